@@ -1,0 +1,67 @@
+"""Counter-based random numbers: every number is a function of (seed, shower number, stream, position).
+
+The generator is Philox4x32-10 (Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3",
+SC'11). Its key is the seed, its counter (block, stream, shower number), so that a shower's numbers do not
+depend on which other showers are made, in what order, or on how many workers.
+"""
+
+from __future__ import annotations
+
+import zlib
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["normals", "philox", "stream_id", "uniforms"]
+
+_LOW = np.uint64(0xFFFFFFFF)
+_SHIFT = np.uint64(32)
+_MULTIPLIERS = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))
+_WEYL = (0x9E3779B9, 0xBB67AE85)
+ROUNDS = 10
+
+
+def stream_id(name: str) -> int:
+    """32-bit number of a named stream, so that different uses of one seed never share numbers."""
+    return zlib.crc32(name.encode())
+
+
+def philox(counter: NDArray[np.uint64], key: tuple[int, int]) -> NDArray[np.uint32]:
+    """Philox4x32-10 of counters (..., 4) that hold 32-bit words, with a key of two words: (..., 4)."""
+    c0, c1, c2, c3 = (counter[..., i].astype(np.uint64) for i in range(4))
+    k0, k1 = key
+    for _ in range(ROUNDS):
+        p0, p1 = c0 * _MULTIPLIERS[0], c2 * _MULTIPLIERS[1]
+        c0, c1, c2, c3 = (p1 >> _SHIFT) ^ c1 ^ np.uint64(k0), p1 & _LOW, (p0 >> _SHIFT) ^ c3 ^ np.uint64(k1), p0 & _LOW
+        k0, k1 = (k0 + _WEYL[0]) & 0xFFFFFFFF, (k1 + _WEYL[1]) & 0xFFFFFFFF
+    return np.stack([c0, c1, c2, c3], axis=-1).astype(np.uint32)
+
+
+def _words(seed: int, showers: ArrayLike, stream: str, n: int) -> NDArray[np.uint32]:
+    numbers = np.asarray(showers, dtype=np.uint64).reshape(-1)
+    blocks = -(-n // 4)
+    counter = np.empty((len(numbers), blocks, 4), dtype=np.uint64)
+    counter[..., 0] = np.arange(blocks, dtype=np.uint64)
+    counter[..., 1] = stream_id(stream)
+    counter[..., 2] = (numbers & _LOW)[:, None]
+    counter[..., 3] = (numbers >> _SHIFT)[:, None]
+    seed = int(seed) & 0xFFFFFFFFFFFFFFFF
+    return philox(counter, (seed & 0xFFFFFFFF, seed >> 32)).reshape(len(numbers), blocks * 4)[:, :n]
+
+
+def uniforms(seed: int, showers: ArrayLike, stream: str, n: int) -> NDArray[np.float64]:
+    """Uniform numbers in (0, 1) for shower numbers (N,): (N, n), float64 with 32 random bits each."""
+    return (_words(seed, showers, stream, n).astype(np.float64) + 0.5) * 2.0**-32
+
+
+def normals(seed: int, showers: ArrayLike, stream: str, n: int) -> NDArray[np.float32]:
+    """Standard normal numbers for shower numbers (N,): (N, n), float32, by Box and Muller's method.
+
+    Words 2i and 2i + 1 give numbers 2i and 2i + 1. The radius uses 24 bits, so |x| < 5.9.
+    """
+    words = _words(seed, showers, stream, n + n % 2).reshape(-1, (n + 1) // 2, 2)
+    u = ((words >> np.uint32(8)).astype(np.float32) + np.float32(0.5)) * np.float32(2.0**-24)
+    radius = np.sqrt(np.float32(-2) * np.log(u[..., 0]))
+    angle = np.float32(2 * np.pi) * u[..., 1]
+    pairs = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=-1)
+    return pairs.reshape(len(words), -1)[:, :n]
