@@ -25,8 +25,19 @@ def code_version() -> str:
     if not (root / ".git").exists():
         return release
     try:
-        command = ["git", "-C", str(root), "describe", "--always", "--dirty=+changes", "--abbrev=12", "--exclude=*"]
-        commit = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+        command = [
+            "git",
+            "-C",
+            str(root),
+            "describe",
+            "--always",
+            "--dirty=+changes",
+            "--abbrev=12",
+            "--exclude=*",
+        ]
+        commit = subprocess.run(
+            command, capture_output=True, text=True, timeout=10, check=True
+        ).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return release
     return f"{release} ({commit})"

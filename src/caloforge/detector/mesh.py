@@ -9,6 +9,7 @@ z axis along the particle; one whose ``frame`` is ``"detector"`` is fixed to the
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -30,7 +31,11 @@ Ints = NDArray[np.int64]
 
 def _edges(name: str, values: Sequence[float]) -> tuple[float, ...]:
     edges = tuple(float(v) for v in values)
-    if len(edges) < 2 or not all(np.isfinite(edges)) or any(b <= a for a, b in zip(edges, edges[1:], strict=False)):
+    if (
+        len(edges) < 2
+        or not all(np.isfinite(edges))
+        or any(b <= a for a, b in itertools.pairwise(edges))
+    ):
         raise MeshError(f"{name} must be at least two finite, strictly increasing edges in mm, got {edges}")
     return edges
 
@@ -133,7 +138,9 @@ class Mesh(ABC):
     def require_same(self, other: Mesh, what: str) -> None:
         """Raise MeshError unless ``other`` has the same cells."""
         if self != other:
-            raise MeshError(f"{what}: expected the {self} [{self.fingerprint}], got the {other} [{other.fingerprint}]")
+            raise MeshError(
+                f"{what}: expected the {self} [{self.fingerprint}], got the {other} [{other.fingerprint}]"
+            )
 
 
 class _RegularMesh(Mesh):
@@ -194,15 +201,27 @@ class CylinderMesh(_RegularMesh):
         object.__setattr__(self, "z_edges", _edges("z_edges", self.z_edges))
         object.__setattr__(self, "r_edges", _edges("r_edges", self.r_edges))
         if self.n_phi < 1 or self.r_edges[0] < 0:
-            raise MeshError(f"a cylinder needs n_phi ≥ 1 and r_edges ≥ 0, got {self.n_phi} and {self.r_edges}")
+            raise MeshError(
+                f"a cylinder needs n_phi ≥ 1 and r_edges ≥ 0, got {self.n_phi} and {self.r_edges}"
+            )
 
     @classmethod
     def regular(
-        cls, *, n_z: int = 45, dz: float = 3.4, n_phi: int = 16, n_r: int = 9, dr: float = 4.65, frame: Frame = "shower"
+        cls,
+        *,
+        n_z: int = 45,
+        dz: float = 3.4,
+        n_phi: int = 16,
+        n_r: int = 9,
+        dr: float = 4.65,
+        frame: Frame = "shower",
     ) -> CylinderMesh:
         """Equal cells; the defaults are the mesh of CaloChallenge data set 2 and of LEMURS."""
         return cls(
-            tuple(float(v) for v in np.arange(n_z + 1) * dz), n_phi, tuple(float(v) for v in np.arange(n_r + 1) * dr), frame
+            tuple(float(v) for v in np.arange(n_z + 1) * dz),
+            n_phi,
+            tuple(float(v) for v in np.arange(n_r + 1) * dr),
+            frame,
         )
 
     @property
@@ -225,7 +244,9 @@ class CylinderMesh(_RegularMesh):
         x, y, z = np.asarray(positions, dtype=np.float64).reshape(-1, 3).T
         i_z = _bin(z, np.array(self.z_edges))
         i_r = _bin(np.hypot(x, y), np.array(self.r_edges))
-        i_phi = np.floor((np.arctan2(y, x) + np.pi) * (self.n_phi / (2 * np.pi))).astype(np.int64) % self.n_phi
+        i_phi = (
+            np.floor((np.arctan2(y, x) + np.pi) * (self.n_phi / (2 * np.pi))).astype(np.int64) % self.n_phi
+        )
         n_z, n_phi, n_r = self.shape
         inside = (i_z >= 0) & (i_z < n_z) & (i_r >= 0) & (i_r < n_r)
         return np.where(inside, (i_z * n_phi + i_phi) * n_r + i_r, -1)
@@ -371,7 +392,9 @@ class RaggedCylinderMesh(Mesh):
         result = np.full(len(r), -1, dtype=np.int64)
         for layer, offset in zip(self.layers, self.layer_offsets, strict=False):
             if layer.z_edges is None:
-                raise MeshError(f"layer {layer.number} has no z_edges, so deposits cannot be scored on this mesh")
+                raise MeshError(
+                    f"layer {layer.number} has no z_edges, so deposits cannot be scored on this mesh"
+                )
             i_r = _bin(r, np.array(layer.r_edges))
             i_phi = np.floor(turn * layer.n_phi).astype(np.int64) % layer.n_phi
             n_r = len(layer.r_edges) - 1

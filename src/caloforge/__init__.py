@@ -1,0 +1,67 @@
+"""caloforge: fast simulation of calorimeter showers with generative models.
+
+The verbs of the package mirror the commands: `simulate`, `train`, `generate`, `evaluate`; the nouns are
+`Detector`, the meshes, `Conditions` and `Showers`. Names are imported on first use, so that
+``import caloforge`` loads neither torch nor matplotlib nor Geant4.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from caloforge.data import Conditions, Showers, open_showers
+    from caloforge.detector import BoxMesh, CylinderMesh, RaggedCylinderMesh, calochallenge_mesh
+    from caloforge.detector.detector import Detector
+    from caloforge.evaluation import evaluate
+    from caloforge.geant4 import simulate
+    from caloforge.generation import generate
+    from caloforge.report import write_report
+    from caloforge.training import Checkpoint, Recipe, train
+
+_HOMES = {
+    "BoxMesh": "detector",
+    "Checkpoint": "training",
+    "Conditions": "data",
+    "CylinderMesh": "detector",
+    "Detector": "detector.detector",
+    "RaggedCylinderMesh": "detector",
+    "Recipe": "training",
+    "Showers": "data",
+    "calochallenge_mesh": "detector",
+    "evaluate": "evaluation",
+    "generate": "generation",
+    "open_showers": "data",
+    "simulate": "geant4",
+    "train": "training",
+    "write_report": "report",
+}
+
+__all__ = [
+    "BoxMesh",
+    "Checkpoint",
+    "Conditions",
+    "CylinderMesh",
+    "Detector",
+    "RaggedCylinderMesh",
+    "Recipe",
+    "Showers",
+    "calochallenge_mesh",
+    "evaluate",
+    "generate",
+    "open_showers",
+    "simulate",
+    "train",
+    "write_report",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"caloforge.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'caloforge' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

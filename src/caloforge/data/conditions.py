@@ -1,0 +1,150 @@
+"""Conditions: what is known before the shower. ``N`` is the number of showers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from caloforge.errors import ConditionError
+
+__all__ = ["PDG_CODES", "Conditions", "pdg_code", "pdg_name"]
+
+PDG_CODES = {
+    "e-": 11, "e+": -11, "mu-": 13, "mu+": -13, "gamma": 22, "pi+": 211, "pi-": -211, "pi0": 111,
+    "kaon+": 321, "kaon-": -321, "kaon0L": 130, "proton": 2212, "neutron": 2112,
+}  # fmt: skip
+"""Codes of the Particle Data Group by Geant4's particle names; 0 means unknown."""
+
+
+def pdg_code(particle: str | int) -> int:
+    """PDG code of a Geant4 particle name such as ``"e-"``; an int is passed through."""
+    if isinstance(particle, int):
+        return particle
+    if particle not in PDG_CODES:
+        raise ConditionError(f"unknown particle {particle!r}; known are {', '.join(PDG_CODES)}")
+    return PDG_CODES[particle]
+
+
+def pdg_name(code: int) -> str:
+    """Geant4's name of a PDG code, or the number as text where it has none here."""
+    names = {value: name for name, value in PDG_CODES.items()}
+    return names.get(int(code), "unknown" if code == 0 else str(int(code)))
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """Incident conditions of N showers.
+
+    Scalars are repeated N times, where N is the length of ``energy``.
+
+    Attributes:
+        energy: kinetic energy, MeV, (N,) float64.
+        theta: polar angle of the momentum, rad, (N,).
+        phi: azimuth of the momentum, rad, (N,).
+        particle: PDG codes, (N,) int32; 0 where unknown.
+        detector: detector names, (N,) str; empty where unknown.
+        impact: optional impact point on the detector's face, mm, (N, 2) = (x, y).
+    """
+
+    energy: NDArray[np.float64]
+    theta: NDArray[np.float64]
+    phi: NDArray[np.float64]
+    particle: NDArray[np.int32]
+    detector: NDArray[np.str_]
+    impact: NDArray[np.float64] | None = None
+
+    def __init__(
+        self,
+        energy: ArrayLike,
+        theta: ArrayLike = np.pi / 2,
+        phi: ArrayLike = 0.0,
+        particle: ArrayLike | str = 0,
+        detector: ArrayLike | str = "",
+        impact: ArrayLike | None = None,
+    ) -> None:
+        energy = np.atleast_1d(np.asarray(energy, dtype=np.float64))
+        if energy.ndim != 1:
+            raise ConditionError(f"energy must have one axis (N,), got shape {energy.shape}")
+        n = len(energy)
+        if isinstance(particle, str):
+            particle = pdg_code(particle)
+        columns = {
+            "energy": energy,
+            "theta": _column("theta", theta, np.float64, n),
+            "phi": _column("phi", phi, np.float64, n),
+            "particle": _column("particle", particle, np.int32, n),
+            "detector": _column("detector", detector, np.str_, n),
+        }
+        for name in ("energy", "theta", "phi"):
+            bad = np.flatnonzero(~np.isfinite(columns[name]))
+            if len(bad):
+                raise ConditionError(
+                    f"{name} of shower {bad[0]} is {columns[name][bad[0]]}; it must be finite"
+                )
+        bad = np.flatnonzero(energy <= 0)
+        if len(bad):
+            raise ConditionError(f"energy of shower {bad[0]} is {energy[bad[0]]} MeV; it must be positive")
+        for name, column in columns.items():
+            object.__setattr__(self, name, column)
+        if impact is not None:
+            impact = np.asarray(impact, dtype=np.float64)
+            if impact.shape == (2,):
+                impact = np.tile(impact, (n, 1))
+            if impact.shape != (n, 2) or not np.isfinite(impact).all():
+                raise ConditionError(f"impact must be finite and have shape ({n}, 2), got {impact.shape}")
+        object.__setattr__(self, "impact", impact)
+
+    def __len__(self) -> int:
+        return len(self.energy)
+
+    def __getitem__(self, index: slice | NDArray[Any] | Sequence[int]) -> Conditions:
+        """The conditions at a slice, an index array or a boolean mask."""
+        index = index if isinstance(index, slice) else np.asarray(index)
+        impact = None if self.impact is None else self.impact[index]
+        return Conditions(
+            self.energy[index],
+            self.theta[index],
+            self.phi[index],
+            self.particle[index],
+            self.detector[index],
+            impact,
+        )
+
+    @staticmethod
+    def concatenate(parts: Sequence[Conditions]) -> Conditions:
+        """Join conditions in order; an impact point must be given by all or by none."""
+        if not parts:
+            raise ConditionError("there is nothing to concatenate")
+        with_impact = [part.impact for part in parts if part.impact is not None]
+        if with_impact and len(with_impact) != len(parts):
+            raise ConditionError("some of the conditions have impact points and some have none")
+        names = ("energy", "theta", "phi", "particle", "detector")
+        columns = [np.concatenate([getattr(part, name) for part in parts]) for name in names]
+        return Conditions(*columns, impact=np.concatenate(with_impact) if with_impact else None)
+
+    def ranges(self) -> dict[str, Any]:
+        """Smallest and largest energy (MeV), θ and φ (rad), and the particles and detectors that occur."""
+        if not len(self):
+            raise ConditionError("no showers, hence no range")
+        spans: dict[str, Any] = {
+            name: [float(getattr(self, name).min()), float(getattr(self, name).max())]
+            for name in ("energy", "theta", "phi")
+        }
+        spans["particle"] = [pdg_name(code) for code in np.unique(self.particle)]
+        spans["detector"] = [str(name) for name in np.unique(self.detector)]
+        if self.impact is not None:
+            spans["impact"] = [self.impact.min(axis=0).tolist(), self.impact.max(axis=0).tolist()]
+        return spans
+
+
+def _column(name: str, values: ArrayLike, dtype: type, n: int) -> NDArray[Any]:
+    column = np.asarray(values, dtype=dtype)
+    if column.ndim == 0:
+        return np.full(n, column)
+    if column.shape != (n,):
+        raise ConditionError(f"{name} must have shape ({n},) like energy, got {column.shape}")
+    return column
