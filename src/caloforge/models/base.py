@@ -1,0 +1,273 @@
+"""What every generator is: a deterministic map from (noise, conditions) to showers, and losses to train it.
+
+Legend: ``n`` showers of a batch, ``shape`` the mesh's shape, (Z, P, R), (Z, Y, X) or (V,). Energies are MeV,
+angles rad, lengths mm.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor, nn
+
+from caloforge.errors import MeshError, RecipeError
+
+if TYPE_CHECKING:
+    from caloforge.data.conditions import Conditions
+    from caloforge.data.showers import Showers
+    from caloforge.detector.mesh import Mesh
+
+__all__ = ["Batch", "ConditionTensors", "GeneratorModel", "load_model_class"]
+
+
+@dataclass
+class ConditionTensors:
+    """Incident conditions of n showers as tensors on one device.
+
+    Attributes:
+        energy: kinetic energy, MeV, (n,) float32.
+        theta: polar angle, rad, (n,) float32.
+        phi: azimuth, rad, (n,) float32.
+        particle: PDG codes, (n,) int64; 0 where unknown.
+        detector: position of the detector's name in the model's ``detectors``, (n,) int64; −1 if none.
+        impact: impact point on the detector's face, mm, (n, 2) float32, or None.
+    """
+
+    energy: Tensor
+    theta: Tensor
+    phi: Tensor
+    particle: Tensor
+    detector: Tensor
+    impact: Tensor | None = None
+
+    @classmethod
+    def of(
+        cls,
+        conditions: Conditions,
+        detectors: Sequence[str] = (),
+        device: torch.device | str = "cpu",
+    ) -> ConditionTensors:
+        """Tensors of ``conditions``; ``detectors`` are the names that the detector index counts."""
+        return ConditionTensors(**_columns(conditions, detectors)).to(device)
+
+    def __len__(self) -> int:
+        return len(self.energy)
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Self:
+        """The same on another device."""
+        return self._map(lambda column: column.to(device, non_blocking=non_blocking))
+
+    def __getitem__(self, index: slice | Tensor) -> Self:
+        """The showers at a slice, an index tensor or a boolean mask."""
+        return self._map(lambda column: column[index])
+
+    def _map(self, change: Any) -> Self:
+        columns: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
+        changed: dict[str, Any] = {k: None if v is None else change(v) for k, v in columns.items()}
+        return type(self)(**changed)
+
+
+@dataclass(kw_only=True)
+class Batch(ConditionTensors):
+    """Showers to train on: conditions and energies (n, \\*shape), MeV, float32."""
+
+    energies: Tensor
+
+    @classmethod
+    def with_energies(
+        cls,
+        energies: Tensor | NDArray[np.float32],
+        conditions: Conditions,
+        detectors: Sequence[str] = (),
+        device: torch.device | str = "cpu",
+    ) -> Batch:
+        """A batch of energies (n, \\*shape) and their n conditions."""
+        tensor = torch.as_tensor(energies, dtype=torch.float32)
+        if len(tensor) != len(conditions):
+            raise ValueError(f"{len(tensor)} showers but conditions for {len(conditions)}")
+        return Batch(energies=tensor, **_columns(conditions, detectors)).to(device)
+
+
+def _columns(conditions: Conditions, detectors: Sequence[str]) -> dict[str, Any]:
+    index = np.full(len(conditions), -1, dtype=np.int64)
+    for i, name in enumerate(detectors):
+        index[conditions.detector == name] = i
+    columns: dict[str, Any] = {
+        name: torch.from_numpy(getattr(conditions, name).astype(np.float32))
+        for name in ("energy", "theta", "phi")
+    }
+    columns["particle"] = torch.from_numpy(conditions.particle.astype(np.int64))
+    columns["detector"] = torch.from_numpy(index)
+    columns["impact"] = (
+        None if conditions.impact is None else torch.from_numpy(conditions.impact.astype(np.float32))
+    )
+    return columns
+
+
+class GeneratorModel(nn.Module, ABC):
+    """Network and preprocessing of one family; a subclass is a new family.
+
+    The mesh and the settings alone determine the shapes of all parameters and buffers, so that a checkpoint
+    can be read without the training data. `fit` then sets the buffers that hold preprocessing statistics.
+
+    Args:
+        mesh: cells of the showers.
+        settings: `Settings` of the subclass, or a mapping from which they are validated.
+
+    Attributes:
+        detectors: names that ``ConditionTensors.detector`` counts; set by training, kept in the checkpoint.
+        progress: fraction of the training that is done, in [0, 1], for losses with a schedule of their own.
+    """
+
+    class Settings(BaseModel):
+        """Settings of the network; unknown keys are errors."""
+
+        model_config = ConfigDict(extra="forbid", frozen=True)
+
+    mesh_kinds: ClassVar[tuple[str, ...]] = ()
+    """Kinds of mesh that this family can do; empty means all."""
+    block_size: ClassVar[int] = 64
+    """Showers that `decode` is given at once on a CPU, always exactly so many (see docs/generation.md)."""
+    block_size_gpu: ClassVar[int] = 1024
+    """The same on other devices."""
+    low_precision: ClassVar[bool] = False
+    """True where `losses` keeps its quality in bfloat16 autocast; precision "auto" then uses it on a GPU."""
+
+    settings: BaseModel
+    detectors: tuple[str, ...]
+    progress: float
+
+    def __init__(self, mesh: Mesh, settings: BaseModel | Mapping[str, Any] | None = None) -> None:
+        super().__init__()
+        if self.mesh_kinds and mesh.kind not in self.mesh_kinds:
+            raise MeshError(
+                f"{type(self).__name__} works on meshes of kind {', '.join(self.mesh_kinds)}; got a {mesh}"
+            )
+        self.mesh = mesh
+        self.settings = self.Settings.model_validate({} if settings is None else settings)
+        self.detectors = ()
+        self.progress = 0.0
+
+    def fit(self, showers: Showers) -> None:
+        """Set the preprocessing statistics, which are buffers, from the training split, read in slices."""
+
+    @abstractmethod
+    def noise_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of each named part of one shower's noise; all numbers are standard normal."""
+
+    def parts(self) -> dict[str, list[nn.Parameter]]:
+        """Named groups of parameters that are trained one after the other in each step.
+
+        Each has its own optimiser, schedule, clipping, validation loss, early stopping and best snapshot. No
+        parameter may be in two groups; those in none are not trained. A chain of independent networks has a
+        part for each, an adversarial model the parts "critic" and "generator".
+        """
+        return {"model": [p for p in self.parameters() if p.requires_grad]}
+
+    @abstractmethod
+    def losses(self, batch: Batch, part: str, generator: torch.Generator) -> dict[str, Tensor]:
+        """Loss of one part on a batch.
+
+        All random numbers must come from ``generator``, which lives on the batch's device. Validation calls
+        this in eval mode without gradients (a gradient penalty has to enable them for itself) and always
+        with the same random numbers.
+
+        Returns:
+            "loss", the mean over the batch of a loss per example, and any further scalars to log.
+        """
+
+    def after_step(self, part: str) -> None:
+        """Called without gradients after each optimiser step of ``part``, e.g. for target networks."""
+
+    @abstractmethod
+    def decode(self, noise: Mapping[str, Tensor], conditions: ConditionTensors) -> Tensor:
+        """Showers (n, \\*shape), MeV, float32, of n noises and n conditions; deterministic.
+
+        Each shower must depend on its own noise and conditions alone, through operations whose shapes are
+        the same for every batch of n: use ``torch.where`` rather than boolean indexing.
+        """
+
+    def forward(self, batch: Batch, part: str, generator: torch.Generator) -> dict[str, Tensor]:
+        """The same as `losses`."""
+        return self.losses(batch, part, generator)
+
+    def noise(self, n: int, generator: torch.Generator | None = None) -> dict[str, Tensor]:
+        """Noise of n showers from a torch generator, (n, \\*shape) each; for training and tests.
+
+        Generation draws its noise from `caloforge.generation` instead, keyed by the number of the shower.
+        """
+        device = torch.device("cpu") if generator is None else generator.device
+        return {
+            name: torch.randn(n, *shape, generator=generator, device=device)
+            for name, shape in self.noise_shapes().items()
+        }
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters and buffers are."""
+        for tensor in (*self.parameters(), *self.buffers()):
+            return tensor.device
+        return torch.device("cpu")
+
+    @property
+    def n_parameters(self) -> int:
+        """Number of parameters in all."""
+        return sum(p.numel() for p in self.parameters())
+
+    def describe(self) -> dict[str, Any]:
+        """A JSON-able summary: class, mesh, settings, parameters by part, noise."""
+        return {
+            "model": type(self).__name__,
+            "mesh": str(self.mesh),
+            "settings": self.settings.model_dump(mode="json"),
+            "n_parameters": self.n_parameters,
+            "parts": {name: sum(p.numel() for p in group) for name, group in self.parts().items()},
+            "noise": {name: list(shape) for name, shape in self.noise_shapes().items()},
+        }
+
+
+def load_model_class(name: str) -> type[GeneratorModel]:
+    """The model class called ``name``, "module:Class".
+
+    The module is looked for in ``caloforge.models`` first and then as an absolute name, so that
+    "flow.inductive:InductiveLayerFlow" is ours and "yourpackage.module:Class" yours.
+
+    Raises:
+        RecipeError: the name is malformed, or there is no such module or class.
+    """
+    module_name, colon, class_name = name.partition(":")
+    if not (colon and module_name and class_name):
+        raise RecipeError(
+            f'model {name!r} is not of the form "module:Class", e.g. "flow.inductive:InductiveLayerFlow"'
+        )
+    for full_name in (f"caloforge.models.{module_name}", module_name):
+        try:
+            found = importlib.util.find_spec(full_name) is not None
+        except (ModuleNotFoundError, ValueError):
+            found = False
+        if not found:
+            continue
+        module = importlib.import_module(full_name)
+        cls = getattr(module, class_name, None)
+        if isinstance(cls, type) and issubclass(cls, GeneratorModel):
+            return cls
+        known = [
+            key for key, value in vars(module).items()
+            if isinstance(value, type) and issubclass(value, GeneratorModel) and value is not GeneratorModel
+        ]  # fmt: skip
+        raise RecipeError(
+            f"model {name!r}: {full_name} has no GeneratorModel called {class_name}; "
+            f"it has {', '.join(known) or 'none'}"
+        )
+    raise RecipeError(
+        f"model {name!r}: there is neither a module caloforge.models.{module_name} nor {module_name}"
+    )
