@@ -196,7 +196,7 @@ class Evaluation:
     """All metrics of a generated sample against a reference sample.
 
     Attributes:
-        counts: showers: ``reference``, ``generated``, and without energy ``reference_empty``, ``generated_empty``.
+        counts: showers, ``reference`` and ``generated``, and those without energy, ``reference_empty``, …
         mesh: the cells, as `Mesh.to_dict` gives them.
         threshold_mev: the smallest cell energy histogrammed.
         histograms: every feature, in the order of groups and layers.
