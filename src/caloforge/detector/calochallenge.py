@@ -30,7 +30,10 @@ _SET_1_PIONS: list[tuple[int, int, tuple[float, ...]]] = [
 
 
 def calochallenge_mesh(data_set: CaloChallengeSet | str) -> Mesh:
-    """Mesh of data set ``"1-photons"`` (368 voxels), ``"1-pions"`` (533), ``"2"`` (6480) or ``"3"`` (40500)."""
+    """Mesh of data set ``"1-photons"``, ``"1-pions"``, ``"2"`` or ``"3"``.
+
+    They have 368, 533, 6480 and 40500 voxels. Those of set 1 have no depths, so that nothing can be scored.
+    """
     if data_set == "2":
         return CylinderMesh.regular(n_z=45, dz=3.4, n_phi=16, n_r=9, dr=4.65)
     if data_set == "3":
