@@ -99,8 +99,8 @@ class Profile:
     Attributes:
         name: ``longitudinal`` (one bin a layer) or ``radial``.
         label, position_label: labels of the value and of the position, with units.
-        positions: layer numbers or bin centres (mm), (B,).
-        edges: bin edges, (B + 1,); layer numbers ∓ ½ or mm.
+        positions: layer numbers (or places, where numbers have gaps) or bin centres (mm), (B,).
+        edges: bin edges, (B + 1,); positions ∓ ½ or mm.
         reference, generated: mean energy in the bin, MeV, (B,).
         reference_error, generated_error: standard errors of the means, MeV, (B,).
     """
