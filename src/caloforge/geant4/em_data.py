@@ -27,7 +27,15 @@ from numpy.typing import ArrayLike, NDArray
 
 from caloforge.errors import MissingDependencyError, SimulationError
 
-__all__ = ["FORMAT_VERSION", "Z_MAX", "bremsstrahlung", "cache_folder", "photo_electric", "rayleigh", "reduced_em_data"]
+__all__ = [
+    "FORMAT_VERSION",
+    "Z_MAX",
+    "bremsstrahlung",
+    "cache_folder",
+    "photo_electric",
+    "rayleigh",
+    "reduced_em_data",
+]
 
 Floats = NDArray[np.float64]
 
@@ -55,7 +63,20 @@ TIP_T = np.array([0.01, 0.05, 0.1, 0.5, 1.0, 10.0])
 TIP_MB = np.array([[1.44, 0.55, 0.35, 0.095, 0.066, 0.05], [4.55, 5.6, 5.3, 3.0, 2.2, 1.3]])
 
 KAPPA = np.array(
-    [0.0, 0.01, 0.025, 0.05, 0.075, *np.round(np.arange(0.1, 0.9001, 0.05), 2), 0.925, 0.95, 0.97, 0.99, 0.999, 1.0]
+    [
+        0.0,
+        0.01,
+        0.025,
+        0.05,
+        0.075,
+        *np.round(np.arange(0.1, 0.9001, 0.05), 2),
+        0.925,
+        0.95,
+        0.97,
+        0.99,
+        0.999,
+        1.0,
+    ]
 )
 KINETIC = np.geomspace(1e-3, 1e4, 85)  # MeV, twelve a decade
 XRAYLIB_MAX = 0.8  # MeV, where xraylib's tables end
@@ -77,7 +98,9 @@ def _tsai(z: int, kinetic: Floats, kappa: Floats) -> Floats:
     transfer = 100.0 * ELECTRON_MASS * y / (total - photon)
     gamma, eps = transfer / z ** (1 / 3), transfer / z ** (2 / 3)
     # Tsai Eqs. 3.38-3.41
-    phi1 = 16.863 - 2 * np.log(1 + 0.311877 * gamma**2) + 2.4 * np.exp(-0.9 * gamma) + 1.6 * np.exp(-1.5 * gamma)
+    phi1 = (
+        16.863 - 2 * np.log(1 + 0.311877 * gamma**2) + 2.4 * np.exp(-0.9 * gamma) + 1.6 * np.exp(-1.5 * gamma)
+    )
     phi1_phi2 = 2 / (3 + 19.5 * gamma + 18 * gamma**2)
     psi1 = 24.34 - 2 * np.log(1 + 13.111641 * eps**2) + 2.8 * np.exp(-8 * eps) + 1.2 * np.exp(-29.2 * eps)
     psi1_psi2 = 2 / (3 + 120 * eps + 1200 * eps**2)
@@ -184,7 +207,7 @@ def _write(folder: Path) -> None:
     except ImportError:
         raise MissingDependencyError("xraylib", "geant4") from None
     brem, phot, rayl = (folder / name for name in ("brem_SB", "epics2017/phot", "epics2017/rayl"))
-    for sub in (brem, phot, rayl, folder / "ensdfstate"):
+    for sub in (brem, phot, rayl, folder / "ensdfstate", folder / "empty"):
         sub.mkdir(parents=True)
     (folder / "ensdfstate" / "ENSDFSTATE.dat").write_text("")
     head = " ".join(f"{k:.6g}" for k in KAPPA) + "\n" + " ".join(f"{t:.9g}" for t in np.log(KINETIC)) + "\n"

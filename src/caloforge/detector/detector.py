@@ -1,0 +1,329 @@
+"""Detectors as data files: layers, materials, read-out mesh, thresholds and valid range, in one TOML file.
+
+Lengths are mm, energies MeV, angles rad, densities g/cm³. See docs/detectors.md for every key.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from caloforge.detector.mesh import BoxMesh, CylinderMesh, Frame, Mesh, mesh_from_dict
+from caloforge.errors import DetectorError, MeshError
+
+__all__ = ["Detector", "FlatLayer", "Layer", "Material", "MeshSettings", "Stack"]
+
+SCALE_ENERGY = 21.2052  # MeV, E_s = m_e c² √(4π/α) in Molière's radius, Review of Particle Physics
+
+# Atomic weights, and the density (g/cm³) and mass fractions of Geant4's NIST materials used for the scale.
+ATOMIC = {
+    "H": (1, 1.008), "C": (6, 12.011), "N": (7, 14.007), "O": (8, 15.999), "F": (9, 18.998),
+    "Na": (11, 22.990), "Mg": (12, 24.305), "Al": (13, 26.982), "Si": (14, 28.085), "Cl": (17, 35.45),
+    "Ar": (18, 39.948), "Ca": (20, 40.078), "Ti": (22, 47.867), "Cr": (24, 51.996), "Mn": (25, 54.938),
+    "Fe": (26, 55.845), "Ni": (28, 58.693), "Cu": (29, 63.546), "Zn": (30, 65.38), "Ge": (32, 72.63),
+    "Kr": (36, 83.798), "Y": (39, 88.906), "Mo": (42, 95.95), "Ag": (47, 107.868), "Sn": (50, 118.71),
+    "I": (53, 126.904), "Xe": (54, 131.293), "Cs": (55, 132.905), "Ba": (56, 137.327), "La": (57, 138.905),
+    "Ce": (58, 140.116), "Gd": (64, 157.25), "Lu": (71, 174.967), "W": (74, 183.84), "Au": (79, 196.967),
+    "Pb": (82, 207.2), "Bi": (83, 208.980), "U": (92, 238.029),
+}  # fmt: skip
+NIST: dict[str, tuple[float, dict[str, float]]] = {
+    "G4_Galactic": (1e-25, {"H": 1.0}),
+    "G4_AIR": (0.00120479, {"C": 0.000124, "N": 0.755268, "O": 0.231781, "Ar": 0.012827}),
+    "G4_Al": (2.699, {"Al": 1.0}), "G4_Si": (2.33, {"Si": 1.0}), "G4_Fe": (7.874, {"Fe": 1.0}),
+    "G4_Cu": (8.96, {"Cu": 1.0}), "G4_W": (19.3, {"W": 1.0}), "G4_Pb": (11.35, {"Pb": 1.0}),
+    "G4_U": (18.95, {"U": 1.0}), "G4_lAr": (1.396, {"Ar": 1.0}), "G4_lKr": (2.418, {"Kr": 1.0}),
+    "G4_PbWO4": (8.28, {"O": 0.140637, "W": 0.403999, "Pb": 0.455364}),
+    "G4_BGO": (7.13, {"O": 0.154126, "Ge": 0.17482, "Bi": 0.671054}),
+    "G4_CESIUM_IODIDE": (4.51, {"I": 0.488451, "Cs": 0.511549}),
+    "G4_POLYSTYRENE": (1.06, {"H": 0.077421, "C": 0.922579}),
+    "G4_PLASTIC_SC_VINYLTOLUENE": (1.032, {"H": 0.085, "C": 0.915}),
+}  # fmt: skip
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Layer(_Strict):
+    """One slab or shell of a stack."""
+
+    material: str
+    thickness_mm: float = Field(gt=0)
+    sensitive: bool = False
+
+
+class Stack(_Strict):
+    """Layers in the order in which a particle meets them, ``repeat`` times over."""
+
+    repeat: int = Field(default=1, ge=1, le=10_000)
+    layers: tuple[Layer, ...] = Field(min_length=1)
+
+
+class Material(_Strict):
+    """A material that Geant4's NIST table lacks: density and mass fractions by element symbol."""
+
+    name: str
+    density_g_cm3: float = Field(gt=0)
+    mass_fractions: dict[str, float] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _check(self) -> Material:
+        total = sum(self.mass_fractions.values())
+        if abs(total - 1) > 1e-3 or min(self.mass_fractions.values()) <= 0:
+            raise ValueError(
+                f"mass_fractions of {self.name} must be positive and add up to 1, they add up to {total:.4g}"
+            )
+        unknown = sorted(set(self.mass_fractions) - set(ATOMIC))
+        if unknown:
+            raise ValueError(f"elements {unknown} of {self.name} are unknown; known are {', '.join(ATOMIC)}")
+        return self
+
+
+class MeshSettings(_Strict):
+    """The mesh of a detector file; `Detector.mesh` turns it into cells.
+
+    Regular cells: ``n_z``, ``dz_mm`` and either ``n_phi``, ``n_r``, ``dr_mm`` (cylinder) or ``n_y``, ``dy_mm``,
+    ``n_x``, ``dx_mm`` (box). ``z = "layers"`` makes one mesh layer of each sensitive layer of the stack,
+    ``z = "sum"`` a single one of the whole depth; both replace ``n_z`` and ``dz_mm``. ``edges`` gives a mesh
+    in full, as `Mesh.to_dict` writes it.
+    """
+
+    kind: Literal["cylinder", "box"] = "cylinder"
+    frame: Frame = "shower"
+    z: Literal["regular", "layers", "sum"] = "regular"
+    n_z: int = Field(default=0, ge=0)
+    dz_mm: float = Field(default=0.0, ge=0)
+    n_phi: int = Field(default=0, ge=0)
+    n_r: int = Field(default=0, ge=0)
+    dr_mm: float = Field(default=0.0, ge=0)
+    n_y: int = Field(default=0, ge=0)
+    dy_mm: float = Field(default=0.0, ge=0)
+    n_x: int = Field(default=0, ge=0)
+    dx_mm: float = Field(default=0.0, ge=0)
+    edges: dict[str, Any] | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> MeshSettings:
+        if self.edges is not None:
+            return self
+        needed = {"cylinder": ["n_phi", "n_r", "dr_mm"], "box": ["n_y", "dy_mm", "n_x", "dx_mm"]}[self.kind]
+        needed += ["n_z", "dz_mm"] if self.z == "regular" else []
+        missing = [name for name in needed if not getattr(self, name)]
+        if missing:
+            raise ValueError(f"a {self.kind} mesh with z = {self.z!r} needs {', '.join(missing)}")
+        return self
+
+
+class FlatLayer(NamedTuple):
+    """A layer of the unrolled stack: depths in mm from the face, or radii less the inner radius."""
+
+    material: str
+    start: float
+    stop: float
+    sensitive: bool
+
+
+class Detector(_Strict):
+    """A calorimeter: what Geant4 builds and how it is read out."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    description: str
+    simplifications: str
+    shape: Literal["cylinder", "box"]
+    inner_radius_mm: float | None = Field(default=None, gt=0)
+    length_mm: float | None = Field(default=None, gt=0)
+    width_mm: float | None = Field(default=None, gt=0)
+    height_mm: float | None = Field(default=None, gt=0)
+    world_material: str = "G4_AIR"
+    stack: tuple[Stack, ...] = Field(min_length=1)
+    materials: tuple[Material, ...] = ()
+    sampling_fraction: float = Field(gt=0, le=1)
+    threshold_mev: float = Field(ge=0)
+    production_cut_mm: float = Field(default=0.7, gt=0)
+    mesh_settings: MeshSettings = Field(alias="mesh")
+    particles: tuple[str, ...] = Field(min_length=1)
+    energy_range_mev: tuple[float, float]
+    theta_range_rad: tuple[float, float]
+    impact_x_mm: tuple[float, float] = (0.0, 0.0)
+    impact_y_mm: tuple[float, float] = (0.0, 0.0)
+
+    @model_validator(mode="after")
+    def _check(self) -> Detector:
+        needed, other = ("inner_radius_mm", "length_mm"), ("width_mm", "height_mm")
+        if self.shape == "box":
+            needed, other = other, needed
+        for name in needed:
+            if getattr(self, name) is None:
+                raise ValueError(f"a {self.shape} needs {name}")
+        for name in other:
+            if getattr(self, name) is not None:
+                raise ValueError(f"a {self.shape} has no {name}")
+        for name in ("energy_range_mev", "theta_range_rad", "impact_x_mm", "impact_y_mm"):
+            low, high = getattr(self, name)
+            if low > high:
+                raise ValueError(f"{name} must be [lowest, highest], got [{low}, {high}]")
+        if self.energy_range_mev[0] <= 0:
+            raise ValueError("energy_range_mev must be positive")
+        low, high = (0.0, np.pi) if self.shape == "cylinder" else (0.0, np.pi / 2)
+        if not (low <= self.theta_range_rad[0] and self.theta_range_rad[1] <= high):
+            raise ValueError(f"theta_range_rad of a {self.shape} must lie in [{low:.4g}, {high:.4g}]")
+        own = {material.name for material in self.materials}
+        for name in (self.world_material, *(layer.material for layer in self.layers)):
+            if not name.startswith("G4_") and name not in own:
+                raise ValueError(
+                    f"material {name!r} is neither a NIST material (G4_...) nor defined in [[materials]]"
+                )
+        if not any(layer.sensitive for layer in self.layers):
+            raise ValueError("no layer is sensitive; set sensitive = true on the layers that are read out")
+        return self
+
+    @staticmethod
+    def names() -> list[str]:
+        """Names of the detectors that come with caloforge."""
+        return sorted(
+            entry.name[:-5]
+            for entry in files(__package__).joinpath("files").iterdir()
+            if entry.name.endswith(".toml")
+        )
+
+    @classmethod
+    def load(cls, name_or_path: str | os.PathLike[str]) -> Detector:
+        """The detector of this name, or of a TOML file at this path.
+
+        Raises DetectorError where there is none or it is malformed, naming the file and the key.
+        """
+        text = os.fspath(name_or_path)
+        if text in cls.names():
+            content, where = (
+                files(__package__).joinpath("files", f"{text}.toml").read_text("utf-8"),
+                f"{text}.toml",
+            )
+        else:
+            path = Path(text)
+            if not path.is_file():
+                raise DetectorError(
+                    f"there is no detector or file {text!r}; give the path of a TOML file or one of: {', '.join(cls.names())}"
+                )
+            content, where = path.read_text("utf-8"), str(path)
+        try:
+            return cls.from_dict(tomllib.loads(content), where)
+        except tomllib.TOMLDecodeError as error:
+            raise DetectorError(f"{where} is not valid TOML: {error}") from None
+
+    @classmethod
+    def from_dict(cls, description: dict[str, Any], where: str = "detector") -> Detector:
+        """A detector from `to_dict` or a parsed TOML file; ``where`` names the source in errors."""
+        try:
+            detector = cls.model_validate(description)
+            detector.mesh  # noqa: B018  (a mesh that cannot be built is an error of the file)
+        except ValidationError as error:
+            lines = [f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors()]
+            raise DetectorError(f"{where}: " + "; ".join(lines)) from None
+        except MeshError as error:
+            raise DetectorError(f"{where}: mesh: {error}") from None
+        return detector
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-able description that `from_dict` reads."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+    @property
+    def layers(self) -> list[FlatLayer]:
+        """Every layer of the stack in order, with its depths."""
+        flat, start = [], 0.0
+        for stack in self.stack:
+            for _ in range(stack.repeat):
+                for layer in stack.layers:
+                    stop = start + layer.thickness_mm
+                    flat.append(FlatLayer(layer.material, start, stop, layer.sensitive))
+                    start = stop
+        return flat
+
+    @property
+    def depth_mm(self) -> float:
+        return self.layers[-1].stop
+
+    @property
+    def normal_theta(self) -> float:
+        """θ of normal incidence, rad: π/2 for a cylinder around the beam axis, 0 for a box."""
+        return float(np.pi / 2) if self.shape == "cylinder" else 0.0
+
+    def _z_edges(self) -> tuple[float, ...]:
+        settings = self.mesh_settings
+        if settings.z == "regular":
+            return tuple(float(v) for v in np.arange(settings.n_z + 1) * settings.dz_mm)
+        # Deposits are booked at the end of a step, often exactly on a surface, so that an edge must not
+        # lie on one: it goes to the middle of what separates two sensitive layers.
+        read = [layer for layer in self.layers if layer.sensitive]
+        last = self.depth_mm + 0.5 * (read[0].start or read[0].stop)
+        first = min(0.0, read[0].start - 0.5)
+        if settings.z == "sum":
+            return (first, last)
+        between = [(a.stop + b.start) / 2 for a, b in zip(read, read[1:], strict=False)]
+        return (first, *between, last)
+
+    @property
+    def mesh(self) -> Mesh:
+        """The cells of the read-out."""
+        s = self.mesh_settings
+        if s.edges is not None:
+            return mesh_from_dict(s.edges)
+        z = self._z_edges()
+        if s.kind == "cylinder":
+            return CylinderMesh(z, s.n_phi, tuple(float(v) for v in np.arange(s.n_r + 1) * s.dr_mm), s.frame)
+        y, x = (
+            tuple(float(v) for v in (np.arange(n + 1) - n / 2) * d)
+            for n, d in ((s.n_y, s.dy_mm), (s.n_x, s.dx_mm))
+        )
+        return BoxMesh(z, y, x, s.frame)
+
+    def _composition(self, name: str) -> tuple[float, dict[str, float]]:
+        for material in self.materials:
+            if material.name == name:
+                return material.density_g_cm3, material.mass_fractions
+        if name not in NIST:
+            raise DetectorError(
+                f"{self.name}: the radiation length needs the composition of {name}; known are {', '.join(NIST)}; "
+                "define others in [[materials]]"
+            )
+        return NIST[name]
+
+    def _element_masses(self) -> tuple[dict[str, float], float]:
+        """Mass per area (g/cm²) of every element of the stack, and its depth (cm)."""
+        masses: dict[str, float] = {}
+        for layer in self.layers:
+            density, fractions = self._composition(layer.material)
+            for element, fraction in fractions.items():
+                masses[element] = (
+                    masses.get(element, 0.0) + density * fraction * (layer.stop - layer.start) / 10
+                )
+        return masses, self.depth_mm / 10
+
+    @property
+    def radiation_length_mm(self) -> float:
+        """Effective X0 of the stack, mm: 1/X0 = Σ ρ_j/X_j with Dahl's fit (Review of Particle Physics)."""
+        masses, depth = self._element_masses()
+        return (
+            10 * depth / sum(mass / _radiation_length(*ATOMIC[element]) for element, mass in masses.items())
+        )
+
+    @property
+    def moliere_radius_mm(self) -> float:
+        """Effective Molière radius of the stack, mm: 1/R_M = Σ ρ_j E_c,j / (X_j E_s) (Review of Particle Physics)."""
+        masses, depth = self._element_masses()
+        inverse = sum(
+            mass * 610 / (ATOMIC[element][0] + 1.24) / _radiation_length(*ATOMIC[element])
+            for element, mass in masses.items()
+        )
+        return 10 * depth * SCALE_ENERGY / inverse
+
+
+def _radiation_length(z: int, a: float) -> float:
+    """X0 of an element in g/cm² (Dahl's fit, good to 2.5 %, 5 % for helium)."""
+    return float(716.4 * a / (z * (z + 1) * np.log(287 / np.sqrt(z))))

@@ -1,0 +1,292 @@
+"""One Geant4 run manager with a detector; used in worker processes only, one per process.
+
+Legend: ``D`` deposits of an event.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from array import array
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import geant4_pybind as g4
+import numpy as np
+from numpy.typing import NDArray
+
+from caloforge.data.conditions import Conditions, pdg_name
+from caloforge.detector.detector import Detector
+from caloforge.geant4.world import ENTRY_MM, World, build_world
+from caloforge.streams import uniforms
+
+__all__ = ["Engine", "Event", "to_shower_frame"]
+
+Floats = NDArray[np.float64]
+SURFACE_MM = 1e-6  # closer than this to the face is on it
+
+
+@dataclass
+class Event:
+    """What one event left in the sensitive layers.
+
+    Attributes:
+        number: shower number.
+        energies: (D,) MeV, as deposited, not divided by the sampling fraction.
+        positions: (D, 3) mm, end points of the steps.
+        entrance: (3,) mm, where the primary entered the detector.
+        direction: (3,), its direction there.
+        cpu_seconds: time Geant4 took, of this process.
+    """
+
+    number: int
+    energies: Floats
+    positions: Floats
+    entrance: Floats
+    direction: Floats
+    cpu_seconds: float
+
+
+def to_shower_frame(positions: Floats, entrance: Floats, direction: Floats, roll: float = 0.0) -> Floats:
+    """Positions (D, 3) from the entrance point, turned by Rz(−φ), Ry(−θ) and Rz(roll): z along ``direction``."""
+    theta = math.acos(max(-1.0, min(1.0, float(direction[2]))))
+    phi = math.atan2(float(direction[1]), float(direction[0]))
+    ct, st, cp, sp, cr, sr = *_cos_sin(theta), *_cos_sin(phi), *_cos_sin(roll)
+    rz = np.array([[cp, sp, 0.0], [-sp, cp, 0.0], [0.0, 0.0, 1.0]])
+    ry = np.array([[ct, 0.0, -st], [0.0, 1.0, 0.0], [st, 0.0, ct]])
+    turn = np.array([[cr, -sr, 0.0], [sr, cr, 0.0], [0.0, 0.0, 1.0]])
+    return np.asarray((positions - entrance) @ (turn @ ry @ rz).T)
+
+
+def _cos_sin(angle: float) -> tuple[float, float]:
+    return math.cos(angle), math.sin(angle)
+
+
+class _Recorder(g4.G4VSensitiveDetector):  # type: ignore[misc]
+    """Appends (energy, x, y, z) of every deposit to one array of doubles.
+
+    Geant4 has one step object per process. Its Python wrapper and bound methods are therefore made once, at
+    the first call, which then puts a cheaper function in its own place.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("recorder")
+        self.deposits = array("d")
+        self.ProcessHits = self._first
+
+    def ProcessHits(self, step: Any, history: Any) -> bool:  # pragma: no cover - replaced in __init__
+        raise NotImplementedError
+
+    def _first(self, step: Any, history: Any) -> bool:
+        self._step = step
+        deposited = step.GetTotalEnergyDeposit
+        where = step.GetPostStepPoint().GetPosition
+        extend = self.deposits.extend
+
+        def record(step: Any, history: Any) -> bool:
+            energy = deposited()
+            if energy > 0.0:
+                p = where()
+                extend((energy, p.x, p.y, p.z))
+            return True
+
+        self.ProcessHits = record
+        return record(step, history)
+
+
+class _Gate(g4.G4VSensitiveDetector):  # type: ignore[misc]
+    """Notes where the primary leaves the entry volume for the detector, then sleeps until the next event."""
+
+    def __init__(self, at_face: Callable[[Any], bool]) -> None:
+        super().__init__("gate")
+        self.at_face = at_face
+        self.found: tuple[Floats, Floats] | None = None
+
+    def ProcessHits(self, step: Any, history: Any) -> bool:
+        if step.GetTrack().GetTrackID() == 1:
+            point = step.GetPostStepPoint()
+            position = point.GetPosition()
+            if self.at_face(position):
+                d = point.GetMomentumDirection()
+                self.found = np.array([position.x, position.y, position.z]), np.array([d.x, d.y, d.z])
+                self.Activate(False)
+        return True
+
+
+class _Construction(g4.G4VUserDetectorConstruction):  # type: ignore[misc]
+    def __init__(self, engine: Engine) -> None:
+        super().__init__()
+        self.engine = engine
+
+    def Construct(self) -> Any:
+        self.engine.world = build_world(self.engine.detector)
+        return self.engine.world.physical
+
+    def ConstructSDandField(self) -> None:
+        world, manager = self.engine.world, g4.G4SDManager.GetSDMpointer()
+        pairs: list[tuple[Any, list[Any]]] = []
+        if self.engine.scoring:
+            pairs = [(self.engine.recorder, world.sensitive), (self.engine.gate, [world.entry])]
+        for sensitive_detector, volumes in pairs:
+            manager.AddNewDetector(sensitive_detector)
+            for volume in volumes:
+                self.SetSensitiveDetector(volume, sensitive_detector)
+
+
+class _ReducedPhysics(g4.G4VModularPhysicsList):  # type: ignore[misc]
+    """What FTFP_BERT uses for e-, e+ and gamma, without what needs the official data."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.em = g4.G4EmStandardPhysics()
+        self.RegisterPhysics(self.em)
+
+
+class _Gun(g4.G4VUserPrimaryGeneratorAction):  # type: ignore[misc]
+    """Shoots the showers of the current batch one after the other, each with its own random numbers."""
+
+    def __init__(self, engine: Engine) -> None:
+        super().__init__()
+        self.engine = engine
+        self.gun = g4.G4ParticleGun(1)
+        self.particle = ""
+
+    def GeneratePrimaries(self, event: Any) -> None:
+        engine = self.engine
+        i = event.GetEventID()
+        c = engine.conditions
+        particle = pdg_name(int(c.particle[i]))
+        if particle != self.particle:
+            definition = g4.G4ParticleTable.GetParticleTable().FindParticle(particle)
+            self.gun.SetParticleDefinition(definition)
+            self.particle = particle
+        start, direction = engine.start(i)
+        self.gun.SetParticleEnergy(float(c.energy[i]))
+        self.gun.SetParticlePosition(g4.G4ThreeVector(*start))
+        self.gun.SetParticleMomentumDirection(g4.G4ThreeVector(*direction))
+        engine.begin()
+        g4.HepRandom.setTheSeeds(engine.seeds[i].tolist(), 4)
+        self.gun.GeneratePrimaryVertex(event)
+
+
+class _EndOfEvent(g4.G4UserEventAction):  # type: ignore[misc]
+    def __init__(self, engine: Engine) -> None:
+        super().__init__()
+        self.engine = engine
+
+    def EndOfEventAction(self, event: Any) -> None:
+        self.engine.end(event.GetEventID())
+
+
+class _Actions(g4.G4VUserActionInitialization):  # type: ignore[misc]
+    def __init__(self, engine: Engine, more: tuple[Callable[[], Any], ...]) -> None:
+        super().__init__()
+        self.engine, self.more = engine, more
+
+    def Build(self) -> None:
+        self.parts = [_Gun(self.engine), _EndOfEvent(self.engine), *(make() for make in self.more)]
+        for part in self.parts:
+            self.SetUserAction(part)
+
+
+class Engine:
+    """Geant4, initialised for one detector; only one can exist in a process.
+
+    Args:
+        detector: what to build.
+        official: full FTFP_BERT on the official data sets; otherwise electromagnetic physics only.
+        scoring: False builds no sensitive detector at all, to measure what scoring costs.
+        actions: make further user actions (tracking, stepping), for validation.
+        commands: Geant4 commands applied before initialisation.
+    """
+
+    def __init__(
+        self,
+        detector: Detector,
+        *,
+        official: bool,
+        scoring: bool = True,
+        actions: tuple[Callable[[], Any], ...] = (),
+        commands: tuple[str, ...] = (),
+    ) -> None:
+        self.detector, self.scoring = detector, scoring
+        self.world: World = World()
+        self.recorder, self.gate = _Recorder(), _Gate(self._at_face)
+        self.conditions: Conditions
+        self.seeds: NDArray[np.int64]
+        self._numbers: NDArray[np.int64]
+        self._done: Callable[[Event], None]
+        manager = g4.G4RunManagerFactory.CreateRunManager(g4.G4RunManagerType.Serial)
+        physics = g4.FTFP_BERT() if official else _ReducedPhysics()
+        physics.SetVerboseLevel(0)
+        physics.SetDefaultCutValue(detector.production_cut_mm)
+        self._keep = (manager, physics, _Construction(self), _Actions(self, actions))
+        for part in self._keep[1:]:
+            manager.SetUserInitialization(part)
+        self.command("/process/em/verbose 0", "/process/verbose 0", *commands)
+        manager.Initialize()
+        self.manager = manager
+
+    def command(self, *commands: str) -> None:
+        """Apply Geant4 commands."""
+        for text in commands:
+            code = g4.G4UImanager.GetUIpointer().ApplyCommand(text)  # None or 0 is success
+            if code:
+                raise RuntimeError(f"Geant4 refused the command {text!r} with code {code}")
+
+    def run(
+        self, conditions: Conditions, numbers: NDArray[np.int64], seed: int, done: Callable[[Event], None]
+    ) -> None:
+        """Simulate the showers ``numbers`` (n,) with these conditions; ``done`` gets each event in turn."""
+        self.conditions, self._numbers, self._done = conditions, numbers, done
+        # 128 bits for MixMax, Geant4's default engine, which gives every such seed a stream of its own.
+        # The binding reads words up to a zero, which therefore must end them and not occur among them.
+        words = (uniforms(seed, numbers, "geant4.engine", 4) * (2.0**32 - 1)).astype(np.int64) + 1
+        self.seeds = np.concatenate([words, np.zeros((len(words), 1), dtype=np.int64)], axis=1)
+        self.manager.BeamOn(len(numbers))
+
+    def _at_face(self, position: Any) -> bool:
+        if self.detector.shape == "box":
+            return bool(position.z > -SURFACE_MM)
+        assert self.detector.inner_radius_mm is not None
+        return math.hypot(position.x, position.y) > self.detector.inner_radius_mm - SURFACE_MM
+
+    def start(self, i: int) -> tuple[Floats, Floats]:
+        """Starting point (3,) mm and direction (3,) of the primary of shower ``i`` of the batch."""
+        c = self.conditions
+        theta, phi = float(c.theta[i]), float(c.phi[i])
+        st, ct = math.sin(theta), math.cos(theta)
+        if theta == 0.0:
+            st, ct = 0.0, 1.0
+        direction = np.array([st * math.cos(phi), st * math.sin(phi), ct])
+        if self.detector.shape == "cylinder":
+            return np.zeros(3), direction
+        face = np.zeros(3)
+        if c.impact is not None:
+            face[:2] = c.impact[i]
+        return face - direction * (ENTRY_MM * 0.999 / ct), direction
+
+    def begin(self) -> None:
+        """Called before each event."""
+        del self.recorder.deposits[:]
+        self.gate.found = None
+        self.gate.Activate(True)
+        self._clock = time.process_time()
+
+    def end(self, i: int) -> None:
+        """Called after each event: hands its deposits on."""
+        seconds = time.process_time() - self._clock
+        if self.gate.found is None:  # the primary interacted before the face: take its straight line
+            point, direction = self.start(i)
+            self.gate.found = point + direction * self._distance(point, direction), direction
+        entrance, direction = self.gate.found
+        deposits = np.array(self.recorder.deposits, dtype=np.float64).reshape(-1, 4)
+        event = Event(int(self._numbers[i]), deposits[:, 0], deposits[:, 1:], entrance, direction, seconds)
+        self._done(event)
+
+    def _distance(self, point: Floats, direction: Floats) -> float:
+        if self.detector.shape == "box":
+            return float(-point[2] / direction[2])
+        assert self.detector.inner_radius_mm is not None
+        return self.detector.inner_radius_mm / math.hypot(direction[0], direction[1])
