@@ -35,7 +35,7 @@ def pdg_name(code: int) -> str:
     return names.get(int(code), "unknown" if code == 0 else str(int(code)))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Conditions:
     """Incident conditions of N showers.
 
@@ -66,12 +66,13 @@ class Conditions:
         detector: ArrayLike | str = "",
         impact: ArrayLike | None = None,
     ) -> None:
-        energy = np.atleast_1d(np.asarray(energy, dtype=np.float64))
+        energy = np.atleast_1d(_numbers("energy", energy, np.float64))
         if energy.ndim != 1:
             raise ConditionError(f"energy must have one axis (N,), got shape {energy.shape}")
         n = len(energy)
-        if isinstance(particle, str):
-            particle = pdg_code(particle)
+        particle = np.asarray(particle)
+        if particle.dtype.kind in "UO":
+            particle = np.array([pdg_code(name) for name in particle.ravel()]).reshape(particle.shape)
         columns = {
             "energy": energy,
             "theta": _column("theta", theta, np.float64, n),
@@ -91,7 +92,7 @@ class Conditions:
         for name, column in columns.items():
             object.__setattr__(self, name, column)
         if impact is not None:
-            impact = np.asarray(impact, dtype=np.float64)
+            impact = _numbers("impact", impact, np.float64)
             if impact.shape == (2,):
                 impact = np.tile(impact, (n, 1))
             if impact.shape != (n, 2) or not np.isfinite(impact).all():
@@ -100,6 +101,15 @@ class Conditions:
 
     def __len__(self) -> int:
         return len(self.energy)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Conditions) or (self.impact is None) != (other.impact is None):
+            return False
+        names = ("energy", "theta", "phi", "particle", "detector")
+        same = all(np.array_equal(getattr(self, name), getattr(other, name)) for name in names)
+        return same and (self.impact is None or np.array_equal(self.impact, other.impact))  # type: ignore[arg-type]
+
+    __hash__ = None  # type: ignore[assignment]
 
     def __getitem__(self, index: slice | NDArray[Any] | Sequence[int]) -> Conditions:
         """The conditions at a slice, an index array or a boolean mask."""
@@ -123,8 +133,8 @@ class Conditions:
         if with_impact and len(with_impact) != len(parts):
             raise ConditionError("some of the conditions have impact points and some have none")
         names = ("energy", "theta", "phi", "particle", "detector")
-        columns = [np.concatenate([getattr(part, name) for part in parts]) for name in names]
-        return Conditions(*columns, impact=np.concatenate(with_impact) if with_impact else None)
+        columns = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+        return Conditions(**columns, impact=np.concatenate(with_impact) if with_impact else None)
 
     def ranges(self) -> dict[str, Any]:
         """Smallest and largest energy (MeV), θ and φ (rad), and the particles and detectors that occur."""
@@ -141,8 +151,15 @@ class Conditions:
         return spans
 
 
+def _numbers(name: str, values: ArrayLike, dtype: type) -> NDArray[Any]:
+    try:
+        return np.asarray(values, dtype=dtype)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ConditionError(f"{name} must be numbers of type {np.dtype(dtype).name}: {error}") from error
+
+
 def _column(name: str, values: ArrayLike, dtype: type, n: int) -> NDArray[Any]:
-    column = np.asarray(values, dtype=dtype)
+    column = _numbers(name, values, dtype)
     if column.ndim == 0:
         return np.full(n, column)
     if column.shape != (n,):

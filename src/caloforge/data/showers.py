@@ -1,21 +1,29 @@
 """Showers: voxel energies on a mesh, their conditions and where they came from, sliced lazily.
 
-Legend: ``N`` showers, ``V`` voxels, ``shape`` the mesh's shape, (Z, P, R), (Z, Y, X) or (V,). Energies are MeV.
+Legend: ``N`` showers, ``V`` voxels, ``shape`` the mesh's shape, (Z, P, R), (Z, Y, X) or (V,). Energies: MeV.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from caloforge.data.conditions import Conditions
+from caloforge.data.conditions import Conditions, pdg_code
 from caloforge.detector.mesh import Mesh
 from caloforge.errors import ConditionError, DataError
 
-__all__ = ["ArraySource", "EnergySource", "Showers"]
+__all__ = [
+    "ArraySource",
+    "ConcatenatedSource",
+    "EnergySource",
+    "Showers",
+    "SubsetSource",
+    "as_energies",
+    "check_energies",
+]
 
 Energies = NDArray[np.float32]
 BATCH = 1000
@@ -52,16 +60,18 @@ class ArraySource:
         return self._energies[index]
 
 
-class _Subset:
-    """Showers ``index`` of another source."""
+class SubsetSource:
+    """Showers ``index`` of another source; a subset of a subset refers to the first source."""
 
     def __init__(self, parent: EnergySource, index: NDArray[np.int64]) -> None:
-        self._parent, self._index = parent, index
+        self._parent: EnergySource = parent._parent if isinstance(parent, SubsetSource) else parent
+        self._index: NDArray[np.int64] = parent._index[index] if isinstance(parent, SubsetSource) else index
 
     def __len__(self) -> int:
         return len(self._index)
 
     def read(self, start: int, stop: int) -> Energies:
+        """As `EnergySource.read`; what is contiguous in the parent is read as one slice."""
         index = self._index[start:stop]
         if len(index) and index[-1] - index[0] + 1 == len(index) and (np.diff(index) == 1).all():
             return self._parent.read(int(index[0]), int(index[-1]) + 1)
@@ -71,8 +81,8 @@ class _Subset:
         return self._parent.take(self._index[index])
 
 
-class _Concatenation:
-    """Several sources one after the other."""
+class ConcatenatedSource:
+    """Several sources with the same voxels, one after the other."""
 
     def __init__(self, parts: Sequence[EnergySource]) -> None:
         self._parts = parts
@@ -104,14 +114,26 @@ class _Concatenation:
         return self._parts[0].read(0, 0) if result is None else result
 
 
-def check_energies(energies: NDArray[Any], name: str, first: int) -> None:
-    """Raise DataError where an energy (N, V) is NaN, infinite or negative, naming the shower and voxel."""
+def as_energies(values: ArrayLike, name: str) -> Energies:
+    """The values as float32; DataError where they are no numbers. Too large ones become infinite."""
+    array = np.asarray(values)
+    if array.dtype.kind not in "fiub":
+        raise DataError(f"{name}: energies must be real numbers, got data of type {array.dtype}")
+    with np.errstate(over="ignore", invalid="ignore"):
+        return array.astype(np.float32, copy=False)
+
+
+def check_energies(energies: NDArray[Any], name: str, showers: int | NDArray[np.int64]) -> None:
+    """Raise DataError where an energy (N, V) is NaN, infinite or negative, naming the shower and voxel.
+
+    ``showers`` numbers the rows for the message: the number of the first one, or all of them, (N,).
+    """
     if energies.size and not (energies.min() >= 0 and np.isfinite(energies.max())):
-        shower, voxel = np.argwhere(~(np.isfinite(energies) & (energies >= 0)))[0]
-        value = energies[shower, voxel]
+        row, voxel = np.argwhere(~(np.isfinite(energies) & (energies >= 0)))[0]
+        shower = showers + row if isinstance(showers, int) else showers[row]
         raise DataError(
-            f"{name}: the energy of shower {first + shower}, voxel {voxel} is {value} MeV; "
-            "energies must be finite and not negative. Repair or drop this shower."
+            f"{name}: the energy of shower {shower}, voxel {voxel} is {energies[row, voxel]} MeV; energies "
+            "must be finite, not negative and within float32. Repair this shower or leave it out."
         )
 
 
@@ -141,10 +163,10 @@ class Showers:
         extra: Mapping[str, NDArray[Any]] | None = None,
     ) -> None:
         if hasattr(energies, "read"):
-            source: EnergySource = energies
+            source = cast(EnergySource, energies)
         else:
-            array = np.asarray(energies, dtype=np.float32)
-            if array.shape[1:] not in (mesh.shape, (mesh.n_voxels,)):
+            array = as_energies(energies, "energies")
+            if array.ndim == 0 or array.shape[1:] not in (mesh.shape, (mesh.n_voxels,)):
                 raise DataError(
                     f"energies of shape {array.shape} do not fit (N, *{mesh.shape}) of the {mesh}"
                 )
@@ -159,8 +181,11 @@ class Showers:
             name: np.asarray(column) for name, column in (extra or {}).items()
         }
         for name, column in self.extra.items():
-            if len(column) != len(conditions):
-                raise DataError(f"column {name!r} has {len(column)} rows for {len(conditions)} showers")
+            if column.shape[:1] != (len(conditions),):
+                raise DataError(
+                    f"column {name!r} has shape {column.shape} for {len(conditions)} showers; "
+                    "its first axis must be the showers"
+                )
 
     def __len__(self) -> int:
         return len(self.conditions)
@@ -176,10 +201,18 @@ class Showers:
     def read(self, start: int, stop: int) -> Energies:
         """Energies of showers start..stop − 1, (n, \\*mesh.shape), MeV."""
         start, stop, _ = slice(start, stop).indices(len(self))
-        return self.source.read(start, max(start, stop)).reshape(-1, *self.mesh.shape)
+        stop = max(start, stop)
+        flat = self.source.read(start, stop)
+        if flat.shape != (stop - start, self.mesh.n_voxels):
+            raise DataError(
+                f"the source gave energies of shape {flat.shape}, which do not fit the {self.mesh}"
+            )
+        return flat.reshape(stop - start, *self.mesh.shape)
 
     def batches(self, size: int = BATCH) -> Iterator[tuple[Energies, Conditions]]:
-        """Energies (n, \\*mesh.shape) and conditions of consecutive showers, n ≤ ``size``, from disk as needed."""
+        """Energies (n, \\*mesh.shape) and conditions of consecutive showers, n ≤ ``size``."""
+        if size < 1:
+            raise DataError(f"a batch must have at least 1 shower, got {size}")
         for start in range(0, len(self), size):
             stop = min(start + size, len(self))
             yield self.read(start, stop), self.conditions[start:stop]
@@ -190,19 +223,27 @@ class Showers:
             chosen = np.arange(*index.indices(len(self)))
         else:
             chosen = np.asarray(index)
+            if chosen.ndim != 1:
+                raise DataError(
+                    f"showers are chosen by a slice, a list of numbers or a mask, got {index!r}; "
+                    "for a single one use showers[i : i + 1]"
+                )
             if chosen.dtype == bool:
                 if chosen.shape != (len(self),):
                     raise DataError(
                         f"a mask for {len(self)} showers must have shape ({len(self)},), got {chosen.shape}"
                     )
                 chosen = np.flatnonzero(chosen)
+            if len(chosen) and chosen.dtype.kind not in "iu":
+                raise DataError(f"shower numbers must be whole numbers, got type {chosen.dtype}")
             chosen = chosen.astype(np.int64)
-            if len(chosen) and (chosen.min() < -len(self) or chosen.max() >= len(self)):
-                raise DataError(f"shower index {int(chosen.max())} is out of range for {len(self)} showers")
+            bad = chosen[(chosen < -len(self)) | (chosen >= len(self))]
+            if len(bad):
+                raise DataError(f"shower index {bad[0]} is out of range for {len(self)} showers")
             chosen = np.where(chosen < 0, chosen + len(self), chosen)
         extra = {name: column[chosen] for name, column in self.extra.items()}
         return Showers(
-            _Subset(self.source, chosen), self.conditions[chosen], self.mesh, self.provenance, extra
+            SubsetSource(self.source, chosen), self.conditions[chosen], self.mesh, self.provenance, extra
         )
 
     def filter(
@@ -211,9 +252,13 @@ class Showers:
         energy: tuple[float, float] | None = None,
         theta: tuple[float, float] | None = None,
         phi: tuple[float, float] | None = None,
+        particle: str | int | None = None,
         detector: str | None = None,
     ) -> Showers:
-        """The showers whose conditions lie in the half-open ranges [low, high) given, MeV and rad."""
+        """The showers whose conditions lie in the half-open ranges [low, high) given, MeV and rad.
+
+        ``particle`` is a Geant4 name or PDG code. None that fit is no error: the result is empty.
+        """
         keep = np.ones(len(self), dtype=bool)
         for column, span in (
             (self.conditions.energy, energy),
@@ -222,6 +267,8 @@ class Showers:
         ):
             if span is not None:
                 keep &= (column >= span[0]) & (column < span[1])
+        if particle is not None:
+            keep &= self.conditions.particle == pdg_code(particle)
         if detector is not None:
             keep &= self.conditions.detector == detector
         return self[keep]
@@ -242,7 +289,7 @@ class Showers:
 
     @staticmethod
     def concatenate(parts: Sequence[Showers]) -> Showers:
-        """Join showers on the same mesh, in order; columns in ``extra`` that all have are kept."""
+        """Join showers on the same mesh, in order; only columns of ``extra`` that all parts have are kept."""
         if not parts:
             raise DataError("there is nothing to concatenate")
         first = parts[0]
@@ -256,7 +303,7 @@ class Showers:
         }
         made_by = {"action": "concatenate", "parts": [part.provenance for part in parts]}
         return Showers(
-            _Concatenation([part.source for part in parts]),
+            ConcatenatedSource([part.source for part in parts]),
             Conditions.concatenate([part.conditions for part in parts]),
             first.mesh,
             made_by if len(parts) > 1 else first.provenance,

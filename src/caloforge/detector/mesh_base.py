@@ -138,7 +138,8 @@ class Mesh(ABC):
         if weights.shape != where.shape:
             raise MeshError(f"{len(where)} positions but energies of shape {weights.shape}")
         inside = where >= 0
-        return np.bincount(where[inside], weights=weights[inside], minlength=self.n_voxels)
+        summed = np.bincount(where[inside], weights=weights[inside], minlength=self.n_voxels)
+        return np.asarray(summed, dtype=np.float64)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Mesh) and self.to_dict() == other.to_dict()

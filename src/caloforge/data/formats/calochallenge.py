@@ -1,80 +1,187 @@
-"""The layout of the CaloChallenge, with caloforge's additions where they are present."""
+"""The layout of the CaloChallenge (arXiv:2410.21611), with caloforge's additions where they are present.
+
+``incident_energies`` (N, 1) and ``showers`` (N, V), both MeV, in the order layer, α, r. What a file does not
+tell is assumed where the number of voxels is one of the challenge's, and the provenance says so:
+
+=========  ======  ==========  ======================  ==========
+data set   voxels  particle    θ                       detector
+=========  ======  ==========  ======================  ==========
+1 photons  368     gamma       2 atan(e^-0.225)        atlas
+1 pions    533     pi+         2 atan(e^-0.225)        atlas
+2          6480    e-          π/2                     par04-siw
+3          40500   e-          π/2                     par04-siw
+=========  ======  ==========  ======================  ==========
+
+(η = 0.225 is the middle of set 1's bin 0.20-0.25; φ is 0.) The attributes ``particle``, ``detector`` and
+``theta_deg`` replace these, and caloforge's own columns replace both.
+"""
 
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
+from numpy.typing import NDArray
 
 from caloforge.data.conditions import Conditions
-from caloforge.data.formats.hdf5 import HDF5Source, read_column
+from caloforge.data.formats.hdf5 import (
+    HDF5Source,
+    file_attributes,
+    read_column,
+    read_condition,
+    require_shape,
+)
 from caloforge.data.showers import Showers
 from caloforge.detector.calochallenge import calochallenge_mesh
 from caloforge.detector.mesh import Mesh, mesh_from_dict
-from caloforge.errors import DataError
+from caloforge.errors import ConditionError, DataError, MeshError
 
-__all__ = ["matches", "read"]
+__all__ = ["NAME", "matches", "read"]
 
-_BY_SIZE = {368: "1-photons", 533: "1-pions", 6480: "2", 40500: "3"}
-_KNOWN = {
-    "incident_energies", "showers", "incident_theta", "incident_phi", "incident_pdg", "incident_detector",
-    "impact_point",
-}  # fmt: skip
+NAME = "CaloChallenge"
+
+
+class _Assumed(NamedTuple):
+    data_set: str
+    particle: str
+    theta: float
+    detector: str
+
+
+_ETA_SET_1 = 2 * math.atan(math.exp(-0.225))
+_BY_SIZE = {
+    368: _Assumed("1-photons", "gamma", _ETA_SET_1, "atlas"),
+    533: _Assumed("1-pions", "pi+", _ETA_SET_1, "atlas"),
+    6480: _Assumed("2", "e-", math.pi / 2, "par04-siw"),
+    40500: _Assumed("3", "e-", math.pi / 2, "par04-siw"),
+}
+_OURS = {"incident_theta", "incident_phi", "incident_pdg", "incident_detector", "impact_point"}
 
 
 def matches(file: h5py.File) -> bool:
-    """True for files with ``incident_energies`` (N, 1) and ``showers`` (N, V)."""
-    return "incident_energies" in file and "showers" in file and file["showers"].ndim == 2
+    """True for files with ``incident_energies`` and ``showers``."""
+    return "incident_energies" in file and "showers" in file
 
 
-def read(path: Path, file: h5py.File, mesh: Mesh | None) -> Showers:
-    """Showers of a CaloChallenge or caloforge file; the mesh follows from the file or the number of voxels."""
-    stored = file["showers"]
-    n, n_voxels = stored.shape
-    if mesh is None:
-        if "caloforge_format" in file.attrs:
-            mesh = mesh_from_dict(json.loads(str(file.attrs["mesh"])))
-        elif n_voxels in _BY_SIZE:
-            mesh = calochallenge_mesh(_BY_SIZE[n_voxels])
-        else:
-            raise DataError(
-                f"{path}: {n_voxels} voxels are none of the CaloChallenge's {sorted(_BY_SIZE)}; name the mesh (--mesh)"
-            )
-    if mesh.n_voxels != n_voxels:
+def read(path: Path, file: h5py.File, mesh: Mesh | None, ignore: tuple[str, ...]) -> Showers:
+    """Showers of a CaloChallenge or caloforge file, in MeV."""
+    shape = getattr(file["showers"], "shape", None)
+    n_voxels = shape[1] if shape and len(shape) == 2 else mesh.n_voxels if mesh else 0
+    if not n_voxels:
         raise DataError(
-            f"{path}, data set 'showers': {n_voxels} voxels a shower, but the {mesh} has {mesh.n_voxels}"
+            f"{path}, data set 'showers': shape {shape}, expected (N, voxels), flattened in the order "
+            "layer, φ, r; reshape it to two axes"
         )
-    energy = read_column(file, "incident_energies")
-    if energy.size != n:
-        raise DataError(
-            f"{path}: 'incident_energies' has {energy.size} rows and 'showers' has {n}; they must agree"
-        )
-    bad = np.flatnonzero(~(np.isfinite(energy.ravel()) & (energy.ravel() > 0)))
-    if len(bad):
-        raise DataError(
-            f"{path}, data set 'incident_energies': shower {bad[0]} has {energy.ravel()[bad[0]]} MeV; must be positive"
-        )
-
-    def column(name: str, default: object) -> object:
-        return read_column(file, name) if name in file else default
-
-    detector = column("incident_detector", str(file.attrs.get("detector", "")))
-    if isinstance(detector, np.ndarray):
-        detector = np.array([d.decode() if isinstance(d, bytes) else str(d) for d in detector], dtype=np.str_)
-    particle = column("incident_pdg", str(file.attrs["particle"]) if "particle" in file.attrs else 0)
-    conditions = Conditions(
-        energy.ravel(),
-        column("incident_theta", np.pi / 2),  # type: ignore[arg-type]
-        column("incident_phi", 0.0),  # type: ignore[arg-type]
-        particle,  # type: ignore[arg-type]
-        detector,  # type: ignore[arg-type]
-        column("impact_point", None),  # type: ignore[arg-type]
-    )
-    if "provenance" in file.attrs:
-        provenance = json.loads(str(file.attrs["provenance"]))
+    mesh, assumed = _mesh_of(path, file, n_voxels, mesh)
+    n = require_shape(file, "showers", (mesh.n_voxels,), f"showers, voxels of the {mesh}")
+    energy = read_condition(file, "incident_energies", n, unit="MeV", positive=True)
+    defaults: dict[str, Any] = {"particle": 0, "detector": "", "theta": np.pi / 2}
+    if assumed is not None:
+        defaults = {key: getattr(assumed, key) for key in defaults}
+    attributes = {key: value for key, value in file_attributes(file).items() if key != "mesh"}
+    told: dict[str, Any] = {
+        key: str(attributes[key]) for key in ("particle", "detector") if key in attributes
+    }
+    if "theta_deg" in attributes:
+        told["theta"] = math.radians(float(attributes["theta_deg"]))
+    columns = _our_columns(path, file, n)
+    try:
+        conditions = Conditions(energy, **(defaults | {"phi": 0.0} | told | columns))
+    except ConditionError as error:
+        raise DataError(f"{path}: {error}") from error
+    if "provenance" in attributes:
+        provenance = _parsed(path, "provenance", attributes["provenance"])
     else:
-        provenance = {k: v.item() if isinstance(v, np.generic) else str(v) for k, v in file.attrs.items()}
-    extra = {name: read_column(file, name) for name in file if name not in _KNOWN and len(file[name]) == n}
-    return Showers(HDF5Source(path, "showers", n), conditions, mesh, provenance, extra)
+        provenance = {"file": path.name, "layout": NAME, "attributes": attributes}
+        guessed = {key: value for key, value in defaults.items() if key not in told | columns}
+        if assumed is not None and guessed:
+            provenance["assumed"] = guessed | {"data_set": assumed.data_set}
+    return Showers(HDF5Source(path, "showers", n), conditions, mesh, provenance, _extra(file, n, ignore))
+
+
+def _mesh_of(path: Path, file: h5py.File, n_voxels: int, given: Mesh | None) -> tuple[Mesh, _Assumed | None]:
+    """The mesh, and what a file of the challenge with this number of voxels leaves unsaid."""
+    if "mesh" in file.attrs and "caloforge_format" in file.attrs:
+        try:
+            stored = mesh_from_dict(_parsed(path, "mesh", file.attrs["mesh"]))
+        except MeshError as error:
+            raise DataError(f"{path}, attribute 'mesh': {error}") from error
+        if given is not None and given != stored:
+            raise DataError(
+                f"{path} holds showers on the {stored} [{stored.fingerprint}], not on the {given} "
+                f"[{given.fingerprint}]; leave the mesh out to use the file's own"
+            )
+        return stored, None
+    if given is not None:
+        if given.n_voxels != n_voxels:
+            raise DataError(
+                f"{path}, data set 'showers': {n_voxels} voxels a shower, but {given.n_voxels} in the {given}"
+            )
+        return given, None
+    if n_voxels not in _BY_SIZE:
+        known = ", ".join(f"{size} (set {a.data_set})" for size, a in _BY_SIZE.items())
+        raise DataError(
+            f"{path}, data set 'showers': {n_voxels} voxels are none of the CaloChallenge's {known}; "
+            "give the mesh (mesh=..., on the command line --mesh NAME or a binning XML)"
+        )
+    return calochallenge_mesh(_BY_SIZE[n_voxels].data_set), _BY_SIZE[n_voxels]
+
+
+def _our_columns(path: Path, file: h5py.File, n: int) -> dict[str, Any]:
+    columns: dict[str, Any] = {}
+    for name, key in (("incident_theta", "theta"), ("incident_phi", "phi")):
+        if name in file:
+            columns[key] = read_condition(file, name, n, unit="rad")
+    if "incident_pdg" in file:
+        columns["particle"] = _sized(path, "incident_pdg", read_column(file, "incident_pdg"), (n,))
+    if "incident_detector" in file:
+        names = _sized(path, "incident_detector", read_column(file, "incident_detector"), (n,))
+        columns["detector"] = np.array(
+            [name.decode(errors="replace") if isinstance(name, bytes) else str(name) for name in names],
+            dtype=np.str_,
+        )
+    if "impact_point" in file:
+        columns["impact"] = _sized(path, "impact_point", read_column(file, "impact_point"), (n, 2))
+    return columns
+
+
+def _sized(path: Path, name: str, column: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+    if column.shape != shape:
+        raise DataError(f"{path}, data set {name!r}: shape {column.shape}, expected {shape} like 'showers'")
+    return column
+
+
+def _extra(file: h5py.File, n: int, ignore: tuple[str, ...]) -> dict[str, NDArray[Any]]:
+    """Further columns: everything at the top of the file that has a row for each shower."""
+    extra = {}
+    for name in file:
+        if name in _OURS or name in ("incident_energies", "showers") or name in ignore:
+            continue
+        item = file[name]
+        if not isinstance(item, h5py.Dataset) or not item.shape or item.shape[0] != n:
+            shape = item.shape if isinstance(item, h5py.Dataset) else "of a group"
+            raise DataError(
+                f"{file.filename}, data set {name!r}: shape {shape}, but a further column must have a row "
+                f"for each of the {n} showers; to leave it out pass ignore=[{name!r}] (--ignore {name})"
+            )
+        column = read_column(file, name)
+        if column.dtype == object:
+            column = np.array(
+                [v.decode() if isinstance(v, bytes) else v for v in column.ravel()], dtype=np.str_
+            )
+        extra[name] = column
+    return extra
+
+
+def _parsed(path: Path, attribute: str, text: object) -> dict[str, Any]:
+    try:
+        value = json.loads(text.decode() if isinstance(text, bytes) else str(text))
+    except ValueError as error:
+        raise DataError(f"{path}, attribute {attribute!r}: not valid JSON ({error})") from error
+    if not isinstance(value, dict):
+        raise DataError(f"{path}, attribute {attribute!r}: expected a JSON object, got {text!r}")
+    return value

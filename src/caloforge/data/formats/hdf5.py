@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,20 +11,33 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from caloforge.data.showers import Energies, check_energies
+from caloforge.data.showers import Energies, as_energies, check_energies
 from caloforge.errors import DataError
 
-__all__ = ["HDF5Source", "open_file", "read_column"]
+__all__ = [
+    "HDF5_ERRORS",
+    "HDF5Source",
+    "StackedSource",
+    "file_attributes",
+    "open_file",
+    "read_column",
+    "read_condition",
+    "require_shape",
+]
 
 Convert = Callable[[NDArray[Any]], NDArray[Any]]
+HDF5_ERRORS = (OSError, RuntimeError, KeyError)
+"""What h5py raises where a file is damaged."""
+CACHE_BYTES = 128 << 20
+CACHE_SLOTS = 10007
 
 
 def open_file(path: Path) -> h5py.File:
     """Open an HDF5 file for reading; DataError where it is missing, truncated or not HDF5."""
     if not path.is_file():
-        raise DataError(f"{path}: no such file")
+        raise DataError(f"{path}: {'this is a folder' if path.is_dir() else 'no such file'}")
     try:
-        return h5py.File(path, "r")
+        return h5py.File(path, "r", locking="best-effort")
     except OSError as error:
         raise DataError(
             f"{path}: not a readable HDF5 file ({error}); it may be truncated, get it again"
@@ -36,16 +50,64 @@ def read_column(file: h5py.File, name: str, index: slice = slice(None)) -> NDArr
         raise DataError(f"{file.filename}: no data set {name!r}; it has {', '.join(sorted(file))}")
     try:
         return np.asarray(file[name][index])
-    except OSError as error:
+    except HDF5_ERRORS as error:
         raise DataError(
             f"{file.filename}: data set {name!r} is unreadable ({error}); get the file again"
         ) from error
 
 
+def read_condition(
+    file: h5py.File, name: str, n: int, *, unit: str, scale: float = 1.0, positive: bool = False
+) -> NDArray[np.float64]:
+    """Condition ``name`` of n showers, stored (n,) or (n, 1), times ``scale``: (n,) float64.
+
+    Raises DataError where it has another length, is not finite or, if ``positive``, is not above 0.
+    """
+    column = read_column(file, name)
+    where = f"{file.filename}, data set {name!r}"
+    if column.shape not in ((n,), (n, 1)):
+        raise DataError(
+            f"{where}: shape {column.shape}, but there are {n} showers; it must be ({n},) or ({n}, 1). "
+            "The file is incomplete or its parts were written from different samples."
+        )
+    if column.dtype.kind not in "fiu":
+        raise DataError(f"{where}: must be numbers, got type {column.dtype}")
+    values = column.reshape(n).astype(np.float64)
+    bad = np.flatnonzero(~(np.isfinite(values) & (values > 0)) if positive else ~np.isfinite(values))
+    if len(bad):
+        must = "finite and above 0" if positive else "finite"
+        raise DataError(
+            f"{where}: shower {bad[0]} has {values[bad[0]]} {unit}; it must be {must}. "
+            f"{len(bad)} of {n} showers are so: repair them or leave them out."
+        )
+    return values * scale
+
+
+def require_shape(file: h5py.File, name: str, tail: tuple[int, ...], meaning: str) -> int:
+    """Number of showers of a data set that must be (N, \\*tail); DataError where its shape is another."""
+    stored = file[name]
+    if not isinstance(stored, h5py.Dataset) or stored.shape is None or stored.shape[1:] != tail:
+        shape = getattr(stored, "shape", "of a group")
+        wanted = ", ".join(map(str, ("N", *tail)))
+        raise DataError(f"{file.filename}, data set {name!r}: shape {shape}, expected ({wanted}) = {meaning}")
+    return int(stored.shape[0])
+
+
+def file_attributes(file: h5py.File) -> dict[str, Any]:
+    """Attributes of a file as JSON-able values."""
+    plain: dict[str, Any] = {}
+    for key, value in file.attrs.items():
+        if isinstance(value, np.generic | np.ndarray):
+            value = value.tolist()
+        plain[key] = value.decode(errors="replace") if isinstance(value, bytes) else value
+    return plain
+
+
 class HDF5Source:
     """Energies in one data set of a file, converted at the door.
 
-    The file is opened on first use in each process, so that a source can be sent to worker processes.
+    The file is opened on first use in each process, so that a source can be sent to worker processes. Data
+    are read by whole chunks, each decompressed once for consecutive reads (the chunk cache holds them).
 
     Args:
         path: the file.
@@ -57,43 +119,95 @@ class HDF5Source:
     def __init__(self, path: Path, data_set: str, n: int, convert: Convert | None = None) -> None:
         self.path, self.data_set = path, data_set
         self._n, self._convert = n, convert
-        self._file: h5py.File | None = None
+        self._opened: tuple[int, h5py.File, h5py.Dataset] | None = None
 
     def __len__(self) -> int:
         return self._n
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_file": None}
+        return self.__dict__ | {"_opened": None}
+
+    def close(self) -> None:
+        """Close the file; the next read opens it again."""
+        if self._opened is not None:
+            self._opened[1].close()
+            self._opened = None
 
     def _stored(self) -> h5py.Dataset:
-        if self._file is None:
-            self._file = open_file(self.path)
-        return self._file[self.data_set]
+        if self._opened is None or self._opened[0] != os.getpid():
+            file = open_file(self.path)
+            try:
+                stored = file[self.data_set]
+                if stored.chunks is not None:
+                    # a row of chunks may be larger than HDF5's cache of 1 MB, which then would not be used
+                    row = stored.chunks[0] * int(np.prod(stored.shape[1:])) * stored.dtype.itemsize
+                    access = h5py.h5p.create(h5py.h5p.DATASET_ACCESS)
+                    access.set_chunk_cache(CACHE_SLOTS, min(max(row + (1 << 20), 1 << 20), CACHE_BYTES), 0.75)
+                    stored = h5py.Dataset(h5py.h5d.open(file.id, self.data_set.encode(), access))
+            except HDF5_ERRORS as error:
+                raise self._damaged("it cannot be opened", error) from error
+            if len(stored) != self._n:
+                raise DataError(
+                    f"{self.path}, data set {self.data_set!r}: {len(stored)} showers where there were "
+                    f"{self._n}; the file was changed since it was opened"
+                )
+            self._opened = os.getpid(), file, stored
+        return self._opened[2]
 
-    def _checked(self, stored: NDArray[Any], first: int) -> Energies:
+    def _damaged(self, what: str, error: Exception) -> DataError:
+        return DataError(
+            f"{self.path}, data set {self.data_set!r}: {what} ({error}); the file is damaged, get it again"
+        )
+
+    def _slice(self, start: int, stop: int) -> NDArray[Any]:
+        try:
+            return np.asarray(self._stored()[start:stop])
+        except HDF5_ERRORS as error:
+            raise self._damaged(f"showers {start} to {stop - 1} are unreadable", error) from error
+
+    def _checked(self, stored: NDArray[Any], showers: int | NDArray[np.int64]) -> Energies:
+        where = f"{self.path}, data set {self.data_set!r}"
         converted = stored if self._convert is None else self._convert(stored)
-        energies = np.ascontiguousarray(converted, dtype=np.float32).reshape(len(stored), -1)
-        check_energies(energies, f"{self.path}, data set {self.data_set!r}", first)
+        energies = np.ascontiguousarray(as_energies(converted, where))
+        energies = energies.reshape(len(stored), int(np.prod(energies.shape[1:])))
+        check_energies(energies, where, showers)
         return energies
 
     def read(self, start: int, stop: int) -> Energies:
-        try:
-            stored = self._stored()[start:stop]
-        except OSError as error:
-            raise DataError(
-                f"{self.path}, data set {self.data_set!r}: showers {start}-{stop - 1} are unreadable ({error}); "
-                "the file is damaged, get it again"
-            ) from error
-        return self._checked(stored, start)
+        """As `EnergySource.read`."""
+        return self._checked(self._slice(start, stop), start)
 
     def take(self, index: NDArray[np.int64]) -> Energies:
+        """As `EnergySource.take`; reads each chunk that holds wanted showers once, and one at a time."""
         if not len(index):
             return self.read(0, 0)
-        # h5py wants increasing indices without repeats; whole runs are read at once, since that is fastest
         unique, inverse = np.unique(index, return_inverse=True)
-        breaks = np.flatnonzero(np.diff(unique) > 64) + 1
-        pieces = []
-        for run in np.split(unique, breaks):
-            block = self.read(int(run[0]), int(run[-1]) + 1)
-            pieces.append(block[run - run[0]])
-        return np.concatenate(pieces)[inverse]
+        rows = (self._stored().chunks or (256,))[0]
+        result: Energies | None = None
+        for part in np.split(np.arange(len(unique)), np.flatnonzero(np.diff(unique // rows)) + 1):
+            wanted = unique[part]
+            block = self._slice(int(wanted[0]), int(wanted[-1]) + 1)
+            energies = self._checked(block[wanted - wanted[0]], wanted)
+            if result is None:
+                result = np.empty((len(unique), energies.shape[1]), dtype=np.float32)
+            result[part] = energies
+        assert result is not None
+        return result if np.array_equal(unique, index) else result[inverse]
+
+
+class StackedSource:
+    """Sources of the same showers whose voxels follow one another, such as one data set per layer."""
+
+    def __init__(self, parts: list[HDF5Source]) -> None:
+        self._parts = parts
+
+    def __len__(self) -> int:
+        return len(self._parts[0])
+
+    def read(self, start: int, stop: int) -> Energies:
+        """As `EnergySource.read`."""
+        return np.concatenate([part.read(start, stop) for part in self._parts], axis=1)
+
+    def take(self, index: NDArray[np.int64]) -> Energies:
+        """As `EnergySource.take`."""
+        return np.concatenate([part.take(index) for part in self._parts], axis=1)
