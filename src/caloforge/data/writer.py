@@ -13,27 +13,33 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal, get_args
 
 import h5py
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from caloforge.data.conditions import Conditions
-from caloforge.data.showers import BATCH, Showers, check_energies
+from caloforge.data.disk import PatientFile, interrupts_deferred
+from caloforge.data.formats.hdf5 import HDF5_ERRORS
+from caloforge.data.showers import BATCH, Showers, as_energies, check_energies
 from caloforge.detector.mesh import Mesh
 from caloforge.errors import DataError
 
-__all__ = ["FORMAT_VERSION", "ShowerWriter", "write_showers"]
+__all__ = ["FORMAT_VERSION", "Layout", "ShowerWriter", "write_showers"]
 
 FORMAT_VERSION = 1
 CHUNK_BYTES = 1 << 20
+Layout = Literal["caloforge", "calochallenge"]
+_BASIC = ("incident_energies", "showers")
+_RESERVED = (*_BASIC, "incident_theta", "incident_phi", "incident_pdg", "incident_detector", "impact_point")
 
 
 class ShowerWriter:
     """Appends showers to a file that appears under its name only when it is complete.
 
     A context manager: data go to ``<path>.partial``, which is renamed at a clean exit and removed otherwise.
+    Killed outright, it leaves the ``.partial``, which the next writer of that name replaces.
 
     Args:
         path: the file to make.
@@ -41,6 +47,10 @@ class ShowerWriter:
         provenance: what makes them; JSON-able.
         compression: gzip level 0-9.
         overwrite: replace an existing file; otherwise that is a DataError.
+        layout: ``"calochallenge"`` writes ``incident_energies`` and ``showers`` and nothing else.
+
+    Raises:
+        DataError: the file exists or cannot be written, the disk is full, or showers do not fit the mesh.
     """
 
     def __init__(
@@ -51,65 +61,101 @@ class ShowerWriter:
         provenance: Mapping[str, Any] | None = None,
         compression: int = 1,
         overwrite: bool = False,
+        layout: Layout = "caloforge",
     ) -> None:
         self.path = Path(path)
         self.mesh = mesh
-        self._compression = compression
-        if self.path.exists() and not overwrite:
-            raise DataError(f"{self.path} exists; choose another name or allow overwriting (--overwrite)")
+        self.provenance = dict(provenance or {})
+        self.n_written = 0
+        self._compression, self._overwrite, self._layout = compression, overwrite, layout
+        if layout not in get_args(Layout) or compression not in range(10):
+            raise DataError(
+                f"layout must be one of {get_args(Layout)} and compression 0-9, got {layout!r}, {compression}"
+            )
+        self._partial = self.path.with_name(self.path.name + ".partial")
+        self._file: h5py.File | None = None
+        self._disk: PatientFile | None = None
+        self._check_target()
+
+    def _check_target(self) -> None:
         if self.path.is_dir():
             raise DataError(f"{self.path} is a folder; give the name of a file")
-        self._partial = self.path.with_name(self.path.name + ".partial")
-        self.provenance = dict(provenance or {})
-        self._file: h5py.File | None = None
-        self.n_written = 0
+        if self.path.exists() and not self._overwrite:
+            raise DataError(f"{self.path} exists; choose another name or allow overwriting (--overwrite)")
 
     def __enter__(self) -> ShowerWriter:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = h5py.File(self._partial, "w")
         except OSError as error:
-            raise DataError(f"cannot write {self._partial}: {error}") from error
-        self._file.attrs["caloforge_format"] = FORMAT_VERSION
-        self._file.attrs["mesh"] = json.dumps(self.mesh.to_dict())
+            raise DataError(f"cannot make the folder {self.path.parent}: {error.strerror}") from error
+        self._disk = PatientFile(self._partial)
+        with interrupts_deferred():
+            self._file = h5py.File(self._disk, "w")
+            if self._layout == "caloforge":
+                self._file.attrs["caloforge_format"] = FORMAT_VERSION
+                self._file.attrs["mesh"] = json.dumps(self.mesh.to_dict())
         return self
 
     def append(
         self, energies: ArrayLike, conditions: Conditions, extra: Mapping[str, NDArray[Any]] | None = None
     ) -> None:
-        """Add showers: energies (n, \\*mesh.shape) or (n, V), MeV, and their n conditions."""
-        if self._file is None:
+        """Add showers: energies (n, \\*mesh.shape) or (n, V), MeV, their n conditions and further columns.
+
+        Raises DataError, before anything is written, where shapes, columns or energies are wrong; and where
+        the disk is full, after which nothing more can be written.
+        """
+        if self._file is None or self._disk is None:
             raise DataError("a ShowerWriter must be used in a with statement")
-        array = np.asarray(energies, dtype=np.float32)
-        if array.shape[1:] not in (self.mesh.shape, (self.mesh.n_voxels,)) or len(array) != len(conditions):
-            raise DataError(
-                f"energies of shape {array.shape} do not fit {len(conditions)} conditions on the {self.mesh}"
-            )
-        flat = array.reshape(len(array), self.mesh.n_voxels)
+        columns = self._columns(energies, conditions, extra or {})
+        for start in range(0, max(1, len(conditions)), BATCH):
+            part = slice(start, min(start + BATCH, len(conditions)))
+            stop = self.n_written + part.stop - part.start
+            with interrupts_deferred():
+                for name, column in columns.items():
+                    data_set = self._file[name] if name in self._file else self._create(name, column)
+                    data_set.resize(stop, axis=0)
+                    data_set[self.n_written :] = column[part]
+                    self._raise_disk_error()
+                self.n_written = stop
+
+    def _columns(
+        self, energies: ArrayLike, conditions: Conditions, extra: Mapping[str, NDArray[Any]]
+    ) -> dict[str, NDArray[Any]]:
+        assert self._file is not None
+        array, n = as_energies(energies, str(self.path)), len(conditions)
+        if (
+            array.ndim < 2
+            or array.shape[1:] not in (self.mesh.shape, (self.mesh.n_voxels,))
+            or len(array) != n
+        ):
+            raise DataError(f"energies of shape {array.shape} do not fit {n} conditions on the {self.mesh}")
+        flat = array.reshape(n, self.mesh.n_voxels)
         check_energies(flat, str(self.path), self.n_written)
-        columns: dict[str, NDArray[Any]] = {
-            "incident_energies": conditions.energy[:, None],
-            "showers": flat,
-            "incident_theta": conditions.theta,
-            "incident_phi": conditions.phi,
-            "incident_pdg": conditions.particle,
-            "incident_detector": conditions.detector.astype(object),
-        }
+        columns: dict[str, NDArray[Any]] = {"incident_energies": conditions.energy[:, None], "showers": flat}
+        if self._layout == "calochallenge":
+            return columns
+        columns["incident_theta"] = conditions.theta
+        columns["incident_phi"] = conditions.phi
+        columns["incident_pdg"] = conditions.particle
+        columns["incident_detector"] = conditions.detector.astype(object)
         if conditions.impact is not None:
             columns["impact_point"] = conditions.impact
-        columns |= extra or {}
-        try:
-            if self.n_written and set(columns) != set(self._file):
+        for name, values in extra.items():
+            column = np.asarray(values)
+            if name in _RESERVED or "/" in name or column.shape[:1] != (n,):
                 raise DataError(
-                    f"columns {sorted(columns)} differ from those already written, {sorted(self._file)}"
+                    f"{self.path}: cannot add column {name!r} of shape {column.shape}; it needs {n} rows and "
+                    f"a name without '/' and other than {', '.join(_RESERVED)}"
                 )
-            for name, column in columns.items():
-                data_set = self._file[name] if name in self._file else self._create(name, column)
-                data_set.resize(self.n_written + len(flat), axis=0)
-                data_set[self.n_written :] = column
-        except OSError as error:
-            raise DataError(f"cannot write {self._partial}: {error}; is the disk full?") from error
-        self.n_written += len(flat)
+            columns[name] = column.astype(object) if column.dtype.kind == "U" else column
+        if "showers" in self._file and set(columns) != set(self._file):
+            raise DataError(
+                f"{self.path}: columns {sorted(columns)} differ from those written before, {sorted(self._file)}"
+            )
+        for name, column in columns.items():
+            if name in self._file and self._file[name].shape[1:] != column.shape[1:]:
+                raise DataError(f"{self.path}: column {name!r} changed its shape to {column.shape}")
+        return columns
 
     def _create(self, name: str, column: NDArray[Any]) -> h5py.Dataset:
         assert self._file is not None
@@ -126,41 +172,71 @@ class ShowerWriter:
             **(packed if name == "showers" else {}),
         )
 
+    def _raise_disk_error(self) -> None:
+        assert self._disk is not None
+        if self._disk.error is not None:
+            error = self._disk.error
+            raise DataError(
+                f"cannot write {self._partial}: {error.strerror}; {self.n_written} showers were written. "
+                "Free space or choose another place."
+            ) from error
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        file, self._file = self._file, None
-        assert file is not None
+        assert self._file is not None
+        assert self._disk is not None
+        disk = self._disk
+        complete = False
         try:
+            if kind is None and "showers" not in self._file:
+                self.append(np.zeros((0, self.mesh.n_voxels), dtype=np.float32), Conditions([]))
+            with interrupts_deferred():
+                if kind is None and self._layout == "caloforge":
+                    self.provenance.setdefault("n_showers", self.n_written)
+                    self._file.attrs["provenance"] = json.dumps(self.provenance, default=str)
+                try:
+                    self._file.close()
+                except HDF5_ERRORS:
+                    if disk.error is None:
+                        raise
             if kind is None:
-                self.provenance.setdefault("n_showers", self.n_written)
-                file.attrs["provenance"] = json.dumps(self.provenance, default=str)
-            file.close()
-            if kind is None:
-                with self._partial.open("rb") as written:
-                    os.fsync(written.fileno())
+                self._raise_disk_error()
+                disk.sync()
+                complete = True
+                if self.path.exists() and not self._overwrite:
+                    raise DataError(
+                        f"{self.path} was made by someone else meanwhile; the showers are in {self._partial}"
+                    )
                 self._partial.replace(self.path)
         except OSError as problem:
-            self._partial.unlink(missing_ok=True)
             raise DataError(f"cannot write {self.path}: {problem}; is the disk full?") from problem
-        if kind is not None:
-            self._partial.unlink(missing_ok=True)
+        finally:
+            self._file = self._disk = None
+            disk.close()
+            if not complete:
+                self._partial.unlink(missing_ok=True)
 
 
 def write_showers(
-    showers: Showers, path: str | os.PathLike[str], *, compression: int = 1, overwrite: bool = False
+    showers: Showers,
+    path: str | os.PathLike[str],
+    *,
+    compression: int = 1,
+    overwrite: bool = False,
+    layout: Layout = "caloforge",
 ) -> None:
-    """Write showers to a file in slices, so that they need not fit in memory."""
+    """Write showers to a file in slices, so that they need not fit in memory; see `ShowerWriter`."""
     writer = ShowerWriter(
-        path, showers.mesh, provenance=showers.provenance, compression=compression, overwrite=overwrite
+        path,
+        showers.mesh,
+        provenance=showers.provenance,
+        compression=compression,
+        overwrite=overwrite,
+        layout=layout,
     )
     with writer:
-        start = 0
-        for energies, conditions in showers.batches(BATCH):
-            stop = start + len(conditions)
-            writer.append(
-                energies, conditions, {name: col[start:stop] for name, col in showers.extra.items()}
-            )
-            start = stop
-        if not len(showers):
-            writer.append(showers.energies, showers.conditions, showers.extra)
+        for start in range(0, max(1, len(showers)), BATCH):
+            stop = min(start + BATCH, len(showers))
+            extra = {name: column[start:stop] for name, column in showers.extra.items()}
+            writer.append(showers.read(start, stop), showers.conditions[start:stop], extra)
