@@ -1,0 +1,7 @@
+"""Recipes, the training loop and checkpoints."""
+
+from caloforge.training.checkpoint import Checkpoint
+from caloforge.training.loop import train
+from caloforge.training.recipe import Recipe
+
+__all__ = ["Checkpoint", "Recipe", "train"]

@@ -1,0 +1,201 @@
+"""Checkpoints: a folder with ``model.safetensors`` and ``checkpoint.json``, and nothing that runs code."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+
+from caloforge.detector.mesh import Mesh, mesh_from_dict
+from caloforge.errors import CheckpointError, MeshError, RecipeError
+from caloforge.models.base import GeneratorModel, load_model_class
+from caloforge.training.files import read_json, read_tensors, write_json, write_tensors
+
+__all__ = ["FORMAT_VERSION", "Checkpoint"]
+
+FORMAT = "caloforge-checkpoint"
+FORMAT_VERSION = 1
+WEIGHTS = "model.safetensors"
+ABOUT = "checkpoint.json"
+
+
+@dataclass
+class Checkpoint:
+    """A trained model and all that is needed to use it and to know where it came from.
+
+    Attributes:
+        model_name: "module:Class", as in a recipe.
+        settings: the model's settings.
+        mesh: cells of the showers it makes.
+        valid_range: `Conditions.ranges` of the training showers, MeV, rad and mm.
+        tensors: parameters and buffers.
+        detectors: names that the model's detector index counts.
+        recipe: the recipe it was trained with.
+        provenance: what made it, with the provenance of the training showers.
+        seed: seed of the training.
+        metrics: numbers from the training, such as the best validation loss of each part.
+        path: the folder, where it is on disk.
+    """
+
+    model_name: str
+    settings: dict[str, Any]
+    mesh: Mesh
+    valid_range: dict[str, Any]
+    tensors: dict[str, Tensor] = field(repr=False)
+    detectors: tuple[str, ...] = ()
+    recipe: dict[str, Any] = field(default_factory=dict, repr=False)
+    provenance: dict[str, Any] = field(default_factory=dict, repr=False)
+    seed: int = 0
+    metrics: dict[str, Any] = field(default_factory=dict)
+    path: Path | None = None
+
+    @classmethod
+    def of(
+        cls, model: GeneratorModel, model_name: str, valid_range: dict[str, Any], **about: Any
+    ) -> Checkpoint:
+        """A checkpoint of a model as it is now; ``about`` are further attributes."""
+        tensors = {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
+        settings = model.settings.model_dump(mode="json")
+        return cls(model_name, settings, model.mesh, valid_range, tensors, model.detectors, **about)
+
+    @property
+    def fingerprint(self) -> str:
+        """Sixteen hexadecimal digits that differ where weights, settings, mesh or class do."""
+        state = hashlib.sha256()
+        for text in (self.model_name, repr(sorted(self.settings.items())), self.mesh.fingerprint):
+            state.update(text.encode())
+        for name in sorted(self.tensors):
+            tensor = self.tensors[name].contiguous()
+            state.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            state.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+        return state.hexdigest()[:16]
+
+    def model(self, device: torch.device | str = "cpu") -> GeneratorModel:
+        """The model with its weights, in eval mode.
+
+        Raises:
+            CheckpointError: the class or its settings are no longer what the weights were made for.
+        """
+        where = self.path or "checkpoint"
+        try:
+            with torch.random.fork_rng(devices=[]):
+                model = load_model_class(self.model_name)(self.mesh, self.settings)
+        except (RecipeError, MeshError, ValidationError) as error:
+            raise CheckpointError(f"{where}: its model cannot be built: {error}") from error
+        expected, given = model.state_dict(), self.tensors
+        wrong = [f"{name} is missing" for name in expected if name not in given]
+        wrong += [f"{name} is unknown" for name in given if name not in expected]
+        wrong += [
+            f"{name} has shape {tuple(given[name].shape)} instead of {tuple(expected[name].shape)}"
+            for name in expected
+            if name in given and given[name].shape != expected[name].shape
+        ]
+        if wrong:
+            raise CheckpointError(
+                f"{where}: the weights do not fit {self.model_name}: {'; '.join(wrong[:5])}"
+                f"{f' and {len(wrong) - 5} more' if len(wrong) > 5 else ''}; "
+                "they were made with another version of the model"
+            )
+        model.load_state_dict(given)
+        model.detectors = self.detectors
+        model.progress = 1.0
+        return model.eval().to(device)
+
+    def require_mesh(self, mesh: Mesh, what: str) -> None:
+        """CheckpointError unless ``mesh`` has the cells that the model was trained on."""
+        if mesh != self.mesh:
+            raise CheckpointError(
+                f"{what} has a {mesh} [{mesh.fingerprint}], but the checkpoint {self.path or ''} makes "
+                f"showers on a {self.mesh} [{self.mesh.fingerprint}]; train on this mesh or use other showers"
+            )
+
+    def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
+        """Write both files into the folder ``path``, the JSON file last."""
+        folder = Path(path)
+        if (folder / ABOUT).exists() and not overwrite:
+            raise CheckpointError(f"{folder} holds a checkpoint; choose another folder or allow overwriting")
+        if folder.exists() and not folder.is_dir():
+            raise CheckpointError(f"{folder} is a file; a checkpoint is a folder")
+        digest = write_tensors(folder / WEIGHTS, self.tensors)
+        write_json(
+            folder / ABOUT,
+            {
+                "format": FORMAT,
+                "version": FORMAT_VERSION,
+                "model": self.model_name,
+                "settings": self.settings,
+                "detectors": list(self.detectors),
+                "valid_range": self.valid_range,
+                "metrics": self.metrics,
+                "seed": self.seed,
+                "recipe": self.recipe,
+                "weights_sha256": digest,
+                "mesh_fingerprint": self.mesh.fingerprint,
+                "mesh": self.mesh.to_dict(),
+                "provenance": self.provenance,
+            },
+        )
+        self.path = folder
+        return folder
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Checkpoint:
+        """Read a checkpoint and check it.
+
+        Raises:
+            CheckpointError: it is missing, truncated, foreign, of another version or inconsistent.
+        """
+        folder = Path(path)
+        if not (folder / ABOUT).is_file():
+            raise CheckpointError(_missing(folder))
+        about = read_json(folder / ABOUT)
+        where = folder / ABOUT
+        if about.get("format") != FORMAT:
+            raise CheckpointError(f"{where}: not a caloforge checkpoint (format is {about.get('format')!r})")
+        if about.get("version") != FORMAT_VERSION:
+            raise CheckpointError(
+                f"{where}: has format version {about.get('version')!r}, but {FORMAT_VERSION} is expected; "
+                "use the version of caloforge in its provenance or train again"
+            )
+        try:
+            mesh = mesh_from_dict(about["mesh"])
+            if mesh.fingerprint != about["mesh_fingerprint"]:
+                raise CheckpointError(
+                    f"{where}: the mesh has fingerprint {mesh.fingerprint}, but the model was trained on "
+                    f"{about['mesh_fingerprint']}; the file was changed after training"
+                )
+            return cls(
+                model_name=str(about["model"]),
+                settings=dict(about["settings"]),
+                mesh=mesh,
+                valid_range=dict(about["valid_range"]),
+                tensors=read_tensors(folder / WEIGHTS, str(about["weights_sha256"])),
+                detectors=tuple(about["detectors"]),
+                recipe=dict(about["recipe"]),
+                provenance=dict(about["provenance"]),
+                seed=int(about["seed"]),
+                metrics=dict(about["metrics"]),
+                path=folder,
+            )
+        except KeyError as error:
+            raise CheckpointError(f"{where}: {error} is missing; the file is incomplete") from error
+        except (TypeError, ValueError) as error:
+            if isinstance(error, CheckpointError):
+                raise
+            raise CheckpointError(f"{where}: {error}; the file is damaged") from error
+
+
+def _missing(folder: Path) -> str:
+    if not folder.exists():
+        return f"{folder}: no such folder"
+    if not folder.is_dir():
+        return f"{folder} is a file; give the folder that holds {ABOUT}"
+    if (folder / "resume").is_dir():
+        return f"{folder}: its training has not finished an epoch; resume it with resume=True (--resume)"
+    return f"{folder}: no {ABOUT} in it, so it is not a checkpoint"

@@ -1,0 +1,134 @@
+"""Batches of showers in an order that is a function of (seed, epoch) alone.
+
+Showers that fit in memory are kept there; others are read from disk in windows of shuffled runs.
+Legend: ``n`` showers, ``B`` showers of a batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from caloforge.data.showers import Energies, Showers
+from caloforge.models.base import Batch
+from caloforge.training.resources import derived_seed, free_memory
+
+__all__ = ["ShowerLoader", "fits_in_memory"]
+
+RUN = 256
+WINDOW_BYTES = 256 << 20
+SHARE = 0.25
+
+Index = NDArray[np.int64]
+
+
+def _bytes(showers: Showers) -> int:
+    return len(showers) * showers.mesh.n_voxels * 4
+
+
+def fits_in_memory(showers: Showers) -> bool:
+    """True where the showers take less than a quarter of the free memory."""
+    return _bytes(showers) < SHARE * free_memory()
+
+
+class ShowerLoader:
+    """Batches for training (`epoch`) and for validation (`in_order`), on one device.
+
+    Args:
+        showers: what to load.
+        batch_size: B, over all processes.
+        detectors: names that the detector index counts.
+        device: where the batches are needed.
+        in_memory: keep all energies in memory (on the device where they take less than a quarter of it).
+        seed: seed of the order.
+        prefetch: read the next window of a streamed epoch in a thread of its own.
+        process, n_processes: this process takes every ``n_processes``-th shower of a batch.
+    """
+
+    def __init__(
+        self,
+        showers: Showers,
+        batch_size: int,
+        *,
+        detectors: Sequence[str],
+        device: torch.device,
+        in_memory: bool,
+        seed: int = 0,
+        prefetch: bool = False,
+        process: int = 0,
+        n_processes: int = 1,
+    ) -> None:
+        self.showers, self.detectors, self.device, self.seed = showers, detectors, device, seed
+        self.batch_size = min(batch_size, len(showers))
+        self._prefetch = prefetch
+        self._mine = slice(process, None, n_processes)
+        self._batch: Batch | None = None
+        if in_memory:
+            batch = Batch.with_energies(showers.energies, showers.conditions, detectors)
+            if device.type == "cuda" and _bytes(showers) < SHARE * torch.cuda.mem_get_info(device)[0]:
+                batch = batch.to(device)
+            self._batch = batch
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Whole batches of an epoch; which showers are left over changes from epoch to epoch."""
+        return len(self.showers) // self.batch_size
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """The shuffled batches of an epoch, from batch ``start`` on."""
+        random = np.random.default_rng(derived_seed(self.seed, "order", epoch))
+        if self._batch is not None:
+            order = random.permutation(len(self.showers))
+            for i in range(start, self.steps_per_epoch):
+                index = order[i * self.batch_size : (i + 1) * self.batch_size][self._mine]
+                yield self._take(self._batch, index)
+        else:
+            yield from self._streamed(self._windows(random), start)
+
+    def in_order(self) -> Iterator[Batch]:
+        """All showers in order; the last batch may be smaller."""
+        for start in range(0, len(self.showers), self.batch_size):
+            stop = min(start + self.batch_size, len(self.showers))
+            if self._batch is not None:
+                yield self._batch[start:stop].to(self.device)
+            else:
+                energies = self.showers.read(start, stop)
+                conditions = self.showers.conditions[start:stop]
+                yield Batch.with_energies(energies, conditions, self.detectors, self.device)
+
+    def _take(self, batch: Batch, index: Index) -> Batch:
+        return batch[torch.from_numpy(index).to(batch.energy.device)].to(self.device, non_blocking=True)
+
+    def _windows(self, random: np.random.Generator) -> list[Index]:
+        """Shuffled runs of neighbouring showers, cut into windows of whole batches and shuffled in them."""
+        n, shower_bytes = len(self.showers), self.showers.mesh.n_voxels * 4
+        runs = np.split(np.arange(n), np.arange(RUN, n, RUN))
+        order = np.concatenate([runs[i] for i in random.permutation(len(runs))])
+        size = self.batch_size * max(1, WINDOW_BYTES // (shower_bytes * self.batch_size))
+        return [random.permutation(order[i : i + size]) for i in range(0, n, size)]
+
+    def _streamed(self, windows: list[Index], start: int) -> Iterator[Batch]:
+        first, todo = 0, []
+        for window in windows:
+            n_batches = len(window) // self.batch_size
+            if first + n_batches > start:
+                todo.append((window, max(start - first, 0), n_batches))
+            first += n_batches
+        with ThreadPoolExecutor(1) as pool:
+            ahead: Future[Energies] | None = None
+            for i, (window, begin, end) in enumerate(todo):
+                energies = self._read(window) if ahead is None else ahead.result()
+                if self._prefetch and i + 1 < len(todo):
+                    ahead = pool.submit(self._read, todo[i + 1][0])
+                conditions = self.showers.conditions[window]
+                batch = Batch.with_energies(energies, conditions, self.detectors)
+                for j in range(begin, end):
+                    index = np.arange(j * self.batch_size, (j + 1) * self.batch_size)[self._mine]
+                    yield self._take(batch, index)
+
+    def _read(self, window: Index) -> Energies:
+        return self.showers[window].energies

@@ -1,0 +1,201 @@
+"""One part of a model in training: optimiser, schedule, clipping, moving average, stopping, best weights."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from caloforge.errors import TrainingError
+from caloforge.models.base import GeneratorModel
+from caloforge.training.recipe import PartSettings, TrainingSettings
+
+__all__ = ["PartTrainer", "learning_rate", "part_trainers"]
+
+FUSED = ("cuda",) if torch.__version__.startswith("2.3.") else ("cpu", "cuda")
+
+
+def learning_rate(settings: PartSettings, done: float) -> float:
+    """Learning rate when a fraction ``done`` in [0, 1] of a part's updates is made.
+
+    One-cycle is Smith and Topin's, arXiv:1708.07120, with cosines up from 1/25 and down to 1/10⁴.
+    """
+    peak, one_cycle = settings.learning_rate, settings.schedule == "one-cycle"
+    warmup = settings.warmup if settings.warmup is not None else (0.3 if one_cycle else 0.02)
+    if done < warmup:
+        rise = done / warmup
+        return peak * (0.04 + 0.96 * (1 - math.cos(math.pi * rise)) / 2) if one_cycle else peak * rise
+    if settings.schedule == "constant":
+        return peak
+    fall = (1 + math.cos(math.pi * (done - warmup) / max(1 - warmup, 1e-12))) / 2
+    return peak * (1e-4 + (1 - 1e-4) * fall) if one_cycle else peak * fall
+
+
+class PartTrainer:
+    """Trains the parameters of one part.
+
+    Weight decay applies to parameters with two axes or more: biases, scales and the like are not decayed.
+    Buffers of the modules that own the part's parameters (such as batch-norm statistics) are kept with the
+    best weights.
+
+    Args:
+        model: the model.
+        name: name of the part.
+        parameters: its parameters.
+        settings: how they are optimised.
+        n_updates: updates that a whole training makes.
+    """
+
+    def __init__(
+        self,
+        model: GeneratorModel,
+        name: str,
+        parameters: list[nn.Parameter],
+        settings: PartSettings,
+        n_updates: int,
+    ) -> None:
+        self.name, self.parameters, self.settings, self.n_updates = name, parameters, settings, n_updates
+        chosen = {id(p) for p in parameters}
+        self.buffers = [
+            buffer
+            for module in model.modules()
+            if any(id(p) in chosen for p in module.parameters(recurse=False))
+            for buffer in module.buffers(recurse=False)
+        ]
+        groups = [
+            {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": settings.weight_decay},
+            {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+        ]
+        self.optimiser = torch.optim.AdamW(
+            [group for group in groups if group["params"]],
+            lr=settings.learning_rate,
+            betas=settings.betas,
+            fused=all(p.device.type in FUSED for p in parameters),
+        )
+        self.ema = None if settings.ema is None else [p.detach().clone() for p in parameters]
+        self.best: list[Tensor] | None = None
+        self.best_loss, self.best_epoch = math.inf, -1
+        self.updates = 0
+        self.epochs_without_gain = 0
+        self.stopped = False
+
+    @property
+    def rate(self) -> float:
+        """Learning rate of the next update."""
+        return learning_rate(self.settings, min(self.updates / max(self.n_updates - 1, 1), 1.0))
+
+    def update(self, loss: Tensor, accelerator: Any) -> Tensor | None:
+        """One step of the optimiser; returns the gradient's norm before clipping where that is on."""
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.rate
+        self.optimiser.zero_grad(set_to_none=True)
+        accelerator.backward(loss, inputs=self.parameters)
+        if accelerator.num_processes > 1:
+            with_gradient = [p for p in self.parameters if p.grad is not None]
+            means = accelerator.reduce([p.grad for p in with_gradient], reduction="mean")
+            for p, mean in zip(with_gradient, means, strict=True):
+                p.grad = mean
+        norm = None
+        if self.settings.clip is not None:
+            norm = nn.utils.clip_grad_norm_(self.parameters, self.settings.clip)
+        self.optimiser.step()
+        self.updates += 1
+        if self.ema is not None:
+            decay = min(self.settings.ema or 0.0, (1 + self.updates) / (10 + self.updates))
+            with torch.no_grad():
+                torch._foreach_lerp_(self.ema, [p.detach() for p in self.parameters], 1 - decay)
+        return norm
+
+    def averaged(self) -> list[Tensor]:
+        """The moving average, or the weights themselves where there is none."""
+        return [p.detach() for p in self.parameters] if self.ema is None else self.ema
+
+    def finish_epoch(self, epoch: int, validation_loss: float | None) -> None:
+        """Keep the averaged weights if they are the best so far; stop when patience is over."""
+        if validation_loss is None or self.settings.keep == "last":
+            self._keep(epoch, math.inf if validation_loss is None else validation_loss)
+        elif validation_loss < self.best_loss:
+            self._keep(epoch, validation_loss)
+            self.epochs_without_gain = 0
+        else:
+            self.epochs_without_gain += 1
+            patience = self.settings.patience
+            if patience is not None and self.epochs_without_gain >= patience:
+                self.stopped = True
+                self.restore_best()
+
+    def _keep(self, epoch: int, loss: float) -> None:
+        current = [*self.averaged(), *self.buffers]
+        self.best = [tensor.detach().clone() for tensor in current]
+        self.best_loss, self.best_epoch = loss, epoch
+
+    @torch.no_grad()
+    def restore_best(self) -> None:
+        """Put the best weights and buffers into the model."""
+        if self.best is not None:
+            for tensor, kept in zip([*self.parameters, *self.buffers], self.best, strict=True):
+                tensor.copy_(kept)
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """All that is needed to go on, as named tensors and JSON-able numbers."""
+        tensors: dict[str, Tensor] = {}
+        for i, slots in self.optimiser.state_dict()["state"].items():
+            tensors |= {f"{self.name}/optimiser/{i}/{key}": value for key, value in slots.items()}
+        for kind, values in (("ema", self.ema), ("best", self.best)):
+            tensors |= {f"{self.name}/{kind}/{j}": value for j, value in enumerate(values or [])}
+        return tensors, {
+            "updates": self.updates,
+            "best_loss": self.best_loss if math.isfinite(self.best_loss) else None,
+            "best_epoch": self.best_epoch,
+            "epochs_without_gain": self.epochs_without_gain,
+            "stopped": self.stopped,
+        }
+
+    @torch.no_grad()
+    def load_state(self, tensors: dict[str, Tensor], numbers: dict[str, Any]) -> None:
+        """Go on from `state`."""
+        slots: dict[int, dict[str, Tensor]] = {}
+        lists: dict[str, dict[int, Tensor]] = {"ema": {}, "best": {}}
+        for name, tensor in tensors.items():
+            part, kind, number, *key = name.split("/")
+            if part == self.name and kind == "optimiser":
+                slots.setdefault(int(number), {})[key[0]] = tensor
+            elif part == self.name:
+                lists[kind][int(number)] = tensor
+        optimiser = self.optimiser.state_dict()
+        self.optimiser.load_state_dict({**optimiser, "state": slots})
+        targets = [*self.parameters, *self.buffers]
+        if self.ema is not None:
+            for j, average in enumerate(self.ema):
+                average.copy_(lists["ema"][j])
+        if lists["best"]:
+            self.best = [lists["best"][j].to(t.device, t.dtype) for j, t in enumerate(targets)]
+        self.updates = int(numbers["updates"])
+        self.best_loss = math.inf if numbers["best_loss"] is None else float(numbers["best_loss"])
+        self.best_epoch = int(numbers["best_epoch"])
+        self.epochs_without_gain = int(numbers["epochs_without_gain"])
+        self.stopped = bool(numbers["stopped"])
+
+
+def part_trainers(model: GeneratorModel, settings: TrainingSettings, n_steps: int) -> dict[str, PartTrainer]:
+    """A `PartTrainer` for each part of the model; TrainingError where the parts overlap or are unknown."""
+    parts = model.parts()
+    unknown = sorted(set(settings.parts) - set(parts))
+    if unknown:
+        raise TrainingError(f"[training.parts.{unknown[0]}]: the model has the parts {', '.join(parts)}")
+    owner: dict[int, str] = {}
+    trainers = {}
+    for name, parameters in parts.items():
+        if "/" in name or not parameters:
+            raise TrainingError(f"part {name!r} has no parameters, or a '/' in its name")
+        for p in parameters:
+            if owner.setdefault(id(p), name) != name:
+                raise TrainingError(
+                    f"a parameter of shape {tuple(p.shape)} is in {owner[id(p)]!r} and {name!r}"
+                )
+        own = settings.part(name)
+        n_updates = -(-n_steps // own.every) * own.repeat
+        trainers[name] = PartTrainer(model, name, parameters, own, n_updates)
+    return trainers

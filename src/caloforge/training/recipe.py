@@ -1,0 +1,283 @@
+"""Recipes: a short TOML file that says which model is trained how.
+
+description = "one line"
+model = "flow.inductive:InductiveLayerFlow"   # "module:Class", see load_model_class
+
+[settings]                                    # the model's own settings
+hidden = 128
+
+[training]                                    # TrainingSettings
+epochs = 100
+learning_rate = 1e-3
+
+[training.parts.critic]                       # PartSettings: what differs for one part of the model
+learning_rate = 2e-4
+
+[data]                                        # DataSettings: what showers the recipe is for
+meshes = ["cylinder"]
+"""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import json
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from caloforge.data.conditions import pdg_name
+from caloforge.data.showers import Showers
+from caloforge.errors import RecipeError
+
+__all__ = ["DataSettings", "PartSettings", "Recipe", "TrainingSettings"]
+
+RECIPES = Path(__file__).resolve().parents[1] / "recipes"
+
+Schedule = Literal["one-cycle", "cosine", "constant"]
+Augmentation = Literal["rotate_phi", "reflect_phi"]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class PartSettings(_Strict):
+    """How one part of a model is optimised (AdamW); ``[training.parts.<name>]`` gives only what differs.
+
+    Attributes:
+        learning_rate: largest learning rate.
+        weight_decay: AdamW's decoupled weight decay.
+        betas: AdamW's decay rates of the first and second moment.
+        schedule: "one-cycle" (up from 1/25 and down to 1e-4 of the learning rate, both by a cosine), "cosine"
+            (linear warm-up, cosine to zero) or "constant" (linear warm-up).
+        warmup: fraction of the steps that warm up; by default 0.3 of one-cycle and 0.02 otherwise.
+        ema: decay of the exponential moving average of the weights, which is what is validated and kept;
+            None keeps the weights themselves.
+        clip: largest norm of the gradient; None for no clipping.
+        patience: epochs without a better validation loss after which the part's training stops; None: never.
+        keep: "best" keeps the weights with the least validation loss, "last" the last (adversarial parts).
+        every: the part is trained in every so many-th step.
+        repeat: updates per step, on the same showers with new random numbers.
+    """
+
+    learning_rate: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(1e-4, ge=0)
+    betas: tuple[float, float] = (0.9, 0.999)
+    schedule: Schedule = "one-cycle"
+    warmup: float | None = Field(None, ge=0, le=1)
+    ema: float | None = Field(0.999, gt=0, lt=1)
+    clip: float | None = Field(None, gt=0)
+    patience: int | None = Field(None, ge=1)
+    keep: Literal["best", "last"] = "best"
+    every: int = Field(1, ge=1)
+    repeat: int = Field(1, ge=1)
+
+
+class TrainingSettings(PartSettings):
+    """The ``[training]`` table: the defaults of all parts and what is common to them.
+
+    Attributes:
+        epochs: passes over the training showers; either this or ``steps`` must be given.
+        steps: batches to train on.
+        batch_size: showers of a step, over all processes.
+        precision: "float32", "bf16" (autocast) or "auto": bf16 on a GPU for models that declare it.
+        validation_fraction: share of the showers that is held out; 0 for none.
+        augment: "rotate_phi" turns each shower by a random number of φ bins, "reflect_phi" mirrors half of
+            them; both only on cylinders at normal incidence.
+        parts: what differs for single parts.
+    """
+
+    epochs: int | None = Field(None, ge=1)
+    steps: int | None = Field(None, ge=1)
+    batch_size: int = Field(128, ge=1)
+    precision: Literal["auto", "float32", "bf16"] = "auto"
+    validation_fraction: float = Field(0.1, ge=0, lt=1)
+    augment: tuple[Augmentation, ...] = ()
+    parts: dict[str, PartSettings] = {}
+
+    @model_validator(mode="after")
+    def _one_length(self) -> Self:
+        if (self.epochs is None) == (self.steps is None):
+            raise ValueError("exactly one of epochs and steps must be given")
+        return self
+
+    def part(self, name: str) -> PartSettings:
+        """Settings of a part: its own where given, otherwise the common ones."""
+        common = {key: getattr(self, key) for key in PartSettings.model_fields}
+        own = self.parts.get(name)
+        given = {} if own is None else {key: getattr(own, key) for key in own.model_fields_set}
+        return PartSettings(**(common | given))
+
+
+class DataSettings(_Strict):
+    """The ``[data]`` table: kinds of mesh, particles and detectors the recipe is for; empty means any."""
+
+    meshes: tuple[str, ...] = ()
+    particles: tuple[str, ...] = ()
+    detectors: tuple[str, ...] = ()
+
+
+class Recipe(_Strict):
+    """A model, its settings and how it is trained; read it with `Recipe.load`."""
+
+    model: str
+    description: str = ""
+    settings: dict[str, Any] = {}
+    training: TrainingSettings
+    data: DataSettings = DataSettings()
+
+    @staticmethod
+    def names() -> list[str]:
+        """Names of the recipes that come with caloforge."""
+        return sorted(path.stem for path in RECIPES.glob("*.toml"))
+
+    @classmethod
+    def load(
+        cls,
+        source: str | os.PathLike[str] | Mapping[str, Any] | Recipe,
+        overrides: Mapping[str, Any] | None = None,
+    ) -> Recipe:
+        """Read a recipe by name, path or mapping, and change single values.
+
+        Args:
+            source: a name of `names`, the path of a TOML file, or what such a file holds.
+            overrides: values by dotted key, e.g. ``{"training.epochs": 5}``; None removes a key.
+
+        Raises:
+            RecipeError: there is no such recipe, or it holds an unknown key or an illegal value.
+        """
+        table, where = _read(source)
+        for key, value in (overrides or {}).items():
+            _override(table, key, value)
+        try:
+            recipe = cls.model_validate(table)
+        except ValidationError as error:
+            raise RecipeError(explain(error, cls, where)) from None
+        return recipe._with_valid_settings(where)
+
+    def _with_valid_settings(self, where: str) -> Recipe:
+        from caloforge.models.base import load_model_class  # torch is needed only from here on
+
+        settings_class = load_model_class(self.model).Settings
+        try:
+            settings_class.model_validate(self.settings)
+        except ValidationError as error:
+            raise RecipeError(explain(error, settings_class, where, "settings")) from None
+        return self
+
+    def check(self, showers: Showers) -> None:
+        """RecipeError unless the showers are what the recipe is for."""
+        conditions = showers.conditions
+        found = {
+            "meshes": [showers.mesh.kind],
+            "particles": [pdg_name(code) for code in np.unique(conditions.particle)],
+            "detectors": [str(name) for name in np.unique(conditions.detector)],
+        }
+        for key, values in found.items():
+            wanted = getattr(self.data, key)
+            strange = [value for value in values if wanted and value not in wanted]
+            if strange:
+                raise RecipeError(
+                    f"the recipe is for {key} {', '.join(wanted)}, the showers have {', '.join(strange)}; "
+                    f"change data.{key} in the recipe if that is meant"
+                )
+        if self.training.augment:
+            if showers.mesh.kind != "cylinder":
+                raise RecipeError(f"training.augment needs a cylinder mesh, got a {showers.mesh}")
+            tilted = np.flatnonzero(np.abs(conditions.theta - np.pi / 2) > 1e-3)
+            if len(tilted):
+                raise RecipeError(
+                    "training.augment turns and mirrors showers, which is right only at normal incidence "
+                    f"(θ = π/2), but shower {tilted[0]} has θ = {conditions.theta[tilted[0]]:.4f} rad"
+                )
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-able form that `load` reads; only what was given, so that it stays short."""
+        return self.model_dump(mode="json", exclude_unset=True)
+
+
+def _read(source: str | os.PathLike[str] | Mapping[str, Any] | Recipe) -> tuple[dict[str, Any], str]:
+    if isinstance(source, Recipe):
+        return source.to_dict(), "recipe"
+    if isinstance(source, Mapping):
+        return copy.deepcopy(dict(source)), "recipe"
+    path = Path(source)
+    if path.suffix != ".toml" and os.fspath(source) == path.name:
+        if path.name not in Recipe.names():
+            raise RecipeError(
+                f"no recipe {path.name!r}{_suggestion(path.name, Recipe.names())}; "
+                f"known are {', '.join(Recipe.names()) or 'none'}, or give the path of a .toml file"
+            )
+        path = RECIPES / f"{path.name}.toml"
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path}: cannot be read ({error})") from error
+    try:
+        return tomllib.loads(text), str(path)
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"{path}: not valid TOML: {error}") from error
+
+
+def _override(table: dict[str, Any], key: str, value: Any) -> None:
+    *tables, last = key.split(".")
+    inner = table
+    for name in tables:
+        inner = inner.setdefault(name, {})
+        if not isinstance(inner, dict):
+            raise RecipeError(f"override {key!r}: {name!r} is a value, not a table")
+    inner.pop(last, None)
+    if value is not None:
+        inner[last] = value
+        twin = {"training.epochs": "steps", "training.steps": "epochs"}.get(key)
+        if twin:
+            inner.pop(twin, None)
+
+
+def _suggestion(name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    return f" (did you mean {near[0]!r}?)" if near else ""
+
+
+def explain(error: ValidationError, model: type[BaseModel], where: str, prefix: str = "") -> str:
+    """One line per problem: where, which key, what was given, what is expected."""
+    lines = []
+    for problem in error.errors():
+        location = [str(step) for step in problem["loc"]]
+        key = ".".join([prefix, *location] if prefix else location)
+        if problem["type"] == "extra_forbidden":
+            known = _keys(model, location[:-1])
+            lines.append(
+                f"{where}: unknown key {key!r}{_suggestion(location[-1], known)}; "
+                f"known are {', '.join(known) or 'none'}"
+            )
+        elif problem["type"] == "missing":
+            lines.append(f"{where}: key {key!r} is missing")
+        else:
+            given = json.dumps(problem["input"], default=str)
+            shown = f", got {given}" if len(given) < 100 else ""
+            lines.append(f"{where}: {key}: {problem['msg'].removeprefix('Value error, ')}{shown}")
+    return "\n".join(lines)
+
+
+def _keys(model: type[BaseModel], location: list[str]) -> list[str]:
+    """Keys of the table at ``location``, through nested models and dictionaries of models."""
+    current: Any = model
+    for step in location:
+        if isinstance(current, type) and issubclass(current, BaseModel) and step in current.model_fields:
+            current = current.model_fields[step].annotation
+            if getattr(current, "__origin__", None) is dict:
+                continue
+        elif getattr(current, "__origin__", None) is dict:
+            current = current.__args__[1]
+        else:
+            return []
+    if isinstance(current, type) and issubclass(current, BaseModel):
+        return sorted(current.model_fields)
+    return []

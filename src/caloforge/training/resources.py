@@ -1,0 +1,66 @@
+"""Devices, memory and seeds: what depends on the machine, and what must not."""
+
+from __future__ import annotations
+
+import hashlib
+import resource
+import sys
+from functools import cache
+from pathlib import Path
+
+import torch
+
+from caloforge.errors import TrainingError
+
+__all__ = ["cpu_has_fast_bf16", "derived_seed", "free_memory", "peak_memory_mib", "pick_device"]
+
+
+def derived_seed(*keys: int | str) -> int:
+    """A 63-bit seed that is a function of the keys alone, e.g. (seed, "train", epoch, step)."""
+    data = "\x1f".join(map(str, keys)).encode()
+    return int.from_bytes(hashlib.sha256(data).digest()[:8], "little") >> 1
+
+
+def pick_device(name: str) -> torch.device:
+    """The device called ``name``; "auto" is a CUDA GPU where there is one, otherwise the CPU."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise TrainingError(f"unknown device {name!r}; use auto, cpu, cuda or cuda:0") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise TrainingError(
+            f"device {name!r} was asked for, but this torch sees no CUDA GPU; use auto or cpu"
+        )
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise TrainingError(f"device {name!r} was asked for, but it is not available; use auto or cpu")
+    return device
+
+
+def free_memory() -> int:
+    """Bytes of memory that a program can still take without swapping; 1 GiB where that is unknown."""
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return 1 << 30
+
+
+@cache
+def cpu_has_fast_bf16() -> bool:
+    """True on CPUs with matrix units for bfloat16 (AMX); elsewhere bf16 gains nothing reliable."""
+    try:
+        return "amx_bf16" in Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
+
+
+def peak_memory_mib(device: torch.device) -> float:
+    """Largest memory so far, MiB: of the GPU's tensors, or of this process where the device is the CPU."""
+    if device.type == "cuda":
+        return round(torch.cuda.max_memory_allocated(device) / 2**20, 1)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (2**20 if sys.platform == "darwin" else 2**10), 1)

@@ -1,0 +1,291 @@
+"""The loop proper: steps, validation, and the state from which it goes on as if nothing had happened.
+
+Everything random in a step is a function of (seed, epoch, step), so that a training that was stopped after
+any step and resumed gives the same weights, bit for bit on a CPU with the same number of threads.
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from caloforge.errors import TrainingError
+from caloforge.models.base import Batch, GeneratorModel
+from caloforge.training.augment import augment
+from caloforge.training.loader import ShowerLoader
+from caloforge.training.optimise import PartTrainer, part_trainers
+from caloforge.training.recipe import TrainingSettings
+from caloforge.training.resources import derived_seed, peak_memory_mib
+
+__all__ = ["Interrupt", "Trainer", "catch_signals"]
+
+Sums = dict[str, dict[str, list[float]]]
+CHECK_EVERY_GPU = 20
+
+
+@dataclass
+class Interrupt:
+    """Set by the first Ctrl-C or SIGTERM, so that the step under way is finished; the second one kills."""
+
+    signal: int = 0
+
+
+@contextmanager
+def catch_signals() -> Iterator[Interrupt]:
+    """Collect SIGINT and SIGTERM in an `Interrupt`; does nothing outside the main thread."""
+    interrupt = Interrupt()
+    if threading.current_thread() is not threading.main_thread():
+        yield interrupt
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def receive(number: int, frame: FrameType | None) -> None:
+        interrupt.signal = number
+        for key, handler in before.items():
+            signal.signal(key, handler)
+
+    for number in before:
+        signal.signal(number, receive)
+    try:
+        yield interrupt
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@dataclass
+class Position:
+    """Where a training is: the next step to make, and what the epoch under way has summed up."""
+
+    epoch: int = 0
+    step: int = 0
+    total: int = 0
+    seconds: float = 0.0
+    epoch_seconds: float = 0.0
+    sums: Sums = field(default_factory=dict)
+
+
+class Trainer:
+    """Trains the parts of one model.
+
+    Args:
+        model: the model, on its device, its statistics fitted.
+        settings: the recipe's training settings.
+        loader: training showers.
+        validation: held-out showers, or None.
+        accelerator: an ``accelerate.Accelerator``, for precision and several processes.
+        seed: seed of everything random.
+    """
+
+    def __init__(
+        self,
+        model: GeneratorModel,
+        settings: TrainingSettings,
+        loader: ShowerLoader,
+        validation: ShowerLoader | None,
+        accelerator: Any,
+        seed: int,
+    ) -> None:
+        self.model, self.settings, self.loader, self.validation = model, settings, loader, validation
+        self.accelerator, self.seed = accelerator, seed
+        per_epoch = loader.steps_per_epoch
+        self.n_steps = settings.steps or (settings.epochs or 0) * per_epoch
+        self.n_epochs = -(-self.n_steps // per_epoch)
+        self.parts = part_trainers(model, settings, self.n_steps)
+        self.at = Position()
+        self.last_saved = "none yet"
+        self._generator = torch.Generator(device=loader.device)
+        self._pending: list[tuple[str, int, dict[str, Tensor]]] = []
+        self._check_every = 1 if loader.device.type == "cpu" else CHECK_EVERY_GPU
+
+    @property
+    def done(self) -> bool:
+        """True when all steps are made or all parts have stopped."""
+        return self.at.total >= self.n_steps or all(part.stopped for part in self.parts.values())
+
+    def steps(self) -> Iterator[str]:
+        """Make the rest of the epoch's steps; yields a short text about the loss after each (may be empty).
+
+        Raises:
+            TrainingError: a loss or a gradient is NaN or infinite.
+        """
+        self.model.train()
+        start = time.monotonic()
+        for batch in self.loader.epoch(self.at.epoch, self.at.step):
+            if self.at.total >= self.n_steps:
+                break
+            self._step(batch)
+            self.at.step += 1
+            self.at.total += 1
+            now = time.monotonic()
+            self.at.seconds += now - start
+            self.at.epoch_seconds += now - start
+            text = self.check() if self.at.total % self._check_every == 0 else ""
+            yield text
+            start = time.monotonic()
+        self.check()
+
+    def _step(self, batch: Batch) -> None:
+        process = int(self.accelerator.process_index)
+        key = derived_seed(self.seed, "train", self.at.epoch, self.at.step, process)
+        self._generator.manual_seed(key)
+        torch.manual_seed(key)  # for dropout
+        batch = augment(batch, self.settings.augment, self._generator)
+        self.model.progress = self.at.total / self.n_steps
+        for part in self.parts.values():
+            if part.stopped or self.at.total % part.settings.every:
+                continue
+            for _ in range(part.settings.repeat):
+                with self.accelerator.autocast():
+                    losses = self.model(batch, part.name, self._generator)
+                norm = part.update(losses["loss"], self.accelerator)
+                with torch.no_grad():
+                    self.model.after_step(part.name)
+                told = {name: value.detach().float() for name, value in losses.items()}
+                if norm is not None:
+                    told["gradient_norm"] = norm.detach().float()
+                self._pending.append((part.name, self.at.step, told))
+
+    def check(self) -> str:
+        """Add the pending losses to the epoch's sums, or stop because one is not finite."""
+        words = []
+        for name, step, told in self._pending:
+            sums = self.at.sums.setdefault(name, {})
+            for key, value in told.items():
+                number = float(value)
+                if not math.isfinite(number) and key in ("loss", "gradient_norm"):
+                    self._pending.clear()
+                    raise self._not_finite(name, step, key, number)
+                total = sums.setdefault(key, [0.0, 0])
+                total[0] += number
+                total[1] += 1
+                if key == "loss":
+                    words.append(f"{name if len(self.parts) > 1 else 'loss'} {number:.4g}")
+        self._pending.clear()
+        return ", ".join(words[-len(self.parts) :])
+
+    def _not_finite(self, part: str, step: int, key: str, number: float) -> TrainingError:
+        what = "loss" if key == "loss" else "gradient"
+        rate = self.parts[part].rate
+        return TrainingError(
+            f"the {what} of part {part!r} became {number} in epoch {self.at.epoch + 1}, step {step + 1}, at "
+            f"learning rate {rate:.2g}; last good checkpoint: {self.last_saved}. Try a smaller "
+            'training.learning_rate, a training.clip of 1 to 100 or training.precision = "float32", or '
+            "look for outliers in the showers"
+        )
+
+    def finish_epoch(self) -> dict[str, Any]:
+        """Validate, keep the best weights of each part, and return the epoch's row for the log."""
+        start = time.monotonic()
+        held_out = self._validate()
+        seconds, n_steps = self.at.epoch_seconds, self.at.step
+        rows: dict[str, Any] = {}
+        for name, part in self.parts.items():
+            if part.stopped:
+                rows[name] = {"stopped": True, "best_epoch": part.best_epoch}
+                continue
+            row = {key: total / count for key, (total, count) in self.at.sums.get(name, {}).items()}
+            row["learning_rate"] = part.rate
+            row |= {f"validation_{key}": value for key, value in held_out.get(name, {}).items()}
+            part.finish_epoch(self.at.epoch, row.get("validation_loss"))
+            rows[name] = row | {"best_epoch": part.best_epoch, "stopped": part.stopped}
+        epoch = self.at.epoch
+        self.at.seconds += time.monotonic() - start
+        self.at.epoch += 1
+        self.at.step, self.at.epoch_seconds, self.at.sums = 0, 0.0, {}
+        return {
+            "epoch": epoch,
+            "steps": self.at.total,
+            "parts": rows,
+            "seconds": round(self.at.seconds, 3),
+            "showers_per_second": round(n_steps * self.loader.batch_size / max(seconds, 1e-9), 2),
+            "peak_memory_mib": peak_memory_mib(self.loader.device),
+        }
+
+    @torch.no_grad()
+    def _validate(self) -> dict[str, dict[str, float]]:
+        """Means over the held-out showers with the averaged weights and always the same random numbers."""
+        active = [part for part in self.parts.values() if not part.stopped]
+        if self.validation is None or not active:
+            return {}
+        sums: dict[str, dict[str, float]] = {part.name: {} for part in active}
+        with self._averaged_weights():
+            self.model.eval()
+            for i, batch in enumerate(self.validation.in_order()):
+                for part in active:
+                    key = derived_seed(self.seed, "validation", i, part.name)
+                    self._generator.manual_seed(key)
+                    torch.manual_seed(key)
+                    with self.accelerator.autocast():
+                        losses = self.model(batch, part.name, self._generator)
+                    for name, value in losses.items():
+                        sums[part.name][name] = sums[part.name].get(name, 0.0) + float(value) * len(batch)
+            self.model.train()
+        n = len(self.validation.showers)
+        means = {part: {name: total / n for name, total in values.items()} for part, values in sums.items()}
+        for part_name, values in means.items():
+            if not math.isfinite(values["loss"]):
+                raise TrainingError(
+                    f"the validation loss of part {part_name!r} became {values['loss']} in epoch "
+                    f"{self.at.epoch + 1}; last good checkpoint: {self.last_saved}. The model has no finite "
+                    "loss on some held-out shower: look for outliers, or widen its preprocessing"
+                )
+        return means
+
+    @contextmanager
+    def _averaged_weights(self) -> Iterator[None]:
+        own = [[p.detach().clone() for p in part.parameters] for part in self.parts.values()]
+        self._set([part.averaged() for part in self.parts.values()])
+        try:
+            yield
+        finally:
+            self._set(own)
+
+    @torch.no_grad()
+    def _set(self, values: list[list[Tensor]]) -> None:
+        for part, tensors in zip(self.parts.values(), values, strict=True):
+            for parameter, tensor in zip(part.parameters, tensors, strict=True):
+                parameter.copy_(tensor)
+
+    @contextmanager
+    def best_weights(self) -> Iterator[GeneratorModel]:
+        """The model with the best weights of each part so far; afterwards it has its own again."""
+        held = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
+        self.restore_best()
+        try:
+            yield self.model
+        finally:
+            self.model.load_state_dict(held)
+
+    def restore_best(self) -> None:
+        """Give the model the best weights of each part."""
+        for part in self.parts.values():
+            part.restore_best()
+
+    def metrics(self) -> dict[str, Any]:
+        """Best epoch and validation loss of each part, and how long it took."""
+        parts: dict[str, PartTrainer] = self.parts
+        return {
+            "parts": {
+                name: {
+                    "best_epoch": part.best_epoch,
+                    "validation_loss": part.best_loss if math.isfinite(part.best_loss) else None,
+                    "updates": part.updates,
+                }
+                for name, part in parts.items()
+            },
+            "epochs": self.at.epoch,
+            "steps": self.at.total,
+            "seconds": round(self.at.seconds, 2),
+            "peak_memory_mib": peak_memory_mib(self.loader.device),
+        }
