@@ -5,6 +5,7 @@ Lengths are mm, energies MeV, angles rad, densities g/cm³. See docs/detectors.m
 
 from __future__ import annotations
 
+import itertools
 import os
 import tomllib
 from importlib.resources import files
@@ -88,10 +89,10 @@ class Material(_Strict):
 class MeshSettings(_Strict):
     """The mesh of a detector file; `Detector.mesh` turns it into cells.
 
-    Regular cells: ``n_z``, ``dz_mm`` and either ``n_phi``, ``n_r``, ``dr_mm`` (cylinder) or ``n_y``, ``dy_mm``,
-    ``n_x``, ``dx_mm`` (box). ``z = "layers"`` makes one mesh layer of each sensitive layer of the stack,
-    ``z = "sum"`` a single one of the whole depth; both replace ``n_z`` and ``dz_mm``. ``edges`` gives a mesh
-    in full, as `Mesh.to_dict` writes it.
+    Regular cells: ``n_z``, ``dz_mm`` and either ``n_phi``, ``n_r``, ``dr_mm`` (cylinder) or ``n_y``,
+    ``dy_mm``, ``n_x``, ``dx_mm`` (box). ``z = "layers"`` makes one mesh layer of each sensitive layer of the
+    stack, ``z = "sum"`` a single one of the whole depth; both replace ``n_z`` and ``dz_mm``. ``edges`` gives
+    a mesh in full, as `Mesh.to_dict` writes it.
     """
 
     kind: Literal["cylinder", "box"] = "cylinder"
@@ -208,7 +209,8 @@ class Detector(_Strict):
             path = Path(text)
             if not path.is_file():
                 raise DetectorError(
-                    f"there is no detector or file {text!r}; give the path of a TOML file or one of: {', '.join(cls.names())}"
+                    f"there is no detector or file {text!r}; give the path of a TOML file or one of: "
+                    + ", ".join(cls.names())
                 )
             content, where = path.read_text("utf-8"), str(path)
         try:
@@ -265,7 +267,7 @@ class Detector(_Strict):
         first = min(0.0, read[0].start - 0.5)
         if settings.z == "sum":
             return (first, last)
-        between = [(a.stop + b.start) / 2 for a, b in zip(read, read[1:], strict=False)]
+        between = [(a.stop + b.start) / 2 for a, b in itertools.pairwise(read)]
         return (first, *between, last)
 
     @property
@@ -289,7 +291,8 @@ class Detector(_Strict):
                 return material.density_g_cm3, material.mass_fractions
         if name not in NIST:
             raise DetectorError(
-                f"{self.name}: the radiation length needs the composition of {name}; known are {', '.join(NIST)}; "
+                f"{self.name}: the radiation length needs the composition of {name}; "
+                f"known are {', '.join(NIST)}; "
                 "define others in [[materials]]"
             )
         return NIST[name]
@@ -315,7 +318,7 @@ class Detector(_Strict):
 
     @property
     def moliere_radius_mm(self) -> float:
-        """Effective Molière radius of the stack, mm: 1/R_M = Σ ρ_j E_c,j / (X_j E_s) (Review of Particle Physics)."""
+        """Effective Molière radius of the stack, mm: 1/R_M = Σ ρ_j E_c,j / (X_j E_s) (same Review)."""
         masses, depth = self._element_masses()
         inverse = sum(
             mass * 610 / (ATOMIC[element][0] + 1.24) / _radiation_length(*ATOMIC[element])

@@ -1,7 +1,7 @@
-"""What is shot at the detector: particle, energies, directions and impact points, as a function of shower number.
+"""What is shot at the detector: particle, energies, directions and impact points by shower number.
 
-Quantities are text with units (``"10GeV"``, ``"1-50GeV"``, ``"60-90deg"``, ``"-20..20mm"``) or plain numbers in
-MeV, rad and mm. Every shower's numbers come from the streams of (seed, shower number).
+Quantities are text with units (``"10GeV"``, ``"1-50GeV"``, ``"60-90deg"``, ``"-20..20mm"``) or plain
+numbers in MeV, rad and mm. Every shower's numbers come from the streams of (seed, shower number).
 """
 
 from __future__ import annotations
@@ -127,9 +127,22 @@ class Beam:
 
     @classmethod
     def from_dict(cls, description: dict[str, Any]) -> Beam:
-        fields = {k: tuple(v) if isinstance(v, list) else v for k, v in description.items()}
-        fields["energies"] = tuple((float(a), float(b)) for a, b in description["energies"])
-        return cls(**fields)
+        pairs = {
+            name: None
+            if description[name] is None
+            else (float(description[name][0]), float(description[name][1]))
+            for name in ("theta", "phi", "impact_x", "impact_y")
+        }
+        energies = tuple((float(low), float(high)) for low, high in description["energies"])
+        return cls(
+            particle=description["particle"],
+            energies=energies,
+            spectrum=description["spectrum"],
+            theta=pairs["theta"] or (0.0, 0.0),
+            phi=pairs["phi"] or (0.0, 0.0),
+            impact_x=pairs["impact_x"],
+            impact_y=pairs["impact_y"],
+        )
 
 
 def make_beam(
@@ -188,7 +201,8 @@ def _check_range(detector: Detector, beam: Beam, allow_outside: bool) -> None:
     for a, b in beam.energies:
         if a < lowest * (1 - 1e-9) or b > highest * (1 + 1e-9):
             raise ConditionError(
-                f"energy {a:g}-{b:g} MeV is outside the valid range of {detector.name}, {lowest:g}-{highest:g} MeV; {hint}"
+                f"energy {a:g}-{b:g} MeV is outside the valid range of {detector.name}, "
+                f"{lowest:g}-{highest:g} MeV; {hint}"
             )
     a, b = detector.theta_range_rad
     if beam.theta[0] < a - 1e-9 or beam.theta[1] > b + 1e-9:

@@ -58,7 +58,7 @@ INTEGRAL_MB = np.array(
     ]
 )
 
-# χ at κ = 1 in mb of hydrogen and tungsten, rounded (Seltzer and Berger 1986): a shape, the integral is imposed.
+# χ at κ = 1 in mb of hydrogen and tungsten, rounded (Seltzer and Berger 1986); only shapes the spectrum.
 TIP_T = np.array([0.01, 0.05, 0.1, 0.5, 1.0, 10.0])
 TIP_MB = np.array([[1.44, 0.55, 0.35, 0.095, 0.066, 0.05], [4.55, 5.6, 5.3, 3.0, 2.2, 1.3]])
 
@@ -135,21 +135,21 @@ def _integral(chi: Floats, kappa: Floats) -> Floats:
 
 
 def _correction(z: int, kinetic: Floats) -> Floats:
-    """Factor (Y,) that gives ∫χ dκ its published value: linear in Z and in ln T, constant beyond the table."""
+    """Factor (Y,) that gives ∫χ dκ its published value: linear in Z and ln T, constant beyond the table."""
     rows = np.array([_integral(_uncorrected(int(i), INTEGRAL_T, KAPPA), KAPPA) for i in INTEGRAL_Z])
     ratios = INTEGRAL_MB / rows  # (4, 12)
     per_energy = [np.interp(z, INTEGRAL_Z, ratios[:, i]) for i in range(len(INTEGRAL_T))]
-    return np.interp(np.log(kinetic), np.log(INTEGRAL_T), per_energy)
+    return np.asarray(np.interp(np.log(kinetic), np.log(INTEGRAL_T), per_energy), dtype=np.float64)
 
 
 def bremsstrahlung(z: int, kinetic: ArrayLike = KINETIC, kappa: ArrayLike = KAPPA) -> Floats:
-    """χ = (β²/Z²) k dσ/dk in mb of element ``z`` for kinetic energies (Y,) in MeV and κ = k/T (X,): (Y, X)."""
+    """χ = (β²/Z²) k dσ/dk in mb of element ``z``, (Y, X), for T (Y,) in MeV and κ = k/T (X,)."""
     t, k = np.asarray(kinetic, dtype=np.float64), np.asarray(kappa, dtype=np.float64)
     return _uncorrected(z, t, k) * _correction(z, t)[:, None]
 
 
 def sauter(energy: ArrayLike) -> Floats:
-    """Shape of the K-shell photo-electric cross section at relativistic energies (N,) in MeV (Sauter 1931)."""
+    """Shape of the K-shell photo-electric cross section at energies (N,) in MeV (Sauter 1931)."""
     k = np.asarray(energy, dtype=np.float64) / ELECTRON_MASS
     g = 1 + k
     p = np.sqrt(g**2 - 1)
@@ -242,7 +242,8 @@ def reduced_em_data() -> Path:
         work = Path(tempfile.mkdtemp(prefix=f"{final.name}.", dir=final.parent))
     except OSError as error:
         raise SimulationError(
-            f"cannot write Geant4's reduced data into {final.parent} ({error}); set XDG_CACHE_HOME to a writable folder"
+            f"cannot write Geant4's reduced data into {final.parent} ({error}); "
+            "set XDG_CACHE_HOME to a writable folder"
         ) from error
     try:
         _write(work)

@@ -3,6 +3,8 @@
 Legend: ``D`` deposits of an event.
 """
 
+# ruff: noqa: N802  (names of methods are Geant4's)
+
 from __future__ import annotations
 
 import math
@@ -25,6 +27,7 @@ __all__ = ["Engine", "Event", "to_shower_frame"]
 
 Floats = NDArray[np.float64]
 SURFACE_MM = 1e-6  # closer than this to the face is on it
+NUDGE_MM = 1e-3  # a step that ends on the far surface of its layer belongs to that layer, not to the next
 
 
 @dataclass
@@ -49,14 +52,16 @@ class Event:
 
 
 def to_shower_frame(positions: Floats, entrance: Floats, direction: Floats, roll: float = 0.0) -> Floats:
-    """Positions (D, 3) from the entrance point, turned by Rz(−φ), Ry(−θ) and Rz(roll): z along ``direction``."""
+    """Positions (D, 3) from the entrance point, turned by Rz(−φ), Ry(−θ), Rz(roll): z along ``direction``."""
     theta = math.acos(max(-1.0, min(1.0, float(direction[2]))))
     phi = math.atan2(float(direction[1]), float(direction[0]))
     ct, st, cp, sp, cr, sr = *_cos_sin(theta), *_cos_sin(phi), *_cos_sin(roll)
     rz = np.array([[cp, sp, 0.0], [-sp, cp, 0.0], [0.0, 0.0, 1.0]])
     ry = np.array([[ct, 0.0, -st], [0.0, 1.0, 0.0], [st, 0.0, ct]])
     turn = np.array([[cr, -sr, 0.0], [sr, cr, 0.0], [0.0, 0.0, 1.0]])
-    return np.asarray((positions - entrance) @ (turn @ ry @ rz).T)
+    turned = (positions - entrance) @ (turn @ ry @ rz).T
+    turned[:, 2] -= NUDGE_MM
+    return np.asarray(turned)
 
 
 def _cos_sin(angle: float) -> tuple[float, float]:
@@ -73,7 +78,7 @@ class _Recorder(g4.G4VSensitiveDetector):  # type: ignore[misc]
     def __init__(self) -> None:
         super().__init__("recorder")
         self.deposits = array("d")
-        self.ProcessHits = self._first
+        self.ProcessHits = self._first  # type: ignore[method-assign]
 
     def ProcessHits(self, step: Any, history: Any) -> bool:  # pragma: no cover - replaced in __init__
         raise NotImplementedError
@@ -91,7 +96,7 @@ class _Recorder(g4.G4VSensitiveDetector):  # type: ignore[misc]
                 extend((energy, p.x, p.y, p.z))
             return True
 
-        self.ProcessHits = record
+        self.ProcessHits = record  # type: ignore[method-assign]
         return record(step, history)
 
 

@@ -40,8 +40,8 @@ NEEDED = ("G4LEDATA", "G4ENSDFSTATEDATA", "G4LEVELGAMMADATA", "G4PARTICLEXSDATA"
 HOW_TO_GET_DATA = (
     "Official data sets: either set GEANT4_DATA_DIR to a folder that holds "
     + ", ".join(DATA_SETS[name] for name in NEEDED)
-    + " (for example on cvmfs: /cvmfs/geant4.cern.ch/share/data), or let geant4-pybind download them (about 2 GB into "
-    "~/.geant4_pybind) with: python -c 'import geant4_pybind' and answer Y"
+    + " (for example on cvmfs: /cvmfs/geant4.cern.ch/share/data), or let geant4-pybind download them "
+    "(about 2 GB into ~/.geant4_pybind) with: python -c 'import geant4_pybind' and answer Y"
 )
 
 

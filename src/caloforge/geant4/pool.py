@@ -63,7 +63,7 @@ class _Worker:
             raise self.death(None) from None
 
     def receive(self) -> list[dict[str, Any]]:
-        """Messages that have arrived; raises SimulationError where the worker has died or reports an error."""
+        """Messages that have arrived; raises SimulationError where the worker died or reports an error."""
         assert self.process.stdout is not None
         data = os.read(self.process.stdout.fileno(), 1 << 16)
         if not data:

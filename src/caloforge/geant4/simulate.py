@@ -1,7 +1,7 @@
-"""Make showers with Geant4: split into chunks, run in worker processes, resumed where stopped, merged in order.
+"""Make showers with Geant4: split into chunks, run in workers, resumed where stopped, merged in order.
 
-While it runs, ``<out>.parts/`` holds ``settings.json`` and one file per finished chunk; the output file appears
-at the end, complete. Every shower depends on the settings, the seed and its own number only.
+While it runs, ``<out>.parts/`` holds ``settings.json`` and one file per finished chunk; the output file
+appears at the end, complete. Every shower depends on the settings, the seed and its own number only.
 """
 
 from __future__ import annotations
@@ -66,7 +66,8 @@ def simulate(
         energy: kinetic energy, ``"10GeV"``, a range ``"1-50GeV"``, or a list that the showers take in turn
             (``"1GeV,10GeV"``); numbers are MeV.
         spectrum: ``"log-uniform"`` or ``"uniform"``, for ranges of energy.
-        theta, phi: direction, ``"90deg"``, ``"1.2-1.6rad"``, or numbers in rad; normal incidence and 0 by default.
+        theta, phi: direction, ``"90deg"``, ``"1.2-1.6rad"``, or numbers in rad; by default normal incidence
+            and 0.
         impact: point on the face of a box, ``"0mm,-20..20mm"`` or pairs of numbers in mm; the detector's
             spread by default.
         seed: with a shower's number, decides everything random in it.
@@ -196,7 +197,8 @@ def _parts_folder(
             ) from None
         if stored.exists() and not (resume or overwrite):
             raise SimulationError(
-                f"{parts} holds showers of an interrupted run; go on with it (--resume) or discard it (--overwrite)"
+                f"{parts} holds showers of an interrupted run; go on with it (--resume) or "
+                "discard it (--overwrite)"
             )
         if stored.exists() and resume:
             _check_same(json.loads(stored.read_text("utf-8")), settings, parts)

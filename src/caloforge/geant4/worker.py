@@ -1,8 +1,8 @@
 """A worker process: runs chunks of showers with Geant4 and stores each in a file of its own.
 
-Started by `caloforge.geant4.simulate` as ``python -m caloforge.geant4.worker``. One line of JSON comes in with
-the settings, then one per chunk; one line goes out per event and per finished chunk. Everything that Geant4
-prints goes to stderr. At the end of its input the worker stops.
+Started by `caloforge.geant4.simulate` as ``python -m caloforge.geant4.worker``. One line of JSON comes in
+with the settings, then one per chunk; one line goes out per event and per finished chunk. Everything that
+Geant4 prints goes to stderr. At the end of its input the worker stops.
 """
 
 from __future__ import annotations
