@@ -10,7 +10,14 @@ from caloforge.models.transforms.layers import (
     PadLayers,
     renormalise_layers,
 )
-from caloforge.models.transforms.noise import AddNoise, Threshold, cut_noise, fill_below, log_threshold
+from caloforge.models.transforms.noise import (
+    AddNoise,
+    Threshold,
+    cut_noise,
+    exp_threshold,
+    fill_below,
+    log_threshold,
+)
 from caloforge.models.transforms.ratios import (
     EnergyLogits,
     EnergyRatios,
@@ -43,6 +50,7 @@ __all__ = [
     "cut_noise",
     "energy_logits",
     "energy_ratios",
+    "exp_threshold",
     "fill_below",
     "fit_batches",
     "layer_energies_from_logits",

@@ -38,7 +38,7 @@ class Layers(nn.Module):
     slots: Tensor
     mask: Tensor
     owner: Tensor
-    central_mask: Tensor
+    centre: Tensor
 
     def __init__(self, sizes: Sequence[int], central: Sequence[int] | None = None) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ class Layers(nn.Module):
             "cells": torch.where(mask, first[:, None] + within, 0).flatten(),  # (Z·M,) voxel of a padded cell
             "slots": mask.flatten().nonzero()[:, 0],  # (V,) padded cell of a voxel
             "owner": torch.arange(len(size)).repeat_interleave(size),  # (V,) layer of a voxel
-            "central_mask": within == torch.tensor(self.central)[:, None],  # (Z, M)
+            "centre": torch.tensor(self.central)[:, None],  # (Z, 1) cell nearest to the axis
         }
         for name, buffer in buffers.items():
             self.register_buffer(name, buffer, persistent=False)
@@ -138,7 +138,9 @@ def renormalise_layers(
     3. A layer with E = 0 is empty. If 0 < E < threshold both demands cannot be met: the energy is kept,
        in the hottest cell alone.
 
-    Layers have their energy within 10⁻⁶ relative in float32. A layer with NaN or ∞ becomes NaN.
+    Layers have their energy within 10⁻⁶ relative in float32, and what was closed stays as it is; but where a
+    proposal misses E by more than that, a cell as near to the threshold as the miss may be cut.
+    NaN or ∞ in a layer gives NaN in it.
     The threshold-aware renormalisation of L2LFlows (arXiv:2302.11594) serves the same end.
 
     Args:
@@ -150,25 +152,22 @@ def renormalise_layers(
     Returns:
         Energies in the shape of ``energies``, MeV.
     """
-    w = layers.split(energies)  # (n, Z, M)
-    total = layer_energies.to(w.dtype)[..., None]  # (n, Z, 1)
-    top = w.amax(-1, keepdim=True)
-    ranks = torch.where(top > 0, w, layers.central_mask.to(w.dtype))
-    hottest = torch.arange(layers.width, device=w.device) == ranks.argmax(-1, keepdim=True)
-    alive = w >= threshold * (1 - ROUNDING)
-    w = torch.where(
-        top >= threshold * (1 - ROUNDING), torch.where(alive, w, 0.0), torch.where(hottest, w, 0.0)
-    )
-    w = torch.where(top > 0, w / torch.where(top > 0, top, 1.0), hottest.to(w.dtype))
-
-    ordered, order = w.sort(dim=-1, descending=True, stable=True)
-    bound = threshold * (1 - ROUNDING) * ordered.cumsum(-1)
-    keep = (ordered > 0) & ((ordered * total >= bound) | (torch.arange(layers.width, device=w.device) == 0))
-    kept = torch.where(keep, ordered, 0.0)
-    scaled = kept * (total / kept.sum(-1, keepdim=True))
-    scaled = torch.where(keep, torch.maximum(scaled, total.clamp(max=threshold)), 0.0)
-    scaled = torch.where(top.isfinite(), scaled, torch.nan)
-    return layers.join(torch.zeros_like(scaled).scatter(-1, order, scaled)).reshape(energies.shape)
+    total = layer_energies.to(energies.dtype)[..., None]  # (n, Z, 1)
+    limit = threshold * (1 - ROUNDING)
+    ordered, order = layers.split(energies).sort(dim=-1, descending=True, stable=True)  # (n, Z, M)
+    top = ordered[..., :1]
+    empty = top <= 0
+    shares = ordered / torch.where(empty, 1.0, top)
+    fits = (shares * total >= limit * shares.cumsum(-1)) & (ordered >= limit)
+    keep = fits | (torch.arange(layers.width, device=energies.device) == 0)
+    kept = torch.where(keep, shares, 0.0)
+    scale = torch.where(empty, 0.0, total / kept.sum(-1, keepdim=True))
+    least = torch.where(empty, 0.0, total.clamp(max=threshold))
+    scaled = torch.where(keep, torch.maximum(kept * scale, least), 0.0)
+    cells = torch.zeros_like(scaled).scatter(-1, order, scaled)
+    centre = layers.centre.expand_as(total)
+    cells = cells.scatter(-1, centre, torch.where(empty, total, cells.gather(-1, centre)))
+    return layers.join(cells).reshape(energies.shape)
 
 
 class _Layered(Transform):

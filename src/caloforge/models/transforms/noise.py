@@ -19,6 +19,8 @@ __all__ = ["AddNoise", "Fill", "Threshold", "cut_noise", "exp_threshold", "fill_
 Fill = Literal["uniform", "exponential", "normal"]
 U_MIN, U_MAX = 2.0**-32, 1 - 2.0**-23
 """Uniform numbers are kept between these: float32 may round one to 0 or 1, which the laws here exclude."""
+GAP = 1e-4
+"""γ, half the distance between lit and empty cells in y, so that later rounding moves none across."""
 LARGEST = 1e15
 """Energies that come out of an exponential are at most this many thresholds, so that sums stay finite."""
 
@@ -67,38 +69,41 @@ class AddNoise(Transform):
 
 
 def fill_below(noise: Tensor, width: float = 1.0, fill: Fill = "uniform") -> tuple[Tensor, Tensor]:
-    """Values y < 0 for empty cells from uniform noise u, and log|dy/du|; both of the noise's shape.
+    """Values y < −γ for empty cells from uniform noise u, and log|dy/du|; both of the noise's shape.
 
-    ``uniform``: y = −w·u. ``exponential``: y = w·log u, for w = 1 uniform in energy below the threshold.
-    ``normal``: y = −w·√2·erf⁻¹(u), half a normal distribution of standard deviation w; below a log-normal
-    energy spectrum as in L2LFlows (arXiv:2302.11594).
+    ``uniform``: y = −γ − w·u. ``exponential``: y = −γ + w·log u, for w = 1 uniform in energy below the
+    threshold. ``normal``: y = −γ − w·√2·erf⁻¹(u), half a normal distribution of standard deviation w, thus
+    a log-normal spectrum below the threshold as in L2LFlows (arXiv:2302.11594). γ = 10⁻⁴.
     """
     u = noise.clamp(U_MIN, U_MAX)
     slope = torch.full_like(u, math.log(width))
     if fill == "uniform":
-        return -width * u, slope
+        return -GAP - width * u, slope
     if fill == "exponential":
-        return width * u.log(), slope - u.log()
+        return width * u.log() - GAP, slope - u.log()
     z = math.sqrt(2) * torch.erfinv(u)
-    return -width * z, slope + z.square() / 2 + math.log(math.pi / 2) / 2
+    return -GAP - width * z, slope + z.square() / 2 + math.log(math.pi / 2) / 2
 
 
 def log_threshold(x: Tensor, threshold: float, below: Tensor) -> Tensor:
-    """log(x/threshold) where x ≥ threshold, else ``below`` < 0 (e.g. of `fill_below`); x, below: (n, *S)."""
+    """γ + log(x/threshold) where x ≥ threshold, else ``below`` < −γ of `fill_below`; x, below: (n, *S)."""
     lit = x >= threshold
-    return torch.where(lit, torch.where(lit, x / threshold, 1.0).log(), below)
+    return torch.where(lit, torch.where(lit, x / threshold, 1.0).log() + GAP, below)
 
 
 def exp_threshold(y: Tensor, threshold: float, cut: bool = True) -> Tensor:
-    """threshold·exp(y) ≤ 10¹⁵ thresholds; where y < 0, 0 if ``cut``, else 10⁻⁵ less so that a later cut with
-    float32's rounding cannot take it for lit. y: (n, *S).
+    """Undo `log_threshold`: threshold·exp(y − γ) within [threshold, 10¹⁵·threshold] where y ≥ 0; y: (n, *S).
+
+    Where y < 0 it is 0 if ``cut``, else threshold·exp(y − γ), which is below the threshold.
     """
-    x = threshold * y.clamp(max=math.log(LARGEST)).exp()
-    return torch.where(y >= 0, x.clamp(min=threshold), 0.0 if cut else x * (1 - 1e-5))
+    x = threshold * (y - GAP).clamp(max=math.log(LARGEST)).exp()
+    return torch.where(y >= 0, x.clamp(min=threshold), 0.0 if cut else x)
 
 
 class Threshold(Transform):
-    """y = log(x/t) for x ≥ t, and y < 0 from noise for what is below; the inverse sets y < 0 to 0.
+    """y = γ + log(x/t) for x ≥ t, and y < −γ from noise for what is below; the inverse sets y < 0 to 0.
+
+    γ = 10⁻⁴ keeps the two apart under rounding, so that the inverse in a chain loses and invents no cell.
 
     The values below t carry no information but that they are below. The log-determinant is that of the map
     from (x where x ≥ t, u elsewhere) to y: −log x for each lit cell, log|dy/du| = −log q(y) for each empty
