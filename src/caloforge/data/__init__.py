@@ -1,7 +1,9 @@
 """Showers, their conditions, and the files they live in."""
 
 from caloforge.data.conditions import PDG_CODES, Conditions, pdg_code, pdg_name
-from caloforge.data.formats import open_showers
+from caloforge.data.formats import layout_of, open_showers
+from caloforge.data.named_mesh import named_mesh
+from caloforge.data.operations import coarsened, describe
 from caloforge.data.showers import Showers
 from caloforge.data.writer import ShowerWriter, write_showers
 
@@ -10,6 +12,10 @@ __all__ = [
     "Conditions",
     "ShowerWriter",
     "Showers",
+    "coarsened",
+    "describe",
+    "layout_of",
+    "named_mesh",
     "open_showers",
     "pdg_code",
     "pdg_name",

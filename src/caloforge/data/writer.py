@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, get_args
@@ -150,7 +150,7 @@ class ShowerWriter:
             columns[name] = column.astype(object) if column.dtype.kind == "U" else column
         if "showers" in self._file and set(columns) != set(self._file):
             raise DataError(
-                f"{self.path}: columns {sorted(columns)} differ from those written before, {sorted(self._file)}"
+                f"{self.path}: columns {sorted(columns)} differ from the first ones, {sorted(self._file)}"
             )
         for name, column in columns.items():
             if name in self._file and self._file[name].shape[1:] != column.shape[1:]:
@@ -193,7 +193,7 @@ class ShowerWriter:
                 self.append(np.zeros((0, self.mesh.n_voxels), dtype=np.float32), Conditions([]))
             with interrupts_deferred():
                 if kind is None and self._layout == "caloforge":
-                    self.provenance.setdefault("n_showers", self.n_written)
+                    self.provenance["n_showers"] = self.n_written
                     self._file.attrs["provenance"] = json.dumps(self.provenance, default=str)
                 try:
                     self._file.close()
@@ -225,8 +225,12 @@ def write_showers(
     compression: int = 1,
     overwrite: bool = False,
     layout: Layout = "caloforge",
+    progress: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Write showers to a file in slices, so that they need not fit in memory; see `ShowerWriter`."""
+    """Write showers to a file in slices, so that they need not fit in memory; see `ShowerWriter`.
+
+    ``progress`` is called with the number written and the number in all.
+    """
     writer = ShowerWriter(
         path,
         showers.mesh,
@@ -240,3 +244,5 @@ def write_showers(
             stop = min(start + BATCH, len(showers))
             extra = {name: column[start:stop] for name, column in showers.extra.items()}
             writer.append(showers.read(start, stop), showers.conditions[start:stop], extra)
+            if progress is not None:
+                progress(stop, len(showers))
