@@ -157,7 +157,8 @@ def draw_events(mesh: Mesh, pairs: Sequence[EventPair], folder: Path) -> Drawing
                     linewidths=0, rasterized=True,
                 )  # fmt: skip
                 axes.set_title(
-                    f"{name}, {_energy_text(event.incident)}: ΣE = {_energy_text(event.total)} in {event.hits} cells"
+                    f"{name}, {_energy_text(event.incident)}: "
+                    f"ΣE = {_energy_text(event.total)} in {event.hits} cells"
                 )
                 if not single:
                     axes.set_xlim(bounds[:, 0].min(), bounds[:, 1].max())

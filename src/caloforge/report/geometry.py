@@ -6,6 +6,8 @@ Lengths are mm, angles rad.
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from caloforge.detector import BoxMesh, CylinderMesh, Mesh, RaggedBoxMesh, RaggedCylinderMesh
 from caloforge.errors import MeshError
 
-__all__ = ["LayerCells", "cell_bounds", "layer_cells", "visible_radius"]
+__all__ = ["LayerCells", "cell_bounds", "layer_cells", "split_layers", "visible_radius"]
 
 Floats = NDArray[np.float64]
 ARC_STEPS = 96
@@ -76,6 +78,11 @@ def layer_cells(mesh: Mesh) -> list[LayerCells]:
     raise MeshError(f"a report cannot draw a mesh of kind {mesh.kind!r}")
 
 
+def split_layers(mesh: Mesh, voxels: Floats) -> list[Floats]:
+    """Values of all voxels (V,) cut into layers."""
+    return [voxels[first:last] for first, last in itertools.pairwise(mesh.layer_offsets)]
+
+
 def cell_bounds(mesh: Mesh) -> tuple[Floats, bool]:
     """Lower and upper bounds of each cell, (V, 6) = (z₀, z₁, a₀, a₁, b₀, b₁), and whether z is in mm.
 
@@ -95,7 +102,7 @@ def cell_bounds(mesh: Mesh) -> tuple[Floats, bool]:
     return np.concatenate(parts), known
 
 
-def visible_radius(layers: list[LayerCells], means: list[ArrayLike], share: float = 0.995) -> float:
+def visible_radius(layers: list[LayerCells], means: Sequence[ArrayLike], share: float = 0.995) -> float:
     """Half-width, mm, within which ``share`` of the mean energy of all layers lies.
 
     Outer cells that hold almost nothing (rings up to 2 m) would otherwise squeeze the shower into a dot.
@@ -115,5 +122,5 @@ def visible_radius(layers: list[LayerCells], means: list[ArrayLike], share: floa
         return float(radius.max())
     order = np.argsort(radius)
     inside = np.cumsum(weight[order]) / weight.sum()
-    half = float(radius[order][min(np.searchsorted(inside, share), len(order) - 1)])
+    half = float(radius[order][min(int(np.searchsorted(inside, share)), len(order) - 1)])
     return float(radius.max()) if half > 0.75 * radius.max() else half

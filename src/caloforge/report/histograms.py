@@ -37,7 +37,7 @@ RATIO_LIMIT = 0.5
 
 @dataclass(frozen=True)
 class Bars:
-    """A histogram made ready to draw: fractions of each sample per bin with errors, (B,), and edges, (B + 1,)."""
+    """A histogram ready to draw: fractions per bin of each sample and their errors, (B,); edges (B + 1,)."""
 
     edges: Floats
     reference: Floats

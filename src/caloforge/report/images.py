@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caloforge.detector.mesh import Mesh
-from caloforge.report.geometry import LayerCells, layer_cells, visible_radius
+from caloforge.report.geometry import LayerCells, layer_cells, split_layers, visible_radius
 from caloforge.report.means import MeanShower
 from caloforge.report.style import GENERATED_NAME, REFERENCE_NAME, Drawing, figure_style, new_figure, save
 
@@ -102,8 +102,7 @@ def draw_layer_images(
         LogNorm(*colour_range(reference.mean, generated.mean), clip=True),
         Normalize(-DIFFERENCE_LIMIT, DIFFERENCE_LIMIT, clip=True),
     )
-    parts = [reference.mean[a:b] for a, b in zip(offsets[:-1], offsets[1:], strict=True)]
-    half = visible_radius(layers, list(parts))
+    half = visible_radius(layers, split_layers(mesh, reference.mean))
     difference = significant_difference(reference, generated)
     drawings = []
     pages = [range(i, min(i + LAYERS_A_PAGE, len(layers))) for i in range(0, len(layers), LAYERS_A_PAGE)]
@@ -169,19 +168,16 @@ def draw_side_view(mesh: Mesh, reference: MeanShower, generated: MeanShower, fol
     layers = layer_cells(mesh)
     if len(layers) < 2:
         return None
-    offsets = mesh.layer_offsets
-    split = [
-        [means[a:b] for a, b in zip(offsets[:-1], offsets[1:], strict=True)]
-        for means in (reference.mean, generated.mean)
-    ]
-    half = visible_radius(layers, list(split[0]))
+    split = [split_layers(mesh, means) for means in (reference.mean, generated.mean)]
+    half = visible_radius(layers, split[0])
     bins = np.unique(np.concatenate([layer.b for layer in layers]))
     bins = bins[np.abs(bins) <= half * (1 + 1e-9)]
     maps = [_side_map(layers, parts, bins) for parts in split]
     known = all(layer.z is not None for layer in layers)
     depth = np.arange(len(layers) + 1.0)
     if known:
-        depth = np.array([layer.z[0] for layer in layers if layer.z] + [layers[-1].z[1]])  # type: ignore[index]
+        ends = [layer.z for layer in layers if layer.z is not None]
+        depth = np.array([end[0] for end in ends] + [ends[-1][1]], dtype=np.float64)
     norm = LogNorm(*colour_range(maps[0].ravel(), maps[1].ravel()), clip=True)
     across = "r (mm)" if layers[0].polar else "x (mm)"
     along = "depth z (mm)" if known else "layer"

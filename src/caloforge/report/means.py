@@ -68,7 +68,7 @@ def energy_bins(reference: Floats, generated: Floats, n_bins: int = 12, least: i
     joint = np.concatenate([reference, generated])
     values = np.unique(joint)
     if len(values) == 1:
-        return values[0] * np.array([0.9, 1.1])
+        return np.array([0.9 * values[0], 1.1 * values[0]])
     if len(values) <= 40 and len(values) < 0.2 * len(joint):
         middle = np.sqrt(values[1:] * values[:-1])
         return np.concatenate([[values[0] ** 2 / middle[0]], middle, [values[-1] ** 2 / middle[-1]]])

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 
 from caloforge.detector import Mesh
 from caloforge.report.display import Event, EventPair
-from caloforge.report.geometry import cell_bounds, layer_cells, visible_radius
+from caloforge.report.geometry import cell_bounds, layer_cells, split_layers, visible_radius
 from caloforge.report.images import (
     DIFFERENCE_LIMIT,
     colour_range,
@@ -50,7 +50,7 @@ def layers_payload(mesh: Mesh, reference: MeanShower, generated: MeanShower) -> 
     """
     layers = layer_cells(mesh)
     offsets = mesh.layer_offsets
-    parts = [reference.mean[a:b] for a, b in zip(offsets[:-1], offsets[1:], strict=True)]
+    parts = split_layers(mesh, reference.mean)
     shown = significant_difference(reference, generated)
     shapes: list[dict[str, Any]] = []
     where = []
@@ -69,7 +69,7 @@ def layers_payload(mesh: Mesh, reference: MeanShower, generated: MeanShower) -> 
         "shapes": shapes,
         "shape": where,
         "offsets": offsets.tolist(),
-        "half": visible_radius(layers, list(parts)),
+        "half": visible_radius(layers, parts),
         "range": [low, high],
         "limit": DIFFERENCE_LIMIT,
         "reference": pack(reference.mean),

@@ -74,10 +74,11 @@ def draw_profiles(profiles: Mapping[str, Profile], folder: Path) -> Drawing | No
 
 
 def _draw_profile(axes: Axes, below: Axes, profile: Profile) -> None:
-    edges = profile.edges
-    positions = profile.positions
+    edges: Floats = profile.edges
+    positions: Floats = profile.positions
     if profile.name == "longitudinal":  # layers are equally wide, whatever their numbers
-        edges, positions = np.arange(len(positions) + 1) - 0.5, np.arange(len(positions), dtype=np.float64)
+        positions = np.arange(len(positions), dtype=np.float64)
+        edges = np.arange(len(positions) + 1, dtype=np.float64) - 0.5
     axes.stairs(profile.reference, edges, fill=True, color=REFERENCE_FILL, label=REFERENCE_NAME)
     axes.stairs(profile.reference, edges, color=REFERENCE, linewidth=0.9)
     axes.stairs(profile.generated, edges, color=GENERATED, linewidth=1.2, label=GENERATED_NAME)

@@ -1,4 +1,4 @@
-"""One look for all figures: the style of mplhep at note size, without LaTeX and without pyplot's global state."""
+"""One look for all figures: the style of mplhep at note size, without LaTeX or pyplot's global state."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ PNG_DPI = 110
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure on disk: ``figures/<name>.pdf`` and ``.png``, a caption and a text for those who cannot see it."""
+    """A figure on disk: ``figures/<name>.pdf`` and ``.png``, a caption and a text for screen readers."""
 
     folder: Path
     name: str
@@ -61,7 +61,7 @@ def require_drawing_packages() -> None:
             raise MissingDependencyError(package, "report") from error
 
 
-def _parameters(small: bool) -> dict[str, Any]:
+def _parameters(small: bool) -> Any:
     import mplhep
 
     size = 8.5 if small else 11.0

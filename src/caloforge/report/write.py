@@ -1,0 +1,178 @@
+"""Writing a report: figures beside one page that opens without a network."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from caloforge.errors import DataError
+from caloforge.provenance import provenance
+from caloforge.report.style import require_drawing_packages
+
+if TYPE_CHECKING:
+    from caloforge.data import Showers
+    from caloforge.evaluation import Evaluation, Histogram
+    from caloforge.report.page import Material
+
+__all__ = ["write_report"]
+
+
+class Step(Protocol):
+    """Tells how far the report is: what is being done and how many steps were finished."""
+
+    def __call__(self, what: str, finished: int = 1) -> None: ...
+
+
+def write_report(
+    evaluation: Evaluation,
+    reference: Showers,
+    generated: Showers,
+    out: str | os.PathLike[str],
+    *,
+    title: str | None = None,
+    display_energy: float | None = None,
+    progress: bool = True,
+    overwrite: bool = True,
+) -> Path:
+    """Write ``report.html`` and ``figures/*.pdf``, ``figures/*.png`` into a folder.
+
+    The page is one file that needs no network: images, numbers and plotly.js are inside it.
+
+    Args:
+        evaluation: what `caloforge.evaluate` returned for these showers.
+        reference: showers of Geant4.
+        generated: showers on the same mesh.
+        out: folder; it is made where it does not exist.
+        title: heading of the page.
+        display_energy: incident energy, MeV, of the first shower shown in three dimensions; by default the
+            median of the reference.
+        progress: show a bar while a terminal is looking.
+        overwrite: replace a report that is there already.
+
+    Returns:
+        The path of ``report.html``.
+
+    Raises:
+        DataError: a sample is empty, ``out`` is a file, or holds a report that must not be overwritten.
+        MeshError: the samples lie on different meshes.
+        MissingDependencyError: matplotlib, mplhep or plotly is not installed.
+    """
+    folder = Path(out)
+    page = folder / "report.html"
+    if not len(reference) or not len(generated):
+        raise DataError(
+            f"a report needs showers of both kinds, got {len(reference)} of Geant4 "
+            f"and {len(generated)} generated"
+        )
+    reference.mesh.require_same(generated.mesh, "generated showers")
+    if display_energy is not None and not display_energy > 0:
+        raise DataError(f"display_energy must be a positive energy in MeV, got {display_energy}")
+    if folder.exists() and not folder.is_dir():
+        raise DataError(f"{folder} is a file; name a folder for the report")
+    if page.exists() and not overwrite:
+        raise DataError(f"{page} exists; choose another folder or allow overwriting (--overwrite)")
+    require_drawing_packages()
+    from caloforge.report.page import render
+    from caloforge.report.summary import group_titles
+
+    titles = group_titles([histogram.group for histogram in evaluation.histograms])
+    try:
+        (folder / "figures").mkdir(parents=True, exist_ok=True)
+        with _bar(progress, evaluation) as step:
+            material = _draw_all(
+                evaluation, reference, generated, folder / "figures", titles, display_energy, step
+            )
+            step("page", 0)
+            settings = {
+                "title": title, "display_energy_mev": display_energy, "reference": len(reference),
+                "generated": len(generated),
+            }  # fmt: skip
+            heading = title or _default_title(reference)
+            text = render(evaluation, material, titles, heading, provenance("report", **settings))
+            partial = page.with_name(page.name + ".partial")
+            partial.write_text(text, encoding="utf-8")
+            partial.replace(page)
+            step("page")
+    except OSError as error:
+        raise DataError(f"cannot write the report into {folder}: {error}") from error
+    return page
+
+
+def _default_title(reference: Showers) -> str:
+    names = sorted({str(name) for name in reference.conditions.detector if name})
+    where = f" in {names[0]}" if len(names) == 1 else ""
+    return f"Generated showers against Geant4{where}"
+
+
+def _by_group(evaluation: Evaluation) -> dict[str, list[Histogram]]:
+    groups: dict[str, list[Histogram]] = {}
+    for histogram in evaluation.histograms:
+        groups.setdefault(histogram.group, []).append(histogram)
+    return groups
+
+
+def _draw_all(
+    evaluation: Evaluation,
+    reference: Showers,
+    generated: Showers,
+    folder: Path,
+    titles: dict[str, str],
+    display_energy: float | None,
+    step: Step,
+) -> Material:
+    from caloforge.report.display import choose_pairs, draw_events
+    from caloforge.report.histograms import draw_layer_pages, draw_single_pages
+    from caloforge.report.images import draw_layer_images, draw_side_view
+    from caloforge.report.means import energy_bins, mean_shower, response
+    from caloforge.report.page import Material
+    from caloforge.report.payload import events_payload, layers_payload
+    from caloforge.report.profiles import draw_profiles, draw_response, draw_separation
+
+    mesh = reference.mesh
+    groups = _by_group(evaluation)
+    material = Material()
+
+    step("mean showers", 0)
+    means = mean_shower(reference), mean_shower(generated)
+    material.layers_data = layers_payload(mesh, *means)
+    material.side = draw_side_view(mesh, *means, folder)
+    material.layers = draw_layer_images(mesh, *means, folder)
+    edges = energy_bins(means[0].incident, means[1].incident)
+    material.response = draw_response(response(means[0], edges), response(means[1], edges), folder)
+    step("single showers")
+    pairs = choose_pairs(reference, generated, display_energy)
+    material.events = draw_events(mesh, pairs, folder)
+    if material.events is not None:
+        material.events_data = events_payload(mesh, pairs)
+    step("profiles")
+    material.profiles = draw_profiles(evaluation.profiles, folder)
+    material.separation = draw_separation(groups, titles, folder)
+    step("distributions")
+    whole = [part[0] for part in groups.values() if len(part) == 1]
+    material.overview = draw_single_pages("overview", whole, folder)
+    for group, part in groups.items():
+        if len(part) > 1:
+            step(titles[group], 0)
+            material.groups[group] = draw_layer_pages(group, titles[group], part, folder)
+            step(titles[group])
+    return material
+
+
+@contextmanager
+def _bar(progress: bool, evaluation: Evaluation) -> Iterator[Step]:
+    """A bar on standard error that is silent unless a terminal shows it."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    groups = sum(len(part) > 1 for part in _by_group(evaluation).values())
+    with Progress(console=console, transient=True, disable=not (progress and console.is_terminal)) as bar:
+        task = bar.add_task("report", total=4 + groups)
+
+        def step(what: str, finished: int = 1) -> None:
+            bar.update(task, description=f"report: {what}", advance=finished)
+
+        yield step
