@@ -120,8 +120,14 @@ class Transform(nn.Module, ABC):
 
     def require_fit(self) -> None:
         """RecipeError unless fitted; skipped while a graph is captured."""
-        if not torch.compiler.is_compiling() and not self.fitted:
+        if not captured() and not self.fitted:
             raise RecipeError(f"transform {self.kind!r} has not been fitted; fit it on training data first")
+
+
+def captured() -> bool:
+    """True while a graph is compiled, exported or traced: checks of values do not belong in it."""
+    tracing = bool(torch.jit.is_tracing())  # type: ignore[attr-defined, no-untyped-call]
+    return tracing or torch.compiler.is_compiling()
 
 
 def per_energy(values: Tensor, x: Tensor) -> Tensor:
@@ -136,7 +142,7 @@ def sum_examples(values: Tensor) -> Tensor:
 
 def require_all(legal: Tensor, x: Tensor, message: str) -> None:
     """DataError that names the first illegal value of x and its place, unless all are legal; both (n, *S)."""
-    if torch.compiler.is_compiling() or bool(legal.all()):
+    if captured() or bool(legal.all()):
         return
     place = [int(i) for i in (~legal).nonzero()[0]]
     raise DataError(f"shower {place[0]}, value {place[1:]} is {float(x[tuple(place)])}: {message}")

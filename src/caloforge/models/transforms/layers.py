@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from caloforge.detector.mesh import Mesh
 from caloforge.errors import MeshError, RecipeError
-from caloforge.models.transforms.base import Context, Transform, non_negative, sum_examples
+from caloforge.models.transforms.base import Context, Transform, captured, non_negative, sum_examples
 
 __all__ = ["LayerClosure", "LayerShares", "Layers", "PadLayers", "renormalise_layers"]
 
@@ -102,16 +102,16 @@ class Layers(nn.Module):
 
     def split(self, x: Tensor) -> Tensor:
         """Voxels by layer, ragged ones filled with zeros: (n, V) or (n, *shape) → (n, Z, M)."""
-        if x.dim() < 2 or x.shape[1:].numel() != self.n_voxels:
+        if not captured() and (x.dim() < 2 or x.shape[1:].numel() != self.n_voxels):
             raise MeshError(f"values of shape {tuple(x.shape)} do not fit {self.n_voxels} voxels")
+        flat, shape = x.flatten(1), (-1, self.n_layers, self.width)
         if self.regular:
-            return x.reshape(len(x), self.n_layers, self.width)
-        padded = x.reshape(len(x), self.n_voxels)[:, self.cells]
-        return torch.where(self.mask, padded.reshape(len(x), self.n_layers, self.width), 0.0)
+            return flat.reshape(shape)
+        return torch.where(self.mask, flat[:, self.cells].reshape(shape), 0.0)
 
     def join(self, y: Tensor) -> Tensor:
         """Undo `split`: (n, Z, M) → (n, V)."""
-        flat = y.reshape(len(y), self.n_layers * self.width)
+        flat = y.flatten(1)
         return flat if self.regular else flat[:, self.slots]
 
     def sum(self, x: Tensor) -> Tensor:
@@ -183,7 +183,7 @@ class _Layered(Transform):
 
     def layer_energies(self, context: Context, x: Tensor) -> Tensor:
         given = self.need(context, "layer_energies").to(x.dtype)
-        if given.shape != (len(x), self.layers.n_layers):
+        if not captured() and given.shape != (len(x), self.layers.n_layers):
             raise RecipeError(
                 f"transform {self.kind!r}: layer energies of shape {tuple(given.shape)}, "
                 f"expected {(len(x), self.layers.n_layers)}"
