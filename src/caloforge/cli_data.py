@@ -179,13 +179,13 @@ def download(
     from caloforge.data.download import download as fetch
 
     if name is None:
-        table = Table("data set", "files", "checksum", "page", box=None)
         for data_set in dict.fromkeys(file.data_set for file in CATALOGUE):
             files = [file for file in CATALOGUE if file.data_set == data_set]
             pinned = "pinned" if all(file.checksum for file in files) else "not known"
-            how = pinned if files[0].url else "by hand"
-            table.add_row(data_set, "\n".join(file.name for file in files), how, files[0].page)
-        console.print(table)
+            how = f"checksum {pinned}" if files[0].url else "to be downloaded by hand"
+            _say(f"{data_set}  ({how}, {files[0].page})")
+            for file in files:
+                _say(f"    {file.name}")
         return
     with _bytes_progress() as step:
         paths = fetch(name, folder, base_url=base_url, progress=step, warn=_warn)

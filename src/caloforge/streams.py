@@ -8,6 +8,7 @@ depend on which other showers are made, in what order, or on how many workers.
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,6 +20,7 @@ _SHIFT = np.uint64(32)
 _MULTIPLIERS = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))
 _WEYL = (0x9E3779B9, 0xBB67AE85)
 ROUNDS = 10
+_CACHED_WORDS = 1 << 16
 
 
 def stream_id(name: str) -> int:
@@ -28,22 +30,28 @@ def stream_id(name: str) -> int:
 
 def philox(counter: NDArray[np.uint64], key: tuple[int, int]) -> NDArray[np.uint32]:
     """Philox4x32-10 of counters (..., 4) that hold 32-bit words, with a key of two words: (..., 4)."""
-    c0, c1, c2, c3 = (counter[..., i].astype(np.uint64) for i in range(4))
+    c0, c1, c2, c3 = (np.array(counter[..., i], dtype=np.uint64) for i in range(4))
     k0, k1 = key
     for _ in range(ROUNDS):
-        p0, p1 = c0 * _MULTIPLIERS[0], c2 * _MULTIPLIERS[1]
-        c0, c1, c2, c3 = (
-            (p1 >> _SHIFT) ^ c1 ^ np.uint64(k0),
-            p1 & _LOW,
-            (p0 >> _SHIFT) ^ c3 ^ np.uint64(k1),
-            p0 & _LOW,
-        )
+        # a round takes (c0, c1, c2, c3) to (hi(p1) ^ c1 ^ k0, lo(p1), hi(p0) ^ c3 ^ k1, lo(p0))
+        c0 *= _MULTIPLIERS[0]
+        c2 *= _MULTIPLIERS[1]
+        c1 ^= np.uint64(k0)
+        c1 ^= c2 >> _SHIFT
+        c3 ^= np.uint64(k1)
+        c3 ^= c0 >> _SHIFT
+        c0 &= _LOW
+        c2 &= _LOW
+        c0, c1, c2, c3 = c1, c2, c3, c0
         k0, k1 = (k0 + _WEYL[0]) & 0xFFFFFFFF, (k1 + _WEYL[1]) & 0xFFFFFFFF
-    return np.stack([c0, c1, c2, c3], axis=-1).astype(np.uint32)
+    result = np.empty(counter.shape, dtype=np.uint32)
+    for i, word in enumerate((c0, c1, c2, c3)):
+        result[..., i] = word
+    return result
 
 
-def _words(seed: int, showers: ArrayLike, stream: str, n: int) -> NDArray[np.uint32]:
-    numbers = np.asarray(showers, dtype=np.uint64).reshape(-1)
+def _words(seed: int, numbers: NDArray[np.uint64], stream: str, n: int) -> NDArray[np.uint32]:
+    """The first ``n`` words of showers (N,): (N, n)."""
     blocks = -(-n // 4)
     counter = np.empty((len(numbers), blocks, 4), dtype=np.uint64)
     counter[..., 0] = np.arange(blocks, dtype=np.uint64)
@@ -54,9 +62,20 @@ def _words(seed: int, showers: ArrayLike, stream: str, n: int) -> NDArray[np.uin
     return philox(counter, (seed & 0xFFFFFFFF, seed >> 32)).reshape(len(numbers), blocks * 4)[:, :n]
 
 
+def _pieces(showers: ArrayLike, n: int) -> Iterator[tuple[slice, NDArray[np.uint64]]]:
+    """Shower numbers in pieces whose words stay in the processor's cache; the numbers do not depend on it."""
+    numbers = np.asarray(showers, dtype=np.uint64).reshape(-1)
+    rows = max(1, _CACHED_WORDS // max(n, 1))
+    for start in range(0, len(numbers), rows):
+        yield slice(start, start + rows), numbers[start : start + rows]
+
+
 def uniforms(seed: int, showers: ArrayLike, stream: str, n: int) -> NDArray[np.float64]:
     """Uniform numbers in (0, 1) for shower numbers (N,): (N, n), float64 with 32 random bits each."""
-    return (_words(seed, showers, stream, n).astype(np.float64) + 0.5) * 2.0**-32
+    result = np.empty((np.size(showers), n), dtype=np.float64)
+    for rows, numbers in _pieces(showers, n):
+        result[rows] = (_words(seed, numbers, stream, n).astype(np.float64) + 0.5) * 2.0**-32
+    return result
 
 
 def normals(seed: int, showers: ArrayLike, stream: str, n: int) -> NDArray[np.float32]:
@@ -64,9 +83,13 @@ def normals(seed: int, showers: ArrayLike, stream: str, n: int) -> NDArray[np.fl
 
     Words 2i and 2i + 1 give numbers 2i and 2i + 1. The radius uses 24 bits, so |x| < 5.9.
     """
-    words = _words(seed, showers, stream, n + n % 2).reshape(-1, (n + 1) // 2, 2)
-    u = ((words >> np.uint32(8)).astype(np.float32) + np.float32(0.5)) * np.float32(2.0**-24)
-    radius = np.sqrt(np.float32(-2) * np.log(u[..., 0]))
-    angle = np.float32(2 * np.pi) * u[..., 1]
-    pairs = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=-1)
-    return pairs.reshape(len(words), -1)[:, :n]
+    even = n + n % 2
+    result = np.empty((np.size(showers), even), dtype=np.float32)
+    for rows, numbers in _pieces(showers, n):
+        words = _words(seed, numbers, stream, even)
+        u = ((words >> np.uint32(8)).astype(np.float32) + np.float32(0.5)) * np.float32(2.0**-24)
+        radius = np.sqrt(np.float32(-2) * np.log(u[:, 0::2]))
+        angle = np.float32(2 * np.pi) * u[:, 1::2]
+        result[rows, 0::2] = radius * np.cos(angle)
+        result[rows, 1::2] = radius * np.sin(angle)
+    return result[:, :n]

@@ -76,7 +76,7 @@ def describe(
         return facts | {"looked_at": 0}
     facts |= showers.conditions.ranges()
     energies = np.unique(showers.conditions.energy)
-    if len(energies) <= 40:
+    if len(energies) <= 40 and 2 * len(energies) <= n:
         facts["discrete_energies"] = energies.tolist()
     ratios, empty, largest, smallest = [], 0, 0.0, np.inf
     runs = _runs(n, everything)
