@@ -252,6 +252,19 @@ class Detector(_Strict):
         return self.layers[-1].stop
 
     @property
+    def heaviest_sensitive_z(self) -> int:
+        """Largest atomic number among the layers that are read out; 92 where a composition is not known."""
+        own = {material.name: material.mass_fractions for material in self.materials}
+        known = {name: fractions for name, (_, fractions) in NIST.items()} | own
+        numbers = [
+            ATOMIC[element][0]
+            for layer in self.layers
+            if layer.sensitive
+            for element in known.get(layer.material, {"U": 1.0})
+        ]
+        return max(numbers)
+
+    @property
     def normal_theta(self) -> float:
         """θ of normal incidence, rad: π/2 for a cylinder around the beam axis, 0 for a box."""
         return float(np.pi / 2) if self.shape == "cylinder" else 0.0

@@ -7,9 +7,9 @@ Legend: ``D`` deposits of an event.
 
 from __future__ import annotations
 
+import gc
 import math
 import time
-from array import array
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from caloforge.data.conditions import Conditions, pdg_name
 from caloforge.detector.detector import Detector
+from caloforge.geant4.recorder import Recorder
 from caloforge.geant4.world import ENTRY_MM, World, build_world
 from caloforge.streams import uniforms
 
@@ -68,38 +69,6 @@ def _cos_sin(angle: float) -> tuple[float, float]:
     return math.cos(angle), math.sin(angle)
 
 
-class _Recorder(g4.G4VSensitiveDetector):  # type: ignore[misc]
-    """Appends (energy, x, y, z) of every deposit to one array of doubles.
-
-    Geant4 has one step object per process. Its Python wrapper and bound methods are therefore made once, at
-    the first call, which then puts a cheaper function in its own place.
-    """
-
-    def __init__(self) -> None:
-        super().__init__("recorder")
-        self.deposits = array("d")
-        self.ProcessHits = self._first  # type: ignore[method-assign]
-
-    def ProcessHits(self, step: Any, history: Any) -> bool:  # pragma: no cover - replaced in __init__
-        raise NotImplementedError
-
-    def _first(self, step: Any, history: Any) -> bool:
-        self._step = step
-        deposited = step.GetTotalEnergyDeposit
-        where = step.GetPostStepPoint().GetPosition
-        extend = self.deposits.extend
-
-        def record(step: Any, history: Any) -> bool:
-            energy = deposited()
-            if energy > 0.0:
-                p = where()
-                extend((energy, p.x, p.y, p.z))
-            return True
-
-        self.ProcessHits = record  # type: ignore[method-assign]
-        return record(step, history)
-
-
 class _Gate(g4.G4VSensitiveDetector):  # type: ignore[misc]
     """Notes where the primary leaves the entry volume for the detector, then sleeps until the next event."""
 
@@ -132,7 +101,9 @@ class _Construction(g4.G4VUserDetectorConstruction):  # type: ignore[misc]
         world, manager = self.engine.world, g4.G4SDManager.GetSDMpointer()
         pairs: list[tuple[Any, list[Any]]] = []
         if self.engine.scoring:
-            pairs = [(self.engine.recorder, world.sensitive), (self.engine.gate, [world.entry])]
+            recorder = self.engine.recorder
+            recorder.attach()
+            pairs = [(recorder.detector, world.sensitive), (self.engine.gate, [world.entry])]
         for sensitive_detector, volumes in pairs:
             manager.AddNewDetector(sensitive_detector)
             for volume in volumes:
@@ -217,7 +188,7 @@ class Engine:
     ) -> None:
         self.detector, self.scoring = detector, scoring
         self.world: World = World()
-        self.recorder, self.gate = _Recorder(), _Gate(self._at_face)
+        self.recorder, self.gate = Recorder(detector, hadrons=official), _Gate(self._at_face)
         self.conditions: Conditions
         self.seeds: NDArray[np.int64]
         self._numbers: NDArray[np.int64]
@@ -249,7 +220,11 @@ class Engine:
         # The binding reads words up to a zero, which therefore must end them and not occur among them.
         words = (uniforms(seed, numbers, "geant4.engine", 4) * (2.0**32 - 1)).astype(np.int64) + 1
         self.seeds = np.concatenate([words, np.zeros((len(words), 1), dtype=np.int64)], axis=1)
-        self.manager.BeamOn(len(numbers))
+        gc.disable()  # the callbacks make no cycles, and a collection every few hundred deposits costs time
+        try:
+            self.manager.BeamOn(len(numbers))
+        finally:
+            gc.enable()
 
     def _at_face(self, position: Any) -> bool:
         if self.detector.shape == "box":
@@ -274,7 +249,7 @@ class Engine:
 
     def begin(self) -> None:
         """Called before each event."""
-        del self.recorder.deposits[:]
+        self.recorder.clear()
         self.gate.found = None
         self.gate.Activate(True)
         self._clock = time.process_time()
@@ -286,7 +261,7 @@ class Engine:
             point, direction = self.start(i)
             self.gate.found = point + direction * self._distance(point, direction), direction
         entrance, direction = self.gate.found
-        deposits = np.array(self.recorder.deposits, dtype=np.float64).reshape(-1, 4)
+        deposits = self.recorder.deposits()
         event = Event(int(self._numbers[i]), deposits[:, 0], deposits[:, 1:], entrance, direction, seconds)
         self._done(event)
 

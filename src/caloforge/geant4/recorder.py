@@ -1,0 +1,140 @@
+"""Records energy deposits at a fraction of the cost of the simulation; used in worker processes only.
+
+Nine steps in ten through a thin silicon layer are photons that leave nothing, and calling Python for each of
+them costs more than everything else here. Python is therefore called for charged particles only, and for
+photons with an energy at which the photo-electric effect, the only process in which a photon itself leaves
+energy, is not negligible: filters in C++ decide. With hadrons about nothing is filtered. A filter is an attribute of primitive scorers, hence the
+multi-functional detector (`G4VSensitiveDetector.filter` cannot be set in geant4-pybind 0.1.3).
+"""
+
+# ruff: noqa: N802  (names of methods are Geant4's)
+
+from __future__ import annotations
+
+import ctypes
+from array import array
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import Any
+
+import geant4_pybind as g4
+import numpy as np
+from numpy.typing import NDArray
+
+from caloforge.detector.detector import Detector
+
+__all__ = ["PHOTON_LIMIT_MEV", "Recorder"]
+
+PHOTON_LIMIT_MEV = 0.3
+LIGHT_Z = 20  # up to here, the photo-electric effect above the limit leaves less than 1e-6 of the energy
+
+
+class _Scorer(g4.G4VPrimitiveScorer):  # type: ignore[misc]
+    """Appends (energy, x, y, z) of every deposit, MeV and mm at the end of the step, to an array of doubles.
+
+    Geant4 has one step object per process, with fixed step points. Their Python wrappers and bound methods
+    are therefore made once, at the first call, which then puts a cheaper function in its own place.
+    """
+
+    def __init__(self, name: str, sink: array[float]) -> None:
+        super().__init__(name, 0)
+        self.sink = sink
+        self.ProcessHits = self._first  # type: ignore[method-assign]
+
+    def Initialize(self, collections: Any) -> None:
+        """Nothing to register: there is no hits collection."""
+
+    def ProcessHits(self, step: Any, history: Any) -> bool:  # pragma: no cover - replaced in __init__
+        raise NotImplementedError
+
+    def _first(self, step: Any, history: Any) -> bool:
+        self._wrappers = step, step.GetPostStepPoint()
+        record = _recorder(*self._wrappers, self.sink)
+        self.ProcessHits = record  # type: ignore[assignment, method-assign]
+        return record(step, history)
+
+
+def _recorder(step: Any, end: Any, sink: array[float]) -> Callable[[Any, Any], bool]:
+    deposited = step.GetTotalEnergyDeposit
+    view = _position_view(end)
+    if view is not None:
+        append, extend, read = sink.append, sink.frombytes, view.tobytes
+
+        def record(step: Any, history: Any) -> bool:
+            if energy := deposited():
+                append(energy)
+                extend(read())
+            return True
+
+        return record
+    where, extend_floats = end.GetPosition, sink.extend
+
+    def record_slowly(step: Any, history: Any) -> bool:
+        if energy := deposited():
+            p = where()
+            extend_floats((energy, p.x, p.y, p.z))
+        return True
+
+    return record_slowly
+
+
+def _position_view(point: Any) -> memoryview | None:
+    """The three doubles of a step point's position in memory, or None where that is not known to work.
+
+    Through the binding, a position costs four calls and as many objects, half of all the time that scoring
+    takes. In Geant4 11.4 the position is the first member of ``G4StepPoint``, which has no virtual functions,
+    and in pybind11 the address of a wrapped object follows the head of the Python object. Both are used only
+    with the version of the binding for which this was tested, and are compared with the binding's answer.
+    """
+    if version("geant4-pybind") != "0.1.3":
+        return None
+    address = ctypes.c_void_p.from_address(id(point) + object.__basicsize__).value
+    if not address:
+        return None
+    values = (ctypes.c_double * 3).from_address(address)
+    p = point.GetPosition()
+    return memoryview(values).cast("B") if tuple(values) == (p.x, p.y, p.z) else None
+
+
+class Recorder:
+    """The sensitive detector of the layers that are read out.
+
+    Args:
+        description: the detector, whose sensitive materials decide which photons matter.
+        hadrons: record every particle, since neutral hadrons leave energy too.
+
+    Attributes:
+        detector: what to attach to their logical volumes, once `attach` was called.
+    """
+
+    def __init__(self, description: Detector, *, hadrons: bool) -> None:
+        self._sink = array("d")
+        self._hadrons = hadrons
+        self._light = description.heaviest_sensitive_z <= LIGHT_Z
+        self.detector: Any = None
+
+    def attach(self) -> None:
+        """Make the sensitive detector; to be called where Geant4 constructs its own."""
+        filters: dict[str, Any] = {"all": None}
+        if not self._hadrons:
+            photons = g4.G4SDParticleWithEnergyFilter(
+                "photons", 0.0, PHOTON_LIMIT_MEV if self._light else 1e12
+            )
+            photons.add("gamma")
+            filters = {"charged": g4.G4SDChargedFilter("charged"), "photons": photons}
+        self.detector = g4.G4MultiFunctionalDetector("recorder")
+        self._keep: list[Any] = list(filters.values())
+        for name, chosen in filters.items():
+            scorer = _Scorer(name, self._sink)
+            if chosen is not None:
+                scorer.SetFilter(chosen)
+            self.detector.RegisterPrimitive(scorer)
+            self._keep.append(scorer)
+
+    def clear(self) -> None:
+        """Forget the deposits of the last event."""
+        del self._sink[:]
+
+    def deposits(self) -> NDArray[np.float64]:
+        """Deposits since `clear`: (D, 4) = (energy MeV, x, y, z mm), a copy."""
+        return np.array(self._sink, dtype=np.float64).reshape(-1, 4)
