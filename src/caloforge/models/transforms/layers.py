@@ -70,7 +70,8 @@ class Layers(nn.Module):
         if isinstance(source, Mesh):
             where = source.centres()
             parts = np.split(np.hypot(where["x"], where["y"]), source.layer_offsets[1:-1])
-            return cls(source.layer_sizes.tolist(), [int(part.argmin()) for part in parts])
+            nearest = [int((part <= part.min() * (1 + 1e-9)).argmax()) for part in parts]  # first of equals
+            return cls(source.layer_sizes.tolist(), nearest)
         try:
             return cls(**source)
         except TypeError as error:
