@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +17,7 @@ from caloforge.errors import CheckpointError, MissingDependencyError, TrainingEr
 from caloforge.models.base import GeneratorModel, load_model_class
 from caloforge.provenance import provenance
 from caloforge.training.checkpoint import ABOUT, Checkpoint
+from caloforge.training.interrupt import Interrupt, catch_signals, raise_interrupt
 from caloforge.training.loader import ShowerLoader, fits_in_memory
 from caloforge.training.recipe import Recipe
 from caloforge.training.record import Display, Log, display
@@ -30,7 +30,7 @@ from caloforge.training.state import (
     save_state,
     saved_run,
 )
-from caloforge.training.trainer import Interrupt, Trainer, catch_signals
+from caloforge.training.trainer import Trainer
 
 __all__ = ["train"]
 
@@ -251,10 +251,8 @@ class _Run:
             f"stopped in epoch {self.trainer.at.epoch + 1} of {self.trainer.n_epochs}; all is saved in "
             f"{self.folder}, go on with resume=True (--resume)"
         )
-        if number == signal.SIGTERM:
-            show.note(message)
-            raise SystemExit(128 + signal.SIGTERM)
-        raise KeyboardInterrupt(message)
+        show.note(message)
+        raise_interrupt(number, message)
 
     def _save(self) -> None:
         """Save the state, and the best weights so far as a checkpoint once an epoch is over."""

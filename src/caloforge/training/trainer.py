@@ -7,13 +7,10 @@ any step and resumed gives the same weights, bit for bit on a CPU with the same 
 from __future__ import annotations
 
 import math
-import signal
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from types import FrameType
 from typing import Any
 
 import torch
@@ -25,42 +22,12 @@ from caloforge.training.augment import augment
 from caloforge.training.loader import ShowerLoader
 from caloforge.training.optimise import PartTrainer, part_trainers
 from caloforge.training.recipe import TrainingSettings
-from caloforge.training.resources import derived_seed, peak_memory_mib
+from caloforge.training.resources import derived_seed, peak_memory_mib, seed_torch
 
-__all__ = ["Interrupt", "Trainer", "catch_signals"]
+__all__ = ["Position", "Trainer"]
 
 Sums = dict[str, dict[str, list[float]]]
 CHECK_EVERY_GPU = 20
-
-
-@dataclass
-class Interrupt:
-    """Set by the first Ctrl-C or SIGTERM, so that the step under way is finished; the second one kills."""
-
-    signal: int = 0
-
-
-@contextmanager
-def catch_signals() -> Iterator[Interrupt]:
-    """Collect SIGINT and SIGTERM in an `Interrupt`; does nothing outside the main thread."""
-    interrupt = Interrupt()
-    if threading.current_thread() is not threading.main_thread():
-        yield interrupt
-        return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def receive(number: int, frame: FrameType | None) -> None:
-        interrupt.signal = number
-        for key, handler in before.items():
-            signal.signal(key, handler)
-
-    for number in before:
-        signal.signal(number, receive)
-    try:
-        yield interrupt
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @dataclass
@@ -139,7 +106,7 @@ class Trainer:
         process = int(self.accelerator.process_index)
         key = derived_seed(self.seed, "train", self.at.epoch, self.at.step, process)
         self._generator.manual_seed(key)
-        torch.manual_seed(key)  # for dropout
+        seed_torch(key, self.loader.device)  # for dropout
         batch = augment(batch, self.settings.augment, self._generator)
         self.model.progress = self.at.total / self.n_steps
         for part in self.parts.values():
@@ -225,7 +192,7 @@ class Trainer:
                 for part in active:
                     key = derived_seed(self.seed, "validation", i, part.name)
                     self._generator.manual_seed(key)
-                    torch.manual_seed(key)
+                    seed_torch(key, self.loader.device)
                     with self.accelerator.autocast():
                         losses = self.model(batch, part.name, self._generator)
                     for name, value in losses.items():

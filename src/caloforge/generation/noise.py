@@ -1,0 +1,124 @@
+"""Noise that is a function of (seed, shower number, name) alone, drawn in torch on any device.
+
+The same numbers as `caloforge.streams`, to the rounding of float32: Philox4x32-10 (Salmon, Moraes, Dror and
+Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC'11) with 32-bit words in int64, then Box and Muller.
+Legend: ``n`` showers, ``k`` numbers of a shower, ``b`` blocks of four words, b = ⌈k/4⌉.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from caloforge.errors import ConditionError
+from caloforge.streams import ROUNDS, stream_id
+
+__all__ = ["draw_noise", "noise_stream", "normals"]
+
+_LOW = 0xFFFFFFFF
+_M0, _M1 = 0xD2511F53, 0xCD9E8D57
+_W0, _W1 = 0x9E3779B9, 0xBB67AE85
+CPU_BLOCKS = 1 << 16
+"""Blocks worked on at once on a CPU: few enough to stay in its cache, enough to hide the cost of a call."""
+GPU_BLOCKS = 1 << 23
+
+
+def noise_stream(name: str) -> str:
+    """Name of the stream (see `caloforge.streams`) from which a model's noise part ``name`` is drawn."""
+    return f"noise/{name}"
+
+
+def draw_noise(
+    shapes: Mapping[str, Sequence[int]],
+    seed: int,
+    numbers: ArrayLike | Tensor,
+    device: torch.device | str = "cpu",
+) -> dict[str, Tensor]:
+    """The noise of showers with the given numbers.
+
+    Args:
+        shapes: shape of each named part of one shower's noise, as `GeneratorModel.noise_shapes` gives.
+        seed: any integer, of which 64 bits count.
+        numbers: shower numbers (n,), not negative.
+        device: where to draw and leave it.
+
+    Returns:
+        Standard normal numbers (n, \\*shape), float32, by part.
+    """
+    return {
+        name: normals(seed, numbers, noise_stream(name), math.prod(shape), device).reshape(-1, *shape)
+        for name, shape in shapes.items()
+    }
+
+
+def normals(
+    seed: int, numbers: ArrayLike | Tensor, stream: str, k: int, device: torch.device | str = "cpu"
+) -> Tensor:
+    """Standard normal numbers (n, k), float32, as `caloforge.streams.normals` gives, for showers (n,)."""
+    device = torch.device(device)
+    if not isinstance(numbers, Tensor):
+        numbers = torch.from_numpy(np.array(numbers, dtype=np.int64, ndmin=1))
+    if len(numbers) and int(numbers.min()) < 0:
+        raise ConditionError(f"shower numbers must not be negative, got {int(numbers.min())}")
+    numbers = numbers.to(device, torch.int64)
+    seed, blocks = int(seed) & 0xFFFFFFFFFFFFFFFF, -(-k // 4)
+    result = torch.empty(len(numbers), blocks, 4, device=device)
+    if not result.numel():
+        return result.reshape(len(numbers), -1)[:, :k]
+    rows = max(1, (CPU_BLOCKS if device.type == "cpu" else GPU_BLOCKS) // blocks)
+    for start in range(0, len(numbers), rows):
+        words = _philox(seed, stream_id(stream), numbers[start : start + rows], blocks)
+        _box_muller(words, result[start : start + rows])
+    return result.reshape(len(numbers), blocks * 4)[:, :k]
+
+
+def _philox(seed: int, stream: int, numbers: Tensor, blocks: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Ten rounds of Philox4x32 on the counters (block, stream, number's low and high word): 4 × (n, b) int64.
+
+    A product of two 32-bit words wraps around in int64 to the same 64 bits as in uint64. Its low word is only
+    ever an operand of an exclusive or, so that it needs to be masked only when that has been done. The first
+    two rounds work on what still depends on the block or on the number alone.
+    """
+    assert ROUNDS == 10
+    c0, c1, c2, c3, spare = torch.empty(5, len(numbers), blocks, dtype=torch.int64, device=numbers.device)
+    k0, k1 = seed & _LOW, seed >> 32
+    by_block = torch.arange(blocks, device=numbers.device) * _M0
+    low, high = (numbers & _LOW)[:, None] * _M1, (numbers >> 32)[:, None]
+    # round 1: c0 and c1 depend on the number alone, c3 on the block alone
+    first = ((low >> 32) ^ (stream ^ k0)).bitwise_and_(_LOW)
+    torch.bitwise_xor(by_block >> 32, high ^ k1, out=c2)
+    k0, k1 = (k0 + _W0) & _LOW, (k1 + _W1) & _LOW
+    # round 2: c3 depends on the number alone
+    first *= _M0
+    torch.mul(c2, _M1, out=c1)
+    torch.bitwise_right_shift(c1, 32, out=c0).bitwise_xor_(low ^ k0).bitwise_and_(_LOW)
+    torch.bitwise_xor((first >> 32) ^ k1, by_block, out=c2).bitwise_and_(_LOW)
+    c3.copy_(first.expand_as(c3))
+    for _ in range(ROUNDS - 2):
+        k0, k1 = (k0 + _W0) & _LOW, (k1 + _W1) & _LOW
+        torch.mul(c0, _M0, out=spare)
+        c2.mul_(_M1)
+        torch.bitwise_right_shift(c2, 32, out=c0).bitwise_xor_(c1).bitwise_xor_(k0).bitwise_and_(_LOW)
+        c1, c2 = c2, c1
+        torch.bitwise_right_shift(spare, 32, out=c2).bitwise_xor_(c3).bitwise_xor_(k1).bitwise_and_(_LOW)
+        c3, spare = spare, c3
+    return c0, c1.bitwise_and_(_LOW), c2, c3.bitwise_and_(_LOW)
+
+
+def _box_muller(words: tuple[Tensor, Tensor, Tensor, Tensor], out: Tensor) -> None:
+    """Fill (n, b, 4) with normal numbers: words 0 and 1 give numbers 0 and 1, words 2 and 3 the others."""
+    for i in (0, 2):
+        radius = _uniform(words[i]).log_().mul_(-2.0).sqrt_()
+        angle = _uniform(words[i + 1]).mul_(2 * math.pi)
+        torch.mul(radius, angle.cos(), out=out[..., i])
+        torch.mul(radius, angle.sin_(), out=out[..., i + 1])
+
+
+def _uniform(words: Tensor) -> Tensor:
+    """Uniform numbers in (0, 1] with 24 random bits, float32."""
+    return words.bitwise_right_shift_(8).to(torch.float32).add_(0.5).mul_(2.0**-24)
