@@ -3,8 +3,9 @@
 Nine steps in ten through a thin silicon layer are photons that leave nothing, and calling Python for each of
 them costs more than everything else here. Python is therefore called for charged particles only, and for
 photons with an energy at which the photo-electric effect, the only process in which a photon itself leaves
-energy, is not negligible: filters in C++ decide. With hadrons about nothing is filtered. A filter is an attribute of primitive scorers, hence the
-multi-functional detector (`G4VSensitiveDetector.filter` cannot be set in geant4-pybind 0.1.3).
+energy, is not negligible: filters in C++ decide. With hadrons about, nothing is filtered. Primitive scorers
+can have filters, hence the multi-functional detector (``G4VSensitiveDetector.filter`` cannot be set in
+geant4-pybind 0.1.3).
 """
 
 # ruff: noqa: N802  (names of methods are Geant4's)

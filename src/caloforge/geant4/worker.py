@@ -12,7 +12,7 @@ import os
 import sys
 import traceback
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,10 @@ from caloforge.detector.detector import Detector
 from caloforge.detector.mesh import Mesh, mesh_from_dict
 from caloforge.geant4.beam import Beam
 
-__all__ = ["main", "read_chunk", "write_chunk"]
+if TYPE_CHECKING:
+    from caloforge.geant4.engine import Event
+
+__all__ = ["finish", "main", "read_chunk", "score", "write_chunk"]
 
 
 def write_chunk(path: Path, energies: NDArray[np.float32], seconds: NDArray[np.float32]) -> None:
@@ -50,6 +53,19 @@ def finish(energies: NDArray[np.float64], detector: Detector) -> NDArray[np.floa
     return scaled.astype(np.float32)
 
 
+def score(event: Event, detector: Detector, mesh: Mesh, phi: float) -> NDArray[np.float64]:
+    """Deposits of an event on the mesh, (V,) MeV; ``phi`` is the azimuth that was asked for."""
+    from caloforge.geant4.engine import to_shower_frame
+
+    positions = event.positions
+    if mesh.frame == "shower":
+        roll = 0.0
+        if detector.shape == "box":  # the azimuth of the direction has no meaning near normal incidence
+            roll = float(np.arctan2(event.direction[1], event.direction[0])) - phi
+        positions = to_shower_frame(positions, event.entrance, event.direction, roll)
+    return mesh.score(positions, event.energies)
+
+
 class _Chunks:
     """Runs chunks on one engine."""
 
@@ -63,18 +79,6 @@ class _Chunks:
         self.reply = reply
         self.engine = Engine(self.detector, official=settings["official"])
 
-    def score(self, event: Any, phi: float) -> NDArray[np.float64]:
-        """Deposits of an event on the mesh, (V,) MeV."""
-        from caloforge.geant4.engine import to_shower_frame
-
-        positions = event.positions
-        if self.mesh.frame == "shower":
-            roll = 0.0
-            if self.detector.shape == "box":  # φ of the direction has no meaning near normal incidence
-                roll = float(np.arctan2(event.direction[1], event.direction[0])) - phi
-            positions = to_shower_frame(positions, event.entrance, event.direction, roll)
-        return self.mesh.score(positions, event.energies)
-
     def run(self, start: int, stop: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Showers start..stop − 1: energies (n, V) and CPU seconds (n,)."""
         numbers = np.arange(start, stop, dtype=np.int64)
@@ -84,7 +88,9 @@ class _Chunks:
 
         def done(event: Any) -> None:
             i = event.number - start
-            energies[i] = finish(self.score(event, float(conditions.phi[i])), self.detector)
+            energies[i] = finish(
+                score(event, self.detector, self.mesh, float(conditions.phi[i])), self.detector
+            )
             seconds[i] = event.cpu_seconds
             self.reply({"shower": event.number})
 
