@@ -16,6 +16,7 @@ from caloforge.report.payload import to_script_json
 from caloforge.report.style import Drawing
 from caloforge.report.summary import (
     beyond_chance,
+    excess,
     number,
     summary_rows,
     timing_table,
@@ -62,7 +63,7 @@ def render(
         ("summary", "Summary", _summary(evaluation)),
         ("timing", "Time", _timing(evaluation)),
         ("distributions", "Distributions", _distributions(evaluation, material, titles)),
-        ("profiles", "Profiles", "" if material.profiles is None else figure(material.profiles)),
+        ("profiles", "Profiles", "" if material.profiles is None else figure(material.profiles, detailed=True)),
         ("mean-shower", "Mean shower", _mean_shower(material)),
         ("events", "Single showers", _events(material)),
         ("response", "Response and resolution", _response(material)),
@@ -112,17 +113,17 @@ def _summary(evaluation: Evaluation) -> str:
         f"<p>{escape(outcome.sentences)}</p></div>\n"
     )
     worst = [
-        (h.label.partition(" [")[0], number(h.separation.value), number(h.separation.floor))
+        (h.label.partition(" [")[0], number(h.separation.value), number(excess(h)))
         for h in worst_features(evaluation)
     ]
     first = table(
-        "The numbers that matter", ("Quantity", "Generated", "Ideal"), summary_rows(evaluation), style="big"
+        "The numbers that matter", ("Quantity", "Generated", "Geant4 or ideal"), summary_rows(evaluation), style="big"
     )
     second = ""
     if worst:
         caption = "The five worst features" if len(worst) == 5 else "The worst features"
-        second = table(caption, ("Feature", "Separation power", "By chance"), worst, numbers=True)
-    html += f'<div class="tables">\n<div>{first}</div>\n<div>{second}</div>\n</div>'
+        second = table(caption, ("Feature", "Separation", "Above chance"), worst, numbers=True)
+    html += f'<div class="tables wide">\n<div>{first}</div>\n<div>{second}</div>\n</div>'
     if evaluation.warnings:
         items = "".join(f"<li>{escape(text)}</li>" for text in evaluation.warnings)
         html += (
@@ -149,7 +150,7 @@ def _distributions(evaluation: Evaluation, material: Material, titles: Mapping[s
         "Bands are statistical errors. Neighbouring bins are joined for drawing where entries are few; S is "
         "always that of the original bins. Triangles mark ratios beyond the axis.</p>"
     ]
-    html += [figure(drawing) for drawing in material.overview]
+    html += [figure(drawing, detailed=True) for drawing in material.overview]
     if material.separation is not None:
         html.append(figure(material.separation, detailed=True))
     means = evaluation.group_separation()
@@ -234,7 +235,7 @@ def _events(material: Material) -> str:
 
 
 def _response(material: Material) -> str:
-    return "" if material.response is None else figure(material.response)
+    return "" if material.response is None else figure(material.response, detailed=True)
 
 
 def _features(evaluation: Evaluation) -> str:

@@ -78,7 +78,7 @@ def layers_payload(mesh: Mesh, reference: MeanShower, generated: MeanShower) -> 
         "raw": pack(np.clip(raw, -9, 9)),
         "start": int(np.argmax([part.sum() for part in parts])),
         "colours": colour_table("viridis"),
-        "differences": colour_table("RdBu_r"),
+        "differences": colour_table("RdBu_r", n=65),
     }
 
 

@@ -73,7 +73,7 @@ def _parameters(small: bool) -> Any:
         "xtick.major.pad": 3, "ytick.major.pad": 3, "lines.linewidth": 1.2, "patch.linewidth": 1.0,
         "text.usetex": False, "figure.facecolor": "white", "savefig.facecolor": "white",
         "axes.formatter.limits": (-3, 4), "axes.formatter.use_mathtext": True, "axes.titlelocation": "left",
-        "font.sans-serif": ["TeX Gyre Heros", "DejaVu Sans"], "pdf.fonttype": 42,
+        "font.sans-serif": ["TeX Gyre Heros", "DejaVu Sans"], "pdf.fonttype": 42, "pdf.compression": 3,
     }  # fmt: skip
     if small:  # minor ticks are half of the drawing time of a page with many panels
         own |= {f"{axis}tick.minor.visible": False for axis in "xy"}

@@ -124,12 +124,13 @@ def _draw_all(
     step: Step,
 ) -> Material:
     from caloforge.report.display import choose_pairs, draw_events
-    from caloforge.report.histograms import draw_layer_pages, draw_single_pages
+    from caloforge.report.histograms import draw_single_pages
     from caloforge.report.images import draw_layer_images, draw_side_view
     from caloforge.report.means import energy_bins, mean_shower, response
     from caloforge.report.page import Material
     from caloforge.report.payload import events_payload, layers_payload
     from caloforge.report.profiles import draw_profiles, draw_response, draw_separation
+    from caloforge.report.worker import draw_groups
 
     mesh = reference.mesh
     groups = _by_group(evaluation)
@@ -153,11 +154,8 @@ def _draw_all(
     step("distributions")
     whole = [part[0] for part in groups.values() if len(part) == 1]
     material.overview = draw_single_pages("overview", whole, folder)
-    for group, part in groups.items():
-        if len(part) > 1:
-            step(titles[group], 0)
-            material.groups[group] = draw_layer_pages(group, titles[group], part, folder)
-            step(titles[group])
+    several = {group: part for group, part in groups.items() if len(part) > 1}
+    material.groups = draw_groups(several, titles, folder, lambda group: step(titles[group]))
     return material
 
 

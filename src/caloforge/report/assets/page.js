@@ -8,8 +8,12 @@
     return Float32Array.from({ length: bytes.length / 4 }, (_, i) => view.getFloat32(4 * i, true));
   };
   const clamp = (v, low, high) => Math.min(Math.max(v, low), high);
-  const digits = (v, n = 3) => (v === 0 ? "0" : Math.abs(v) >= 1e-3 && Math.abs(v) < 1e6
-    ? String(Number(v.toPrecision(n))) : v.toExponential(n - 1));
+  const digits = (v, n = 3) => {
+    const size = Math.abs(v);
+    if (size === 0) return "0";
+    if (size < 1e-3 || size >= 1e6) return v.toExponential(n - 1);
+    return size >= 10 ** (n - 1) ? String(Math.round(v)) : v.toPrecision(n);
+  };
   const energy = (mev) => (mev >= 1000 ? `${digits(mev / 1000)} GeV` : mev >= 0.1 ? `${digits(mev)} MeV` : `${digits(mev * 1000)} keV`);
 
   // ---- folding and navigation -------------------------------------------------------------------
@@ -208,7 +212,8 @@
           xaxis: axis(depthTitle, limits.depth, layerTicks), yaxis: axis("x (mm)", limits.across),
           zaxis: axis("y (mm)", limits.across),
           aspectmode: "manual", aspectratio: { x: stretch * 1.1, y: 1.1, z: 1.1 },
-          camera: { eye: events.single ? { x: 1.5, y: 0.9, z: 0.9 } : { x: -0.95, y: -1.75, z: 0.75 } },
+          dragmode: "orbit",
+          camera: { eye: events.single ? { x: 1.7, y: 1.1, z: 1.1 } : { x: -1.25, y: -2.15, z: 1.0 }, center: { x: 0.05, y: 0, z: -0.12 } },
         },
       };
     };
@@ -235,7 +240,7 @@
         const plan = fresh || !boxes[n].layout ? layout() : boxes[n].layout;
         await Plotly.react(boxes[n], [mesh], plan, {
           displaylogo: false, responsive: true, scrollZoom: false,
-          modeBarButtonsToRemove: ["resetCameraLastSave3d", "tableRotation", "orbitRotation"],
+          modeBarButtons: [["zoom3d", "pan3d", "orbitRotation", "resetCameraDefault3d", "toImage"]],
         });
       }
       section.dataset.drawn = "true";

@@ -1,0 +1,134 @@
+"""Pages of histograms drawn by a second process, because drawing them is most of a report's time.
+
+``python -m caloforge.report.worker`` reads a job as JSON from standard input and answers with the drawings.
+A process of its own, and not `multiprocessing`, so that scripts without a ``__main__`` guard work too.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from caloforge.evaluation import Histogram
+from caloforge.report.histograms import draw_layer_pages
+from caloforge.report.style import Drawing
+
+__all__ = ["draw_groups"]
+
+WORTH_A_PROCESS = 120
+"""Panels from which a second process saves more time than it costs to start."""
+
+
+def draw_groups(
+    groups: Mapping[str, Sequence[Histogram]],
+    titles: Mapping[str, str],
+    folder: Path,
+    done: Callable[[str], None] = lambda group: None,
+    processes: int | None = None,
+) -> dict[str, list[Drawing]]:
+    """Pages of every group; ``done`` is told each group as it is finished.
+
+    Args:
+        processes: 1 or 2; by default 2 where there are two cores and panels enough.
+    """
+    if processes is None:
+        panels = sum(len(part) for part in groups.values())
+        processes = 2 if panels >= WORTH_A_PROCESS and len(groups) > 1 and (os.cpu_count() or 1) > 1 else 1
+    away = _share(groups) if processes > 1 else []
+    helper = _start({name: groups[name] for name in away}, titles, folder) if away else None
+    pages: dict[str, list[Drawing]] = {}
+    try:
+        for name in groups:
+            if name not in away:
+                pages[name] = draw_layer_pages(name, titles[name], groups[name], folder)
+                done(name)
+        if helper is not None:
+            pages |= _answer(helper, folder)
+    finally:
+        if helper is not None and helper.poll() is None:
+            helper.kill()
+            helper.wait()
+    for name in away:
+        if name not in pages:  # the helper could not be started or failed; its error will show here
+            pages[name] = draw_layer_pages(name, titles[name], groups[name], folder)
+        done(name)
+    return {name: pages[name] for name in groups}
+
+
+def _share(groups: Mapping[str, Sequence[Histogram]]) -> list[str]:
+    """Names of the groups that make up about half of the panels."""
+    away: list[str] = []
+    sizes = {name: len(part) for name, part in groups.items()}
+    for name in sorted(sizes, key=lambda n: sizes[n]):
+        if sum(sizes[n] for n in away) + sizes[name] <= 0.5 * sum(sizes.values()):
+            away.append(name)
+    return away
+
+
+def _start(
+    groups: Mapping[str, Sequence[Histogram]], titles: Mapping[str, str], folder: Path
+) -> subprocess.Popen[str] | None:
+    job = {
+        "folder": str(folder.resolve()),
+        "groups": [
+            {"name": name, "title": titles[name], "histograms": [dataclasses.asdict(h) for h in part]}
+            for name, part in groups.items()
+        ],
+    }
+    try:
+        helper = subprocess.Popen(
+            [sys.executable, "-m", __name__],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+        )  # fmt: skip
+    except OSError:
+        return None
+    assert helper.stdin is not None
+    try:
+        json.dump(job, helper.stdin, default=_plain)
+        helper.stdin.close()
+    except OSError:
+        pass  # it ended before it read the job; `_answer` finds out
+    return helper
+
+
+def _answer(helper: subprocess.Popen[str], folder: Path) -> dict[str, list[Drawing]]:
+    assert helper.stdout is not None
+    with helper.stdout:
+        text = helper.stdout.read()
+    if helper.wait() != 0:
+        return {}
+    answer: dict[str, list[dict[str, Any]]] = json.loads(text)
+    return {
+        name: [Drawing(**drawing | {"folder": folder}) for drawing in drawings]
+        for name, drawings in answer.items()
+    }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} is not JSON")
+
+
+def main() -> None:
+    """Draw the groups of the job on standard input."""
+    job = json.load(sys.stdin)
+    folder = Path(job["folder"])
+    answer = {}
+    for group in job["groups"]:
+        histograms = [Histogram.from_dict(plain) for plain in group["histograms"]]
+        drawings = draw_layer_pages(group["name"], group["title"], histograms, folder)
+        answer[group["name"]] = [dataclasses.asdict(d) | {"folder": ""} for d in drawings]
+    json.dump(answer, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()
