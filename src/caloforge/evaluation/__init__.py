@@ -1,5 +1,11 @@
-"""Judging showers: features, histograms, separation powers and classifiers, with their statistical floors."""
+"""Judging showers: features, histograms, separation powers and classifiers, with their statistical floors.
 
+Importing this loads neither torch nor scikit-learn nor matplotlib.
+"""
+
+from caloforge.evaluation.classifiers import PRESETS, ClassifierSettings, train_classifier
+from caloforge.evaluation.evaluate import METRICS_FILE, evaluate, read_metrics, write_metrics
+from caloforge.evaluation.features import Features, compute_features
 from caloforge.evaluation.results import (
     SCHEMA,
     ClassifierResult,
@@ -10,14 +16,26 @@ from caloforge.evaluation.results import (
     Separation,
     Timing,
 )
+from caloforge.evaluation.separation import separation_floor, separation_power
 
 __all__ = [
+    "METRICS_FILE",
+    "PRESETS",
     "SCHEMA",
     "ClassifierResult",
+    "ClassifierSettings",
     "Comparison",
     "Evaluation",
+    "Features",
     "Histogram",
     "Profile",
     "Separation",
     "Timing",
+    "compute_features",
+    "evaluate",
+    "read_metrics",
+    "separation_floor",
+    "separation_power",
+    "train_classifier",
+    "write_metrics",
 ]

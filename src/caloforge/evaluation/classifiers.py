@@ -12,7 +12,7 @@ import time
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,8 +50,8 @@ class ClassifierSettings:
         hidden, layers: hidden layers and neurons in each; LeakyReLU with slope 0.01 follows each.
         epochs, batch_size, learning_rate, weight_decay: of Adam (AdamW where ``weight_decay`` > 0).
         repeats: independent trainings, each with its own split, weights and order.
-        standardise: shift and scale every input to mean 0 and standard deviation 1 on the training part, after
-            a logarithm of the cells; not part of the challenge's definition, but stronger on few showers.
+        standardise: shift and scale every input to mean 0 and standard deviation 1 on the training part; not
+            part of the challenge's definition, but stronger on few showers.
         floor: also train on two halves of the reference, which nothing should tell apart.
         memory_limit_gib: inputs beyond it lie in a temporary file.
         preset: name of the preset, filled in by `classifier_settings`.
@@ -133,12 +133,10 @@ def train_classifier(
     n = min(len(reference[0]), len(generated[0]))
     rows = [_draw(rng, len(sample[0]), n) for sample in (reference, generated)]
     table = _fill(name, reference, rows[0], generated, rows[1], settings)
-    trained = [
-        _train(
-            table, n, settings, [seed, i], where, lambda f, i=i: report(share * (i + f) / settings.repeats)
-        )  # type: ignore[misc]
-        for i in range(settings.repeats)
-    ]
+    trained = []
+    for i in range(settings.repeats):
+        report(share * i / settings.repeats)
+        trained.append(_train(table, n, settings, [seed, i], where))
     floors: list[float] = []
     if settings.floor:
         half = len(reference[0]) // 2
@@ -146,8 +144,9 @@ def train_classifier(
         first, second = np.sort(order[:half]), np.sort(order[half : 2 * half])
         table = _fill(name, reference, first, reference, second, settings)
         for i in range(settings.repeats):
-            floors.append(_train(table, half, settings, [seed, i, 1], where, None).auc)
-            report(0.5 + 0.5 * (i + 1) / settings.repeats)
+            report(0.5 + 0.5 * i / settings.repeats)
+            floors.append(_train(table, half, settings, [seed, i, 1], where).auc)
+    report(1.0)
     aucs, jsds = [t.auc for t in trained], [t.jsd for t in trained]
     sizes = tuple(len(part) for part in _split(n, np.random.default_rng(0)))
     return ClassifierResult(
@@ -170,7 +169,7 @@ def train_classifier(
 
 
 def auc_noise(n_real: int, n_generated: int) -> float:
-    """Standard deviation of the AUC where scores say nothing: √((n₁ + n₂ + 1) / (12 n₁ n₂)), of the U test."""
+    """Standard deviation of the AUC of scores that say nothing, √((n₁ + n₂ + 1) / (12 n₁ n₂))."""
     return float(np.sqrt((n_real + n_generated + 1) / (12 * n_real * n_generated)))
 
 
@@ -245,7 +244,6 @@ def _train(
     settings: ClassifierSettings,
     seed: list[int],
     device: torch.device,
-    progress: Progress | None,
 ) -> _Trained:
     """One training on inputs (2n, D), of which the first n are real."""
     import torch
@@ -277,8 +275,6 @@ def _train(
         accuracy = float(((_scores(network, batches, test) > 0.5) == labels[test]).mean())
         if accuracy > best:
             best, best_epoch, best_state = accuracy, epoch + 1, copy.deepcopy(network.state_dict())
-        if progress is not None:
-            progress((epoch + 1) / settings.epochs)
     network.load_state_dict(best_state)
     calibration = (_scores(network, batches, test), labels[test].astype(np.int64))
     auc, jsd = auc_and_jsd(
@@ -307,13 +303,34 @@ class _Batches:
         settings: ClassifierSettings,
         device: torch.device,
     ) -> None:
-        self._inputs, self._device, self._size = inputs, device, settings.batch_size
-        self._scale: tuple[Any, Any] | None = None
+        self._inputs, self._device = inputs, device
+        self._shift_and_scale: tuple[torch.Tensor, torch.Tensor] | None = None
+        if settings.standardise:
+            self._shift_and_scale = self._moments(np.sort(train))
+
+    def _moments(self, rows: NDArray[np.int64]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean and 1 / standard deviation of the inputs in ``rows``, (D,); those that never vary become 0."""
+        import torch
+
+        sums = np.zeros((2, self._inputs.shape[1]))
+        shift = self._inputs[rows[0]].astype(np.float64)
+        for start in range(0, len(rows), 1000):
+            values = self._inputs[rows[start : start + 1000]] - shift
+            sums += np.stack([values.sum(axis=0), (values**2).sum(axis=0)])
+        mean, square = sums / len(rows)
+        spread = np.sqrt(np.maximum(square - mean**2, 0.0))
+        scale = np.divide(1.0, spread, out=np.zeros_like(spread), where=spread > 0)
+        as_tensor = torch.as_tensor(np.stack([mean + shift, scale]), dtype=torch.float32, device=self._device)
+        return as_tensor[0], as_tensor[1]
 
     def __call__(self, rows: NDArray[np.int64]) -> torch.Tensor:
         import torch
 
-        return torch.from_numpy(self._inputs[rows]).to(self._device)
+        values = torch.from_numpy(self._inputs[rows]).to(self._device)
+        if self._shift_and_scale is None:
+            return values
+        shift, scale = self._shift_and_scale
+        return (values - shift) * scale
 
 
 def _scores(network: torch.nn.Module, batches: _Batches, rows: NDArray[np.int64]) -> Floats:

@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from caloforge.data import Showers
 from caloforge.detector import calochallenge_mesh
 from caloforge.errors import MissingDependencyError
 from caloforge.evaluation.binning import lateral_ranges, linear_edges, log_edges
-from caloforge.evaluation.features import Features
+from caloforge.evaluation.features import Features, Visitor, batch_rows
 from caloforge.evaluation.results import Histogram, Separation
 from caloforge.evaluation.separation import separation_floor, separation_floor_clustered, separation_power
 
@@ -63,6 +64,15 @@ class CellCounts:
         self._parts.append(counts[:, 1:-1].astype(np.int32))
         self._outside += counts[:, [0, -1]].sum(axis=0)
 
+    def read(self, showers: Showers, progress: Visitor) -> None:
+        """Count all showers of a file, in batches."""
+        start, n_voxels = 0, showers.mesh.n_voxels
+        for energies, conditions in showers.batches(batch_rows(n_voxels)):
+            flat = energies.reshape(len(energies), n_voxels)
+            self(start, flat, conditions.energy)
+            progress(start, flat, conditions.energy)
+            start += len(flat)
+
     @property
     def per_shower(self) -> NDArray[np.int32]:
         """Entries of each shower, (N, B)."""
@@ -96,8 +106,7 @@ def cell_histogram(reference: CellCounts, generated: CellCounts, *, seed: int = 
     """Energies of the cells above zero of both samples; errors from the spread between showers."""
     counts = [c.per_shower.sum(axis=0, dtype=np.float64) for c in (reference, generated)]
     errors = [np.sqrt((c.per_shower.astype(np.float64) ** 2).sum(axis=0)) for c in (reference, generated)]
-    n_reference, n_generated = len(reference.per_shower), len(generated.per_shower)
-    floor = separation_floor_clustered(reference.per_shower, n_reference, n_generated, seed=seed)
+    floor = separation_floor_clustered(reference.per_shower, generated.per_shower, seed=seed)
     return Histogram(
         name="cell_energy",
         group="cell_energy",
@@ -170,7 +179,7 @@ def _response_by_energy(reference: Features, generated: Features) -> Iterator[_P
 def _filled(plan: _Plan, seed: int) -> Histogram:
     (first, first_outside), (second, second_outside) = (_fill(v, plan.edges) for v in plan.values)
     own_seed = (seed << 32) + zlib.crc32(plan.name.encode())
-    floor = separation_floor(first, first.sum(), second.sum(), seed=own_seed)
+    floor = separation_floor(first, second, seed=own_seed)
     return Histogram(
         name=plan.name,
         group=plan.group,

@@ -77,7 +77,7 @@ def input_batches(
 
 
 def allocate(rows: int, columns: int, memory_limit: int) -> Table:
-    """An array (rows, columns) in memory, or in an unnamed temporary file where it exceeds the limit in bytes."""
+    """An array (rows, columns) in memory, or in an unnamed temporary file beyond the limit, bytes."""
     if rows * columns * 4 <= memory_limit:
         return np.empty((rows, columns), dtype=np.float32)
     with tempfile.TemporaryFile() as file:

@@ -20,7 +20,7 @@ RADIAL_BINS = 20
 
 
 def radial_edges(mesh: Mesh) -> Floats:
-    """Edges of the radial profile, mm: the mesh's own, or bins of about equally many cells if it has several."""
+    """Edges of the radial profile, mm: the mesh's own, or bins of about equally many cells each."""
     if isinstance(mesh, CylinderMesh):
         return np.array(mesh.r_edges)
     r = _radius(mesh)
@@ -36,7 +36,7 @@ class MeanShower:
     def __init__(self, mesh: Mesh) -> None:
         self.n = 0
         self.edges = radial_edges(mesh)
-        self._cells = np.zeros(mesh.n_voxels)
+        self._cells: Floats = np.zeros(mesh.n_voxels)
         bins = len(self.edges) - 1
         place = np.clip(np.searchsorted(self.edges, _radius(mesh), side="right") - 1, 0, bins - 1)
         self._rings = (place[:, None] == np.arange(bins)).astype(np.float64)  # (V, B)
@@ -70,7 +70,10 @@ def longitudinal_profile(reference: Features, generated: Features) -> Profile:
     numbers = reference.mesh.layer_numbers
     positions, label = np.array(numbers, dtype=np.float64), "layer"
     if np.any(np.diff(positions) != 1):
-        positions, label = np.arange(len(numbers)) * 1.0, f"layer, in order: {', '.join(map(str, numbers))}"
+        positions, label = (
+            np.arange(len(numbers), dtype=np.float64),
+            f"layer, in order: {', '.join(map(str, numbers))}",
+        )
     means, errors = zip(*(_mean_and_error(f.e_layer) for f in (reference, generated)), strict=True)
     return Profile(
         name="longitudinal",
@@ -104,8 +107,7 @@ def radial_profile(reference: MeanShower, generated: MeanShower) -> Profile:
 
 def _mean_and_error(values: NDArray[np.float32]) -> tuple[Floats, Floats]:
     n = max(len(values), 1)
-    mean = values.mean(axis=0, dtype=np.float64)
-    return mean, values.std(axis=0, dtype=np.float64) / np.sqrt(n)
+    return values.mean(axis=0, dtype=np.float64), values.std(axis=0, dtype=np.float64) / np.sqrt(n)
 
 
 def _radius(mesh: Mesh) -> Floats:

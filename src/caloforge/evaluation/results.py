@@ -7,6 +7,7 @@ one that is judged.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
@@ -42,7 +43,7 @@ class Separation:
 
     Attributes:
         value: S in [0, 1].
-        floor: mean S of two samples of these sizes that share the reference's distribution.
+        floor: mean S where the showers of both are shuffled and dealt out again in these numbers.
         floor_std: its standard deviation; S above ``floor + 3 floor_std`` is a real difference.
     """
 
@@ -289,13 +290,15 @@ def _arrays(plain: Mapping[str, Any], *names: str) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Dataclasses, arrays and tuples as dicts, numbers and lists."""
+    """Dataclasses, arrays and tuples as dicts, numbers and lists; numbers that are not finite as None."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, np.ndarray | np.generic):
-        return value.tolist()
+        return _plain(value.tolist())
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
-    return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if isinstance(value, str | int | bool | None) else str(value)

@@ -36,52 +36,50 @@ def separation_power(first: ArrayLike, second: ArrayLike) -> float:
 
 
 def separation_floor(
-    reference: ArrayLike, n_reference: float, n_generated: float, *, seed: int = 0, repeats: int = REPEATS
+    first: ArrayLike, second: ArrayLike, *, seed: int = 0, repeats: int = REPEATS
 ) -> tuple[float, float]:
-    """Mean and standard deviation of S for two samples drawn from the reference's own histogram.
+    """Mean and standard deviation of S where both samples come from one distribution.
 
-    For independent entries, one a shower. The ideal is ¼ (B − 1)(1/n₁ + 1/n₂) in well filled bins.
+    The entries of both are pooled and dealt out again at random, which is exact for any sizes and for sparse
+    bins (a permutation test); drawing from one sample alone would miss the bins that it left empty by chance.
+    In K occupied bins and for n entries each the mean is (K − 1) / (2n − 1).
+
+    For independent entries, one a shower.
 
     Args:
-        reference: entries of the reference, (B,).
-        n_reference, n_generated: entries in range of the two samples.
+        first, second: entries in the same bins, (B,), whole numbers.
         seed: of the draws.
         repeats: pairs of samples drawn.
     """
-    counts = _checked(reference)
-    n_first, n_second = round(n_reference), round(n_generated)
-    if counts.sum() <= 0 or min(n_first, n_second) <= 0:
+    h1, h2 = (np.rint(_checked(h)).astype(np.int64) for h in (first, second))
+    n = int(h1.sum())
+    if n == 0 or not h2.any():
         return 0.0, 0.0
-    rng = np.random.default_rng(seed)
-    p = counts / counts.sum()
-    values = _separations(
-        rng.multinomial(n_first, p, size=repeats).astype(np.float64),
-        rng.multinomial(n_second, p, size=repeats).astype(np.float64),
-    )
+    pooled = h1 + h2
+    pooled = pooled[pooled > 0]
+    dealt = np.random.default_rng(seed).multivariate_hypergeometric(pooled, n, size=repeats)
+    values = _separations(dealt.astype(np.float64), (pooled - dealt).astype(np.float64))
     return float(values.mean()), float(values.std())
 
 
 def separation_floor_clustered(
-    reference: ArrayLike, n_reference: int, n_generated: int, *, seed: int = 0, repeats: int = REPEATS
+    first: ArrayLike, second: ArrayLike, *, seed: int = 0, repeats: int = REPEATS
 ) -> tuple[float, float]:
-    """As `separation_floor` for many entries a shower: whole showers are drawn, with replacement.
+    """As `separation_floor` for many entries a shower: whole showers are dealt out, which may differ in size.
 
     Args:
-        reference: entries of each reference shower, (N, B).
-        n_reference, n_generated: showers of the two samples.
+        first, second: entries of each shower, (N₁, B) and (N₂, B).
         seed: of the draws.
         repeats: pairs of samples drawn.
     """
-    entries = np.asarray(reference, dtype=np.float64)
-    if entries.sum() <= 0 or min(n_reference, n_generated) <= 0:
-        return 0.0, 0.0
+    entries = np.concatenate([np.asarray(first), np.asarray(second)]).astype(np.float64)
+    n = len(np.asarray(first))
     rng = np.random.default_rng(seed)
-    n = len(entries)
+    total = entries.sum(axis=0)
     values = np.empty(repeats)
     for i in range(repeats):
-        drawn = [np.bincount(rng.integers(n, size=m), minlength=n) for m in (n_reference, n_generated)]
-        first, second = np.stack(drawn).astype(np.float64) @ entries
-        values[i] = _separations(first, second)
+        dealt = entries[rng.permutation(len(entries))[:n]].sum(axis=0)
+        values[i] = _separations(dealt, total - dealt)
     return float(values.mean()), float(values.std())
 
 
