@@ -1,0 +1,60 @@
+# Two commands do everything on a machine that has Python 3.11 or newer and nothing else:
+#   make quickstart   simulate, train, generate, judge, look (about a quarter of an hour on two cores)
+#   make test         linters, types and the test suite
+#
+# GPU=1 installs the GPU build of PyTorch instead of the CPU build; PYTHON=... chooses the interpreter.
+
+SHELL := /bin/bash
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
+TORCH ?= torch==2.13.0
+VENV ?= .venv
+BIN := $(VENV)/bin
+ARGS ?=
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+ifdef GPU
+TORCH_INDEX :=
+else
+TORCH_INDEX := --extra-index-url https://download.pytorch.org/whl/cpu
+endif
+
+.PHONY: help quickstart test check env env-test benchmarks clean
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "caloforge needs Python 3.11 or newer; install it or name one: make PYTHON=/path/to/python3"; exit 1; }
+	$(PYTHON) -m venv $(VENV) || { echo "could not make a virtual environment; on Debian: apt install python3-venv"; rm -rf $(VENV); exit 1; }
+
+# torch first: any later requirement on it is then satisfied, and no larger build is fetched
+$(VENV)/.torch: $(BIN)/python
+	$(BIN)/pip install --quiet --retries 1 --timeout 30 $(TORCH_INDEX) "$(TORCH)"
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.torch pyproject.toml
+	$(BIN)/pip install --quiet --editable ".[all]"
+	@touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed pyproject.toml
+	$(BIN)/pip install --quiet --editable ".[dev]"
+	@touch $@
+
+env: $(VENV)/.installed
+
+env-test: $(VENV)/.installed-test
+
+quickstart: $(VENV)/.installed
+	$(BIN)/caloforge quickstart $(ARGS)
+
+check: $(VENV)/.installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: check
+	$(BIN)/pytest $(ARGS)
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

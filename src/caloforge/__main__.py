@@ -1,0 +1,5 @@
+"""``python -m caloforge`` is the ``caloforge`` command."""
+
+from caloforge.cli import main
+
+main()
