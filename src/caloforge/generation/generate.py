@@ -222,8 +222,8 @@ class _Run:
         given = self.conditions[[position]]
         raise CheckpointError(
             f"the model gave {energies[shower, voxel]} MeV in voxel {voxel} of shower "
-            f"{self.first + position} (seed {self.seed}, {given.energy[0]:.6g} MeV, θ = {given.theta[0]:.4g}, "
-            f"φ = {given.phi[0]:.4g}); the checkpoint is not usable there"
+            f"{self.first + position} (seed {self.seed}, {given.energy[0]:.6g} MeV, "
+            f"θ = {given.theta[0]:.4g}, φ = {given.phi[0]:.4g}); the checkpoint is not usable there"
         )
 
     def stop_if_asked(self, interrupt: Interrupt, n_done: int, folder: Path | None) -> None:

@@ -90,8 +90,8 @@ class PartStore:
         except OSError as error:
             fresh.unlink(missing_ok=True)
             raise DataError(
-                f"cannot write {self.folder / name}: {error}. The {start} showers before it are kept; make room "
-                "and go on with resume=True (--resume)"
+                f"cannot write {self.folder / name}: {error}. The {start} showers before it are kept; "
+                "make room and go on with resume=True (--resume)"
             ) from error
 
     def read(self, start: int, stop: int) -> NDArray[np.float32]:

@@ -35,7 +35,9 @@ from caloforge.training.trainer import Trainer
 __all__ = ["train"]
 
 SAVING_SHARE = 0.05
+"""Epochs are saved one by one as long as saving takes less than this share of the time."""
 LONG_EPOCH_SECONDS = 600.0
+"""Epochs that take longer are also saved half-way."""
 
 
 def train(
@@ -197,7 +199,7 @@ class _Run:
             load_state(self.resume_folder, self.trainer, self.about_run)
             self.trainer.last_saved = str(self.folder)
         self.training = training
-        self._saved_at, self._save_seconds = -1e9, 0.0
+        self._saved_at, self._save_seconds = time.monotonic(), 0.0
 
     def _model(self, training: Showers, fit: bool) -> GeneratorModel:
         torch.manual_seed(derived_seed(self.seed, "weights"))

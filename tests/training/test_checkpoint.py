@@ -1,0 +1,99 @@
+import json
+
+import pytest
+import torch
+from toy_models import MESH, LayerGaussian, toy_showers
+
+from caloforge.detector import CylinderMesh
+from caloforge.errors import CheckpointError
+from caloforge.training import Checkpoint
+
+
+@pytest.fixture
+def saved(tmp_path):
+    model = LayerGaussian(MESH, {"width": 3})
+    model.fit(toy_showers(20))
+    model.detectors = ("toy",)
+    ranges = toy_showers(20).conditions.ranges()
+    checkpoint = Checkpoint.of(model, "toy_models:LayerGaussian", ranges, seed=4, metrics={"a": 1})
+    checkpoint.save(tmp_path / "model")
+    return checkpoint
+
+
+def test_saving_and_loading_gives_the_same(saved):
+    loaded = Checkpoint.load(saved.path)
+    assert loaded.fingerprint == saved.fingerprint
+    assert (loaded.mesh, loaded.valid_range, loaded.detectors) == (MESH, saved.valid_range, ("toy",))
+    assert (loaded.seed, loaded.metrics, loaded.settings) == (4, {"a": 1}, {"width": 3, "dropout": 0.0})
+    model = loaded.model()
+    assert not model.training
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, saved.tensors[name])
+
+
+def test_an_existing_checkpoint_is_kept(saved):
+    with pytest.raises(CheckpointError, match="allow overwriting"):
+        saved.save(saved.path)
+    saved.save(saved.path, overwrite=True)
+
+
+def test_every_byte_of_the_weights_counts(saved):
+    file = saved.path / "model.safetensors"
+    data = file.read_bytes()
+    for damaged in (data[:-5], data[:10], b"", data[:-1] + bytes([data[-1] ^ 1])):
+        file.write_bytes(damaged)
+        with pytest.raises(CheckpointError, match=r"truncated, damaged or from another checkpoint"):
+            Checkpoint.load(saved.path)
+    file.unlink()
+    with pytest.raises(CheckpointError, match=r"model\.safetensors: cannot be read"):
+        Checkpoint.load(saved.path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda about: about.update(format="other"), "not a caloforge checkpoint"),
+        (lambda about: about.update(version=99), "format version 99, but 1 is expected"),
+        (lambda about: about["mesh"].update(n_phi=7), "changed after training"),
+        (lambda about: about["mesh"].update(kind="cube"), "cube"),
+        (lambda about: about.pop("valid_range"), "'valid_range' is missing"),
+        (lambda about: about.update(seed="x"), "damaged"),
+    ],
+)
+def test_changed_descriptions_are_refused(saved, change, message):
+    file = saved.path / "checkpoint.json"
+    about = json.loads(file.read_text())
+    change(about)
+    file.write_text(json.dumps(about))
+    with pytest.raises(CheckpointError, match=message):
+        Checkpoint.load(saved.path)
+
+
+def test_missing_and_foreign_folders(saved, tmp_path):
+    with pytest.raises(CheckpointError, match="no such folder"):
+        Checkpoint.load(tmp_path / "nothing")
+    with pytest.raises(CheckpointError, match=r"no checkpoint\.json"):
+        Checkpoint.load(tmp_path)
+    with pytest.raises(CheckpointError, match="is a file"):
+        Checkpoint.load(saved.path / "checkpoint.json")
+    (saved.path / "checkpoint.json").write_text("{")
+    with pytest.raises(CheckpointError, match="not valid JSON"):
+        Checkpoint.load(saved.path)
+
+
+def test_weights_that_do_not_fit_are_named(saved):
+    saved.settings = {"width": 5}
+    with pytest.raises(CheckpointError, match=r"network\.0\.weight has shape \(3, 1\) instead of \(5, 1\)"):
+        saved.model()
+    saved.settings = {"depth": 5}
+    with pytest.raises(CheckpointError, match="depth"):
+        saved.model()
+    saved.settings, saved.model_name = {"width": 3}, "nowhere:Model"
+    with pytest.raises(CheckpointError, match="nowhere"):
+        saved.model()
+
+
+def test_another_mesh_is_refused(saved):
+    with pytest.raises(CheckpointError, match="train on this mesh"):
+        saved.require_mesh(CylinderMesh.regular(), "file.h5")
+    saved.require_mesh(MESH, "file.h5")

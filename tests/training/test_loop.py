@@ -1,0 +1,166 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from toy_models import MESH, RECIPE, toy_showers
+
+from caloforge.data import Showers, write_showers
+from caloforge.errors import CheckpointError, RecipeError, TrainingError
+from caloforge.training import Checkpoint, loop, train
+
+
+def rows(folder):
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+def fit(out, showers=None, model="LayerGaussian", **options):
+    overrides = {"model": f"toy_models:{model}"} | options.pop("overrides", {})
+    showers = toy_showers() if showers is None else showers
+    return train(RECIPE, showers, out=out, overrides=overrides, progress=False, **options)
+
+
+def test_training_learns_and_records(tmp_path):
+    showers = toy_showers(1000)
+    checkpoint = fit(tmp_path / "a", showers, overrides={"training.epochs": 30})
+    losses = [row["parts"]["model"]["loss"] for row in rows(tmp_path / "a")]
+    assert losses[-1] < losses[0] - 3
+    sigma = checkpoint.model().log_sigma.exp()
+    assert sigma.tolist() == pytest.approx([0.2] * 4, rel=0.15)
+    row = rows(tmp_path / "a")[-1]
+    assert {"epoch", "seconds", "showers_per_second", "peak_memory_mib", "steps"} <= set(row)
+    assert {"loss", "validation_loss", "sigma", "learning_rate", "best_epoch"} <= set(row["parts"]["model"])
+    assert checkpoint.valid_range == showers.conditions.ranges()
+    assert checkpoint.provenance["showers"] == {"action": "toy"}
+    assert checkpoint.detectors == ("toy",)
+    assert Checkpoint.load(tmp_path / "a").fingerprint == checkpoint.fingerprint
+    assert not (tmp_path / "a" / "resume").exists()
+    assert list((tmp_path / "a" / "tensorboard").iterdir())
+
+
+def test_the_seed_decides_everything(tmp_path):
+    state = torch.random.get_rng_state()
+    a, b, c = (fit(tmp_path / str(i), seed=seed) for i, seed in enumerate((0, 0, 1)))
+    assert a.fingerprint == b.fingerprint != c.fingerprint
+    assert torch.equal(torch.random.get_rng_state(), state)  # the caller's generator is left alone
+
+
+def test_files_and_showers_that_do_not_fit_in_memory(tmp_path, monkeypatch):
+    write_showers(toy_showers(), tmp_path / "showers.h5")
+    here = fit(tmp_path / "a", toy_showers())
+    file = fit(tmp_path / "b", tmp_path / "showers.h5")
+    assert here.fingerprint == file.fingerprint
+    monkeypatch.setattr(loop, "fits_in_memory", lambda showers: False)
+    streamed = fit(tmp_path / "c", tmp_path / "showers.h5", workers=1)
+    best = [c.metrics["parts"]["model"]["validation_loss"] for c in (here, streamed)]
+    assert best[1] == pytest.approx(best[0], abs=0.3)
+
+
+def test_statistics_come_from_the_training_split_only(tmp_path):
+    showers = toy_showers(200)
+    _, held_out = loop._split(showers, 0.1, seed=5)
+    assert len(held_out) == 20
+    energies = showers.energies.copy()
+    energies[np.isin(showers.conditions.energy, held_out.conditions.energy)] *= 1e4
+    poisoned = Showers(energies, showers.conditions, MESH, showers.provenance)
+    clean, dirty = (
+        fit(tmp_path / name, data, seed=5, overrides={"training.epochs": 1})
+        for name, data in (("a", showers), ("b", poisoned))
+    )
+    for name in ("share", "mean", "network.0.weight"):
+        assert torch.equal(clean.tensors[name], dirty.tensors[name])
+    assert dirty.metrics["parts"]["model"]["validation_loss"] > 10  # it did look at them
+
+
+def test_nan_stops_and_keeps_the_last_good_checkpoint(tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "SAVING_SHARE", 1e9)
+    with pytest.raises(
+        TrainingError, match=r"part 'model' became nan in epoch 4, step 1.*last good"
+    ) as error:
+        fit(tmp_path / "a", model="BreaksDown", overrides={"settings.at": 0.5})
+    assert str(tmp_path / "a") in str(error.value)
+    checkpoint = Checkpoint.load(tmp_path / "a")
+    assert checkpoint.metrics["epochs"] == 3
+    assert all(tensor.isfinite().all() for tensor in checkpoint.tensors.values())
+    with pytest.raises(TrainingError, match="none yet"):
+        fit(tmp_path / "b", model="BreaksDown", overrides={"settings.at": 0.0})
+
+
+def test_early_stopping_keeps_the_best_weights(tmp_path):
+    changes = {"training.epochs": 60, "training.patience": 2, "training.schedule": "constant"}
+    changes |= {"training.learning_rate": 0.3}
+    checkpoint = fit(tmp_path / "a", overrides=changes)
+    told = rows(tmp_path / "a")
+    assert len(told) < 60
+    held_out = [row["parts"]["model"]["validation_loss"] for row in told]
+    best = checkpoint.metrics["parts"]["model"]
+    assert best["best_epoch"] == int(np.argmin(held_out)) == len(told) - 3
+    assert best["validation_loss"] == min(held_out)
+
+
+def test_parts_have_their_own_best_weights_and_rhythm(tmp_path):
+    changes = {
+        "training.epochs": 40,
+        "training.parts.location.patience": 1,
+        "training.parts.location.learning_rate": 0.3,
+        "training.parts.width.every": 2,
+        "training.parts.width.repeat": 3,
+        "training.parts.width.clip": 100.0,
+    }
+    checkpoint = fit(tmp_path / "a", model="TwoParts", overrides=changes)
+    told = rows(tmp_path / "a")
+    parts = checkpoint.metrics["parts"]
+    assert parts["location"]["best_epoch"] < parts["width"]["best_epoch"]
+    assert told[-1]["parts"]["location"]["stopped"]
+    assert "gradient_norm" in told[0]["parts"]["width"]
+    assert parts["width"]["updates"] == checkpoint.metrics["steps"] // 2 * 3
+    assert len(told) == 40  # one part goes on when the other has stopped
+
+
+def test_keeping_the_last_weights_and_no_validation(tmp_path):
+    last = fit(tmp_path / "a", overrides={"training.keep": "last", "training.learning_rate": 2.0})
+    assert last.metrics["parts"]["model"]["best_epoch"] == 5
+    bare = fit(tmp_path / "b", overrides={"training.validation_fraction": 0.0, "training.ema": None})
+    assert bare.metrics["parts"]["model"]["validation_loss"] is None
+    assert bare.provenance["n_training"] == 300
+
+
+def test_a_number_of_steps_and_augmentation(tmp_path):
+    checkpoint = fit(
+        tmp_path / "a", overrides={"training.steps": 11, "training.augment": ["rotate_phi", "reflect_phi"]}
+    )
+    assert checkpoint.metrics["steps"] == 11
+    assert len(rows(tmp_path / "a")) == 2
+
+
+def test_bf16_runs(tmp_path):
+    checkpoint = fit(tmp_path / "a", overrides={"training.precision": "bf16", "training.epochs": 1})
+    assert checkpoint.provenance["precision"] == "bf16"
+
+
+def test_what_is_there_is_not_lost_by_mistake(tmp_path):
+    first = fit(tmp_path / "a", overrides={"training.epochs": 1})
+    with pytest.raises(CheckpointError, match="holds a checkpoint"):
+        fit(tmp_path / "a")
+    with pytest.raises(CheckpointError, match="another recipe or seed"):
+        fit(tmp_path / "a", resume=True)
+    again = fit(tmp_path / "a", resume=True, overrides={"training.epochs": 1})
+    assert again.fingerprint == first.fingerprint
+    assert fit(tmp_path / "a", overwrite=True).metrics["epochs"] == 6
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CheckpointError, match="is a file"):
+        fit(tmp_path / "file")
+
+
+def test_requests_that_cannot_be_met(tmp_path):
+    with pytest.raises(TrainingError, match="too few"):
+        fit(tmp_path / "a", toy_showers(1))
+    with pytest.raises(RecipeError, match=r"training\.epochs"):
+        fit(tmp_path / "a", overrides={"training.epochs": -1})
+
+
+def test_one_plain_line_where_there_is_no_terminal(tmp_path, capsys):
+    train(RECIPE, toy_showers(100), out=tmp_path / "a")
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2
+    assert lines[-1].startswith("epoch 6/6: loss ")

@@ -1,0 +1,117 @@
+import numpy as np
+import pytest
+from toy_models import MESH, RECIPE, toy_showers
+
+from caloforge.data import Conditions, Showers
+from caloforge.detector import BoxMesh
+from caloforge.errors import RecipeError
+from caloforge.training import Recipe
+
+TOML = """
+description = "a toy"
+model = "toy_models:LayerGaussian"
+[settings]
+width = 4
+[training]
+epochs = 3
+learning_rate = 0.1
+[training.parts.model]
+clip = 5.0
+[data]
+meshes = ["cylinder"]
+particles = ["e-"]
+"""
+
+
+@pytest.fixture
+def path(tmp_path):
+    file = tmp_path / "toy.toml"
+    file.write_text(TOML)
+    return file
+
+
+def test_a_file_is_read_and_written_back(path):
+    recipe = Recipe.load(path)
+    assert recipe.settings == {"width": 4}
+    assert recipe.training.epochs == 3
+    assert Recipe.load(recipe.to_dict()) == recipe
+    assert Recipe.load(recipe) == recipe
+
+
+def test_parts_inherit_what_they_do_not_give(path):
+    training = Recipe.load(path).training
+    assert training.part("model").clip == 5.0
+    assert training.part("model").learning_rate == 0.1
+    assert training.part("other").clip is None
+
+
+def test_overrides_change_single_values(path):
+    recipe = Recipe.load(
+        path, {"training.epochs": "5", "settings.width": 7, "training.parts.model.clip": 1.0}
+    )
+    assert (recipe.training.epochs, recipe.settings["width"], recipe.training.part("model").clip) == (
+        5,
+        7,
+        1.0,
+    )
+    assert Recipe.load(path, {"training.steps": 10}).training.epochs is None
+    assert Recipe.load(path, {"training.learning_rate": None}).training.learning_rate == 1e-3
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("epochs = 3", "epocs = 3", ["training.epocs", "did you mean 'epochs'", "toy.toml"]),
+        ("width = 4", "widht = 4", ["settings.widht", "did you mean 'width'", "toy.toml"]),
+        ("clip = 5.0", "klip = 5.0", ["training.parts.model.klip", "did you mean 'clip'"]),
+        ("[data]", "[datas]", ["'datas'", "did you mean 'data'"]),
+        ("epochs = 3", "", ["exactly one of epochs and steps"]),
+        ("epochs = 3", "epochs = 3\nsteps = 3", ["exactly one of epochs and steps"]),
+        ("epochs = 3", "epochs = 0", ["training.epochs", "greater than or equal to 1", "got 0"]),
+        ("epochs = 3", "epochs = ", ["not valid TOML", "toy.toml"]),
+        ('model = "toy_models:LayerGaussian"', "", ["'model' is missing"]),
+        ("LayerGaussian", "LayerGausian", ["no GeneratorModel called LayerGausian", "LayerGaussian"]),
+        ("toy_models:", "nowhere.at_all:", ["nowhere.at_all"]),
+        ("toy_models:LayerGaussian", "LayerGaussian", ["module:Class"]),
+    ],
+)
+def test_mistakes_are_named(path, old, new, words):
+    path.write_text(TOML.replace(old, new))
+    with pytest.raises(RecipeError) as error:
+        Recipe.load(path)
+    for word in words:
+        assert word in str(error.value)
+
+
+def test_unknown_names_and_missing_files(tmp_path):
+    with pytest.raises(RecipeError, match="no recipe 'nothing-like-this'"):
+        Recipe.load("nothing-like-this")
+    with pytest.raises(RecipeError, match="cannot be read"):
+        Recipe.load(tmp_path / "missing.toml")
+    with pytest.raises(RecipeError, match="is a value, not a table"):
+        Recipe.load(RECIPE, {"training.epochs.x": 1})
+
+
+@pytest.mark.parametrize("name", Recipe.names())
+def test_every_recipe_that_comes_with_the_package_is_valid(name):
+    assert Recipe.load(name).description
+
+
+def test_showers_must_be_what_the_recipe_is_for(path):
+    recipe = Recipe.load(path)
+    recipe.check(toy_showers(10))
+    box = BoxMesh.regular((2, 2, 2), (1, 1, 1))
+    with pytest.raises(RecipeError, match="meshes cylinder, the showers have box"):
+        recipe.check(Showers(np.ones((1, 8)), Conditions([1e3], particle="e-"), box))
+    with pytest.raises(RecipeError, match="particles e-, the showers have gamma"):
+        recipe.check(Showers(np.ones((1, 72)), Conditions([1e3], particle="gamma"), MESH))
+
+
+def test_augmentation_needs_normal_incidence():
+    recipe = Recipe.load(RECIPE, {"training.augment": ["rotate_phi"]})
+    recipe.check(toy_showers(10))
+    with pytest.raises(RecipeError, match="normal incidence"):
+        recipe.check(Showers(np.ones((1, 72)), Conditions([1e3], theta=1.2), MESH))
+    box = BoxMesh.regular((2, 2, 2), (1, 1, 1))
+    with pytest.raises(RecipeError, match="cylinder"):
+        recipe.check(Showers(np.ones((1, 8)), Conditions([1e3]), box))

@@ -1,0 +1,118 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import toy_models
+from toy_models import RECIPE, LayerGaussian, toy_showers
+
+from caloforge.errors import CheckpointError
+from caloforge.training import Checkpoint, loop, train
+
+CHANGES = {"settings.dropout": 0.3, "training.clip": 1.0, "training.augment": ["rotate_phi"]}
+
+
+class Stops(LayerGaussian):
+    """Sends its own process a signal in one of its steps."""
+
+    at: int | None = None
+    number = signal.SIGINT
+    count = 0
+
+    def after_step(self, part):
+        type(self).count += 1
+        if self.count == self.at:
+            os.kill(os.getpid(), self.number)
+
+
+@pytest.fixture
+def stops(monkeypatch):
+    monkeypatch.setattr(toy_models, "Stops", Stops, raising=False)
+    monkeypatch.setattr(Stops, "count", 0)
+    monkeypatch.setattr(Stops, "at", None)
+    return Stops
+
+
+def fit(out, **options):
+    changes = CHANGES | {"model": "toy_models:Stops"} | options.pop("overrides", {})
+    return train(RECIPE, toy_showers(), out=out, overrides=changes, progress=False, **options)
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("at", [3, 16, 21])  # in the first epoch, at the end of one, in the middle
+def test_a_stopped_training_goes_on_to_the_same_weights(tmp_path, monkeypatch, stops, at, streamed):
+    monkeypatch.setattr(loop, "fits_in_memory", lambda showers: not streamed)
+    whole = fit(tmp_path / "whole")
+    stops.count, stops.at = 0, at
+    with pytest.raises(KeyboardInterrupt, match="resume=True"):
+        fit(tmp_path / "cut")
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    monkeypatch.setattr(loop, "fits_in_memory", lambda showers: True)  # it stays where it was
+    resumed = fit(tmp_path / "cut", resume=True)
+    assert resumed.fingerprint == whole.fingerprint
+    logs = [(tmp_path / name / "log.jsonl").read_text().splitlines() for name in ("whole", "cut")]
+    parts = [[json.loads(line)["parts"] for line in log] for log in logs]
+    assert parts[0] == parts[1]
+    assert not (tmp_path / "cut" / "resume").exists()
+
+
+def test_termination_saves_too(tmp_path, monkeypatch, stops):
+    stops.at = 20
+    monkeypatch.setattr(stops, "number", signal.SIGTERM)
+    with pytest.raises(SystemExit) as error:
+        fit(tmp_path / "a")
+    assert error.value.code == 128 + signal.SIGTERM
+    assert Checkpoint.load(tmp_path / "a").metrics["steps"] == 20
+    with pytest.raises(CheckpointError, match="unfinished training"):
+        fit(tmp_path / "a")
+
+
+def test_only_the_same_training_is_resumed(tmp_path, stops):
+    stops.at = 3
+    with pytest.raises(KeyboardInterrupt):
+        fit(tmp_path / "a")
+    with pytest.raises(CheckpointError, match=r"finished an epoch"):
+        Checkpoint.load(tmp_path / "a")
+    with pytest.raises(CheckpointError, match="seed of that training differs"):
+        fit(tmp_path / "a", resume=True, seed=1)
+    with pytest.raises(CheckpointError, match="recipe of that training differs"):
+        fit(tmp_path / "a", resume=True, overrides={"training.epochs": 9})
+    state = next((tmp_path / "a" / "resume").glob("*.safetensors"))
+    state.write_bytes(state.read_bytes()[:-3])
+    with pytest.raises(CheckpointError, match="truncated"):
+        fit(tmp_path / "a", resume=True)
+    fit(tmp_path / "a", overwrite=True)
+
+
+KILLED = """
+import os, signal, sys
+import torch, toy_models
+torch.set_num_threads(1)
+from caloforge.training import loop, train
+loop.SAVING_SHARE = 1e9
+
+class Killed(toy_models.LayerGaussian):
+    count = 0
+    def after_step(self, part):
+        self.count += 1
+        if self.count == 29:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+Killed.__module__ = "toy_models"
+toy_models.LayerGaussian = Killed
+train(toy_models.RECIPE, toy_models.toy_showers(), out=sys.argv[1], progress=False)
+"""
+
+
+def test_a_killed_training_goes_on_to_the_same_weights(tmp_path):
+    environment = os.environ | {"PYTHONPATH": str(Path(toy_models.__file__).parent)}
+    command = [sys.executable, "-c", KILLED, str(tmp_path / "cut")]
+    assert subprocess.run(command, env=environment, check=False).returncode == -signal.SIGKILL
+    assert Checkpoint.load(tmp_path / "cut").metrics["epochs"] == 3
+    whole = train(RECIPE, toy_showers(), out=tmp_path / "whole", progress=False)
+    resumed = train(RECIPE, toy_showers(), out=tmp_path / "cut", resume=True, progress=False)
+    assert resumed.fingerprint == whole.fingerprint
+    assert resumed.metrics["epochs"] == 6
