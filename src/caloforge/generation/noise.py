@@ -50,10 +50,11 @@ def draw_noise(
     Returns:
         Standard normal numbers (n, \\*shape), float32, by part.
     """
-    return {
-        name: normals(seed, numbers, noise_stream(name), math.prod(shape), device).reshape(-1, *shape)
-        for name, shape in shapes.items()
-    }
+    noise = {}
+    for name, shape in shapes.items():
+        flat = normals(seed, numbers, noise_stream(name), math.prod(shape), device)
+        noise[name] = flat.reshape(len(flat), *shape)
+    return noise
 
 
 def normals(

@@ -98,7 +98,7 @@ class PartStore:
         """Energies (n, V), MeV, of a part."""
         path = self.folder / f"part-{start:012d}-{stop:012d}.npz"
         try:
-            with np.load(path, allow_pickle=False) as part:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as part:
                 filled = np.unpackbits(part["filled"], axis=1, count=self.n_voxels).astype(bool)
                 energies = np.zeros(filled.shape, dtype=np.float32)
                 energies[filled] = part["values"]

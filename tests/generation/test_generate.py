@@ -1,0 +1,271 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import toy_models
+from toy_models import MESH, LayerGaussian, toy_showers
+
+from caloforge.data import Conditions, Showers, open_showers
+from caloforge.detector import CylinderMesh
+from caloforge.errors import CheckpointError, ConditionError, DataError
+from caloforge.generation import generate
+from caloforge.generation.parts import PartStore
+from caloforge.training import Checkpoint
+
+LIKE = toy_showers(200, seed=9)
+
+
+def make(checkpoint, **options):
+    return generate(checkpoint, progress=False, **({"like": LIKE} | options))
+
+
+@pytest.fixture(scope="module")
+def reference(checkpoint):
+    return make(checkpoint, seed=3).energies
+
+
+@pytest.fixture
+def wide(checkpoint):
+    """A checkpoint of a wide network, so that matrix products take other kernels for other batches."""
+    model = LayerGaussian(MESH, {"width": 512})
+    model.fit(LIKE)
+    return Checkpoint.of(model, "toy_models:LayerGaussian", checkpoint.valid_range)
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 64, 100, 1000])
+def test_the_batch_size_changes_no_bit(wide, batch_size, tmp_path):
+    whole = make(wide).energies
+    file = make(wide, batch_size=batch_size, out=tmp_path / "a.h5")
+    assert np.array_equal(file.energies, whole)
+
+
+@pytest.mark.parametrize(("first", "n"), [(0, 1), (63, 2), (64, 64), (37, 150), (199, 1)])
+def test_pieces_of_a_production_are_the_same_as_the_whole(wide, first, n):
+    whole = make(wide).energies
+    piece = make(wide, like=None, conditions=LIKE.conditions[first : first + n], first=first)
+    assert np.array_equal(piece.energies, whole[first : first + n])
+
+
+def test_the_number_of_threads_changes_at_most_rounding(wide):
+    one, two = (make(wide, threads=n).energies for n in (1, 2))
+    np.testing.assert_allclose(one, two, rtol=1e-4)
+    assert torch.get_num_threads() == 1
+
+
+def test_the_seed_changes_every_shower(checkpoint, reference):
+    assert np.array_equal(make(checkpoint, seed=3).energies, reference)
+    other = make(checkpoint, seed=4).energies
+    assert (other != reference).any(axis=(1, 2, 3)).all()
+
+
+def test_without_fixed_blocks_only_rounding_differs(checkpoint, reference):
+    made = make(checkpoint, seed=3, fixed_blocks=False, batch_size=10)
+    np.testing.assert_allclose(made.energies, reference, rtol=1e-4)
+    assert made.provenance["performance"]["batch_size"] == 10
+
+
+def test_the_result_says_what_it_is(checkpoint, tmp_path):
+    showers = make(checkpoint.path, out=tmp_path / "a.h5", seed=5, threads=1)
+    assert showers.mesh == MESH
+    assert np.array_equal(showers.conditions.energy, LIKE.conditions.energy)
+    assert set(showers.conditions.detector) == {"toy"}
+    about = showers.provenance
+    assert about["checkpoint"]["fingerprint"] == checkpoint.fingerprint
+    assert about["checkpoint"]["provenance"]["showers"] == {"action": "toy"}
+    assert set(about["performance"]) >= {
+        "showers_per_second", "ms_per_shower", "seconds", "batch_size", "threads", "device", "peak_memory_mib"
+    }  # fmt: skip
+    assert about["settings"]["seed"] == 5
+    assert [path.name for path in tmp_path.iterdir()] == ["a.h5"]
+
+
+def test_energies_given_as_numbers(checkpoint):
+    one = generate(checkpoint, energy=1e4, n=5, progress=False)
+    assert one.conditions.energy.tolist() == [1e4] * 5
+    assert set(one.conditions.particle) == {11}
+    assert set(one.conditions.detector) == {"toy"}
+    assert one.conditions.theta[0] == pytest.approx(np.pi / 2)
+    two = generate(checkpoint, energy=[2e3, 1e4], progress=False)
+    assert len(two) == 2
+    few = make(checkpoint, n=3)
+    assert np.array_equal(few.conditions.energy, LIKE.conditions.energy[:3])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"energy": [2e3, 9e5]}, r"energy of shower 1 is 900000 MeV, outside the trained range .*1 of 2"),
+        ({"energy": 1e4, "theta": 1.0}, r"theta of shower 0 is 1 rad"),
+        ({"conditions": Conditions([1e4], particle="gamma")}, r"particle of shower 0 is 'gamma'.*'e-'"),
+        ({"conditions": Conditions([1e4], detector="other")}, r"detector of shower 0 is 'other'.*'toy'"),
+        ({}, "exactly one of"),
+        ({"energy": 1e4, "like": LIKE}, "exactly one of"),
+        ({"energy": [1e4, 2e4], "n": 3}, "2 energies but n = 3"),
+        ({"like": LIKE, "n": 201}, "201 showers were asked for"),
+        ({"like": LIKE, "theta": 1.0}, "theta and phi go with energy"),
+        ({"energy": 1e4, "n": 0}, "no showers"),
+        ({"energy": 1e4, "first": -1}, "first must be at least 0"),
+    ],
+)
+def test_what_the_model_was_not_trained_for_is_refused(checkpoint, options, message):
+    with pytest.raises(ConditionError, match=message):
+        generate(checkpoint, progress=False, **options)
+
+
+def test_extrapolation_on_request(checkpoint):
+    made = generate(checkpoint, energy=1e5, n=3, allow_extrapolation=True, progress=False)
+    assert np.isfinite(made.energies).all()
+
+
+def test_an_angle_must_be_given_where_there_are_several(checkpoint, wide):
+    wide.valid_range = checkpoint.valid_range | {"theta": [1.0, 2.0]}
+    with pytest.raises(ConditionError, match="give theta"):
+        generate(wide, energy=1e4, progress=False)
+    assert generate(wide, energy=1e4, theta=1.1, progress=False).conditions.theta[0] == 1.1
+
+
+def test_showers_on_another_mesh_are_refused(checkpoint):
+    mesh = CylinderMesh.regular(n_z=4, n_phi=6, n_r=3, dz=5)
+    other = Showers(LIKE.energies, LIKE.conditions, mesh)
+    with pytest.raises(CheckpointError, match="train on this mesh"):
+        make(checkpoint, like=other)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -1.0])
+def test_illegal_energies_are_caught(wide, value):
+    wide.tensors["share"][1, 2, 0] = value
+    with pytest.raises(CheckpointError, match=r"voxel 24 of shower 10 \(seed 0, 10000 MeV"):
+        generate(wide, energy=1e4, n=3, first=10, progress=False)
+
+
+def test_existing_files_are_kept(checkpoint, tmp_path):
+    first = make(checkpoint, out=tmp_path / "a.h5")
+    with pytest.raises(DataError, match="exists"):
+        make(checkpoint, out=tmp_path / "a.h5")
+    with pytest.raises(DataError, match="exists"):
+        make(checkpoint, out=tmp_path / "a.h5", resume=True, seed=1)
+    assert np.array_equal(make(checkpoint, out=tmp_path / "a.h5", resume=True).energies, first.energies)
+    del first
+    make(checkpoint, out=tmp_path / "a.h5", overwrite=True, seed=2)
+
+
+class Stops(LayerGaussian):
+    """Sends its own process a signal while the third block is made."""
+
+    blocks = 0
+
+    def decode(self, noise, conditions):
+        type(self).blocks += 1
+        if self.blocks == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+        return super().decode(noise, conditions)
+
+
+@pytest.fixture
+def stopped(checkpoint, tmp_path, monkeypatch):
+    """A generation that was stopped after three of four blocks: its checkpoint and the file to be."""
+    monkeypatch.setattr(toy_models, "Stops", Stops, raising=False)
+    monkeypatch.setattr(Stops, "blocks", 0)
+    stops = Checkpoint.load(checkpoint.path)
+    stops.model_name = "toy_models:Stops"
+    with pytest.raises(KeyboardInterrupt, match=r"192 of 200 showers.*resume=True"):
+        make(stops, out=tmp_path / "a.h5", seed=3, batch_size=70)
+    return stops, tmp_path / "a.h5"
+
+
+def test_a_stopped_generation_goes_on_to_the_same_showers(stopped, reference):
+    checkpoint, out = stopped
+    assert not out.exists()
+    assert len(list(out.with_name("a.h5.parts").glob("part-*"))) == 2
+    made = make(checkpoint, out=out, seed=3, resume=True)
+    assert Stops.blocks == 4
+    assert np.array_equal(made.energies, reference)
+    assert [path.name for path in out.parent.iterdir()] == ["a.h5"]
+
+
+def test_parts_of_another_request_are_not_used(stopped, reference):
+    checkpoint, out = stopped
+    with pytest.raises(DataError, match="unfinished generation"):
+        make(checkpoint, out=out, seed=3)
+    with pytest.raises(DataError, match="its seed differs"):
+        make(checkpoint, out=out, seed=4, resume=True)
+    with pytest.raises(DataError, match="its conditions differs"):
+        make(checkpoint, out=out, seed=3, resume=True, like=toy_showers(200, seed=8))
+    assert np.array_equal(make(checkpoint, out=out, seed=3, overwrite=True).energies, reference)
+
+
+def test_a_full_disk_loses_nothing(checkpoint, tmp_path, monkeypatch, reference):
+    add, room = PartStore.add, [2]
+
+    def full(store, start, energies):
+        if not room[0]:
+            monkeypatch.setattr(np, "savez", no_room)
+        room[0] -= 1
+        add(store, start, energies)
+
+    def no_room(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(PartStore, "add", full)
+    with pytest.raises(DataError, match=r"No space left.*The 128 showers before it are kept"):
+        make(checkpoint, out=tmp_path / "a.h5", seed=3, batch_size=64)
+    monkeypatch.undo()
+    made = make(checkpoint, out=tmp_path / "a.h5", seed=3, resume=True)
+    assert made.provenance["performance"]["n_showers"] == 72
+    assert np.array_equal(made.energies, reference)
+
+
+def test_parts_keep_every_bit(tmp_path):
+    energies = LIKE.energies.reshape(200, -1)
+    store = PartStore(tmp_path / "parts", {"a": 1}, energies.shape[1])
+    assert store.open(resume=True, overwrite=False) == 0
+    store.add(0, energies[:120])
+    store.add(150, energies[150:])
+    assert store.open(resume=True, overwrite=False) == 120  # what lies behind a gap does not count
+    store.add(120, energies[120:150])
+    assert store.finished() == [(0, 120), (120, 150), (150, 200)]
+    assert np.array_equal(np.concatenate([store.read(*span) for span in store.finished()]), energies)
+    damaged = next(store.folder.glob("part-000000000000*"))
+    damaged.write_bytes(damaged.read_bytes()[:100])
+    with pytest.raises(DataError, match="damaged"):
+        store.read(0, 120)
+
+
+KILLED = """
+import os, signal, sys
+import torch, toy_models
+torch.set_num_threads(1)
+from caloforge.generation import generate
+
+class Killed(toy_models.LayerGaussian):
+    blocks = 0
+    def decode(self, noise, conditions):
+        self.blocks += 1
+        if self.blocks == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().decode(noise, conditions)
+
+Killed.__module__ = "toy_models"
+toy_models.LayerGaussian = Killed
+like = toy_models.toy_showers(200, seed=9)
+generate(sys.argv[1], like=like, out=sys.argv[2], seed=3, batch_size=64, progress=False)
+"""
+
+
+def test_a_killed_generation_goes_on_to_the_same_showers(checkpoint, tmp_path, reference):
+    out = tmp_path / "a.h5"
+    environment = os.environ | {"PYTHONPATH": str(Path(toy_models.__file__).parent)}
+    command = [sys.executable, "-c", KILLED, str(checkpoint.path), str(out)]
+    assert subprocess.run(command, env=environment, check=False).returncode == -signal.SIGKILL
+    request = json.loads((tmp_path / "a.h5.parts" / "request.json").read_text())
+    assert request["checkpoint"] == checkpoint.fingerprint
+    made = make(checkpoint, out=out, seed=3, resume=True)
+    assert made.provenance["performance"]["n_showers"] == 72
+    assert np.array_equal(made.energies, reference)
+    assert np.array_equal(open_showers(out).energies, reference)
