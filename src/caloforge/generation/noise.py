@@ -1,7 +1,8 @@
-"""Noise that is a function of (seed, shower number, name) alone, drawn in torch on any device.
+"""Noise that is a function of (seed, shower number, name) alone, on any device.
 
-The same numbers as `caloforge.streams`, to the rounding of float32: Philox4x32-10 (Salmon, Moraes, Dror and
-Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC'11) with 32-bit words in int64, then Box and Muller.
+On a CPU it comes from `caloforge.streams`. Elsewhere torch computes the same numbers, to the rounding of
+float32: Philox4x32-10 (Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC'11)
+with 32-bit words in int64, then Box and Muller.
 Legend: ``n`` showers, ``k`` numbers of a shower, ``b`` blocks of four words, b = ⌈k/4⌉.
 """
 
@@ -15,17 +16,16 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from caloforge import streams
 from caloforge.errors import ConditionError
-from caloforge.streams import ROUNDS, stream_id
 
-__all__ = ["draw_noise", "noise_stream", "normals"]
+__all__ = ["draw_noise", "noise_stream", "normals", "torch_normals"]
 
 _LOW = 0xFFFFFFFF
 _M0, _M1 = 0xD2511F53, 0xCD9E8D57
 _W0, _W1 = 0x9E3779B9, 0xBB67AE85
-CPU_BLOCKS = 1 << 16
-"""Blocks worked on at once on a CPU: few enough to stay in its cache, enough to hide the cost of a call."""
-GPU_BLOCKS = 1 << 23
+BLOCKS_AT_ONCE = 1 << 23
+"""Philox blocks that are worked on at once; they take 64 bytes each."""
 
 
 def noise_stream(name: str) -> str:
@@ -66,14 +66,18 @@ def normals(
         numbers = torch.from_numpy(np.array(numbers, dtype=np.int64, ndmin=1))
     if len(numbers) and int(numbers.min()) < 0:
         raise ConditionError(f"shower numbers must not be negative, got {int(numbers.min())}")
-    numbers = numbers.to(device, torch.int64)
+    if device.type == "cpu":
+        return torch.from_numpy(streams.normals(seed, numbers.cpu().numpy(), stream, k))
+    return torch_normals(seed, numbers.to(device), stream, k)
+
+
+def torch_normals(seed: int, numbers: Tensor, stream: str, k: int) -> Tensor:
+    """The same by torch on the device of the numbers (n,), int64."""
     seed, blocks = int(seed) & 0xFFFFFFFFFFFFFFFF, -(-k // 4)
-    result = torch.empty(len(numbers), blocks, 4, device=device)
-    if not result.numel():
-        return result.reshape(len(numbers), -1)[:, :k]
-    rows = max(1, (CPU_BLOCKS if device.type == "cpu" else GPU_BLOCKS) // blocks)
+    result = torch.empty(len(numbers), blocks, 4, device=numbers.device)
+    rows = max(1, BLOCKS_AT_ONCE // max(blocks, 1))
     for start in range(0, len(numbers), rows):
-        words = _philox(seed, stream_id(stream), numbers[start : start + rows], blocks)
+        words = _philox(seed, streams.stream_id(stream), numbers[start : start + rows], blocks)
         _box_muller(words, result[start : start + rows])
     return result.reshape(len(numbers), blocks * 4)[:, :k]
 
@@ -85,7 +89,7 @@ def _philox(seed: int, stream: int, numbers: Tensor, blocks: int) -> tuple[Tenso
     ever an operand of an exclusive or, so that it needs to be masked only when that has been done. The first
     two rounds work on what still depends on the block or on the number alone.
     """
-    assert ROUNDS == 10
+    assert streams.ROUNDS == 10
     c0, c1, c2, c3, spare = torch.empty(5, len(numbers), blocks, dtype=torch.int64, device=numbers.device)
     k0, k1 = seed & _LOW, seed >> 32
     by_block = torch.arange(blocks, device=numbers.device) * _M0
@@ -100,7 +104,7 @@ def _philox(seed: int, stream: int, numbers: Tensor, blocks: int) -> tuple[Tenso
     torch.bitwise_right_shift(c1, 32, out=c0).bitwise_xor_(low ^ k0).bitwise_and_(_LOW)
     torch.bitwise_xor((first >> 32) ^ k1, by_block, out=c2).bitwise_and_(_LOW)
     c3.copy_(first.expand_as(c3))
-    for _ in range(ROUNDS - 2):
+    for _ in range(streams.ROUNDS - 2):
         k0, k1 = (k0 + _W0) & _LOW, (k1 + _W1) & _LOW
         torch.mul(c0, _M0, out=spare)
         c2.mul_(_M1)

@@ -32,7 +32,7 @@ def seed_torch(seed: int, device: torch.device) -> None:
     """Seed torch's own generators of the CPU and ``device``; cheaper than `torch.manual_seed`."""
     torch.default_generator.manual_seed(seed)
     if device.type == "cuda":
-        torch.cuda.default_generators[device.index or 0].manual_seed(seed)
+        torch.cuda.manual_seed(seed)
     elif device.type == "mps":
         torch.mps.manual_seed(seed)
 
