@@ -96,7 +96,7 @@ def find_warnings(
         first, second = (conditions[role][name] for role in ("reference", "generated"))
         if first != second and not {"", "unknown"} & {*first, *second}:
             found.append(f"The samples differ in {name}: {', '.join(first)} against {', '.join(second)}.")
-    found += _outside_warnings(histograms)
+    found += _outside_warnings(histograms, counts)
     for result in classifiers.values():
         if result.settings.get("preset") != "calochallenge":
             found.append(
@@ -107,14 +107,14 @@ def find_warnings(
     return found
 
 
-def _outside_warnings(histograms: Sequence[Histogram]) -> list[str]:
+def _outside_warnings(histograms: Sequence[Histogram], counts: Mapping[str, int]) -> list[str]:
     """One sentence for each group in which generated values leave the range more often than the reference."""
+    spread = 1 / counts["reference"] + 1 / counts["generated"]
     worst: dict[str, tuple[float, Histogram]] = {}
     for histogram in histograms:
-        entries = [float(h.sum()) for h in (histogram.reference, histogram.generated)]
         for first, second in zip(histogram.reference_outside, histogram.generated_outside, strict=True):
             share = (first + second) / 2
-            noise = np.sqrt(share * (1 - share) * sum(1 / max(n, 1.0) for n in entries))
+            noise = np.sqrt(share * (1 - share) * spread)
             excess = abs(second - first)
             if excess > max(OUTSIDE_LEVEL, 4 * noise) and excess > worst.get(histogram.group, (0.0,))[0]:
                 worst[histogram.group] = (excess, histogram)

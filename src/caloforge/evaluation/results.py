@@ -266,8 +266,9 @@ class Evaluation:
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Self:
         """The evaluation that `to_dict` wrote; DataError where the layout is another."""
-        if plain.get("schema") != SCHEMA:
-            raise DataError(f"metrics of schema {plain.get('schema')!r}; this version reads {SCHEMA}")
+        schema = plain.get("schema") if isinstance(plain, Mapping) else None
+        if schema != SCHEMA:
+            raise DataError(f"metrics of schema {schema!r}; this version reads {SCHEMA}")
         try:
             return cls(
                 histograms=[Histogram.from_dict(h) for h in plain["histograms"]],

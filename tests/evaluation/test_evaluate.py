@@ -1,0 +1,165 @@
+"""`evaluate`: the whole, its file, its warnings and its errors."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from caloforge.data import Conditions, Showers, write_showers
+from caloforge.detector import CylinderMesh, Mesh, calochallenge_mesh
+from caloforge.errors import DataError, MeshError, RecipeError
+from caloforge.evaluation import ClassifierSettings, Evaluation, evaluate, read_metrics
+
+Make = Callable[..., Showers]
+MESH = CylinderMesh.regular(n_z=4, n_phi=8, n_r=3)
+TINY = ClassifierSettings(hidden=16, layers=1, epochs=2, batch_size=20, repeats=1, standardise=True)
+
+
+def quiet(reference: object, generated: object, **options: object) -> Evaluation:
+    return evaluate(reference, generated, **({"classifiers": "none", "progress": False} | options))  # type: ignore[arg-type]
+
+
+def test_a_sample_against_itself_shows_no_difference(mesh: Mesh, make: Make) -> None:
+    showers = make(mesh)
+    evaluation = quiet(showers, showers)
+    assert all(s.value == 0 for s in evaluation.separation.values())
+    for comparison in evaluation.features.values():
+        assert comparison.reference_mean == comparison.generated_mean
+    for profile in evaluation.profiles.values():
+        assert (profile.reference == profile.generated).all()
+        total = evaluation.features["e_total"].reference_mean
+        assert profile.reference.sum() == pytest.approx(total, rel=1e-5)
+        assert (np.diff(profile.edges) > 0).all()
+    assert evaluation.mean_shower["reference"].shape == (mesh.n_voxels,)
+    assert evaluation.conditions["energy_ks"]["p_value"] == pytest.approx(1)
+
+
+def test_a_shifted_layer_is_seen_where_it_is(make: Make) -> None:
+    showers = make(MESH, n=400)
+    cells = showers.energies.copy()
+    cells[:, 2] *= np.float32(3)
+    found = quiet(showers, Showers(cells, showers.conditions, MESH)).separation
+    assert found["e_layer_2"].value > found["e_layer_2"].floor + 5 * found["e_layer_2"].floor_std
+    assert found["e_layer_1"].value == found["ec_eta_2"].value == found["sparsity_2"].value == 0
+
+
+def test_files_and_memory_and_any_order_of_reading_agree(make: Make, tmp_path: Path) -> None:
+    pair = make(MESH, n=50), make(MESH, n=40, seed=1)
+    paths = [tmp_path / "reference.h5", tmp_path / "generated.h5"]
+    for showers, path in zip(pair, paths, strict=True):
+        write_showers(showers, path)
+    from_files, from_memory = (quiet(*p, classifiers=TINY).to_dict() for p in (paths, pair))
+    for plain in (from_files, from_memory):
+        plain.pop("provenance")
+        for result in plain["classifiers"].values():
+            result.pop("seconds")
+    assert from_files == from_memory
+
+
+def test_metrics_file_round_trip(make: Make, tmp_path: Path) -> None:
+    evaluation = quiet(make(MESH), make(MESH, seed=1), out=tmp_path / "new" / "folder", classifiers=TINY)
+    path = tmp_path / "new" / "folder" / "metrics.json"
+    plain = json.loads(path.read_text())
+    assert plain["schema"] == 1
+    assert list(plain) == [
+        "schema", "counts", "mesh", "threshold_mev", "features", "classifiers", "timing", "conditions",
+        "warnings", "separation", "histograms", "profiles", "mean_shower", "provenance",
+    ]  # fmt: skip
+    assert plain == evaluation.to_dict() == read_metrics(path).to_dict()
+    assert set(plain["classifiers"]) == {"low", "high"}
+    assert [p.name for p in path.parent.iterdir()] == ["metrics.json"]
+    with pytest.raises(DataError, match="overwrite"):
+        quiet(make(MESH), make(MESH), out=path.parent)
+    quiet(make(MESH), make(MESH), out=path.parent, overwrite=True)
+    assert read_metrics(path).to_dict() != plain
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"schema": 99}', '{"schema": 1}'])
+def test_damaged_metrics_are_refused(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "metrics.json"
+    path.write_text(text)
+    with pytest.raises(DataError):
+        read_metrics(path)
+
+
+def test_summary_is_a_table_with_the_numbers(make: Make) -> None:
+    evaluation = quiet(make(MESH), make(MESH, seed=1), classifiers=TINY, which=("high",))
+    console = Console(width=120, record=True, file=io.StringIO())
+    console.print(evaluation.summary())
+    text = console.export_text()
+    for expected in ("AUC high", "sparsity", "60 generated against 60 reference"):
+        assert expected in text
+
+
+def test_time_is_compared_at_the_same_energies(make: Make) -> None:
+    reference = make(MESH)
+    seconds = reference.conditions.energy / 1000 * 0.08
+    reference = Showers(reference.energies, reference.conditions, MESH, extra={"geant4_cpu_seconds": seconds})
+    half = Conditions(reference.conditions.energy / 2, particle="e-")
+    made_by = {"performance": {"showers_per_second": 500.0, "batch_size": 100}}
+    timing = quiet(reference, Showers(reference.energies, half, MESH, made_by)).timing
+    assert timing.geant4_ms_per_gev == pytest.approx(80)
+    assert timing.geant4_ms == pytest.approx(1000 * seconds.mean() / 2)
+    assert timing.generator_ms == pytest.approx(2)
+    assert timing.speed_up == pytest.approx(500 * seconds.mean() / 2)
+    unknown = quiet(make(MESH), make(MESH)).timing
+    assert unknown.geant4_ms is unknown.generator_ms is unknown.speed_up is None
+
+
+def test_what_spoils_the_numbers_is_said(make: Make) -> None:
+    showers = make(MESH, n=200)
+    cells = showers.energies.copy()
+    cells[:3] = 0
+    shifted = Conditions(showers.conditions.energy * 3, particle="gamma")
+    warnings = " ".join(quiet(showers, Showers(cells, shifted, MESH)).warnings)
+    for expected in (
+        "only 200 showers",
+        "3 of 200 generated",
+        "energy of the samples",
+        "differ in particle",
+        "e_ratio",
+    ):
+        assert expected in warnings
+    enough = make(MESH, n=1000)
+    assert quiet(enough, enough).warnings == []
+
+
+def test_mistakes_are_named(make: Make, tmp_path: Path) -> None:
+    showers = make(MESH)
+    with pytest.raises(MeshError, match="generated showers"):
+        quiet(showers, make(calochallenge_mesh("1-pions")))
+    with pytest.raises(DataError, match="19 generated showers"):
+        quiet(showers, showers[:19])
+    with pytest.raises(DataError, match="no such file"):
+        quiet(showers, tmp_path / "none.h5")
+    with pytest.raises(DataError, match="no reference shower has any energy"):
+        quiet(Showers(np.zeros((60, MESH.n_voxels)), showers.conditions, MESH), showers)
+    with pytest.raises(RecipeError, match="preset"):
+        quiet(showers, showers, classifiers="best")
+    with pytest.raises(RecipeError, match="unknown classifier"):
+        quiet(showers, showers, classifiers=TINY, which=("medium",))
+
+
+def test_progress_goes_to_a_function_or_stderr(make: Make, capfd: pytest.CaptureFixture[str]) -> None:
+    heard: list[tuple[str, float]] = []
+    quiet(make(MESH), make(MESH), classifiers=TINY, progress=lambda text, f: heard.append((text, f)))
+    assert {text for text, fraction in heard if fraction == 1} >= {"reading the reference", "classifier low"}
+    quiet(make(MESH), make(MESH), progress=True)
+    assert capfd.readouterr().out == ""
+
+
+def test_importing_loads_nothing_heavy() -> None:
+    code = (
+        "import sys, caloforge.evaluation; "
+        "print([m for m in ('torch', 'sklearn', 'scipy', 'matplotlib', 'hist') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

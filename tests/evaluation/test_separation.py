@@ -1,0 +1,138 @@
+"""Laws of the separation power and its floor, binning and histograms."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from caloforge.data import Conditions, Showers
+from caloforge.detector import CylinderMesh, Mesh, calochallenge_mesh
+from caloforge.errors import DataError
+from caloforge.evaluation import compute_features, separation_floor, separation_power
+from caloforge.evaluation.binning import lateral_ranges, linear_edges, log_edges
+from caloforge.evaluation.histograms import CellCounts, cell_histogram, feature_histograms
+from caloforge.evaluation.separation import separation_floor_clustered
+
+Make = Callable[..., Showers]
+counts = st.lists(st.integers(0, 1000), min_size=5, max_size=5)
+
+
+@given(counts, counts)
+def test_separation_is_symmetric_bounded_and_blind_to_size(first: list[int], second: list[int]) -> None:
+    value = separation_power(first, second)
+    assert 0 <= value <= 1 + 1e-12
+    assert value == pytest.approx(separation_power(second, first), abs=1e-15)
+    assert value == pytest.approx(separation_power(np.array(first) * 7, second), abs=1e-9)
+
+
+@given(counts)
+def test_separation_of_a_histogram_from_itself_is_zero(first: list[int]) -> None:
+    assert separation_power(first, first) == 0
+
+
+def test_disjoint_histograms_have_separation_one() -> None:
+    assert separation_power([5, 3, 0, 0], [0, 0, 1, 2]) == pytest.approx(1)
+    assert separation_power([5, 3], [0, 0]) == 1
+    assert separation_power([0, 0], [0, 0]) == 0
+    assert separation_power([3, 1], [1, 3]) == pytest.approx(0.25)
+
+
+@pytest.mark.parametrize("wrong", [[1.0, 2.0, 3.0], [1.0, -1.0], [1.0, np.nan]])
+def test_malformed_histograms_are_refused(wrong: list[float]) -> None:
+    with pytest.raises(DataError, match="histogram"):
+        separation_power([1.0, 2.0], wrong)
+
+
+@pytest.mark.parametrize(("n_first", "n_second", "slope"), [(400, 400, 2), (1000, 200, 2), (300, 300, 9)])
+def test_the_floor_is_what_equal_samples_show(n_first: int, n_second: int, slope: int) -> None:
+    p = np.exp(-slope * np.linspace(0, 3, 40))
+    p /= p.sum()
+    rng = np.random.default_rng(3)
+    pairs = [(rng.multinomial(n_first, p), rng.multinomial(n_second, p)) for _ in range(150)]
+    seen = np.array([separation_power(a, b) for a, b in pairs])
+    floors = np.array([separation_floor(a, b, seed=i, repeats=50) for i, (a, b) in enumerate(pairs)])
+    assert abs(seen.mean() - floors[:, 0].mean()) < 4 * seen.std() / np.sqrt(len(pairs))
+    assert seen.std() == pytest.approx(floors[:, 1].mean(), rel=0.25)
+
+
+def test_the_floor_has_the_stated_mean_for_equal_sizes() -> None:
+    first, second = [50, 100, 0, 150], [60, 90, 0, 150]
+    mean, std = separation_floor(first, second, repeats=4000)
+    assert mean == pytest.approx((3 - 1) / (2 * 300 - 1), rel=0.05)
+    assert std > 0
+    assert separation_floor(first, second, seed=5) == separation_floor(first, second, seed=5)
+    assert separation_floor([0, 0], [1, 2]) == (0.0, 0.0)
+
+
+def test_the_clustered_floor_grows_with_the_correlation_inside_showers() -> None:
+    rng = np.random.default_rng(0)
+    single = rng.multinomial(1, [0.25] * 4, size=400)
+    assert separation_floor_clustered(single * 10, single * 10)[0] == pytest.approx(
+        separation_floor_clustered(single, single)[0]
+    )
+    loose = rng.multinomial(10, [0.25] * 4, size=400)
+    assert separation_floor_clustered(loose, loose)[0] < separation_floor_clustered(single, single)[0] / 5
+
+
+def test_published_ranges() -> None:
+    for name in ("2", "3"):
+        assert {
+            (r.centre, r.width, r.centre_r, r.width_r) for r in lateral_ranges(calochallenge_mesh(name))
+        } == {(30, 30, 42, 20)}
+    by_layer = dict(zip((0, 1, 2, 3, 12, 13, 14), lateral_ranges(calochallenge_mesh("1-pions")), strict=True))
+    assert (by_layer[12].centre, by_layer[12].width, by_layer[12].centre_r) == (500, 400, 1500)
+    assert (by_layer[1].centre, by_layer[1].width, by_layer[1].width_r) == (100, 100, 500)
+    twice = CylinderMesh.regular(dr=9.3)
+    assert lateral_ranges(twice)[0].centre == 60
+
+
+@pytest.mark.parametrize("edges", [linear_edges(0, 1, 20), log_edges(0.015, 300, 50), log_edges(2, 2, 5)])
+def test_edges_increase_and_hold_both_ends(edges: np.ndarray) -> None:
+    assert (np.diff(edges) > 0).all()
+    filled = CellCounts(edges)
+    filled(0, np.array([[edges[0], np.nextafter(edges[-1], 0)]], dtype=np.float64), np.ones(1))  # type: ignore[arg-type]
+    assert filled.outside[1] == 0
+
+
+def test_every_shower_is_in_range_or_counted_outside(mesh: Mesh, make: Make) -> None:
+    first, second = compute_features(make(mesh, n=50)), compute_features(make(mesh, n=40, seed=1))
+    histograms = feature_histograms(first, second, threshold_mev=1.0)
+    assert [h.name for h in histograms] == list(first.columns())
+    for histogram in histograms:
+        inside = histogram.generated.sum() / 40
+        assert inside + sum(histogram.generated_outside) == pytest.approx(1), histogram.name
+        assert (histogram.reference_error == np.sqrt(histogram.reference)).all()
+        assert len(histogram.edges) == len(histogram.reference) + 1
+
+
+def test_a_sample_against_itself_has_no_separation(mesh: Mesh, make: Make) -> None:
+    features = compute_features(make(mesh))
+    for histogram in feature_histograms(features, features, threshold_mev=1.0):
+        assert histogram.separation.value == 0
+        assert histogram.separation.floor >= 0
+
+
+def test_discrete_energies_get_a_response_each(make: Make) -> None:
+    mesh = calochallenge_mesh("1-photons")
+    cells = make(mesh, n=40).energies
+    showers = Showers(cells, Conditions(np.repeat([256.0, 4096.0], 20)), mesh)
+    features = compute_features(showers)
+    by_energy = {h.name: h for h in feature_histograms(features, features, threshold_mev=1.0)}
+    assert by_energy["e_ratio_at_256mev"].edges[0] == pytest.approx(0.4)
+    assert by_energy["e_ratio_at_4096mev"].edges[0] == pytest.approx(0.9)
+
+
+def test_cells_are_counted_with_errors_from_the_spread_between_showers() -> None:
+    edges = np.array([1.0, 10.0, 100.0])
+    counts = CellCounts(edges)
+    counts(0, np.array([[0, 0.5, 2, 3], [0, 20, 0, 5000]], dtype=np.float32), np.ones(2))
+    counts(2, np.array([[4, 0, 0, 0]], dtype=np.float32), np.ones(1))
+    histogram = cell_histogram(counts, counts)
+    assert histogram.reference.tolist() == [3, 1]
+    assert histogram.reference_error.tolist() == pytest.approx([5**0.5, 1])
+    assert histogram.reference_outside == pytest.approx((1 / 6, 1 / 6))
+    assert histogram.separation.value == 0
