@@ -22,8 +22,8 @@ PDG_CODES = {
 
 def pdg_code(particle: str | int) -> int:
     """PDG code of a Geant4 particle name such as ``"e-"``; an int is passed through."""
-    if isinstance(particle, int):
-        return particle
+    if isinstance(particle, int | np.integer):
+        return int(particle)
     if particle not in PDG_CODES:
         raise ConditionError(f"unknown particle {particle!r}; known are {', '.join(PDG_CODES)}")
     return PDG_CODES[particle]
@@ -72,7 +72,7 @@ class Conditions:
         n = len(energy)
         particle = np.asarray(particle)
         if particle.dtype.kind in "UO":
-            particle = np.array([pdg_code(name) for name in particle.ravel()]).reshape(particle.shape)
+            particle = np.array([pdg_code(name) for name in particle.ravel().tolist()]).reshape(particle.shape)
         columns = {
             "energy": energy,
             "theta": _column("theta", theta, np.float64, n),
@@ -153,9 +153,14 @@ class Conditions:
 
 def _numbers(name: str, values: ArrayLike, dtype: type) -> NDArray[Any]:
     try:
-        return np.asarray(values, dtype=dtype)
+        with np.errstate(invalid="ignore"):
+            array = np.asarray(values)
+            converted = array.astype(dtype, copy=False)
     except (TypeError, ValueError, OverflowError) as error:
         raise ConditionError(f"{name} must be numbers of type {np.dtype(dtype).name}: {error}") from error
+    if dtype is np.int32 and not np.array_equal(converted, array):
+        raise ConditionError(f"{name} must be numbers of type int32, got {array}")
+    return converted
 
 
 def _column(name: str, values: ArrayLike, dtype: type, n: int) -> NDArray[Any]:

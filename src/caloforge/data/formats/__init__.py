@@ -17,7 +17,7 @@ from caloforge.data.formats import calochallenge, calogan, getting_high, lemurs,
 from caloforge.data.formats.hdf5 import HDF5_ERRORS, open_file
 from caloforge.data.showers import Showers
 from caloforge.detector.mesh import Mesh
-from caloforge.errors import DataError
+from caloforge.errors import CaloforgeError, DataError
 
 __all__ = ["layout_of", "open_showers"]
 
@@ -50,6 +50,8 @@ def open_showers(
         layout = _find(path, file)
         try:
             return layout.read(path, file, mesh, tuple(ignore))
+        except CaloforgeError:
+            raise
         except HDF5_ERRORS as error:
             raise DataError(f"{path}: the file is damaged ({error}); get it again") from error
 

@@ -137,22 +137,23 @@ def _our_columns(path: Path, file: h5py.File, n: int) -> dict[str, Any]:
         if name in file:
             columns[key] = read_condition(file, name, n, unit="rad")
     if "incident_pdg" in file:
-        columns["particle"] = _sized(path, "incident_pdg", read_column(file, "incident_pdg"), (n,))
+        columns["particle"] = _sized(path, file, "incident_pdg", (n,))
     if "incident_detector" in file:
-        names = _sized(path, "incident_detector", read_column(file, "incident_detector"), (n,))
+        names = _sized(path, file, "incident_detector", (n,))
         columns["detector"] = np.array(
             [name.decode(errors="replace") if isinstance(name, bytes) else str(name) for name in names],
             dtype=np.str_,
         )
     if "impact_point" in file:
-        columns["impact"] = _sized(path, "impact_point", read_column(file, "impact_point"), (n, 2))
+        columns["impact"] = _sized(path, file, "impact_point", (n, 2))
     return columns
 
 
-def _sized(path: Path, name: str, column: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
-    if column.shape != shape:
-        raise DataError(f"{path}, data set {name!r}: shape {column.shape}, expected {shape} like 'showers'")
-    return column
+def _sized(path: Path, file: h5py.File, name: str, shape: tuple[int, ...]) -> NDArray[Any]:
+    found = getattr(file[name], "shape", "of a group")
+    if found != shape:
+        raise DataError(f"{path}, data set {name!r}: shape {found}, expected {shape} like 'showers'")
+    return read_column(file, name)
 
 
 def _extra(file: h5py.File, n: int, ignore: tuple[str, ...]) -> dict[str, NDArray[Any]]:

@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 Convert = Callable[[NDArray[Any]], NDArray[Any]]
-HDF5_ERRORS = (OSError, RuntimeError, KeyError)
+HDF5_ERRORS = (OSError, RuntimeError, KeyError, MemoryError, ValueError, TypeError)
 """What h5py raises where a file is damaged."""
 CACHE_BYTES = 128 << 20
 CACHE_SLOTS = 10007
@@ -63,13 +63,14 @@ def read_condition(
 
     Raises DataError where it has another length, is not finite or, if ``positive``, is not above 0.
     """
-    column = read_column(file, name)
     where = f"{file.filename}, data set {name!r}"
-    if column.shape not in ((n,), (n, 1)):
+    shape = getattr(file.get(name), "shape", None)
+    if name in file and shape not in ((n,), (n, 1)):
         raise DataError(
-            f"{where}: shape {column.shape}, but there are {n} showers; it must be ({n},) or ({n}, 1). "
+            f"{where}: shape {shape}, but there are {n} showers; it must be ({n},) or ({n}, 1). "
             "The file is incomplete or its parts were written from different samples."
         )
+    column = read_column(file, name)
     if column.dtype.kind not in "fiu":
         raise DataError(f"{where}: must be numbers, got type {column.dtype}")
     values = column.reshape(n).astype(np.float64)
