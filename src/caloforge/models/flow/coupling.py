@@ -108,7 +108,7 @@ class SplineCoupling(nn.Module):
             h = self.network(torch.cat([y * self.fixed, maps], dim=-1), context)
             h = h[:, self.rows].flatten(0, 1)  # (n·P', H)
             raw = self.head.weight @ h.T  # parameters first, as the splines want them
-        parameters = raw.float() + self.head.bias[:, None]
+        parameters = raw.to(y.dtype) + self.head.bias[:, None]
         moving = y[:, self.rows, self.columns]  # (n, P', R')
         flat = moving.permute(2, 0, 1).reshape(self.moved, -1)  # (R', n·P')
         image, slope = rational_quadratic(
