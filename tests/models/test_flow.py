@@ -247,7 +247,9 @@ def test_bf16_networks_stay_close_to_float32() -> None:
     random_parameters(models[0], 0.1)
     models[1].load_state_dict(models[0].state_dict())
     batch = Batch.with_energies(showers.energies, showers.conditions)
-    losses = [float(m.losses(batch, "cells", torch.Generator().manual_seed(9))["loss"]) for m in models]
+    losses = [
+        float(m.losses(batch, "cells", torch.Generator().manual_seed(9))["loss"].detach()) for m in models
+    ]
     assert losses[1] == pytest.approx(losses[0], rel=5e-3)
     assert losses[1] != losses[0]
 
