@@ -84,12 +84,16 @@ def _position_view(point: Any) -> memoryview | None:
 
     Through the binding, a position costs four calls and as many objects, half of all the time that scoring
     takes. In Geant4 11.4 the position is the first member of ``G4StepPoint``, which has no virtual functions,
-    and in pybind11 the address of a wrapped object follows the head of the Python object. Both are used only
-    with the version of the binding for which this was tested, and are compared with the binding's answer.
+    and in pybind11 a table of addresses follows the head of the Python object. Both are used only with the
+    version of the binding for which this was tested, and are compared with the binding's answer.
     """
     if version("geant4-pybind") != "0.1.3":
         return None
-    address = ctypes.c_void_p.from_address(id(point) + object.__basicsize__).value
+    address: int | None = id(point) + object.__basicsize__
+    for _ in range(2):  # the wrapper points to a table, whose first entry points to the object
+        if not address:
+            return None
+        address = ctypes.c_void_p.from_address(address).value
     if not address:
         return None
     values = (ctypes.c_double * 3).from_address(address)

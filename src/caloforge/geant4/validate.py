@@ -145,7 +145,8 @@ def energy_balance(
 ) -> NDArray[np.float64]:
     """Per event (N,): deposits in all materials plus what leaves the world, over the available energy.
 
-    One where energy is conserved. The mass of the electrons of positrons made and annihilated is counted: 2 m c² leave with a positron.
+    One where energy is conserved. The mass of the electrons of positrons that are made and annihilated is
+    counted: 2 m c² leave with a positron.
     """
     rows = probe("tallies", detector, range(events), seed=seed, **beam)
     found = [sum(row["deposits"].values()) + row["leaving"] for row in rows]
