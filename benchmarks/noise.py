@@ -2,9 +2,10 @@
 
     python benchmarks/noise.py --numbers 6480 --threads 1
 
-"keyed" is what caloforge uses: a number is a function of (seed, shower number, name). "generator per shower"
-keeps the guarantee with torch's own generator, seeded anew for each shower. "torch.randn" is the limit without
-any guarantee. With one thread on a CPU it is processor time that is told, so that other programs disturb less.
+"keyed" is what caloforge uses: a number is a function of (seed, shower number, name). "generator per
+shower" keeps the guarantee with torch's own generator, seeded anew for each shower. "torch.randn" is the
+limit without any guarantee. With one thread on a CPU the times are processor time, so that other programs
+disturb them less.
 """
 
 from __future__ import annotations

@@ -120,9 +120,20 @@ def test_parts_have_their_own_best_weights_and_rhythm(tmp_path):
 def test_keeping_the_last_weights_and_no_validation(tmp_path):
     last = fit(tmp_path / "a", overrides={"training.keep": "last", "training.learning_rate": 2.0})
     assert last.metrics["parts"]["model"]["best_epoch"] == 5
-    bare = fit(tmp_path / "b", overrides={"training.validation_fraction": 0.0, "training.ema": None})
+    bare = fit(tmp_path / "b", overrides={"training.validation_fraction": 0.0, "training.ema": 0})
     assert bare.metrics["parts"]["model"]["validation_loss"] is None
     assert bare.provenance["n_training"] == 300
+
+
+def test_adversarial_training(tmp_path):
+    changes = {"training.epochs": 60, "training.keep": "last", "training.parts.generator.every": 3}
+    changes |= {"training.betas": [0.0, 0.9], "training.schedule": "constant", "training.batch_size": 128}
+    checkpoint = fit(tmp_path / "a", toy_showers(1000), model="Adversarial", overrides=changes)
+    parts = checkpoint.metrics["parts"]
+    assert parts["critic"]["updates"] == 420
+    assert parts["generator"]["updates"] == 140
+    gaps = [abs(row["parts"]["critic"]["validation_gap"]) for row in rows(tmp_path / "a")]
+    assert np.mean(gaps[-5:]) < np.max(gaps) / 3
 
 
 def test_a_number_of_steps_and_augmentation(tmp_path):

@@ -102,3 +102,36 @@ class BreaksDown(LayerGaussian):
         if self.training and self.progress >= self.settings.at:
             losses["loss"] = losses["loss"] * float("nan")
         return losses
+
+
+class Adversarial(LayerGaussian):
+    """A Wasserstein GAN with gradient penalty on the layer energies: critic and generator are two parts."""
+
+    def __init__(self, mesh, settings=None):
+        super().__init__(mesh, settings)
+        self.critic = nn.Sequential(nn.Linear(mesh.n_layers + 1, 16), nn.SiLU(), nn.Linear(16, 1))
+
+    def parts(self):
+        return {
+            "critic": [*self.critic.parameters()],
+            "generator": [*self.network.parameters(), self.log_sigma],
+        }
+
+    def _score(self, layers: Tensor, batch: Batch) -> Tensor:
+        x = batch.energy.log()[:, None]
+        return self.critic(torch.cat([layers.clamp_min(1e-3).log() - x, x - self.mean], 1))
+
+    def losses(self, batch, part, generator):
+        real = batch.energies.sum((2, 3))
+        noise = self.noise(len(batch), generator)
+        fake = self.decode(noise, batch).sum((2, 3))
+        if part == "generator":
+            return {"loss": -self._score(fake, batch).mean()}
+        gap = self._score(fake.detach(), batch).mean() - self._score(real, batch).mean()
+        with torch.enable_grad():  # validation runs without gradients
+            mix = torch.rand(len(batch), 1, generator=generator)
+            between = (mix * real + (1 - mix) * fake.detach()).log().requires_grad_()
+            slope = torch.autograd.grad(self._score(between.exp(), batch).sum(), between, create_graph=True)[
+                0
+            ]
+        return {"loss": gap + 10 * ((slope.norm(dim=1) - 1) ** 2).mean(), "gap": gap}

@@ -74,7 +74,7 @@ class PartTrainer:
             betas=settings.betas,
             fused=all(p.device.type in FUSED for p in parameters),
         )
-        self.ema = None if settings.ema is None else [p.detach().clone() for p in parameters]
+        self.ema = None if settings.ema == 0 else [p.detach().clone() for p in parameters]
         self.best: list[Tensor] | None = None
         self.best_loss, self.best_epoch = math.inf, -1
         self.updates = 0
@@ -103,7 +103,7 @@ class PartTrainer:
         self.optimiser.step()
         self.updates += 1
         if self.ema is not None:
-            decay = min(self.settings.ema or 0.0, (1 + self.updates) / (10 + self.updates))
+            decay = min(self.settings.ema, (1 + self.updates) / (10 + self.updates))
             with torch.no_grad():
                 torch._foreach_lerp_(self.ema, [p.detach() for p in self.parameters], 1 - decay)
         return norm

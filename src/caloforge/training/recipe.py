@@ -58,7 +58,7 @@ class PartSettings(_Strict):
             (linear warm-up, cosine to zero) or "constant" (linear warm-up).
         warmup: fraction of the steps that warm up; by default 0.3 of one-cycle and 0.02 otherwise.
         ema: decay of the exponential moving average of the weights, which is what is validated and kept;
-            None keeps the weights themselves.
+            0 keeps the weights themselves.
         clip: largest norm of the gradient; None for no clipping.
         patience: epochs without a better validation loss after which the part's training stops; None: never.
         keep: "best" keeps the weights with the least validation loss, "last" the last (adversarial parts).
@@ -71,7 +71,7 @@ class PartSettings(_Strict):
     betas: tuple[float, float] = (0.9, 0.999)
     schedule: Schedule = "one-cycle"
     warmup: float | None = Field(None, ge=0, le=1)
-    ema: float | None = Field(0.999, gt=0, lt=1)
+    ema: float = Field(0.999, ge=0, lt=1)
     clip: float | None = Field(None, gt=0)
     patience: int | None = Field(None, ge=1)
     keep: Literal["best", "last"] = "best"
