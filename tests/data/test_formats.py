@@ -73,7 +73,9 @@ def test_a_mesh_can_be_given(tmp_path: Path) -> None:
     showers = open_showers(path, mesh)
     assert showers.energies.shape == (7, 9, 16, 45)
     assert np.array_equal(showers.energies.ravel(), stored.ravel())
-    assert set(showers.conditions.detector) == {""}  # nothing is assumed of cells that are not the challenge's
+    assert set(showers.conditions.detector) == {
+        ""
+    }  # nothing is assumed of cells that are not the challenge's
     with pytest.raises(DataError, match="6480 voxels a shower, but 40500"):
         open_showers(path, calochallenge_mesh("3"))
     write_showers(showers, tmp_path / "own.h5")
@@ -116,7 +118,9 @@ def test_calogan(tmp_path: Path) -> None:
     # (φ, η) = (2, 95) of layer 0 and (11, 0) of layer 2: 160 × 5 mm and 40 × 80 mm cells
     positions = [[239, 239, 45], [-239, 239, 90 + 347 + 42]]
     assert mesh.index(positions).tolist() == [2 * 96 + 95, 288 + 144 + 11 * 6]
-    assert mesh.volumes()[[0, 300, 500]].tolist() == pytest.approx([160 * 5 * 90, 40 * 40 * 347, 40 * 80 * 43])
+    assert mesh.volumes()[[0, 300, 500]].tolist() == pytest.approx(
+        [160 * 5 * 90, 40 * 40 * 347, 40 * 80 * 43]
+    )
     assert np.array_equal(showers[[3, 1]].energies, showers.energies[[3, 1]])
 
 
@@ -205,7 +209,8 @@ def test_reading_imports_neither_torch_nor_matplotlib(tmp_path: Path) -> None:
     code = (
         "import sys; from caloforge.data import open_showers\n"
         f"open_showers({str(tmp_path / 'par04siw.h5')!r})[1:3].energies\n"
-        "print([m for m in ('torch', 'matplotlib', 'pooch', 'pydantic', 'rich', 'scipy') if m in sys.modules])"
+        "heavy = ('torch', 'matplotlib', 'pooch', 'pydantic', 'rich', 'scipy')\n"
+        "print([name for name in heavy if name in sys.modules])"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"

@@ -72,7 +72,9 @@ class Conditions:
         n = len(energy)
         particle = np.asarray(particle)
         if particle.dtype.kind in "UO":
-            particle = np.array([pdg_code(name) for name in particle.ravel().tolist()]).reshape(particle.shape)
+            particle = np.array([pdg_code(name) for name in particle.ravel().tolist()]).reshape(
+                particle.shape
+            )
         columns = {
             "energy": energy,
             "theta": _column("theta", theta, np.float64, n),

@@ -67,8 +67,8 @@ class ResumingDownloader:
                     break
                 problem: Exception = OSError("the connection ended early")
             except urllib.error.HTTPError as error:
+                error.close()
                 if error.code < 500 and error.code not in (408, 429):
-                    error.close()
                     raise DataError(f"{url}: the server says {error.code} {error.reason}") from error
                 problem = error
             except (OSError, HTTPException) as error:
