@@ -63,7 +63,11 @@ def render(
         ("summary", "Summary", _summary(evaluation)),
         ("timing", "Time", _timing(evaluation)),
         ("distributions", "Distributions", _distributions(evaluation, material, titles)),
-        ("profiles", "Profiles", "" if material.profiles is None else figure(material.profiles, detailed=True)),
+        (
+            "profiles",
+            "Profiles",
+            "" if material.profiles is None else figure(material.profiles, detailed=True),
+        ),
         ("mean-shower", "Mean shower", _mean_shower(material)),
         ("events", "Single showers", _events(material)),
         ("response", "Response and resolution", _response(material)),
@@ -82,7 +86,7 @@ def render(
     made = provenance.get("time_utc", "")
     return Template((assets / "page.html").read_text(encoding="utf-8")).substitute(
         version=escape(code_version()),
-        policy=escape(POLICY),
+        policy=POLICY,
         title=escape(title),
         subtitle=escape(_subtitle(evaluation)),
         style=(assets / "page.css").read_text(encoding="utf-8"),
@@ -117,7 +121,10 @@ def _summary(evaluation: Evaluation) -> str:
         for h in worst_features(evaluation)
     ]
     first = table(
-        "The numbers that matter", ("Quantity", "Generated", "Geant4 or ideal"), summary_rows(evaluation), style="big"
+        "The numbers that matter",
+        ("Quantity", "Generated", "Geant4 or ideal"),
+        summary_rows(evaluation),
+        style="big",
     )
     second = ""
     if worst:

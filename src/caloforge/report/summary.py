@@ -30,6 +30,8 @@ _TITLES = {
 _KINDS = {"ec": "Centre of energy", "width": "Width"}
 _AXES = {"eta": "η", "phi": "φ", "x": "x", "y": "y", "r": "r"}
 
+_SPEEDS = ("ms_per_shower", "showers_per_second")
+
 CHANCE_SIGMA = 3.0
 
 
@@ -83,7 +85,7 @@ def number(value: float | None, digits: int = 3) -> str:
         mantissa, power = f"{value:.{digits - 1}e}".split("e")
         return f"{mantissa}·10{_superscript(int(power))}"
     decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
-    return f"{value:,.{decimals}f}".replace(",", "\u202f")
+    return f"{value:,.{decimals}f}".replace(",", "\u202f").replace("-", "−")
 
 
 def _superscript(power: int) -> str:
@@ -214,8 +216,15 @@ def timing_table(evaluation: Evaluation) -> tuple[list[tuple[str, str, str]], li
         rows.append(("Time per GeV", f"{number(timing.geant4_ms_per_gev)} ms", "—"))
     if timing.speed_up is not None:
         rows.append(("Speed-up", "1", f"{number(timing.speed_up)}×"))
+    performance = {key: value for key, value in timing.performance.items() if value is not None}
+    for key in [key for key in performance if key.startswith("peak_memory")]:
+        name, _, unit = _words(key).partition(" (")
+        rows.append((name, "—", f"{_plain(performance.pop(key))} {unit.rstrip(')')}".strip()))
     how = [("Mean incident energy", f"{number(timing.mean_energy_mev / 1000)} GeV")]
-    how += [(_words(key), _plain(value)) for key, value in timing.performance.items() if value is not None]
+    how += [(_words(key), _plain(value)) for key, value in performance.items() if key not in _SPEEDS]
+    machine = (evaluation.provenance.get("generated") or {}).get("machine")
+    if machine:
+        how.append(("Machine of the generator", str(machine)))
     return rows, how
 
 
@@ -232,6 +241,9 @@ _UNITS = {"bytes": "bytes", "mb": "MB", "mib": "MiB", "gb": "GB", "gib": "GiB", 
 
 def _words(key: str) -> str:
     """``peak_memory_mib`` as "Peak memory (MiB)"."""
+    known = {"n_showers": "Showers made", "seconds": "Time for all (s)"}
+    if key in known:
+        return known[key]
     head, _, tail = key.rpartition("_")
     text = f"{head} ({_UNITS[tail]})" if head and tail in _UNITS else key
     text = text.replace("_", " ")

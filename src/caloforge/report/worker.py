@@ -25,6 +25,8 @@ __all__ = ["draw_groups"]
 
 WORTH_A_PROCESS = 120
 """Panels from which a second process saves more time than it costs to start."""
+AWAY = 0.65
+"""Share of the panels given to it; the first process has everything else to draw as well."""
 
 
 def draw_groups(
@@ -64,11 +66,11 @@ def draw_groups(
 
 
 def _share(groups: Mapping[str, Sequence[Histogram]]) -> list[str]:
-    """Names of the groups that make up about half of the panels."""
+    """Names of groups that make up at most `AWAY` of the panels."""
     away: list[str] = []
     sizes = {name: len(part) for name, part in groups.items()}
     for name in sorted(sizes, key=lambda n: sizes[n]):
-        if sum(sizes[n] for n in away) + sizes[name] <= 0.5 * sum(sizes.values()):
+        if sum(sizes[n] for n in away) + sizes[name] <= AWAY * sum(sizes.values()):
             away.append(name)
     return away
 

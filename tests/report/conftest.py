@@ -1,0 +1,30 @@
+"""Reports that several tests look at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from report_samples import MESHES, Sample, judged, make_showers
+
+
+@pytest.fixture(scope="session")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Sample]:
+    """The report on a mesh of the kind asked for; each is written once."""
+    from caloforge.report import write_report
+
+    made: dict[str, Sample] = {}
+
+    def make(kind: str) -> Sample:
+        if kind not in made:
+            mesh = MESHES[kind]
+            reference, generated = make_showers(mesh, 120, 1), make_showers(mesh, 100, 2, 1.05)
+            evaluation = judged(reference, generated)
+            out = tmp_path_factory.mktemp("report") / kind
+            page = write_report(
+                evaluation, reference, generated, out, title="Ours <i>& theirs", progress=False
+            )
+            made[kind] = Sample(reference, generated, evaluation, page)
+        return made[kind]
+
+    return make

@@ -1,0 +1,167 @@
+"""The page in a real Chromium without a network: it draws, folds, slides and fits a narrow screen."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+CHROMIUM = next((p for p in map(shutil.which, ("chromium", "chromium-browser", "google-chrome")) if p), None)
+DRIVER = shutil.which("chromedriver")
+FLAGS = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+    "--disable-dev-shm-usage", "--host-resolver-rules=MAP * ~NOTFOUND",
+)  # fmt: skip
+SOFTWARE_WEBGL = ("--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader")
+
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None or DRIVER is None,
+    reason="no Chromium with chromedriver is installed (Debian: apt install chromium chromium-driver)",
+)
+
+
+def start(profile: Path, *flags: str) -> Any:
+    from selenium import webdriver
+    from selenium.webdriver.chrome.options import Options
+    from selenium.webdriver.chrome.service import Service
+
+    options = Options()
+    options.binary_location = str(CHROMIUM)
+    for flag in (*FLAGS, *flags, f"--user-data-dir={profile}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
+    driver.set_script_timeout(60)
+    return driver
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    driver = start(tmp_path_factory.mktemp("profile"), *SOFTWARE_WEBGL)
+    yield driver
+    driver.quit()
+
+
+def show(browser: Any, page: Path, width: int = 1280, height: int = 900) -> None:
+    size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    browser.get(page.as_uri())
+    browser.execute_script("document.documentElement.style.scrollBehavior = 'auto'")
+
+
+def wait(browser: Any, script: str, seconds: float = 45) -> None:
+    end = time.monotonic() + seconds
+    while not browser.execute_script(script):
+        assert time.monotonic() < end, f"still not true in the page: {script}"
+        time.sleep(0.1)
+
+
+def draw_scenes(browser: Any) -> None:
+    browser.execute_script("document.getElementById('scenes').scrollIntoView()")
+    wait(browser, "return document.getElementById('scenes').dataset.drawn === 'true'")
+
+
+def complaints(browser: Any) -> list[str]:
+    return [entry["message"] for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
+
+
+@pytest.mark.parametrize("kind", ["cylinder", "image", "unknown-depth"])
+def test_page_draws_everything_without_a_network(
+    browser: Any, sample: Callable[[str], Any], kind: str
+) -> None:
+    show(browser, sample(kind).page)
+    draw_scenes(browser)
+    assert browser.execute_script("return document.querySelectorAll('.scene canvas').length") >= 2
+    triangles = (
+        "return ['reference', 'generated'].map(n => document.getElementById('scene-' + n).data[0].i.length)"
+    )
+    assert min(browser.execute_script(triangles)) > 12
+    assert browser.execute_script("return document.getElementById('no-webgl').hidden")
+    broken = "return [...document.images].filter(i => i.complete && !i.naturalWidth).length"
+    assert browser.execute_script(broken) == 0
+    loaded = browser.execute_script("return performance.getEntriesByType('resource').map(e => e.name)")
+    assert [name for name in loaded if not name.startswith(("data:", "blob:"))] == []
+    assert complaints(browser) == []
+
+
+def test_summary_is_first_and_visible(browser: Any, sample: Callable[[str], Any]) -> None:
+    show(browser, sample("cylinder").page)
+    first = (
+        "const t = document.querySelector('main table').getBoundingClientRect(); "
+        "return [t.top, t.bottom, t.width]"
+    )
+    top, bottom, width = browser.execute_script(first)
+    assert 0 < top < 700
+    assert bottom > top
+    assert width > 300
+    assert browser.execute_script("return document.querySelector('main section').id") == "summary"
+    assert "warning" in browser.find_element("css selector", ".warnings").text
+
+
+def test_folding_and_layer_slider(browser: Any, sample: Callable[[str], Any]) -> None:
+    show(browser, sample("cylinder").page)
+    count = "return document.querySelectorAll('main details[open]').length"
+    total = browser.execute_script("return document.querySelectorAll('main details').length")
+    assert browser.execute_script(count) == 0
+    browser.execute_script("document.querySelector('main details summary').click()")
+    assert browser.execute_script(count) == 1
+    browser.find_element("id", "open-all").click()
+    assert browser.execute_script(count) == total > 3
+    browser.find_element("id", "close-all").click()
+    assert browser.execute_script(count) == 0
+
+    image = "return document.getElementById('layer-generated').toDataURL()"
+    move = (
+        "const s = document.getElementById('layer-slider'); s.value = arguments[0]; "
+        "s.dispatchEvent(new Event('input')); return document.getElementById('layer-text').textContent"
+    )
+    assert browser.execute_script(move, 0).startswith("Layer 0, 0 to 5.000 mm deep: mean energy ")
+    before = browser.execute_script(image)
+    assert browser.execute_script(move, 3).startswith("Layer 3,")
+    assert browser.execute_script(image) != before
+
+
+def test_threshold_hides_cells_and_cameras_turn_together(browser: Any, sample: Callable[[str], Any]) -> None:
+    show(browser, sample("cylinder").page)
+    draw_scenes(browser)
+    cells = "return document.getElementById('scene-generated').data[0].i.length"
+    before = browser.execute_script(cells)
+    browser.execute_script(
+        "const s = document.getElementById('threshold'); s.value = 80; s.dispatchEvent(new Event('change'))"
+    )
+    wait(browser, "return document.getElementById('scenes').dataset.drawn === 'true'")
+    assert 0 < browser.execute_script(cells) < before
+    turn = (
+        "const done = arguments[0]; const camera = {eye: {x: 2, y: 1, z: 0.5}}; "
+        "Plotly.relayout('scene-reference', {'scene.camera': camera}).then(() => setTimeout(done, 500))"
+    )
+    browser.execute_async_script(turn)
+    wait(browser, "return document.getElementById('scene-generated').layout.scene.camera.eye.x === 2")
+    assert complaints(browser) == []
+
+
+@pytest.mark.parametrize("kind", ["cylinder", "ragged-box"])
+def test_narrow_screen_does_not_scroll_sideways(
+    browser: Any, sample: Callable[[str], Any], kind: str
+) -> None:
+    show(browser, sample(kind).page, width=400)
+    browser.find_element("id", "open-all").click()
+    draw_scenes(browser)
+    width = browser.execute_script("return document.documentElement.scrollWidth")
+    assert width <= 400
+
+
+def test_without_webgl_the_page_says_so(tmp_path: Path, sample: Callable[[str], Any]) -> None:
+    driver = start(tmp_path, "--disable-3d-apis")
+    try:
+        show(driver, sample("box").page)
+        assert driver.find_element("id", "no-webgl").is_displayed()
+        assert not driver.find_element("id", "scenes").is_displayed()
+        assert complaints(driver) == []
+    finally:
+        driver.quit()

@@ -1,0 +1,211 @@
+"""Laws of the parts: geometry, joined bins, response, verdict, chosen showers, the second process."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from report_samples import MESHES, classifier, make_showers
+
+from caloforge.detector import CylinderMesh
+from caloforge.evaluation import Histogram, Separation, Timing
+from caloforge.report.display import CELLS_SHOWN, choose_pairs
+from caloforge.report.geometry import cell_bounds, layer_cells, visible_radius
+from caloforge.report.histograms import bars
+from caloforge.report.images import significant_difference
+from caloforge.report.means import MeanShower, energy_bins, mean_shower, response
+from caloforge.report.payload import events_payload, layers_payload, to_script_json
+from caloforge.report.summary import excess, group_titles, number, timing_table, verdict, worst_features
+from caloforge.report.worker import draw_groups
+
+
+@pytest.mark.parametrize("kind", MESHES)
+def test_cells_fill_the_volume_that_the_mesh_gives(kind):
+    mesh = MESHES[kind]
+    bounds, known = cell_bounds(mesh)
+    depth, first, second = bounds[:, 1] - bounds[:, 0], bounds[:, 2:4], bounds[:, 4:6]
+    if layer_cells(mesh)[0].polar:
+        area = (first[:, 1] - first[:, 0]) * (second[:, 1] ** 2 - second[:, 0] ** 2) / 2
+    else:
+        area = (first[:, 1] - first[:, 0]) * (second[:, 1] - second[:, 0])
+    assert known == (kind != "unknown-depth")
+    np.testing.assert_allclose(area * depth, mesh.volumes())
+
+
+@pytest.mark.parametrize("kind", MESHES)
+def test_outlines_cover_each_layer(kind):
+    for layer in layer_cells(MESHES[kind]):
+        x, y, k = layer.outline()
+        corners = np.stack([x, y], axis=-1)
+        d1, d2 = corners[1:, 1:] - corners[:-1, :-1], corners[1:, :-1] - corners[:-1, 1:]
+        area = np.abs(d1[..., 0] * d2[..., 1] - d1[..., 1] * d2[..., 0]).sum() / 2
+        full = np.ptp(layer.a) * (np.diff(layer.b[[0, -1]] ** 2)[0] / 2 if layer.polar else np.ptp(layer.b))
+        assert area == pytest.approx(full, rel=0.01)
+        values = layer.values(np.arange(np.prod(layer.shape)))
+        assert values.shape == (x.shape[0] - 1, x.shape[1] - 1)
+        assert values[::k].ravel().tolist() == list(range(values[::k].size))
+
+
+def test_visible_radius_leaves_empty_rings_out():
+    mesh = CylinderMesh((0.0, 1.0), 4, (0.0, 1.0, 2.0, 100.0))
+    means = np.zeros(mesh.shape)
+    means[..., 0] = 1.0
+    layers = layer_cells(mesh)
+    assert visible_radius(layers, [means]) == 1.0
+    assert visible_radius(layers, [np.zeros(mesh.shape)]) == 100.0
+
+
+def histogram(reference: np.ndarray, generated: np.ndarray, **changes: object) -> Histogram:
+    edges = np.arange(len(reference) + 1.0)
+    known = {
+        "name": "x", "group": "x", "layer": None, "label": "x [mm]", "edges": edges,
+        "reference": reference, "generated": generated, "reference_error": np.sqrt(reference),
+        "generated_error": np.sqrt(generated), "reference_outside": (0.0, 0.0),
+        "generated_outside": (0.1, 0.1), "separation": Separation(0.1, 0.01, 0.002),
+    }  # fmt: skip
+    return Histogram(**(known | changes))  # type: ignore[arg-type]
+
+
+def test_joined_bins_keep_every_entry():
+    rng = np.random.default_rng(0)
+    counts = rng.poisson(2.0, (2, 100)).astype(float)
+    drawn = bars(histogram(*counts))
+    assert 16 <= len(drawn.reference) < 60
+    assert drawn.reference.sum() == pytest.approx(1.0)
+    assert drawn.generated.sum() == pytest.approx(0.8)
+    assert set(drawn.edges) <= set(np.arange(101.0))
+    total = counts[0].sum()
+    np.testing.assert_allclose(drawn.reference_error, np.sqrt(drawn.reference / total))
+
+
+def test_bars_of_empty_and_peaked_histograms():
+    nothing = bars(histogram(np.zeros(20), np.zeros(20)))
+    assert nothing.reference.sum() == 0
+    peak = np.zeros(100)
+    peak[50] = 1000.0
+    assert len(bars(histogram(peak, peak)).edges) == 4
+
+
+def test_response_of_known_showers():
+    rng = np.random.default_rng(1)
+    energy = np.repeat([1e3, 1e4], 4000)
+    total = energy * rng.normal(0.9, 0.05, len(energy))
+    shower = MeanShower(np.zeros(1), np.zeros(1), total, energy)
+    edges = energy_bins(energy, energy)
+    assert len(edges) == 3
+    result = response(shower, edges)
+    np.testing.assert_allclose(result.energy, [1e3, 1e4])
+    assert (np.abs(result.mean - 0.9) < 4 * result.mean_error).all()
+    assert (np.abs(result.resolution - 0.05 / 0.9) < 4 * result.resolution_error).all()
+    np.testing.assert_allclose(result.resolution_error, result.resolution / np.sqrt(8000), rtol=0.1)
+
+
+def test_energy_bins_hold_every_shower():
+    energy = np.geomspace(1e3, 5e4, 333)
+    edges = energy_bins(energy, energy)
+    assert np.histogram(energy, edges)[0].sum() == 333
+    one = energy_bins(np.full(5, 7.0), np.full(3, 7.0))
+    assert np.histogram([7.0], one)[0].tolist() == [1]
+
+
+def test_mean_shower_and_differences_by_chance():
+    mesh = MESHES["box"]
+    showers = make_showers(mesh, 200, 3)
+    mean = mean_shower(showers)
+    flat = showers.energies.reshape(200, -1).astype(float)
+    np.testing.assert_allclose(mean.mean, flat.mean(axis=0), rtol=1e-6)
+    np.testing.assert_allclose(mean.error, flat.std(axis=0, ddof=1) / np.sqrt(200), rtol=1e-4)
+    assert (significant_difference(mean, mean) == 0).all()
+    shifted = dataclasses.replace(mean, mean=mean.mean * 3)
+    assert np.median(significant_difference(mean, shifted)) == pytest.approx(2)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(1500, "1\u202f500"), (0.0, "0"), (0.12345, "0.123"), (1234.5, "1\u202f234"), (2.5e-5, "2.50·10⁻⁵"),
+     (None, "not known"), (float("nan"), "not known"), (-0.5, "−0.500")],
+)  # fmt: skip
+def test_numbers_for_people(value, text):
+    assert number(value) == text
+
+
+def test_verdict_follows_the_hardest_classifier(sample):
+    evaluation = sample("cylinder").evaluation
+    levels = []
+    for auc in (0.51, 0.6, 0.7, 0.95):
+        judged = dataclasses.replace(
+            evaluation, classifiers={"low": classifier("low", auc), "high": classifier("high", 0.5)}
+        )
+        outcome = verdict(judged)
+        assert f"{auc:.3f} (cells)" in outcome.sentences
+        levels.append(outcome.level)
+    assert levels == [0, 1, 2, 3]
+    without = verdict(dataclasses.replace(evaluation, classifiers={}))
+    assert "features" in without.headline
+    assert "AUC" not in without.sentences
+
+
+def test_worst_features_come_first(sample):
+    evaluation = sample("box").evaluation
+    worst = worst_features(evaluation)
+    assert len(worst) == 5
+    assert excess(worst[0]) == max(excess(h) for h in evaluation.histograms)
+    assert group_titles(["e_layer", "ec_eta", "new_thing"]) == {
+        "e_layer": "Energy in each layer", "ec_eta": "Centre of energy in η", "new_thing": "New thing",
+    }  # fmt: skip
+
+
+def test_unknown_times_are_said_to_be_unknown(sample):
+    evaluation = dataclasses.replace(sample("box").evaluation, timing=Timing(None, None, None, None, 1e4))
+    rows, _ = timing_table(evaluation)
+    assert rows == [
+        ("Time per shower", "not known", "not known"), ("Showers per second", "not known", "not known"),
+    ]  # fmt: skip
+
+
+def test_pairs_are_the_nearest_in_energy():
+    mesh = CylinderMesh.regular(n_z=20, n_phi=16, n_r=15)
+    reference, generated = make_showers(mesh, 40, 1), make_showers(mesh, 60, 2)
+    pairs = choose_pairs(reference, generated, display_energy=2e3)
+    assert pairs[0].reference.number == np.argmin(np.abs(np.log(reference.conditions.energy / 2e3)))
+    for pair in pairs:
+        gaps = np.abs(np.log(generated.conditions.energy / pair.reference.incident))
+        assert pair.generated.number == np.argmin(gaps)
+        event = pair.reference
+        assert len(event.cells) == min(event.hits, CELLS_SHOWN)
+        assert (np.diff(event.energies) <= 0).all()
+        assert event.energies.sum() == pytest.approx(event.total * (1 - event.dropped_share))
+
+
+def test_data_of_the_page_is_strict_json():
+    mesh = MESHES["unknown-depth"]
+    reference, generated = make_showers(mesh, 30, 1), make_showers(mesh, 30, 2)
+    empty = MeanShower(*(np.zeros(mesh.n_voxels),) * 2, np.zeros(1), np.ones(1))
+    layers = layers_payload(mesh, mean_shower(reference), empty)
+    events = events_payload(mesh, choose_pairs(reference, generated))
+    text = to_script_json({"layers": layers, "events": events, "text": "</script><!--"})
+    assert "<" not in text
+    assert json.loads(text)["text"] == "</script><!--"
+    assert events["depthKnown"] is False
+
+
+def test_second_process_draws_the_same_pages(sample, tmp_path):
+    evaluation = sample("box").evaluation
+    groups = {
+        name: [h for h in evaluation.histograms if h.group == name][:2] for name in ("e_layer", "width_r")
+    }
+    titles = group_titles(list(groups))
+    finished: list[str] = []
+    alone = draw_groups(groups, titles, tmp_path / "one", processes=1)
+    both = draw_groups(groups, titles, tmp_path / "two", finished.append, processes=2)
+    assert sorted(finished) == sorted(groups)
+    assert {k: [d.name for d in v] for k, v in both.items()} == {
+        k: [d.name for d in v] for k, v in alone.items()
+    }
+    for drawings in both.values():
+        for drawing in drawings:
+            for ending in ("png", "pdf"):
+                here, there = (tmp_path / n / f"{drawing.name}.{ending}" for n in ("one", "two"))
+                assert here.read_bytes() == there.read_bytes()
