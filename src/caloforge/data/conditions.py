@@ -157,7 +157,7 @@ def _numbers(name: str, values: ArrayLike, dtype: type) -> NDArray[Any]:
     try:
         with np.errstate(invalid="ignore"):
             array = np.asarray(values)
-            converted = array.astype(dtype, copy=False)
+            converted: NDArray[Any] = array.astype(dtype, copy=False)
     except (TypeError, ValueError, OverflowError) as error:
         raise ConditionError(f"{name} must be numbers of type {np.dtype(dtype).name}: {error}") from error
     if dtype is np.int32 and not np.array_equal(converted, array):
