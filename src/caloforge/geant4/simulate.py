@@ -129,7 +129,7 @@ def simulate(
             print(f"\ninterrupted. {_kept(chunks, parts)}", file=sys.stderr)
             raise
         _merge(target, chunks, detector, mesh or detector.mesh, beam, settings, overwrite)
-    shutil.rmtree(parts)
+    shutil.rmtree(parts, ignore_errors=True)
     return _open(target)
 
 

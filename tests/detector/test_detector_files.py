@@ -1,0 +1,154 @@
+"""Detector files: those that come with caloforge, and what is wrong with a malformed one."""
+
+import itertools
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from caloforge.detector.detector import Detector
+from caloforge.errors import DetectorError
+
+MINIMAL = """
+name = "mine"
+description = "d"
+simplifications = "none"
+shape = "box"
+width_mm = 100.0
+height_mm = 100.0
+sampling_fraction = 0.1
+threshold_mev = 0.0
+particles = ["e-"]
+energy_range_mev = [1.0, 10.0]
+theta_range_rad = [0.0, 0.0]
+[[stack]]
+repeat = 3
+layers = [
+  { material = "G4_Pb", thickness_mm = 2.0 },
+  { material = "G4_Si", thickness_mm = 1.0, sensitive = true },
+]
+[mesh]
+kind = "box"
+z = "layers"
+n_y = 2
+dy_mm = 5.0
+n_x = 2
+dx_mm = 5.0
+"""
+
+
+@pytest.fixture
+def load(tmp_path):
+    def from_text(text):
+        path = tmp_path / "mine.toml"
+        path.write_text(text, "utf-8")
+        return Detector.load(path)
+
+    return from_text
+
+
+@pytest.mark.parametrize("name", Detector.names())
+def test_shipped_detectors(name):
+    detector = Detector.load(name)
+    assert detector.name == name
+    assert Detector.from_dict(detector.to_dict()) == detector
+    assert 20 < detector.depth_mm / detector.radiation_length_mm < 40
+    assert detector.mesh.n_voxels == detector.mesh.volumes().size
+
+
+def test_the_eight_detectors_are_there():
+    expected = {
+        "par04-siw",
+        "par04-scipb",
+        "par04-pbwo4",
+        "lhcb-ecal",
+        "ild-ecal",
+        "odd-ecal",
+        "cld-ecal",
+        "allegro-ecal",
+    }
+    assert expected <= set(Detector.names())
+
+
+def test_par04_siw_is_the_published_one():
+    detector = Detector.load("par04-siw")
+    assert detector.sampling_fraction == 0.033
+    assert len(detector.layers) == 180
+    assert detector.depth_mm == pytest.approx(153.0)
+    assert detector.mesh.shape == (45, 16, 9)
+    assert detector.threshold_mev / detector.sampling_fraction == pytest.approx(0.01515, rel=1e-3)
+
+
+def test_radiation_length_and_moliere_radius(load):
+    """Values of the Review of Particle Physics: tungsten 3.504 and 9.3 mm, lead 5.612 and 16.0 mm."""
+    for material, x0, moliere in (("G4_W", 3.504, 9.3), ("G4_Pb", 5.612, 16.0), ("G4_PbWO4", 8.9, 20.0)):
+        text = MINIMAL.replace('"G4_Pb", thickness_mm = 2.0', f'"{material}", thickness_mm = 2.0')
+        text = text.replace('"G4_Si"', f'"{material}"')
+        detector = load(text)
+        assert detector.radiation_length_mm == pytest.approx(x0, rel=0.03)
+        assert detector.moliere_radius_mm == pytest.approx(moliere, rel=0.06)
+
+
+@pytest.mark.parametrize("name", ["ild-ecal", "mine"])
+def test_mesh_layers_are_the_sensitive_layers(name, load):
+    detector = load(MINIMAL) if name == "mine" else Detector.load(name)
+    sensitive = [layer for layer in detector.layers if layer.sensitive]
+    assert detector.mesh.shape[0] == len(sensitive)
+    for number, layer in enumerate(sensitive):
+        for z in (layer.start, (layer.start + layer.stop) / 2, layer.stop):  # surfaces included
+            scored = detector.mesh.score(np.array([[0.1, 0.1, z]]), np.array([1.0])).reshape(
+                detector.mesh.shape
+            )
+            assert scored[number].sum() == 1.0
+
+
+def test_layers_follow_one_another():
+    for first, second in itertools.pairwise(Detector.load("ild-ecal").layers):
+        assert first.stop == second.start
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('shape = "box"', 'shape = "ball"', "shape"),
+        ("width_mm = 100.0", "", "width_mm"),
+        ("width_mm = 100.0", "width_mm = 100.0\ninner_radius_mm = 3.0", "inner_radius_mm"),
+        ("sampling_fraction = 0.1", "sampling_fraction = 2.0", "sampling_fraction"),
+        ("sampling_fraction = 0.1", "sampling_fraction = 0.1\nspeling = 1", "speling"),
+        ("[1.0, 10.0]", "[10.0, 1.0]", "energy_range_mev"),
+        ("[0.0, 0.0]", "[0.0, 3.0]", "theta_range_rad"),
+        ("thickness_mm = 2.0", "thickness_mm = -2.0", "stack.0.layers.0.thickness_mm"),
+        (", sensitive = true", "", "no layer is sensitive"),
+        ('"G4_Pb"', '"Unobtainium"', "Unobtainium"),
+        ("n_y = 2", "", "n_y"),
+        ('name = "mine"', "name = ", "not valid TOML"),
+    ],
+)
+def test_malformed_files_name_the_key(load, old, new, message):
+    assert old in MINIMAL
+    with pytest.raises(DetectorError, match=message) as caught:
+        load(MINIMAL.replace(old, new))
+    assert "mine.toml" in str(caught.value)
+
+
+def test_unknown_detector_lists_the_known():
+    with pytest.raises(DetectorError, match="par04-siw"):
+        Detector.load("no-such-detector")
+
+
+def test_own_materials(load):
+    own = '[[materials]]\nname = "Steel"\ndensity_g_cm3 = 7.9\n'
+    own += "mass_fractions = { Fe = 0.7, Cr = 0.2, Ni = 0.1 }\n"
+    text = MINIMAL.replace('"G4_Pb"', '"Steel"').replace("[mesh]", own + "[mesh]")
+    assert 15 < load(text).radiation_length_mm < 30
+    with pytest.raises(DetectorError, match="add up to 1"):
+        load(text.replace("Fe = 0.7", "Fe = 0.5"))
+
+
+def test_loading_needs_neither_geant4_nor_torch():
+    code = (
+        "import sys; from caloforge.detector.detector import Detector; Detector.load('ild-ecal').mesh; "
+        "sys.exit(bool({'torch', 'h5py', 'geant4_pybind', 'xraylib'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

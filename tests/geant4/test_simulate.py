@@ -1,0 +1,106 @@
+"""Making showers: the same whoever makes them, resumed after a kill, clear errors."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from caloforge.data import open_showers
+from caloforge.detector.detector import Detector
+from caloforge.detector.mesh import CylinderMesh
+from caloforge.errors import DataError, SimulationError
+from caloforge.geant4 import simulate
+
+N = 24
+SETTINGS = {"n": N, "energy": "1-3GeV", "seed": 11, "phi": "0-360deg", "progress": False}
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory):
+    """An uninterrupted run on one worker."""
+    return simulate("par04-siw", out=tmp_path_factory.mktemp("reference") / "a.h5", workers=1, **SETTINGS)
+
+
+def same(a, b):
+    np.testing.assert_array_equal(a.energies, b.energies)
+    for name in ("energy", "theta", "phi", "particle", "detector"):
+        np.testing.assert_array_equal(getattr(a.conditions, name), getattr(b.conditions, name))
+
+
+def test_what_is_in_the_file(reference):
+    assert reference.energies.shape == (N, 45, 16, 9)
+    assert reference.energies.dtype == np.float32
+    positive = reference.energies[reference.energies > 0]
+    assert positive.min() >= 0.01515
+    assert (reference.extra["geant4_cpu_seconds"] > 0).all()
+    made = reference.provenance["settings"]
+    assert made["physics"] == "G4EmStandardPhysics"
+    assert "reduced" in made["data"]
+    assert made["seed"] == 11
+    assert 0.8 < (reference.energies.sum((1, 2, 3)) / reference.conditions.energy).mean() < 1.1
+
+
+def test_two_workers_make_the_same(reference, tmp_path):
+    two = simulate("par04-siw", out=tmp_path / "b.h5", workers=2, **SETTINGS)
+    same(two, reference)
+    assert [path.name for path in tmp_path.iterdir()] == ["b.h5"]
+
+
+def test_resumed_after_a_kill(reference, tmp_path):
+    out = tmp_path / "c.h5"
+    call = f"simulate('par04-siw', out={str(out)!r}, workers=1, **{SETTINGS!r})"
+    code = f"from caloforge.geant4 import simulate; {call}"
+    with subprocess.Popen([sys.executable, "-c", code], env=os.environ.copy()) as process:
+        deadline = time.monotonic() + 60
+        while not list(tmp_path.glob("c.h5.parts/chunk-*.npz")) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        os.kill(process.pid, signal.SIGKILL)
+    made = len(list(tmp_path.glob("c.h5.parts/chunk-*.npz")))
+    assert 1 <= made < 12
+    assert not out.exists()
+    with pytest.raises(SimulationError, match=r"interrupted run.*--resume"):
+        simulate("par04-siw", out=out, workers=2, **SETTINGS)
+    with pytest.raises(SimulationError, match=r"seed was 11, now 12"):
+        simulate("par04-siw", out=out, resume=True, **(SETTINGS | {"seed": 12}))
+    resumed = simulate("par04-siw", out=out, workers=2, resume=True, **SETTINGS)
+    same(resumed, reference)
+    again = simulate("par04-siw", out=out, workers=2, resume=True, **SETTINGS)  # nothing left to do
+    same(again, reference)
+    with pytest.raises(DataError, match="exists"):
+        simulate("par04-siw", out=out, **SETTINGS)
+
+
+def test_a_worker_that_dies_is_one_clear_error(tmp_path):
+    broken = Detector.load("par04-siw").to_dict()
+    broken["stack"][0]["layers"][0]["material"] = "G4_UNOBTAINIUM"
+    with pytest.raises(SimulationError, match=r"UNOBTAINIUM") as caught:
+        simulate(Detector.from_dict(broken), out=tmp_path / "d.h5", workers=1, **SETTINGS)
+    assert "0 of 24 showers are kept" in str(caught.value)
+
+
+@pytest.mark.parametrize("settings", [{"n": 0}, {"workers": 0}])
+def test_senseless_settings(settings, tmp_path):
+    with pytest.raises(SimulationError, match="at least 1"):
+        simulate("par04-siw", out=tmp_path / "e.h5", **(SETTINGS | settings))
+
+
+def test_another_mesh(tmp_path, reference):
+    fine = CylinderMesh.regular(n_phi=50, n_r=18, dr=2.325)
+    showers = simulate("par04-siw", out=tmp_path / "f.h5", workers=2, mesh=fine, **SETTINGS)
+    assert showers.energies.shape == (N, 45, 50, 18)
+    ratio = showers.energies.sum((1, 2, 3)) / reference.energies.sum((1, 2, 3))
+    assert ratio == pytest.approx(1.0, abs=0.08)  # more cells, each with the same threshold
+
+
+@pytest.mark.parametrize("name", Detector.names())
+def test_every_detector_makes_showers(name, tmp_path):
+    detector = Detector.load(name)
+    showers = simulate(name, out=tmp_path / "g.h5", n=4, energy="2GeV", workers=1, progress=False)
+    assert showers.energies.shape == (4, *detector.mesh.shape)
+    fraction = showers.energies.sum((1, 2, 3)) / 2000
+    assert 0.6 < fraction.mean() < 1.15, name
+    assert open_showers(tmp_path / "g.h5").mesh == detector.mesh
