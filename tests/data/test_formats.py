@@ -87,20 +87,13 @@ def test_a_mesh_can_be_given(tmp_path: Path) -> None:
 def test_getting_high(tmp_path: Path) -> None:
     path = tmp_path / "g.hdf5"
     stored = make_layouts.getting_high(path)
-    mesh = named_mesh_or_skip("ild-ecal")
+    mesh = named_mesh("ild-ecal")
     showers = open_showers(path)
     assert layout_of(path) == "Getting High"
     assert showers.mesh == mesh
     np.testing.assert_allclose(showers.energies, stored * 1000, rtol=1e-6)
     np.testing.assert_allclose(showers.conditions.energy, np.linspace(1e4, 1e5, 7), rtol=1e-6)
     assert set(showers.conditions.particle) == {22}
-
-
-def named_mesh_or_skip(name: str) -> object:
-    try:
-        return named_mesh(name)
-    except MeshError:
-        pytest.skip(f"there is no detector {name} yet")
 
 
 def test_calogan(tmp_path: Path) -> None:
@@ -156,6 +149,23 @@ def test_lemurs(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="rename the file or give the mesh"):
         open_showers(renamed)
     assert set(open_showers(renamed, calochallenge_mesh("2")).conditions.detector) == {""}
+
+
+@pytest.mark.parametrize(
+    ("name", "detector"),
+    [
+        ("lemurs_Par04SciPb.h5", "par04-scipb"),
+        ("ODD.h5", "odd-ecal"),
+        ("FCCeeCLD.h5", "cld-ecal"),
+        ("FCCee_ALLEGRO.h5", "allegro-ecal"),
+    ],
+)
+def test_lemurs_in_the_other_detectors(name: str, detector: str, tmp_path: Path) -> None:
+    make_layouts.lemurs(tmp_path / name, n=2)
+    showers = open_showers(tmp_path / name)
+    assert set(showers.conditions.detector) == {detector}
+    assert showers.mesh == named_mesh(detector)
+    assert showers.energies.shape == (2, 45, 16, 9)
 
 
 LAYOUTS: dict[str, Callable[[Path], object]] = {

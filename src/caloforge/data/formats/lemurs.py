@@ -27,8 +27,8 @@ __all__ = ["NAME", "matches", "read"]
 NAME = "LEMURS"
 STORED = (9, 16, 45)
 _DETECTORS = {
-    "par04siw": "par04-siw", "par04scipb": "par04-scipb", "odd": "odd",
-    "fcceecld": "fccee-cld", "fcceeallegro": "fccee-allegro",
+    "par04siw": "par04-siw", "par04scipb": "par04-scipb", "odd": "odd-ecal",
+    "fcceecld": "cld-ecal", "fcceeallegro": "allegro-ecal",
 }  # fmt: skip
 
 
