@@ -14,6 +14,7 @@ from caloforge.data import Conditions, Showers
 from caloforge.detector import CylinderMesh, calochallenge_mesh
 from caloforge.errors import DataError, RecipeError
 from caloforge.evaluation import PRESETS, ClassifierSettings, compute_features, train_classifier
+from caloforge.evaluation.batches import Batches
 from caloforge.evaluation.classifiers import _network, auc_and_jsd, auc_noise, classifier_settings
 from caloforge.evaluation.inputs import CLASSIFIERS, allocate, high_inputs, input_batches
 
@@ -129,6 +130,24 @@ def test_inputs_have_the_published_sizes_and_values(make: Make) -> None:
     np.testing.assert_allclose(mesh.layer_energies(normed[:, 1:6481]), 1, rtol=1e-5)
     high = high_inputs(features, rows)
     np.testing.assert_allclose(high[:, 1:46], np.log10(features.e_layer[rows] + 1e-8), rtol=1e-6)
+
+
+def test_standardised_inputs_use_the_training_rows_alone() -> None:
+    rng = np.random.default_rng(0)
+    inputs = (rng.exponential(1.0, (60, 6)) * (rng.random((60, 6)) < 0.7)).astype(np.float32)
+    train = np.r_[0:20, 30:50]
+    changed = inputs.copy()
+    changed[50:] *= 1000
+    made = [Batches(x, slice(1, 5), train, 30, torch.device("cpu")) for x in (inputs, changed)]
+    assert (made[0](np.arange(50)) == made[1](np.arange(50))).all()
+    values = made[0](train)
+    assert values.shape == (40, made[0].width) == (40, 10)
+    np.testing.assert_allclose(values.mean(dim=0), 0, atol=1e-5)
+    np.testing.assert_allclose(values[:, [0, 5]].std(dim=0, correction=0), 1, rtol=1e-5)
+    for group in (slice(1, 5), slice(6, 10)):
+        assert float(values[:, group].var(dim=0, correction=0).mean()) == pytest.approx(1, rel=1e-5)
+    plain = Batches(inputs, slice(1, 5), None, 30, torch.device("cpu"))
+    assert (plain(train).numpy() == inputs[train]).all()
 
 
 def test_large_inputs_lie_in_a_file_and_give_the_same_result(make: Make) -> None:

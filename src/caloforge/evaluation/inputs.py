@@ -16,7 +16,15 @@ from caloforge.data import Showers
 from caloforge.errors import RecipeError
 from caloforge.evaluation.features import EPSILON, Features, batch_rows
 
-__all__ = ["CLASSIFIERS", "ClassifierName", "allocate", "check_names", "high_inputs", "input_batches"]
+__all__ = [
+    "CLASSIFIERS",
+    "ClassifierName",
+    "allocate",
+    "cell_columns",
+    "check_names",
+    "high_inputs",
+    "input_batches",
+]
 
 ClassifierName = Literal["low", "low-normed", "high"]
 CLASSIFIERS: tuple[ClassifierName, ...] = ("low", "low-normed", "high")
@@ -29,6 +37,11 @@ def check_names(names: tuple[str, ...]) -> None:
     for name in names:
         if name not in CLASSIFIERS:
             raise RecipeError(f"unknown classifier {name!r}; expected some of {', '.join(CLASSIFIERS)}")
+
+
+def cell_columns(name: str, n_voxels: int) -> slice:
+    """The columns of a classifier's inputs that are cells; none for ``high``."""
+    return slice(0, 0) if name == "high" else slice(1, 1 + n_voxels)
 
 
 def high_inputs(features: Features, rows: NDArray[np.int64]) -> Table:
