@@ -149,12 +149,12 @@ def draw_layer_images(
 
 
 def _side_map(layers: list[LayerCells], parts: list[Floats], bins: Floats) -> Floats:
-    """Energy by layer and transverse bin, (Z, B), summed over the other axis."""
+    """Energy per mm by layer and transverse bin, (Z, B), summed over the other axis."""
     rows = []
     for layer, cells in zip(layers, parts, strict=True):
         profile = cells.reshape(layer.shape).sum(axis=0)
         share = np.interp(bins, layer.b, np.concatenate([[0.0], np.cumsum(profile)]))
-        rows.append(np.diff(share))
+        rows.append(np.diff(share) / np.diff(bins))
     return np.array(rows)
 
 
@@ -207,7 +207,7 @@ def draw_side_view(mesh: Mesh, reference: MeanShower, generated: MeanShower, fol
                 axes.set_ylabel(across)
             else:
                 axes.tick_params(labelleft=False)
-        _colour_bars(figure, height, (norm, limits), "layer and ring" if layers[0].polar else "layer and x")
+        _colour_bars(figure, height, (norm, limits), "layer and mm")
         return save(
             figure,
             folder,

@@ -223,10 +223,12 @@ def _events(material: Material) -> str:
             f'<p class="note" id="note-{key}"></p></figure>'
             for key, name in (("reference", "Geant4"), ("generated", "Generated"))
         )
+        manner = "Cells are drawn smaller the less energy they hold."
+        if data["single"]:
+            manner = "The length of a cell is the logarithm of its energy."
         html.append(
             '<p class="note">Each generated shower is the one whose incident energy and direction are '
-            "nearest to the Geant4 shower’s; nothing else chose them. Cells are drawn smaller the less "
-            "energy they hold. Drag to turn both.</p>\n"
+            f"nearest to the Geant4 shower’s; nothing else chose them. {manner} Drag to turn both.</p>\n"
             '<div id="no-webgl" class="no-webgl" hidden>This browser offers no WebGL, so the showers cannot '
             "be drawn in three dimensions; the figure below shows them from the side.</div>\n"
             '<div id="scenes">\n<div class="controls">'

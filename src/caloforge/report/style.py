@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from caloforge.errors import MissingDependencyError
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 __all__ = [
@@ -106,12 +107,23 @@ def save(figure: Figure, folder: Path, name: str, caption: str, alt: str) -> Dra
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # missing glyphs in a feature's label are no error
         figure.savefig(folder / f"{name}.pdf", metadata={"Creator": "caloforge", "CreationDate": None})
-        figure.savefig(folder / f"{name}.png", dpi=PNG_DPI, metadata={"Software": "caloforge"})
+        _save_png(figure, folder / f"{name}.png")
     width, height = figure.get_size_inches() * PNG_DPI
     return Drawing(folder, name, caption, alt, round(width), round(height))
 
 
-def plain_ticks(axes: Axes) -> None:
-    """Remove ticks and their labels, keep the frame."""
-    axes.set_xticks([])
-    axes.set_yticks([])
+def _save_png(figure: Figure, path: Path) -> None:
+    """The figure as a PNG of 256 colours: a third of the size of full colour, and no different to look at."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from PIL import Image
+
+    figure.set_dpi(PNG_DPI)
+    canvas: Any = FigureCanvasAgg(figure)
+    canvas.draw()
+    image = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+    few = image.quantize(256, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+    palette = few.getpalette() or []
+    corner = int(np.asarray(few)[0, 0])
+    palette[3 * corner : 3 * corner + 3] = [255, 255, 255]  # the background came out a shade darker
+    few.putpalette(palette)
+    few.save(path)
