@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from caloforge.detector.detector import Detector
 from caloforge.detector.mesh import CylinderMesh
 from caloforge.errors import DataError, SimulationError
 from caloforge.geant4 import simulate
+from caloforge.geant4.chunks import read_chunk, write_chunk
 
 N = 24
 SETTINGS = {"n": N, "energy": "1-3GeV", "seed": 11, "phi": "0-360deg", "progress": False}
@@ -72,6 +74,47 @@ def test_resumed_after_a_kill(reference, tmp_path):
     same(again, reference)
     with pytest.raises(DataError, match="exists"):
         simulate("par04-siw", out=out, **SETTINGS)
+
+
+def test_a_damaged_chunk_is_named(tmp_path):
+    write_chunk(tmp_path / "chunk-000000.npz", np.ones((2, 3), np.float32), np.ones(2, np.float32))
+    energies, seconds = read_chunk(tmp_path / "chunk-000000.npz")
+    assert energies.shape == (2, 3)
+    assert seconds.tolist() == [1.0, 1.0]
+    whole = (tmp_path / "chunk-000000.npz").read_bytes()
+    (tmp_path / "chunk-000000.npz").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match=r"chunk-000000.npz is damaged.*delete it and resume"):
+        read_chunk(tmp_path / "chunk-000000.npz")
+
+
+def test_a_full_disk_leaves_nothing_half_written(tmp_path, monkeypatch):
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_chunk(tmp_path / "chunk-000000.npz", np.ones((2, 3), np.float32), np.ones(2, np.float32))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_worker_killed_is_one_clear_error(tmp_path):
+    out = tmp_path / "k.h5"
+    code = (
+        "import sys\nfrom caloforge.geant4 import simulate\nfrom caloforge.errors import SimulationError\n"
+        f"try: simulate('par04-siw', out={str(out)!r}, n=2000, energy='5GeV', workers=1, progress=False)\n"
+        "except SimulationError as error: print(error); sys.exit(3)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 60
+        while not list(tmp_path.glob("k.h5.parts/chunk-*.npz")) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
+            os.kill(int(child), signal.SIGKILL)
+        text, _ = process.communicate(timeout=60)
+    assert process.returncode == 3
+    assert "it was killed by signal 9" in text
+    assert "of 2000 showers are kept" in text
+    assert "RuntimeWarning" not in text
 
 
 def test_a_worker_that_dies_is_one_clear_error(tmp_path):

@@ -25,9 +25,9 @@ from caloforge.detector.detector import Detector
 from caloforge.detector.mesh import Mesh
 from caloforge.errors import DataError, SimulationError
 from caloforge.geant4.beam import Beam, Quantity, make_beam
+from caloforge.geant4.chunks import read_chunk
 from caloforge.geant4.environment import Geant4Data, find_data, require_particle
 from caloforge.geant4.pool import Chunk, run_chunks
-from caloforge.geant4.worker import read_chunk
 from caloforge.provenance import provenance
 
 __all__ = ["simulate"]
@@ -117,7 +117,7 @@ def simulate(
                 if left:
                     run_chunks(
                         left,
-                        workers=workers or len(os.sched_getaffinity(0)),
+                        workers=workers or _usable_cores(),
                         folder=parts,
                         environment=data.environment,
                         settings=settings,
@@ -131,6 +131,12 @@ def simulate(
         _merge(target, chunks, detector, mesh or detector.mesh, beam, settings, overwrite)
     shutil.rmtree(parts, ignore_errors=True)
     return _open(target)
+
+
+def _usable_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _open(path: Path) -> Showers:

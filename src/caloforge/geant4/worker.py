@@ -20,30 +20,12 @@ from numpy.typing import NDArray
 from caloforge.detector.detector import Detector
 from caloforge.detector.mesh import Mesh, mesh_from_dict
 from caloforge.geant4.beam import Beam
+from caloforge.geant4.chunks import write_chunk
 
 if TYPE_CHECKING:
     from caloforge.geant4.engine import Event
 
-__all__ = ["finish", "main", "read_chunk", "score", "write_chunk"]
-
-
-def write_chunk(path: Path, energies: NDArray[np.float32], seconds: NDArray[np.float32]) -> None:
-    """Store showers (n, V) and their CPU seconds (n,) under ``path``, which appears only when complete."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("wb") as file:
-            np.savez_compressed(file, energies=energies, seconds=seconds)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def read_chunk(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Showers (n, V), MeV, and CPU seconds (n,) of `write_chunk`."""
-    with np.load(path, allow_pickle=False) as stored:
-        return stored["energies"], stored["seconds"]
+__all__ = ["finish", "main", "score"]
 
 
 def finish(energies: NDArray[np.float64], detector: Detector) -> NDArray[np.float32]:
