@@ -14,7 +14,7 @@
     if (size < 1e-3 || size >= 1e6) return v.toExponential(n - 1);
     return size >= 10 ** (n - 1) ? String(Math.round(v)) : v.toPrecision(n);
   };
-  const energy = (mev) => (mev >= 1000 ? `${digits(mev / 1000)} GeV` : mev >= 0.1 ? `${digits(mev)} MeV` : `${digits(mev * 1000)} keV`);
+  const energy = (mev) => (mev >= 1000 ? `${digits(mev / 1000)} GeV` : mev >= 1 ? `${digits(mev)} MeV` : `${digits(mev * 1000)} keV`);
 
   // ---- folding and navigation -------------------------------------------------------------------
   const folds = () => document.querySelectorAll("main details");
@@ -43,11 +43,15 @@
       return tick;
     }));
   };
+  const decade = (d) => {
+    const [unit, shift] = d >= 3 ? ["GeV", 3] : d >= 0 ? ["MeV", 0] : d >= -3 ? ["keV", -3] : ["eV", -6];
+    return `${Number((10 ** (d - shift)).toPrecision(1))} ${unit}`;
+  };
   const decadeTicks = ([low, high]) => {
     const [a, b] = [Math.log10(low), Math.log10(high)];
     const step = Math.max(1, Math.ceil((b - a) / 5));
     const ticks = [];
-    for (let d = Math.ceil(a); d <= b; d += step) ticks.push([(d - a) / (b - a || 1), energy(10 ** d)]);
+    for (let d = Math.ceil(a); d <= b; d += step) ticks.push([(d - a) / (b - a || 1), decade(d)]);
     return ticks.length > 1 ? ticks : [[0, energy(low)], [1, energy(high)]];
   };
 
@@ -198,6 +202,7 @@
     const layout = () => {
       const long = limits.depth[1] - limits.depth[0], wide = limits.across[1] - limits.across[0];
       const stretch = events.single ? 0.6 : events.depthKnown ? clamp(long / wide, 0.5, 2) : 1.4;
+      const away = clamp(stretch / 1.45, 1, 1.3);
       const axis = (title, range, more) => Object.assign({
         title: { text: title }, range, color: "#c5ccd6", gridcolor: "#323a47", zeroline: false,
         showbackground: false, showspikes: false,
@@ -213,7 +218,10 @@
           zaxis: axis("y (mm)", limits.across),
           aspectmode: "manual", aspectratio: { x: stretch * 1.1, y: 1.1, z: 1.1 },
           dragmode: "orbit",
-          camera: { eye: events.single ? { x: 1.7, y: 1.1, z: 1.1 } : { x: -1.25, y: -2.15, z: 1.0 }, center: { x: 0.05, y: 0, z: -0.12 } },
+          camera: {
+            eye: events.single ? { x: 1.7, y: 1.1, z: 1.1 } : { x: -1.25 * away, y: -2.15 * away, z: 1.0 * away },
+            center: { x: -0.05, y: 0, z: -0.15 },
+          },
         },
       };
     };
