@@ -30,7 +30,7 @@ $(BIN)/python:
 
 # torch first: any later requirement on it is then satisfied, and no larger build is fetched
 $(VENV)/.torch: $(BIN)/python
-	$(BIN)/pip install --quiet --retries 1 --timeout 30 $(TORCH_INDEX) "$(TORCH)"
+	$(BIN)/pip install --quiet --retries 0 --timeout 15 $(TORCH_INDEX) "$(TORCH)"
 	@touch $@
 
 $(VENV)/.installed: $(VENV)/.torch pyproject.toml

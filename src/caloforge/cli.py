@@ -304,8 +304,8 @@ def main() -> None:
     except CaloforgeError as error:
         errors.print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         sys.exit(1)
-    except KeyboardInterrupt:
-        errors.print("interrupted", highlight=False)
+    except KeyboardInterrupt as stop:
+        errors.print(f"interrupted. {escape(str(stop))}".strip(), highlight=False, soft_wrap=True)
         sys.exit(130)
     except BrokenPipeError:
         sys.exit(141)

@@ -1,0 +1,140 @@
+"""The command line as a user meets it: in a process of its own."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from caloforge.data import Conditions, Showers, open_showers, write_showers
+from caloforge.detector import CylinderMesh
+from caloforge.provenance import code_version
+
+SMALL = [
+    "--set", "settings.blocks=2", "--set", "settings.hidden=8", "--set", "settings.depth=1",
+    "--set", "settings.bins=4", "--set", "settings.energy_hidden=8", "--set", "training.epochs=2",
+    "--set", "training.batch_size=16",
+]  # fmt: skip
+
+
+def caloforge(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "caloforge", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300)
+
+
+def succeeds(*arguments: object) -> str:
+    done = caloforge(*arguments)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def fails(*arguments: object) -> str:
+    """The message of a command that must fail with one message and no traceback."""
+    done = caloforge(*arguments)
+    assert done.returncode == 1, (done.returncode, done.stderr)
+    assert "Traceback" not in done.stderr
+    assert done.stderr.startswith("error:")
+    return " ".join(done.stderr.split())
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eighty toy showers and a checkpoint trained on them by the command."""
+    folder = tmp_path_factory.mktemp("cli")
+    mesh = CylinderMesh.regular(n_z=6, n_phi=4, n_r=3)
+    rng = np.random.default_rng(0)
+    energy = np.exp(rng.uniform(np.log(1000), np.log(10000), 80))
+    energies = energy[:, None] * rng.dirichlet(np.full(mesh.n_voxels, 0.5), 80)
+    energies[energies < 15] = 0
+    conditions = Conditions(energy, particle="e-", detector="toy")
+    write_showers(Showers(energies, conditions, mesh), folder / "showers.h5")
+    out = succeeds("train", "layer-flow", folder / "showers.h5", "-o", folder / "model", "--seed", 3, *SMALL)
+    assert "checkpoint" in out
+    return folder
+
+
+def test_version_and_help() -> None:
+    assert succeeds("--version").strip() == f"caloforge {code_version()}"
+    for command in (
+        [],
+        ["simulate"],
+        ["train"],
+        ["generate"],
+        ["evaluate"],
+        ["quickstart"],
+        ["data", "info"],
+    ):
+        assert "Usage" in succeeds(*command, "--help")
+
+
+def test_lists() -> None:
+    assert "par04-siw" in succeeds("detectors")
+    assert "layer-flow" in succeeds("recipes")
+
+
+def test_generate_like_a_file_is_reproducible(folder: Path, tmp_path: Path) -> None:
+    for name, batch in (("a.h5", 7), ("b.h5", 80)):
+        told = succeeds(
+            "generate", folder / "model", "--like", folder / "showers.h5", "-o", tmp_path / name,
+            "--seed", 5, "--batch-size", batch,
+        )  # fmt: skip
+        assert "showers/s" in told
+        assert "peak memory" in told
+    a, b = open_showers(tmp_path / "a.h5"), open_showers(tmp_path / "b.h5")
+    np.testing.assert_array_equal(a.energies, b.energies)
+    np.testing.assert_allclose(a.conditions.energy, open_showers(folder / "showers.h5").conditions.energy)
+    assert set(a.provenance["performance"]) >= {"showers_per_second", "ms_per_shower", "peak_memory_mib"}
+
+
+def test_generate_with_explicit_energies(folder: Path, tmp_path: Path) -> None:
+    succeeds("generate", folder / "model", "--energy", "2-5GeV", "-n", 20, "-o", tmp_path / "a.h5")
+    conditions = open_showers(tmp_path / "a.h5").conditions
+    assert len(conditions) == 20
+    assert conditions.energy.min() >= 2000
+    assert conditions.energy.max() <= 5000
+    assert set(conditions.detector) == {"toy"}
+    succeeds(
+        "generate", folder / "model", "--energy", "2-5GeV", "-n", 5, "--first", 15, "-o", tmp_path / "b.h5"
+    )
+    whole, tail = open_showers(tmp_path / "a.h5"), open_showers(tmp_path / "b.h5")
+    np.testing.assert_array_equal(whole.energies[15:], tail.energies)
+
+
+def test_evaluate_writes_metrics_and_report(folder: Path, tmp_path: Path) -> None:
+    succeeds("generate", folder / "model", "--like", folder / "showers.h5", "-o", tmp_path / "g.h5")
+    told = succeeds(
+        "evaluate",
+        folder / "showers.h5",
+        tmp_path / "g.h5",
+        "-o",
+        tmp_path / "report",
+        "--classifiers",
+        "none",
+    )
+    assert "E_tot" in told
+    assert json.loads((tmp_path / "report" / "metrics.json").read_text())["schema"] >= 1
+    assert (tmp_path / "report" / "report.html").stat().st_size > 10_000
+    assert "exists" in fails("evaluate", folder / "showers.h5", tmp_path / "g.h5", "-o", tmp_path / "report")
+
+
+def test_errors_say_what_to_do(folder: Path, tmp_path: Path) -> None:
+    showers, out = folder / "showers.h5", tmp_path / "x.h5"
+    assert "no such folder" in fails("generate", tmp_path / "nothing", "--energy", "2GeV", "-o", out)
+    assert "has no unit" in fails("generate", folder / "model", "--energy", "2000", "-o", out)
+    message = fails("generate", folder / "model", "--energy", "50GeV", "-o", out)
+    assert "50000" in message
+    assert "extrapolation" in message
+    assert "--like FILE or --energy" in fails("generate", folder / "model", "-o", out)
+    assert "no such file" in fails("train", "layer-flow", tmp_path / "no.h5", "-o", tmp_path / "m")
+    message = fails("train", "layer-flow", showers, "-o", tmp_path / "m", "--set", "training.epoch=1")
+    assert "epochs" in message
+    assert "layer-flow" in fails("train", "layerflow", showers, "-o", tmp_path / "m")
+    assert "holds a checkpoint" in fails("train", "layer-flow", showers, "-o", folder / "model", *SMALL)
+    assert "par04-siw" in fails("simulate", "par04-siv", "-n", 1, "-o", out)
+    assert "no unit" in fails("simulate", "par04-siw", "-n", 1, "--energy", "10", "-o", out)
+    truncated = tmp_path / "truncated.h5"
+    truncated.write_bytes(showers.read_bytes()[:3000])
+    assert "truncated.h5" in fails("evaluate", truncated, showers, "-o", tmp_path / "r")
+    assert not out.exists()
