@@ -50,7 +50,7 @@ def straightforward(reference: Path, generated: Path, threshold: float) -> dict[
         for i, layer in enumerate(mesh.layer_numbers):
             part = cells[:, bounds[i] : bounds[i + 1]]
             total = part.sum(axis=1)
-            columns[f"e_layer_{layer}"] = total
+            columns[f"e_layer_{layer}"] = total.astype(np.float32).astype(float)
             columns[f"sparsity_{layer}"] = 1 - (part > 0).sum(axis=1) / part.shape[1]
             for axis, name in (("x", "eta"), ("y", "phi"), ("r", "r")):
                 where = centres[axis][bounds[i] : bounds[i + 1]]
@@ -63,7 +63,7 @@ def straightforward(reference: Path, generated: Path, threshold: float) -> dict[
     for name, values in samples[0].items():
         group = name.rstrip("0123456789").rstrip("_")
         if group == "e_layer":
-            edges = log_edges(threshold, float(values.astype(np.float32).max()), 40)
+            edges = log_edges(threshold, float(values.max()), 40)
         elif group == "cell_energy":
             edges = log_edges(threshold, 1e5, 50)
         else:

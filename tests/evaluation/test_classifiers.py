@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -21,16 +21,15 @@ from caloforge.evaluation.inputs import CLASSIFIERS, allocate, high_inputs, inpu
 Make = Callable[..., Showers]
 MESH = CylinderMesh.regular(n_z=4, n_phi=8, n_r=3)
 TINY = ClassifierSettings(
-    hidden=32, layers=2, epochs=12, batch_size=50, learning_rate=2e-3, repeats=2, standardise=True
+    hidden=32,
+    layers=2,
+    epochs=12,
+    batch_size=50,
+    learning_rate=2e-3,
+    repeats=2,
+    standardise=True,
+    threads=1,
 )
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def sample(showers: Showers) -> tuple[Showers, object]:
@@ -58,9 +57,10 @@ def test_equal_samples_cannot_be_told_apart_and_different_ones_can(name: str, ma
 def test_the_seed_decides_everything_and_the_global_stream_is_left_alone(make: Make) -> None:
     first, second = sample(make(MESH)), sample(make(MESH, n=80, seed=1))
     torch.manual_seed(1)
-    state = torch.get_rng_state()
+    state, threads = torch.get_rng_state(), torch.get_num_threads()
     results = [train_classifier("high", first, second, TINY, seed=s) for s in (3, 3, 4)]
     assert (torch.get_rng_state() == state).all()
+    assert torch.get_num_threads() == threads
     assert results[0].aucs == results[1].aucs
     assert results[0].jsds == results[1].jsds
     assert results[0].aucs != results[2].aucs

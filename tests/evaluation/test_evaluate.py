@@ -20,7 +20,9 @@ from caloforge.evaluation import ClassifierSettings, Evaluation, evaluate, read_
 
 Make = Callable[..., Showers]
 MESH = CylinderMesh.regular(n_z=4, n_phi=8, n_r=3)
-TINY = ClassifierSettings(hidden=16, layers=1, epochs=2, batch_size=20, repeats=1, standardise=True)
+TINY = ClassifierSettings(
+    hidden=16, layers=1, epochs=2, batch_size=20, repeats=1, standardise=True, threads=1
+)
 
 
 def quiet(reference: object, generated: object, **options: object) -> Evaluation:

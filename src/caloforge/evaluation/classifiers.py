@@ -10,7 +10,8 @@ import copy
 import dataclasses
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -54,6 +55,8 @@ class ClassifierSettings:
         standardise: shift and scale the inputs and give cells a second time as logarithms, see `Batches`; not
             part of the challenge's definition, but far stronger on few showers.
         floor: also train on two halves of the reference, which nothing should tell apart.
+        threads: CPU threads of torch; None leaves them as they are. With one the same seed gives the same
+            numbers however many cores there are, and a small network is not slower.
         memory_limit_gib: inputs beyond it lie in a temporary file.
         preset: name of the preset, filled in by `classifier_settings`.
     """
@@ -67,6 +70,7 @@ class ClassifierSettings:
     repeats: int = 10
     standardise: bool = False
     floor: bool = False
+    threads: int | None = None
     memory_limit_gib: float = 4.0
     preset: str = ""
 
@@ -74,6 +78,8 @@ class ClassifierSettings:
         for name in ("hidden", "layers", "epochs", "batch_size", "repeats", "learning_rate"):
             if getattr(self, name) <= 0:
                 raise RecipeError(f"{name} of a classifier must be positive, got {getattr(self, name)}")
+        if self.threads is not None and self.threads < 1:
+            raise RecipeError(f"threads of a classifier must be at least 1, got {self.threads}")
         if self.weight_decay < 0 or self.memory_limit_gib < 0:
             raise RecipeError("weight_decay and memory_limit_gib of a classifier must not be negative")
 
@@ -81,7 +87,14 @@ class ClassifierSettings:
 PRESETS: dict[str, ClassifierSettings] = {
     "calochallenge": ClassifierSettings(preset="calochallenge"),
     "quick": ClassifierSettings(
-        hidden=256, epochs=20, batch_size=100, learning_rate=3e-4, repeats=1, standardise=True, preset="quick"
+        hidden=256,
+        epochs=20,
+        batch_size=100,
+        learning_rate=3e-4,
+        repeats=1,
+        standardise=True,
+        threads=1,
+        preset="quick",
     ),
 }
 
@@ -135,19 +148,19 @@ def train_classifier(
     n = min(len(reference[0]), len(generated[0]))
     rows = [_draw(rng, len(sample[0]), n) for sample in (reference, generated)]
     table = _fill(name, reference, rows[0], generated, rows[1], settings)
-    trained = []
-    for i in range(settings.repeats):
-        report(share * i / settings.repeats)
-        trained.append(_train(table, cells, n, settings, [seed, i], where))
-    floors: list[float] = []
-    if settings.floor:
-        half = len(reference[0]) // 2
-        order = rng.permutation(len(reference[0]))
-        first, second = np.sort(order[:half]), np.sort(order[half : 2 * half])
-        table = _fill(name, reference, first, reference, second, settings)
+    trained, floors = [], []
+    with _threads(settings.threads):
         for i in range(settings.repeats):
-            report(0.5 + 0.5 * i / settings.repeats)
-            floors.append(_train(table, cells, half, settings, [seed, i, 1], where).auc)
+            report(share * i / settings.repeats)
+            trained.append(_train(table, cells, n, settings, [seed, i], where))
+        if settings.floor:
+            half = len(reference[0]) // 2
+            order = rng.permutation(len(reference[0]))
+            first, second = np.sort(order[:half]), np.sort(order[half : 2 * half])
+            table = _fill(name, reference, first, reference, second, settings)
+            for i in range(settings.repeats):
+                report(0.5 + 0.5 * i / settings.repeats)
+                floors.append(_train(table, cells, half, settings, [seed, i, 1], where).auc)
     report(1.0)
     aucs, jsds = [t.auc for t in trained], [t.jsd for t in trained]
     sizes = tuple(len(part) for part in _split(n, np.random.default_rng(0)))
@@ -203,6 +216,19 @@ class _Trained:
     auc: float
     jsd: float
     epoch: int
+
+
+@contextmanager
+def _threads(number: int | None) -> Iterator[None]:
+    """Give torch this many CPU threads for a while."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(number or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _draw(rng: np.random.Generator, available: int, wanted: int) -> NDArray[np.int64]:
