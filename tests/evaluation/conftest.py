@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 
 from caloforge.data import Conditions, Showers
-from caloforge.detector import BoxMesh, CylinderMesh, Mesh, RaggedCylinderMesh, RaggedLayer
+from caloforge.detector import (
+    BoxMesh,
+    CylinderMesh,
+    Mesh,
+    RaggedBoxLayer,
+    RaggedBoxMesh,
+    RaggedCylinderMesh,
+    RaggedLayer,
+)
 
 MESHES: dict[str, Mesh] = {
     "cylinder": CylinderMesh.regular(n_z=4, n_phi=8, n_r=3),
@@ -18,6 +26,12 @@ MESHES: dict[str, Mesh] = {
             RaggedLayer(0, 1, (0, 5, 10, 30)),
             RaggedLayer(1, 6, (0, 2, 4, 6, 8)),
             RaggedLayer(12, 10, (0, 50, 100)),
+        )
+    ),
+    "ragged box": RaggedBoxMesh(
+        (
+            RaggedBoxLayer(0, (-6, -2, 2, 6), tuple(range(-4, 5))),
+            RaggedBoxLayer(1, (-6, 0, 6), (-4, -1, 1, 4)),
         )
     ),
 }

@@ -75,7 +75,7 @@ def test_a_scaled_layer_changes_its_energy_and_nothing_about_its_shape(mesh: Mes
         factor = 1.01 if name == f"e_layer_{layer}" else 1.0
         if name != "e_ratio":
             np.testing.assert_allclose(after[name], factor * before[name], rtol=2e-6, atol=1e-4, err_msg=name)
-    assert (after["e_ratio"] > before["e_ratio"]).all()
+    assert after["e_ratio"].mean() > before["e_ratio"].mean()
 
 
 def test_a_turn_by_one_phi_bin_turns_the_centres_of_energy(make: Make) -> None:
