@@ -104,8 +104,9 @@ def test_coupling_flow_is_invertible_with_the_right_determinant(
 
     def to_noise(values: torch.Tensor, i: int) -> torch.Tensor:
         values = values.view(1, rows, columns)
+        windows, given = flow.given(maps[i : i + 1], context[i : i + 1], False)
         for block in flow.blocks:
-            values, _ = block(values, maps[i : i + 1], context[i : i + 1], False)
+            values, _ = block(values, windows, given)
         return values.flatten()
 
     log_p = flow.log_prob(y, maps, context)

@@ -48,7 +48,7 @@ class InductiveLayerFlow(GeneratorModel):
         """Sizes of the two flows.
 
         Attributes:
-            blocks, hidden, depth, bins, bound: couplings of the cell flow, channels and convolutions of
+            blocks, hidden, depth, bins, bound: couplings of the cell flow, channels and residual layers of
                 their networks, bins and half range of their splines.
             energy_hidden, energy_depth, energy_bins: the same of the layer-energy flow.
             scale: logarithms of cell energies over the threshold are divided by this.
@@ -59,7 +59,7 @@ class InductiveLayerFlow(GeneratorModel):
             bf16: networks in bfloat16 (splines stay in float32); "auto" where the processor has it.
         """
 
-        blocks: int = Field(8, ge=1)
+        blocks: int = Field(6, ge=1)
         hidden: int = Field(64, ge=1)
         depth: int = Field(2, ge=0)
         bins: int = Field(8, ge=2)
@@ -74,7 +74,7 @@ class InductiveLayerFlow(GeneratorModel):
         bf16: bool | Literal["auto"] = "auto"
 
     mesh_kinds: ClassVar[tuple[str, ...]] = ("cylinder", "box")
-    block_size: ClassVar[int] = 128
+    block_size: ClassVar[int] = 256
     settings: Settings
     threshold: Tensor
     incident_mean: Tensor
@@ -143,7 +143,7 @@ class InductiveLayerFlow(GeneratorModel):
     def _context(
         self, incident: Tensor, energy: Tensor, before: Tensor, total: Tensor, hot: Tensor
     ) -> Tensor:
-        """Context of a layer: incident (n, C); energies of it, of the one before, of all (n,); its one-hot (n, Z)."""
+        """Context of a layer: incident (n, C), energies of it, before it and of all (n,), one-hot (n, Z)."""
         ratios = torch.stack([self._log_map(energy), self._log_map(before), self._log_map(total)], dim=-1)
         return torch.cat([incident, ratios, hot], dim=-1)
 

@@ -2,8 +2,9 @@
 
 Legend: ``n`` showers, ``Z`` layers, ``C`` context numbers, ``K`` spline bins, t the cell threshold.
 
-p(E_1 … E_Z | context) = p(w | context) · Π_i p(v_i | w, v_1 … v_{i−1}, context), w = log(ΣE/E_inc) and v_i the `log_threshold` of E_i. All layers share one network, so one shower is Z training examples; the factors
-are splines of one number, so a density needs one pass and a sample Z small ones.
+p(E_1 … E_Z | context) = p(w | context) · Π_i p(v_i | w, v_1 … v_{i−1}, context) with w = log(ΣE/E_inc) and
+v_i the `log_threshold` of E_i. All layers share one network, so that one shower is Z training examples; the
+factors are splines of one number, so that a density needs one pass and a sample Z small ones.
 """
 
 from __future__ import annotations
