@@ -84,6 +84,7 @@ CASES: dict[str, Case] = {
     "threshold": Case(lambda: Threshold(T), moves=1e-5),
     "threshold-exponential": Case(lambda: Threshold(T, 2.0, "exponential"), moves=1e-5),
     "threshold-normal": Case(lambda: Threshold(T, 0.7, "normal"), moves=1e-5),
+    "threshold-log-normal": Case(lambda: Threshold(T, 0.7, "log-normal"), moves=1e-5),
     "ratios": Case(lambda: EnergyRatios(2.0), "layers", moves=1e-5),
     "logits": Case(lambda: EnergyLogits(2.0), "layers", moves=5e-5),
     "layer-chain": Case(

@@ -122,7 +122,7 @@ def test_noise_leaves_the_mean() -> None:
 @settings(max_examples=50, deadline=None)
 @given(
     st.lists(st.tuples(energies, noises), min_size=1, max_size=5),
-    st.sampled_from(["uniform", "exponential", "normal"]),
+    st.sampled_from(["uniform", "exponential", "normal", "log-normal"]),
     st.booleans(),
 )
 def test_threshold_keeps_lit_and_empty_apart(cells: list[tuple[float, float]], fill: Fill, cut: bool) -> None:
@@ -143,7 +143,8 @@ def test_threshold_keeps_lit_and_empty_apart(cells: list[tuple[float, float]], f
 
 
 @pytest.mark.parametrize(
-    ("fill", "mean"), [("uniform", 0.5), ("exponential", 1.0), ("normal", (2 / np.pi) ** 0.5)]
+    ("fill", "mean"),
+    [("uniform", 0.5), ("exponential", 1.0), ("normal", (2 / np.pi) ** 0.5), ("log-normal", np.exp(0.045))],
 )
 def test_fills_have_their_density(fill: Fill, mean: float) -> None:
     u = (torch.arange(20000, dtype=torch.float64) + 0.5) / 20000

@@ -58,6 +58,8 @@ class ClassifierSettings:
         threads: CPU threads of torch; None leaves them as they are. With one the same seed gives the same
             numbers however many cores there are, and a small network is not slower.
         memory_limit_gib: inputs beyond it lie in a temporary file.
+        calibration_floor: least calibrated probability; None takes 1/(n + 2) of n calibrating showers, since
+            fewer cannot tell less, and a JSD of small samples then stays a sensible number.
         preset: name of the preset, filled in by `classifier_settings`.
     """
 
@@ -72,6 +74,7 @@ class ClassifierSettings:
     floor: bool = False
     threads: int | None = None
     memory_limit_gib: float = 4.0
+    calibration_floor: float | None = 1e-6
     preset: str = ""
 
     def __post_init__(self) -> None:
@@ -94,6 +97,7 @@ PRESETS: dict[str, ClassifierSettings] = {
         repeats=1,
         standardise=True,
         threads=1,
+        calibration_floor=None,
         preset="quick",
     ),
 }
@@ -189,23 +193,27 @@ def auc_noise(n_real: int, n_generated: int) -> float:
 
 
 def auc_and_jsd(
-    scores: Floats, labels: NDArray[np.int64], calibration: tuple[Floats, NDArray[np.int64]]
+    scores: Floats,
+    labels: NDArray[np.int64],
+    calibration: tuple[Floats, NDArray[np.int64]],
+    floor: float = 1e-6,
 ) -> tuple[float, float]:
     """Area under the ROC curve, and JSD = 1 − BCE / ln 2 of the calibrated scores, in bits.
 
     The JSD is at most 1; for equal samples it scatters around 0 and may be slightly negative, since the
-    calibration, isotonic and within 10⁻⁶ … 1 − 10⁻⁶, comes from other showers.
+    calibration, isotonic and within floor … 1 − floor, comes from other showers.
 
     Args:
         scores: probabilities of being real, (n,), with ``labels`` 1 for real and 0 for generated.
         calibration: scores and labels of the showers that calibrate.
+        floor: least calibrated probability; the CaloChallenge takes 10⁻⁶.
     """
     try:
         from sklearn.isotonic import IsotonicRegression
         from sklearn.metrics import roc_auc_score
     except ImportError as error:
         raise MissingDependencyError("scikit-learn", "evaluate") from error
-    isotonic = IsotonicRegression(y_min=1e-6, y_max=1 - 1e-6, out_of_bounds="clip").fit(*calibration)
+    isotonic = IsotonicRegression(y_min=floor, y_max=1 - floor, out_of_bounds="clip").fit(*calibration)
     p = np.asarray(isotonic.predict(scores), dtype=np.float64)
     bce = -np.mean(np.where(labels == 1, np.log(p), np.log1p(-p)))
     return float(roc_auc_score(labels, scores)), float(1 - bce / np.log(2))
@@ -306,8 +314,9 @@ def _train(
             best, best_epoch, best_state = accuracy, epoch + 1, copy.deepcopy(network.state_dict())
     network.load_state_dict(best_state)
     calibration = (_scores(network, batches, test), labels[test].astype(np.int64))
+    floor = settings.calibration_floor or 1 / (len(test) + 2)
     auc, jsd = auc_and_jsd(
-        _scores(network, batches, validation), labels[validation].astype(np.int64), calibration
+        _scores(network, batches, validation), labels[validation].astype(np.int64), calibration, floor
     )
     return _Trained(auc, jsd, best_epoch)
 

@@ -135,10 +135,9 @@ def verdict(evaluation: Evaluation) -> Verdict:
             headline = "Hardly any feature differs by more than chance"
     if count:
         ordered = worst_features(evaluation, count)
-        worst_text = f"worst is the {_feature_text(ordered[0])}"
-        best_text = f"best the {_feature_text(ordered[-1])}"
         sentences.append(
-            f"Of {count} features {differing} differ by more than chance: {worst_text}, {best_text}."
+            f"Of {count} features {differing} differ by more than chance; the one furthest above it is the "
+            f"{_feature_text(ordered[0])}."
         )
     return Verdict(level, headline + ".", " ".join(sentences))
 
@@ -150,7 +149,8 @@ def _classifier_name(result: ClassifierResult) -> str:
 
 def _feature_text(histogram: Histogram) -> str:
     label = histogram.label.partition(" [")[0]
-    return f"{label} (separation power {number(histogram.separation.value)})"
+    separation = histogram.separation
+    return f"{label} (separation power {number(separation.value)}, by chance {number(separation.floor)})"
 
 
 def summary_rows(evaluation: Evaluation) -> list[tuple[str, str, str]]:

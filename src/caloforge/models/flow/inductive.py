@@ -68,13 +68,13 @@ class InductiveLayerFlow(GeneratorModel):
         energy_depth: int = Field(3, ge=0)
         energy_bins: int = Field(12, ge=2)
         scale: float = Field(2.0, gt=0)
-        width: float = Field(1.0, gt=0)
-        smear: float = Field(0.02, ge=0)
+        width: float = Field(2.0, gt=0)
+        smear: float = Field(0.01, ge=0)
         threshold_mev: float | None = Field(None, gt=0)
         bf16: bool | Literal["auto"] = "auto"
 
     mesh_kinds: ClassVar[tuple[str, ...]] = ("cylinder", "box")
-    block_size: ClassVar[int] = 256
+    block_size: ClassVar[int] = 128
     settings: Settings
     threshold: Tensor
     incident_mean: Tensor
@@ -160,7 +160,7 @@ class InductiveLayerFlow(GeneratorModel):
             return {"loss": -log_p.mean()}
         s = self.settings
         smear = s.smear * torch.randn(energies.shape, generator=generator, device=energies.device)
-        below = fill_below(uniform, s.width, "normal")[0]
+        below = fill_below(uniform, s.width, "log-normal")[0]
         y = log_threshold(energies, threshold, below)
         y = torch.where(y > 0, (y + smear).abs(), y) / s.scale
 

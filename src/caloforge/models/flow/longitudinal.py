@@ -102,7 +102,7 @@ class LongitudinalFlow(nn.Module):
         del self._moments, self._total_moments
 
     def _values(self, energies: Tensor, threshold: float, uniform: Tensor) -> Tensor:
-        return log_threshold(energies, threshold, fill_below(uniform, self.width, "normal")[0])
+        return log_threshold(energies, threshold, fill_below(uniform, self.width, "log-normal")[0])
 
     @staticmethod
     def _ratio(energies: Tensor, incident: Tensor) -> Tensor:
