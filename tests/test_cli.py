@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,6 @@ import pytest
 
 from caloforge.data import Conditions, Showers, open_showers, write_showers
 from caloforge.detector import CylinderMesh
-from caloforge.provenance import code_version
 
 SMALL = [
     "--set", "settings.blocks=2", "--set", "settings.hidden=8", "--set", "settings.depth=1",
@@ -56,7 +56,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_version_and_help() -> None:
-    assert succeeds("--version").strip() == f"caloforge {code_version()}"
+    assert succeeds("--version").startswith(f"caloforge {version('caloforge')}")
     for command in (
         [],
         ["simulate"],

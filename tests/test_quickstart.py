@@ -22,7 +22,7 @@ def test_quickstart_from_nothing_and_again(tmp_path: Path) -> None:
     assert "5/5" in told
     assert "report.html" in told
     metrics = json.loads((folder / "report" / "metrics.json").read_text())
-    assert metrics["counts"]["reference"] == 25
+    assert metrics["counts"]["reference"] == 30
     assert metrics["timing"]["speed_up"] > 1
     page = (folder / "report" / "report.html").read_text()
     assert "Geant4" in page

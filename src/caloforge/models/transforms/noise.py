@@ -86,7 +86,7 @@ def fill_below(noise: Tensor, width: float = 1.0, fill: Fill = "uniform") -> tup
     if fill == "exponential":
         return width * u.log() - GAP, slope - u.log()
     if fill == "log-normal":
-        z = math.sqrt(2) * torch.erfinv(2 * u - 1)
+        z = math.sqrt(2) * torch.erfinv((2 * u - 1).clamp(2.0**-23 - 1, 1 - 2.0**-23))
         log_step = LOG_SIGMA * z
         return -GAP - width * log_step.exp(), slope + log_step + z.square() / 2 + LOG_SIGMA_SLOPE
     z = math.sqrt(2) * torch.erfinv(u)
