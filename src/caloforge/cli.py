@@ -163,7 +163,7 @@ def generate(
     speed = showers.provenance.get("performance", {})
     _say(
         f"{len(showers)} showers → {out} ({speed.get('showers_per_second', 0):.1f} showers/s, "
-        f"{speed.get('ms_per_shower', 0):.2f} ms each on {speed.get('threads')} threads, "
+        f"{speed.get('ms_per_shower', 0):.2f} ms each, threads: {speed.get('threads')}, "
         f"peak memory {speed.get('peak_memory_mib', 0):.0f} MiB)"
     )
 

@@ -200,27 +200,6 @@ def test_parts_of_another_request_are_not_used(stopped, reference):
     assert np.array_equal(make(checkpoint, out=out, seed=3, overwrite=True).energies, reference)
 
 
-def test_a_full_disk_loses_nothing(checkpoint, tmp_path, monkeypatch, reference):
-    add, room = PartStore.add, [2]
-
-    def full(store, start, energies):
-        if not room[0]:
-            monkeypatch.setattr(np, "savez", no_room)
-        room[0] -= 1
-        add(store, start, energies)
-
-    def no_room(*args, **kwargs):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(PartStore, "add", full)
-    with pytest.raises(DataError, match=r"No space left.*The 128 showers before it are kept"):
-        make(checkpoint, out=tmp_path / "a.h5", seed=3, batch_size=64)
-    monkeypatch.undo()
-    made = make(checkpoint, out=tmp_path / "a.h5", seed=3, resume=True)
-    assert made.provenance["performance"]["n_showers"] == 72
-    assert np.array_equal(made.energies, reference)
-
-
 def test_parts_keep_every_bit(tmp_path):
     energies = LIKE.energies.reshape(200, -1)
     store = PartStore(tmp_path / "parts", {"a": 1}, energies.shape[1])

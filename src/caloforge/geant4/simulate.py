@@ -128,7 +128,10 @@ def simulate(
         except KeyboardInterrupt:
             print(f"\ninterrupted. {_kept(chunks, parts)}", file=sys.stderr)
             raise
-        _merge(target, chunks, detector, mesh or detector.mesh, beam, settings, overwrite)
+        try:
+            _merge(target, chunks, detector, mesh or detector.mesh, beam, settings, overwrite)
+        except DataError as error:
+            raise DataError(f"{error}\n{_kept(chunks, parts)}") from None
     shutil.rmtree(parts, ignore_errors=True)
     return _open(target)
 

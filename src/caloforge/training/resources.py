@@ -78,5 +78,10 @@ def peak_memory_mib(device: torch.device) -> float:
     """Largest memory so far, MiB: of the GPU's tensors, or of this process where the device is the CPU."""
     if device.type == "cuda":
         return round(torch.cuda.max_memory_allocated(device) / 2**20, 1)
+    try:  # on Linux ru_maxrss may be that of the process that started this one
+        status = Path("/proc/self/status").read_text()
+        return round(int(status.partition("VmHWM:")[2].split()[0]) / 2**10, 1)
+    except (OSError, IndexError, ValueError):
+        pass
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return round(peak / (2**20 if sys.platform == "darwin" else 2**10), 1)
