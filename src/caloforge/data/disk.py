@@ -1,4 +1,4 @@
-"""A file under HDF5 that keeps a full disk and Ctrl-C away from it.
+"""Writing that survives a full disk, a kill and Ctrl-C: whole files, and a file that HDF5 can live with.
 
 HDF5 does not survive a failed write: the error turns up in h5py's clean-up, where it is printed and ignored,
 later writes go on, and the process ends in a segmentation fault. Here HDF5 writes to a Python object that
@@ -16,11 +16,34 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, BinaryIO
 
 from caloforge.errors import DataError
 
-__all__ = ["PatientFile", "interrupts_deferred"]
+__all__ = ["PatientFile", "interrupts_deferred", "whole_file"]
+
+
+@contextmanager
+def whole_file(path: Path, mark: str = "") -> Iterator[BinaryIO]:
+    """A new file to write bytes to, which gets the name ``path`` when all of it is on disk, or never.
+
+    Args:
+        path: the name; what is there stays until the new file is complete.
+        mark: told apart by this, several processes may write the same file.
+
+    Raises:
+        OSError: the disk does not take it; nothing is left under another name.
+    """
+    partial = path.with_name(f"{path.name}.{mark}partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 class PatientFile:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caloforge.data import Showers, open_showers
+from caloforge.data.disk import whole_file
 from caloforge.errors import DataError
 from caloforge.evaluation.binning import log_edges
 from caloforge.evaluation.classifiers import ClassifierSettings, classifier_settings, train_classifier
@@ -166,16 +167,10 @@ def write_metrics(evaluation: Evaluation, path: str | os.PathLike[str]) -> None:
         DataError: the file cannot be written.
     """
     path = Path(path)
-    unfinished = path.with_name(path.name + ".partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with unfinished.open("w", encoding="utf-8") as file:
-            file.write(_pretty(evaluation.to_dict()) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(path)
+        with whole_file(path) as file:
+            file.write((_pretty(evaluation.to_dict()) + "\n").encode())
     except OSError as error:
-        unfinished.unlink(missing_ok=True)
         raise DataError(f"cannot write {path}: {error}") from error
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from caloforge.data.disk import whole_file
 from caloforge.errors import DataError
 
 __all__ = ["read_chunk", "write_chunk"]
@@ -18,15 +19,8 @@ Floats = NDArray[np.float32]
 
 def write_chunk(path: Path, energies: Floats, seconds: Floats) -> None:
     """Store showers (n, V) and their CPU seconds (n,) under ``path``, which appears only when complete."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("wb") as file:
-            np.savez_compressed(file, energies=energies, seconds=seconds)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole_file(path, f"{os.getpid()}.") as file:
+        np.savez_compressed(file, energies=energies, seconds=seconds)
 
 
 def read_chunk(path: Path) -> tuple[Floats, Floats]:

@@ -7,7 +7,6 @@ of those cells: small for showers, and quick to write.
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import zipfile
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from caloforge.data.disk import whole_file
 from caloforge.errors import DataError
 
 __all__ = ["PartStore"]
@@ -76,19 +76,14 @@ class PartStore:
     def add(self, start: int, energies: NDArray[np.float32]) -> None:
         """Save the energies (n, V), MeV, of showers start … start + n − 1; DataError where that fails."""
         name = f"part-{start:012d}-{start + len(energies):012d}.npz"
-        fresh = self.folder / f"{name}.partial"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             if not (self.folder / REQUEST).exists():
                 (self.folder / REQUEST).write_text(json.dumps(self.request, indent=2))
             filled = energies != 0
-            with fresh.open("wb") as file:
+            with whole_file(self.folder / name) as file:
                 np.savez(file, filled=np.packbits(filled, axis=1), values=energies[filled])
-                file.flush()
-                os.fsync(file.fileno())
-            fresh.replace(self.folder / name)
         except OSError as error:
-            fresh.unlink(missing_ok=True)
             raise DataError(
                 f"cannot write {self.folder / name}: {error}. The {start} showers before it are kept; "
                 "make room and go on with resume=True (--resume)"

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from caloforge.data.disk import whole_file
 from caloforge.errors import DataError
 from caloforge.provenance import provenance
 from caloforge.report.style import require_drawing_packages
@@ -92,9 +93,8 @@ def write_report(
             }  # fmt: skip
             heading = title or _default_title(reference)
             text = render(evaluation, material, titles, heading, provenance("report", **settings))
-            partial = page.with_name(page.name + ".partial")
-            partial.write_text(text, encoding="utf-8")
-            partial.replace(page)
+            with whole_file(page) as file:
+                file.write(text.encode())
             step("page")
     except OSError as error:
         raise DataError(f"cannot write the report into {folder}: {error}") from error

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import safetensors
 import safetensors.torch
 from torch import Tensor
 
+from caloforge.data.disk import whole_file
 from caloforge.errors import CheckpointError
 
 __all__ = ["digest", "read_json", "read_tensors", "write_bytes", "write_json", "write_tensors"]
@@ -25,16 +25,10 @@ def digest(data: bytes) -> str:
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Write a file under another name, wait until it is on disk, and give it its name."""
-    fresh = path.with_name(path.name + ".partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with fresh.open("wb") as file:
+        with whole_file(path) as file:
             file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(path)
     except OSError as error:
-        fresh.unlink(missing_ok=True)
         raise CheckpointError(f"cannot write {path}: {error}; what was there before is unchanged") from error
 
 

@@ -15,13 +15,14 @@ from caloforge.data.formats import open_showers
 from caloforge.data.showers import Showers
 from caloforge.errors import CheckpointError, MissingDependencyError, TrainingError
 from caloforge.models.base import GeneratorModel, load_model_class
+from caloforge.models.precision import fast_bf16
 from caloforge.provenance import provenance
 from caloforge.training.checkpoint import ABOUT, Checkpoint
 from caloforge.training.interrupt import Interrupt, catch_signals, raise_interrupt
 from caloforge.training.loader import ShowerLoader, fits_in_memory
 from caloforge.training.recipe import Recipe
 from caloforge.training.record import Display, Log, display
-from caloforge.training.resources import cpu_has_fast_bf16, derived_seed, pick_device
+from caloforge.training.resources import derived_seed, pick_device
 from caloforge.training.state import (
     data_fingerprint,
     has_state,
@@ -133,8 +134,7 @@ def _accelerator(device: str, recipe: Recipe) -> Any:
     precision = recipe.training.precision
     if precision == "auto":
         wanted = load_model_class(recipe.model).low_precision
-        able = torch.cuda.is_bf16_supported() if chosen.type == "cuda" else cpu_has_fast_bf16()
-        precision = "bf16" if wanted and able else "float32"
+        precision = "bf16" if wanted and fast_bf16(chosen) else "float32"
     if PartialState._shared_state and int(os.environ.get("WORLD_SIZE", "1")) == 1:
         AcceleratorState._reset_state(reset_partial_state=True)  # of an earlier training in this process
     if chosen.type == "cuda" and chosen.index is not None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import resource
 import sys
-from functools import cache
 from pathlib import Path
 
 import torch
@@ -13,7 +12,6 @@ import torch
 from caloforge.errors import CaloforgeError
 
 __all__ = [
-    "cpu_has_fast_bf16",
     "derived_seed",
     "free_memory",
     "peak_memory_mib",
@@ -63,15 +61,6 @@ def free_memory() -> int:
     except OSError:
         pass
     return 1 << 30
-
-
-@cache
-def cpu_has_fast_bf16() -> bool:
-    """True on CPUs with matrix units for bfloat16 (AMX); elsewhere bf16 gains nothing reliable."""
-    try:
-        return "amx_bf16" in Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return False
 
 
 def peak_memory_mib(device: torch.device) -> float:
