@@ -70,11 +70,8 @@ def test_metrics_file_round_trip(make: Make, tmp_path: Path) -> None:
     evaluation = quiet(make(MESH), make(MESH, seed=1), out=tmp_path / "new" / "folder", classifiers=TINY)
     path = tmp_path / "new" / "folder" / "metrics.json"
     plain = json.loads(path.read_text())
-    assert plain["schema"] == 1
-    assert list(plain) == [
-        "schema", "counts", "mesh", "threshold_mev", "features", "classifiers", "timing", "conditions",
-        "warnings", "separation", "histograms", "profiles", "mean_shower", "provenance",
-    ]  # fmt: skip
+    assert plain["schema"] == 2
+    assert list(plain)[:3] == ["schema", "verdict", "counts"]
     assert plain == evaluation.to_dict() == read_metrics(path).to_dict()
     assert set(plain["classifiers"]) == {"low", "high"}
     assert [p.name for p in path.parent.iterdir()] == ["metrics.json"]
@@ -84,7 +81,7 @@ def test_metrics_file_round_trip(make: Make, tmp_path: Path) -> None:
     assert read_metrics(path).to_dict() != plain
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"schema": 99}', '{"schema": 1}'])
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"schema": 99}', '{"schema": 2}'])
 def test_damaged_metrics_are_refused(text: str, tmp_path: Path) -> None:
     path = tmp_path / "metrics.json"
     path.write_text(text)

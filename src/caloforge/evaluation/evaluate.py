@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from caloforge.data import Showers, open_showers
+from caloforge.data import Conditions, Showers, open_showers
 from caloforge.data.disk import whole_file
 from caloforge.errors import DataError
 from caloforge.evaluation.binning import log_edges
@@ -189,9 +189,7 @@ class _Span:
     def __init__(self) -> None:
         self.smallest, self.largest = np.inf, 0.0
 
-    def __call__(
-        self, start: int, energies: NDArray[np.float32], incident_energy: NDArray[np.float64]
-    ) -> None:
+    def __call__(self, start: int, energies: NDArray[np.float32], conditions: Conditions) -> None:
         self.largest = max(self.largest, float(energies.max(initial=0.0)))
         self.smallest = float(np.min(energies, where=energies > 0, initial=self.smallest))
 
@@ -199,7 +197,7 @@ class _Span:
 def _counter(report: Progress, text: str, n: int) -> Visitor:
     """A visitor that reports how many of n showers are read."""
 
-    def visit(start: int, energies: NDArray[np.float32], incident_energy: NDArray[np.float64]) -> None:
+    def visit(start: int, energies: NDArray[np.float32], conditions: Conditions) -> None:
         report(text, (start + len(energies)) / n)
 
     return visit

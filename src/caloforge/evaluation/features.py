@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from caloforge.data import Showers
+from caloforge.data import Conditions, Showers
 from caloforge.detector import Mesh
 from caloforge.errors import MeshError
 
@@ -22,8 +22,8 @@ EPSILON = 1e-16
 """Added to every denominator, as in the challenge: a layer without energy has centre and width 0."""
 
 Floats = NDArray[np.float64]
-Visitor = Callable[[int, NDArray[np.float32], Floats], None]
-"""Sees every batch once: number of its first shower, energies (n, V), incident energies (n,)."""
+Visitor = Callable[[int, NDArray[np.float32], Conditions], None]
+"""Sees every batch once: number of its first shower, energies (n, V), conditions of the n showers."""
 
 _BATCH_BYTES = 32 << 20
 
@@ -180,7 +180,7 @@ def compute_features(
         flat = energies.reshape(len(energies), showers.mesh.n_voxels)
         parts.append(make(flat, conditions.energy))
         for visit in visitors:
-            visit(start, flat, conditions.energy)
+            visit(start, flat, conditions)
         start += len(flat)
     if not parts:
         parts.append(make(np.zeros((0, showers.mesh.n_voxels), dtype=np.float32), np.zeros(0)))

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from caloforge.data import Showers
+from caloforge.data import Conditions, Showers
 from caloforge.detector import calochallenge_mesh
 from caloforge.errors import MissingDependencyError
 from caloforge.evaluation.binning import lateral_ranges, linear_edges, log_edges
@@ -21,7 +21,14 @@ from caloforge.evaluation.features import Features, Visitor, batch_rows
 from caloforge.evaluation.results import Histogram, Separation
 from caloforge.evaluation.separation import separation_floor, separation_floor_clustered, separation_power
 
-__all__ = ["CellCounts", "cell_histogram", "discrete_energies", "feature_histograms"]
+__all__ = [
+    "CellCounts",
+    "HistogramPlan",
+    "cell_histogram",
+    "discrete_energies",
+    "feature_histograms",
+    "fill_histogram",
+]
 
 Floats = NDArray[np.float64]
 
@@ -30,7 +37,7 @@ _AXES = {"eta": "η", "phi": "φ", "x": "x", "y": "y", "r": "r"}
 
 
 @dataclass(frozen=True)
-class _Plan:
+class HistogramPlan:
     """One histogram to fill: names, edges, and the values of both samples, (N,)."""
 
     name: str
@@ -54,7 +61,7 @@ class CellCounts:
         self._parts: list[NDArray[np.int32]] = []
         self._outside = np.zeros(2)
 
-    def __call__(self, start: int, energies: NDArray[np.float32], incident_energy: Floats) -> None:
+    def __call__(self, start: int, energies: NDArray[np.float32], conditions: Conditions) -> None:
         n, n_voxels = energies.shape
         hit = np.flatnonzero(energies)
         bh = _boost_histogram()
@@ -69,8 +76,8 @@ class CellCounts:
         start, n_voxels = 0, showers.mesh.n_voxels
         for energies, conditions in showers.batches(batch_rows(n_voxels)):
             flat = energies.reshape(len(energies), n_voxels)
-            self(start, flat, conditions.energy)
-            progress(start, flat, conditions.energy)
+            self(start, flat, conditions)
+            progress(start, flat, conditions)
             start += len(flat)
 
     @property
@@ -99,7 +106,7 @@ def feature_histograms(
         threshold_mev: lower edge of the energies per layer.
         seed: of the draws behind the floors.
     """
-    return [_filled(plan, seed) for plan in _plans(reference, generated, threshold_mev)]
+    return [fill_histogram(plan, seed) for plan in _plans(reference, generated, threshold_mev)]
 
 
 def cell_histogram(reference: CellCounts, generated: CellCounts, *, seed: int = 0) -> Histogram:
@@ -132,7 +139,7 @@ def discrete_energies(energies: Floats) -> Floats:
     return distinct if few else distinct[:0]
 
 
-def _plans(reference: Features, generated: Features, threshold: float) -> Iterator[_Plan]:
+def _plans(reference: Features, generated: Features, threshold: float) -> Iterator[HistogramPlan]:
     groups = zip(reference.groups().items(), generated.groups().values(), strict=True)
     ranges = lateral_ranges(reference.mesh)
     for (group, columns), others in groups:
@@ -160,12 +167,12 @@ def _plans(reference: Features, generated: Features, threshold: float) -> Iterat
                     edges = linear_edges(-span.centre, span.centre, 100)
                 else:
                     edges = linear_edges(0, span.width, 100)
-            yield _Plan(name, group, layer, f"{text}{where}{unit}", edges, values, log)
+            yield HistogramPlan(name, group, layer, f"{text}{where}{unit}", edges, values, log)
         if group == "e_ratio":
             yield from _response_by_energy(reference, generated)
 
 
-def _response_by_energy(reference: Features, generated: Features) -> Iterator[_Plan]:
+def _response_by_energy(reference: Features, generated: Features) -> Iterator[HistogramPlan]:
     """The response at each energy where the reference has discrete ones: 20 bins in 0.4-1.4 (data set 1)."""
     photons = reference.mesh == calochallenge_mesh("1-photons")
     for energy in discrete_energies(reference.incident_energy):
@@ -173,10 +180,11 @@ def _response_by_energy(reference: Features, generated: Features) -> Iterator[_P
         first, second = (f.e_ratio[f.incident_energy == energy] for f in (reference, generated))
         label = f"total energy / incident energy at {energy:g} MeV"
         name = f"e_ratio_at_{energy:g}mev"
-        yield _Plan(name, "e_ratio_at_energy", None, label, linear_edges(*span, 20), (first, second))
+        yield HistogramPlan(name, "e_ratio_at_energy", None, label, linear_edges(*span, 20), (first, second))
 
 
-def _filled(plan: _Plan, seed: int) -> Histogram:
+def fill_histogram(plan: HistogramPlan, seed: int) -> Histogram:
+    """Both samples in one plan's bins, with separation power and floor; the seed is of the floor."""
     (first, first_outside), (second, second_outside) = (_fill(v, plan.edges) for v in plan.values)
     own_seed = (seed << 32) + zlib.crc32(plan.name.encode())
     floor = separation_floor(first, second, seed=own_seed)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from caloforge.data import Conditions
 from caloforge.detector import CylinderMesh, Mesh
 from caloforge.evaluation.features import Features
 from caloforge.evaluation.results import Profile
@@ -42,7 +43,7 @@ class MeanShower:
         self._rings = (place[:, None] == np.arange(bins)).astype(np.float64)  # (V, B)
         self._radial, self._radial_squared = np.zeros(bins), np.zeros(bins)
 
-    def __call__(self, start: int, energies: NDArray[np.float32], incident_energy: Floats) -> None:
+    def __call__(self, start: int, energies: NDArray[np.float32], conditions: Conditions) -> None:
         cells = energies.astype(np.float64)
         self.n += len(cells)
         self._cells += cells.sum(axis=0)

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from caloforge.evaluation import Histogram
+from caloforge.evaluation.results import from_plain
 from caloforge.report.histograms import draw_layer_pages
 from caloforge.report.style import Drawing
 
@@ -126,7 +127,7 @@ def main() -> None:
     folder = Path(job["folder"])
     answer = {}
     for group in job["groups"]:
-        histograms = [Histogram.from_dict(plain) for plain in group["histograms"]]
+        histograms = [from_plain(Histogram, plain) for plain in group["histograms"]]
         drawings = draw_layer_pages(group["name"], group["title"], histograms, folder)
         answer[group["name"]] = [dataclasses.asdict(d) | {"folder": ""} for d in drawings]
     json.dump(answer, sys.stdout)

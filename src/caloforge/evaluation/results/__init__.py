@@ -1,0 +1,47 @@
+"""Everything an evaluation returns, as plain dataclasses that turn into JSON and back."""
+
+from caloforge.evaluation.results.classifiers import (
+    ClassifierResult,
+    Diagnosis,
+    FeatureShare,
+    Scores,
+    TellTale,
+)
+from caloforge.evaluation.results.evaluation import SCHEMA, Evaluation, Verdict
+from caloforge.evaluation.results.histograms import Histogram, Profile
+from caloforge.evaluation.results.numbers import Comparison, Estimate, Separation
+from caloforge.evaluation.results.physics import (
+    Conservation,
+    Correlation,
+    Memorisation,
+    ResolutionFit,
+    ResponseCurve,
+    Slice,
+)
+from caloforge.evaluation.results.serial import from_plain, to_plain
+from caloforge.evaluation.results.timing import Timing
+
+__all__ = [
+    "SCHEMA",
+    "ClassifierResult",
+    "Comparison",
+    "Conservation",
+    "Correlation",
+    "Diagnosis",
+    "Estimate",
+    "Evaluation",
+    "FeatureShare",
+    "Histogram",
+    "Memorisation",
+    "Profile",
+    "ResolutionFit",
+    "ResponseCurve",
+    "Scores",
+    "Separation",
+    "Slice",
+    "TellTale",
+    "Timing",
+    "Verdict",
+    "from_plain",
+    "to_plain",
+]

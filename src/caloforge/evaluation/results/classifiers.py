@@ -1,0 +1,109 @@
+"""What a trained classifier found. Legend: ``B`` bins."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["ClassifierResult", "Diagnosis", "FeatureShare", "Scores", "TellTale"]
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class FeatureShare:
+    """How much a classifier relies on a group of inputs: its AUC drops by ``drop`` when they are shuffled.
+
+    Attributes:
+        name: a feature or layer of the inputs: ``e_layer_3``, ``width_r_10``, ``cells of layer 3``.
+        drop, error: of the AUC on the validation showers, mean and standard deviation over shufflings.
+    """
+
+    name: str
+    drop: float
+    error: float
+
+
+@dataclass(frozen=True)
+class TellTale:
+    """A shower that gives its origin away: its row in its file, log-weight and incident energy (MeV)."""
+
+    row: int
+    log_weight: float
+    incident_energy: float
+
+
+@dataclass(frozen=True, eq=False)
+class Diagnosis:
+    """The classifier as a diagnostic (arXiv:2305.16774): weights w = p / (1 − p) of validation showers.
+
+    Attributes:
+        edges: bins of log w, natural logarithm, (B + 1,).
+        reference, generated: validation showers in each bin, (B,); clipped into the first and last.
+        features: the inputs the network relies on most, largest drop first, at most 20.
+        generated_tails: generated showers with the smallest weights (Geant4 rarely makes such), up to 10.
+        reference_tails: reference showers with the largest weights (the generator rarely makes
+            such), up to 10.
+    """
+
+    edges: Floats
+    reference: Floats
+    generated: Floats
+    features: list[FeatureShare]
+    generated_tails: list[TellTale]
+    reference_tails: list[TellTale]
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """Validation scores of one training: rows in the files, labels (1 reference) and probabilities, (n,)."""
+
+    rows: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    probabilities: Floats
+
+
+@dataclass(frozen=True)
+class ClassifierResult:
+    """How well a trained network tells generated showers from reference showers; AUC 0.5 means it cannot.
+
+    Attributes:
+        name: ``low``, ``low-normed``, ``high``, ``resnet`` (3D) or ``c2st`` (2D, of shower images).
+        auc, auc_std: mean over the trainings, and their standard deviation (0 for one training).
+        jsd, jsd_std: Jensen-Shannon divergence from the calibrated network, bits; 0 same, 1 disjoint.
+        auc_noise: standard deviation of the AUC of a network that knows nothing, on as many showers.
+        auc_floor, auc_floor_std: the AUC of two halves of the reference (or against a second reference),
+            where it was asked for.
+        aucs, jsds, best_epochs: one entry a training.
+        showers: showers of each class used for training, choosing the epoch and calibrating, and validation.
+        seconds: time for all trainings.
+        device: where it ran.
+        settings: the settings, with the name of the preset if it is one.
+        parameters: weights of the network.
+        error_rate, error_rate_std: share of validation showers put into the wrong class at p = 0.5; 0.5
+            cannot tell, 0 always can (the score of the LHCb study, arXiv:1812.01319, for ``c2st``).
+        diagnosis: what the network saw; of the first training.
+    """
+
+    name: str
+    auc: float
+    auc_std: float
+    jsd: float
+    jsd_std: float
+    auc_noise: float
+    auc_floor: float | None
+    auc_floor_std: float | None
+    aucs: tuple[float, ...]
+    jsds: tuple[float, ...]
+    best_epochs: tuple[int, ...]
+    showers: tuple[int, int, int]
+    seconds: float
+    device: str
+    settings: dict[str, Any]
+    parameters: int = 0
+    error_rate: float | None = None
+    error_rate_std: float | None = None
+    diagnosis: Diagnosis | None = None
