@@ -13,9 +13,11 @@ from caloforge.evaluation.results.numbers import Comparison, Estimate, Separatio
 from caloforge.evaluation.results.physics import (
     Conservation,
     Correlation,
+    Localisation,
     Memorisation,
     ResolutionFit,
     ResponseCurve,
+    Shift,
     Slice,
 )
 from caloforge.evaluation.results.serial import from_plain, to_plain
@@ -32,12 +34,14 @@ __all__ = [
     "Evaluation",
     "FeatureShare",
     "Histogram",
+    "Localisation",
     "Memorisation",
     "Profile",
     "ResolutionFit",
     "ResponseCurve",
     "Scores",
     "Separation",
+    "Shift",
     "Slice",
     "TellTale",
     "Timing",

@@ -15,9 +15,11 @@ from caloforge.evaluation.results.numbers import Comparison, Estimate, Separatio
 __all__ = [
     "Conservation",
     "Correlation",
+    "Localisation",
     "Memorisation",
     "ResolutionFit",
     "ResponseCurve",
+    "Shift",
     "Slice",
 ]
 
@@ -178,3 +180,45 @@ class Slice:
     response: Comparison
     metrics: dict[str, Estimate]
     note: str = ""
+
+
+@dataclass(frozen=True)
+class Shift:
+    """One place where the means of both samples differ by more than chance.
+
+    Attributes:
+        name: ``layer 10``, ``cell 10/3/2`` (indices z/φ/r or z/y/x, or the voxel's number) or
+            ``cells 10/3/2 and 10/4/2`` for the product of two neighbours.
+        kind: ``layer``, ``cell`` or ``neighbours``.
+        relative, error: (generated − reference) / reference of the mean and one standard deviation.
+        z: in standard deviations.
+        p_value: two-sided, multiplied by the number of places looked at (Bonferroni), at most 1.
+    """
+
+    name: str
+    kind: str
+    relative: float
+    error: float
+    z: float
+    p_value: float
+
+
+@dataclass(frozen=True)
+class Localisation:
+    """Where two samples differ in the mean.
+
+    Attributes:
+        shifts: places that differ by more than chance, layers first, then most significant first; at most 20 of
+            each kind.
+        tested: places looked at, by kind.
+        found: places that differ by more than chance, by kind.
+        shared_showers: share of rows in which both files hold the same shower, judged by the energies of their
+            layers; errors and floors assume that there are none.
+        exact: where rows are shared: layers whose mean differs at all, by its relative difference.
+    """
+
+    shifts: list[Shift]
+    tested: dict[str, int]
+    found: dict[str, int]
+    shared_showers: float
+    exact: dict[str, float]
