@@ -20,6 +20,7 @@ from caloforge.evaluation.results.numbers import Comparison, Estimate, Separatio
 from caloforge.evaluation.results.physics import (
     Conservation,
     Correlation,
+    Localisation,
     Memorisation,
     ResponseCurve,
     Slice,
@@ -75,6 +76,7 @@ class Evaluation:
         responses: response and resolution against energy, and θ, φ and detector where they vary.
         correlations: by name, ``layers`` and ``cells``.
         slices: metrics in bins of conditions.
+        localisation: the layers and cells whose means differ by more than chance.
         conservation: showers with more energy than the reference ever shows.
         memorisation: where the training showers were given.
         verdict: the outcome in words.
@@ -100,6 +102,7 @@ class Evaluation:
     responses: list[ResponseCurve] = field(default_factory=list)
     correlations: dict[str, Correlation] = field(default_factory=dict)
     slices: list[Slice] = field(default_factory=list)
+    localisation: Localisation | None = None
     conservation: Conservation | None = None
     memorisation: Memorisation | None = None
     verdict: Verdict | None = None
@@ -135,7 +138,16 @@ class Evaluation:
     def to_dict(self) -> dict[str, Any]:
         """A JSON-able dict, the layout of ``metrics.json``; numbers first, bulk arrays last."""
         plain = {f.name: to_plain(getattr(self, f.name)) for f in dataclasses.fields(self)}
-        first = ("verdict", "counts", "warnings", "distances", "classifiers", "timing", "conservation")
+        first = (
+            "verdict",
+            "counts",
+            "warnings",
+            "distances",
+            "classifiers",
+            "timing",
+            "localisation",
+            "conservation",
+        )
         bulk = ("responses", "correlations", "slices", "histograms", "profiles", "mean_shower", "provenance")
         middle = [name for name in plain if name not in (*first, *bulk)]
         separation = {"separation": to_plain(self.separation)}
