@@ -28,6 +28,7 @@ from caloforge.evaluation.results import (
     TellTale,
     Timing,
     Verdict,
+    metrics_schema,
 )
 from caloforge.evaluation.separation import separation_floor, separation_power
 
@@ -59,6 +60,7 @@ __all__ = [
     "Verdict",
     "compute_features",
     "evaluate",
+    "metrics_schema",
     "read_metrics",
     "separation_floor",
     "separation_power",

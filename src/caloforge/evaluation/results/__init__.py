@@ -7,7 +7,7 @@ from caloforge.evaluation.results.classifiers import (
     Scores,
     TellTale,
 )
-from caloforge.evaluation.results.evaluation import SCHEMA, Evaluation, Verdict
+from caloforge.evaluation.results.evaluation import SCHEMA, Evaluation, Verdict, metrics_schema
 from caloforge.evaluation.results.histograms import Histogram, Profile
 from caloforge.evaluation.results.numbers import Comparison, Estimate, Separation
 from caloforge.evaluation.results.physics import (
@@ -47,5 +47,6 @@ __all__ = [
     "Timing",
     "Verdict",
     "from_plain",
+    "metrics_schema",
     "to_plain",
 ]

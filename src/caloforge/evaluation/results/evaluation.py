@@ -25,13 +25,14 @@ from caloforge.evaluation.results.physics import (
     ResponseCurve,
     Slice,
 )
+from caloforge.evaluation.results.schema import json_schema
 from caloforge.evaluation.results.serial import from_plain, to_plain
 from caloforge.evaluation.results.timing import Timing
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-__all__ = ["SCHEMA", "Evaluation", "Verdict"]
+__all__ = ["SCHEMA", "Evaluation", "Verdict", "metrics_schema"]
 
 SCHEMA = 2
 """Version of the layout of ``metrics.json``; raised where a key is removed or changes its meaning."""
@@ -170,3 +171,20 @@ class Evaluation:
             return from_plain(cls, plain)
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise DataError(f"malformed metrics: {type(error).__name__} {error}") from error
+
+
+def metrics_schema() -> dict[str, Any]:
+    """The layout of ``metrics.json`` as a JSON Schema; docs/metrics.schema.json holds it."""
+    separation = {
+        "description": "Separation power and floor of every histogram, by name; also in histograms.",
+        "type": "object",
+        "additionalProperties": {"$ref": "#/$defs/Separation"},
+    }
+    version = {"description": "Version of this layout.", "const": SCHEMA}
+    layout = json_schema(
+        Evaluation,
+        title=f"caloforge metrics.json, schema {SCHEMA}",
+        extra={"schema": version, "separation": separation},
+    )
+    layout["required"] = ["schema", "separation", *layout["required"]]
+    return layout
