@@ -1,0 +1,345 @@
+"""Statistical amplification: does a generated sample know more than the showers it was trained on?
+
+A large held-out sample, the truth, divides the space of one or several observables into Q bins of equal
+probability. The error of any sample is T = Σ_j (x_j − 1/Q)², where x_j is the fraction of its showers in bin
+j; m independent true showers have the mean error (1 − 1/Q) / m. The generated sample is worth as many true
+showers n' as have its error, and n' / n, with n training showers, is the amplification (Butter, Diefenbacher,
+Kasieczka, Nachman and Plehn, arXiv:2008.06545; for calorimeters arXiv:2202.07352).
+
+Legend: ``N`` showers of a sample, ``M`` of the truth, ``Q`` bins, ``K`` sample sizes, ``d`` observables.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from caloforge.data import Showers, open_showers
+from caloforge.errors import DataError
+from caloforge.evaluation.features import EPSILON, Features, compute_features
+from caloforge.evaluation.results.serial import from_plain, to_plain
+from caloforge.provenance import provenance
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+__all__ = ["OBSERVABLES", "AmplificationCurve", "AmplificationResult", "amplification"]
+
+Floats = NDArray[np.float64]
+Sample = Showers | str | os.PathLike[str] | Mapping[str, ArrayLike]
+"""Showers, their file, or their observables by name, each (N,)."""
+
+OBSERVABLES: tuple[str | tuple[str, ...], ...] = ("e_ratio", "depth", "width", ("e_ratio", "depth", "width"))
+"""The response, the mean layer and the mean radial width of a shower, weighted with energy, one by one and
+together."""
+LEAST_PER_BIN = 10
+SIZES = 12
+SHARED = 0.5
+"""Share of incident energies found in both of two samples above which they are not independent."""
+
+
+@dataclass(frozen=True, eq=False)
+class AmplificationCurve:
+    """Errors of samples of different sizes in one division of the truth into bins of equal probability.
+
+    Attributes:
+        observables: names of the d observables.
+        bins: Q.
+        constant: 1 − Σ_j t_j² ≈ 1 − 1/Q, t_j the truth's share of bin j; m true showers have the mean error
+            constant / m.
+        truth_error: constant / M, the part of a measured error that comes from the finite truth sample and
+            has been subtracted from ``training_error`` and ``errors``.
+        training_error, training_error_std: of the training sample, and how much that scatters by chance.
+        sizes: numbers of generated showers, (K,).
+        errors, errors_std: mean error of disjoint samples of that many generated showers, and one standard
+            deviation, (K,).
+        equivalent: n', true showers with the error of all generated showers. NaN where that error is below
+            what this truth sample can resolve; ``amplification_low`` is a limit then.
+        amplification: n' / n.
+        amplification_low, amplification_high: the same with the error one standard deviation larger and
+            smaller; NaN where there is no upper limit.
+    """
+
+    observables: tuple[str, ...]
+    bins: int
+    constant: float
+    truth_error: float
+    training_error: float
+    training_error_std: float
+    sizes: Floats
+    errors: Floats
+    errors_std: Floats
+    equivalent: float
+    amplification: float
+    amplification_low: float
+    amplification_high: float
+
+    @property
+    def name(self) -> str:
+        """The observables in one text."""
+        return " × ".join(self.observables)
+
+
+@dataclass(frozen=True, eq=False)
+class AmplificationResult:
+    """Amplification of one generated sample.
+
+    Attributes:
+        counts: showers: ``truth``, ``training``, ``generated``.
+        curves: one for each choice of observables and number of bins.
+        warnings: plain sentences.
+        provenance: of the calculation and of the samples.
+    """
+
+    counts: dict[str, int]
+    curves: list[AmplificationCurve]
+    warnings: list[str] = field(default_factory=list)
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON-able values."""
+        return dict(to_plain(self))
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> Self:
+        """The result that `to_dict` made these values of."""
+        return from_plain(cls, dict(plain))
+
+    def summary(self) -> Table:
+        """One row a curve."""
+        from rich.table import Table
+
+        counts = self.counts
+        table = Table(
+            title=f"amplification: {counts['generated']} showers generated from {counts['training']}, "
+            f"truth {counts['truth']}"
+        )
+        for column in ("observables", "bins", "error of training", "error of generated", "worth", "factor"):
+            table.add_column(column, justify="left" if column == "observables" else "right")
+        for c in self.curves:
+            worth = f"{c.equivalent:.0f}" if np.isfinite(c.equivalent) else "–"
+            table.add_row(
+                c.name,
+                str(c.bins),
+                f"{c.training_error:.2g}",
+                f"{c.errors[-1]:.2g} ± {c.errors_std[-1]:.1g}",
+                worth,
+                _factor(c),
+            )
+        if self.warnings:
+            table.caption = "\n".join(self.warnings)
+        return table
+
+
+def _factor(curve: AmplificationCurve) -> str:
+    low, value, high = curve.amplification_low, curve.amplification, curve.amplification_high
+    if not np.isfinite(value):
+        return f"> {low:.2g}"
+    return f"{value:.2g} ({low:.2g} to {high:.2g})" if np.isfinite(high) else f"{value:.2g} (> {low:.2g})"
+
+
+def amplification(
+    truth: Sample,
+    training: Sample,
+    generated: Sample,
+    *,
+    observables: Sequence[str | Sequence[str]] = OBSERVABLES,
+    quantiles: int | Sequence[int] = 20,
+    seed: int = 0,
+) -> AmplificationResult:
+    """How many true showers the generated ones are worth, per training shower.
+
+    The finite truth sample adds (1 − 1/Q) / M to every measured error, which is subtracted. Standard
+    deviations are those of T for independent showers to leading order; for a difference D = Σ δ_j² between
+    the generator and the truth, Var T = 4 D v / Q + 2 (Q − 1) v² / Q² with v = 1/N + 1/M. (A bootstrap adds
+    to the noise that is there already and is too wide by up to √3 where D is small.) They hold for this one
+    training; another training sample would give another generator.
+
+    Args:
+        truth: a large sample that is independent of the training and of the generated showers.
+        training: the showers the generator was trained on.
+        generated: showers from it, with incident energies of their own, drawn from the same spectrum.
+        observables: each a name, or several names for their joint distribution: those of
+            `Features.columns`, ``depth`` (mean layer, weighted with energy), ``width`` (mean ``width_r``,
+            weighted with energy, mm) and ``max_layer``; or keys of the mappings that are given.
+        quantiles: bins of one observable, or several such numbers. d observables together get q^d bins, with
+            the q ≥ 2 for which that is nearest; first the showers are divided by the first observable, then
+            those of each bin by the second, and so on.
+        seed: of the sub-samples, and of the places of showers with equal values (empty layers), which are
+            dealt out at random.
+
+    Raises:
+        MeshError: the samples are on different meshes.
+        DataError: an observable is unknown, or a sample is too small.
+    """
+    spaces = [(names,) if isinstance(names, str) else tuple(names) for names in observables]
+    wanted = list(dict.fromkeys(name for names in spaces for name in names))
+    samples = {"truth": truth, "training": training, "generated": generated}
+    opened = {r: s if isinstance(s, Mapping | Showers) else open_showers(s) for r, s in samples.items()}
+    first = opened["truth"]
+    for role, sample in opened.items():
+        if isinstance(first, Showers) and isinstance(sample, Showers):
+            first.mesh.require_same(sample.mesh, f"{role} showers")
+    columns = {role: _observables(sample, wanted, role) for role, sample in opened.items()}
+    counts = {role: len(next(iter(values.values()))) for role, values in columns.items()}
+    curves = []
+    for names in spaces:
+        for q in [quantiles] if isinstance(quantiles, int) else quantiles:
+            values = {r: np.stack([columns[r][name] for name in names], axis=1) for r in samples}
+            curves.append(_curve(names, _bins_per_axis(q, len(names)), values, np.random.default_rng(seed)))
+    origin = {role: s.provenance for role, s in opened.items() if isinstance(s, Showers)}
+    made_by = provenance("amplification", seed=seed, observables=spaces, quantiles=quantiles)
+    return AmplificationResult(counts, curves, _shared_energies(opened), {"amplification": made_by} | origin)
+
+
+def _bins_per_axis(q: int, d: int) -> int:
+    if q < 2:
+        raise DataError(f"quantiles must be at least 2, got {q}")
+    root = int(q ** (1 / d))
+    return min((max(2, k) for k in (root, root + 1)), key=lambda k: abs(k**d - q))
+
+
+def _observables(
+    sample: Showers | Mapping[str, ArrayLike], names: Sequence[str], role: str
+) -> dict[str, Floats]:
+    """The columns with these names, (N,) each."""
+    if isinstance(sample, Mapping):
+        columns = {name: np.asarray(values, dtype=np.float64) for name, values in sample.items()}
+    else:
+        columns = _all_columns(compute_features(sample))
+    unknown = [name for name in names if name not in columns]
+    if unknown:
+        known = ", ".join(list(columns)[:12])
+        raise DataError(f"the {role} showers have no observable {unknown[0]!r}; there are {known}, …")
+    chosen = {name: columns[name] for name in names}
+    sizes = {column.shape for column in chosen.values()}
+    if len(sizes) != 1 or len(next(iter(sizes))) != 1 or next(iter(sizes)) < (2,):
+        raise DataError(f"the {role} observables must be (N,) with one N ≥ 2, got shapes {sorted(sizes)}")
+    for name, column in chosen.items():
+        if not np.isfinite(column).all():
+            raise DataError(
+                f"{name} of {role} shower {np.flatnonzero(~np.isfinite(column))[0]} is not finite"
+            )
+    return chosen
+
+
+def _all_columns(features: Features) -> dict[str, Floats]:
+    """`Features.columns` after the observables of the whole shower."""
+    layers = features.e_layer.astype(np.float64)
+    total = layers.sum(axis=1) + EPSILON
+    whole = {
+        "depth": layers @ np.arange(layers.shape[1]) / total,
+        "width": (layers * features.width["r"]).sum(axis=1) / total,
+        "max_layer": layers.argmax(axis=1).astype(np.float64),
+    }
+    return whole | features.columns()
+
+
+def _curve(
+    names: tuple[str, ...], q: int, values: Mapping[str, Floats], rng: np.random.Generator
+) -> AmplificationCurve:
+    """The curve of each sample's observables, (N, d), in q^d bins."""
+    truth, training, generated = values["truth"], values["training"], values["generated"]
+    bins, n_truth = q ** len(names), len(truth)
+    if n_truth < LEAST_PER_BIN * bins:
+        raise DataError(
+            f"{n_truth} true showers are too few for {bins} bins in {' × '.join(names)}; at least "
+            f"{LEAST_PER_BIN} a bin are needed: take more showers or fewer quantiles"
+        )
+    truth_bins, (train_bins, made_bins) = _assign(truth, [training, generated], q, rng)
+    target = np.bincount(truth_bins, minlength=bins) / n_truth
+    made_bins = rng.permutation(made_bins)
+    n, total = len(training), len(generated)
+    smallest = max(2, min(n, total) // 10)
+    sizes = np.unique(np.geomspace(smallest, total, SIZES).round().astype(np.int64))
+    points = np.array([_error(made_bins, size, target, n_truth) for size in sizes])
+    constant = float(1 - (target**2).sum())
+    error, spread = points[-1]
+    train_error, _ = _error(train_bins, n, target, n_truth)
+    by_chance = np.sqrt(2 * (bins - 1)) / bins * (1 / n + 1 / n_truth)
+    equivalent, high, low = (
+        constant / e if e > 0 else np.nan for e in (error, error - spread, error + spread)
+    )
+    return AmplificationCurve(
+        observables=names,
+        bins=bins,
+        constant=constant,
+        truth_error=constant / n_truth,
+        training_error=train_error,
+        training_error_std=float(by_chance),
+        sizes=sizes.astype(np.float64),
+        errors=points[:, 0],
+        errors_std=points[:, 1],
+        equivalent=float(equivalent),
+        amplification=float(equivalent / n),
+        amplification_low=float(low / n),
+        amplification_high=float(high / n),
+    )
+
+
+def _error(places: NDArray[np.int64], size: int, target: Floats, n_truth: int) -> tuple[float, float]:
+    """Mean error of disjoint samples of ``size`` showers, less the truth's part, and its standard deviation.
+
+    With k samples, differences a_i from the generator and b of the truth, the mean of |δ + a_i + b|² has the
+    variance 4 D (1/kN + 1/M) / Q + 2 (Q − 1) (1/kN² + 2/kNM + 1/M²) / Q².
+    """
+    bins, k = len(target), len(places) // size
+    rows = np.repeat(np.arange(k), size) * bins
+    counts = np.bincount(rows + places[: k * size], minlength=k * bins).reshape(k, bins)
+    measured = float(((counts / size - target) ** 2).sum(axis=1).mean())
+    constant = 1 - float((target**2).sum())
+    difference = max(0.0, measured - constant * (1 / size + 1 / n_truth))
+    variance = 4 * difference * (1 / (k * size) + 1 / n_truth) / bins
+    variance += 2 * (bins - 1) / bins**2 * (1 / size**2 / k + 2 / (k * size * n_truth) + 1 / n_truth**2)
+    return measured - constant / n_truth, float(np.sqrt(variance))
+
+
+def _assign(
+    truth: Floats, samples: Sequence[Floats], q: int, rng: np.random.Generator
+) -> tuple[NDArray[np.int64], list[NDArray[np.int64]]]:
+    """Bins of the truth (M,) and of other samples (N,) in the truth's nested quantiles, q an axis.
+
+    A sample's value is given its rank among the truth's; among equal values the rank is drawn at random, so
+    that bins keep their probability also where an observable has few values.
+    """
+    truth_bins = np.zeros(len(truth), dtype=np.int64)
+    places = [np.zeros(len(sample), dtype=np.int64) for sample in samples]
+    for axis in range(truth.shape[1]):
+        for cell in range(q**axis):
+            inside = np.flatnonzero(truth_bins == cell * q ** (truth.shape[1] - axis))
+            values = truth[inside, axis]
+            order = np.lexsort((rng.random(len(values)), values))
+            step = q ** (truth.shape[1] - axis - 1)
+            truth_bins[inside[order]] += np.arange(len(values)) * q // len(values) * step
+            ordered = values[order]
+            for sample, place in zip(samples, places, strict=True):
+                here = np.flatnonzero(place == cell * q ** (truth.shape[1] - axis))
+                low = np.searchsorted(ordered, sample[here, axis], side="left")
+                high = np.searchsorted(ordered, sample[here, axis], side="right")
+                rank = low + (rng.random(len(here)) * (high - low)).astype(np.int64)
+                place[here] += np.minimum(rank * q // len(values), q - 1) * step
+    return truth_bins, places
+
+
+def _shared_energies(samples: Mapping[str, Showers | Mapping[str, ArrayLike]]) -> list[str]:
+    """Sentences on pairs of samples whose incident energies are the same numbers."""
+    energies = {role: s.conditions.energy for role, s in samples.items() if isinstance(s, Showers)}
+    found = []
+    if "truth" in energies:
+        for role in ("training", "generated"):
+            values = energies.get(role, np.zeros(0))
+            if (
+                len(values)
+                and np.isin(values, energies["truth"]).mean() > SHARED
+                and len(np.unique(values)) > 100
+            ):
+                found.append(
+                    f"The {role} showers have incident energies of the truth sample, so they are not "
+                    "independent of it and their errors come out too small; use other showers."
+                )
+    return found
