@@ -2,52 +2,63 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from rich.table import Table
 
+from caloforge.evaluation.findings import classifier_floor
+from caloforge.evaluation.verdict import find_verdict
+from caloforge.evaluation.words import classifier_title, group_title, percent
+
 if TYPE_CHECKING:
-    from caloforge.evaluation.results import Evaluation
+    from caloforge.evaluation.results import Estimate, Evaluation
 
 __all__ = ["summary_table"]
 
-_GROUPS = {
-    "e_ratio": "E_tot / E_inc",
-    "e_layer": "energy per layer",
-    "sparsity": "sparsity",
-    "cell_energy": "cell energy",
-}
+_THOUSANDTHS = ("fpd", "kpd")
 
 
 def summary_table(evaluation: Evaluation) -> Table:
-    """One row a number: response, classifiers, separation powers (mean over layers) and time."""
-    counts = evaluation.counts
-    table = Table(title=f"{counts['generated']} generated against {counts['reference']} reference showers")
+    """One row a number with its floor: response, classifiers, distances, separation powers and time.
+
+    The title is the verdict's headline, the caption the warnings.
+    """
+    verdict = evaluation.verdict or find_verdict(evaluation)
+    table = Table(title=verdict.headline, caption="\n".join(evaluation.warnings) or None)
     table.add_column("quantity")
     table.add_column("value", justify="right")
-    table.add_column("expected by chance", justify="right")
+    table.add_column("by chance", justify="right")
     response = evaluation.features.get("e_ratio")
     if response is not None:
-        table.add_row(
-            "mean E_tot / E_inc", f"{response.generated_mean:.4f}", f"reference {response.reference_mean:.4f}"
-        )
-        table.add_row(
-            "spread of E_tot / E_inc",
-            f"{response.generated_std:.4f}",
-            f"reference {response.reference_std:.4f}",
-        )
+        for name, made, true in (
+            ("mean of E_tot / E_inc", response.generated_mean, response.reference_mean),
+            ("spread of E_tot / E_inc", response.generated_std, response.reference_std),
+        ):
+            table.add_row(name, f"{made:.4f}", f"reference {true:.4f}")
     for name, result in evaluation.classifiers.items():
-        preset = result.settings.get("preset") or "custom"
-        spread = f" ± {result.auc_std:.3f}" if len(result.aucs) > 1 else ""
-        if result.auc_floor is None:
-            floor = f"0.500 ± {result.auc_noise:.3f}"
-        else:
-            floor = f"{result.auc_floor:.3f} ± {max(result.auc_floor_std or 0.0, result.auc_noise):.3f}"
-        table.add_row(f"AUC {name} ({preset})", f"{result.auc:.3f}{spread}", floor)
-        table.add_row(f"JSD {name} ({preset})", f"{result.jsd:.3f}", "0")
+        title = f"{classifier_title(name)} ({result.settings.get('preset') or 'custom'})"
+        several = len(result.aucs) > 1
+        spread, jsd = (f" ± {s:.3f}" if several else "" for s in (result.auc_std, result.jsd_std))
+        floor, noise = classifier_floor(result)
+        table.add_row(f"AUC {title}", f"{result.auc:.3f}{spread}", f"{floor:.3f} ± {noise:.3f}")
+        table.add_row(f"JSD {title}", f"{result.jsd:.3f}{jsd}", "0")
+    for name, estimate in evaluation.distances.items():
+        scale = 1e3 if name in _THOUSANDTHS else 1.0
+        title = f"{name.upper()} × 10³" if name in _THOUSANDTHS else name
+        table.add_row(title, *_estimate(estimate, scale))
+    for correlation in evaluation.correlations.values():
+        table.add_row(f"correlation of {correlation.name}, rms difference", *_estimate(correlation.distance))
     for group, separation in evaluation.group_separation().items():
-        label = _GROUPS.get(group, group.replace("_", " "))
-        table.add_row(f"separation, {label}", f"{separation.value:.5f}", f"{separation.floor:.5f}")
+        title = group_title(group)
+        label = f"separation, {title[:1].lower()}{title[1:]}"
+        table.add_row(
+            label, f"{separation.value:.5f}", f"{separation.floor:.5f} ± {separation.floor_std:.5f}"
+        )
+    if evaluation.memorisation is not None:
+        nearer = evaluation.memorisation.nearer
+        value = percent(nearer.value, nearer.error, signed=False)
+        table.add_row("nearer to training than to held-out showers", value, "50 %")
     timing = evaluation.timing
     if timing.generator_ms is not None:
         table.add_row("ms per shower", f"{timing.generator_ms:.3g}", "")
@@ -55,6 +66,20 @@ def summary_table(evaluation: Evaluation) -> Table:
         table.add_row("Geant4 ms per shower, same energies", f"{timing.geant4_ms:.3g}", "")
     if timing.speed_up is not None:
         table.add_row("speed-up", f"{timing.speed_up:.0f}×", "")
-    for warning in evaluation.warnings:
-        table.caption = f"{table.caption}\n{warning}" if table.caption else warning
     return table
+
+
+def _estimate(estimate: Estimate, scale: float = 1.0) -> tuple[str, str]:
+    """Value and floor with their errors; the ideal where there is no floor."""
+    value = _with_error(scale * estimate.value, scale * estimate.error)
+    if math.isnan(estimate.floor):
+        return value, f"ideal {estimate.ideal:g}"
+    return value, _with_error(scale * estimate.floor, scale * estimate.floor_error)
+
+
+def _with_error(value: float, error: float) -> str:
+    """Rounded to two digits of the error where it is known, else to three of the value."""
+    if not math.isfinite(error) or error <= 0:
+        return f"{value:.3g}"
+    decimals = max(0, 1 - math.floor(math.log10(error)))
+    return f"{value:.{decimals}f} ± {error:.{decimals}f}"

@@ -1,0 +1,84 @@
+"""Names and numbers as people write them: for the verdict, the terminal and the page."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from caloforge.evaluation.results import Histogram
+
+__all__ = ["classifier_title", "feature_words", "group_title", "number", "percent"]
+
+_TITLES = {
+    "e_ratio": "Total energy over incident energy",
+    "e_ratio_at_energy": "Response at each incident energy",
+    "cell_energy": "Cell energies",
+    "e_layer": "Energy in each layer",
+    "sparsity": "Sparsity",
+    "shower_start": "Shower start",
+    "shower_max": "Shower maximum",
+    "shower_length": "Shower length",
+    "containment_radius": "Containment radius",
+    "asymmetry_longitudinal": "Longitudinal asymmetry",
+    "asymmetry_transverse": "Transverse asymmetry",
+    "cluster_width_longitudinal": "Longitudinal width of the cluster",
+    "cluster_width_transverse": "Transverse width of the cluster",
+    "centroid_shift": "Shift of the centroid",
+}
+_KINDS = {"ec": "Centre of energy", "width": "Width"}
+_AXES = {"eta": "η", "phi": "φ", "x": "x", "y": "y", "r": "r"}
+_CLASSIFIERS = {
+    "low": "cells",
+    "low-normed": "cells, normed by layer",
+    "high": "high-level features",
+    "resnet": "3D ResNet",
+    "c2st": "2D ResNet of images",
+}
+
+
+def group_title(group: str) -> str:
+    """A readable title of a group of histograms; a group unknown here keeps its name."""
+    kind, _, axis = group.partition("_")
+    if group in _TITLES:
+        return _TITLES[group]
+    if kind in _KINDS and axis in _AXES:
+        return f"{_KINDS[kind]} in {_AXES[axis]}"
+    return group.replace("_", " ").capitalize()
+
+
+def classifier_title(name: str) -> str:
+    """What a classifier looks at, in words."""
+    return _CLASSIFIERS.get(name, name)
+
+
+def feature_words(name: str, histograms: Iterable[Histogram] = ()) -> str:
+    """A feature's axis label without its unit, where a histogram bears that name; else the name in words."""
+    for histogram in histograms:
+        if histogram.name == name:
+            return histogram.label.partition(" [")[0]
+    return name.replace("_", " ")
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """A number for people: no exponent between 0.001 and a million, thin spaces between thousands."""
+    if value is None or not math.isfinite(value):
+        return "not known"
+    if isinstance(value, int):
+        return f"{value:,}".replace(",", "\u202f").replace("-", "−")
+    if value == 0:
+        return "0"
+    if not 1e-3 <= abs(value) < 1e6:
+        mantissa, power = f"{value:.{digits - 1}e}".split("e")
+        exponent = str(int(power)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+        return f"{mantissa}·10{exponent}".replace("-", "−")
+    decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
+    return f"{value:,.{decimals}f}".replace(",", "\u202f").replace("-", "−")
+
+
+def percent(share: float, error: float = math.nan, *, signed: bool = True) -> str:
+    """A share in percent, with its error where it is known: ``+1.2 ± 0.3 %``; two digits of the error."""
+    scale = error if math.isfinite(error) and error > 0 else abs(share) / 10
+    decimals = max(0, -math.floor(math.log10(100 * scale))) if scale > 0 else 1
+    decimals = min(decimals, 4)
+    text = f"{100 * share:{'+' if signed else ''}.{decimals}f}".replace("-", "−")
+    return f"{text} ± {100 * error:.{decimals}f} %" if math.isfinite(error) else f"{text} %"

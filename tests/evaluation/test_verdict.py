@@ -1,0 +1,313 @@
+"""Verdicts: equal samples are not told apart, faults are named, and small samples say nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from caloforge.data import Conditions, Showers
+from caloforge.detector import CylinderMesh
+from caloforge.evaluation import evaluate
+from caloforge.evaluation.findings import find_all, response_shift, uneven_slices
+from caloforge.evaluation.results import (
+    ClassifierResult,
+    Comparison,
+    Conservation,
+    Correlation,
+    Diagnosis,
+    Estimate,
+    Evaluation,
+    FeatureShare,
+    Memorisation,
+    Separation,
+    Slice,
+)
+from caloforge.evaluation.significance import beyond_chance, chance_sigmas, detectable_auc, equivalent_auc
+from caloforge.evaluation.summary import summary_table
+from caloforge.evaluation.verdict import find_verdict, worst_features
+from caloforge.evaluation.words import feature_words, group_title, number, percent
+
+MESH = CylinderMesh.regular(n_z=4, n_phi=8, n_r=3)
+
+
+def fluctuating(n: int, seed: int) -> Showers:
+    """Showers of 1 to 50 GeV with random cells, two fifths of them lit, and a response of 1.0 ± 0.1."""
+    rng = np.random.default_rng(seed)
+    energy = 1000 * 50 ** rng.random(n)
+    cells = rng.exponential(1.0, (n, MESH.n_voxels)) * (rng.random((n, MESH.n_voxels)) < 0.4)
+    cells *= (energy * rng.normal(1, 0.1, n) / np.maximum(cells.sum(axis=1), 1e-9))[:, None]
+    return Showers(cells.astype(np.float32), Conditions(energy, particle="e-"), MESH)
+
+
+def changed(showers: Showers, change: Callable[[np.ndarray], None]) -> Showers:
+    """The showers with cells (N, z, φ, r) altered in place by a function."""
+    cells = showers.energies.astype(np.float32).reshape(len(showers), 4, 8, 3).copy()
+    change(cells)
+    return Showers(cells, showers.conditions, showers.mesh)
+
+
+@pytest.fixture(scope="module")
+def equal() -> Evaluation:
+    return evaluate(fluctuating(900, 1), fluctuating(900, 2), classifiers="none", progress=False)
+
+
+def classifier(auc: float, name: str = "high", noise: float = 0.02, share: float = 0.0) -> ClassifierResult:
+    diagnosis = None
+    if share:
+        features = [FeatureShare("e_layer_2", share, 0.01), FeatureShare("sparsity_0", 0.001, 0.01)]
+        diagnosis = Diagnosis(np.arange(3.0), np.ones(2), np.ones(2), features, [], [])
+    return ClassifierResult(
+        name, auc, 0.0, 0.1, 0.0, noise, None, None, (auc,), (0.1,), (3,), (540, 180, 180), 1.0, "cpu",
+        {"preset": "quick"}, diagnosis=diagnosis,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_independent_samples_of_one_origin_are_not_told_apart(seed):
+    first, second = (fluctuating(900, 10 + 2 * seed + k) for k in (0, 1))
+    verdict = find_verdict(evaluate(first, second, classifiers="none", progress=False))
+    assert verdict.level == 0
+    assert verdict.differs == []
+    assert verdict.giveaway == ""
+    assert verdict.headline.startswith("Not told apart")
+    assert verdict.agrees
+    assert verdict.limits  # what could not have been seen is always said
+
+
+def test_a_fault_is_named_and_gives_the_generator_away():
+    def emptied(cells: np.ndarray) -> None:
+        energy = cells[:, 2].sum(axis=(1, 2), keepdims=True)
+        cells[:, 2, :, 2] = 0
+        cells[:, 2] *= energy / cells[:, 2].sum(axis=(1, 2), keepdims=True).clip(1e-9)
+
+    def stronger(cells: np.ndarray) -> None:
+        cells *= 1.05
+
+    reference, generated = fluctuating(900, 1), fluctuating(900, 2)
+    verdict = find_verdict(
+        evaluate(reference, changed(generated, emptied), classifiers="none", progress=False)
+    )
+    assert verdict.level >= 2
+    assert "layer 2" in verdict.giveaway
+    assert "r differs in 1 of 4 histograms, most the" in verdict.differs[0]
+    assert "Less, but more than chance: " in verdict.differs[-1]
+    assert any("response" in text and "agrees within its error" in text for text in verdict.agrees)
+    shifted = find_verdict(
+        evaluate(reference, changed(generated, stronger), classifiers="none", progress=False)
+    )
+    assert shifted.level >= 1
+    assert "total energy / incident energy: its mean lies 0.4" in shifted.giveaway
+    assert any("response" in text and "too high: +4" in text for text in shifted.differs)
+
+
+def test_the_reference_itself_is_recognised():
+    showers = fluctuating(900, 1)
+    verdict = find_verdict(evaluate(showers, showers, classifiers="none", progress=False))
+    assert any("seem to be the reference showers" in text for text in verdict.differs)
+    assert "not independent" in verdict.headline
+
+
+def test_few_showers_say_nothing_unless_a_difference_is_plain():
+    few = find_verdict(evaluate(fluctuating(150, 1), fluctuating(900, 2), classifiers="none", progress=False))
+    assert few.level == -1
+    assert few.agrees == []
+    assert "150 reference showers" in few.headline
+    assert "poor generator would pass" in few.limits
+
+    def only_the_centre(cells: np.ndarray) -> None:
+        cells[..., 1:] = 0
+
+    wrong = changed(fluctuating(150, 2), only_the_centre)
+    plain = find_verdict(evaluate(fluctuating(150, 1), wrong, classifiers="none", progress=False))
+    assert plain.level == 3
+    assert "only 150 showers" in plain.limits
+
+
+def test_level_follows_the_strongest_classifier(equal):
+    levels, headlines = [], set()
+    for auc in (0.51, 0.6, 0.7, 0.95):
+        judged = {"low": classifier(auc, "low"), "high": classifier(0.5)}
+        verdict = find_verdict(dataclasses.replace(equal, classifiers=judged))
+        levels.append(verdict.level)
+        headlines.add(verdict.headline)
+        assert any(f"{auc:.3f}" in text for text in verdict.agrees + verdict.differs)
+    assert levels == [0, 1, 2, 3]
+    assert len(headlines) == 4
+
+
+def test_a_noisy_classifier_passes_no_judgement(equal):
+    judged = dataclasses.replace(equal, histograms=[], classifiers={"high": classifier(0.55, noise=0.08)})
+    assert find_verdict(judged).level == -1
+
+
+def test_an_auc_below_chance_is_no_praise(equal):
+    verdict = find_verdict(dataclasses.replace(equal, classifiers={"high": classifier(0.3)}))
+    assert any("below chance" in text for text in verdict.differs)
+
+
+def test_the_input_a_classifier_relies_on_is_told_only_where_it_matters(equal):
+    told = find_verdict(dataclasses.replace(equal, classifiers={"high": classifier(0.7, share=0.1)}))
+    assert told.giveaway.startswith(
+        "The classifier of high-level features relies most on the energy in layer 2"
+    )
+    for result in (classifier(0.51, share=0.1), classifier(0.7, share=0.02)):
+        assert find_verdict(dataclasses.replace(equal, classifiers={"high": result})).giveaway == ""
+
+
+def test_response_shift_of_known_numbers(equal):
+    features = {"e_ratio": Comparison(0.9, 0.09, 0.909, 0.1)}
+    mean, spread = response_shift(dataclasses.replace(equal, features=features)) or (None, None)
+    assert mean.value == pytest.approx(0.01)
+    assert mean.error == pytest.approx(math.hypot(0.1, 0.1 / 0.909) / 30)
+    assert spread.value == pytest.approx(0.1 / 0.909 / 0.1 - 1)
+    assert spread.error == pytest.approx(1 / 30)
+
+
+MEMORY = Memorisation(
+    {"generated": 900, "training": 900, "held_out": 900}, "cells", np.arange(3.0), np.ones(2), np.ones(2),
+    np.ones(2), Estimate(0.5, 0.017, 0.5, 0.0), 1, 0.9, (), "",
+)  # fmt: skip
+CONSERVED = Conservation(1.2, 0.001, 0.002, 0.0015, 1.25, 1.22, (), 0)
+
+
+def slices(*excess: float) -> list[Slice]:
+    return [
+        Slice(
+            "energy", float(k), k + 1.0, f"{k} to {k + 1} GeV", {"reference": 300, "generated": 300},
+            {"e_layer": Separation(0.02 + e, 0.02, 0.003), "sparsity": Separation(0.02 + e, 0.02, 0.003)},
+            Comparison(1.0, 0.1, 1.0, 0.1), {},
+        )
+        for k, e in enumerate(excess)
+    ]  # fmt: skip
+
+
+def correlation(value: float) -> Correlation:
+    return Correlation("layers", ("0", "1"), np.eye(2), np.eye(2), Estimate(value, 0.004, 0.03, 0.005))
+
+
+@pytest.mark.parametrize(
+    ("good", "bad", "word"),
+    [
+        ({"distances": {"fpd": Estimate(0.011, 0.003, 0.010, 0.002)}},
+         {"distances": {"fpd": Estimate(0.080, 0.003, 0.010, 0.002)}}, "FPD"),
+        ({"distances": {"recall": Estimate(0.84, 0.02, 0.85, 0.02, ideal=1.0, higher_is_better=True)}},
+         {"distances": {"recall": Estimate(0.40, 0.02, 0.85, 0.02, ideal=1.0, higher_is_better=True)}},
+         "recall"),
+        ({"correlations": {"layers": correlation(0.035)}},
+         {"correlations": {"layers": correlation(0.2)}}, "correlations between layers"),
+        ({"slices": slices(0.0, 0.001, -0.001)}, {"slices": slices(0.0, 0.06, 0.001)}, "incident energy"),
+        ({"conservation": CONSERVED},
+         {"conservation": dataclasses.replace(CONSERVED, generated_above=0.05)}, "ΣE/E_inc"),
+        ({"conservation": CONSERVED},
+         {"conservation": dataclasses.replace(CONSERVED, negative_or_empty=9)}, "no energy at all"),
+        ({"memorisation": MEMORY},
+         {"memorisation": dataclasses.replace(MEMORY, nearer=Estimate(0.9, 0.01, 0.5, 0.0), copies=700)},
+         "training shower"),
+    ],
+)  # fmt: skip
+def test_every_kind_of_number_is_judged_both_ways(equal, good, bad, word):
+    fine = find_verdict(dataclasses.replace(equal, **good))
+    assert fine.level == 0
+    assert fine.differs == []
+    wrong = find_verdict(dataclasses.replace(equal, **bad))
+    assert wrong.level >= 1
+    assert any(word in text for text in wrong.differs)
+
+
+def test_a_distance_without_a_floor_is_no_evidence(equal):
+    blind = dataclasses.replace(equal, distances={"fpd": Estimate(5.0)})
+    assert not any("FPD" in finding.text for finding in find_all(blind))
+
+
+def test_copies_are_reported_although_nothing_can_be_told_apart(equal):
+    copies = dataclasses.replace(MEMORY, nearer=Estimate(1.0, 0.0, 0.5, 0.017), copies=900)
+    verdict = find_verdict(dataclasses.replace(equal, memorisation=copies))
+    assert verdict.headline.startswith("Not told apart")
+    assert "not independent" in verdict.headline
+    assert "repeats training showers" in verdict.differs[0]
+
+
+def test_slices_are_uneven_only_beyond_chance():
+    assert uneven_slices(slices(0.1, 0.1, 0.1)) is None
+    worst, excess, others = uneven_slices(slices(0.01, 0.09, 0.01)) or (None, 0, 0)
+    assert worst.label == "1 to 2 GeV"
+    assert (excess, others) == (pytest.approx(0.09), pytest.approx(0.01))
+
+
+def test_sigmas_of_chance_are_normal():
+    """A χ² of few bins has a skewed tail; three standard deviations stay as rare as they should."""
+    rng = np.random.default_rng(0)
+    for bins in (4, 10, 60):
+        values = rng.chisquare(bins - 1, 40_000) / 3300
+        floor, spread = (bins - 1) / 3300, math.sqrt(2 * (bins - 1)) / 3300
+        z = np.array([chance_sigmas(Separation(v, floor, spread)) for v in values])
+        assert abs(z.mean()) < 0.03
+        assert z.std() == pytest.approx(1, abs=0.03)
+        assert 0.0005 < (z > 3).mean() < 0.0025
+    assert chance_sigmas(Separation(0.0, 0.0, 0.0)) == 0
+    assert chance_sigmas(Separation(0.1, 0.0, 0.0)) == math.inf
+
+
+def test_hundreds_of_equal_features_raise_no_alarm(equal):
+    rng = np.random.default_rng(1)
+    alarms = 0
+    for _ in range(60):
+        values = rng.chisquare(39, 370) / 3300
+        features = [
+            dataclasses.replace(
+                equal.histograms[0], separation=Separation(v, 39 / 3300, math.sqrt(78) / 3300)
+            )
+            for v in values
+        ]
+        alarms += bool(beyond_chance(features).any())
+        bad = dataclasses.replace(features[7], separation=Separation(0.05, 39 / 3300, math.sqrt(78) / 3300))
+        named = beyond_chance([*features[:7], bad, *features[8:]])
+        assert named[7]
+    assert alarms <= 3
+    assert beyond_chance([]).tolist() == []
+
+
+def test_a_shift_gives_the_auc_that_its_separation_says():
+    x = np.linspace(-8, 8, 4001)
+    for d in (0.1, 0.3, 0.6):
+        p, q = (np.exp(-((x - m) ** 2) / 2) / math.sqrt(2 * math.pi) for m in (0, d))
+        separation = 0.5 * np.sum((p - q) ** 2 / (p + q)) * (x[1] - x[0])
+        auc = np.sum(np.cumsum(p) * (x[1] - x[0]) * q) * (x[1] - x[0])
+        assert equivalent_auc(separation) == pytest.approx(auc, abs=0.01)
+    assert math.isnan(detectable_auc([]))
+
+
+def test_worst_features_are_those_beyond_chance(equal):
+    assert worst_features(equal) == []
+    wrong = [dataclasses.replace(h, separation=Separation(0.1 * k, 0.01, 0.001)) for k, h in
+             enumerate(equal.histograms[:4])]  # fmt: skip
+    evaluation = dataclasses.replace(equal, histograms=wrong + equal.histograms[4:])
+    assert [h.name for h in worst_features(evaluation)] == [h.name for h in wrong[:0:-1]]
+
+
+def test_summary_table_holds_verdict_and_floors(equal):
+    full = dataclasses.replace(
+        equal, classifiers={"resnet": classifier(0.7, "resnet")}, memorisation=MEMORY,
+        distances={"fpd": Estimate(0.0123, 0.003, 0.0101, 0.002)}, warnings=["Beware."],
+    )  # fmt: skip
+    table = summary_table(full)
+    cells = "|".join(str(cell) for column in table.columns for cell in column.cells)
+    for text in ("AUC 3D ResNet (quick)", "0.700", "0.500 ± 0.020", "12.3 ± 3.0", "10.1 ± 2.0"):
+        assert text in cells, text
+    assert "Visibly different" in str(table.title)
+    assert "Beware." in str(table.caption)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [(percent(0.0123, 0.0031), "+1.2 ± 0.3 %"), (percent(-0.5), "−50 %"), (percent(0.0), "+0.0 %"),
+     (percent(0.00042, 0.00011, signed=False), "0.04 ± 0.01 %"), (number(-3), "−3"),
+     (number(1.234e-5), "1.23·10⁻⁵"), (group_title("ec_eta"), "Centre of energy in η"),
+     (group_title("new_thing"), "New thing"), (feature_words("cells_of_layer_3"), "cells of layer 3")],
+)  # fmt: skip
+def test_words_and_numbers(text, expected):
+    assert text == expected
