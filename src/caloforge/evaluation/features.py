@@ -6,6 +6,8 @@ Legend: ``N`` showers, ``n`` of them in a batch, ``V`` voxels, ``Z`` layers, ``C
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -14,7 +16,7 @@ from numpy.typing import NDArray
 
 from caloforge.data import Conditions, Showers
 from caloforge.detector import Mesh
-from caloforge.errors import MeshError
+from caloforge.errors import DataError, MeshError
 
 __all__ = ["EPSILON", "FeatureMaker", "Features", "Visitor", "batch_rows", "compute_features"]
 
@@ -25,6 +27,8 @@ Floats = NDArray[np.float64]
 Visitor = Callable[[int, NDArray[np.float32], Conditions], None]
 """Sees every batch once: number of its first shower, energies (n, V), conditions of the n showers."""
 
+MEMORY_LIMIT = 512 << 20
+"""Features of more bytes than this lie in a temporary file: 185,000 showers of 45 layers."""
 _BATCH_BYTES = 32 << 20
 
 
@@ -35,7 +39,10 @@ def batch_rows(n_voxels: int) -> int:
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """Features of N showers; sums are taken in double precision, arrays per layer are kept in single.
+    """Features of N showers in double precision: many lie exactly on the edges of the field's bins.
+
+    (A sparsity of 1 − k/900 does, or the centre of a layer that is hit once, at x = 0; single precision would
+    put them into another bin than the definitions do.) Arrays per layer are views, contiguous along N.
 
     Attributes:
         mesh: the cells.
@@ -51,10 +58,10 @@ class Features:
     mesh: Mesh
     incident_energy: Floats
     e_total: Floats
-    e_layer: NDArray[np.float32]
-    sparsity: NDArray[np.float32]
-    centre: dict[str, NDArray[np.float32]]
-    width: dict[str, NDArray[np.float32]]
+    e_layer: Floats
+    sparsity: Floats
+    centre: dict[str, Floats]
+    width: dict[str, Floats]
     lateral: NDArray[np.int64]
 
     def __len__(self) -> int:
@@ -80,7 +87,7 @@ class Features:
             return tuple(numbers[i] for i in self.lateral)
         return tuple(numbers)
 
-    def groups(self) -> dict[str, NDArray[np.float64] | NDArray[np.float32]]:
+    def groups(self) -> dict[str, Floats]:
         """All features by group, each (N, columns); the columns' layers are `layers_of` the group."""
         first, second = self.plane
         return {
@@ -94,7 +101,7 @@ class Features:
     def columns(self) -> dict[str, Floats]:
         """Every feature by name (``e_ratio``, ``ec_eta_12``, …), each (N,)."""
         return {
-            group if layer is None else f"{group}_{layer}": values[:, i].astype(np.float64)
+            group if layer is None else f"{group}_{layer}": values[:, i]
             for group, values in self.groups().items()
             for i, layer in enumerate(self.layers_of(group))
         }
@@ -136,30 +143,58 @@ class FeatureMaker:
         extended[:, :-1] = values
         return extended[:, self._slots]
 
-    def __call__(self, energies: NDArray[np.float32], incident_energy: Floats) -> Features:
+    def __call__(self, energies: NDArray[np.floating], incident_energy: Floats) -> Features:
         """Features of energies (n, V) or (n, \\*mesh.shape)."""
         flat = energies.reshape(len(energies), self.mesh.n_voxels)
-        cells = self._padded(flat).reshape(len(flat), *self._shape)
-        sums = np.matmul(cells.transpose(1, 0, 2), self._weights).transpose(2, 1, 0)  # (7, n, Z)
-        hits = np.count_nonzero(cells, axis=2)
-        e_layer = sums[0]
-        averages = sums[1:] / (e_layer + EPSILON)
-        centre, width = averages[::2], np.sqrt(np.maximum(averages[1::2] - averages[::2] ** 2, 0.0))
-        chosen = (self.lateral, self.lateral, slice(None))
+        features = self.empty(len(flat))
+        self.fill(features, slice(None), flat, incident_energy)
+        return features
+
+    def empty(self, n: int, memory_limit: int | None = None) -> Features:
+        """Features of n showers, to be filled; all arrays are views of one table (columns, n).
+
+        Raises:
+            DataError: the table is larger than ``memory_limit`` bytes and the temporary folder is full.
+        """
+        z, lateral = self.mesh.n_layers, len(self.lateral)
+        widths = [1, 1, z, z, *2 * (lateral, lateral, z)]
+        table = _allocate(sum(widths), n, memory_limit)
+        parts = iter(np.split(table, np.cumsum(widths)[:-1]))
         return Features(
             mesh=self.mesh,
-            incident_energy=np.asarray(incident_energy, dtype=np.float64),
-            e_total=e_layer.sum(axis=1),
-            e_layer=e_layer.astype(np.float32),
-            sparsity=(1.0 - hits / self._sizes).astype(np.float32),
-            centre={a: c[:, w].astype(np.float32) for a, c, w in zip(self.axes, centre, chosen, strict=True)},
-            width={a: c[:, w].astype(np.float32) for a, c, w in zip(self.axes, width, chosen, strict=True)},
+            incident_energy=next(parts)[0],
+            e_total=next(parts)[0],
+            e_layer=next(parts).T,
+            sparsity=next(parts).T,
+            centre={axis: next(parts).T for axis in self.axes},
+            width={axis: next(parts).T for axis in self.axes},
             lateral=self.lateral,
         )
 
+    def fill(
+        self, features: Features, rows: slice, flat: NDArray[np.floating], incident_energy: Floats
+    ) -> None:
+        """Write the features of energies (n, V) into ``rows`` of features made by `empty`."""
+        cells = self._padded(flat).reshape(len(flat), *self._shape)
+        sums = np.matmul(cells.transpose(1, 0, 2), self._weights).transpose(2, 1, 0)  # (7, n, Z)
+        averages = sums[1:] / (sums[0] + EPSILON)
+        features.incident_energy[rows] = incident_energy
+        features.e_total[rows] = sums[0].sum(axis=1)
+        features.e_layer[rows] = sums[0]
+        features.sparsity[rows] = 1.0 - np.count_nonzero(cells, axis=2) / self._sizes
+        for i, axis in enumerate(self.axes):
+            layers = slice(None) if axis == "r" else self.lateral
+            mean, square = averages[2 * i][:, layers], averages[2 * i + 1][:, layers]
+            features.centre[axis][rows] = mean
+            features.width[axis][rows] = np.sqrt(np.maximum(square - mean**2, 0.0))
+
 
 def compute_features(
-    showers: Showers, *, batch_size: int | None = None, visitors: Sequence[Visitor] = ()
+    showers: Showers,
+    *,
+    batch_size: int | None = None,
+    visitors: Sequence[Visitor] = (),
+    memory_limit: int = MEMORY_LIMIT,
 ) -> Features:
     """Features of all showers, read once in batches.
 
@@ -167,37 +202,38 @@ def compute_features(
         showers: on any mesh.
         batch_size: showers read at once; by default as many as fill 32 MiB. The result does not depend on it.
         visitors: functions that also see every batch, so that one pass over the file serves all.
+        memory_limit: bytes; larger features lie in an unnamed temporary file (in ``$TMPDIR``).
 
     Raises:
         MeshError: the mesh has no ``x`` and ``y``.
-        DataError: an energy is NaN, infinite or negative (raised where it is read).
+        DataError: an energy is NaN, infinite or negative (raised where it is read), or the temporary folder
+            is full.
     """
-    if not {"x", "y"} <= showers.mesh.centres().keys():
-        raise MeshError(f"the {showers.mesh} names no x and y of its cells, so centres are undefined")
-    make = FeatureMaker(showers.mesh)
-    parts, start = [], 0
-    for energies, conditions in showers.batches(batch_size or batch_rows(showers.mesh.n_voxels)):
-        flat = energies.reshape(len(energies), showers.mesh.n_voxels)
-        parts.append(make(flat, conditions.energy))
+    mesh = showers.mesh
+    if not {"x", "y"} <= mesh.centres().keys():
+        raise MeshError(f"the {mesh} names no x and y of its cells, so centres are undefined")
+    make = FeatureMaker(mesh)
+    features, start = make.empty(len(showers), memory_limit), 0
+    for energies, conditions in showers.batches(batch_size or batch_rows(mesh.n_voxels)):
+        flat = energies.reshape(len(energies), mesh.n_voxels)
+        make.fill(features, slice(start, start + len(flat)), flat, conditions.energy)
         for visit in visitors:
             visit(start, flat, conditions)
         start += len(flat)
-    if not parts:
-        parts.append(make(np.zeros((0, showers.mesh.n_voxels), dtype=np.float32), np.zeros(0)))
-    return _joined(parts)
+    return features
 
 
-def _joined(parts: Sequence[Features]) -> Features:
-    first = parts[0]
-    if len(parts) == 1:
-        return first
-    return Features(
-        mesh=first.mesh,
-        incident_energy=np.concatenate([p.incident_energy for p in parts]),
-        e_total=np.concatenate([p.e_total for p in parts]),
-        e_layer=np.concatenate([p.e_layer for p in parts]),
-        sparsity=np.concatenate([p.sparsity for p in parts]),
-        centre={axis: np.concatenate([p.centre[axis] for p in parts]) for axis in first.centre},
-        width={axis: np.concatenate([p.width[axis] for p in parts]) for axis in first.width},
-        lateral=first.lateral,
-    )
+def _allocate(rows: int, columns: int, memory_limit: int | None) -> Floats:
+    """A table (rows, columns) in memory, or in an unnamed temporary file beyond the limit, bytes."""
+    size = 8 * rows * columns
+    if memory_limit is None or size <= memory_limit:
+        return np.empty((rows, columns))
+    with tempfile.TemporaryFile() as file:
+        try:
+            os.posix_fallocate(file.fileno(), 0, size)  # a full disk is an error now, not a crash later
+        except OSError as error:
+            raise DataError(
+                f"the features need {size >> 20} MiB in {tempfile.gettempdir()}: {error.strerror}; "
+                "make room or set TMPDIR to another folder"
+            ) from error
+        return np.memmap(file, dtype=np.float64, mode="r+", shape=(rows, columns))

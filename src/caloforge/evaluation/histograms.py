@@ -1,5 +1,7 @@
 """Histograms of every feature in the bins of the field, with what falls outside counted.
 
+Bins are half-open but for the last, [e₀, e₁), …, [eₙ₋₁, eₙ], as in `numpy.histogram`.
+
 Legend: ``N`` showers, ``B`` bins, ``V`` voxels.
 """
 
@@ -14,12 +16,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caloforge.data import Conditions, Showers
-from caloforge.detector import calochallenge_mesh
-from caloforge.errors import MissingDependencyError
-from caloforge.evaluation.binning import lateral_ranges, linear_edges, log_edges
+from caloforge.evaluation.binning import challenge_set, lateral_ranges, linear_edges, log_edges
 from caloforge.evaluation.features import Features, Visitor, batch_rows
 from caloforge.evaluation.results import Histogram, Separation
-from caloforge.evaluation.separation import separation_floor, separation_floor_clustered, separation_power
+from caloforge.evaluation.separation import (
+    bootstrap_error,
+    separation_error,
+    separation_error_clustered,
+    separation_floor,
+    separation_floor_clustered,
+    separation_power,
+)
 
 __all__ = [
     "CellCounts",
@@ -28,6 +35,7 @@ __all__ = [
     "discrete_energies",
     "feature_histograms",
     "fill_histogram",
+    "histogram_plans",
 ]
 
 Floats = NDArray[np.float64]
@@ -38,7 +46,7 @@ _AXES = {"eta": "η", "phi": "φ", "x": "x", "y": "y", "r": "r"}
 
 @dataclass(frozen=True)
 class HistogramPlan:
-    """One histogram to fill: names, edges, and the values of both samples, (N,)."""
+    """One histogram to fill: names, edges, the values of both samples, (N,), and of a second reference."""
 
     name: str
     group: str
@@ -47,6 +55,7 @@ class HistogramPlan:
     edges: Floats
     values: tuple[NDArray[Any], NDArray[Any]]
     log: tuple[bool, bool] = (False, False)
+    second: NDArray[Any] | None = None
 
 
 class CellCounts:
@@ -61,23 +70,23 @@ class CellCounts:
         self._parts: list[NDArray[np.int32]] = []
         self._outside = np.zeros(2)
 
-    def __call__(self, start: int, energies: NDArray[np.float32], conditions: Conditions) -> None:
+    def __call__(self, start: int, energies: NDArray[np.floating], conditions: Conditions) -> None:
         n, n_voxels = energies.shape
+        slots = len(self.edges) + 1
         hit = np.flatnonzero(energies)
-        bh = _boost_histogram()
-        filled = bh.Histogram(bh.axis.Integer(0, n), bh.axis.Variable(self.edges))
-        filled.fill(hit // n_voxels, energies.ravel()[hit].astype(np.float64))
-        counts = filled.view(flow=True)[1:-1]
+        place = _bins(energies.ravel()[hit], self.edges)
+        counts = np.bincount(hit // n_voxels * slots + place, minlength=n * slots).reshape(n, slots)
         self._parts.append(counts[:, 1:-1].astype(np.int32))
         self._outside += counts[:, [0, -1]].sum(axis=0)
 
-    def read(self, showers: Showers, progress: Visitor) -> None:
+    def read(self, showers: Showers, progress: Visitor | None = None) -> None:
         """Count all showers of a file, in batches."""
         start, n_voxels = 0, showers.mesh.n_voxels
         for energies, conditions in showers.batches(batch_rows(n_voxels)):
             flat = energies.reshape(len(energies), n_voxels)
             self(start, flat, conditions)
-            progress(start, flat, conditions)
+            if progress is not None:
+                progress(start, flat, conditions)
             start += len(flat)
 
     @property
@@ -95,25 +104,58 @@ class CellCounts:
         total = max(float(self.per_shower.sum(dtype=np.int64) + self._outside.sum()), 1.0)
         return float(self._outside[0]) / total, float(self._outside[1]) / total
 
+    @property
+    def total_and_error(self) -> tuple[Floats, Floats]:
+        """Entries of all showers and their bootstrap errors, each (B,)."""
+        entries = self.per_shower
+        total = entries.sum(axis=0, dtype=np.float64)
+        squares = np.einsum("nb,nb->b", entries, entries, dtype=np.float64, casting="safe")
+        return total, bootstrap_error(total, squares, len(entries))
+
 
 def feature_histograms(
-    reference: Features, generated: Features, *, threshold_mev: float, seed: int = 0
+    reference: Features,
+    generated: Features,
+    *,
+    threshold_mev: float,
+    seed: int = 0,
+    second: Features | None = None,
 ) -> list[Histogram]:
     """Histograms of every feature of two samples on the same mesh, with separation powers and floors.
 
     Args:
         reference, generated: features of the two samples.
         threshold_mev: lower edge of the energies per layer.
-        seed: of the draws behind the floors.
+        seed: of the draws behind floors and errors.
+        second: a second reference sample. Floors are then the separation of the two references (and
+            ``floor_std`` its bootstrap error) and not of permutations; it should have as many showers as
+            ``generated``, since a floor is proportional to 1/N₁ + 1/N₂.
     """
-    return [fill_histogram(plan, seed) for plan in _plans(reference, generated, threshold_mev)]
+    return [
+        fill_histogram(plan, seed) for plan in histogram_plans(reference, generated, threshold_mev, second)
+    ]
 
 
-def cell_histogram(reference: CellCounts, generated: CellCounts, *, seed: int = 0) -> Histogram:
-    """Energies of the cells above zero of both samples; errors from the spread between showers."""
-    counts = [c.per_shower.sum(axis=0, dtype=np.float64) for c in (reference, generated)]
-    errors = [np.sqrt((c.per_shower.astype(np.float64) ** 2).sum(axis=0)) for c in (reference, generated)]
-    floor = separation_floor_clustered(reference.per_shower, generated.per_shower, seed=seed)
+def cell_histogram(
+    reference: CellCounts, generated: CellCounts, *, seed: int = 0, second: CellCounts | None = None
+) -> Histogram:
+    """Energies of the cells above zero of both samples; errors from the spread between showers.
+
+    Args:
+        reference, generated: counts in the same bins.
+        seed: of the draws behind floor and error.
+        second: of a second reference sample, as in `feature_histograms`.
+    """
+    counts, errors = zip(*(c.total_and_error for c in (reference, generated)), strict=True)
+    entries = reference.per_shower, generated.per_shower
+    if second is None:
+        floor = separation_floor_clustered(*entries, seed=seed)
+    else:
+        floor = (
+            separation_power(counts[0], second.total_and_error[0]),
+            separation_error_clustered(entries[0], second.per_shower, seed=seed),
+        )
+    error = separation_error_clustered(*entries, seed=seed)
     return Histogram(
         name="cell_energy",
         group="cell_energy",
@@ -126,7 +168,7 @@ def cell_histogram(reference: CellCounts, generated: CellCounts, *, seed: int = 
         generated_error=errors[1],
         reference_outside=reference.outside,
         generated_outside=generated.outside,
-        separation=Separation(separation_power(*counts), *floor),
+        separation=Separation(separation_power(*counts), *floor, error),
         log_x=True,
         log_y=True,
     )
@@ -139,20 +181,22 @@ def discrete_energies(energies: Floats) -> Floats:
     return distinct if few else distinct[:0]
 
 
-def _plans(reference: Features, generated: Features, threshold: float) -> Iterator[HistogramPlan]:
-    groups = zip(reference.groups().items(), generated.groups().values(), strict=True)
+def histogram_plans(
+    reference: Features, generated: Features, threshold_mev: float, second: Features | None = None
+) -> Iterator[HistogramPlan]:
+    """What to fill for every feature, layer by layer, in the published bins; as `feature_histograms`."""
+    others, thirds = generated.groups(), None if second is None else second.groups()
     ranges = lateral_ranges(reference.mesh)
-    for (group, columns), others in groups:
+    for group, columns in reference.groups().items():
         kind, _, axis = group.partition("_")
         for i, layer in enumerate(reference.layers_of(group)):
-            values = columns[:, i], others[:, i]
             name, where = (group, "") if layer is None else (f"{group}_{layer}", f" in layer {layer}")
             log, unit = (False, False), " [mm]"
             if group == "e_ratio":
                 edges, text, unit = linear_edges(0.5, 1.5, 100), "total energy / incident energy", ""
             elif group == "e_layer":
-                largest = float(values[0].max(initial=0))
-                edges, text, unit = log_edges(threshold, largest, 40), "energy", " [MeV]"
+                largest = float(columns[:, i].max(initial=0))
+                edges, text, unit = log_edges(threshold_mev, largest, 40), "energy", " [MeV]"
                 log = (True, True)
             elif group == "sparsity":
                 edges, text, unit = linear_edges(0, 1, 20), "sparsity", ""
@@ -167,27 +211,55 @@ def _plans(reference: Features, generated: Features, threshold: float) -> Iterat
                     edges = linear_edges(-span.centre, span.centre, 100)
                 else:
                     edges = linear_edges(0, span.width, 100)
-            yield HistogramPlan(name, group, layer, f"{text}{where}{unit}", edges, values, log)
+            yield HistogramPlan(
+                name=name,
+                group=group,
+                layer=layer,
+                label=f"{text}{where}{unit}",
+                edges=edges,
+                values=(columns[:, i], others[group][:, i]),
+                log=log,
+                second=None if thirds is None else thirds[group][:, i],
+            )
         if group == "e_ratio":
-            yield from _response_by_energy(reference, generated)
+            yield from _response_by_energy(reference, generated, second)
 
 
-def _response_by_energy(reference: Features, generated: Features) -> Iterator[HistogramPlan]:
+def _response_by_energy(
+    reference: Features, generated: Features, second: Features | None
+) -> Iterator[HistogramPlan]:
     """The response at each energy where the reference has discrete ones: 20 bins in 0.4-1.4 (data set 1)."""
-    photons = reference.mesh == calochallenge_mesh("1-photons")
-    for energy in discrete_energies(reference.incident_energy):
-        span = (0.9, 1.1) if photons and energy >= 4096 else (0.4, 1.4)
-        first, second = (f.e_ratio[f.incident_energy == energy] for f in (reference, generated))
-        label = f"total energy / incident energy at {energy:g} MeV"
-        name = f"e_ratio_at_{energy:g}mev"
-        yield HistogramPlan(name, "e_ratio_at_energy", None, label, linear_edges(*span, 20), (first, second))
+    photons = challenge_set(reference.mesh) == "1-photons"
+
+    def at(features: Features, energy: float) -> Floats:
+        chosen = features.incident_energy == energy
+        return np.asarray(features.e_total[chosen] / energy)
+
+    for energy in discrete_energies(reference.incident_energy).tolist():
+        yield HistogramPlan(
+            name=f"e_ratio_at_{energy:g}mev",
+            group="e_ratio_at_energy",
+            layer=None,
+            label=f"total energy / incident energy at {energy:g} MeV",
+            edges=linear_edges(*(0.9, 1.1) if photons and energy >= 4096 else (0.4, 1.4), 20),
+            values=(at(reference, energy), at(generated, energy)),
+            second=None if second is None else at(second, energy),
+        )
 
 
 def fill_histogram(plan: HistogramPlan, seed: int) -> Histogram:
-    """Both samples in one plan's bins, with separation power and floor; the seed is of the floor."""
+    """Both samples in one plan's bins, with separation power, error and floor; the seed is of the draws.
+
+    Errors of the bins are the standard deviation over bootstrap samples of the showers.
+    """
     (first, first_outside), (second, second_outside) = (_fill(v, plan.edges) for v in plan.values)
     own_seed = (seed << 32) + zlib.crc32(plan.name.encode())
-    floor = separation_floor(first, second, seed=own_seed)
+    if plan.second is None:
+        floor = separation_floor(first, second, seed=own_seed)
+    else:
+        third, _ = _fill(plan.second, plan.edges)
+        floor = separation_power(first, third), separation_error(first, third, seed=own_seed)
+    errors = [bootstrap_error(h, h, len(v)) for h, v in zip((first, second), plan.values, strict=True)]
     return Histogram(
         name=plan.name,
         group=plan.group,
@@ -196,11 +268,13 @@ def fill_histogram(plan: HistogramPlan, seed: int) -> Histogram:
         edges=plan.edges,
         reference=first,
         generated=second,
-        reference_error=np.sqrt(first),
-        generated_error=np.sqrt(second),
+        reference_error=errors[0],
+        generated_error=errors[1],
         reference_outside=first_outside,
         generated_outside=second_outside,
-        separation=Separation(separation_power(first, second), *floor),
+        separation=Separation(
+            separation_power(first, second), *floor, separation_error(first, second, seed=own_seed)
+        ),
         log_x=plan.log[0],
         log_y=plan.log[1],
     )
@@ -208,16 +282,14 @@ def fill_histogram(plan: HistogramPlan, seed: int) -> Histogram:
 
 def _fill(values: NDArray[Any], edges: Floats) -> tuple[Floats, tuple[float, float]]:
     """Entries in each bin, (B,), and the fractions below and above."""
-    bh = _boost_histogram()
-    filled = bh.Histogram(bh.axis.Variable(edges)).fill(values.astype(np.float64))
-    counts = np.asarray(filled.view(flow=True), dtype=np.float64)
+    counts = np.bincount(_bins(values, edges), minlength=len(edges) + 1).astype(np.float64)
     total = max(float(counts.sum()), 1.0)
     return counts[1:-1], (float(counts[0]) / total, float(counts[-1]) / total)
 
 
-def _boost_histogram() -> Any:
-    try:
-        import boost_histogram
-    except ImportError as error:
-        raise MissingDependencyError("hist", "evaluate") from error
-    return boost_histogram
+def _bins(values: NDArray[Any], edges: Floats) -> NDArray[np.int64]:
+    """Place of each value: 0 below the edges, 1 … B in the bins, B + 1 above; the last bin holds its end."""
+    double = np.asarray(values, dtype=np.float64)
+    place = np.searchsorted(edges, double, side="right")
+    place[double == edges[-1]] -= 1
+    return place

@@ -106,9 +106,9 @@ def radial_profile(reference: MeanShower, generated: MeanShower) -> Profile:
     )
 
 
-def _mean_and_error(values: NDArray[np.float32]) -> tuple[Floats, Floats]:
+def _mean_and_error(values: Floats) -> tuple[Floats, Floats]:
     n = max(len(values), 1)
-    return values.mean(axis=0, dtype=np.float64), values.std(axis=0, dtype=np.float64) / np.sqrt(n)
+    return values.mean(axis=0), values.std(axis=0) / np.sqrt(n)
 
 
 def _radius(mesh: Mesh) -> Floats:

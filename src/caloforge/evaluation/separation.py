@@ -1,17 +1,32 @@
-"""The separation power of two histograms, and what chance alone would give."""
+"""The separation power of two histograms, its uncertainty, and what chance alone would give.
+
+Legend: ``N`` showers, ``B`` bins, ``R`` samples drawn.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from caloforge.errors import DataError
 
-__all__ = ["REPEATS", "separation_floor", "separation_floor_clustered", "separation_power"]
+__all__ = [
+    "REPEATS",
+    "bootstrap_error",
+    "separation_error",
+    "separation_error_clustered",
+    "separation_floor",
+    "separation_floor_clustered",
+    "separation_power",
+]
 
 EPSILON = 1e-16
 REPEATS = 200
-"""Pairs of samples drawn for a floor."""
+"""Pairs of samples drawn for a floor or an error."""
+_BLOCK = 1 << 20
+"""Weights of showers held at once."""
 
 Floats = NDArray[np.float64]
 
@@ -62,6 +77,27 @@ def separation_floor(
     return float(values.mean()), float(values.std())
 
 
+def separation_error(first: ArrayLike, second: ArrayLike, *, seed: int = 0, repeats: int = REPEATS) -> float:
+    """Standard deviation of S over bootstrap samples of both: as many entries, drawn with replacement.
+
+    For independent entries, one a shower. Beside a floor it tells how well S itself is known.
+
+    Args:
+        first, second: entries in the same bins, (B,), whole numbers.
+        seed: of the draws.
+        repeats: pairs of samples drawn.
+    """
+    rng = np.random.default_rng(seed)
+    drawn = []
+    for counts in (first, second):
+        h = _checked(counts)
+        n = round(float(h.sum()))
+        if n == 0:
+            return 0.0
+        drawn.append(rng.multinomial(n, h / h.sum(), size=repeats).astype(np.float64))
+    return float(_separations(drawn[0], drawn[1]).std())
+
+
 def separation_floor_clustered(
     first: ArrayLike, second: ArrayLike, *, seed: int = 0, repeats: int = REPEATS
 ) -> tuple[float, float]:
@@ -73,14 +109,61 @@ def separation_floor_clustered(
         repeats: pairs of samples drawn.
     """
     entries = np.concatenate([np.asarray(first), np.asarray(second)]).astype(np.float64)
-    n = len(np.asarray(first))
     rng = np.random.default_rng(seed)
-    total = entries.sum(axis=0)
-    values = np.empty(repeats)
-    for i in range(repeats):
-        dealt = entries[rng.permutation(len(entries))[:n]].sum(axis=0)
-        values[i] = _separations(dealt, total - dealt)
+    taken = np.arange(len(entries)) < len(np.asarray(first))
+
+    def deal(block: int) -> NDArray[np.bool_]:
+        return rng.permuted(np.broadcast_to(taken, (block, len(taken))), axis=1)
+
+    dealt = np.concatenate([deal(block) @ entries for block in _blocks(repeats, len(entries))])
+    values = _separations(dealt, entries.sum(axis=0) - dealt)
     return float(values.mean()), float(values.std())
+
+
+def separation_error_clustered(
+    first: ArrayLike, second: ArrayLike, *, seed: int = 0, repeats: int = REPEATS
+) -> float:
+    """As `separation_error` for many entries a shower: whole showers are drawn with replacement.
+
+    Args:
+        first, second: entries of each shower, (N₁, B) and (N₂, B).
+        seed: of the draws.
+        repeats: pairs of samples drawn.
+    """
+    rng = np.random.default_rng(seed)
+    drawn = []
+    for sample in (first, second):
+        entries = np.asarray(sample).astype(np.float64)
+        n = len(entries)
+        if n == 0:
+            return 0.0
+        sums = []
+        for block in _blocks(repeats, n):  # how often each shower is drawn, (block, N)
+            place = rng.integers(n, size=(block, n)) + n * np.arange(block)[:, None]
+            sums.append(np.bincount(place.ravel(), minlength=block * n).reshape(block, n) @ entries)
+        drawn.append(np.concatenate(sums))
+    return float(_separations(drawn[0], drawn[1]).std())
+
+
+def bootstrap_error(total: ArrayLike, total_of_squares: ArrayLike, n: int) -> Floats:
+    """Standard deviation of a histogram's entries over bootstrap samples of the n showers, (B,).
+
+    In closed form, √(Σ c² − (Σ c)² / n), where c is one shower's entries in a bin; for one entry a shower
+    that is the binomial √(h (1 − h / n)).
+
+    Args:
+        total, total_of_squares: Σ c and Σ c² over the showers, (B,).
+        n: showers.
+    """
+    h, squares = np.asarray(total, dtype=np.float64), np.asarray(total_of_squares, dtype=np.float64)
+    return np.asarray(np.sqrt(np.maximum(squares - h**2 / max(n, 1), 0.0)))
+
+
+def _blocks(repeats: int, n: int) -> Iterator[int]:
+    """Sizes of blocks of repeats whose weights of n showers fit the memory that is spent on them."""
+    size = max(1, _BLOCK // max(n, 1))
+    for start in range(0, repeats, size):
+        yield min(size, repeats - start)
 
 
 def _checked(counts: ArrayLike) -> Floats:
