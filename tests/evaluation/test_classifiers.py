@@ -14,9 +14,10 @@ from caloforge.data import Conditions, Showers
 from caloforge.detector import CylinderMesh, calochallenge_mesh
 from caloforge.errors import DataError, RecipeError
 from caloforge.evaluation import PRESETS, ClassifierSettings, compute_features, train_classifier
-from caloforge.evaluation.batches import Batches
-from caloforge.evaluation.classifiers import _network, auc_and_jsd, auc_noise, classifier_settings
-from caloforge.evaluation.inputs import CLASSIFIERS, allocate, high_inputs, input_batches
+from caloforge.evaluation.classifiers import CLASSIFIERS, auc_and_jsd, auc_noise, classifier_settings
+from caloforge.evaluation.classifiers.batches import Batches
+from caloforge.evaluation.classifiers.inputs import Layout, allocate, high_inputs, input_batches
+from caloforge.evaluation.classifiers.networks import make_network
 
 Make = Callable[..., Showers]
 MESH = CylinderMesh.regular(n_z=4, n_phi=8, n_r=3)
@@ -29,6 +30,9 @@ TINY = ClassifierSettings(
     repeats=2,
     standardise=True,
     threads=1,
+    calibration_floor=None,
+    widths=(4, 4, 8, 8),
+    special={name: {"epochs": 5, "repeats": 1} for name in ("resnet", "c2st")},
 )
 
 
@@ -108,10 +112,11 @@ def test_the_noise_of_the_auc_is_what_random_scores_show() -> None:
 
 def test_the_published_settings() -> None:
     settings = classifier_settings("calochallenge")
-    assert dataclasses.replace(settings, preset="") == ClassifierSettings()
+    assert dataclasses.replace(settings, preset="", special={}) == ClassifierSettings()
     assert (settings.hidden, settings.layers, settings.epochs) == (2048, 3, 50)
     assert (settings.batch_size, settings.learning_rate, settings.standardise) == (1000, 2e-4, False)
-    shapes = [tuple(p.shape) for p in _network(10, settings).parameters() if p.ndim == 2]
+    layout = Layout(10, slice(0, 0), False, (), {}, {}, np.arange(1))
+    shapes = [tuple(p.shape) for p in make_network(10, 1, layout, settings).parameters() if p.ndim == 2]
     assert shapes == [(2048, 10), (2048, 2048), (2048, 2048), (1, 2048)]
     assert PRESETS["quick"].standardise
 
@@ -135,10 +140,11 @@ def test_inputs_have_the_published_sizes_and_values(make: Make) -> None:
 def test_standardised_inputs_use_the_training_rows_alone() -> None:
     rng = np.random.default_rng(0)
     inputs = (rng.exponential(1.0, (60, 6)) * (rng.random((60, 6)) < 0.7)).astype(np.float32)
+    layout = Layout(6, slice(1, 5), False, (), {}, {}, np.arange(1))
     train = np.r_[0:20, 30:50]
     changed = inputs.copy()
     changed[50:] *= 1000
-    made = [Batches(x, slice(1, 5), train, 30, torch.device("cpu")) for x in (inputs, changed)]
+    made = [Batches(x, layout, train, torch.device("cpu")) for x in (inputs, changed)]
     assert (made[0](np.arange(50)) == made[1](np.arange(50))).all()
     values = made[0](train)
     assert values.shape == (40, made[0].width) == (40, 10)
@@ -146,7 +152,8 @@ def test_standardised_inputs_use_the_training_rows_alone() -> None:
     np.testing.assert_allclose(values[:, [0, 5]].std(dim=0, correction=0), 1, rtol=1e-5)
     for group in (slice(1, 5), slice(6, 10)):
         assert float(values[:, group].var(dim=0, correction=0).mean()) == pytest.approx(1, rel=1e-5)
-    plain = Batches(inputs, slice(1, 5), None, 30, torch.device("cpu"))
+    assert made[0].columns(np.array([0, 2])).tolist() == [0, 2, 7]
+    plain = Batches(inputs, layout, None, torch.device("cpu"))
     assert (plain(train).numpy() == inputs[train]).all()
 
 

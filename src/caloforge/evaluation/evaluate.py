@@ -17,11 +17,15 @@ from caloforge.data import Conditions, Showers, open_showers
 from caloforge.data.disk import whole_file
 from caloforge.errors import DataError
 from caloforge.evaluation.binning import log_edges
-from caloforge.evaluation.classifiers import ClassifierSettings, classifier_settings, train_classifier
+from caloforge.evaluation.classifiers import (
+    ClassifierSettings,
+    check_names,
+    classifier_settings,
+    train_classifier,
+)
 from caloforge.evaluation.context import compare_conditions, find_warnings, measure_times
 from caloforge.evaluation.features import Features, Visitor, compute_features
 from caloforge.evaluation.histograms import CellCounts, cell_histogram, feature_histograms
-from caloforge.evaluation.inputs import check_names
 from caloforge.evaluation.profiles import MeanShower, longitudinal_profile, radial_profile
 from caloforge.evaluation.results import ClassifierResult, Comparison, Evaluation
 from caloforge.provenance import provenance

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -20,11 +21,15 @@ class FeatureShare:
     Attributes:
         name: a feature or layer of the inputs: ``e_layer_3``, ``width_r_10``, ``cells of layer 3``.
         drop, error: of the AUC on the validation showers, mean and standard deviation over shufflings.
+            Correlated features stand in for each other, so the drop of each alone may be small.
+        alone: AUC of the feature alone, 0.5 or more: of energies divided by E_inc, of cells their sum.
+            Nothing is trained, so it needs no validation; NaN where it is not given.
     """
 
     name: str
     drop: float
     error: float
+    alone: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -43,10 +48,12 @@ class Diagnosis:
     Attributes:
         edges: bins of log w, natural logarithm, (B + 1,).
         reference, generated: validation showers in each bin, (B,); clipped into the first and last.
-        features: the inputs the network relies on most, largest drop first, at most 20.
+        features: the ten inputs the network relies on most and the ten that tell most alone, largest drop
+            first, so 10 to 20.
         generated_tails: generated showers with the smallest weights (Geant4 rarely makes such), up to 10.
         reference_tails: reference showers with the largest weights (the generator rarely makes
             such), up to 10.
+        groups: related features shuffled together (``all e_layer``), largest drop first; only for ``high``.
     """
 
     edges: Floats
@@ -55,11 +62,16 @@ class Diagnosis:
     features: list[FeatureShare]
     generated_tails: list[TellTale]
     reference_tails: list[TellTale]
+    groups: list[FeatureShare] = field(default_factory=list)
 
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """Validation scores of one training: rows in the files, labels (1 reference) and probabilities, (n,)."""
+    """Scores of held-out showers: rows in the files, labels (1 reference) and probabilities, (n,).
+
+    Of every training its own held-out showers, one training after the other: a shower may occur several times.
+    The probabilities of being a reference shower are calibrated and keep the order of the network's output.
+    """
 
     rows: NDArray[np.int64]
     labels: NDArray[np.int64]

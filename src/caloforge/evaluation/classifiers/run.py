@@ -1,0 +1,216 @@
+"""Networks that try to tell generated showers from real ones, as in the CaloChallenge (arXiv:2410.21611).
+
+Real showers are class 1, generated ones class 0. Of each class 60 % train, 20 % choose the epoch and
+calibrate, 20 % judge. Legend: ``n`` showers.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from caloforge.evaluation.classifiers.inputs import Sample, fill_table, layout_of
+from caloforge.evaluation.classifiers.scores import auc_and_jsd, auc_noise, log_posterior
+from caloforge.evaluation.classifiers.settings import ClassifierSettings
+from caloforge.evaluation.classifiers.split import are_twins, draw_rows, part_sizes
+from caloforge.evaluation.results import ClassifierResult, Scores
+
+if TYPE_CHECKING:
+    import torch
+
+    from caloforge.evaluation.classifiers.engine import Trained
+
+__all__ = ["Progress", "train_classifier", "train_classifier_with_scores"]
+
+Progress = Callable[[float], None]
+Rows = NDArray[np.int64]
+
+
+def train_classifier(
+    name: str,
+    reference: Sample,
+    generated: Sample,
+    settings: ClassifierSettings,
+    *,
+    seed: int = 0,
+    device: str | None = None,
+    progress: Progress | None = None,
+    second: Sample | None = None,
+) -> ClassifierResult:
+    """Train ``settings.repeats`` classifiers and say how well they tell the samples apart.
+
+    Where one sample is larger, as many of its showers as the other has are drawn, since the divergence
+    assumes equal classes.
+
+    Args:
+        name: ``low``, ``low-normed``, ``high``, ``resnet`` or ``c2st``.
+        reference, generated: showers and their features.
+        settings: see there.
+        seed: of splits, weights and order; the same seed gives the same numbers on the same device.
+        device: of torch; by default a GPU where there is one.
+        progress: called with the fraction done.
+        second: a second reference sample: the floor is the AUC between the two references.
+
+    Raises:
+        RecipeError: the classifier is unknown.
+        MeshError: the classifier does not fit the mesh.
+        DataError: a class has fewer than 10 showers.
+        MissingDependencyError: scikit-learn is not installed.
+    """
+    result, _ = train_classifier_with_scores(
+        name, reference, generated, settings, seed=seed, device=device, progress=progress, second=second
+    )
+    return result
+
+
+def train_classifier_with_scores(
+    name: str,
+    reference: Sample,
+    generated: Sample,
+    settings: ClassifierSettings,
+    *,
+    seed: int = 0,
+    device: str | None = None,
+    progress: Progress | None = None,
+    second: Sample | None = None,
+) -> tuple[ClassifierResult, Scores]:
+    """`train_classifier`, and what the networks say of single showers.
+
+    The scores are those of every training's own held-out showers, one training after the other, so a shower
+    may occur several times. Their probabilities are calibrated by a temperature, which keeps the order and
+    makes trainings comparable.
+    """
+    from caloforge.evaluation.classifiers.diagnosis import diagnose
+    from caloforge.evaluation.classifiers.engine import chosen_device, cpu_threads, fit
+
+    layout = layout_of(name, reference[1])
+    settings = settings.of(name)
+    started = time.perf_counter()
+    where = chosen_device(device)
+    with_floor = settings.floor or second is not None
+    tick = _Counter(progress, settings.repeats * settings.epochs * (2 if with_floor else 1))
+    rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
+    pair = (generated, reference)  # classes 0 and 1
+    twins = are_twins(pair)
+    rows = draw_rows(pair, rng, twins=twins)
+    sizes = part_sizes(len(rows[0]))
+    with cpu_threads(settings.threads):
+        table = fill_table(name, list(zip(pair, rows, strict=True)), layout.width, settings.memory_limit_gib)
+        judged: list[_Judged] = []
+        for i in range(settings.repeats):
+            trained = fit(
+                table, layout, [len(r) for r in rows], settings, [seed, i], where, twins=twins, tick=tick
+            )
+            judged.append(_judge(trained, settings.calibration_floor))
+            if i == 0:
+                diagnosis = diagnose(trained, layout, pair, rows, seed=seed)
+                parameters = trained.parameters
+        if with_floor:
+            chosen = _floor_rows(reference, second, rng)
+            table = fill_table(name, chosen, layout.width, settings.memory_limit_gib)
+            floors = [
+                _judge(
+                    fit(table, layout, [len(r) for _, r in chosen], settings, [seed, i, 1], where, tick=tick),
+                    settings.calibration_floor,
+                ).auc
+                for i in range(settings.repeats)
+            ]
+    origin = np.concatenate(rows)
+    result = ClassifierResult(
+        name=name,
+        auc=float(np.mean([j.auc for j in judged])),
+        auc_std=float(np.std([j.auc for j in judged])),
+        jsd=float(np.mean([j.jsd for j in judged])),
+        jsd_std=float(np.std([j.jsd for j in judged])),
+        auc_noise=auc_noise(sizes[2], sizes[2]),
+        auc_floor=float(np.mean(floors)) if with_floor else None,
+        auc_floor_std=float(np.std(floors)) if with_floor else None,
+        aucs=tuple(j.auc for j in judged),
+        jsds=tuple(j.jsd for j in judged),
+        best_epochs=tuple(j.epoch for j in judged),
+        showers=sizes,
+        seconds=time.perf_counter() - started,
+        device=_name_of(where),
+        settings=dataclasses.asdict(settings),
+        parameters=parameters,
+        error_rate=float(np.mean([j.error_rate for j in judged])),
+        error_rate_std=float(np.std([j.error_rate for j in judged])),
+        diagnosis=diagnosis,
+    )
+    scores = Scores(
+        rows=np.concatenate([origin[j.rows] for j in judged]),
+        labels=np.concatenate([j.labels for j in judged]),
+        probabilities=np.concatenate([j.probabilities for j in judged]),
+    )
+    return result, scores
+
+
+@dataclass(frozen=True, eq=False)
+class _Judged:
+    """What one training says of its held-out showers, (n,)."""
+
+    auc: float
+    jsd: float
+    error_rate: float
+    epoch: int
+    rows: Rows
+    labels: Rows
+    probabilities: NDArray[np.float64]
+
+
+def _judge(trained: Trained, floor: float | None) -> _Judged:
+    """The numbers of one training; ``floor`` is the least calibrated probability."""
+    logits, (test_logits, test_labels) = trained.logits, trained.calibration
+    floor = floor or 1 / (len(test_labels) + 2)
+    area, jsd = auc_and_jsd(_real(logits), trained.labels, (_real(test_logits), test_labels), floor)
+    return _Judged(
+        auc=area,
+        jsd=jsd,
+        error_rate=float(np.mean(logits.argmax(axis=1) != trained.labels)),
+        epoch=trained.epoch,
+        rows=trained.rows,
+        labels=trained.labels,
+        probabilities=_real(trained.temperature * logits),
+    )
+
+
+def _real(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Probabilities of being real, (n,)."""
+    return np.asarray(np.exp(log_posterior(logits)[:, 1]))
+
+
+def _floor_rows(
+    reference: Sample, second: Sample | None, rng: np.random.Generator
+) -> list[tuple[Sample, Rows]]:
+    """Two samples of one origin: both references, or two halves of the only one."""
+    if second is not None:
+        pair = (second, reference)
+        return list(zip(pair, draw_rows(pair, rng, twins=False), strict=True))
+    half = len(reference[0]) // 2
+    order = rng.permutation(len(reference[0]))
+    return [(reference, np.sort(order[:half])), (reference, np.sort(order[half : 2 * half]))]
+
+
+def _name_of(device: torch.device) -> str:
+    import torch
+
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
+
+
+class _Counter:
+    """Reports the fraction of steps done, each time it is called."""
+
+    def __init__(self, progress: Progress | None, steps: int) -> None:
+        self._progress, self._steps, self._done = progress, steps, 0
+
+    def __call__(self) -> None:
+        self._done += 1
+        if self._progress is not None:
+            self._progress(self._done / self._steps)
