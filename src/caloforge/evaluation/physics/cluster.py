@@ -1,0 +1,200 @@
+"""Observables of a shower seen as a cluster of cells across its depth, as in LHCb's study of its calorimeter.
+
+Chekalina et al., "Generative Models for Fast Calorimeter Simulation: the LHCb case" (arXiv:1812.01319).
+
+Legend: ``N`` showers, ``n`` of them in a batch, ``V`` voxels, ``C`` cells of the cluster, ``B`` rings or
+thresholds. Lengths are mm, angles rad.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from caloforge.data import Conditions, Showers
+from caloforge.detector import CylinderMesh, Mesh, RaggedCylinderMesh
+from caloforge.detector.mesh_regular import RegularMesh
+from caloforge.evaluation.features import FeatureMaker
+from caloforge.evaluation.physics.shapes import depth_at_share, layer_depths
+
+__all__ = ["CONTAINED", "ClusterObservables", "depth_of_maximum"]
+
+Floats = NDArray[np.float64]
+
+CONTAINED = 0.9
+"""Share of the energy within the containment radius."""
+MOST_RINGS = 200
+STEEPEST = 0.05
+"""Smallest cos θ at which a trajectory is projected onto planes behind the face; below, θ is unknown."""
+FIRST_SHOWERS = 500
+
+
+class ClusterObservables:
+    """Collects cluster observables of every shower; a visitor of `compute_features`.
+
+    The cells are summed over the depth (layers that do not divide the azimuth are left out). Around the
+    **projected trajectory**, the point where the particle's straight line crosses the depth of the shower
+    maximum, and along the **direction** in which the particle leans:
+
+    * ``asymmetry_longitudinal``, ``asymmetry_transverse``: (E₊ − E₋) / (E₊ + E₋), of the energies in cells
+      whose centres lie ahead of and behind the point, left and right of the line of flight; a cell exactly
+      on the border counts for neither in the difference.
+    * ``cluster_width_longitudinal``, ``…_transverse``: standard deviation of the energy around its own
+      centre, along and across the direction, mm.
+    * ``centroid_shift_longitudinal``, ``…_transverse``: centre of energy minus projected trajectory, mm.
+    * ``containment_radius``: radius around the projected trajectory that holds 90 % of the energy (of all
+      layers), mm; between the edges of rings by a straight line.
+
+    Where the mesh follows the particle the trajectory is its axis. Its direction is the mesh's x axis on
+    cylinders (whose azimuth counts from the plane of the particle and the beam) and (cos φ, sin φ) on boxes.
+    Where the mesh is fixed to the detector the trajectory is impact + depth · tan θ · (cos φ, sin φ), with
+    the impact point at the origin where it is not known. At normal incidence there is no direction, and the
+    mesh's x axis serves for it; so it does for θ beyond 87°, which cannot hit a face and is what files
+    without θ have.
+
+    Args:
+        mesh: of the showers.
+        depth_mm: of the shower maximum, behind the face; `depth_of_maximum` estimates it. Only meshes that
+            are fixed to the detector ask for it.
+    """
+
+    def __init__(self, mesh: Mesh, depth_mm: float = 0.0) -> None:
+        self.mesh, self.depth_mm = mesh, depth_mm
+        self._follows = mesh.frame == "shower"
+        self._is_cylinder = isinstance(mesh, CylinderMesh | RaggedCylinderMesh)
+        self._parts: list[dict[str, Floats]] = []
+        centres = mesh.centres()
+        x, y = centres["x"], centres["y"]
+        lateral = FeatureMaker(mesh).lateral
+        if isinstance(mesh, RegularMesh):  # all layers are alike: one of them tells the places of all
+            cells = np.arange(mesh.layer_sizes[0])
+            self._chosen = np.full(len(cells), len(lateral) > 0)
+        else:
+            cells = np.arange(mesh.n_voxels)
+            self._chosen = np.isin(mesh.voxel_layers, lateral)
+        self._all = x[cells], y[cells]
+        self._x, self._y = x[cells][self._chosen], y[cells][self._chosen]
+        self._moments = np.stack(
+            [np.ones_like(self._x), self._x, self._y, self._x**2, self._x * self._y, self._y**2], axis=1
+        )
+        extent = max(float(np.abs(x).max()), float(np.abs(y).max()), 1e-9)
+        self._on_border = 1e-9 * extent
+        if self._follows and self._is_cylinder:
+            self._edges, self._rings = _cylinder_rings(mesh)
+            if isinstance(mesh, RegularMesh):
+                self._rings = self._rings[cells]
+        else:
+            self._edges = _box_rings(*self._all)
+            self._rings = self._ring_of(np.hypot(*self._all))[:, None] == np.arange(len(self._edges) - 1)
+        self._rings = self._rings.astype(np.float64)
+
+    def __call__(self, start: int, energies: NDArray[np.float32], conditions: Conditions) -> None:
+        n = len(energies)
+        if isinstance(self.mesh, RegularMesh):
+            cells = energies.reshape(n, self.mesh.n_layers, -1).sum(axis=1, dtype=np.float64)
+        else:
+            cells = energies.astype(np.float64)
+        point, direction = (_common(values) for values in self._trajectory(conditions))
+        observables = self._plane(cells[:, self._chosen], point, direction) if len(self._x) else {}
+        bounds = np.stack([self._edges[:-1], self._edges[1:]], axis=1)
+        observables["containment_radius"] = depth_at_share(self._in_rings(cells, point), bounds, CONTAINED)
+        self._parts.append(observables)
+
+    def columns(self) -> dict[str, Floats]:
+        """The observables by name, each (N,); NaN for showers without energy in the cells concerned."""
+        if not self._parts:
+            return {}
+        return {name: np.concatenate([part[name] for part in self._parts]) for name in self._parts[0]}
+
+    def _trajectory(self, conditions: Conditions) -> tuple[Floats, Floats]:
+        """Projected trajectory and direction, each (n, 2), or (1, 2) where the mesh tells."""
+        origin, x_axis = np.zeros((1, 2)), np.array([[1.0, 0.0]])
+        if self._follows and self._is_cylinder:
+            return origin, x_axis
+        azimuth = np.stack([np.cos(conditions.phi), np.sin(conditions.phi)], axis=1)
+        direction = np.where(np.abs(np.sin(conditions.theta))[:, None] > 1e-9, azimuth, x_axis)
+        if self._follows:
+            return origin, direction
+        cosine = np.cos(conditions.theta)
+        enters = cosine >= STEEPEST
+        slope = np.where(enters, np.tan(conditions.theta), 0.0)[:, None]
+        impact = origin if conditions.impact is None else conditions.impact
+        return impact + self.depth_mm * slope * azimuth, np.where(enters[:, None], direction, x_axis)
+
+    def _plane(self, cells: Floats, point: Floats, direction: Floats) -> dict[str, Floats]:
+        """Asymmetries, widths and shifts from the cells (n, C)."""
+        sums = cells @ self._moments
+        total = np.where(sums[:, 0] > 0, sums[:, 0], np.nan)
+        x, y, xx, xy, yy = (sums[:, 1:] / total[:, None]).T
+        along, across = direction, np.stack([-direction[:, 1], direction[:, 0]], axis=1)
+        result = {}
+        for name, axis in (("longitudinal", along), ("transverse", across)):
+            u, v = axis.T
+            # (n or 1, C)
+            side = (self._x - point[:, :1]) * u[:, None] + (self._y - point[:, 1:]) * v[:, None]
+            side = np.where(np.abs(side) > self._on_border, np.sign(side), 0.0)
+            difference = cells @ side[0] if len(side) == 1 else np.einsum("nc,nc->n", cells, side)
+            variance = u**2 * (xx - x**2) + 2 * u * v * (xy - x * y) + v**2 * (yy - y**2)
+            result[f"asymmetry_{name}"] = difference / total
+            result[f"cluster_width_{name}"] = np.sqrt(np.maximum(variance, 0.0))
+            result[f"centroid_shift_{name}"] = (x - point[:, 0]) * u + (y - point[:, 1]) * v
+        return result
+
+    def _in_rings(self, cells: Floats, point: Floats) -> Floats:
+        """Energy in each ring around the projected trajectory, (n, B)."""
+        if self._follows:
+            return np.asarray(cells @ self._rings)
+        x, y = self._all
+        ring = self._ring_of(np.hypot(x - point[:, :1], y - point[:, 1:]))
+        n, bins = len(cells), len(self._edges) - 1
+        slots = (np.arange(n)[:, None] * bins + ring).ravel()
+        summed = np.bincount(slots, weights=cells.ravel(), minlength=n * bins)
+        return np.asarray(summed.reshape(n, bins), dtype=np.float64)
+
+    def _ring_of(self, radius: Floats) -> NDArray[np.int64]:
+        """Ring of each radius; the last one holds everything beyond."""
+        step = self._edges[1]
+        return np.asarray(np.minimum((radius / step).astype(np.int64), len(self._edges) - 2))
+
+
+def depth_of_maximum(showers: Showers) -> float:
+    """Depth where the mean profile of the first 500 showers is largest, mm; 0 where it does not matter.
+
+    It matters on meshes with several layers of known depth that are fixed to the detector.
+    """
+    mesh = showers.mesh
+    depths, unit = layer_depths(mesh)
+    if mesh.frame == "shower" or mesh.n_layers == 1 or unit != "mm" or not len(showers):
+        return 0.0
+    profile = mesh.layer_energies(showers.read(0, FIRST_SHOWERS)).sum(axis=0)
+    density = profile / (depths[:, 1] - depths[:, 0])
+    return float(depths[int(np.argmax(density))].mean())
+
+
+def _common(rows: Floats) -> Floats:
+    """One row where all are the same, so that one set of signs serves all showers."""
+    return rows[:1] if len(rows) and (rows == rows[0]).all() else rows
+
+
+def _cylinder_rings(mesh: Mesh) -> tuple[Floats, Floats]:
+    """Edges of rings, (B + 1,), all that occur in any layer, and the share of each voxel in them, (V, B)."""
+    if isinstance(mesh, CylinderMesh):
+        layers = [(mesh.n_phi, mesh.r_edges)] * mesh.n_layers
+    else:
+        assert isinstance(mesh, RaggedCylinderMesh)
+        layers = [(layer.n_phi, layer.r_edges) for layer in mesh.layers]
+    edges = np.unique(np.concatenate([(0.0,), *(r for _, r in layers)]))
+    low, high = (
+        np.concatenate([np.tile(np.array(r)[part], n_phi) for n_phi, r in layers])
+        for part in (slice(None, -1), slice(1, None))
+    )
+    overlap = np.minimum(high[:, None], edges[1:]) - np.maximum(low[:, None], edges[:-1])
+    return edges, np.maximum(overlap, 0.0) / (high - low)[:, None]
+
+
+def _box_rings(x: Floats, y: Floats) -> Floats:
+    """Edges of rings as wide as the smaller side of a cell and out to the mesh's diagonal, (B + 1,)."""
+    pitches = [np.median(np.diff(np.unique(v.round(6)))) for v in (x, y) if np.ptp(v) > 1e-6]
+    farthest = 2 * max(float(np.hypot(x, y).max()), 0.5)
+    step = max(float(min(pitches, default=farthest)), farthest / MOST_RINGS)
+    return np.asarray(step * np.arange(int(np.ceil(farthest / step)) + 1), dtype=np.float64)
