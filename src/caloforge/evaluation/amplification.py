@@ -119,28 +119,24 @@ class AmplificationResult:
             title=f"amplification: {counts['generated']} showers generated from {counts['training']}, "
             f"truth {counts['truth']}"
         )
-        for column in ("observables", "bins", "error of training", "error of generated", "worth", "factor"):
+        for column in ("observables", "bins", "error", "true showers", "amplification"):
             table.add_column(column, justify="left" if column == "observables" else "right")
         for c in self.curves:
             worth = f"{c.equivalent:.0f}" if np.isfinite(c.equivalent) else "–"
-            table.add_row(
-                c.name,
-                str(c.bins),
-                f"{c.training_error:.2g}",
-                f"{c.errors[-1]:.2g} ± {c.errors_std[-1]:.1g}",
-                worth,
-                _factor(c),
-            )
+            table.add_row(c.name, str(c.bins), f"{c.errors[-1]:.2g}", worth, _factor(c))
         if self.warnings:
             table.caption = "\n".join(self.warnings)
         return table
 
 
 def _factor(curve: AmplificationCurve) -> str:
-    low, value, high = curve.amplification_low, curve.amplification, curve.amplification_high
-    if not np.isfinite(value):
-        return f"> {low:.2g}"
-    return f"{value:.2g} ({low:.2g} to {high:.2g})" if np.isfinite(high) else f"{value:.2g} (> {low:.2g})"
+    low, value, high = (
+        f"{x:.0f}" if x >= 10 else f"{x:.2g}"
+        for x in (curve.amplification_low, curve.amplification, curve.amplification_high)
+    )
+    if np.isnan(curve.amplification):
+        return f"> {low}"
+    return f"{value} (> {low})" if np.isnan(curve.amplification_high) else f"{value} ({low}-{high})"
 
 
 def amplification(
