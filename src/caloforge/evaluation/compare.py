@@ -1,0 +1,330 @@
+"""`compare`: several generated samples against one reference, in one table.
+
+In ``out`` every sample has a folder of its name with its ``metrics.json``, written as soon as it is made;
+beside them stand ``comparison.json`` and the table as ``comparison.md`` and ``comparison.csv``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from caloforge.data import Showers, open_showers
+from caloforge.data.disk import whole_file
+from caloforge.errors import DataError
+from caloforge.evaluation.classifiers import ClassifierSettings, classifier_settings
+from caloforge.evaluation.compare_words import headline, sentences
+from caloforge.evaluation.evaluate import (
+    LEAST_SHOWERS,
+    METRICS_FILE,
+    Progress,
+    Source,
+    _reporting,
+    evaluate,
+    read_metrics,
+)
+from caloforge.evaluation.published import PUBLISHED_NOTE, published_results
+from caloforge.evaluation.ranking import metrics_of, pareto_names, quality_keys, table_columns
+from caloforge.evaluation.results import Evaluation, to_plain
+from caloforge.evaluation.results.comparison import ComparedModel, ModelComparison
+from caloforge.provenance import provenance
+
+__all__ = ["COMPARISON_FILE", "compare", "read_comparison", "write_comparison_files"]
+
+COMPARISON_FILE = "comparison.json"
+SETTINGS_FILE = "settings.json"
+_NAME = re.compile(r"[^\W_][\w.+ ()-]*")
+_RESERVED = ("figures",)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Task:
+    """One sample to evaluate, and what tells whether an evaluation on disk is the same."""
+
+    name: str
+    file: str
+    showers: Showers
+    settings: dict[str, Any]
+
+
+def compare(
+    reference: Source,
+    generated: Mapping[str, Source] | Sequence[Source],
+    *,
+    out: str | os.PathLike[str] | None = None,
+    classifiers: str | ClassifierSettings = "quick",
+    which: Sequence[str] = ("low", "high"),
+    seed: int = 0,
+    device: str | None = None,
+    progress: bool | Progress = True,
+    resume: bool = False,
+    overwrite: bool = False,
+    **options: Any,
+) -> ModelComparison:
+    """Evaluate several generated samples against the same reference with the same settings, and rank them.
+
+    All files are opened and checked before the first is evaluated. An evaluation is on disk as soon as it is
+    done; ``resume`` takes those that are there, if they were made of the same files with the same settings.
+
+    Args:
+        reference: showers of Geant4, or their file.
+        generated: samples by name, or samples that are named after their files.
+        out: a folder for all results, made where it is missing.
+        classifiers, which, seed, device: as for `evaluate`; the same for all samples.
+        progress: show progress bars on the terminal, or a function that is called instead.
+        resume: go on in ``out``; samples may have been added.
+        overwrite: replace what is in ``out``, with ``resume`` only what does not fit; otherwise that is a
+            DataError.
+        options: further arguments of `evaluate`.
+
+    Raises:
+        MeshError: a sample is on another mesh than the reference.
+        DataError: a file is unreadable, a sample has too few showers, names are not unique, or ``out`` holds
+            other results.
+        RecipeError, MissingDependencyError: as `evaluate`.
+    """
+    folder = None if out is None else Path(out)
+    settings = "none" if classifiers == "none" else dataclasses.asdict(classifier_settings(classifiers))
+    request = to_plain(
+        {"classifiers": settings, "which": list(which) if classifiers != "none" else [], "seed": seed}
+        | options
+    )
+    truth, tasks = _checked(reference, generated, request)
+    if folder is not None:
+        _check_folder(folder, tasks, resume, overwrite)
+    evaluations: dict[str, Evaluation] = {}
+    with _reporting(progress) as report:
+        for task in tasks:
+            place = None if folder is None else folder / task.name
+            found = _finished(place, task, overwrite) if resume and place is not None else None
+            if found is None:
+                if place is not None:  # old metrics must never stand beside new settings
+                    (place / METRICS_FILE).unlink(missing_ok=True)
+                    _write(place / SETTINGS_FILE, json.dumps(task.settings, indent=1) + "\n")
+                found = evaluate(
+                    truth, task.showers, out=place, classifiers=classifiers, which=which, seed=seed,
+                    device=device, progress=partial(_named, report, task.name), overwrite=True, **options,
+                )  # fmt: skip
+            evaluations[task.name] = found
+    comparison = _assemble(truth, _file_of(reference), tasks, evaluations, request)
+    if folder is not None:
+        write_comparison_files(comparison, folder)
+    return comparison
+
+
+def write_comparison_files(comparison: ModelComparison, out: str | os.PathLike[str]) -> None:
+    """Write ``comparison.json``, ``comparison.md`` and ``comparison.csv``; DataError where that fails."""
+    from caloforge.evaluation.compare_table import csv_text, markdown
+
+    folder = Path(out)
+    plain = json.dumps(comparison.to_dict(), indent=1, ensure_ascii=False, allow_nan=False)
+    _write(folder / COMPARISON_FILE, plain + "\n")
+    _write(folder / "comparison.md", markdown(comparison))
+    _write(folder / "comparison.csv", csv_text(comparison))
+
+
+def read_comparison(path: str | os.PathLike[str]) -> ModelComparison:
+    """The comparison in a folder or ``comparison.json``, with the evaluations that lie beside it.
+
+    Raises:
+        DataError: a file is missing, damaged or of another schema.
+    """
+    path = Path(path)
+    if path.is_dir():
+        path /= COMPARISON_FILE
+    try:
+        plain = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError) as error:
+        raise DataError(f"cannot read {path}: {error}") from error
+    made = ModelComparison.from_dict(plain)
+    found = {model.name: read_metrics(path.parent / model.name / METRICS_FILE) for model in made.models}
+    return dataclasses.replace(made, evaluations=found)
+
+
+def _checked(
+    reference: Source, generated: Mapping[str, Source] | Sequence[Source], request: dict[str, Any]
+) -> tuple[Showers, list[_Task]]:
+    """All samples open, on one mesh, large enough and under unique names."""
+    if isinstance(generated, str | os.PathLike | Showers) or not len(generated):
+        raise DataError(
+            "give at least one generated sample, in a list or by name: compare(reference, [a, b])"
+        )
+    truth = _opened(reference)
+    if len(truth) < LEAST_SHOWERS:
+        raise DataError(f"{len(truth)} reference showers; a comparison needs at least {LEAST_SHOWERS}")
+    tasks: list[_Task] = []
+    for name, source in _named_sources(generated):
+        _check_name(name, [task.name for task in tasks])
+        showers = _opened(source)
+        truth.mesh.require_same(showers.mesh, f"generated showers {name!r} to compare")
+        if len(showers) < LEAST_SHOWERS:
+            raise DataError(
+                f"{len(showers)} showers in {name!r}; a comparison needs at least {LEAST_SHOWERS}"
+            )
+        made_of = {"reference": _identity(reference, truth), "generated": _identity(source, showers)}
+        tasks.append(_Task(name, _file_of(source), showers, {"evaluate": request, **made_of}))
+    return truth, tasks
+
+
+def _named_sources(generated: Mapping[str, Source] | Sequence[Source]) -> Iterator[tuple[str, Source]]:
+    if isinstance(generated, Mapping):
+        yield from generated.items()
+        return
+    for number, source in enumerate(generated, start=1):
+        yield f"sample {number}" if isinstance(source, Showers) else Path(source).stem, source
+
+
+def _check_name(name: str, taken: Sequence[str]) -> None:
+    if not _NAME.fullmatch(name) or name in _RESERVED or name.endswith((" ", ".")):
+        raise DataError(
+            f"{name!r} cannot name a model, since its results go into a folder of that name: use letters, "
+            "digits, spaces and any of . _ + - ( ), for example NAME=FILE on the command line"
+        )
+    if name.casefold() in (other.casefold() for other in taken):
+        raise DataError(f"two models are named {name!r}; name one of them, on the command line NAME=FILE")
+
+
+def _opened(source: Source) -> Showers:
+    return source if isinstance(source, Showers) else open_showers(source)
+
+
+def _file_of(source: Source) -> str:
+    return "" if isinstance(source, Showers) else os.fspath(source)
+
+
+def _identity(source: Source, showers: Showers) -> dict[str, Any]:
+    """What tells whether a sample is the one that was evaluated before; a file by its size and time."""
+    if isinstance(source, Showers):
+        return {"showers": len(showers), "provenance": to_plain(showers.provenance)}
+    status = Path(source).stat()
+    return {"showers": len(showers), "bytes": status.st_size, "modified_ns": status.st_mtime_ns}
+
+
+def _check_folder(folder: Path, tasks: Sequence[_Task], resume: bool, overwrite: bool) -> None:
+    """Nothing is replaced that was not allowed to be; a file in the way is told before any work."""
+    if folder.exists() and not folder.is_dir():
+        raise DataError(f"{folder} is a file; name a folder for the comparison")
+    there = [
+        p for p in (folder / COMPARISON_FILE, *(folder / t.name / METRICS_FILE for t in tasks)) if p.exists()
+    ]
+    if there and not (resume or overwrite):
+        raise DataError(
+            f"{there[0]} exists; go on with what is there (--resume), replace it (--overwrite) or choose "
+            "another folder"
+        )
+    if resume:
+        for task in tasks:
+            _finished(folder / task.name, task, overwrite)  # raises where another evaluation is in the way
+
+
+def _finished(place: Path, task: _Task, replace: bool) -> Evaluation | None:
+    """The evaluation in a folder, if there is one of the same showers with the same settings.
+
+    One of others is a DataError, or None where it may be replaced.
+    """
+    if not (place / METRICS_FILE).exists():
+        return None
+    try:
+        before = json.loads((place / SETTINGS_FILE).read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError) as error:
+        raise DataError(f"cannot read {place / SETTINGS_FILE}: {error}; use --overwrite") from error
+    if before != task.settings:
+        if replace:
+            return None
+        parts = [key for key in task.settings if before.get(key) != task.settings[key]]
+        words = {
+            "evaluate": "the settings",
+            "reference": "the reference",
+            "generated": "the generated showers",
+        }
+        raise DataError(
+            f"{place / METRICS_FILE} cannot be gone on with: {', '.join(words[p] for p in parts)} changed "
+            "since. Use the same as before, another folder, or --overwrite"
+        )
+    return read_metrics(place / METRICS_FILE)
+
+
+def _assemble(
+    truth: Showers,
+    file: str,
+    tasks: Sequence[_Task],
+    evaluations: Mapping[str, Evaluation],
+    request: dict[str, Any],
+) -> ModelComparison:
+    metrics = {name: metrics_of(evaluation) for name, evaluation in evaluations.items()}
+    models = [
+        ComparedModel(
+            t.name,
+            t.file,
+            len(t.showers),
+            metrics[t.name],
+            evaluations[t.name].timing,
+            evaluations[t.name].warnings,
+        )
+        for t in tasks
+    ]
+    columns = table_columns(metrics)
+    pareto = {key: pareto_names(key, models) for key in quality_keys(columns)}
+    pareto = {key: names for key, names in pareto.items() if names}
+    level, first = headline(columns, models)
+    published = published_results(truth.mesh)
+    return ModelComparison(
+        reference=file,
+        reference_showers=len(truth),
+        level=level,
+        headline=first,
+        sentences=sentences(columns, models, pareto),
+        columns=columns,
+        models=models,
+        pareto=pareto,
+        published=published,
+        warnings=_warnings(models, bool(published)),
+        mesh=truth.mesh.to_dict(),
+        provenance=provenance("compare", reference=file, **request),
+        evaluations=dict(evaluations),
+    )
+
+
+def _warnings(models: Sequence[ComparedModel], with_published: bool) -> list[str]:
+    """What limits the comparison as a whole, then what limits single models; shared sentences only once."""
+    found = []
+    counts = {model.showers for model in models}
+    if len(counts) > 1:
+        found.append(
+            f"The samples have different sizes ({min(counts)} to {max(counts)} showers). Floors of "
+            "separation powers and of distances depend on the size, and so do classifiers: more showers "
+            "train a stronger judge."
+        )
+    for key, what in (
+        ("device", "devices"),
+        ("batch_size", "batch sizes"),
+        ("threads", "numbers of threads"),
+    ):
+        seen = {
+            m.name: m.timing.performance[key] for m in models if m.timing.performance.get(key) is not None
+        }
+        if len(set(map(str, seen.values()))) > 1:
+            listed = ", ".join(f"{name}: {value}" for name, value in seen.items())
+            found.append(f"Times were taken with different {what} ({listed}).")
+    shared = set.intersection(*(set(m.warnings) for m in models))
+    found += [w for w in models[0].warnings if w in shared]
+    found += [f"{m.name}: {w}" for m in models for w in m.warnings if w not in shared]
+    return [*found, PUBLISHED_NOTE] if with_published else found
+
+
+def _named(report: Progress, name: str, text: str, fraction: float) -> None:
+    report(f"{name}: {text}", fraction)
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        with whole_file(path) as file:
+            file.write(text.encode())
+    except OSError as error:
+        raise DataError(f"cannot write {path}: {error}") from error

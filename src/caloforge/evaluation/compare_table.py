@@ -1,0 +1,194 @@
+"""The table of a comparison: for the terminal, as Markdown and as CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from caloforge.evaluation.published import PUBLISHED_NOTE
+from caloforge.evaluation.results import Estimate
+from caloforge.evaluation.results.comparison import Column, ModelComparison
+
+if TYPE_CHECKING:
+    from rich.console import Group
+
+__all__ = [
+    "PARTS",
+    "TableRow",
+    "cell_text",
+    "csv_text",
+    "markdown",
+    "published_rows",
+    "rich_tables",
+    "table_rows",
+]
+
+PARTS = {
+    "main": "Quality and speed",
+    "more": "Further metrics",
+    "separation": "Separation power, mean over layers",
+}
+"""Headings of the parts of the table."""
+GEANT4_ROW = "Geant4 against itself"
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """One row: its name, its cells in the order of the columns, which of them are best, and its kind.
+
+    ``kind`` is ``model``, ``floor`` or ``published``.
+    """
+
+    name: str
+    cells: list[str]
+    best: list[bool]
+    kind: str
+
+
+def cell_text(value: float, error: float = math.nan) -> str:
+    """A value with its error, both to the error's first two digits; three digits without an error."""
+    if not math.isfinite(value):
+        return "–"
+    if not (math.isfinite(error) and error > 0):
+        return _plain(value)
+    decimals = max(0, 1 - math.floor(math.log10(error)))
+    if abs(value) < 1e-3 and abs(error) < 1e-3:
+        return (
+            f"({1e3 * value:.{max(decimals - 3, 0)}f} ± {1e3 * error:.{max(decimals - 3, 0)}f})·10⁻³".replace(
+                "-", "−"
+            )
+        )
+    decimals = min(decimals, 5)
+    return f"{value:.{decimals}f} ± {error:.{decimals}f}".replace("-", "−")
+
+
+def _plain(value: float) -> str:
+    if value == 0:
+        return "0"
+    decimals = max(0, 2 - math.floor(math.log10(abs(value))))
+    return (f"{value:.{decimals}f}" if decimals < 7 else f"{value:.2g}").replace("-", "−")
+
+
+def table_rows(comparison: ModelComparison, part: str) -> tuple[list[Column], list[TableRow]]:
+    """Columns and rows of one part of the table; models in the order given, then Geant4 against itself."""
+    columns = [c for c in comparison.columns if c.part == part]
+    rows = [
+        TableRow(
+            model.name,
+            [_cell(model.metrics.get(c.key)) for c in columns],
+            [c.best == model.name for c in columns],
+            "model",
+        )
+        for model in comparison.models
+    ]
+    floors = [cell_text(c.floor.value, c.floor.error) for c in columns]
+    rows.append(TableRow(GEANT4_ROW, floors, [False] * len(columns), "floor"))
+    if part == "main":
+        counts = [*(m.showers for m in comparison.models), comparison.reference_showers]
+        columns = [Column("showers", "showers", "main", Estimate(math.nan)), *columns]
+        rows = [
+            TableRow(row.name, [str(n), *row.cells], [False, *row.best], row.kind)
+            for n, row in zip(counts, rows, strict=True)
+        ]
+    return columns, rows
+
+
+def published_rows(comparison: ModelComparison, columns: Sequence[Column]) -> list[TableRow]:
+    """The published rows in the same columns; times are those on a GPU nearest to batches of 100."""
+    rows = []
+    for result in comparison.published:
+        time = result.time("gpu")
+        values = dict(result.metrics) | ({} if time is None else {"ms": time[0]})
+        cells = [_plain(values[c.key]) if c.key in values else "–" for c in columns]
+        rows.append(TableRow(result.model, cells, [False] * len(columns), "published"))
+    return rows
+
+
+def _cell(estimate: Estimate | None) -> str:
+    return "–" if estimate is None else cell_text(estimate.value, estimate.error)
+
+
+def _parts(comparison: ModelComparison) -> Iterator[tuple[str, list[Column], list[TableRow], list[TableRow]]]:
+    for part, title in PARTS.items():
+        columns, rows = table_rows(comparison, part)
+        if columns:
+            yield title, columns, rows, published_rows(comparison, columns) if part == "main" else []
+
+
+def rich_tables(comparison: ModelComparison) -> Group:
+    """Tables for the terminal, and the verdict below them; the best of a column is bold and starred."""
+    from rich.console import Group
+    from rich.markup import escape
+    from rich.table import Table
+    from rich.text import Text
+
+    parts: list[Table | Text] = []
+    for title, columns, rows, published in _parts(comparison):
+        table = Table(title=title)
+        table.add_column("model")
+        for column in columns:
+            table.add_column(column.label, justify="right")
+        for row in rows:
+            cells = [
+                f"[bold]{escape(c)}*[/]" if b else escape(c) for c, b in zip(row.cells, row.best, strict=True)
+            ]
+            table.add_row(escape(row.name), *cells, style="dim" if row.kind == "floor" else None)
+        if published:
+            table.add_section()
+            for row in published:
+                table.add_row(escape(f"{row.name} (published)"), *map(escape, row.cells), style="italic")
+            table.caption = PUBLISHED_NOTE
+        parts.append(table)
+    text = [comparison.headline, *comparison.sentences, *(f"Note: {w}" for w in comparison.warnings)]
+    return Group(*parts, Text("\n".join(text)))
+
+
+def markdown(comparison: ModelComparison) -> str:
+    """The tables as Markdown."""
+    lines = [f"# {comparison.headline}", "", *(f"* {s}" for s in comparison.sentences), ""]
+    for title, columns, rows, published in _parts(comparison):
+        lines += [f"## {title}", ""]
+        lines.append("| model | " + " | ".join(c.label for c in columns) + " |")
+        lines.append("|---|" + "---:|" * len(columns))
+        for row in rows:
+            cells = [f"**{c}**" if b else c for c, b in zip(row.cells, row.best, strict=True)]
+            lines.append(f"| {_pipes(row.name)} | " + " | ".join(cells) + " |")
+        for row in published:
+            lines.append(f"| *{row.name} (published)* | " + " | ".join(row.cells) + " |")
+        lines.append("")
+        if published:
+            lines += [f"{PUBLISHED_NOTE} Source: {comparison.published[0].source}.", ""]
+    lines += [f"* {w}" for w in comparison.warnings]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def csv_text(comparison: ModelComparison) -> str:
+    """One line a number: ``model, kind, metric, value, error, floor, floor_error, best``."""
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(["model", "kind", "metric", "value", "error", "floor", "floor_error", "best"])
+    for model in comparison.models:
+        for column in comparison.columns:
+            e = model.metrics.get(column.key)
+            if e is not None:
+                numbers = [_digits(x) for x in (e.value, e.error, e.floor, e.floor_error)]
+                best = int(column.best == model.name)
+                writer.writerow([model.name, "measured", column.key, *numbers, best])
+    for result in comparison.published:
+        for key, value in result.metrics.items():
+            writer.writerow([result.model, "published", key, _digits(value), "", "", "", 0])
+        for key, value in result.ms.items():
+            writer.writerow([result.model, "published", f"ms_{key}", _digits(value), "", "", "", 0])
+    return file.getvalue()
+
+
+def _digits(value: float) -> str:
+    return repr(float(value)) if math.isfinite(value) else ""
+
+
+def _pipes(text: str) -> str:
+    return text.replace("|", "\\|")

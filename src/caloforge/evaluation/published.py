@@ -1,0 +1,85 @@
+"""Results that the CaloChallenge published (arXiv:2410.21611), as rows to hold measured ones against.
+
+They were not measured here and belong to other showers: 100,000 of each kind from 1 GeV to 1 TeV (photons of
+data set 1: 256 MeV to 4 TeV), with the challenge's large classifiers trained 10 times.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.resources import files
+
+import numpy as np
+
+from caloforge.detector import Mesh, calochallenge_mesh
+
+__all__ = ["PUBLISHED_NOTE", "PublishedResult", "challenge_set", "published_results"]
+
+PUBLISHED_NOTE = (
+    "Published rows were not measured here. They hold for the CaloChallenge's own showers (100,000 of each "
+    "kind, up to 1 TeV) and its large classifiers, mean of 10 trainings. A quick classifier on few showers "
+    "gives smaller AUCs, so measured rows must not be ranked against them; for that use the preset "
+    "calochallenge on the challenge's files. Published FPD and KPD are times 1000, and times are those of "
+    "the challenge's GPU, batches of 100 where published."
+)
+
+
+@dataclass(frozen=True)
+class PublishedResult:
+    """One row of the challenge's tables.
+
+    Attributes:
+        data_set: ``1-photons``, ``1-pions``, ``2`` or ``3``.
+        model: as the challenge names it; ``Geant4`` is the floor, Geant4 against itself.
+        source: where it was published.
+        metrics: ``auc_low``, ``auc_high``, ``auc_resnet``, and ``fpd``, ``kpd`` times 1000.
+        ms: ms per shower by device and batch size: ``cpu_1``, ``cpu_100``, ``gpu_1``, ``gpu_100``,
+            ``gpu_10000``.
+        parameters: weights of the network.
+    """
+
+    data_set: str
+    model: str
+    source: str
+    metrics: dict[str, float]
+    ms: dict[str, float] = field(default_factory=dict)
+    parameters: int | None = None
+
+    def time(self, device: str = "gpu") -> tuple[float, str] | None:
+        """ms per shower on ``cpu`` or ``gpu`` at the published batch size nearest to 100, and its key."""
+        for batch in (100, 10000, 1):
+            key = f"{device}_{batch}"
+            if key in self.ms:
+                return self.ms[key], key
+        return None
+
+
+def challenge_set(mesh: Mesh) -> str | None:
+    """The data set of the challenge whose cells, seen along the shower, these are; None for other meshes."""
+    for name in ("1-photons", "1-pions", "2", "3"):
+        if _same_cells(mesh, calochallenge_mesh(name)):
+            return name
+    return None
+
+
+def published_results(mesh: Mesh) -> list[PublishedResult]:
+    """The published rows for showers on this mesh, by their low-level AUC; none for most meshes."""
+    name = challenge_set(mesh)
+    return [result for result in _all_results() if result.data_set == name]
+
+
+def _same_cells(first: Mesh, second: Mesh) -> bool:
+    """Equal but for depths, which the challenge's files do not tell."""
+    if first.layer_numbers != second.layer_numbers or (first.layer_sizes != second.layer_sizes).any():
+        return False
+    ours, theirs = first.centres(), second.centres()
+    return all(np.allclose(ours[axis], theirs[axis], atol=1e-6) for axis in ("x", "y"))
+
+
+@cache
+def _all_results() -> tuple[PublishedResult, ...]:
+    text = (files("caloforge.evaluation") / "published.toml").read_text(encoding="utf-8")
+    table = tomllib.loads(text)
+    return tuple(PublishedResult(source=table["source"], **row) for row in table["result"])

@@ -1,0 +1,238 @@
+"""Which of several models is better, in which metric, and is the difference more than the errors?
+
+Legend: ``M`` models.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from caloforge.errors import DataError
+from caloforge.evaluation.results import ClassifierResult, Estimate, Evaluation, Separation
+from caloforge.evaluation.results.comparison import Column, ComparedModel
+from caloforge.evaluation.significance import chance_sigmas
+from caloforge.evaluation.words import group_title
+
+__all__ = [
+    "RANK_SIGMAS",
+    "auc_error",
+    "badness",
+    "clearly_better",
+    "is_quality",
+    "metrics_of",
+    "pareto_front",
+    "pareto_names",
+    "quality_keys",
+    "sigmas_above_floor",
+    "table_columns",
+]
+
+RANK_SIGMAS = 2.0
+"""A model counts as better than another from this many standard deviations of the difference on."""
+TIME_SPREAD = 0.05
+"""Times of a single run bear no error; differences count from `RANK_SIGMAS` times this on, in quadrature."""
+TIMES = ("ms", "speed_up")
+
+_MAIN = {
+    "fpd": "FPD",
+    "kpd": "KPD",
+    "ms": "ms per shower",
+    "speed_up": "speed-up",
+}
+_MORE = {
+    "precision": "precision",
+    "recall": "recall",
+    "density": "density",
+    "coverage": "coverage",
+    "correlation_layers": "layer correlations, rms difference",
+    "correlation_cells": "cell correlations, rms difference",
+    "linearity_energy": "linearity in energy",
+    "nearer_training": "nearer to the training showers",
+}
+
+
+def metrics_of(evaluation: Evaluation) -> dict[str, Estimate]:
+    """Every single number of an evaluation that models can be compared by, in the order of the table.
+
+    ``auc_<classifier>``, ``fpd``, ``kpd``, ``ms``, ``speed_up``, ``jsd_<classifier>``, ``precision``, …,
+    ``separation_<group>`` (mean over the layers). The floor of the times is Geant4's own.
+    """
+    found: dict[str, Estimate] = {}
+    for name, result in evaluation.classifiers.items():
+        found[f"auc_{name}"] = _auc(result)
+    distances = dict(evaluation.distances)
+    found |= {key: distances.pop(key) for key in ("fpd", "kpd") if key in distances}
+    timing = evaluation.timing
+    if timing.generator_ms is not None:
+        geant4 = math.nan if timing.geant4_ms is None else timing.geant4_ms
+        found["ms"] = Estimate(timing.generator_ms, floor=geant4, floor_from="Geant4")
+    if timing.speed_up is not None:
+        found["speed_up"] = Estimate(
+            timing.speed_up, floor=1.0, floor_from="Geant4", ideal=math.nan, higher_is_better=True
+        )
+    for name, result in evaluation.classifiers.items():
+        spread = result.jsd_std if len(result.jsds) > 1 else math.nan
+        found[f"jsd_{name}"] = Estimate(result.jsd, spread, floor=0.0, floor_from="expectation")
+        if name == "c2st" and result.error_rate is not None:
+            found["error_rate_c2st"] = _error_rate(result)
+    found |= distances
+    found |= {f"correlation_{name}": c.distance for name, c in evaluation.correlations.items()}
+    found |= {f"linearity_{curve.condition}": curve.linearity for curve in evaluation.responses}
+    if evaluation.memorisation is not None:
+        found["nearer_training"] = evaluation.memorisation.nearer
+    for group, s in evaluation.group_separation().items():
+        found[f"separation_{group}"] = Estimate(s.value, s.error, s.floor, s.floor_std, "permutation")
+    return found
+
+
+def auc_error(auc: float, n: int) -> float:
+    """Standard error of an AUC from n showers of each class.
+
+    J. A. Hanley, B. J. McNeil, Radiology 143 (1982) 29:
+    σ² = [A (1 − A) + (n − 1) (Q₁ + Q₂ − 2 A²)] / n², Q₁ = A / (2 − A), Q₂ = 2 A² / (1 + A).
+    """
+    q1, q2 = auc / (2 - auc), 2 * auc**2 / (1 + auc)
+    return math.sqrt(max(auc * (1 - auc) + (n - 1) * (q1 + q2 - 2 * auc**2), 0.0)) / n
+
+
+def _auc(result: ClassifierResult) -> Estimate:
+    """The spread of several trainings, each on its own split, else the error of the one validation sample."""
+    n = result.showers[2]
+    error = result.auc_std if len(result.aucs) > 1 else auc_error(result.auc, n)
+    if result.auc_floor is None:
+        return Estimate(result.auc, error, 0.5, result.auc_noise, "expectation", ideal=0.5)
+    spread = max(result.auc_floor_std or 0.0, result.auc_noise)
+    return Estimate(result.auc, error, result.auc_floor, spread, "split of the reference", ideal=0.5)
+
+
+def _error_rate(result: ClassifierResult) -> Estimate:
+    assert result.error_rate is not None
+    p, n = result.error_rate, 2 * result.showers[2]
+    error = result.error_rate_std if len(result.aucs) > 1 else math.sqrt(p * (1 - p) / n)
+    noise = 0.5 / math.sqrt(n)
+    spread = math.nan if error is None else error
+    return Estimate(p, spread, 0.5, noise, "expectation", ideal=0.5, higher_is_better=True)
+
+
+def badness(estimate: Estimate) -> float:
+    """Distance from the ideal towards worse; beyond the ideal is no better than the ideal itself."""
+    sign = -1.0 if estimate.higher_is_better else 1.0
+    if math.isnan(estimate.ideal):
+        return sign * estimate.value
+    return max(sign * (estimate.value - estimate.ideal), 0.0)
+
+
+def clearly_better(key: str, first: Estimate, second: Estimate) -> bool:
+    """True where the first is better by more than `RANK_SIGMAS` standard deviations of the difference.
+
+    False where an error is not known, but for times, which are taken as known to 5 %.
+    """
+    errors = [
+        e.error if math.isfinite(e.error) else TIME_SPREAD * e.value if key in TIMES else math.nan
+        for e in (first, second)
+    ]
+    return badness(second) - badness(first) > RANK_SIGMAS * math.hypot(*errors)
+
+
+def sigmas_above_floor(key: str, estimate: Estimate) -> float:
+    """How many standard deviations a metric lies above what chance gives; NaN if that is not known."""
+    if key.startswith("separation_"):
+        e = estimate
+        return chance_sigmas(Separation(e.value, e.floor, e.floor_error))
+    return estimate.sigmas()
+
+
+def table_columns(metrics: Mapping[str, Mapping[str, Estimate]]) -> list[Column]:
+    """The columns of the table for the metrics of all models, by name; a metric that one lacks is kept."""
+    order = list(dict.fromkeys(key for found in metrics.values() for key in found))
+    return [
+        Column(
+            key,
+            _label(key),
+            _part(key),
+            _floor([m[key] for m in metrics.values() if key in m]),
+            _best(key, metrics),
+        )
+        for key in order
+    ]
+
+
+def _label(key: str) -> str:
+    kind, _, rest = key.partition("_")
+    if kind in ("auc", "jsd"):
+        return f"{kind.upper()} {rest}"
+    if kind == "separation":
+        return group_title(rest)
+    if key == "error_rate_c2st":
+        return "C2ST error rate"
+    return (_MAIN | _MORE).get(key, key.replace("_", " "))
+
+
+def _part(key: str) -> str:
+    if key.startswith("auc_") or key in _MAIN:
+        return "main"
+    return "separation" if key.startswith("separation_") else "more"
+
+
+def _floor(estimates: Sequence[Estimate]) -> Estimate:
+    """Mean of the floors, with the mean of their errors."""
+    first = estimates[0]
+    known = [(e.floor, e.floor_error) for e in estimates if math.isfinite(e.floor)]
+    if not known:
+        return Estimate(math.nan, ideal=first.ideal, higher_is_better=first.higher_is_better)
+    value, error = (float(x) for x in np.mean(known, axis=0))
+    return Estimate(value, error, ideal=first.ideal, higher_is_better=first.higher_is_better)
+
+
+def _best(key: str, metrics: Mapping[str, Mapping[str, Estimate]]) -> str:
+    known = {name: m[key] for name, m in metrics.items() if key in m and math.isfinite(m[key].value)}
+    if len(known) < 2:
+        return ""
+    best = min(known, key=lambda name: badness(known[name]))
+    others = [estimate for name, estimate in known.items() if name != best]
+    return best if all(clearly_better(key, known[best], other) for other in others) else ""
+
+
+def is_quality(key: str) -> bool:
+    """True for metrics of how near the showers are, False for times."""
+    return key not in TIMES
+
+
+def quality_keys(columns: Sequence[Column]) -> list[str]:
+    """The metrics drawn against time: every AUC and the FPD."""
+    return [c.key for c in columns if c.key.startswith("auc_") or c.key == "fpd"]
+
+
+def pareto_front(points: ArrayLike) -> NDArray[np.int64]:
+    """Numbers of the points to which no other is at least as good in everything and better in something.
+
+    Args:
+        points: (M, K) values of which smaller is better; rows with NaN are on no front.
+
+    Returns:
+        Ascending numbers of rows. Equal points are all on the front or all off it.
+
+    Raises:
+        DataError: the points do not form a table.
+    """
+    table = np.asarray(points, dtype=np.float64)
+    if table.ndim != 2:
+        raise DataError(f"points must be a table (models, quantities), got shape {table.shape}")
+    no_worse = (table[:, None] <= table[None]).all(axis=2)  # first row against second
+    better = (table[:, None] < table[None]).any(axis=2)
+    dominated = (no_worse & better).any(axis=0)
+    return np.flatnonzero(~dominated & ~np.isnan(table).any(axis=1))
+
+
+def pareto_names(key: str, models: Sequence[ComparedModel]) -> list[str]:
+    """Models on the Pareto front of time and one quality metric, fastest first; those with both known."""
+    known = [m for m in models if key in m.metrics and "ms" in m.metrics]
+    if not known:
+        return []
+    points = [(m.metrics["ms"].value, badness(m.metrics[key])) for m in known]
+    front = [known[i] for i in pareto_front(points)]
+    return [m.name for m in sorted(front, key=lambda m: m.metrics["ms"].value)]
