@@ -1,0 +1,10 @@
+"""Distances between samples: FPD, KPD, precision and recall, and whether training showers were memorised.
+
+Importing this loads neither torch nor scipy.
+"""
+
+from caloforge.evaluation.distances.fpd import fpd, frechet_distance
+from caloforge.evaluation.distances.kpd import kpd, polynomial_mmd
+from caloforge.evaluation.distances.matrix import feature_matrix
+
+__all__ = ["feature_matrix", "fpd", "frechet_distance", "kpd", "polynomial_mmd"]

@@ -1,0 +1,70 @@
+"""Matrices of features: what FPD and KPD are computed from.
+
+Legend: ``N`` showers of the reference, ``M`` generated ones, ``D`` features.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from caloforge.errors import DataError
+from caloforge.evaluation.classifiers.inputs import high_inputs
+from caloforge.evaluation.features import Features
+
+__all__ = ["PUBLISHED_SHOWERS", "check_matrix", "feature_matrix", "normalise", "small_sample_note"]
+
+Floats = NDArray[np.float64]
+
+PUBLISHED_SHOWERS = 50_000
+"""Showers from which on FPD and KPD may be held against published values (arXiv:2211.10295)."""
+
+
+def feature_matrix(features: Features) -> Floats:
+    """The CaloChallenge's high-level features without the incident energy, (N, D).
+
+    log₁₀(E_layer + 10⁻⁸), centres and widths in the plane / 100 mm, log₁₀(E_tot + 10⁻⁸), sparsity,
+    EC_r / 100 mm, width_r / 100 mm; energies in MeV.
+    """
+    rows = np.arange(len(features))
+    return high_inputs(features, rows)[:, 1:].astype(np.float64)
+
+
+def check_matrix(values: NDArray[np.floating], name: str, columns: int | None = None) -> Floats:
+    """The values as float64, (N, D).
+
+    Raises:
+        DataError: not a matrix, fewer than two rows, another number of columns, or NaN or infinite values.
+    """
+    matrix = np.asarray(values, dtype=np.float64)
+    if matrix.ndim != 2 or len(matrix) < 2 or matrix.shape[1] == 0:
+        raise DataError(
+            f"{name}: features must be a matrix (showers, features) of at least 2 showers, got {matrix.shape}"
+        )
+    if columns is not None and matrix.shape[1] != columns:
+        raise DataError(f"{name}: {matrix.shape[1]} features, but the reference has {columns}")
+    if not np.isfinite(matrix).all():
+        row, column = np.argwhere(~np.isfinite(matrix))[0]
+        raise DataError(f"{name}: feature {column} of shower {row} is {matrix[row, column]}")
+    return matrix
+
+
+def normalise(reference: Floats, *others: Floats) -> list[Floats]:
+    """All matrices with each feature divided by its largest absolute value in the reference.
+
+    A feature that is 0 throughout the reference is left as it is.
+    """
+    largest = np.abs(reference).max(axis=0)
+    largest[largest == 0] = 1.0
+    return [matrix / largest for matrix in (reference, *others)]
+
+
+def small_sample_note(*matrices: Floats) -> str:
+    """A sentence where a sample is too small for the published protocol, else nothing."""
+    fewest = min(len(matrix) for matrix in matrices)
+    if fewest >= PUBLISHED_SHOWERS:
+        return ""
+    return (
+        f"With {fewest:,} showers, fewer than {PUBLISHED_SHOWERS:,}, the protocol draws the same showers again "
+        "and again, which lifts the value: hold it against its floor, not against published values."
+    )
