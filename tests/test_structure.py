@@ -12,7 +12,7 @@ import caloforge
 PACKAGE = Path(caloforge.__file__).parent
 ORDER = ["detector", "data", "geant4", "models", "training", "generation", "evaluation", "report"]
 SHARED = {"errors", "provenance", "streams"}
-OUTSIDE = {"cli", "cli_data", "quickstart", "__main__", "__init__"}
+OUTSIDE = {"bench", "cli", "cli_bench", "cli_data", "quickstart", "__main__", "__init__"}
 
 
 def rooms_imported(path: Path) -> set[str]:

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from caloforge import cli_data
+from caloforge import cli_bench, cli_data
 from caloforge.errors import CaloforgeError, ConditionError, RecipeError
 from caloforge.provenance import code_version
 
@@ -25,6 +25,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(cli_data.app, name="data")
+app.command()(cli_bench.bench)
+app.command()(cli_bench.amplify)
 console = Console()
 errors = Console(stderr=True)
 

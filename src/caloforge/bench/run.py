@@ -1,0 +1,285 @@
+"""`bench`: every configuration in a process of its own, one after the other, and Geant4 beside them.
+
+The protocol is the CaloChallenge's (arXiv:2410.21611). Timed is what `generate` does for showers in memory:
+noise, decoding with its thresholds, and the copy to the CPU; reading the checkpoint and writing are not.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import caloforge
+from caloforge.bench.results import BenchResult, BenchRow, Geant4Time, read_bench, write_bench
+from caloforge.bench.setting import choose_conditions, describe_machine, time_geant4, usable_cores
+from caloforge.data import Conditions, Showers
+from caloforge.detector.detector import Detector
+from caloforge.errors import CaloforgeError, CheckpointError, ConditionError, DataError
+from caloforge.geant4.beam import Quantity
+from caloforge.generation.request import check_range, conditions_digest
+from caloforge.provenance import provenance
+from caloforge.training import Checkpoint
+from caloforge.training.checkpoint import WEIGHTS
+
+__all__ = ["bench"]
+
+POOL = 20
+BUSY_LOAD = 0.3
+BUSY_RATIO = 1.25
+LOG_LINES = 15
+SETTINGS = ("seed", "repetitions")
+
+
+def bench(
+    checkpoint: str | os.PathLike[str],
+    *,
+    batch_sizes: Sequence[int] = (1, 100, 10_000),
+    threads: Sequence[int | None] = (1, None),
+    devices: Sequence[str] | None = None,
+    repetitions: int = 10,
+    budget_s: float = 60.0,
+    geant4: int = 20,
+    like: Showers | str | os.PathLike[str] | None = None,
+    energy: Quantity | None = None,
+    detector: str | os.PathLike[str] | Detector | None = None,
+    seed: int = 0,
+    out: str | os.PathLike[str] | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    progress: bool = True,
+) -> BenchResult:
+    """Time a checkpoint on this machine.
+
+    Args:
+        checkpoint: its folder.
+        batch_sizes: showers given to the model at once.
+        threads: CPU threads; None for all cores. A GPU is timed with the most.
+        devices: by default the CPU and, where there is one, the GPU.
+        repetitions: batches timed after the warm-up.
+        budget_s: seconds for the repetitions of a configuration; where they would take longer there are
+            fewer, and none where a single one would. The warm-up takes about one more repetition.
+        geant4: showers to simulate in the checkpoint's detector, in one process; 0 for none.
+        like: showers whose incident conditions to use, or
+        energy: incident energies, ``"10GeV"``, ``"1-50GeV"`` or numbers in MeV; by default the range of the
+            training showers, log-uniform.
+        detector: what Geant4 simulates, where the checkpoint does not name it.
+        seed: of the noise and of the directions.
+        out: JSON file, written anew after every configuration.
+        resume: go on with that file; what it holds is not measured again.
+        overwrite: replace it.
+        progress: say what is being measured, on a terminal.
+
+    Raises:
+        CheckpointError: the checkpoint is unusable.
+        ConditionError: an option is senseless, or energies lie outside the trained range.
+        DataError: the file exists, is of another benchmark, or cannot be written.
+        KeyboardInterrupt: Ctrl-C; what is measured is in the file.
+    """
+    target = None if out is None else Path(out)
+    if min([repetitions, *batch_sizes, *(t for t in threads if t is not None)]) < 1 or not budget_s > 0:
+        raise ConditionError(
+            "batch sizes, threads and repetitions must be at least 1, and the budget positive"
+        )
+    if geant4 < 0 or not (batch_sizes and threads):
+        raise ConditionError("give at least one batch size and number of threads, and no negative geant4")
+    if target is not None and target.exists() and not (resume or overwrite):
+        raise DataError(f"{target} exists; go on with it (--resume) or replace it (--overwrite)")
+    loaded = Checkpoint.load(checkpoint)
+    pool = choose_conditions(loaded, geant4 or POOL, like, energy, seed)
+    check_range(pool, loaded)
+    keys = _configurations(devices, threads, batch_sizes)
+    result = _empty(loaded, pool, keys, seed, repetitions)
+    if resume and target is not None and target.exists():
+        result = _resumed(result, read_bench(target), target)
+    wanted = {key: BenchRow(*key, remark="not measured yet") for key in keys}
+    rows = wanted | {row.key: row for row in result.rows if row.repetitions}
+
+    def keep(geant4_time: Geant4Time) -> BenchResult:
+        """The result so far, written."""
+        finished = [_with_speed_up(row, geant4_time) for row in rows.values()]
+        warnings = _warnings(result.machine, finished)
+        now = dataclasses.replace(result, geant4=geant4_time, rows=finished, warnings=warnings)
+        if target is not None:
+            write_bench(now, target)
+        return now
+
+    job = {
+        "checkpoint": str(loaded.path), "conditions": _plain(pool), "seed": seed, "repetitions": repetitions,
+        "budget_s": budget_s,
+    }  # fmt: skip
+    with _status(progress) as say:
+        try:
+            time = result.geant4
+            if geant4 and not time.showers:
+                say(f"Geant4, {geant4} showers")
+                time = time_geant4(loaded, pool, detector, seed)
+            current = keep(time)
+            for i, key in enumerate(wanted, start=1):
+                if rows[key].repetitions:
+                    continue
+                device, n_threads, size = key
+                say(f"{device}, threads: {n_threads}, batch {size:,} ({i} of {len(wanted)})")
+                rows[key] = _measure(key, job)
+                current = keep(time)
+        except KeyboardInterrupt:
+            done = sum(row.repetitions > 0 for row in rows.values())
+            kept = f" and kept in {target}; go on with resume=True (--resume)" if target else ""
+            raise KeyboardInterrupt(f"{done} of {len(rows)} configurations were measured{kept}") from None
+    return current
+
+
+def _configurations(
+    devices: Sequence[str] | None, threads: Sequence[int | None], batch_sizes: Sequence[int]
+) -> list[tuple[str, int, int]]:
+    """Device, threads and batch size of each, without repetition."""
+    import torch
+
+    found = devices or ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+    counts = list(dict.fromkeys(n or usable_cores() for n in threads))
+    return [
+        (device, n, size)
+        for device in dict.fromkeys(found)
+        for n in (counts if device == "cpu" else [max(counts)])
+        for size in dict.fromkeys(batch_sizes)
+    ]
+
+
+def _plain(pool: Conditions) -> dict[str, Any]:
+    """The arguments that `Conditions` is made of, JSON-able."""
+    columns = {f.name: getattr(pool, f.name) for f in dataclasses.fields(pool)}
+    return {name: None if column is None else column.tolist() for name, column in columns.items()}
+
+
+def _empty(
+    checkpoint: Checkpoint,
+    pool: Conditions,
+    keys: Sequence[tuple[str, int, int]],
+    seed: int,
+    repetitions: int,
+) -> BenchResult:
+    """What is known before anything is measured."""
+    assert checkpoint.path is not None
+    model = checkpoint.model()
+    weights = checkpoint.path / WEIGHTS
+    return BenchResult(
+        checkpoint={
+            "path": str(checkpoint.path),
+            "fingerprint": checkpoint.fingerprint,
+            "model": checkpoint.model_name,
+            "mesh": str(checkpoint.mesh),
+        },
+        parameters=model.n_parameters,
+        model_mib=weights.stat().st_size / 2**20,
+        blocks={"cpu": model.block_size, "gpu": model.block_size_gpu},
+        conditions={
+            **pool.ranges(), "mean_energy": float(pool.energy.mean()), "digest": conditions_digest(pool)
+        },
+        machine=describe_machine([device for device, *_ in keys]),
+        geant4=Geant4Time(),
+        rows=[],
+        provenance=provenance("bench", seed=seed, repetitions=repetitions),
+    )  # fmt: skip
+
+
+def _resumed(new: BenchResult, old: BenchResult, path: Path) -> BenchResult:
+    """``new`` with what ``old`` holds; DataError where that is of something else."""
+    for what, a, b in (
+        ("checkpoint", old.checkpoint["fingerprint"], new.checkpoint["fingerprint"]),
+        ("conditions", old.conditions["digest"], new.conditions["digest"]),
+        *((name, old.machine[name], new.machine[name]) for name in ("processor", "cores", "torch")),
+        *((name, old.provenance["settings"][name], new.provenance["settings"][name]) for name in SETTINGS),
+    ):
+        if a != b:
+            raise DataError(
+                f"{path}: cannot go on, its {what} was {a} and now is {b}; use the same, or start anew with "
+                "overwrite=True (--overwrite)"
+            )
+    return dataclasses.replace(new, geant4=old.geant4, rows=old.rows)
+
+
+def _measure(key: tuple[str, int, int], job: dict[str, Any]) -> BenchRow:
+    """One configuration in a process of its own."""
+    device, threads, size = key
+    job = job | {"device": device, "threads": threads, "batch_size": size}
+    package = str(Path(caloforge.__file__).resolve().parents[1])
+    path = os.pathsep.join([package, *filter(None, [os.environ.get("PYTHONPATH")])])
+    count = {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "caloforge.bench.worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True, env={**os.environ, **count, "PYTHONPATH": path},
+        start_new_session=True,  # Ctrl-C goes to this process alone, which then stops the other
+    )  # fmt: skip
+    try:
+        answer, log = process.communicate(json.dumps(job))
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+    if process.returncode == -signal.SIGKILL:
+        return BenchRow(*key, remark="not measured: the system ended the process, as it does without memory")
+    if process.returncode:
+        last = "\n".join(log.strip().splitlines()[-LOG_LINES:])
+        raise CaloforgeError(f"{device}, threads: {threads}, batch {size} failed:\n{last}")
+    reply = json.loads(answer)
+    if "error" in reply:
+        raise CheckpointError(reply["error"])
+    times = np.array(reply.pop("times"))
+    processor = reply.pop("processor_times", [])
+    if not len(times):
+        return BenchRow(*key, **reply)
+    return BenchRow(
+        *key,
+        repetitions=len(times),
+        ms=float(times.mean()),
+        ms_std=float(times.std(ddof=1)) if len(times) > 1 else math.nan,
+        ms_min=float(times.min()),
+        processor_ms=float(np.mean(processor)),
+        times=tuple(times.tolist()),
+        **reply,
+    )
+
+
+def _with_speed_up(row: BenchRow, geant4: Geant4Time) -> BenchRow:
+    return dataclasses.replace(row, speed_up=geant4.ms / row.ms)
+
+
+def _warnings(machine: dict[str, Any], rows: Sequence[BenchRow]) -> list[str]:
+    found = []
+    if machine["load"] > BUSY_LOAD * machine["cores"]:
+        found.append(
+            f"The load average was {machine['load']:g} on {machine['cores']} cores before the start: other "
+            "programs ran, and times may come out too long."
+        )
+    single = [row for row in rows if row.device == "cpu" and row.threads == 1 and row.repetitions]
+    slow = [row for row in single if row.ms > BUSY_RATIO * row.processor_ms]
+    if slow:
+        worst = max(row.ms / row.processor_ms for row in slow)
+        found.append(
+            f"With one thread, {len(slow)} of {len(single)} configurations took up to {worst:.1f} times the "
+            "processor time they used: other programs had the processor meanwhile."
+        )
+    return found
+
+
+@contextmanager
+def _status(enabled: bool) -> Iterator[Callable[[str], None]]:
+    """A function that says what is being measured, on a terminal only."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if not (enabled and console.is_terminal):
+        yield lambda text: None
+        return
+    with console.status("starting") as status:
+        yield lambda text: status.update(text)
