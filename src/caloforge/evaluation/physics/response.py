@@ -63,9 +63,11 @@ def response_curves(
     so that about 200 showers are in each. Generated showers with other values are in none, which the counts
     show.
 
-    ``linearity`` is the largest |generated / reference response − 1| over the bins with at least 50 showers
-    of each sample. Its floor shuffles the showers of a bin between the samples, with the Gaussian limit of
-    the permutation distribution of the means; its error is that of the ratio in the bin concerned.
+    ``linearity`` is |generated / reference response − 1| in the bin where it is largest in units of its
+    scatter (among bins with at least 50 showers of each sample), so that noisy bins do not hide the others.
+    The scatter is what shuffling the showers of a bin between the samples gives, by the Gaussian limit of the
+    permutation distribution of means; the floor is the largest of so many bins that shuffling gives, times
+    the scatter of the bin concerned.
 
     Args:
         reference_ratio, generated_ratio: ΣE/E_inc of the two samples, (N,).
@@ -120,8 +122,7 @@ def conservation(reference_ratio: ArrayLike, generated_ratio: ArrayLike) -> Cons
 
     The limit is the 99.9 % quantile of the reference's ΣE/E_inc or, for fewer than 1,000 showers, its
     largest. With k of n₁ reference showers above it, p = (k + 1)/(n₁ + 1) is expected of either sample, and
-    the
-    difference of the fractions scatters by √(p (1 − p) (1/n₁ + 1/n₂)).
+    the difference of the fractions scatters by √(p (1 − p) (1/n₁ + 1/n₂)).
 
     Args:
         reference_ratio, generated_ratio: ΣE/E_inc, (N,).
@@ -212,9 +213,6 @@ def _linearity(first: BinnedResponse, second: BinnedResponse, seed: int) -> Esti
         for name in ("count", "response", "response_error", "spread")
         for sample in (first, second)
     )
-    ratio = m2 / m1
-    worst = int(np.argmax(np.abs(ratio - 1)))
-    error = math.hypot(float(e2[worst] / m1[worst]), float(ratio[worst] * e1[worst] / m1[worst]))
     # the mean of n1 showers drawn from the n of both: exact mean and variance, and Gaussian for 50 or more
     n = n1 + n2
     pooled = (n1 * m1 + n2 * m2) / n
@@ -222,8 +220,12 @@ def _linearity(first: BinnedResponse, second: BinnedResponse, seed: int) -> Esti
     variance = np.maximum(squares / n - pooled**2, 0.0)
     width = np.sqrt(variance * n2 / (n1 * (n - 1)))
     drawn = pooled + width * np.random.default_rng(seed).standard_normal((DRAWS, len(n)))
-    others = (n * pooled - n1 * drawn) / n2
-    floors = np.abs(others / drawn - 1).max(axis=1)
+    shuffled = (n * pooled - n1 * drawn) / n2 / drawn - 1
+    scatter = np.maximum(shuffled.std(axis=0), 1e-12)
+    deviation = m2 / m1 - 1
+    worst = int(np.argmax(np.abs(deviation) / scatter))
+    floors = (np.abs(shuffled) / scatter).max(axis=1) * scatter[worst]
+    error = math.hypot(float(e2[worst]), float((1 + deviation[worst]) * e1[worst])) / float(m1[worst])
     return Estimate(
-        float(abs(ratio[worst] - 1)), error, float(floors.mean()), float(floors.std()), "permutation"
+        float(abs(deviation[worst])), error, float(floors.mean()), float(floors.std()), "permutation"
     )
