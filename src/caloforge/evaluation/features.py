@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +19,7 @@ from caloforge.data import Conditions, Showers
 from caloforge.detector import Mesh
 from caloforge.errors import DataError, MeshError
 
-__all__ = ["EPSILON", "FeatureMaker", "Features", "Visitor", "batch_rows", "compute_features"]
+__all__ = ["EPSILON", "FeatureMaker", "Features", "Visitor", "batch_rows", "compute_features", "read_ahead"]
 
 EPSILON = 1e-16
 """Added to every denominator, as in the challenge: a layer without energy has centre and width 0."""
@@ -214,13 +215,26 @@ def compute_features(
         raise MeshError(f"the {mesh} names no x and y of its cells, so centres are undefined")
     make = FeatureMaker(mesh)
     features, start = make.empty(len(showers), memory_limit), 0
-    for energies, conditions in showers.batches(batch_size or batch_rows(mesh.n_voxels)):
-        flat = energies.reshape(len(energies), mesh.n_voxels)
+    for flat, conditions in read_ahead(showers, batch_size):
         make.fill(features, slice(start, start + len(flat)), flat, conditions.energy)
         for visit in visitors:
             visit(start, flat, conditions)
         start += len(flat)
     return features
+
+
+def read_ahead(
+    showers: Showers, batch_size: int | None = None
+) -> Iterator[tuple[NDArray[np.float32], Conditions]]:
+    """Energies (n, V) and conditions in batches; a thread reads and decompresses the next one meanwhile."""
+    n_voxels = showers.mesh.n_voxels
+    batches = showers.batches(batch_size or batch_rows(n_voxels))
+    with ThreadPoolExecutor(1) as reader:
+        waiting = reader.submit(next, batches, None)
+        while (batch := waiting.result()) is not None:
+            waiting = reader.submit(next, batches, None)
+            energies, conditions = batch
+            yield energies.reshape(len(energies), n_voxels), conditions
 
 
 def _allocate(rows: int, columns: int, memory_limit: int | None) -> Floats:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,14 +17,14 @@ from numpy.typing import NDArray
 
 from caloforge.data import Conditions, Showers
 from caloforge.evaluation.binning import challenge_set, lateral_ranges, linear_edges, log_edges
-from caloforge.evaluation.features import Features, Visitor, batch_rows
+from caloforge.evaluation.features import Features, Visitor, read_ahead
 from caloforge.evaluation.results import Histogram, Separation
 from caloforge.evaluation.separation import (
+    bin_places,
     bootstrap_error,
+    cell_separation,
     separation_error,
-    separation_error_clustered,
     separation_floor,
-    separation_floor_clustered,
     separation_power,
 )
 
@@ -74,16 +74,15 @@ class CellCounts:
         n, n_voxels = energies.shape
         slots = len(self.edges) + 1
         hit = np.flatnonzero(energies)
-        place = _bins(energies.ravel()[hit], self.edges)
+        place = bin_places(energies.ravel()[hit], self.edges)
         counts = np.bincount(hit // n_voxels * slots + place, minlength=n * slots).reshape(n, slots)
         self._parts.append(counts[:, 1:-1].astype(np.int32))
         self._outside += counts[:, [0, -1]].sum(axis=0)
 
     def read(self, showers: Showers, progress: Visitor | None = None) -> None:
         """Count all showers of a file, in batches."""
-        start, n_voxels = 0, showers.mesh.n_voxels
-        for energies, conditions in showers.batches(batch_rows(n_voxels)):
-            flat = energies.reshape(len(energies), n_voxels)
+        start = 0
+        for flat, conditions in read_ahead(showers):
             self(start, flat, conditions)
             if progress is not None:
                 progress(start, flat, conditions)
@@ -148,14 +147,10 @@ def cell_histogram(
     """
     counts, errors = zip(*(c.total_and_error for c in (reference, generated)), strict=True)
     entries = reference.per_shower, generated.per_shower
-    if second is None:
-        floor = separation_floor_clustered(*entries, seed=seed)
-    else:
-        floor = (
-            separation_power(counts[0], second.total_and_error[0]),
-            separation_error_clustered(entries[0], second.per_shower, seed=seed),
-        )
-    error = separation_error_clustered(*entries, seed=seed)
+    separation = cell_separation(*entries, seed=seed)
+    if second is not None:
+        floor = cell_separation(entries[0], second.per_shower, seed=seed)
+        separation = replace(separation, floor=floor.value, floor_std=floor.error)
     return Histogram(
         name="cell_energy",
         group="cell_energy",
@@ -168,7 +163,7 @@ def cell_histogram(
         generated_error=errors[1],
         reference_outside=reference.outside,
         generated_outside=generated.outside,
-        separation=Separation(separation_power(*counts), *floor, error),
+        separation=separation,
         log_x=True,
         log_y=True,
     )
@@ -282,14 +277,6 @@ def fill_histogram(plan: HistogramPlan, seed: int) -> Histogram:
 
 def _fill(values: NDArray[Any], edges: Floats) -> tuple[Floats, tuple[float, float]]:
     """Entries in each bin, (B,), and the fractions below and above."""
-    counts = np.bincount(_bins(values, edges), minlength=len(edges) + 1).astype(np.float64)
+    counts = np.bincount(bin_places(values, edges), minlength=len(edges) + 1).astype(np.float64)
     total = max(float(counts.sum()), 1.0)
     return counts[1:-1], (float(counts[0]) / total, float(counts[-1]) / total)
-
-
-def _bins(values: NDArray[Any], edges: Floats) -> NDArray[np.int64]:
-    """Place of each value: 0 below the edges, 1 … B in the bins, B + 1 above; the last bin holds its end."""
-    double = np.asarray(values, dtype=np.float64)
-    place = np.searchsorted(edges, double, side="right")
-    place[double == edges[-1]] -= 1
-    return place

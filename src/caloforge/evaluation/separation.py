@@ -6,20 +6,25 @@ Legend: ``N`` showers, ``B`` bins, ``R`` samples drawn.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from caloforge.errors import DataError
+from caloforge.evaluation.results import Separation
 
 __all__ = [
     "REPEATS",
+    "bin_places",
     "bootstrap_error",
+    "cell_separation",
     "separation_error",
     "separation_error_clustered",
     "separation_floor",
     "separation_floor_clustered",
     "separation_power",
+    "separation_powers",
 ]
 
 EPSILON = 1e-16
@@ -47,7 +52,7 @@ def separation_power(first: ArrayLike, second: ArrayLike) -> float:
         raise DataError(
             f"histograms to compare must have the same bins, got {np.shape(first)}, {np.shape(second)}"
         )
-    return float(_separations(h[0], h[1]))
+    return float(separation_powers(h[0], h[1]))
 
 
 def separation_floor(
@@ -73,7 +78,7 @@ def separation_floor(
     pooled = h1 + h2
     pooled = pooled[pooled > 0]
     dealt = np.random.default_rng(seed).multivariate_hypergeometric(pooled, n, size=repeats)
-    values = _separations(dealt.astype(np.float64), (pooled - dealt).astype(np.float64))
+    values = separation_powers(dealt.astype(np.float64), (pooled - dealt).astype(np.float64))
     return float(values.mean()), float(values.std())
 
 
@@ -95,7 +100,7 @@ def separation_error(first: ArrayLike, second: ArrayLike, *, seed: int = 0, repe
         if n == 0:
             return 0.0
         drawn.append(rng.multinomial(n, h / h.sum(), size=repeats).astype(np.float64))
-    return float(_separations(drawn[0], drawn[1]).std())
+    return float(separation_powers(drawn[0], drawn[1]).std())
 
 
 def separation_floor_clustered(
@@ -116,7 +121,7 @@ def separation_floor_clustered(
         return rng.permuted(np.broadcast_to(taken, (block, len(taken))), axis=1)
 
     dealt = np.concatenate([deal(block) @ entries for block in _blocks(repeats, len(entries))])
-    values = _separations(dealt, entries.sum(axis=0) - dealt)
+    values = separation_powers(dealt, entries.sum(axis=0) - dealt)
     return float(values.mean()), float(values.std())
 
 
@@ -142,7 +147,22 @@ def separation_error_clustered(
             place = rng.integers(n, size=(block, n)) + n * np.arange(block)[:, None]
             sums.append(np.bincount(place.ravel(), minlength=block * n).reshape(block, n) @ entries)
         drawn.append(np.concatenate(sums))
-    return float(_separations(drawn[0], drawn[1]).std())
+    return float(separation_powers(drawn[0], drawn[1]).std())
+
+
+def cell_separation(first: NDArray[np.int32], second: NDArray[np.int32], *, seed: int = 0) -> Separation:
+    """Separation power of the summed entries of showers, (N₁, B) and (N₂, B), with floor and error."""
+    value = separation_power(*(np.asarray(e).sum(axis=0, dtype=np.float64) for e in (first, second)))
+    floor = separation_floor_clustered(first, second, seed=seed)
+    return Separation(value, *floor, separation_error_clustered(first, second, seed=seed))
+
+
+def bin_places(values: NDArray[Any], edges: Floats) -> NDArray[np.int64]:
+    """Place of each value: 0 below the edges, 1 … B in the bins, B + 1 above; the last bin holds its end."""
+    double = np.asarray(values, dtype=np.float64)
+    place = np.searchsorted(edges, double, side="right")
+    place[double == edges[-1]] -= 1
+    return place
 
 
 def bootstrap_error(total: ArrayLike, total_of_squares: ArrayLike, n: int) -> Floats:
@@ -175,8 +195,8 @@ def _checked(counts: ArrayLike) -> Floats:
     return h
 
 
-def _separations(first: Floats, second: Floats) -> Floats:
-    """S along the last axis, for unnormalised entries (..., B)."""
+def separation_powers(first: Floats, second: Floats) -> Floats:
+    """`separation_power` along the last axis, for unnormalised entries (..., B)."""
     sums = [h.sum(axis=-1, keepdims=True) for h in (first, second)]
     h1, h2 = (h / np.where(s > 0, s, 1.0) for h, s in zip((first, second), sums, strict=True))
     value = 0.5 * ((h1 - h2) ** 2 / (h1 + h2 + EPSILON)).sum(axis=-1)

@@ -1,0 +1,303 @@
+"""Every metric per bin of a condition: does the quality hold at all energies, angles and detectors?
+
+Legend: ``N`` showers of both samples, ``n`` of them in a slice, ``Z`` histograms of a group, ``B`` bins.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from caloforge.data import Conditions, pdg_name
+from caloforge.errors import ConditionError
+from caloforge.evaluation.classifiers.scores import auc, auc_noise
+from caloforge.evaluation.distances.matrix import feature_matrix
+from caloforge.evaluation.features import Features
+from caloforge.evaluation.histograms import CellCounts, HistogramPlan, discrete_energies
+from caloforge.evaluation.results import Comparison, Estimate, Scores, Separation, Slice
+from caloforge.evaluation.separation import bin_places, cell_separation, separation_powers
+
+__all__ = ["FEW_IN_SLICE", "SliceSpec", "default_slices", "slice_edges", "slice_metrics"]
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Mask = NDArray[np.bool_]
+Distances = Callable[[Floats, Floats], Mapping[str, Estimate]]
+
+FEW_IN_SLICE = 100
+"""Showers of one sample below which a slice says nothing."""
+FEW_SCORES = 20
+"""Validation showers of one class below which an AUC says nothing."""
+REPEATS = 30
+_NUMBERS = {"energy": "MeV", "theta": "rad", "phi": "rad"}
+_NAMES = ("detector", "particle")
+_TITLES = {"theta": "θ", "phi": "φ"}
+
+
+@dataclass(frozen=True)
+class SliceSpec:
+    """One bin of a condition.
+
+    Attributes:
+        condition: ``energy`` (MeV), ``theta``, ``phi`` (rad), ``detector`` or ``particle``.
+        low, high: of the bin, [low, high), or [low, high] if ``closed``; NaN for names.
+        label: in words, with the unit.
+        name: of the detector, or PDG code of the particle.
+        closed: whether ``high`` belongs to the bin: the last one, or a discrete value.
+    """
+
+    condition: str
+    low: float
+    high: float
+    label: str
+    name: str | int = ""
+    closed: bool = False
+
+    def holds(self, conditions: Conditions) -> Mask:
+        """Which showers are in the bin, (N,)."""
+        values = getattr(conditions, self.condition)
+        if self.condition in _NAMES:
+            return np.asarray(values == self.name)
+        upper = values <= self.high if self.closed else values < self.high
+        return np.asarray((values >= self.low) & upper)
+
+
+def default_slices(reference: Conditions) -> dict[str, int]:
+    """What to slice where nothing is asked for: whatever varies; the energy in 4 bins, θ and φ in 3."""
+    wanted = {"energy": 4, "theta": 3, "phi": 3, "detector": 1, "particle": 1}
+    return {name: n for name, n in wanted.items() if len(np.unique(getattr(reference, name))) > 1}
+
+
+def slice_edges(
+    reference: Conditions,
+    generated: Conditions,
+    spec: Mapping[str, int | Sequence[float]] | None = None,
+) -> list[SliceSpec]:
+    """The bins to slice both samples in.
+
+    Args:
+        reference, generated: conditions of the two samples.
+        spec: by condition, the number of bins, which then hold equally many reference showers each, or their
+            edges (MeV, rad). Where a number is given and the reference has few distinct values (the energies
+            of data set 1) each value is a bin. Detectors and particles have a bin a name, whatever is given.
+            None is `default_slices`. The outermost of equally filled bins reach out to the generated showers,
+            so that every shower is in one.
+
+    Raises:
+        ConditionError: an unknown condition, fewer than one bin, or edges that do not increase.
+    """
+    bins: list[SliceSpec] = []
+    for condition, wanted in (default_slices(reference) if spec is None else spec).items():
+        if condition in _NAMES:
+            values = [getattr(c, condition) for c in (reference, generated)]
+            names = np.unique(np.concatenate(values)).tolist()
+            words = [pdg_name(v) if condition == "particle" else v or "unknown" for v in names]
+            bins += [
+                SliceSpec(condition, math.nan, math.nan, f"{condition} {word}", name)
+                for name, word in zip(names, words, strict=True)
+            ]
+        elif condition in _NUMBERS:
+            first, second = (getattr(c, condition) for c in (reference, generated))
+            bins += _number_bins(condition, first, second, wanted)
+        else:
+            known = ", ".join((*_NUMBERS, *_NAMES))
+            raise ConditionError(f"cannot slice in {condition!r}; expected some of {known}")
+    return bins
+
+
+def _number_bins(
+    condition: str, first: Floats, second: Floats, wanted: int | Sequence[float]
+) -> list[SliceSpec]:
+    if isinstance(wanted, int):
+        if wanted < 1:
+            raise ConditionError(f"the number of slices in {condition} must be at least 1, got {wanted}")
+        distinct = discrete_energies(first)
+        if len(distinct):
+            return [SliceSpec(condition, v, v, _label(condition, v), closed=True) for v in distinct.tolist()]
+        inner = np.quantile(first, np.linspace(0, 1, wanted + 1)[1:-1])
+        both = np.concatenate([first, second])
+        edges = np.unique([both.min(), *inner, both.max()])
+    else:
+        edges = np.asarray(wanted, dtype=np.float64)
+        if edges.ndim != 1 or len(edges) < 2 or not (np.diff(edges) > 0).all():
+            raise ConditionError(
+                f"edges of slices in {condition} must be two or more that increase: {wanted}"
+            )
+    if len(edges) == 1:
+        return [SliceSpec(condition, edges[0], edges[0], _label(condition, edges[0]), closed=True)]
+    spans = list(zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True))
+    return [
+        SliceSpec(condition, a, b, _label(condition, a, b), closed=i == len(spans) - 1)
+        for i, (a, b) in enumerate(spans)
+    ]
+
+
+def _label(condition: str, *values: float) -> str:
+    unit = _NUMBERS[condition]
+    if unit == "MeV" and max(values) >= 1000:
+        values, unit = tuple(v / 1000 for v in values), "GeV"
+    return f"{_TITLES.get(condition, condition)} {' to '.join(f'{v:.3g}' for v in values)} {unit}"
+
+
+def slice_metrics(
+    reference: Features,
+    generated: Features,
+    reference_conditions: Conditions,
+    generated_conditions: Conditions,
+    specs: Sequence[SliceSpec],
+    *,
+    plans: Iterable[HistogramPlan],
+    cells: tuple[CellCounts, CellCounts] | None = None,
+    scores: Mapping[str, Scores] | None = None,
+    distances: Distances | None = None,
+    seed: int = 0,
+) -> list[Slice]:
+    """The metrics of the showers in each bin.
+
+    Separation powers are means over the histograms of a group. Their floors come from showers dealt out again
+    30 times, whole, so that the correlation of layers is in ``floor_std``; ``error`` is that of the first
+    order (delta method) and ``floor_std`` added in quadrature.
+
+    Args:
+        reference, generated: features of the two samples.
+        reference_conditions, generated_conditions: of the same showers.
+        specs: the bins, see `slice_edges`.
+        plans: histograms of the whole sample, whose bins are used (`histogram_plans`); those without one
+            value a shower are left out.
+        cells: energies of cells, counted by shower.
+        scores: of the trained classifiers by name; their validation showers in the bin give ``auc_<name>``.
+        distances: computes ``fpd``, ``kpd``, … from matrices of features, (n₁, D) and (n₂, D), as
+            `feature_matrix` gives them; called where both samples have 100 showers.
+        seed: of the floors.
+    """
+    groups = _group_places(plans, len(reference), len(generated))
+    matrices = None if distances is None else [feature_matrix(f) for f in (reference, generated)]
+    found = []
+    for number, spec in enumerate(specs):
+        masks = spec.holds(reference_conditions), spec.holds(generated_conditions)
+        rows = np.flatnonzero(masks[0]), np.flatnonzero(masks[1])
+        counts = {"reference": len(rows[0]), "generated": len(rows[1])}
+        separation: dict[str, Separation] = {}
+        metrics = {f"auc_{name}": e for name, s in (scores or {}).items() if (e := _auc(s, masks))}
+        if min(counts.values()) >= 2:
+            rng = np.random.default_rng((seed, number))
+            dealt = [rng.permutation(len(rows[0]) + len(rows[1]))[: len(rows[0])] for _ in range(REPEATS)]
+            separation = {name: group.separation(rows, dealt) for name, group in groups.items()}
+            if cells is not None:
+                chosen = [c.per_shower[r] for c, r in zip(cells, rows, strict=True)]
+                separation["cell_energy"] = cell_separation(*chosen, seed=seed)
+        if min(counts.values()) >= FEW_IN_SLICE and distances is not None and matrices is not None:
+            metrics |= distances(*(m[r] for m, r in zip(matrices, rows, strict=True)))
+        ratios = [f.e_ratio[r] for f, r in zip((reference, generated), rows, strict=True)]
+        found.append(
+            Slice(
+                condition=spec.condition,
+                low=spec.low,
+                high=spec.high,
+                label=spec.label,
+                counts=counts,
+                separation=separation,
+                response=Comparison(*_mean_and_spread(ratios[0]), *_mean_and_spread(ratios[1])),
+                metrics=metrics,
+                note=_note(counts),
+            )
+        )
+    return found
+
+
+@dataclass(frozen=True, eq=False)
+class _Group:
+    """Bins of one group's histograms: the slot of every shower of both samples, (N, Z), among Z · S slots."""
+
+    slots: Ints
+    n_reference: int
+    shape: tuple[int, int]
+
+    def separation(self, rows: tuple[Ints, Ints], dealt: Sequence[Ints]) -> Separation:
+        """Mean separation power of the showers in ``rows``, and its floor from the ``dealt`` ones of them."""
+        first, second = self.slots[rows[0]], self.slots[rows[1] + self.n_reference]
+        h1, h2 = self._count(first), self._count(second)
+        pooled = np.concatenate([first, second])
+        draws = np.stack([self._count(pooled[taken]) for taken in dealt])
+        floors = separation_powers(draws, h1 + h2 - draws).mean(axis=-1)
+        spread = float(floors.std())
+        error = math.hypot(self._first_order(h1, h2, first), self._first_order(h2, h1, second), spread)
+        return Separation(float(separation_powers(h1, h2).mean()), float(floors.mean()), spread, error)
+
+    def _count(self, slots: Ints) -> Floats:
+        """Entries in the bins, (Z, B); the first and last slot of a histogram are outside."""
+        counts = np.bincount(slots.ravel(), minlength=self.shape[0] * self.shape[1])
+        return counts.reshape(self.shape)[:, 1:-1].astype(np.float64)
+
+    def _first_order(self, own: Floats, other: Floats, slots: Ints) -> float:
+        """Error of the mean S from the showers of one sample: ∂S/∂h of the bins that a shower is in."""
+        n = np.maximum(own.sum(axis=1, keepdims=True), 1.0)
+        p, q = own / n, other / np.maximum(other.sum(axis=1, keepdims=True), 1.0)
+        difference, total = p - q, np.maximum(p + q, 1e-300)
+        slope = difference / total - 0.5 * (difference / total) ** 2
+        table = np.zeros(self.shape)
+        table[:, 1:-1] = (slope - (p * slope).sum(axis=1, keepdims=True)) / n
+        return float(np.sqrt((table.ravel()[slots].mean(axis=1) ** 2).sum()))
+
+
+def _group_places(plans: Iterable[HistogramPlan], n_reference: int, n_generated: int) -> dict[str, _Group]:
+    by_group: dict[str, list[HistogramPlan]] = {}
+    for plan in plans:
+        if (len(plan.values[0]), len(plan.values[1])) == (n_reference, n_generated):
+            by_group.setdefault(plan.group, []).append(plan)
+    groups = {}
+    for name, members in by_group.items():
+        size = max(len(plan.edges) for plan in members) + 1
+        slots = np.empty((n_reference + n_generated, len(members)), dtype=np.int64)
+        for column, plan in enumerate(members):
+            place = bin_places(np.concatenate(plan.values), plan.edges)
+            slots[:, column] = np.where(place == len(plan.edges), size - 1, place) + column * size
+        groups[name] = _Group(slots, n_reference, (len(members), size))
+    return groups
+
+
+def _auc(scores: Scores, masks: tuple[Mask, Mask]) -> Estimate | None:
+    """AUC of the validation showers in the bin; None where a class has none. Error: DeLong et al., 1988."""
+    real = scores.labels == 1
+    inside = np.where(
+        real, masks[0][np.where(real, scores.rows, 0)], masks[1][np.where(real, 0, scores.rows)]
+    )
+    labels, p = scores.labels[inside], scores.probabilities[inside]
+    n_real, n_generated = int(labels.sum()), int(len(labels) - labels.sum())
+    if min(n_real, n_generated) == 0:
+        return None
+    note = ""
+    if min(n_real, n_generated) < FEW_SCORES:
+        note = f"only {n_real} reference and {n_generated} generated validation showers: this says nothing"
+    return Estimate(
+        value=float(auc(p, labels)),
+        error=_auc_error(p[labels == 1], p[labels == 0]),
+        floor=0.5,
+        floor_error=auc_noise(n_real, n_generated),
+        floor_from="expectation",
+        ideal=0.5,
+        note=note,
+    )
+
+
+def _auc_error(real: Floats, generated: Floats) -> float:
+    """√(var₁ / n₁ + var₀ / n₀) of the shares of the other class that each shower's score beats."""
+    variance = 0.0
+    for own, other in ((real, generated), (generated, real)):
+        ordered = np.sort(other)
+        below, up_to = (np.searchsorted(ordered, own, side=side) for side in ("left", "right"))
+        variance += float(np.var((below + up_to) / (2 * len(other)))) / len(own)
+    return math.sqrt(variance)
+
+
+def _mean_and_spread(values: Floats) -> tuple[float, float]:
+    return (float(values.mean()), float(values.std())) if len(values) else (math.nan, math.nan)
+
+
+def _note(counts: Mapping[str, int]) -> str:
+    few = [f"{n} {role}" for role, n in counts.items() if n < FEW_IN_SLICE]
+    return f"Only {' and '.join(few)} showers: too few to say anything." if few else ""
