@@ -223,6 +223,20 @@ def test_depth_of_maximum_where_it_matters() -> None:
     assert depth_of_maximum(Showers(np.ones((9, 900)), Conditions(np.full(9, 1e4)), IMAGE)) == 0.0
 
 
+def test_depth_in_an_image_comes_from_inclined_showers() -> None:
+    rng = np.random.default_rng(0)
+    n = 700
+    impact, theta, phi = rng.uniform(-60, 60, (n, 2)), rng.uniform(0.1, 0.4, n), rng.uniform(-3, 3, n)
+    lean = np.tan(theta)[:, None] * np.stack([np.cos(phi), np.sin(phi)], axis=1)
+    centre = impact + 130.0 * lean + rng.normal(0, 5.0, (n, 2))
+    image = np.concatenate([blob((x, y), (40.0, 40.0)) for x, y in centre])
+    showers = Showers(image, Conditions(np.full(n, 1e4), theta, phi, impact=impact), IMAGE)
+    assert depth_of_maximum(showers) == pytest.approx(130.0, abs=5.0)
+    upright = Conditions(np.full(n, 1e4), 0.0, phi, impact=impact)
+    assert depth_of_maximum(Showers(image, upright, IMAGE)) == 0.0
+    assert depth_of_maximum(Showers(np.zeros_like(image), showers.conditions, IMAGE)) == 0.0
+
+
 def test_plans_on_any_mesh(mesh: Mesh, make: Callable[..., Showers]) -> None:
     observed = []
     for seed in (0, 1):

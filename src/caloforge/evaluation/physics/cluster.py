@@ -26,7 +26,10 @@ CONTAINED = 0.9
 MOST_RINGS = 200
 STEEPEST = 0.05
 """Smallest cos θ at which a trajectory is projected onto planes behind the face; below, θ is unknown."""
-FIRST_SHOWERS = 500
+NORMAL = 1e-9
+"""Largest sin θ of normal incidence."""
+BLOCKS, BLOCK = 5, 100
+"""Showers that `depth_of_maximum` reads: so many blocks, spread over the file, of so many in a row."""
 
 
 class ClusterObservables:
@@ -81,8 +84,6 @@ class ClusterObservables:
         self._on_border = 1e-9 * extent
         if self._follows and self._is_cylinder:
             self._edges, self._rings = _cylinder_rings(mesh)
-            if isinstance(mesh, RegularMesh):
-                self._rings = self._rings[cells]
         else:
             self._edges = _box_rings(*self._all)
             self._rings = self._ring_of(np.hypot(*self._all))[:, None] == np.arange(len(self._edges) - 1)
@@ -112,14 +113,12 @@ class ClusterObservables:
         if self._follows and self._is_cylinder:
             return origin, x_axis
         azimuth = np.stack([np.cos(conditions.phi), np.sin(conditions.phi)], axis=1)
-        direction = np.where(np.abs(np.sin(conditions.theta))[:, None] > 1e-9, azimuth, x_axis)
         if self._follows:
-            return origin, direction
-        cosine = np.cos(conditions.theta)
-        enters = cosine >= STEEPEST
-        slope = np.where(enters, np.tan(conditions.theta), 0.0)[:, None]
-        impact = origin if conditions.impact is None else conditions.impact
-        return impact + self.depth_mm * slope * azimuth, np.where(enters[:, None], direction, x_axis)
+            leans = np.abs(np.sin(conditions.theta))[:, None] > NORMAL
+            return origin, np.where(leans, azimuth, x_axis)
+        slope = _slope(conditions)
+        leans = (slope**2).sum(axis=1)[:, None] > 0
+        return _impact(conditions) + self.depth_mm * slope, np.where(leans, azimuth, x_axis)
 
     def _plane(self, cells: Floats, point: Floats, direction: Floats) -> dict[str, Floats]:
         """Asymmetries, widths and shifts from the cells (n, C)."""
@@ -158,17 +157,42 @@ class ClusterObservables:
 
 
 def depth_of_maximum(showers: Showers) -> float:
-    """Depth where the mean profile of the first 500 showers is largest, mm; 0 where it does not matter.
+    """Depth of the shower maximum behind the face, mm, from 500 showers; 0 where nothing asks for it.
 
-    It matters on meshes with several layers of known depth that are fixed to the detector.
+    Only meshes that are fixed to the detector ask for it. With several layers of known depth it is where the
+    mean profile is largest. In an image it is the depth at which the straight lines of inclined particles
+    come nearest to the centres of energy c, Σ s·(c − impact) / Σ s·s with s = tan θ (cos φ, sin φ): the mean
+    depth of the energy, which lies somewhat behind the maximum.
     """
     mesh = showers.mesh
     depths, unit = layer_depths(mesh)
-    if mesh.frame == "shower" or mesh.n_layers == 1 or unit != "mm" or not len(showers):
+    if mesh.frame == "shower" or not len(showers):
         return 0.0
-    profile = mesh.layer_energies(showers.read(0, FIRST_SHOWERS)).sum(axis=0)
-    density = profile / (depths[:, 1] - depths[:, 0])
-    return float(depths[int(np.argmax(density))].mean())
+    starts = np.unique(np.linspace(0, max(len(showers) - BLOCK, 0), BLOCKS).astype(np.int64))
+    cells = np.concatenate([showers.read(i, i + BLOCK).reshape(-1, mesh.n_voxels) for i in starts])
+    if mesh.n_layers > 1:
+        density = mesh.layer_energies(cells).sum(axis=0) / (depths[:, 1] - depths[:, 0])
+        return float(depths[int(np.argmax(density))].mean()) if unit == "mm" else 0.0
+    conditions = Conditions.concatenate([showers.conditions[int(i) : int(i) + BLOCK] for i in starts])
+    centres = mesh.centres()
+    sums = cells.astype(np.float64) @ np.stack([np.ones(mesh.n_voxels), centres["x"], centres["y"]], axis=1)
+    lit = sums[:, 0] > 0
+    shift = sums[lit, 1:] / sums[lit, :1] - (_impact(conditions) + np.zeros((len(cells), 2)))[lit]
+    slope = _slope(conditions)[lit]
+    leaning = float((slope**2).sum())
+    return max(float((slope * shift).sum()) / leaning, 0.0) if leaning > 0 else 0.0
+
+
+def _impact(conditions: Conditions) -> Floats:
+    """Impact points, (n, 2), or the origin, (1, 2), where they are not known."""
+    return np.zeros((1, 2)) if conditions.impact is None else conditions.impact
+
+
+def _slope(conditions: Conditions) -> Floats:
+    """Way across per depth, tan θ (cos φ, sin φ), (n, 2); none at normal incidence and beyond 87°."""
+    enters = (np.cos(conditions.theta) >= STEEPEST) & (np.abs(conditions.theta) > NORMAL)
+    tangent = np.where(enters, np.tan(conditions.theta), 0.0)
+    return np.stack([tangent * np.cos(conditions.phi), tangent * np.sin(conditions.phi)], axis=1)
 
 
 def _common(rows: Floats) -> Floats:
@@ -177,9 +201,9 @@ def _common(rows: Floats) -> Floats:
 
 
 def _cylinder_rings(mesh: Mesh) -> tuple[Floats, Floats]:
-    """Edges of rings, (B + 1,), all that occur in any layer, and the share of each voxel in them, (V, B)."""
+    """Edges of rings, (B + 1,), all that occur in any layer, and the share of each cell in them, (C, B)."""
     if isinstance(mesh, CylinderMesh):
-        layers = [(mesh.n_phi, mesh.r_edges)] * mesh.n_layers
+        layers = [(mesh.n_phi, mesh.r_edges)]  # all layers are alike
     else:
         assert isinstance(mesh, RaggedCylinderMesh)
         layers = [(layer.n_phi, layer.r_edges) for layer in mesh.layers]

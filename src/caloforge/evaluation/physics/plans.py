@@ -116,8 +116,8 @@ def _fraction_above(counts: CellCounts, n_voxels: int) -> tuple[Floats, Floats]:
     """Mean and its error at every second edge."""
     per_shower = counts.per_shower
     n = max(len(per_shower), 1)
-    above = np.cumsum(per_shower[:, ::-1], axis=1, dtype=np.float64)[:, ::-1][:, ::2] / n_voxels
+    above = np.cumsum(per_shower[:, ::-1], axis=1, dtype=np.int32)[:, ::-1][:, ::2]
     below, beyond = counts.outside  # of the hit cells; those beyond the last edge are above every threshold
     inside = 1.0 - below - beyond
     extra = float(per_shower.sum(dtype=np.int64)) * beyond / inside / (n * n_voxels) if inside > 0 else 0.0
-    return above.mean(axis=0) + extra, above.std(axis=0) / np.sqrt(n)
+    return above.mean(axis=0) / n_voxels + extra, above.std(axis=0) / n_voxels / np.sqrt(n)

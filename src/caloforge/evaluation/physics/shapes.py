@@ -19,6 +19,8 @@ START, END = 0.05, 0.95
 """Shares of a shower's energy in front of its start and of its end."""
 LEAST_LAYERS = 3
 """With fewer layers a shower has no shape along its depth."""
+BLOCK = 20_000
+"""Showers treated at once, which bounds the memory."""
 SMOOTHED_FROM = 8
 """From so many layers on the profile is smoothed before its maximum is sought."""
 
@@ -56,13 +58,14 @@ def longitudinal_observables(features: Features) -> dict[str, Floats]:
     if mesh.n_layers < LEAST_LAYERS:
         return {}
     depths, _ = layer_depths(mesh)
-    energies = features.e_layer.astype(np.float64)
-    start, end = (depth_at_share(energies, depths, share) for share in (START, END))
-    return {
-        "shower_start": start,
-        "shower_max": _maximum(energies, depths),
-        "shower_length": end - start,
-    }
+    start, end, top = np.empty((3, len(features)))
+    for first in range(0, len(features), BLOCK):
+        rows = slice(first, first + BLOCK)
+        energies = features.e_layer[rows].astype(np.float64)
+        start[rows] = depth_at_share(energies, depths, START)
+        end[rows] = depth_at_share(energies, depths, END)
+        top[rows] = _maximum(energies, depths)
+    return {"shower_start": start, "shower_max": top, "shower_length": end - start}
 
 
 def depth_at_share(energies: Floats, edges: Floats, share: float) -> Floats:
