@@ -37,9 +37,10 @@ def test_a_sample_against_itself_shows_no_difference(mesh: Mesh, make: Make) -> 
         assert comparison.reference_mean == comparison.generated_mean
     for profile in evaluation.profiles.values():
         assert (profile.reference == profile.generated).all()
-        total = evaluation.features["e_total"].reference_mean
-        assert profile.reference.sum() == pytest.approx(total, rel=1e-5)
         assert (np.diff(profile.edges) > 0).all()
+    total = evaluation.features["e_total"].reference_mean
+    for name in ("longitudinal", "radial"):
+        assert evaluation.profiles[name].reference.sum() == pytest.approx(total, rel=1e-5)
     assert evaluation.mean_shower["reference"].shape == (mesh.n_voxels,)
     assert evaluation.conditions["energy_ks"]["p_value"] == pytest.approx(1)
 
@@ -94,7 +95,7 @@ def test_summary_is_a_table_with_the_numbers(make: Make) -> None:
     console = Console(width=120, record=True, file=io.StringIO())
     console.print(evaluation.summary())
     text = console.export_text()
-    for expected in ("AUC high", "sparsity", "60 generated against 60 reference"):
+    for expected in ("AUC high", "sparsity", "60 generated and 60 reference", "FPD"):
         assert expected in text
 
 

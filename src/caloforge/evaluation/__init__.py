@@ -4,8 +4,9 @@ Importing this loads neither torch nor scikit-learn nor matplotlib.
 """
 
 from caloforge.evaluation.classifiers import PRESETS, ClassifierSettings, train_classifier
-from caloforge.evaluation.evaluate import METRICS_FILE, evaluate, read_metrics, write_metrics
+from caloforge.evaluation.evaluate import evaluate
 from caloforge.evaluation.features import Features, compute_features
+from caloforge.evaluation.metrics_file import METRICS_FILE, read_metrics, write_metrics
 from caloforge.evaluation.results import (
     SCHEMA,
     ClassifierResult,
