@@ -23,13 +23,12 @@ from caloforge.evaluation.compare_words import headline, sentences
 from caloforge.evaluation.evaluate import (
     LEAST_SHOWERS,
     METRICS_FILE,
-    Progress,
     Source,
-    _reporting,
     evaluate,
     read_metrics,
 )
-from caloforge.evaluation.published import PUBLISHED_NOTE, published_results
+from caloforge.evaluation.progress import Progress, reporting
+from caloforge.evaluation.published import published_results
 from caloforge.evaluation.ranking import metrics_of, pareto_names, quality_keys, table_columns
 from caloforge.evaluation.results import Evaluation, to_plain
 from caloforge.evaluation.results.comparison import ComparedModel, ModelComparison
@@ -90,16 +89,14 @@ def compare(
         RecipeError, MissingDependencyError: as `evaluate`.
     """
     folder = None if out is None else Path(out)
-    settings = "none" if classifiers == "none" else dataclasses.asdict(classifier_settings(classifiers))
-    request = to_plain(
-        {"classifiers": settings, "which": list(which) if classifiers != "none" else [], "seed": seed}
-        | options
-    )
+    settings = None if classifiers == "none" else dataclasses.asdict(classifier_settings(classifiers))
+    asked = {"classifiers": settings, "which": list(which) if settings else [], "seed": seed, **options}
+    request = to_plain({key: _plain_option(value) for key, value in asked.items()})
     truth, tasks = _checked(reference, generated, request)
     if folder is not None:
         _check_folder(folder, tasks, resume, overwrite)
     evaluations: dict[str, Evaluation] = {}
-    with _reporting(progress) as report:
+    with reporting(progress) as report:
         for task in tasks:
             place = None if folder is None else folder / task.name
             found = _finished(place, task, overwrite) if resume and place is not None else None
@@ -206,6 +203,13 @@ def _identity(source: Source, showers: Showers) -> dict[str, Any]:
     return {"showers": len(showers), "bytes": status.st_size, "modified_ns": status.st_mtime_ns}
 
 
+def _plain_option(value: Any) -> Any:
+    """An argument of `evaluate` as it is remembered; samples by what identifies them."""
+    if isinstance(value, Showers | os.PathLike):
+        return {"file": _file_of(value)} | _identity(value, _opened(value))
+    return value
+
+
 def _check_folder(folder: Path, tasks: Sequence[_Task], resume: bool, overwrite: bool) -> None:
     """Nothing is replaced that was not allowed to be; a file in the way is told before any work."""
     if folder.exists() and not folder.is_dir():
@@ -273,7 +277,6 @@ def _assemble(
     pareto = {key: pareto_names(key, models) for key in quality_keys(columns)}
     pareto = {key: names for key, names in pareto.items() if names}
     level, first = headline(columns, models)
-    published = published_results(truth.mesh)
     return ModelComparison(
         reference=file,
         reference_showers=len(truth),
@@ -283,15 +286,15 @@ def _assemble(
         columns=columns,
         models=models,
         pareto=pareto,
-        published=published,
-        warnings=_warnings(models, bool(published)),
+        published=published_results(truth.mesh),
+        warnings=_warnings(models),
         mesh=truth.mesh.to_dict(),
         provenance=provenance("compare", reference=file, **request),
         evaluations=dict(evaluations),
     )
 
 
-def _warnings(models: Sequence[ComparedModel], with_published: bool) -> list[str]:
+def _warnings(models: Sequence[ComparedModel]) -> list[str]:
     """What limits the comparison as a whole, then what limits single models; shared sentences only once."""
     found = []
     counts = {model.showers for model in models}
@@ -315,7 +318,7 @@ def _warnings(models: Sequence[ComparedModel], with_published: bool) -> list[str
     shared = set.intersection(*(set(m.warnings) for m in models))
     found += [w for w in models[0].warnings if w in shared]
     found += [f"{m.name}: {w}" for m in models for w in m.warnings if w not in shared]
-    return [*found, PUBLISHED_NOTE] if with_published else found
+    return found
 
 
 def _named(report: Progress, name: str, text: str, fraction: float) -> None:

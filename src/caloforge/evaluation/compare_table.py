@@ -50,19 +50,16 @@ class TableRow:
 
 
 def cell_text(value: float, error: float = math.nan) -> str:
-    """A value with its error, both to the error's first two digits; three digits without an error."""
+    """A value and its error: two digits of an error that begins with 1 or 2, else one; without, three."""
     if not math.isfinite(value):
         return "–"
     if not (math.isfinite(error) and error > 0):
         return _plain(value)
-    decimals = max(0, 1 - math.floor(math.log10(error)))
-    if abs(value) < 1e-3 and abs(error) < 1e-3:
-        return (
-            f"({1e3 * value:.{max(decimals - 3, 0)}f} ± {1e3 * error:.{max(decimals - 3, 0)}f})·10⁻³".replace(
-                "-", "−"
-            )
-        )
-    decimals = min(decimals, 5)
+    power = math.floor(math.log10(error))
+    decimals = (1 if error / 10.0**power < 2.95 else 0) - power
+    if decimals > 5 and abs(value) < 1e-2:
+        return f"({1e3 * value:.{decimals - 3}f} ± {1e3 * error:.{decimals - 3}f})·10⁻³".replace("-", "−")
+    decimals = min(max(decimals, 0), 5)
     return f"{value:.{decimals}f} ± {error:.{decimals}f}".replace("-", "−")
 
 
@@ -79,13 +76,13 @@ def table_rows(comparison: ModelComparison, part: str) -> tuple[list[Column], li
     rows = [
         TableRow(
             model.name,
-            [_cell(model.metrics.get(c.key)) for c in columns],
+            [_cell(c.key, model.metrics.get(c.key)) for c in columns],
             [c.best == model.name for c in columns],
             "model",
         )
         for model in comparison.models
     ]
-    floors = [cell_text(c.floor.value, c.floor.error) for c in columns]
+    floors = [_cell(c.key, c.floor) for c in columns]
     rows.append(TableRow(GEANT4_ROW, floors, [False] * len(columns), "floor"))
     if part == "main":
         counts = [*(m.showers for m in comparison.models), comparison.reference_showers]
@@ -103,13 +100,14 @@ def published_rows(comparison: ModelComparison, columns: Sequence[Column]) -> li
     for result in comparison.published:
         time = result.time("gpu")
         values = dict(result.metrics) | ({} if time is None else {"ms": time[0]})
-        cells = [_plain(values[c.key]) if c.key in values else "–" for c in columns]
+        cells = [_cell(c.key, Estimate(values[c.key]) if c.key in values else None) for c in columns]
         rows.append(TableRow(result.model, cells, [False] * len(columns), "published"))
     return rows
 
 
-def _cell(estimate: Estimate | None) -> str:
-    return "–" if estimate is None else cell_text(estimate.value, estimate.error)
+def _cell(key: str, estimate: Estimate | None) -> str:
+    scale = 1000 if key in ("fpd", "kpd") else 1  # as the field quotes them
+    return "–" if estimate is None else cell_text(scale * estimate.value, scale * estimate.error)
 
 
 def _parts(comparison: ModelComparison) -> Iterator[tuple[str, list[Column], list[TableRow], list[TableRow]]]:
@@ -120,7 +118,10 @@ def _parts(comparison: ModelComparison) -> Iterator[tuple[str, list[Column], lis
 
 
 def rich_tables(comparison: ModelComparison) -> Group:
-    """Tables for the terminal, and the verdict below them; the best of a column is bold and starred."""
+    """Tables for the terminal, and the verdict below them; the best of a metric is bold and starred.
+
+    Metrics of the main part are columns, so that published rows fit below; those of the others are rows.
+    """
     from rich.console import Group
     from rich.markup import escape
     from rich.table import Table
@@ -128,20 +129,29 @@ def rich_tables(comparison: ModelComparison) -> Group:
 
     parts: list[Table | Text] = []
     for title, columns, rows, published in _parts(comparison):
-        table = Table(title=title)
-        table.add_column("model")
-        for column in columns:
-            table.add_column(column.label, justify="right")
-        for row in rows:
-            cells = [
-                f"[bold]{escape(c)}*[/]" if b else escape(c) for c, b in zip(row.cells, row.best, strict=True)
-            ]
-            table.add_row(escape(row.name), *cells, style="dim" if row.kind == "floor" else None)
-        if published:
-            table.add_section()
-            for row in published:
-                table.add_row(escape(f"{row.name} (published)"), *map(escape, row.cells), style="italic")
-            table.caption = PUBLISHED_NOTE
+        marked = [
+            [f"[bold]{escape(c)}*[/]" if b else escape(c) for c, b in zip(row.cells, row.best, strict=True)]
+            for row in rows
+        ]
+        table = Table(title=title, caption_justify="left")
+        if columns[0].part == "main":
+            table.add_column("model", no_wrap=True)
+            for column in columns:
+                table.add_column(column.label, justify="right", no_wrap=True)
+            for row, cells in zip(rows, marked, strict=True):
+                table.add_row(escape(row.name), *cells, style="dim" if row.kind == "floor" else None)
+            if published:
+                table.add_section()
+                table.add_row(f"[bold]published in {comparison.published[0].source}:")
+                for row in published:
+                    table.add_row(escape(row.name), *map(escape, row.cells), style="italic")
+                table.caption = PUBLISHED_NOTE
+        else:
+            table.add_column("metric")
+            for row in rows:
+                table.add_column(escape(row.name), justify="right")
+            for i, column in enumerate(columns):
+                table.add_row(escape(column.label), *(cells[i] for cells in marked))
         parts.append(table)
     text = [comparison.headline, *comparison.sentences, *(f"Note: {w}" for w in comparison.warnings)]
     return Group(*parts, Text("\n".join(text)))

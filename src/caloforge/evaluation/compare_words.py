@@ -166,10 +166,15 @@ def _fronts(
     if sum("ms" in m.metrics for m in models) < 2:
         return []
     labels = {c.key: c.label for c in columns}
+    by_name = {m.name: m for m in models}
     fronts: dict[tuple[str, ...], list[str]] = {}
     for key, names in pareto.items():
-        if names:
-            fronts.setdefault(tuple(names), []).append(labels[key])
+        told = []
+        for i, name in enumerate(names):  # fastest first: a slower one must be better than those before it
+            here = by_name[name].metrics[key]
+            sure = all(clearly_better(key, here, by_name[other].metrics[key]) for other in names[:i])
+            told.append(name if sure else f"{name} (not by more than the errors)")
+        fronts.setdefault(tuple(told), []).append(labels[key])
     return [
         f"On the Pareto front of time and {joined(keys)}: {joined(names)}." for names, keys in fronts.items()
     ]

@@ -38,8 +38,8 @@ TIME_SPREAD = 0.05
 TIMES = ("ms", "speed_up")
 
 _MAIN = {
-    "fpd": "FPD",
-    "kpd": "KPD",
+    "fpd": "FPD × 10³",
+    "kpd": "KPD × 10³",
     "ms": "ms per shower",
     "speed_up": "speed-up",
 }

@@ -1,0 +1,234 @@
+"""Figures of a comparison's numbers: quality against speed, distances from chance, separations by layer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from caloforge.evaluation import Evaluation, Histogram
+from caloforge.evaluation.ranking import badness, is_quality, quality_keys, sigmas_above_floor
+from caloforge.evaluation.results.comparison import ModelComparison
+from caloforge.evaluation.words import group_title
+from caloforge.report.compare_overlays import ModelStyle, legend, legend_height, model_styles
+from caloforge.report.style import REFERENCE, REFERENCE_FILL, Drawing, figure_style, new_figure, save
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["draw_heat_map", "draw_plane", "draw_separations"]
+
+Floats = NDArray[np.float64]
+
+LEVELS = (3.0, 5.0, 10.0, 30.0, 100.0)
+"""Edges of the heat map's colours, standard deviations above chance."""
+SHADES = ("#ffffff", "#fff1cf", "#fdd49e", "#fc8d59", "#d7301f", "#7f0000")
+GREY = "#8a9099"
+
+
+def draw_plane(comparison: ModelComparison, folder: Path) -> Drawing | None:
+    """Quality against time per shower, with the Pareto front; None where fewer than two times are known.
+
+    Measured models are filled, published results open and labelled.
+    """
+    keys = [k for k in quality_keys(comparison.columns) if any(k in m.metrics for m in comparison.models)]
+    timed = [m for m in comparison.models if "ms" in m.metrics]
+    if not keys or len(timed) + len(comparison.published) < 2 or not timed:
+        return None
+    styles = {s.name: s for s in model_styles([m.name for m in comparison.models])}
+    columns = min(2, len(keys))
+    rows = -(-len(keys) // columns)
+    top = legend_height([*styles.values()]) + 0.3
+    height = top + 4.0 * rows + 0.55
+    with figure_style():
+        figure = new_figure(5.2 * columns, height)
+        grid = figure.add_gridspec(
+            rows, columns, left=0.15 / columns, right=0.98, wspace=0.24, hspace=0.24, top=1 - top / height,
+            bottom=0.6 / height,
+        )  # fmt: skip
+        for k, key in enumerate(keys):
+            axes = figure.add_subplot(grid[divmod(k, columns)])
+            _plane(axes, comparison, key, styles)
+        legend(figure, [styles[m.name] for m in timed], 0.15 / columns - 0.01, lines=False)
+        caption = (
+            "Quality against time per shower, better towards the lower left. The line is the Pareto front of "
+            "the models measured here; the star is Geant4."
+        )
+        if comparison.published:
+            caption += (
+                " Open circles are published results for other showers, on a GPU at batches of 100 where "
+                "published: not measured here and not comparable with quick classifiers."
+            )
+        names = ", ".join(m.name for m in timed)
+        return save(
+            figure, folder, "quality_speed", caption, f"Quality metrics against ms per shower of {names}."
+        )
+
+
+def _plane(axes: Axes, comparison: ModelComparison, key: str, styles: Mapping[str, ModelStyle]) -> None:
+    scale = 1000.0 if key in ("fpd", "kpd") else 1.0
+    column = comparison.column(key)
+    for result in comparison.published:
+        time = result.time("gpu")
+        if time is None or key not in result.metrics:
+            continue
+        y = scale * result.metrics[key]
+        axes.plot(time[0], y, "o", markerfacecolor="none", markeredgecolor=GREY, markersize=5)
+        axes.annotate(
+            result.model, (time[0], y), xytext=(4, 3), textcoords="offset points", fontsize=6.5, color=GREY
+        )
+    known = {m.name: m for m in comparison.models if key in m.metrics and "ms" in m.metrics}
+    for name, model in known.items():
+        y, error = (scale * v for v in (model.metrics[key].value, model.metrics[key].error))
+        style = styles[name]
+        axes.errorbar(
+            model.metrics["ms"].value, y, yerr=None if math.isnan(error) else error, color=style.colour,
+            marker=style.marker, markersize=8, elinewidth=1.2, zorder=4,
+        )  # fmt: skip
+    front = [known[name] for name in comparison.pareto.get(key, ()) if name in known]
+    if front:
+        x = [m.metrics["ms"].value for m in front]
+        y_front = [scale * (m.metrics[key].ideal + badness(m.metrics[key])) for m in front]
+        axes.step(x, y_front, where="post", color=REFERENCE, linewidth=1.0, linestyle=(0, (4, 2)), zorder=3)
+    geant4 = next((m.timing.geant4_ms for m in comparison.models if m.timing.geant4_ms is not None), None)
+    if math.isfinite(column.floor.value):
+        spread = column.floor.error if math.isfinite(column.floor.error) else 0.0
+        axes.axhspan(
+            scale * (column.floor.value - spread),
+            scale * (column.floor.value + spread),
+            color=REFERENCE_FILL,
+            zorder=0,
+        )
+        if geant4 is not None:
+            axes.plot(geant4, scale * column.floor.value, "*", color=REFERENCE, markersize=12, zorder=4)
+    axes.set_xscale("log")
+    low, high = axes.get_xlim()
+    axes.set_xlim(low / 1.5, high * 2.5)
+    if key.startswith("auc_"):
+        axes.set_ylim(min(0.46, axes.get_ylim()[0]), axes.get_ylim()[1] + 0.02)
+    elif axes.get_ylim()[0] >= 0 or min(scale * m.metrics[key].value for m in known.values()) > 0:
+        axes.set_yscale("log")
+    axes.set_xlabel("ms per shower")
+    axes.set_ylabel(column.label)
+
+
+def draw_heat_map(comparison: ModelComparison, folder: Path) -> Drawing:
+    """Every quality metric of every model in standard deviations above chance."""
+    from matplotlib.colors import BoundaryNorm, ListedColormap
+
+    columns = [c for c in comparison.columns if is_quality(c.key)]
+    table = np.array(
+        [
+            [
+                sigmas_above_floor(c.key, m.metrics[c.key]) if c.key in m.metrics else math.nan
+                for m in comparison.models
+            ]
+            for c in columns
+        ]
+    )
+    known = np.isfinite(table).any(axis=1)
+    columns, table = [c for c, k in zip(columns, known, strict=True) if k], table[known]
+    names = [m.name for m in comparison.models]
+    width = 3.6 + max(0.85 * len(names), 2.0)
+    height = 0.9 + 0.27 * len(columns) + 0.75
+    with figure_style(small=True):
+        figure = new_figure(width, height)
+        axes = figure.add_axes((2.6 / width, 0.75 / height, 1 - 2.75 / width, 1 - 1.65 / height))
+        norm = BoundaryNorm([-1e9, *LEVELS, 1e9], len(SHADES))
+        drawn = axes.imshow(np.ma.masked_invalid(table), ListedColormap(SHADES), norm, aspect="auto")
+        for (i, j), value in np.ndenumerate(table):
+            text = "–" if math.isnan(value) else f"{value:.1f}" if abs(value) < 9.95 else f"{value:.0f}"
+            axes.text(
+                j, i, text.replace("-", "−"), ha="center", va="center", fontsize=7.5,
+                color="white" if value > LEVELS[-2] else "black",
+            )  # fmt: skip
+        axes.set_xticks(range(len(names)), names, rotation=25, ha="left")
+        axes.xaxis.tick_top()
+        axes.set_yticks(range(len(columns)), [_row_label(c.label, c.part) for c in columns])
+        axes.tick_params(length=0, which="both")
+        axes.set_xticks(np.arange(len(names) + 1) - 0.5, minor=True)
+        axes.set_yticks(np.arange(len(columns) + 1) - 0.5, minor=True)
+        axes.grid(which="minor", color="#d9dde3", linewidth=0.6)
+        below = figure.add_axes((2.6 / width, 0.42 / height, 1 - 2.75 / width, 0.14 / height))
+        bar = figure.colorbar(drawn, cax=below, orientation="horizontal", spacing="uniform")
+        bar.set_ticks(list(LEVELS), labels=[f"{v:g}" for v in LEVELS])
+        bar.set_label("standard deviations above chance")
+        return save(
+            figure, folder, "distance_from_chance",
+            "How far each metric lies above what two samples of Geant4 of these sizes would give. White: not "
+            "more than chance.",
+            f"Heat map of {len(columns)} metrics of {', '.join(names)}.",
+        )  # fmt: skip
+
+
+def _row_label(label: str, part: str) -> str:
+    return f"S, {label[:1].lower()}{label[1:]}" if part == "separation" else label
+
+
+def draw_separations(evaluations: Mapping[str, Evaluation], folder: Path) -> Drawing | None:
+    """Separation power of every layer for every model, one panel a feature, with what chance would give."""
+    styles = model_styles(list(evaluations))
+    per_model = [_by_group(e) for e in evaluations.values()]
+    groups = [g for g, part in per_model[0].items() if len(part) > 1 and all(g in p for p in per_model)]
+    if not groups:
+        return None
+    columns = min(3, len(groups))
+    rows = -(-len(groups) // columns)
+    top = legend_height(styles) + 0.3
+    height = top + 2.2 * rows + 0.3
+    with figure_style(small=True):
+        figure = new_figure(3.45 * columns, height)
+        grid = figure.add_gridspec(
+            rows, columns, left=0.2 / columns, right=0.99, wspace=0.24, hspace=0.42, top=1 - top / height,
+            bottom=0.48 / height,
+        )  # fmt: skip
+        for k, group in enumerate(groups):
+            axes = figure.add_subplot(grid[divmod(k, columns)])
+            _separations(axes, [p[group] for p in per_model], styles)
+            axes.set_title(group_title(group), pad=2.5, fontweight="bold")
+            if k % columns == 0:
+                axes.set_ylabel("separation power", loc="center")
+            if k + columns >= len(groups):
+                axes.set_xlabel("layer")
+        legend(figure, styles, 0.04, lines=False)
+        listed = ", ".join(map(group_title, groups))
+        return save(
+            figure,
+            folder,
+            "separation_by_layer",
+            "Separation power by layer; the grey band is what two samples of one origin would give, ± 3σ.",
+            f"Separation power against layer of {', '.join(evaluations)} for {listed}.",
+        )
+
+
+def _separations(axes: Axes, parts: Sequence[Sequence[Histogram]], styles: Sequence[ModelStyle]) -> None:
+    at = np.arange(len(parts[0]))
+    numbers = np.array(
+        [[(h.separation.value, h.separation.floor, h.separation.floor_std) for h in p] for p in parts]
+    )
+    floor, spread = numbers[..., 1].mean(axis=0), numbers[..., 2].mean(axis=0)
+    low, high = np.maximum(floor - 3 * spread, 0), floor + 3 * spread
+    axes.fill_between(at, low, high, step="mid", color=REFERENCE_FILL, linewidth=0)
+    axes.step(at, floor, where="mid", color=REFERENCE, linewidth=0.8)
+    for style, values in zip(styles, numbers[..., 0], strict=True):
+        axes.plot(at, values, style.marker, color=style.colour, markersize=2.8)
+    joint = numbers[..., 0]
+    if joint.max() > 20 * max(float(np.median(floor)), 1e-9) and (joint > 0).all():
+        axes.set_yscale("log")
+    else:
+        axes.set_ylim(0, 1.1 * max(float(joint.max()), float(high.max()), 1e-9))
+    axes.set_xlim(-0.6, len(at) - 0.4)
+    step = max(1, len(at) // 9)
+    labels = [str(i if h.layer is None else h.layer) for i, h in enumerate(parts[0])]
+    axes.set_xticks(at[::step], labels[::step])
+
+
+def _by_group(evaluation: Evaluation) -> dict[str, list[Histogram]]:
+    groups: dict[str, list[Histogram]] = {}
+    for histogram in evaluation.histograms:
+        groups.setdefault(histogram.group, []).append(histogram)
+    return groups
