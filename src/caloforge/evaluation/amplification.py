@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -258,9 +259,8 @@ def _curve(
     error, spread = points[-1]
     train_error, _ = _error(train_bins, n, target, n_truth)
     by_chance = np.sqrt(2 * (bins - 1)) / bins * (1 / n + 1 / n_truth)
-    equivalent, high, low = (
-        constant / e if e > 0 else np.nan for e in (error, error - spread, error + spread)
-    )
+    equivalent, high = (constant / e if e > 0 else np.nan for e in (error, error - spread))
+    low = constant / (max(error, 0.0) + spread)
     return AmplificationCurve(
         observables=names,
         bins=bins,
@@ -300,26 +300,25 @@ def _assign(
 ) -> tuple[NDArray[np.int64], list[NDArray[np.int64]]]:
     """Bins of the truth (M,) and of other samples (N,) in the truth's nested quantiles, q an axis.
 
-    A sample's value is given its rank among the truth's; among equal values the rank is drawn at random, so
-    that bins keep their probability also where an observable has few values.
+    Equal values are put in a random order first, so that bins keep their probability, and samples the scatter
+    of a multinomial, also where an observable has few values.
     """
-    truth_bins = np.zeros(len(truth), dtype=np.int64)
-    places = [np.zeros(len(sample), dtype=np.int64) for sample in samples]
-    for axis in range(truth.shape[1]):
-        for cell in range(q**axis):
-            inside = np.flatnonzero(truth_bins == cell * q ** (truth.shape[1] - axis))
-            values = truth[inside, axis]
-            order = np.lexsort((rng.random(len(values)), values))
-            step = q ** (truth.shape[1] - axis - 1)
-            truth_bins[inside[order]] += np.arange(len(values)) * q // len(values) * step
-            ordered = values[order]
-            for sample, place in zip(samples, places, strict=True):
-                here = np.flatnonzero(place == cell * q ** (truth.shape[1] - axis))
-                low = np.searchsorted(ordered, sample[here, axis], side="left")
-                high = np.searchsorted(ordered, sample[here, axis], side="right")
-                rank = low + (rng.random(len(here)) * (high - low)).astype(np.int64)
-                place[here] += np.minimum(rank * q // len(values), q - 1) * step
-    return truth_bins, places
+    everything = [truth, *samples]
+    starts = np.cumsum([0, *map(len, everything)])
+    places = [np.zeros(len(sample), dtype=np.int64) for sample in everything]
+    d = truth.shape[1]
+    for axis in range(d):
+        _, codes = np.unique(np.concatenate([sample[:, axis] for sample in everything]), return_inverse=True)
+        keys = codes + rng.random(len(codes))
+        columns = [keys[a:b] for a, b in pairwise(starts)]
+        parent, step = q ** (d - axis), q ** (d - axis - 1)
+        for cell in range(0, q**d, parent):
+            inside = [np.flatnonzero(place == cell) for place in places]
+            ordered = np.sort(columns[0][inside[0]])
+            for column, place, here in zip(columns, places, inside, strict=True):
+                rank = np.searchsorted(ordered, column[here])
+                place[here] += np.minimum(rank * q // len(ordered), q - 1) * step
+    return places[0], places[1:]
 
 
 def _shared_energies(samples: Mapping[str, Showers | Mapping[str, ArrayLike]]) -> list[str]:
