@@ -1,28 +1,45 @@
-"""What stands around the metrics: were the conditions the same, what did it cost, what limits the numbers."""
+"""What stands around the metrics: were the conditions the same, and what did the showers cost."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from caloforge.data import Conditions, Showers
-from caloforge.errors import MissingDependencyError
-from caloforge.evaluation.results import ClassifierResult, Histogram, Timing
+from caloforge.errors import DataError, MissingDependencyError
+from caloforge.evaluation.features import Features
+from caloforge.evaluation.histograms import discrete_energies
+from caloforge.evaluation.results import Timing
+from caloforge.evaluation.warnings import find_warnings
 
-__all__ = ["compare_conditions", "find_warnings", "geant4_ms_per_gev", "measure_times"]
+__all__ = ["compare_conditions", "find_warnings", "geant4_ms_per_gev", "measure_times", "require_energy"]
 
-FEW_SHOWERS = 1000
-KS_LEVEL = 0.01
-OUTSIDE_LEVEL = 0.01
 _COLUMNS = ("energy", "theta", "phi")
 
 
+def require_energy(role: str, features: Features) -> None:
+    """Raise DataError where not one shower of a sample has any energy; ``role`` names the sample."""
+    if not features.e_total.any():
+        raise DataError(
+            f"no {role} shower has any energy; there is nothing to compare with. Are the energies in the "
+            "data set that the format expects?"
+        )
+
+
 def compare_conditions(reference: Conditions, generated: Conditions) -> dict[str, Any]:
-    """Ranges of both samples and, for energy, θ and φ where they vary, a Kolmogorov-Smirnov test."""
+    """Are the incident conditions the same? The challenge demands it of the energies.
+
+    ``reference`` and ``generated`` hold the ranges of both samples. For energy, θ and φ, where they vary,
+    ``<name>_ks`` is a Kolmogorov-Smirnov test, ``statistic`` and ``p_value``. Where the reference has few
+    distinct energies, ``energy_chi2`` tests how many showers each has, with ``ndf``. ``energy_outside`` is
+    the share of each sample's showers whose energy is outside the range of the other (or, where energies are
+    distinct, is none of the other's).
+    """
     try:
-        from scipy.stats import ks_2samp
+        from scipy.stats import chi2, ks_2samp
     except ImportError as error:
         raise MissingDependencyError("scipy", "evaluate") from error
     result: dict[str, Any] = {"reference": reference.ranges(), "generated": generated.ranges()}
@@ -32,7 +49,29 @@ def compare_conditions(reference: Conditions, generated: Conditions) -> dict[str
             continue
         test = ks_2samp(first, second, method="asymp")
         result[f"{name}_ks"] = {"statistic": float(test.statistic), "p_value": float(test.pvalue)}
+    first, second = reference.energy, generated.energy
+    distinct = discrete_energies(first)
+    if len(distinct):
+        statistic, ndf = _populations_chi2(first, second)
+        p_value = float(chi2.sf(statistic, ndf))
+        result["energy_chi2"] = {"statistic": statistic, "ndf": ndf, "p_value": p_value}
+        outside = [float(1 - np.isin(x, y).mean()) for x, y in ((first, second), (second, first))]
+    else:
+        outside = [_share_outside(x, y) for x, y in ((first, second), (second, first))]
+    result["energy_outside"] = {"reference": outside[0], "generated": outside[1]}
     return result
+
+
+def _populations_chi2(first: NDArray[np.float64], second: NDArray[np.float64]) -> tuple[float, int]:
+    """χ² of the numbers of showers at each energy, for samples of any sizes, and its degrees of freedom."""
+    energies, place = np.unique(np.concatenate([first, second]), return_inverse=True)
+    a, b = (np.bincount(p, minlength=len(energies)) for p in (place[: len(first)], place[len(first) :]))
+    ratio = np.sqrt(len(second) / len(first))
+    return float(((a * ratio - b / ratio) ** 2 / (a + b)).sum()), len(energies) - 1
+
+
+def _share_outside(values: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+    return float(((values < other.min()) | (values > other.max())).mean())
 
 
 def measure_times(reference: Showers, generated: Showers) -> Timing:
@@ -65,64 +104,6 @@ def geant4_ms_per_gev(reference: Showers) -> float | None:
         per_shower = _positive(_performance(reference).get("ms_per_shower"))
         return None if per_shower is None else per_shower * len(reference) / total_gev
     return None
-
-
-def find_warnings(
-    counts: Mapping[str, int],
-    conditions: Mapping[str, Any],
-    histograms: Sequence[Histogram],
-    classifiers: Mapping[str, ClassifierResult],
-) -> list[str]:
-    """Plain sentences on what limits or spoils the numbers."""
-    found = []
-    fewest = min(counts["reference"], counts["generated"])
-    if fewest < FEW_SHOWERS:
-        found.append(
-            f"There are only {fewest} showers in the smaller sample; differences below the floors given "
-            "beside the numbers cannot be seen."
-        )
-    for role in ("reference", "generated"):
-        empty = counts[f"{role}_empty"]
-        if empty:
-            found.append(f"{empty} of {counts[role]} {role} showers have no energy at all.")
-    for name in _COLUMNS:
-        test = conditions.get(f"{name}_ks")
-        if test is not None and test["p_value"] < KS_LEVEL:
-            found.append(
-                f"The incident {name} of the samples is distributed differently (Kolmogorov-Smirnov "
-                f"p = {test['p_value']:.2g}), so the metrics also see that and not only the showers."
-            )
-    for name in ("particle", "detector"):
-        first, second = (conditions[role][name] for role in ("reference", "generated"))
-        if first != second and not {"", "unknown"} & {*first, *second}:
-            found.append(f"The samples differ in {name}: {', '.join(first)} against {', '.join(second)}.")
-    found += _outside_warnings(histograms, counts)
-    for result in classifiers.values():
-        if result.settings.get("preset") != "calochallenge":
-            found.append(
-                "The classifiers are smaller than the CaloChallenge's; do not hold their AUC against "
-                "published numbers, use the preset calochallenge for that."
-            )
-            break
-    return found
-
-
-def _outside_warnings(histograms: Sequence[Histogram], counts: Mapping[str, int]) -> list[str]:
-    """One sentence for each group in which generated values leave the range more often than the reference."""
-    spread = 1 / counts["reference"] + 1 / counts["generated"]
-    worst: dict[str, tuple[float, Histogram]] = {}
-    for histogram in histograms:
-        for first, second in zip(histogram.reference_outside, histogram.generated_outside, strict=True):
-            share = (first + second) / 2
-            noise = np.sqrt(share * (1 - share) * spread)
-            excess = abs(second - first)
-            if excess > max(OUTSIDE_LEVEL, 4 * noise) and excess > worst.get(histogram.group, (0.0,))[0]:
-                worst[histogram.group] = (excess, histogram)
-    return [
-        f"Values of {h.name} outside the histogram's range, which the separation power does not see: "
-        f"{sum(h.generated_outside):.1%} of the generated, {sum(h.reference_outside):.1%} of the reference."
-        for _, h in worst.values()
-    ]
 
 
 def _performance(showers: Showers) -> Mapping[str, Any]:

@@ -73,7 +73,7 @@ class CellCounts:
     def __call__(self, start: int, energies: NDArray[np.floating], conditions: Conditions) -> None:
         n, n_voxels = energies.shape
         slots = len(self.edges) + 1
-        hit = np.flatnonzero(energies)
+        hit = np.flatnonzero(energies > 0)
         place = bin_places(energies.ravel()[hit], self.edges)
         counts = np.bincount(hit // n_voxels * slots + place, minlength=n * slots).reshape(n, slots)
         self._parts.append(counts[:, 1:-1].astype(np.int32))
