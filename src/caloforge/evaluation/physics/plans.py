@@ -53,9 +53,8 @@ def observable_plans(
 ) -> list[HistogramPlan]:
     """Histograms of the observables that both samples have.
 
-    50 equal bins between the 0.1 % and 99.9 % quantiles of the reference, widened by 15 % on both sides, and
-    within −1 … 1 for asymmetries and above 0 for widths, lengths and radii. Showers without energy (NaN) are
-    left out.
+    50 equal bins between the 0.1 % and 99.9 % quantiles of the reference, widened by 15 % on both sides, as
+    far as the observable can have such values. Showers without energy (NaN) are left out.
 
     Args:
         reference, generated: observables by name, each (N,), of `longitudinal_observables` and
@@ -68,20 +67,23 @@ def observable_plans(
             continue
         first, second = (values[np.isfinite(values)] for values in (reference[name], generated[name]))
         if len(first):
-            edges = _edges(name, first)
+            edges = _edges(name, first, mesh)
             plans.append(
                 HistogramPlan(name, group, None, observable_label(name, mesh), edges, (first, second))
             )
     return plans
 
 
-def _edges(name: str, values: Floats) -> Floats:
+def _edges(name: str, values: Floats, mesh: Mesh) -> Floats:
     low, high = (float(v) for v in np.quantile(values, (TAIL, 1 - TAIL)))
     margin = MARGIN * (high - low) if high > low else max(abs(high), 1.0) * 0.5
     low, high = low - margin, high + margin
     if name.startswith("asymmetry"):
         low, high = max(low, -1.0), min(high, 1.0)
-    elif "width" in name or name in ("containment_radius", "shower_length"):
+    elif name in ("shower_start", "shower_max"):
+        depths, _ = layer_depths(mesh)
+        low, high = max(low, float(depths[0, 0])), min(high, float(depths[-1, 1]))
+    elif not name.startswith("centroid_shift"):
         low = max(low, 0.0)
     return linear_edges(low, high, BINS)
 
