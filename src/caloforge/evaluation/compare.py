@@ -270,6 +270,7 @@ def _assemble(
             metrics[t.name],
             evaluations[t.name].timing,
             evaluations[t.name].warnings,
+            evaluations[t.name].verdict,
         )
         for t in tasks
     ]

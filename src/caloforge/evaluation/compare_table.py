@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from caloforge.evaluation.published import PUBLISHED_NOTE
+from caloforge.evaluation.ranking import cell_text
 from caloforge.evaluation.results import Estimate
 from caloforge.evaluation.results.comparison import Column, ModelComparison
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 __all__ = [
     "PARTS",
     "TableRow",
-    "cell_text",
     "csv_text",
     "markdown",
     "published_rows",
@@ -47,27 +47,6 @@ class TableRow:
     cells: list[str]
     best: list[bool]
     kind: str
-
-
-def cell_text(value: float, error: float = math.nan) -> str:
-    """A value and its error: two digits of an error that begins with 1 or 2, else one; without, three."""
-    if not math.isfinite(value):
-        return "–"
-    if not (math.isfinite(error) and error > 0):
-        return _plain(value)
-    power = math.floor(math.log10(error))
-    decimals = (1 if error / 10.0**power < 2.95 else 0) - power
-    if decimals > 5 and abs(value) < 1e-2:
-        return f"({1e3 * value:.{decimals - 3}f} ± {1e3 * error:.{decimals - 3}f})·10⁻³".replace("-", "−")
-    decimals = min(max(decimals, 0), 5)
-    return f"{value:.{decimals}f} ± {error:.{decimals}f}".replace("-", "−")
-
-
-def _plain(value: float) -> str:
-    if value == 0:
-        return "0"
-    decimals = max(0, 2 - math.floor(math.log10(abs(value))))
-    return (f"{value:.{decimals}f}" if decimals < 7 else f"{value:.2g}").replace("-", "−")
 
 
 def table_rows(comparison: ModelComparison, part: str) -> tuple[list[Column], list[TableRow]]:
@@ -106,8 +85,7 @@ def published_rows(comparison: ModelComparison, columns: Sequence[Column]) -> li
 
 
 def _cell(key: str, estimate: Estimate | None) -> str:
-    scale = 1000 if key in ("fpd", "kpd") else 1  # as the field quotes them
-    return "–" if estimate is None else cell_text(scale * estimate.value, scale * estimate.error)
+    return "–" if estimate is None else cell_text(key, estimate)
 
 
 def _parts(comparison: ModelComparison) -> Iterator[tuple[str, list[Column], list[TableRow], list[TableRow]]]:

@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 
 from caloforge.evaluation.ranking import (
     badness,
+    cell_text,
     clearly_better,
     is_quality,
     sigmas_above_floor,
 )
-from caloforge.evaluation.results import Estimate
 from caloforge.evaluation.results.comparison import Column, ComparedModel
 from caloforge.evaluation.significance import SIGMAS
 from caloforge.evaluation.words import classifier_title, number
@@ -20,7 +20,6 @@ from caloforge.evaluation.words import classifier_title, number
 __all__ = ["headline", "joined", "sentences", "strictest"]
 
 _MOST_NAMED = 4
-_FEW_SHOWERS = 10_000
 
 
 def strictest(columns: Sequence[Column], models: Sequence[ComparedModel]) -> str:
@@ -32,28 +31,24 @@ def strictest(columns: Sequence[Column], models: Sequence[ComparedModel]) -> str
 
 
 def headline(columns: Sequence[Column], models: Sequence[ComparedModel]) -> tuple[int, str]:
-    """Level of the nearest model (0 not told apart … 3 easily told apart, −1 not known) and one sentence."""
+    """Level of the nearest model, as in `Verdict`, and one sentence."""
     key = strictest(columns, models)
-    ranked = sorted((m for m in models if key in m.metrics), key=lambda m: badness(m.metrics[key]))
+    ranked = _ranked(key, models)
     if not ranked:
         return -1, "There is no metric to rank the models by."
-    best = ranked[0].metrics[key]
-    level_names = [m.name for m in ranked if not clearly_better(key, best, m.metrics[key])]
-    level = _level(key, best)
-    if all(sigmas_above_floor(key, m.metrics[key]) < SIGMAS for m in models if key in m.metrics):
-        return level, f"{_by(key)} no model is told apart from Geant4."
-    if len(models) == 1:
-        return level, f"{models[0].name}: {_value(key, best)} by {_judge(key)}."
-    if len(level_names) == 1:
-        text = f"{level_names[0]} is nearest to Geant4"
-        if key.startswith("auc_"):
-            text += ", but easily told apart" if level == 3 else ", and not told apart" if level == 0 else ""
-        return level, text + f" ({_value(key, best)} by {_judge(key)})."
-    near = joined(level_names) if len(level_names) < len(models) else "all models"
-    if len(models) == 2 and len(level_names) == 2:
-        near = f"both {joined(level_names)}"
-    text = f"{near} are equally near to Geant4 within the errors ({_judge(key)})."
-    return level, text[0].upper() + text[1:] if near == "all models" else text
+    best = ranked[0]
+    level = -1 if best.verdict is None else best.verdict.level
+    if all(sigmas_above_floor(key, m.metrics[key]) < SIGMAS for m in ranked):
+        return level, f"{_capital(_judge(key))} tells no model from Geant4."
+    if len(ranked) == 1:
+        return level, f"{best.name} is told apart from Geant4 by {_judge(key)}."
+    hidden = sigmas_above_floor(key, best.metrics[key]) < SIGMAS
+    tail = ", which does not tell {} from it" if hidden else ""
+    level_with = [m.name for m in ranked if not clearly_better(key, best.metrics[key], m.metrics[key])]
+    if len(level_with) == 1:
+        return level, f"{best.name} is nearest to Geant4 by {_judge(key)}{tail.format('it')}."
+    near = "All models" if len(level_with) == len(models) > 2 else joined(level_with)
+    return level, f"{near} are equally near to Geant4 by {_judge(key)}{tail.format('them')}."
 
 
 def sentences(
@@ -61,7 +56,7 @@ def sentences(
 ) -> list[str]:
     """What the table says, most important first."""
     return [
-        *_apart(columns, models),
+        *_ranking(columns, models),
         *_leaders(columns, models),
         *_level_pairs(columns, models),
         *_fastest(models),
@@ -69,25 +64,24 @@ def sentences(
     ]
 
 
+def _ranked(key: str, models: Sequence[ComparedModel]) -> list[ComparedModel]:
+    return sorted((m for m in models if key in m.metrics), key=lambda m: badness(m.metrics[key]))
+
+
+def _ranking(columns: Sequence[Column], models: Sequence[ComparedModel]) -> list[str]:
+    """All models in order, by the metric of the headline."""
+    key = strictest(columns, models)
+    ranked = _ranked(key, models)
+    if not ranked:
+        return []
+    column = next(c for c in columns if c.key == key)
+    listed = ", ".join(f"{m.name} {cell_text(key, m.metrics[key])}" for m in ranked)
+    return [f"{column.label}: {listed}; Geant4 against itself {cell_text(key, column.floor)}."]
+
+
 def joined(names: Sequence[str]) -> str:
     """``A``, ``A and B``, ``A, B and C``."""
     return " and ".join(part for part in (", ".join(names[:-1]), *names[-1:]) if part)
-
-
-def _apart(columns: Sequence[Column], models: Sequence[ComparedModel]) -> list[str]:
-    aucs = [c for c in columns if c.key.startswith("auc_")]
-    if not aucs or len(models) < 2:
-        return []
-    hidden = [
-        m.name
-        for m in models
-        if all(sigmas_above_floor(c.key, m.metrics[c.key]) < SIGMAS for c in aucs if c.key in m.metrics)
-    ]
-    if not hidden:
-        return []
-    verb = "is" if len(hidden) == 1 else "are"
-    few = " trained on so few showers" if min(m.showers for m in models) < _FEW_SHOWERS else ""
-    return [f"{joined(hidden)} {verb} not told apart from Geant4 by any classifier{few}."]
 
 
 def _leaders(columns: Sequence[Column], models: Sequence[ComparedModel]) -> list[str]:
@@ -111,9 +105,7 @@ def _leaders(columns: Sequence[Column], models: Sequence[ComparedModel]) -> list
                 f"{model.name} is best, by more than the errors, in {len(led)} of {len(quality)} metrics: "
                 f"{listed}."
             )
-    if not text:
-        return ["In no metric is one model better than all others by more than the errors."]
-    return text
+    return text or ["In no metric is one model better than all others by more than the errors."]
 
 
 def _level_pairs(columns: Sequence[Column], models: Sequence[ComparedModel]) -> list[str]:
@@ -180,27 +172,13 @@ def _fronts(
     ]
 
 
-def _level(key: str, best: Estimate) -> int:
-    if sigmas_above_floor(key, best) < SIGMAS:
-        return 0
-    if not key.startswith("auc_"):
-        return -1
-    return 1 if best.value < 0.65 else 2 if best.value < 0.85 else 3
-
-
 def _judge(key: str) -> str:
     if key.startswith("auc_"):
         name = key.removeprefix("auc_")
         title = classifier_title(name)
-        return f"the classifier of {title}" if name in ("low", "low-normed", "high") else f"the {title}"
+        return f"the {title}" if name in ("resnet", "c2st") else f"the classifier of {title}"
     return "FPD" if key == "fpd" else "the separation of layer energies"
 
 
-def _by(key: str) -> str:
-    return f"By {_judge(key)},"
-
-
-def _value(key: str, estimate: Estimate) -> str:
-    if key.startswith("auc_"):
-        return f"AUC {estimate.value:.3f} ± {estimate.error:.3f}"
-    return number(estimate.value)
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]

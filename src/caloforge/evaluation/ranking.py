@@ -21,7 +21,9 @@ __all__ = [
     "RANK_SIGMAS",
     "auc_error",
     "badness",
+    "cell_text",
     "clearly_better",
+    "display_scale",
     "is_quality",
     "metrics_of",
     "pareto_front",
@@ -29,6 +31,7 @@ __all__ = [
     "quality_keys",
     "sigmas_above_floor",
     "table_columns",
+    "value_text",
 ]
 
 RANK_SIGMAS = 2.0
@@ -236,3 +239,35 @@ def pareto_names(key: str, models: Sequence[ComparedModel]) -> list[str]:
     points = [(m.metrics["ms"].value, badness(m.metrics[key])) for m in known]
     front = [known[i] for i in pareto_front(points)]
     return [m.name for m in sorted(front, key=lambda m: m.metrics["ms"].value)]
+
+
+def cell_text(key: str, estimate: Estimate) -> str:
+    """A metric as it stands in a table; FPD and KPD times 1000, as the field quotes them."""
+    scale = display_scale(key)
+    return value_text(scale * estimate.value, scale * estimate.error)
+
+
+def display_scale(key: str) -> float:
+    """Factor by which a metric is multiplied where it is shown."""
+    return 1000.0 if key in ("fpd", "kpd") else 1.0
+
+
+def value_text(value: float, error: float = math.nan) -> str:
+    """A value and its error: two digits of an error that begins with 1 or 2, else one; without, three."""
+    if not math.isfinite(value):
+        return "–"
+    if not (math.isfinite(error) and error > 0):
+        return _plain(value)
+    power = math.floor(math.log10(error))
+    decimals = (1 if error / 10.0**power < 2.95 else 0) - power
+    if decimals > 5 and abs(value) < 1e-2:
+        return f"({1e3 * value:.{decimals - 3}f} ± {1e3 * error:.{decimals - 3}f})·10⁻³".replace("-", "−")
+    decimals = min(max(decimals, 0), 5)
+    return f"{value:.{decimals}f} ± {error:.{decimals}f}".replace("-", "−")
+
+
+def _plain(value: float) -> str:
+    if value == 0:
+        return "0"
+    decimals = max(0, 2 - math.floor(math.log10(abs(value))))
+    return (f"{value:.{decimals}f}" if decimals < 7 else f"{value:.2g}").replace("-", "−")

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caloforge.evaluation import Evaluation, Histogram
-from caloforge.evaluation.ranking import badness, is_quality, quality_keys, sigmas_above_floor
+from caloforge.evaluation.ranking import badness, display_scale, is_quality, quality_keys, sigmas_above_floor
 from caloforge.evaluation.results.comparison import ModelComparison
 from caloforge.evaluation.words import group_title
 from caloforge.report.compare_overlays import ModelStyle, legend, legend_height, model_styles
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["draw_heat_map", "draw_plane", "draw_separations"]
 
 Floats = NDArray[np.float64]
+Box = tuple[float, float, float, float]
 
 LEVELS = (3.0, 5.0, 10.0, 30.0, 100.0)
 """Edges of the heat map's colours, standard deviations above chance."""
@@ -42,7 +43,7 @@ def draw_plane(comparison: ModelComparison, folder: Path) -> Drawing | None:
     styles = {s.name: s for s in model_styles([m.name for m in comparison.models])}
     columns = min(2, len(keys))
     rows = -(-len(keys) // columns)
-    top = legend_height([*styles.values()]) + 0.3
+    top = legend_height([*styles.values()]) + 0.1
     height = top + 4.0 * rows + 0.55
     with figure_style():
         figure = new_figure(5.2 * columns, height)
@@ -70,17 +71,15 @@ def draw_plane(comparison: ModelComparison, folder: Path) -> Drawing | None:
 
 
 def _plane(axes: Axes, comparison: ModelComparison, key: str, styles: Mapping[str, ModelStyle]) -> None:
-    scale = 1000.0 if key in ("fpd", "kpd") else 1.0
+    scale = display_scale(key)
     column = comparison.column(key)
+    others = []
     for result in comparison.published:
         time = result.time("gpu")
-        if time is None or key not in result.metrics:
-            continue
-        y = scale * result.metrics[key]
-        axes.plot(time[0], y, "o", markerfacecolor="none", markeredgecolor=GREY, markersize=5)
-        axes.annotate(
-            result.model, (time[0], y), xytext=(4, 3), textcoords="offset points", fontsize=6.5, color=GREY
-        )
+        if time is not None and key in result.metrics:
+            others.append((result.model, time[0], scale * result.metrics[key]))
+    for _, x, y in others:
+        axes.plot(x, y, "o", markerfacecolor="none", markeredgecolor=GREY, markersize=5)
     known = {m.name: m for m in comparison.models if key in m.metrics and "ms" in m.metrics}
     for name, model in known.items():
         y, error = (scale * v for v in (model.metrics[key].value, model.metrics[key].error))
@@ -114,13 +113,49 @@ def _plane(axes: Axes, comparison: ModelComparison, key: str, styles: Mapping[st
         axes.set_yscale("log")
     axes.set_xlabel("ms per shower")
     axes.set_ylabel(column.label)
+    measured = [(m.metrics["ms"].value, scale * m.metrics[key].value) for m in known.values()]
+    _write_names(axes, others, measured)
+
+
+def _write_names(
+    axes: Axes, named: Sequence[tuple[str, float, float]], taken: Sequence[tuple[float, float]]
+) -> None:
+    """Names beside points, each on the first of four sides where it covers no point and no other name."""
+    size, wide, tall = 6.5, 4.0, 8.0  # points; a letter's width and a line's height with its margin
+    figure = axes.get_figure()
+    assert figure is not None
+    to_points = 72 / figure.dpi
+    frame = axes.get_window_extent().extents * to_points
+    spots = axes.transData.transform([(x, y) for _, x, y in named] + list(taken)) * to_points
+    boxes = [(x - 3, y - 3, x + 3, y + 3) for x, y in spots]
+    for i, (name, x, y) in enumerate(named):
+        length = wide * len(name)
+        sides = [(dx, dy) for dy in (1.0, -tall - 1) for dx in (4.0, -length - 4)]
+        placed = [
+            (spots[i][0] + dx, spots[i][1] + dy, spots[i][0] + dx + length, spots[i][1] + dy + tall)
+            for dx, dy in sides
+        ]
+        free = [k for k, box in enumerate(placed) if _is_free(box, frame, boxes[:i] + boxes[i + 1 :])]
+        k = free[0] if free else 0
+        boxes.append(placed[k])
+        axes.annotate(
+            name, (x, y), xytext=(sides[k][0], sides[k][1] + 1), textcoords="offset points", fontsize=size,
+            color=GREY, va="bottom",
+        )  # fmt: skip
+
+
+def _is_free(box: Box, frame: Sequence[float], others: Sequence[Box]) -> bool:
+    inside = box[0] > frame[0] and box[2] < frame[2] and box[1] > frame[1] and box[3] < frame[3]
+    return inside and not any(
+        box[0] < o[2] and o[0] < box[2] and box[1] < o[3] and o[1] < box[3] for o in others
+    )
 
 
 def draw_heat_map(comparison: ModelComparison, folder: Path) -> Drawing:
     """Every quality metric of every model in standard deviations above chance."""
     from matplotlib.colors import BoundaryNorm, ListedColormap
 
-    columns = [c for c in comparison.columns if is_quality(c.key)]
+    columns = [c for c in comparison.columns if is_quality(c.key) and math.isfinite(c.floor.error)]
     table = np.array(
         [
             [
@@ -134,14 +169,15 @@ def draw_heat_map(comparison: ModelComparison, folder: Path) -> Drawing:
     columns, table = [c for c, k in zip(columns, known, strict=True) if k], table[known]
     names = [m.name for m in comparison.models]
     width = 3.6 + max(0.85 * len(names), 2.0)
-    height = 0.9 + 0.27 * len(columns) + 0.75
+    above = 0.35 + 0.045 * max(map(len, names))
+    height = above + 0.27 * len(columns) + 0.75
     with figure_style(small=True):
         figure = new_figure(width, height)
-        axes = figure.add_axes((2.6 / width, 0.75 / height, 1 - 2.75 / width, 1 - 1.65 / height))
+        axes = figure.add_axes((2.6 / width, 0.75 / height, 1 - 2.75 / width, 1 - (0.75 + above) / height))
         norm = BoundaryNorm([-1e9, *LEVELS, 1e9], len(SHADES))
         drawn = axes.imshow(np.ma.masked_invalid(table), ListedColormap(SHADES), norm, aspect="auto")
         for (i, j), value in np.ndenumerate(table):
-            text = "–" if math.isnan(value) else f"{value:.1f}" if abs(value) < 9.95 else f"{value:.0f}"
+            text = "–" if math.isnan(value) else f"{value:z.1f}" if abs(value) < 9.95 else f"{value:.0f}"
             axes.text(
                 j, i, text.replace("-", "−"), ha="center", va="center", fontsize=7.5,
                 color="white" if value > LEVELS[-2] else "black",

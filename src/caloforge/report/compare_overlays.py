@@ -48,6 +48,10 @@ LINES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.2, 1)), (0, (5, 1, 1.2, 1))
 SHARES = (0.1, 0.5, 0.9)
 """Layers are chosen where these shares of Geant4's mean energy are deposited in front of their end."""
 RATIO_LIMIT = 0.5
+MOST_ERROR = 0.3
+"""Ratios are drawn where Geant4 is known to this relative error."""
+TAIL = 0.001
+"""Share of the entries left out at each end, of the sample that reaches farthest."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,7 @@ def legend(figure: Figure, styles: Sequence[ModelStyle], left: float, *, lines: 
 
 def legend_height(styles: Sequence[ModelStyle]) -> float:
     """Inches that `legend` takes."""
-    return 0.1 + 0.24 * math.ceil((len(styles) + 1) / 5)
+    return 0.12 + 0.22 * math.ceil((len(styles) + 1) / 5)
 
 
 def chosen_layers(evaluation: Evaluation) -> list[int]:
@@ -138,7 +142,7 @@ def _pages(
     for page, start in enumerate(range(0, len(panels), size), start=1):
         part = panels[start : start + size]
         n_rows = -(-len(part) // columns)
-        top, panel, bottom = legend_height(styles) + 0.3, 2.5 if small else 3.9, 0.55
+        top, panel, bottom = legend_height(styles) + 0.1, 2.5 if small else 3.9, 0.55
         height = top + n_rows * panel + bottom
         with figure_style(small=small):
             figure = new_figure(10.4, height)
@@ -190,7 +194,7 @@ def _overlay(axes: Axes, below: Axes, histograms: Sequence[Histogram], styles: S
     axes.set_xlim(edges[0], edges[-1])
     axes.tick_params(labelbottom=False)
 
-    base = np.where(reference > 0, reference, np.nan)
+    base = np.where(error < MOST_ERROR * reference, reference, np.nan)
     x = np.repeat(edges, 2)[1:-1]
     band = np.repeat(error / base, 2)
     below.fill_between(
@@ -212,14 +216,13 @@ def _joined(
 ) -> tuple[Floats, ...]:
     """Edges (B + 1,) and fractions and errors (1 + M, B), Geant4 first; all in the same, joined bins.
 
-    Empty ends are cut off and neighbouring bins joined where the typical one holds few entries of Geant4.
+    Thin ends are cut off and neighbouring bins joined where the typical one holds few entries of Geant4.
     """
     head = histograms[0]
     counts = np.stack([head.reference, *(h.generated for h in histograms)])
     squared = np.stack([head.reference_error, *(h.generated_error for h in histograms)]) ** 2
     outside = np.array([sum(head.reference_outside), *(sum(h.generated_outside) for h in histograms)])
-    filled = np.flatnonzero(counts.sum(axis=0) > 0)
-    first, last = (int(filled[0]), int(filled[-1]) + 1) if len(filled) else (0, counts.shape[1])
+    first, last = _span(counts)
     ordered = np.sort(counts[0, first:last])
     typical = float(ordered[np.searchsorted(np.cumsum(ordered), 0.2 * ordered.sum())])
     factor = 1
@@ -234,6 +237,17 @@ def _joined(
     return edges, values, errors
 
 
+def _span(counts: Floats) -> tuple[int, int]:
+    """First bin and the one after the last that hold all but a `TAIL` of each sample at each end."""
+    totals = counts.sum(axis=1, keepdims=True)
+    reached = np.cumsum(counts, axis=1)[totals[:, 0] > 0] / totals[totals[:, 0] > 0]
+    if not len(reached):
+        return 0, counts.shape[1]
+    first = int((reached > TAIL).argmax(axis=1).min())
+    last = int((reached >= 1 - TAIL).argmax(axis=1).max()) + 1
+    return first, last
+
+
 def draw_mean_profiles(evaluations: Mapping[str, Evaluation], folder: Path) -> Drawing | None:
     """Mean energy against depth and radius, and means of features by layer, with ratios to Geant4."""
     per_model = [_profiles(e) for e in evaluations.values()]
@@ -242,7 +256,7 @@ def draw_mean_profiles(evaluations: Mapping[str, Evaluation], folder: Path) -> D
         return None
     styles = model_styles(list(evaluations))
     rows = -(-len(names) // 2)
-    top = legend_height(styles) + 0.3
+    top = legend_height(styles) + 0.1
     height = top + 3.7 * rows + 0.6
     with figure_style():
         figure = new_figure(10.4, height)

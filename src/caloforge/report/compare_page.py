@@ -16,7 +16,17 @@ from caloforge.evaluation.words import number
 from caloforge.provenance import provenance
 from caloforge.report.compare_figures import draw_heat_map, draw_plane, draw_separations
 from caloforge.report.compare_overlays import draw_distributions, draw_mean_profiles
-from caloforge.report.html import bullets, definition_rows, details, figure, note, scroll, table
+from caloforge.report.html import (
+    Markup,
+    bullets,
+    definition_rows,
+    details,
+    figure,
+    markup,
+    note,
+    scroll,
+    table,
+)
 from caloforge.report.page import fill_template
 from caloforge.report.style import Drawing, require_drawing_packages
 
@@ -30,8 +40,8 @@ TABLE_NOTES = {
     "deviations of the difference; times count as known to 5 %. AUC 0.5: cannot be told apart from Geant4.",
     "more": "Divergences and distances are better when small, precision, recall, density and coverage when "
     "near 1.",
-    "separation": "0 where two histograms agree, 1 where they do not overlap. The last row is what chance "
-    "gives.",
+    "separation": "0 where two histograms agree, 1 where they do not overlap. The last column is what "
+    "chance gives.",
 }
 
 
@@ -115,7 +125,12 @@ def _subtitle(comparison: ModelComparison) -> str:
 
 def _verdict(comparison: ModelComparison) -> str:
     first = f'<p class="headline">{escape(comparison.headline)}</p>'
-    return f'<div class="verdict level-{comparison.level}">{first}</div>\n{bullets(comparison.sentences)}'
+    html = f'<div class="verdict level-{comparison.level}">{first}</div>\n{bullets(comparison.sentences)}'
+    judged = [(m.name, m.verdict) for m in comparison.models if m.verdict is not None]
+    rows = [(name, verdict.headline, verdict.giveaway or "nothing beyond chance") for name, verdict in judged]
+    if not rows:
+        return html
+    return html + table("Model by model", ("Model", "Against Geant4", "What gives it away"), rows)
 
 
 def _warnings(comparison: ModelComparison) -> str:
@@ -128,7 +143,8 @@ def _part(comparison: ModelComparison, part: str) -> str:
     if not columns:
         return ""
     published = published_rows(comparison, columns) if part == "main" else []
-    html = scroll(_table(PARTS[part], columns, rows, published), PARTS[part]) + note(TABLE_NOTES[part])
+    body = _table(PARTS[part], columns, rows, published) if part == "main" else _turned(part, columns, rows)
+    html = scroll(body, PARTS[part]) + note(TABLE_NOTES[part])
     if published:
         html += note(f"{PUBLISHED_NOTE} Source: {comparison.published[0].source}.")
     return html
@@ -138,7 +154,10 @@ def _table(
     caption: str, columns: Sequence[Column], rows: Sequence[TableRow], published: Sequence[TableRow]
 ) -> str:
     """One table: models, Geant4 against itself, and below a rule what was published."""
-    head = "".join(f'<th scope="col" class="number">{escape(c.label)}</th>' for c in columns)
+    head = "".join(
+        f'<th scope="col" class="number" style="overflow-wrap: normal">{escape(c.label)}</th>'
+        for c in columns
+    )
     soft = "color: var(--soft)"
     bodies = [
         _rows([row for row in rows if row.kind == "model"]),
@@ -157,13 +176,20 @@ def _table(
     )
 
 
+def _turned(part: str, columns: Sequence[Column], rows: Sequence[TableRow]) -> str:
+    """The table with one metric a row, for many metrics."""
+    lines = [(c.label, *(_value(row, i) for row in rows)) for i, c in enumerate(columns)]
+    return table(PARTS[part], ("Metric", *(row.name for row in rows)), lines, numbers=True)
+
+
+def _value(row: TableRow, i: int) -> str:
+    return Markup(f"<strong>{escape(row.cells[i])}*</strong>") if row.best[i] else row.cells[i]
+
+
 def _rows(rows: Iterable[TableRow], style: str = "", first: str = "") -> str:
     lines = []
     for row in rows:
-        cells = "".join(
-            '<td class="number">' + (f"<strong>{escape(cell)}*</strong>" if best else escape(cell)) + "</td>"
-            for cell, best in zip(row.cells, row.best, strict=True)
-        )
+        cells = "".join(f'<td class="number">{markup(_value(row, i))}</td>' for i in range(len(row.cells)))
         lines.append(f'<tr><th scope="row">{escape(row.name)}</th>{cells}</tr>')
     look = f' style="{style}"' if style else ""
     return f"<tbody{look}>\n{first}{chr(10).join(lines)}\n</tbody>"
@@ -177,7 +203,8 @@ def _distributions(whole: Sequence[Drawing], layers: Sequence[Drawing]) -> str:
     text = (
         "Fractions of all entries, those outside the axis included. The grey band of a ratio is Geant4’s "
         "statistical error, thin lines the models’. Neighbouring bins are joined for drawing where entries "
-        "are few. Ratios beyond the axis are not drawn."
+        "are few, and the outermost 0.1 % at each end are left out. Ratios are drawn where Geant4 is known "
+        "to 30 %."
     )
     html = note(text) + _figures(whole)
     if layers:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from caloforge.errors import DataError
 from caloforge.evaluation.published import PublishedResult
-from caloforge.evaluation.results.evaluation import Evaluation
+from caloforge.evaluation.results.evaluation import Evaluation, Verdict
 from caloforge.evaluation.results.numbers import Estimate
 from caloforge.evaluation.results.serial import from_plain, to_plain
 from caloforge.evaluation.results.timing import Timing
@@ -56,6 +56,7 @@ class ComparedModel:
         metrics: by the columns' keys; those that could be had.
         timing: of its generator.
         warnings: what limits its numbers.
+        verdict: its outcome in words.
     """
 
     name: str
@@ -64,6 +65,7 @@ class ComparedModel:
     metrics: dict[str, Estimate]
     timing: Timing
     warnings: list[str]
+    verdict: Verdict | None = None
 
 
 @dataclass(frozen=True, eq=False)
