@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from caloforge import cli_bench, cli_data
+from caloforge import cli_bench, cli_data, cli_evaluate
 from caloforge.errors import CaloforgeError, ConditionError, RecipeError
 from caloforge.provenance import code_version
 
@@ -25,6 +25,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(cli_data.app, name="data")
+app.command()(cli_evaluate.evaluate)
 app.command()(cli_bench.bench)
 app.command()(cli_bench.amplify)
 console = Console()
@@ -168,36 +169,6 @@ def generate(
         f"{speed.get('ms_per_shower', 0):.2f} ms each, threads: {speed.get('threads')}, "
         f"peak memory {speed.get('peak_memory_mib', 0):.0f} MiB)"
     )
-
-
-@app.command()
-def evaluate(
-    reference: Annotated[Path, typer.Argument(help="File of reference showers, from Geant4.")],
-    generated: Annotated[Path, typer.Argument(help="File of generated showers.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for metrics, figures and report.")],
-    classifiers: Annotated[
-        str, typer.Option(help="quick, calochallenge (the published settings; slow) or none.")
-    ] = "quick",
-    which: Annotated[str, typer.Option(help="Classifiers to train: low, low-normed, high.")] = "low,high",
-    report: Annotated[bool, typer.Option(help="Also draw the figures and the HTML page.")] = True,
-    seed: Seed = 0,
-    overwrite: Overwrite = False,
-) -> None:
-    """Judge generated showers against a reference: metrics.json, figures and one HTML page."""
-    from caloforge.data import open_showers
-    from caloforge.evaluation import evaluate as run
-
-    truth, candidate = open_showers(reference), open_showers(generated)
-    result = run(
-        truth, candidate, out=out, classifiers=classifiers, which=tuple(filter(None, which.split(","))),
-        seed=seed, overwrite=overwrite,
-    )  # fmt: skip
-    console.print(result.summary())
-    if report:
-        from caloforge.report import write_report
-
-        page = write_report(result, truth, candidate, out, overwrite=overwrite)
-        _say(f"report → {page}")
 
 
 @app.command()

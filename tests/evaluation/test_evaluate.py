@@ -26,7 +26,7 @@ TINY = ClassifierSettings(
 
 
 def quiet(reference: object, generated: object, **options: object) -> Evaluation:
-    return evaluate(reference, generated, **({"classifiers": "none", "progress": False} | options))  # type: ignore[arg-type]
+    return evaluate(reference, generated, **({"classifiers": "none", "distances": False, "progress": False} | options))  # type: ignore[arg-type]
 
 
 def test_a_sample_against_itself_shows_no_difference(mesh: Mesh, make: Make) -> None:

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from caloforge.data import Showers, open_showers
 from caloforge.errors import DataError
@@ -19,7 +20,12 @@ from caloforge.evaluation.classifiers.run import train_classifier_with_scores
 from caloforge.evaluation.context import compare_conditions, find_warnings, measure_times
 from caloforge.evaluation.distances import feature_matrix, fpd, kpd
 from caloforge.evaluation.features import Features
-from caloforge.evaluation.histograms import cell_histogram, feature_histograms, fill_histogram
+from caloforge.evaluation.histograms import (
+    HistogramPlan,
+    cell_histogram,
+    fill_histogram,
+    histogram_plans,
+)
 from caloforge.evaluation.localise import localise
 from caloforge.evaluation.metrics_file import METRICS_FILE, read_metrics, write_metrics
 from caloforge.evaluation.physics import (
@@ -38,9 +44,9 @@ from caloforge.evaluation.results import (
     Comparison,
     Estimate,
     Evaluation,
-    Histogram,
     Scores,
 )
+from caloforge.evaluation.slices import slice_edges, slice_metrics
 from caloforge.evaluation.verdict import find_verdict
 from caloforge.provenance import provenance
 
@@ -163,9 +169,12 @@ def _evaluate(
     first, others = read_samples(reference, samples, threshold_mev=settings.threshold_mev, report=report)
     second, third = others["generated showers"], others.get("second reference")
     report("histograms", 0.0)
-    histograms = _histograms(first, second, third, seed)
+    plans = _plans(first, second, third)
+    histograms = [fill_histogram(plan, seed) for plan in plans]
+    third_counts = None if third is None else third.counts
+    histograms.append(cell_histogram(first.counts, second.counts, seed=seed, second=third_counts))
     report("histograms", 1.0)
-    judged, _scores = _classifiers(first, second, third, settings, report)
+    judged, scores = _classifiers(first, second, third, settings, report)
     distances = _distances(first, second, third, settings, report) if settings.distances else {}
     conditions = compare_conditions(reference.conditions, second.showers.conditions)
     counts = {
@@ -174,6 +183,20 @@ def _evaluate(
         "reference_empty": int((first.features.e_total == 0).sum()),
         "generated_empty": int((second.features.e_total == 0).sum()),
     }
+    report("slices", 0.0)
+    pair = reference.conditions, second.showers.conditions
+    slices = slice_metrics(
+        first.features,
+        second.features,
+        *pair,
+        slice_edges(*pair, settings.slices),
+        plans=plans,
+        cells=(first.counts, second.counts),
+        scores=scores,
+        distances=partial(_distances_in_slice, seed=seed) if settings.distances else None,
+        seed=seed,
+    )
+    report("slices", 1.0)
     ratios = first.features.e_ratio, second.features.e_ratio
     pairs = (first.features, second.features)
     profiles = (
@@ -213,10 +236,9 @@ def _evaluate(
             ),
         },
         distances=distances,
-        responses=response_curves(
-            ratios[0], reference.conditions, ratios[1], second.showers.conditions, seed=seed
-        ),
+        responses=response_curves(ratios[0], pair[0], ratios[1], pair[1], seed=seed),
         correlations={correlation.name: correlation for correlation in correlations},
+        slices=slices,
         localisation=localise(*pairs, (first.sums, second.sums)),
         conservation=conservation(*ratios),
         memorisation=remembered,
@@ -224,22 +246,14 @@ def _evaluate(
     return dataclasses.replace(evaluation, verdict=find_verdict(evaluation))
 
 
-def _histograms(first: Reading, second: Reading, third: Reading | None, seed: int) -> list[Histogram]:
-    """All features of the challenge, cell energies, shapes and clusters."""
-    histograms = feature_histograms(
-        first.features,
-        second.features,
-        threshold_mev=float(first.counts.edges[0]),
-        seed=seed,
-        second=None if third is None else third.features,
-    )
-    histograms.append(
-        cell_histogram(first.counts, second.counts, seed=seed, second=None if third is None else third.counts)
-    )
+def _plans(first: Reading, second: Reading, third: Reading | None) -> list[HistogramPlan]:
+    """All features of the challenge, shapes and clusters, to be filled."""
+    more = None if third is None else third.features
+    plans = list(histogram_plans(first.features, second.features, float(first.counts.edges[0]), more))
     for plan in observable_plans(first.observables, second.observables, first.showers.mesh):
         extra = None if third is None else third.observables[plan.name]
-        histograms.append(fill_histogram(dataclasses.replace(plan, second=extra), seed))
-    return histograms
+        plans.append(dataclasses.replace(plan, second=extra))
+    return plans
 
 
 def _classifiers(
@@ -274,6 +288,13 @@ def _distances(
     found["kpd"] = kpd(*pair, seed=seed, second=extra)
     report("FPD and KPD", 1.0)
     return found
+
+
+def _distances_in_slice(
+    reference: NDArray[np.float64], generated: NDArray[np.float64], *, seed: int
+) -> dict[str, Estimate]:
+    """FPD of the showers in one slice, from a quarter of the usual draws."""
+    return {"fpd": fpd(reference, generated, seed=seed, batches=5)}
 
 
 def _comparisons(reference: Reading, generated: Reading) -> dict[str, Comparison]:
