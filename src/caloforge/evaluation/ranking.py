@@ -134,11 +134,17 @@ def clearly_better(key: str, first: Estimate, second: Estimate) -> bool:
 
     False where an error is not known, but for times, which are taken as known to 5 %.
     """
-    errors = [
-        e.error if math.isfinite(e.error) else TIME_SPREAD * e.value if key in TIMES else math.nan
-        for e in (first, second)
-    ]
-    return badness(second) - badness(first) > RANK_SIGMAS * math.hypot(*errors)
+    spread = math.hypot(_ranking_error(key, first), _ranking_error(key, second))
+    return badness(second) - badness(first) > RANK_SIGMAS * spread
+
+
+def _ranking_error(key: str, estimate: Estimate) -> float:
+    """FPD's and KPD's own errors are those of their protocols; other showers scatter as their floors do."""
+    if key in TIMES and math.isnan(estimate.error):
+        return TIME_SPREAD * estimate.value
+    if key in ("fpd", "kpd") and math.isfinite(estimate.floor_error):
+        return max(estimate.error, estimate.floor_error)
+    return estimate.error
 
 
 def sigmas_above_floor(key: str, estimate: Estimate) -> float:
@@ -150,8 +156,9 @@ def sigmas_above_floor(key: str, estimate: Estimate) -> float:
 
 
 def table_columns(metrics: Mapping[str, Mapping[str, Estimate]]) -> list[Column]:
-    """The columns of the table for the metrics of all models, by name; a metric that one lacks is kept."""
-    order = list(dict.fromkeys(key for found in metrics.values() for key in found))
+    """The columns of the table for the metrics of all models, by name; metrics that at least one has."""
+    known = (key for found in metrics.values() for key, e in found.items() if math.isfinite(e.value))
+    order = list(dict.fromkeys(known))
     return [
         Column(
             key,
