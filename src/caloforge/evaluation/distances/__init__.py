@@ -6,5 +6,7 @@ Importing this loads neither torch nor scipy.
 from caloforge.evaluation.distances.fpd import fpd, frechet_distance
 from caloforge.evaluation.distances.kpd import kpd, polynomial_mmd
 from caloforge.evaluation.distances.matrix import feature_matrix
+from caloforge.evaluation.distances.memorisation import memorisation
+from caloforge.evaluation.distances.prdc import prdc
 
-__all__ = ["feature_matrix", "fpd", "frechet_distance", "kpd", "polynomial_mmd"]
+__all__ = ["feature_matrix", "fpd", "frechet_distance", "kpd", "memorisation", "polynomial_mmd", "prdc"]

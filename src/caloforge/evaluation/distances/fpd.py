@@ -5,25 +5,29 @@ Legend: ``N`` showers of a sample, ``U`` of them drawn at least once, ``D`` feat
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 from numpy.typing import NDArray
 
-from caloforge.evaluation.distances.matrix import Floats, check_matrix, normalise, small_sample_note
+from caloforge.evaluation.distances.matrix import (
+    Floats,
+    Rows,
+    dealt_again,
+    draw,
+    pool_matrices,
+    small_sample_note,
+)
+from caloforge.evaluation.distances.parallel import in_threads
 from caloforge.evaluation.results import Estimate
 
 __all__ = ["SIZES", "fpd", "frechet_distance"]
 
-SIZES: NDArray[np.int64] = (1 / np.linspace(1 / 10_000, 1 / 50_000, 10)).astype(np.int64)
+SIZES: Rows = (1 / np.linspace(1 / 10_000, 1 / 50_000, 10)).astype(np.int64)
 """Numbers of showers drawn, regular in 1/n."""
 
 BATCHES = 20
 FLOOR_BATCHES = 2
 PERMUTATIONS = 4
-_BLOCK = 2048
-
-Counts = NDArray[np.int64]
+_BLOCK = 1024
 
 
 def fpd(
@@ -33,7 +37,7 @@ def fpd(
     seed: int = 0,
     floor: bool = True,
     second: NDArray[np.floating] | None = None,
-    sizes: NDArray[np.int64] = SIZES,
+    sizes: Rows = SIZES,
     batches: int = BATCHES,
 ) -> Estimate:
     """FPD between two samples: the Fréchet distance of Gaussians, extrapolated to infinitely many showers.
@@ -53,21 +57,20 @@ def fpd(
     Raises:
         DataError: the matrices do not fit together or hold NaN.
     """
-    x = check_matrix(reference, "reference")
-    y = check_matrix(generated, "generated", x.shape[1])
-    others = [] if second is None else [check_matrix(second, "second reference", x.shape[1])]
-    x, y, *others = normalise(x, y, *others)
-    value, error = _extrapolated(x, y, np.random.default_rng(seed), sizes, batches)
+    matrices = (reference, generated) if second is None else (reference, generated, second)
+    pool, (x, y, *others) = pool_matrices(*matrices)
+    pool -= pool.mean(axis=0)
+    value, error = _extrapolated(pool, x, y, np.random.default_rng(seed), sizes, batches)
     note = small_sample_note(x, y)
     if not floor:
         return Estimate(value, error, note=note)
     if others:
-        level, spread = _extrapolated(x, others[0], np.random.default_rng(seed), sizes, batches)
+        level, spread = _extrapolated(pool, x, others[0], np.random.default_rng(seed), sizes, batches)
         return Estimate(value, error, level, spread, "second reference", note=note)
-    levels = []
-    for first, other in _dealt_again(x, y, seed):
-        rng = np.random.default_rng((seed, len(levels)))
-        levels.append(_extrapolated(first, other, rng, sizes, FLOOR_BATCHES)[0])
+    levels = [
+        _extrapolated(pool, *rows, np.random.default_rng((seed, i)), sizes, FLOOR_BATCHES)[0]
+        for i, rows in enumerate(dealt_again(x, y, seed, PERMUTATIONS))
+    ]
     return Estimate(
         value, error, float(np.mean(levels)), float(np.std(levels, ddof=1)), "permutation", note=note
     )
@@ -94,11 +97,11 @@ def _factor(covariance: Floats) -> Floats:
         return np.asarray(vectors * np.sqrt(np.maximum(values, 0.0)))
 
 
-def _moments(values: Floats, counts: Counts) -> tuple[Floats, Floats]:
+def _moments(values: Floats, counts: Rows) -> tuple[Floats, Floats]:
     """Mean and covariance of the sample that holds each row of ``values`` (N, D) ``counts`` times, (N,).
 
-    Σ w x xᵀ over the rows that were drawn, in blocks: a draw of n showers costs U ≤ min(N, n) rows. The values
-    must be centred roughly, since the mean is subtracted at the end.
+    Σ w x xᵀ over the U ≤ min(N, n) rows that were drawn, in blocks. The values must be centred roughly, since
+    the mean is subtracted at the end.
     """
     n, columns = int(counts.sum()), values.shape[1]
     drawn = np.flatnonzero(counts)
@@ -115,32 +118,20 @@ def _moments(values: Floats, counts: Counts) -> tuple[Floats, Floats]:
 
 
 def _extrapolated(
-    x: Floats, y: Floats, rng: np.random.Generator, sizes: NDArray[np.int64], batches: int
+    pool: Floats, first: Rows, second: Rows, rng: np.random.Generator, sizes: Rows, batches: int
 ) -> tuple[float, float]:
-    """Intercept of the Fréchet distance in 1/n and its error."""
-    centre = x.mean(axis=0)
-    x, y = x - centre, y - centre
+    """Intercept in 1/n of the Fréchet distance between draws from two sets of rows, and its error."""
+
+    def distance(counts: tuple[Rows, Rows]) -> float:
+        return frechet_distance(_moments(pool, counts[0]), _moments(pool, counts[1]))
+
     values = np.empty(len(sizes))
-    for i, size in enumerate(sizes):
-        distances = []
-        for _ in range(batches):
-            moments = [_moments(sample, _draw(rng, len(sample), int(size))) for sample in (x, y)]
-            distances.append(frechet_distance(*moments))
-        values[i] = np.mean(distances)
+    for i, size in enumerate(sizes.tolist()):
+        draws = [
+            (draw(rng, first, size, len(pool)), draw(rng, second, size, len(pool))) for _ in range(batches)
+        ]
+        values[i] = np.mean(in_threads(distance, draws))
     return _intercept(1 / sizes, values)
-
-
-def _draw(rng: np.random.Generator, n: int, size: int) -> Counts:
-    """How often each of n showers is among ``size`` drawn with replacement, (n,)."""
-    return np.bincount(rng.choice(n, size=size), minlength=n)
-
-
-def _dealt_again(x: Floats, y: Floats, seed: int) -> Iterator[tuple[Floats, Floats]]:
-    """Both samples pooled and dealt out again at random in the same sizes."""
-    pool = np.concatenate([x, y])
-    for i in range(PERMUTATIONS):
-        order = np.random.default_rng((seed, i, 1)).permutation(len(pool))
-        yield pool[order[: len(x)]], pool[order[len(x) :]]
 
 
 def _intercept(x: Floats, values: Floats) -> tuple[float, float]:

@@ -1,9 +1,11 @@
 """Matrices of features: what FPD and KPD are computed from.
 
-Legend: ``N`` showers of the reference, ``M`` generated ones, ``D`` features.
+Legend: ``N`` showers, ``D`` features.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,9 +14,18 @@ from caloforge.errors import DataError
 from caloforge.evaluation.classifiers.inputs import high_inputs
 from caloforge.evaluation.features import Features
 
-__all__ = ["PUBLISHED_SHOWERS", "check_matrix", "feature_matrix", "normalise", "small_sample_note"]
+__all__ = [
+    "PUBLISHED_SHOWERS",
+    "check_matrix",
+    "dealt_again",
+    "draw",
+    "feature_matrix",
+    "pool_matrices",
+    "small_sample_note",
+]
 
 Floats = NDArray[np.float64]
+Rows = NDArray[np.int64]
 
 PUBLISHED_SHOWERS = 50_000
 """Showers from which on FPD and KPD may be held against published values (arXiv:2211.10295)."""
@@ -49,22 +60,44 @@ def check_matrix(values: NDArray[np.floating], name: str, columns: int | None = 
     return matrix
 
 
-def normalise(reference: Floats, *others: Floats) -> list[Floats]:
-    """All matrices with each feature divided by its largest absolute value in the reference.
+def pool_matrices(*matrices: NDArray[np.floating]) -> tuple[Floats, list[Rows]]:
+    """All matrices in one, each feature divided by its largest absolute value in the first, and their rows.
 
-    A feature that is 0 throughout the reference is left as it is.
+    The first is the reference. A feature that is 0 throughout the reference is left as it is.
+
+    Raises:
+        DataError: the matrices do not fit together or hold NaN.
     """
-    largest = np.abs(reference).max(axis=0)
+    names = ("reference", "generated", "second reference")
+    checked = [
+        check_matrix(m, name, np.shape(matrices[0])[-1]) for m, name in zip(matrices, names, strict=False)
+    ]
+    pool = np.concatenate(checked)
+    largest = np.abs(checked[0]).max(axis=0)
     largest[largest == 0] = 1.0
-    return [matrix / largest for matrix in (reference, *others)]
+    pool /= largest
+    return pool, np.split(np.arange(len(pool)), np.cumsum([len(m) for m in checked])[:-1])
 
 
-def small_sample_note(*matrices: Floats) -> str:
+def dealt_again(first: Rows, second: Rows, seed: int, times: int) -> Iterator[tuple[Rows, Rows]]:
+    """Both samples pooled and dealt out again at random in the same sizes."""
+    both = np.concatenate([first, second])
+    for i in range(times):
+        dealt = np.random.default_rng((seed, i, 1)).permutation(both)
+        yield dealt[: len(first)], dealt[len(first) :]
+
+
+def draw(rng: np.random.Generator, rows: Rows, size: int, total: int) -> Rows:
+    """How often each of ``total`` rows is among ``size`` drawn from ``rows`` with replacement, (total,)."""
+    return np.bincount(rows[rng.choice(len(rows), size=size)], minlength=total)
+
+
+def small_sample_note(*samples: Rows) -> str:
     """A sentence where a sample is too small for the published protocol, else nothing."""
-    fewest = min(len(matrix) for matrix in matrices)
+    fewest = min(len(sample) for sample in samples)
     if fewest >= PUBLISHED_SHOWERS:
         return ""
     return (
-        f"With {fewest:,} showers, fewer than {PUBLISHED_SHOWERS:,}, the protocol draws the same showers again "
-        "and again, which lifts the value: hold it against its floor, not against published values."
+        f"With {fewest:,} showers, fewer than {PUBLISHED_SHOWERS:,}, the protocol draws the same showers "
+        "again and again, which lifts the value: hold it against its floor, not against published values."
     )
