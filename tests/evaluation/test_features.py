@@ -11,6 +11,7 @@ from caloforge.data import Conditions, Showers
 from caloforge.detector import CylinderMesh, Mesh, calochallenge_mesh
 from caloforge.errors import DataError
 from caloforge.evaluation import compute_features
+from caloforge.evaluation.features import FeatureMaker, read_ahead
 
 EPSILON = 1e-16
 Make = Callable[..., Showers]
@@ -48,7 +49,7 @@ def test_features_agree_with_plain_loops_on_every_mesh(mesh: Mesh, make: Make) -
     columns, expected = compute_features(showers).columns(), by_loops(showers)
     assert columns.keys() == expected.keys()
     for name, values in expected.items():
-        np.testing.assert_allclose(columns[name], values, rtol=2e-6, atol=1e-5, err_msg=name)
+        np.testing.assert_allclose(columns[name], values, rtol=1e-9, atol=1e-6, err_msg=name)
 
 
 def test_set_1_has_eta_and_phi_only_in_layers_with_several_phi_bins(make: Make) -> None:
@@ -61,7 +62,7 @@ def test_batch_size_does_not_matter(mesh: Mesh, make: Make) -> None:
     showers = make(mesh, n=23)
     whole, small = compute_features(showers).columns(), compute_features(showers, batch_size=4).columns()
     for name in whole:
-        np.testing.assert_allclose(small[name], whole[name], rtol=1e-6, atol=1e-6, err_msg=name)
+        np.testing.assert_allclose(small[name], whole[name], rtol=1e-12, atol=1e-6, err_msg=name)
 
 
 def test_a_scaled_layer_changes_its_energy_and_nothing_about_its_shape(mesh: Mesh, make: Make) -> None:
@@ -107,3 +108,38 @@ def test_visitors_see_every_shower_once_and_none_is_fine(mesh: Mesh, make: Make)
 def test_nan_is_refused_where_it_is_read(mesh: Mesh) -> None:
     with pytest.raises(DataError, match="shower 1, voxel 0 is nan"):
         Showers(np.array([[1.0] * mesh.n_voxels, [np.nan] * mesh.n_voxels]), Conditions([1e3, 1e3]), mesh)
+
+
+def test_large_features_lie_in_a_file_and_are_the_same(mesh: Mesh, make: Make) -> None:
+    showers = make(mesh, n=30)
+    in_memory, in_file = compute_features(showers), compute_features(showers, memory_limit=0)
+    base = in_file.e_layer.base
+    assert isinstance(base, np.memmap) or isinstance(getattr(base, "base", None), np.memmap)
+    for name, values in in_memory.columns().items():
+        np.testing.assert_array_equal(in_file.columns()[name], values, err_msg=name)
+        assert values.flags.c_contiguous
+
+
+def test_a_full_temporary_folder_is_an_error(mesh: Mesh) -> None:
+    with pytest.raises(DataError, match="TMPDIR"):
+        FeatureMaker(mesh).empty(10**14, memory_limit=0)
+
+
+def test_reading_ahead_gives_every_batch_in_order_and_passes_errors_on(mesh: Mesh, make: Make) -> None:
+    showers = make(mesh, n=23)
+    flat = showers.energies.reshape(23, -1)
+    batches = list(read_ahead(showers, 5))
+    assert [len(c) for _, c in batches] == [5, 5, 5, 5, 3]
+    np.testing.assert_array_equal(np.concatenate([e for e, _ in batches]), flat)
+
+    class Damaged:
+        def __len__(self) -> int:
+            return 23
+
+        def read(self, start: int, stop: int) -> np.ndarray:
+            if start >= 10:
+                raise DataError("showers 10 to 14 are unreadable")
+            return flat[start:stop]
+
+    with pytest.raises(DataError, match="10 to 14"):
+        compute_features(Showers(Damaged(), showers.conditions, mesh), batch_size=5)

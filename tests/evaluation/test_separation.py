@@ -15,7 +15,13 @@ from caloforge.errors import DataError
 from caloforge.evaluation import compute_features, separation_floor, separation_power
 from caloforge.evaluation.binning import lateral_ranges, linear_edges, log_edges
 from caloforge.evaluation.histograms import CellCounts, cell_histogram, feature_histograms
-from caloforge.evaluation.separation import separation_floor_clustered
+from caloforge.evaluation.results import Separation
+from caloforge.evaluation.separation import (
+    bootstrap_error,
+    separation_error,
+    separation_error_clustered,
+    separation_floor_clustered,
+)
 
 Make = Callable[..., Showers]
 counts = st.lists(st.integers(0, 1000), min_size=5, max_size=5)
@@ -76,6 +82,87 @@ def test_the_clustered_floor_grows_with_the_correlation_inside_showers() -> None
     )
     loose = rng.multinomial(10, [0.25] * 4, size=400)
     assert separation_floor_clustered(loose, loose)[0] < separation_floor_clustered(single, single)[0] / 5
+
+
+def test_the_error_is_the_spread_of_repeated_samples() -> None:
+    rng = np.random.default_rng(0)
+    p, q = rng.dirichlet(np.full(30, 3.0)), rng.dirichlet(np.full(30, 3.0))
+    pairs = [(rng.multinomial(2000, p), rng.multinomial(1000, q)) for _ in range(100)]
+    spread = np.std([separation_power(a, b) for a, b in pairs])
+    errors = [separation_error(a, b, seed=i, repeats=50) for i, (a, b) in enumerate(pairs)]
+    assert np.mean(errors) == pytest.approx(spread, rel=0.25)
+    assert separation_error(*pairs[0], seed=3) == separation_error(*pairs[0], seed=3)
+    assert separation_error([0, 0], [1, 2]) == separation_error([5, 0], [0, 5]) == 0
+
+
+def test_the_error_knows_that_the_cells_of_a_shower_are_correlated() -> None:
+    rng = np.random.default_rng(0)
+
+    def sample(n: int, shift: float) -> np.ndarray:
+        return rng.poisson(np.exp(shift * np.arange(6) + rng.normal(0, 0.5, (n, 6)).cumsum(axis=1)))
+
+    def powers(a: np.ndarray, b: np.ndarray) -> float:
+        return separation_power(a.sum(axis=0), b.sum(axis=0))
+
+    pairs = [(sample(300, 0.0), sample(200, 0.15)) for _ in range(100)]
+    spread = np.std([powers(a, b) for a, b in pairs])
+    errors = [separation_error_clustered(a, b, seed=i, repeats=50) for i, (a, b) in enumerate(pairs)]
+    assert np.median(errors) == pytest.approx(spread, rel=0.3)
+    naive = separation_error(pairs[0][0].sum(axis=0), pairs[0][1].sum(axis=0))
+    assert np.median(errors) > 1.3 * naive
+    single = rng.multinomial(1, [0.1, 0.2, 0.3, 0.4], size=(2, 500))
+    independent = separation_error(single[0].sum(axis=0), single[1].sum(axis=0), repeats=1000)
+    clustered = separation_error_clustered(single[0], single[1], repeats=1000)
+    assert clustered == pytest.approx(independent, rel=0.15)
+
+
+@given(st.lists(st.lists(st.integers(0, 5), min_size=3, max_size=3), min_size=2, max_size=20))
+def test_errors_of_bins_are_those_of_bootstrap_samples(rows: list[list[int]]) -> None:
+    entries = np.array(rows)
+    n = len(entries)
+    expected = np.sqrt(n * entries.var(axis=0))  # of the sum of n showers drawn with replacement
+    found = bootstrap_error(entries.sum(axis=0), (entries**2).sum(axis=0), n)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_the_clustered_floor_and_error_do_not_depend_on_the_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    entries = rng.poisson(3, (500, 7)), rng.poisson(3, (400, 7))
+    before = separation_floor_clustered(*entries), separation_error_clustered(*entries)
+    monkeypatch.setattr("caloforge.evaluation.separation._BLOCK", 3000)
+    after = separation_floor_clustered(*entries), separation_error_clustered(*entries)
+    assert after[0] == pytest.approx(before[0])
+    assert after[1] == pytest.approx(before[1])
+
+
+def test_a_second_reference_gives_the_floor(make: Make) -> None:
+    mesh = CylinderMesh.regular(n_z=3, n_phi=8, n_r=3)
+    samples = [make(mesh, n=200, seed=i) for i in range(3)]
+    edges = log_edges(1.0, float(samples[0].energies.max()), 50)
+    cells = [CellCounts(edges) for _ in samples]
+    features = [compute_features(s, visitors=[c]) for s, c in zip(samples, cells, strict=True)]
+
+    def by_name(*chosen: int) -> dict[str, Separation]:
+        first, other, *second = chosen
+        found = feature_histograms(
+            features[first],
+            features[other],
+            threshold_mev=1.0,
+            second=features[second[0]] if second else None,
+        )
+        cell = cell_histogram(cells[first], cells[other], second=cells[second[0]] if second else None)
+        return {h.name: h.separation for h in [*found, cell]}
+
+    plain, reversed_roles, with_second = by_name(0, 1), by_name(0, 2), by_name(0, 1, 2)
+    for name, separation in with_second.items():
+        assert separation.value == plain[name].value
+        assert separation.error == plain[name].error
+        assert separation.floor == reversed_roles[name].value
+        assert separation.floor_std == reversed_roles[name].error
+    group = [n for n in plain if n.startswith("ec_")]
+    assert np.mean([with_second[n].floor for n in group]) == pytest.approx(
+        np.mean([plain[n].floor for n in group]), rel=0.2
+    )
 
 
 def test_published_ranges() -> None:

@@ -29,7 +29,9 @@ __all__ = [
 
 EPSILON = 1e-16
 REPEATS = 200
-"""Pairs of samples drawn for a floor or an error."""
+"""Pairs of samples drawn for a floor."""
+ERROR_REPEATS = 100
+"""Pairs of samples drawn for an error, which is then known to 7 %."""
 _BLOCK = 1 << 20
 """Weights of showers held at once."""
 
@@ -82,7 +84,9 @@ def separation_floor(
     return float(values.mean()), float(values.std())
 
 
-def separation_error(first: ArrayLike, second: ArrayLike, *, seed: int = 0, repeats: int = REPEATS) -> float:
+def separation_error(
+    first: ArrayLike, second: ArrayLike, *, seed: int = 0, repeats: int = ERROR_REPEATS
+) -> float:
     """Standard deviation of S over bootstrap samples of both: as many entries, drawn with replacement.
 
     For independent entries, one a shower. Beside a floor it tells how well S itself is known.
@@ -126,7 +130,7 @@ def separation_floor_clustered(
 
 
 def separation_error_clustered(
-    first: ArrayLike, second: ArrayLike, *, seed: int = 0, repeats: int = REPEATS
+    first: ArrayLike, second: ArrayLike, *, seed: int = 0, repeats: int = ERROR_REPEATS
 ) -> float:
     """As `separation_error` for many entries a shower: whole showers are drawn with replacement.
 
