@@ -266,5 +266,5 @@ def test_the_command(upsampling: UpsamplingResult, make: Callable[..., Showers],
         assert message in str(amplify(*arguments, "-o", folder).exception)
     draw_upsampling(upsampling, tmp_path / "a")
     for name in ("amplification", "upsampling"):
-        for ending in ("pdf", "png"):
+        for ending in ("pdf", "png", "svg"):
             assert (tmp_path / "a" / f"{name}.{ending}").stat().st_size > 5000

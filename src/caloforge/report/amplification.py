@@ -23,6 +23,7 @@ from caloforge.report.style import (
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 __all__ = ["draw_amplification", "draw_upsampling"]
 
@@ -54,7 +55,7 @@ def draw_amplification(result: AmplificationResult, folder: Path) -> Drawing:
             columnspacing=1.2, handletextpad=0.5,
         )  # fmt: skip
         worth = ", ".join(f"{c.name} ({c.bins} bins) {_short(c)}" for c in result.curves)
-        return save(
+        return _save(
             figure,
             folder,
             "amplification",
@@ -62,6 +63,16 @@ def draw_amplification(result: AmplificationResult, folder: Path) -> Drawing:
             "the amplification, from the training sample to the true sample of the same error.",
             f"Error against number of showers for generated and true samples. Amplification: {worth}.",
         )
+
+
+def _save(figure: Figure, folder: Path, name: str, caption: str, alt: str) -> Drawing:
+    """PDF and PNG, and an SVG for slides."""
+    from matplotlib import rc_context
+
+    drawing = save(figure, folder, name, caption, alt)
+    with rc_context({"svg.hashsalt": name}):  # the same figure is the same file
+        figure.savefig(folder / f"{name}.svg", metadata={"Creator": "caloforge", "Date": None})
+    return drawing
 
 
 def _draw_curve(axes: Axes, curve: AmplificationCurve, n: int) -> None:
@@ -137,7 +148,7 @@ def draw_upsampling(result: UpsamplingResult, folder: Path) -> Drawing:
             axes.set_ylabel("AUC" if quantity == "auc" else "JSD [bit]")
             if k == 0:
                 axes.legend()
-        return save(
+        return _save(
             figure,
             folder,
             "upsampling",
