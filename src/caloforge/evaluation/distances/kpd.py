@@ -104,7 +104,7 @@ def polynomial_mmd(pool: Floats, first: Rows, second: Rows) -> Floats:
         kernel = z[i : i + _BLOCK] @ z[j : j + _BLOCK].T
         np.square(kernel, out=kernel)
         np.square(kernel, out=kernel)
-        part = np.einsum(
+        part: Floats = np.einsum(
             "pb,pb->b", weights[i : i + _BLOCK], kernel @ weights[j : j + _BLOCK], dtype=np.float64
         )
         return part if i == j else 2 * part

@@ -73,9 +73,9 @@ def memorisation(
     """Compare the distances of generated showers to training showers with those to held-out showers.
 
     If nothing was memorised, training and held-out showers can be exchanged. Distances are Euclidean between
-    the square roots of cell energies over the incident energy, among showers whose incident energies differ by
-    at most 10 %, and are given in units of the median distance of held-out showers of that energy to
-    their nearest training shower: 1 is usual, 0 is a copy.
+    the square roots of cell energies over the incident energy, among showers whose incident energies differ
+    by at most 10 %, and are given in units of the median distance of held-out showers of that energy to their
+    nearest training shower: 1 is usual, 0 is a copy.
 
     Two tests:
 
@@ -220,7 +220,7 @@ def _verdict(nearer: Estimate, copies: int, expected: float, n: int, significant
             "training and held-out showers are not of one kind, so this check says nothing."
         )
     return (
-        f"No sign of memorisation: {share} of the generated showers are nearer to a training shower than to a "
-        f"held-out one, and {copies} are nearly copies, where about {expected:.1f} would be by chance. Training "
-        "showers that were turned, mirrored or recombined would not be noticed."
+        f"No sign of memorisation: {share} of the generated showers are nearer to a training shower than to "
+        f"a held-out one, and {copies} are nearly copies, where about {expected:.1f} would be by chance. "
+        "Training showers that were turned, mirrored or recombined would not be noticed."
     )
