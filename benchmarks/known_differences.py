@@ -52,9 +52,9 @@ def cut(cells: Cells, energy: NDArray[np.float64]) -> Cells:
 
 def exchange(cells: Cells, energy: NDArray[np.float64]) -> Cells:
     """The rear half comes from another shower of nearly the same energy: every mean is right."""
-    order = np.argsort(energy)
-    middle = cells.shape[1] // 4
-    cells[order, middle:] = cells[np.roll(order, 1), middle:]
+    order, middle = np.argsort(energy), cells.shape[1] // 4
+    pairs = order[: len(order) // 2 * 2].reshape(-1, 2)
+    cells[pairs, middle:] = cells[pairs[:, ::-1], middle:]
     return cells
 
 
@@ -82,7 +82,7 @@ def main() -> None:
     showers = open_showers(options.showers).load()
     reference, other = showers.split(0.5, seed=options.seed)
     rows = []
-    for name in options.only.split(","):
+    for name in filter(None, options.only.split(",")):
         settings = {"which": names, "seed": options.seed, "progress": False, "overwrite": True}
         if not names:
             settings["classifiers"] = "none"

@@ -12,9 +12,8 @@ import caloforge
 PACKAGE = Path(caloforge.__file__).parent
 ORDER = ["detector", "data", "geant4", "models", "training", "generation", "evaluation", "report"]
 SHARED = {"errors", "provenance", "streams"}
-OUTSIDE = {
-    "bench", "cli", "cli_bench", "cli_compare", "cli_data", "cli_evaluate", "quickstart", "__main__", "__init__",
-}  # fmt: skip
+COMMANDS = {"cli", "cli_bench", "cli_compare", "cli_data", "cli_evaluate"}
+OUTSIDE = {"bench", *COMMANDS, "quickstart", "__main__", "__init__"}
 
 
 def rooms_imported(path: Path) -> set[str]:
