@@ -43,6 +43,11 @@ def fluctuating(n: int, seed: int) -> Showers:
     return Showers(cells.astype(np.float32), Conditions(energy, particle="e-"), MESH)
 
 
+def judged(reference: Showers, generated: Showers) -> Evaluation:
+    """An evaluation by features, response, correlations and slices."""
+    return evaluate(reference, generated, classifiers="none", distances=False, progress=False)
+
+
 def changed(showers: Showers, change: Callable[[np.ndarray], None]) -> Showers:
     """The showers with cells (N, z, φ, r) altered in place by a function."""
     cells = showers.energies.astype(np.float32).reshape(len(showers), 4, 8, 3).copy()
@@ -52,7 +57,17 @@ def changed(showers: Showers, change: Callable[[np.ndarray], None]) -> Showers:
 
 @pytest.fixture(scope="module")
 def equal() -> Evaluation:
-    return evaluate(fluctuating(900, 1), fluctuating(900, 2), classifiers="none", progress=False)
+    """Samples of one origin, judged by their features alone."""
+    evaluation = judged(fluctuating(900, 1), fluctuating(900, 2))
+    return dataclasses.replace(
+        evaluation,
+        responses=[],
+        correlations={},
+        slices=[],
+        conservation=None,
+        localisation=None,
+        verdict=None,
+    )
 
 
 def classifier(auc: float, name: str = "high", noise: float = 0.02, share: float = 0.0) -> ClassifierResult:
@@ -66,10 +81,10 @@ def classifier(auc: float, name: str = "high", noise: float = 0.02, share: float
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(4))
 def test_independent_samples_of_one_origin_are_not_told_apart(seed):
     first, second = (fluctuating(900, 10 + 2 * seed + k) for k in (0, 1))
-    verdict = find_verdict(evaluate(first, second, classifiers="none", progress=False))
+    verdict = find_verdict(judged(first, second))
     assert verdict.level == 0
     assert verdict.differs == []
     assert verdict.giveaway == ""
@@ -88,17 +103,13 @@ def test_a_fault_is_named_and_gives_the_generator_away():
         cells *= 1.05
 
     reference, generated = fluctuating(900, 1), fluctuating(900, 2)
-    verdict = find_verdict(
-        evaluate(reference, changed(generated, emptied), classifiers="none", progress=False)
-    )
+    verdict = find_verdict(judged(reference, changed(generated, emptied)))
     assert verdict.level >= 2
     assert "layer 2" in verdict.giveaway
     assert "r differs in 1 of 4 histograms, most the" in verdict.differs[0]
-    assert "Less, but more than chance: " in verdict.differs[-1]
+    assert any("Less, but more than chance: " in text for text in verdict.differs)
     assert any("response" in text and "agrees within its error" in text for text in verdict.agrees)
-    shifted = find_verdict(
-        evaluate(reference, changed(generated, stronger), classifiers="none", progress=False)
-    )
+    shifted = find_verdict(judged(reference, changed(generated, stronger)))
     assert shifted.level >= 1
     assert "total energy / incident energy: its mean lies 0.4" in shifted.giveaway
     assert any("response" in text and "too high: +4" in text for text in shifted.differs)
@@ -106,13 +117,13 @@ def test_a_fault_is_named_and_gives_the_generator_away():
 
 def test_the_reference_itself_is_recognised():
     showers = fluctuating(900, 1)
-    verdict = find_verdict(evaluate(showers, showers, classifiers="none", progress=False))
+    verdict = find_verdict(judged(showers, showers))
     assert any("seem to be the reference showers" in text for text in verdict.differs)
     assert "not independent" in verdict.headline
 
 
 def test_few_showers_say_nothing_unless_a_difference_is_plain():
-    few = find_verdict(evaluate(fluctuating(150, 1), fluctuating(900, 2), classifiers="none", progress=False))
+    few = find_verdict(judged(fluctuating(150, 1), fluctuating(900, 2)))
     assert few.level == -1
     assert few.agrees == []
     assert "150 reference showers" in few.headline
@@ -122,7 +133,7 @@ def test_few_showers_say_nothing_unless_a_difference_is_plain():
         cells[..., 1:] = 0
 
     wrong = changed(fluctuating(150, 2), only_the_centre)
-    plain = find_verdict(evaluate(fluctuating(150, 1), wrong, classifiers="none", progress=False))
+    plain = find_verdict(judged(fluctuating(150, 1), wrong))
     assert plain.level == 3
     assert "only 150 showers" in plain.limits
 
@@ -304,8 +315,8 @@ def test_summary_table_holds_verdict_and_floors(equal):
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [(percent(0.0123, 0.0031), "+1.2 ± 0.3 %"), (percent(-0.5), "−50 %"), (percent(0.0), "+0.0 %"),
-     (percent(0.00042, 0.00011, signed=False), "0.04 ± 0.01 %"), (number(-3), "−3"),
+    [(percent(0.0123, 0.0031), "+1.23 ± 0.31 %"), (percent(-0.5), "−50 %"), (percent(0.0), "+0.0 %"),
+     (percent(0.00042, 0.00011, signed=False), "0.042 ± 0.011 %"), (number(-3), "−3"),
      (number(1.234e-5), "1.23·10⁻⁵"), (group_title("ec_eta"), "Centre of energy in η"),
      (group_title("new_thing"), "New thing"), (feature_words("cells_of_layer_3"), "cells of layer 3")],
 )  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from report_results import FULL, everything
 from report_samples import MESHES, Sample, judged, make_showers
 
 
@@ -20,6 +21,8 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Sample]:
             mesh = MESHES[kind]
             reference, generated = make_showers(mesh, 120, 1), make_showers(mesh, 100, 2, 1.05)
             evaluation = judged(reference, generated)
+            if kind in FULL:
+                evaluation = everything(evaluation)
             out = tmp_path_factory.mktemp("report") / kind
             page = write_report(
                 evaluation, reference, generated, out, title="Ours <i>& theirs", progress=False

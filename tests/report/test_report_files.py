@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -10,12 +11,23 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pytest
+from report_results import FULL
 from report_samples import MESHES, make_showers
 
 from caloforge.errors import DataError, MeshError, MissingDependencyError
+from caloforge.evaluation import read_metrics
 from caloforge.report import write_report
+from caloforge.report.write import earlier_figures
 
 VOID = {"meta", "link", "img", "input", "br"}
+OPTIONAL = {
+    "Distances", "Where they differ", "Response and resolution", "Shower shapes", "Correlations",
+    "By energy and direction", "Energy conservation", "Memorisation",
+}  # fmt: skip
+
+
+def listed(folder: Path) -> list[str]:
+    return json.loads((folder / "figures" / "manifest.json").read_text())["files"]
 
 
 class Page(HTMLParser):
@@ -58,18 +70,23 @@ def test_report_is_complete_and_loads_nothing(sample, kind):
     made = sample(kind)
     text = made.page.read_text(encoding="utf-8")
     page = Page(text)
-    assert page.headings[:3] == ["Summary", "Time", "Distributions"]
+    assert page.headings[:3] == ["Verdict", "The numbers", "Warnings"]
     assert page.headings[-1] == "Settings and origin"
-    for name in ("Mean shower", "Single showers", "Response and resolution", "Profiles"):
-        assert name in page.headings
+    always = {"Classifiers", "Distributions", "Profiles", "Mean shower", "Single showers", "Time"}
+    assert always <= set(page.headings)
+    assert (set(page.headings) >= OPTIONAL) == (kind in FULL)
+    assert bool(set(page.headings) & OPTIONAL) == (kind in FULL)
     assert len(page.ids) == len(set(page.ids))
     assert all(
         image["alt"] and str(image["src"]).startswith("data:image/png;base64,") for image in page.images
     )
     for address in page.addresses:
-        assert address.startswith(("data:", "#", "figures/")), address
-    linked = {address for address in page.addresses if address.startswith("figures/")}
-    assert linked == {f"figures/{path.name}" for path in (made.page.parent / "figures").iterdir()}
+        assert address.startswith(("data:", "#", "figures/")) or address == "metrics.json", address
+    assert read_metrics(made.page.parent / "metrics.json").counts == made.evaluation.counts
+    linked = {address for address in page.addresses if address.startswith("figures/")} - {"figures/"}
+    written = {f"figures/{path.name}" for path in (made.page.parent / "figures").iterdir()}
+    assert linked == written - {"figures/manifest.json"}
+    assert {f"figures/{name}" for name in listed(made.page.parent)} == linked
     assert all((made.page.parent / address).stat().st_size > 1000 for address in linked)
     assert {f"#{name}" for name in page.ids} >= {a for a in page.addresses if a.startswith("#")}
     style = text.partition("<style>")[2].partition("</style>")[0]
@@ -80,7 +97,7 @@ def test_report_is_complete_and_loads_nothing(sample, kind):
 
 def test_every_layer_is_shown(sample):
     names = {path.name for path in (sample("ragged-cylinder").page.parent / "figures").iterdir()}
-    assert {"e_layer.pdf", "e_layer.png", "mean_shower_layers_1.pdf", "response.pdf", "profiles.pdf"} <= names
+    assert {"e_layer.pdf", "e_layer.png", "mean_shower_layers_1.pdf", "profiles.pdf"} <= names
     assert "mean_shower_side.pdf" not in {
         path.name for path in (sample("image").page.parent / "figures").iterdir()
     }
@@ -97,9 +114,10 @@ def test_text_from_outside_is_escaped(sample):
 
 def test_numbers_of_the_summary_stand_in_the_page(sample):
     made = sample("cylinder")
-    words = Page(made.page.read_text(encoding="utf-8")).words
+    words = [w.replace("\u00a0", " ") for w in Page(made.page.read_text(encoding="utf-8")).words]
     ratio = made.evaluation.features["e_ratio"]
-    for expected in ("0.710 ± 0.010", "1\u202f800×", f"{ratio.generated_mean:.3f}", "900 ms", "512 MiB"):
+    shift = f"+{100 * (ratio.generated_mean / ratio.reference_mean - 1):.1f}"
+    for expected in ("0.710 ± 0.010", "1\u202f800×", shift, "900 ms", "512 MiB"):
         assert any(expected in word for word in words), expected
 
 
@@ -151,3 +169,24 @@ def test_importing_the_room_loads_no_drawing_package():
 
 def test_stale_partial_page_does_not_stay(sample):
     assert not list(Path(sample("image").page.parent).glob("*.partial"))
+
+
+def test_figures_of_an_earlier_report_go_and_other_files_stay(sample, tmp_path):
+    made = sample("image")
+    figures = tmp_path / "figures"
+    figures.mkdir()
+    for name in ("old.pdf", "old.png", "mine.pdf", "notes.txt", "../kept.png"):
+        (figures / name).write_text("x")
+    earlier = ["old.pdf", "old.png", "notes.txt", "../kept.png", "gone.pdf", 3]
+    (figures / "manifest.json").write_text(json.dumps({"files": earlier}))
+    write_report(made.evaluation, made.reference, made.generated, tmp_path, progress=False)
+    names = {path.name for path in figures.iterdir()}
+    assert names == set(listed(tmp_path)) | {"mine.pdf", "notes.txt", "manifest.json"}
+    assert listed(tmp_path) == listed(made.page.parent)
+    assert (tmp_path / "kept.png").exists()
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}"])
+def test_a_damaged_list_of_figures_names_none(tmp_path, content):
+    (tmp_path / "manifest.json").write_text(content)
+    assert earlier_figures(tmp_path) == []

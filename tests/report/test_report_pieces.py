@@ -1,23 +1,26 @@
-"""Laws of the parts: geometry, joined bins, response, verdict, chosen showers, the second process."""
+"""Laws of the parts: geometry, joined bins, rows of numbers, chosen showers, the second process."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import math
 
 import numpy as np
 import pytest
-from report_samples import MESHES, classifier, make_showers
+from report_samples import MESHES, make_showers
 
 from caloforge.detector import CylinderMesh
-from caloforge.evaluation import Histogram, Separation, Timing
+from caloforge.evaluation import Correlation, Estimate, Histogram, ResolutionFit, Separation, Timing
+from caloforge.report.curves import resolution_of
 from caloforge.report.display import CELLS_SHOWN, choose_pairs
 from caloforge.report.geometry import cell_bounds, layer_cells, visible_radius
 from caloforge.report.histograms import bars
 from caloforge.report.images import significant_difference
-from caloforge.report.means import MeanShower, energy_bins, mean_shower, response
+from caloforge.report.matrices import difference_limit
+from caloforge.report.means import MeanShower, mean_shower
 from caloforge.report.payload import events_payload, layers_payload, to_script_json
-from caloforge.report.summary import excess, group_titles, number, timing_table, verdict, worst_features
+from caloforge.report.summary import estimate_row, number_rows, timing_table, with_error
 from caloforge.report.worker import draw_groups
 
 
@@ -88,28 +91,6 @@ def test_bars_of_empty_and_peaked_histograms():
     assert len(bars(histogram(peak, peak)).edges) == 4
 
 
-def test_response_of_known_showers():
-    rng = np.random.default_rng(1)
-    energy = np.repeat([1e3, 1e4], 4000)
-    total = energy * rng.normal(0.9, 0.05, len(energy))
-    shower = MeanShower(np.zeros(1), np.zeros(1), total, energy)
-    edges = energy_bins(energy, energy)
-    assert len(edges) == 3
-    result = response(shower, edges)
-    np.testing.assert_allclose(result.energy, [1e3, 1e4])
-    assert (np.abs(result.mean - 0.9) < 4 * result.mean_error).all()
-    assert (np.abs(result.resolution - 0.05 / 0.9) < 4 * result.resolution_error).all()
-    np.testing.assert_allclose(result.resolution_error, result.resolution / np.sqrt(8000), rtol=0.1)
-
-
-def test_energy_bins_hold_every_shower():
-    energy = np.geomspace(1e3, 5e4, 333)
-    edges = energy_bins(energy, energy)
-    assert np.histogram(energy, edges)[0].sum() == 333
-    one = energy_bins(np.full(5, 7.0), np.full(3, 7.0))
-    assert np.histogram([7.0], one)[0].tolist() == [1]
-
-
 def test_mean_shower_and_differences_by_chance():
     mesh = MESHES["box"]
     showers = make_showers(mesh, 200, 3)
@@ -123,38 +104,42 @@ def test_mean_shower_and_differences_by_chance():
 
 
 @pytest.mark.parametrize(
-    ("value", "text"),
-    [(1500, "1\u202f500"), (0.0, "0"), (0.12345, "0.123"), (1234.5, "1\u202f234"), (2.5e-5, "2.50·10⁻⁵"),
-     (None, "not known"), (float("nan"), "not known"), (-0.5, "−0.500")],
+    ("text", "expected"),
+    [(with_error(0.01234, 0.00021), "0.01234 ± 0.00021"), (with_error(12.34, 3.1), "12.3 ± 3.1"),
+     (with_error(-5.0), "−5.00"), (with_error(float("nan"), 1.0), "not known"),
+     (with_error(1234.5, 250.0), "1234 ± 250"), (with_error(0.5, 0.0), "0.500")],
 )  # fmt: skip
-def test_numbers_for_people(value, text):
-    assert number(value) == text
+def test_numbers_carry_two_digits_of_their_error(text, expected):
+    assert text == expected
 
 
-def test_verdict_follows_the_hardest_classifier(sample):
+def test_every_number_stands_beside_its_floor(sample):
     evaluation = sample("cylinder").evaluation
-    levels = []
-    for auc in (0.51, 0.6, 0.7, 0.95):
-        judged = dataclasses.replace(
-            evaluation, classifiers={"low": classifier("low", auc), "high": classifier("high", 0.5)}
-        )
-        outcome = verdict(judged)
-        assert f"{auc:.3f} (cells)" in outcome.sentences
-        levels.append(outcome.level)
-    assert levels == [0, 1, 2, 3]
-    without = verdict(dataclasses.replace(evaluation, classifiers={}))
-    assert "features" in without.headline
-    assert "AUC" not in without.sentences
+    rows = {row.name: row for row in number_rows(evaluation)}
+    assert rows["Fréchet distance, FPD × 10³"].value == "81.2 ± 4.1"
+    assert rows["Fréchet distance, FPD × 10³"].floor == "10.2 ± 2.0"
+    assert rows["Fréchet distance, FPD × 10³"].sigmas == pytest.approx(evaluation.distances["fpd"].sigmas())
+    assert rows["Coverage"].floor == "ideal 1.00"
+    assert math.isnan(rows["Coverage"].sigmas)  # no floor, no significance
+    assert rows["Classifier AUC, cells"].floor == "0.502 ± 0.020"
+    assert rows["Showers with ΣE/E_inc above 1.21"].sigmas == pytest.approx(5.5)
+    assert all(row.floor for name, row in rows.items() if not name.startswith("Speed-up"))
+    noted = estimate_row("x", "What it is.", dataclasses.replace(evaluation.distances["fpd"], note="Beware."))
+    assert noted.meaning == "What it is. Beware."
 
 
-def test_worst_features_come_first(sample):
-    evaluation = sample("box").evaluation
-    worst = worst_features(evaluation)
-    assert len(worst) == 5
-    assert excess(worst[0]) == max(excess(h) for h in evaluation.histograms)
-    assert group_titles(["e_layer", "ec_eta", "new_thing"]) == {
-        "e_layer": "Energy in each layer", "ec_eta": "Centre of energy in η", "new_thing": "New thing",
-    }  # fmt: skip
+def test_resolution_falls_as_its_terms_say():
+    fit = ResolutionFit(0.2, 0.1, 0.01, 0.0, 0.0, 0.0, 1.0, 1)
+    expected = np.sqrt(0.2**2 / 4 + 0.1**2 / 16 + 0.01**2)
+    np.testing.assert_allclose(resolution_of(fit, np.array([4.0])), [expected])
+
+
+def test_scale_of_differences_is_symmetric_and_holds_all():
+    reference, generated = np.eye(3), np.eye(3)
+    generated[0, 1] = -0.33
+    reference[2] = np.nan
+    part = Correlation("layers", ("0", "1", "2"), reference, generated, Estimate(0.1))
+    assert difference_limit(part) == pytest.approx(0.4)
 
 
 def test_unknown_times_are_said_to_be_unknown(sample):
@@ -182,7 +167,7 @@ def test_pairs_are_the_nearest_in_energy():
 def test_data_of_the_page_is_strict_json():
     mesh = MESHES["unknown-depth"]
     reference, generated = make_showers(mesh, 30, 1), make_showers(mesh, 30, 2)
-    empty = MeanShower(*(np.zeros(mesh.n_voxels),) * 2, np.zeros(1), np.ones(1))
+    empty = MeanShower(*(np.zeros(mesh.n_voxels),) * 2)
     layers = layers_payload(mesh, mean_shower(reference), empty)
     events = events_payload(mesh, choose_pairs(reference, generated))
     text = to_script_json({"layers": layers, "events": events, "text": "</script><!--"})
@@ -196,7 +181,7 @@ def test_second_process_draws_the_same_pages(sample, tmp_path):
     groups = {
         name: [h for h in evaluation.histograms if h.group == name][:2] for name in ("e_layer", "width_r")
     }
-    titles = group_titles(list(groups))
+    titles = {name: name for name in groups}
     finished: list[str] = []
     alone = draw_groups(groups, titles, tmp_path / "one", processes=1)
     both = draw_groups(groups, titles, tmp_path / "two", finished.append, processes=2)

@@ -24,15 +24,15 @@ from caloforge.evaluation.significance import (
     detectable_auc,
     equivalent_auc,
 )
-from caloforge.evaluation.words import classifier_title, feature_words, group_title, number, percent
+from caloforge.evaluation.words import classifier_title, feature_words, group_title, lowered, number, percent
 
 __all__ = ["Finding", "classifier_floor", "find_all", "how_it_differs", "response_shift", "uneven_slices"]
 
 MOST_GROUPS = 4
 """Groups of features of which a verdict speaks one by one."""
 _DISTANCES = {
-    "fpd": ("Fréchet distance (FPD)", 1e3, " ·10⁻³"),
-    "kpd": ("kernel distance (KPD)", 1e3, " ·10⁻³"),
+    "fpd": ("Fréchet distance (FPD × 10³)", 1e3),
+    "kpd": ("kernel distance (KPD × 10³)", 1e3),
 }
 
 
@@ -106,9 +106,9 @@ def _features(evaluation: Evaluation) -> Iterator[Finding]:
         text = f"{group_title(group)} differs{where}: {_separation(evaluation, histogram)}."
         yield Finding(text, True, auc)
     if len(ordered) > MOST_GROUPS:
-        rest = ", ".join(_small(group_title(group)) for group in ordered[MOST_GROUPS:])
+        rest = ", ".join(lowered(group_title(group)) for group in ordered[MOST_GROUPS:])
         yield Finding(f"Less, but more than chance: {rest}.", True)
-    same = [_small(group_title(group)) for group in groups if group not in worst]
+    same = [lowered(group_title(group)) for group in groups if group not in worst]
     if same:
         seen = detectable_auc(evaluation.histograms)
         text = f"No more than chance in {_count(same, 'kind')} of features: {', '.join(same)}"
@@ -212,15 +212,15 @@ def _distances(evaluation: Evaluation) -> Iterator[Finding]:
         sigmas = estimate.sigmas()
         if math.isnan(estimate.floor) or not math.isfinite(sigmas):
             continue  # without a floor nothing can be said; the number stands in the tables
-        title, scale, unit = _DISTANCES.get(name, (name, 1.0, ""))
+        title, scale = _DISTANCES.get(name, (name, 1.0))
         value, floor = number(scale * estimate.value), number(scale * estimate.floor)
         if sigmas > SIGMAS:
-            text = f"The {title} is {value}{unit}, {sigmas:.1f} standard deviations above chance ({floor})."
+            text = f"The {title} is {value}, {sigmas:.1f} standard deviations above chance ({floor})."
             if estimate.higher_is_better:
                 text = text.replace("above", "below")
             yield Finding(text, True)
         else:
-            same.append(f"{title} {value}{unit} ({floor} by chance)")
+            same.append(f"{title} {value} ({floor} by chance)")
     if same:
         yield Finding(f"As good as a second Geant4 sample: {', '.join(same)}.", False)
 
@@ -328,10 +328,6 @@ def _repeats(evaluation: Evaluation) -> Iterator[Finding]:
 def _too_alike(histograms: Sequence[Histogram]) -> bool:
     sigmas = [chance_sigmas(h.separation) for h in histograms if h.separation.floor_std > 0]
     return len(sigmas) >= 3 and float(np.median(sigmas)) < -SIGMAS
-
-
-def _small(title: str) -> str:
-    return title[:1].lower() + title[1:]
 
 
 def _count(items: Sequence[str], noun: str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from caloforge.evaluation.results import Histogram
 
-__all__ = ["classifier_title", "feature_words", "group_title", "number", "percent"]
+__all__ = ["classifier_title", "feature_words", "group_title", "lowered", "number", "percent"]
 
 _TITLES = {
     "e_ratio": "Total energy over incident energy",
@@ -36,6 +36,11 @@ _CLASSIFIERS = {
 }
 
 
+def lowered(title: str) -> str:
+    """A title within a sentence."""
+    return title[:1].lower() + title[1:]
+
+
 def group_title(group: str) -> str:
     """A readable title of a group of histograms; a group unknown here keeps its name."""
     kind, _, axis = group.partition("_")
@@ -56,6 +61,8 @@ def feature_words(name: str, histograms: Iterable[Histogram] = ()) -> str:
     for histogram in histograms:
         if histogram.name == name:
             return histogram.label.partition(" [")[0]
+    if name.startswith("all "):
+        return f"{lowered(group_title(name.removeprefix('all ')))} (all)"
     return name.replace("_", " ")
 
 
@@ -76,9 +83,9 @@ def number(value: float | None, digits: int = 3) -> str:
 
 
 def percent(share: float, error: float = math.nan, *, signed: bool = True) -> str:
-    """A share in percent, with its error where it is known: ``+1.2 ± 0.3 %``; two digits of the error."""
-    scale = error if math.isfinite(error) and error > 0 else abs(share) / 10
-    decimals = max(0, -math.floor(math.log10(100 * scale))) if scale > 0 else 1
+    """A share in percent, with its error where it is known: ``+1.23 ± 0.31 %``; two digits of the error."""
+    scale = error if math.isfinite(error) and error > 0 else abs(share)
+    decimals = max(0, 1 - math.floor(math.log10(100 * scale))) if scale > 0 else 1
     decimals = min(decimals, 4)
     text = f"{100 * share:{'+' if signed else ''}.{decimals}f}".replace("-", "−")
-    return f"{text} ± {100 * error:.{decimals}f} %" if math.isfinite(error) else f"{text} %"
+    return f"{text} ± {100 * error:.{decimals}f} %" if math.isfinite(error) and error > 0 else f"{text} %"

@@ -171,18 +171,19 @@ def _short(value: float) -> str:
 
 
 def draw_layer_pages(group: str, title: str, histograms: Sequence[Histogram], folder: Path) -> list[Drawing]:
-    """Pages of one feature, a panel a layer, each with its ratio and separation power."""
+    """Pages of a panel a histogram, each with its ratio and separation power."""
     drawings = []
     starts = range(0, len(histograms), PANELS_A_PAGE)
     for page, start in enumerate(starts, start=1):
         part = histograms[start : start + PANELS_A_PAGE]
         rows = -(-len(part) // COLUMNS)
-        panel, top, bottom = 2.3, 0.34, 0.48
+        own_labels = len({_axis_label(histogram) for histogram in part}) > 1
+        panel, top, bottom = 2.5 if own_labels else 2.3, 0.34, 0.48
         height = top + rows * panel + bottom
         with figure_style(small=True):
             figure = new_figure(10.0, height)
             grid = figure.add_gridspec(
-                rows, COLUMNS, left=0.06, right=0.99, wspace=0.2, hspace=0.3,
+                rows, COLUMNS, left=0.06, right=0.99, wspace=0.2, hspace=0.38 if own_labels else 0.3,
                 top=1 - (top + 0.2) / height, bottom=bottom / height,
             )  # fmt: skip
             for k, histogram in enumerate(part):
@@ -192,7 +193,8 @@ def draw_layer_pages(group: str, title: str, histograms: Sequence[Histogram], fo
                 below = figure.add_subplot(pair[1], sharex=axes)
                 _draw(axes, below, histogram, headroom=0.2)
                 _few_ticks(axes, below)
-                axes.set_title(_panel_title(histogram), pad=2.5, fontweight="bold")
+                if not own_labels:
+                    axes.set_title(_panel_title(histogram), pad=2.5, fontweight="bold")
                 axes.text(
                     0.98, 0.96, _separation_text(histogram), transform=axes.transAxes, ha="right", va="top",
                     fontsize="small",
@@ -200,7 +202,7 @@ def draw_layer_pages(group: str, title: str, histograms: Sequence[Histogram], fo
                 if column == 0:
                     axes.set_ylabel("fraction per bin")
                     below.set_ylabel("ratio", loc="center")
-                if k + COLUMNS >= len(part):
+                if own_labels or k + COLUMNS >= len(part):
                     below.set_xlabel(_axis_label(histogram))
             _legend(figure, height, 0.06)
             layers = [str(h.layer) for h in part if h.layer is not None]
@@ -271,7 +273,7 @@ def draw_single_pages(name: str, histograms: Sequence[Histogram], folder: Path) 
                     figure,
                     folder,
                     f"{name}_{page}" if len(starts) > 1 else name,
-                    f"{labels}.",
+                    f"{labels[:1].upper()}{labels[1:]}.",
                     f"Histograms with ratio panels, Geant4 and generated: {labels}.",
                 )
             )

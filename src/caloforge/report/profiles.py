@@ -1,4 +1,4 @@
-"""Profiles of the mean shower, the response against energy, and separation powers by layer."""
+"""Profiles of the mean shower, and separation powers by layer."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caloforge.evaluation import Histogram, Profile
-from caloforge.report.means import Response
 from caloforge.report.style import (
     GENERATED,
     GENERATED_NAME,
@@ -26,21 +25,22 @@ from caloforge.report.style import (
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["draw_profiles", "draw_response", "draw_separation"]
+__all__ = ["draw_profiles", "draw_separation", "points", "ratio_limits"]
 
 Floats = NDArray[np.float64]
 
 
-def _points(
+def points(
     axes: Axes, x: Floats, y: Floats, error: Floats, colour: str, marker: str, label: str | None = None
 ) -> None:
+    """Points with error bars."""
     axes.errorbar(
         x, y, yerr=error, color=colour, marker=marker, markersize=4, linestyle="none", elinewidth=1,
         label=label,
     )  # fmt: skip
 
 
-def _ratio_limits(axes: Axes, ratio: Floats, error: Floats) -> None:
+def ratio_limits(axes: Axes, ratio: Floats, error: Floats) -> None:
     """Symmetric limits about 1 that hold every ratio that is known to better than 20 %."""
     sure = np.isfinite(ratio) & (error < 0.2)
     reach = float(np.max(np.abs(ratio[sure] - 1) + error[sure], initial=0.0))
@@ -52,24 +52,27 @@ def draw_profiles(profiles: Mapping[str, Profile], folder: Path) -> Drawing | No
     """Mean energy against depth and radius, with ratio panels; None where there is no profile."""
     if not profiles:
         return None
-    n = len(profiles)
+    columns = min(2, len(profiles))
+    rows = -(-len(profiles) // columns)
+    height = 0.2 + 4.6 * rows
     with figure_style():
-        figure = new_figure(5.3 * n + 0.1, 4.8)
+        figure = new_figure(5.3 * columns + 0.1, height)
         grid = figure.add_gridspec(
-            1, n, left=0.135 / n + 0.005, right=0.985, wspace=0.26, top=0.96, bottom=0.13
-        )
+            rows, columns, left=0.145 / columns + 0.005, right=0.985, wspace=0.27, hspace=0.28,
+            top=1 - 0.2 / height, bottom=0.62 / height,
+        )  # fmt: skip
         for k, profile in enumerate(profiles.values()):
-            pair = grid[k].subgridspec(2, 1, height_ratios=(3, 1), hspace=0.05)
+            pair = grid[divmod(k, columns)].subgridspec(2, 1, height_ratios=(3, 1), hspace=0.05)
             axes = figure.add_subplot(pair[0])
             below = figure.add_subplot(pair[1], sharex=axes)
             _draw_profile(axes, below, profile)
-        names = " and ".join(profiles)
+        names = ", ".join(name.replace("_", " ") for name in profiles)
         return save(
             figure,
             folder,
             "profiles",
-            f"{names.capitalize()} profile of the mean shower, with the standard error of the mean.",
-            f"Mean energy, {names}: Geant4 and generated with their ratio.",
+            f"Profiles with the standard errors of the means: {names}.",
+            f"Mean profiles, {names}: Geant4 and generated with their ratio.",
         )
 
 
@@ -82,16 +85,18 @@ def _draw_profile(axes: Axes, below: Axes, profile: Profile) -> None:
     axes.stairs(profile.reference, edges, fill=True, color=REFERENCE_FILL, label=REFERENCE_NAME)
     axes.stairs(profile.reference, edges, color=REFERENCE, linewidth=0.9)
     axes.stairs(profile.generated, edges, color=GENERATED, linewidth=1.2, label=GENERATED_NAME)
-    _points(axes, positions, profile.reference, profile.reference_error, REFERENCE, "")
-    _points(axes, positions, profile.generated, profile.generated_error, GENERATED, "")
+    points(axes, positions, profile.reference, profile.reference_error, REFERENCE, "")
+    points(axes, positions, profile.generated, profile.generated_error, GENERATED, "")
     joint = np.concatenate([profile.reference, profile.generated])
     if (joint > 0).any():
         low, high = joint[joint > 0].min(), joint.max()
         if high > 30 * low:
             axes.set_yscale("log")
-            axes.set_ylim(low / 2, high * 4)
+            axes.set_ylim(low / 2, high * (high / low) ** 0.3)
         else:
             axes.set_ylim(0, 1.35 * high)
+    if edges[0] > 0 and edges[-1] > 100 * edges[0]:
+        axes.set_xscale("log")
     axes.set_xlim(edges[0], edges[-1])
     axes.set_ylabel(profile.label)
     axes.tick_params(labelbottom=False)
@@ -101,10 +106,10 @@ def _draw_profile(axes: Axes, below: Axes, profile: Profile) -> None:
     ratio = profile.generated / base
     error = profile.generated_error / base
     band = profile.reference_error / base
-    below.bar(positions, 2 * band, np.diff(edges), bottom=1 - band, color=REFERENCE_FILL)
+    below.stairs(1 + band, edges, baseline=1 - band, fill=True, color=REFERENCE_FILL)
     below.axhline(1, color=REFERENCE, linewidth=0.8)
-    _points(below, positions, ratio, error, GENERATED, "o")
-    _ratio_limits(below, ratio, np.hypot(error, band))
+    points(below, positions, ratio, error, GENERATED, "o")
+    ratio_limits(below, ratio, np.hypot(error, band))
     below.set_ylabel("ratio", loc="center")
     below.set_xlabel(profile.position_label)
     if profile.name == "longitudinal":
@@ -113,50 +118,6 @@ def _draw_profile(axes: Axes, below: Axes, profile: Profile) -> None:
         below.set_xticks(positions[::step], labels[::step])
         below.tick_params(axis="x", which="minor", bottom=False, top=False)
         axes.tick_params(axis="x", which="minor", bottom=False, top=False)
-
-
-def draw_response(reference: Response, generated: Response, folder: Path) -> Drawing | None:
-    """Mean and resolution of ΣE/E_inc against incident energy; None where no bin holds two showers."""
-    if not (np.isfinite(reference.mean).any() and np.isfinite(generated.mean).any()):
-        return None
-    parts = (
-        ("mean of ΣE / E_inc", "mean", "mean_error"),
-        ("resolution σ / µ of ΣE", "resolution", "resolution_error"),
-    )
-    with figure_style():
-        figure = new_figure(10.7, 4.8)
-        grid = figure.add_gridspec(1, 2, left=0.075, right=0.985, wspace=0.26, top=0.96, bottom=0.13)
-        for k, (label, value, error) in enumerate(parts):
-            pair = grid[k].subgridspec(2, 1, height_ratios=(3, 1), hspace=0.05)
-            axes = figure.add_subplot(pair[0])
-            below = figure.add_subplot(pair[1], sharex=axes)
-            y = [getattr(sample, value) for sample in (reference, generated)]
-            e = [getattr(sample, error) for sample in (reference, generated)]
-            _points(axes, reference.energy / 1000, y[0], e[0], REFERENCE, "o", REFERENCE_NAME)
-            _points(axes, generated.energy / 1000, y[1], e[1], GENERATED, "s", GENERATED_NAME)
-            ratio = y[1] / np.where(y[0] > 0, y[0], np.nan)
-            relative = [err / np.where(val > 0, val, np.nan) for err, val in zip(e, y, strict=True)]
-            combined = ratio * np.hypot(*relative)
-            below.axhline(1, color=REFERENCE, linewidth=0.8)
-            _points(below, generated.energy / 1000, ratio, combined, GENERATED, "s")
-            _ratio_limits(below, ratio, combined)
-            for part in (axes, below):
-                part.set_xscale("log")
-            low, high = axes.get_ylim()
-            axes.set_ylim(max(low, 0) if value == "resolution" else low, high + 0.25 * (high - low))
-            axes.set_ylabel(label)
-            axes.tick_params(labelbottom=False)
-            axes.legend(loc="upper right")
-            below.set_ylabel("ratio", loc="center")
-            below.set_xlabel("incident energy (GeV)")
-        return save(
-            figure,
-            folder,
-            "response",
-            "Response and resolution against incident energy, with statistical errors.",
-            "Mean and relative spread of the total energy over the incident energy, in bins of incident "
-            "energy, Geant4 and generated with their ratio.",
-        )
 
 
 def draw_separation(

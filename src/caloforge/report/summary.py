@@ -1,199 +1,222 @@
-"""What an evaluation says, in plain sentences and a few rows: all of it computed from its numbers."""
+"""The numbers of an evaluation as rows for people: value, what chance gives, significance and meaning."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from caloforge.evaluation import ClassifierResult, Evaluation, Histogram
+from caloforge.evaluation import ClassifierResult, Estimate, Evaluation, Histogram
+from caloforge.evaluation.findings import classifier_floor, response_shift
+from caloforge.evaluation.significance import SIGMAS, beyond_chance
+from caloforge.evaluation.words import classifier_title, group_title, number, percent
 
 __all__ = [
-    "Verdict",
-    "excess",
+    "DISTANCES",
+    "Row",
+    "classifier_sigmas",
+    "estimate_row",
+    "flagged",
     "group_titles",
+    "is_shape",
     "number",
-    "summary_rows",
+    "number_rows",
     "timing_table",
-    "verdict",
-    "worst_features",
+    "with_error",
 ]
 
-_TITLES = {
-    "e_ratio": "Total energy over incident energy",
-    "e_ratio_at_energy": "Response at each incident energy",
-    "cell_energy": "Cell energies",
-    "e_layer": "Energy in each layer",
-    "sparsity": "Sparsity",
+DISTANCES = {
+    "fpd": (
+        "Fréchet distance, FPD × 10³",
+        "Distance of two Gaussians with the samples’ means and covariances of all high-level features, "
+        "extrapolated to infinitely many showers. Lower is better, 0 is perfect.",
+    ),
+    "kpd": (
+        "Kernel distance, KPD × 10³",
+        "Maximum mean discrepancy of the high-level features with a polynomial kernel; unbiased, so it "
+        "scatters around 0 for equal samples. Lower is better.",
+    ),
+    "precision": (
+        "Precision",
+        "Share of generated showers that lie among Geant4 showers (within reach of the 5th neighbour). "
+        "Low: impossible showers. Higher is better.",
+    ),
+    "recall": (
+        "Recall",
+        "Share of Geant4 showers that lie among generated showers. Low: kinds of showers are missing. "
+        "Higher is better.",
+    ),
+    "density": (
+        "Density",
+        "Precision that counts how many Geant4 showers surround a generated one; robust against outliers. "
+        "About 1 is good, it may exceed 1.",
+    ),
+    "coverage": (
+        "Coverage",
+        "Share of Geant4 showers with a generated one as near as their 5th Geant4 neighbour. Higher is "
+        "better.",
+    ),
 }
-_KINDS = {"ec": "Centre of energy", "width": "Width"}
-_AXES = {"eta": "η", "phi": "φ", "x": "x", "y": "y", "r": "r"}
-
+"""Title and one line of meaning of the distances; FPD and KPD are shown in thousandths."""
+_THOUSANDTHS = ("fpd", "kpd")
 _SPEEDS = ("ms_per_shower", "showers_per_second")
-
-CHANCE_SIGMA = 3.0
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """``level`` 0 (not told apart) to 3 (easily told apart), a headline and one or two sentences."""
+class Row:
+    """A number, its floor (or ideal, or Geant4's), both as text, and the standard deviations between them."""
 
-    level: int
-    headline: str
-    sentences: str
+    name: str
+    meaning: str
+    value: str
+    floor: str
+    sigmas: float = math.nan
 
 
 def group_titles(groups: Sequence[str]) -> dict[str, str]:
     """Readable titles of the groups of histograms; a group unknown here keeps its name."""
-    titles = {}
-    for group in groups:
-        kind, _, axis = group.partition("_")
-        if group in _TITLES:
-            titles[group] = _TITLES[group]
-        elif kind in _KINDS and axis in _AXES:
-            titles[group] = f"{_KINDS[kind]} in {_AXES[axis]}"
-        else:
-            titles[group] = group.replace("_", " ").capitalize()
-    return titles
+    return {group: group_title(group) for group in groups}
 
 
-def excess(histogram: Histogram) -> float:
-    """Separation power above what chance gives."""
-    return histogram.separation.value - histogram.separation.floor
+def is_shape(histogram: Histogram) -> bool:
+    """True for observables with one entry a shower other than its energy: start, length, asymmetry, …"""
+    energies = ("e_ratio", "e_ratio_at_energy", "cell_energy")
+    return histogram.layer is None and histogram.group not in energies
 
 
-def beyond_chance(histogram: Histogram) -> bool:
-    """True where the separation power is more than three standard deviations above its floor."""
-    return excess(histogram) > CHANCE_SIGMA * histogram.separation.floor_std
-
-
-def worst_features(evaluation: Evaluation, n: int = 5) -> list[Histogram]:
-    """The ``n`` features whose separation power lies farthest above chance, worst first."""
-    return sorted(evaluation.histograms, key=excess, reverse=True)[:n]
-
-
-def number(value: float | None, digits: int = 3) -> str:
-    """A number for people: no exponent between 0.001 and a million, thin spaces between thousands."""
-    if value is None or not math.isfinite(value):
+def with_error(value: float, error: float = math.nan) -> str:
+    """``12.3 ± 3.1``: two digits of the error, where it is known."""
+    if not math.isfinite(value):
         return "not known"
-    if isinstance(value, int):
-        return f"{value:,}".replace(",", "\u202f")
-    if value == 0:
-        return "0"
-    if not 1e-3 <= abs(value) < 1e6:
-        mantissa, power = f"{value:.{digits - 1}e}".split("e")
-        return f"{mantissa}·10{_superscript(int(power))}"
-    decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
-    return f"{value:,.{decimals}f}".replace(",", "\u202f").replace("-", "−")
+    if not math.isfinite(error) or error <= 0:
+        return number(value)
+    decimals = max(0, 1 - math.floor(math.log10(error)))
+    if decimals > 5:
+        return f"{number(value)} ± {number(error, 2)}"
+    return f"{value:.{decimals}f} ± {error:.{decimals}f}".replace("-", "−")
 
 
-def _superscript(power: int) -> str:
-    return str(power).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+def estimate_row(name: str, meaning: str, estimate: Estimate, scale: float = 1.0) -> Row:
+    """A row of an `Estimate`; the ideal stands in for a floor that was not measured."""
+    known = math.isfinite(estimate.floor)
+    floor = with_error(scale * estimate.floor, scale * estimate.floor_error) if known else ""
+    if not known:
+        floor = f"ideal {number(estimate.ideal * scale)}"
+    note = f" {estimate.note}" if estimate.note else ""
+    value = with_error(scale * estimate.value, scale * estimate.error)
+    return Row(name, meaning + note, value, floor, estimate.sigmas() if known else math.nan)
 
 
-def floor_of(result: ClassifierResult) -> tuple[float, float]:
-    """AUC of samples that do not differ, and its standard deviation."""
-    if result.auc_floor is None:
-        return 0.5, result.auc_noise
-    return result.auc_floor, max(result.auc_floor_std or 0.0, result.auc_noise)
+def classifier_sigmas(result: ClassifierResult) -> float:
+    """How far the AUC lies above its floor, in standard deviations."""
+    floor, spread = classifier_floor(result)
+    return (result.auc - floor) / spread if spread > 0 else math.nan
 
 
-def verdict(evaluation: Evaluation) -> Verdict:
-    """The outcome in words. The hardest classifier decides the level; without one, the features do."""
-    count = len(evaluation.histograms)
-    differing = sum(beyond_chance(histogram) for histogram in evaluation.histograms)
-    results = list(evaluation.classifiers.values())
-    n = min(evaluation.counts["reference"], evaluation.counts["generated"])
-    sentences = []
-    if results:
-        worst = max(results, key=lambda r: r.auc)
-        floor, spread = floor_of(worst)
-        if worst.auc < floor + CHANCE_SIGMA * max(spread, 1e-9):
-            level, headline = 0, f"Not told apart from Geant4 with {number(n)} showers of each"
-        elif worst.auc < 0.65:
-            level, headline = 1, "Close to Geant4"
-        elif worst.auc < 0.85:
-            level, headline = 2, "Visibly different from Geant4"
-        else:
-            level, headline = 3, "Easily told apart from Geant4"
-        aucs = " and ".join(f"{r.auc:.3f} ({_classifier_name(r)})" for r in results)
-        sentences.append(
-            f"Trained classifiers tell generated showers from Geant4's with an AUC of {aucs}; "
-            f"{floor:.3f} ± {spread:.3f} would mean that they cannot."
-        )
-    else:
-        share = differing / max(count, 1)
-        level = 0 if differing <= 0.02 * count else 1 if share < 0.25 else 2 if share < 0.75 else 3
-        headline = (
-            "No feature differs by more than chance",
-            "Most features agree with Geant4",
-            "Many features differ from Geant4",
-            "Most features differ from Geant4",
-        )[level]
-        if level == 0 and differing:
-            headline = "Hardly any feature differs by more than chance"
-    if count:
-        ordered = worst_features(evaluation, count)
-        sentences.append(
-            f"Of {count} features {differing} differ by more than chance; the one furthest above it is the "
-            f"{_feature_text(ordered[0])}."
-        )
-    return Verdict(level, headline + ".", " ".join(sentences))
+def number_rows(evaluation: Evaluation) -> list[Row]:
+    """The numbers that matter, in the order of the page."""
+    parts = (_samples, _classifiers, _distances, _features, _physics, _speed)
+    return [row for part in parts for row in part(evaluation)]
 
 
-def _classifier_name(result: ClassifierResult) -> str:
-    names = {"low": "cells", "low-normed": "cells, normed by layer", "high": "high-level features"}
-    return names.get(result.name, result.name)
-
-
-def _feature_text(histogram: Histogram) -> str:
-    label = histogram.label.partition(" [")[0]
-    separation = histogram.separation
-    return f"{label} (separation power {number(separation.value)}, by chance {number(separation.floor)})"
-
-
-def summary_rows(evaluation: Evaluation) -> list[tuple[str, str, str]]:
-    """(quantity, generated, Geant4 or what a perfect generator would give) of the summary table."""
+def _samples(evaluation: Evaluation) -> Iterator[Row]:
     counts = evaluation.counts
-    rows = [
-        ("Showers", number(counts["generated"]), number(counts["reference"])),
-        ("Incident energies", _span(evaluation, "generated"), _span(evaluation, "reference")),
-    ]
+    yield Row("Showers", "", number(counts["generated"]), f"Geant4 {number(counts['reference'])}")
+    made, true = (_span(evaluation, sample) for sample in ("generated", "reference"))
+    yield Row("Incident energies", "", made, f"Geant4 {true}")
+
+
+def _classifiers(evaluation: Evaluation) -> Iterator[Row]:
     for result in evaluation.classifiers.values():
-        floor, noise = floor_of(result)
-        spread = f" ± {result.auc_std:.3f}" if len(result.aucs) > 1 else ""
-        rows.append(
-            (
-                f"Classifier AUC, {_classifier_name(result)}",
-                f"{result.auc:.3f}{spread}",
-                f"{floor:.3f} ± {noise:.3f}",
-            )
+        floor, noise = classifier_floor(result)
+        several = len(result.aucs) > 1
+        yield Row(
+            f"Classifier AUC, {classifier_title(result.name)}",
+            "A network learns to tell the samples apart. 0.5: it cannot, 1: it always can.",
+            f"{result.auc:.3f} ± {result.auc_std:.3f}" if several else f"{result.auc:.3f}",
+            f"{floor:.3f} ± {noise:.3f}",
+            classifier_sigmas(result),
         )
-        jsd = f" ± {result.jsd_std:.3f}" if len(result.jsds) > 1 else ""
-        rows.append(
-            (f"Jensen–Shannon divergence, {_classifier_name(result)}", f"{result.jsd:.3f}{jsd} bits", "0")
+
+
+def _distances(evaluation: Evaluation) -> Iterator[Row]:
+    for name, estimate in evaluation.distances.items():
+        title, meaning = DISTANCES.get(name, (name, ""))
+        yield estimate_row(title, meaning, estimate, 1e3 if name in _THOUSANDTHS else 1.0)
+
+
+def _features(evaluation: Evaluation) -> Iterator[Row]:
+    n = len(evaluation.histograms)
+    if not n:
+        return
+    value = sum(h.separation.value for h in evaluation.histograms) / n
+    floor = sum(h.separation.floor for h in evaluation.histograms) / n
+    yield Row(
+        f"Separation power, mean of {n} features",
+        "Difference of two histograms; 0 for the same shape, 1 where they do not overlap.",
+        number(value),
+        number(floor),
+    )
+    named = int(beyond_chance(evaluation.histograms).sum())
+    yield Row(
+        "Features that differ by more than chance",
+        "The number of features is taken into account: among those named at most 1 % are false alarms.",
+        f"{named} of {n}",
+        "0",
+    )
+
+
+def _physics(evaluation: Evaluation) -> Iterator[Row]:
+    shifts = response_shift(evaluation)
+    if shifts is not None:
+        texts = (
+            ("Mean response, generated / Geant4 − 1", "Mean of ΣE/E_inc: is the energy right?"),
+            ("Spread of the response, generated / Geant4 − 1", "Spread of ΣE/E_inc relative to its mean."),
         )
-    if evaluation.histograms:
-        n = len(evaluation.histograms)
-        mean = sum(h.separation.value for h in evaluation.histograms) / n
-        floor = sum(h.separation.floor for h in evaluation.histograms) / n
-        rows.append((f"Separation power, mean of {n} features", number(mean), number(floor)))
-    ratio = evaluation.features.get("e_ratio")
-    if ratio is not None:
-        rows.append(
-            (
-                "Mean ΣE / E_inc",
-                number(ratio.generated_mean, 4),
-                number(ratio.reference_mean, 4),
-            )
+        for (name, meaning), shift in zip(texts, shifts, strict=True):
+            if math.isfinite(shift.value):
+                sigmas = abs(shift.value) / shift.error if shift.error > 0 else math.nan
+                yield Row(name, meaning, percent(shift.value, shift.error), "0 %", sigmas)
+    for curve in evaluation.responses:
+        yield _share(
+            f"Largest change of the response with {curve.condition}",
+            "Largest |generated / Geant4 − 1| of the mean response in any bin.",
+            curve.linearity,
         )
-        if ratio.reference_mean > 0:
-            quotient = number(ratio.generated_mean / ratio.reference_mean, 4)
-            rows.append(("Mean energy, generated / Geant4", quotient, "1"))
+    for correlation in evaluation.correlations.values():
+        name = f"Correlations between {correlation.name}, rms difference"
+        meaning = "Root mean square difference of all correlation coefficients."
+        yield estimate_row(name, meaning, correlation.distance)
+    kept = evaluation.conservation
+    if kept is not None:
+        sigmas = (kept.generated_above - kept.reference_above) / max(kept.expected_error, 1e-12)
+        yield Row(
+            f"Showers with ΣE/E_inc above {number(kept.limit)}",
+            "More energy than Geant4 ever shows.",
+            percent(kept.generated_above, signed=False),
+            percent(kept.reference_above, kept.expected_error, signed=False),
+            sigmas,
+        )
+    if evaluation.memorisation is not None:
+        yield _share(
+            "Nearer to a training than to a held-out shower",
+            "100 % for a copy of the training set, 50 % for independent showers.",
+            evaluation.memorisation.nearer,
+        )
+
+
+def _share(name: str, meaning: str, estimate: Estimate) -> Row:
+    row = estimate_row(name, meaning, estimate)
+    known = math.isfinite(estimate.floor)
+    floor = percent(estimate.floor, estimate.floor_error, signed=False) if known else row.floor
+    return Row(name, row.meaning, percent(estimate.value, estimate.error, signed=False), floor, row.sigmas)
+
+
+def _speed(evaluation: Evaluation) -> Iterator[Row]:
     if evaluation.timing.speed_up is not None:
-        rows.append(("Speed-up over Geant4", f"{number(evaluation.timing.speed_up)}×", ""))
-    return rows
+        meaning = "Geant4’s time for a shower over the generator’s, at the same energies."
+        yield Row("Speed-up over Geant4", meaning, f"{number(evaluation.timing.speed_up)}×", "")
 
 
 def _span(evaluation: Evaluation, sample: str) -> str:
@@ -205,6 +228,11 @@ def _span(evaluation: Evaluation, sample: str) -> str:
     particles = ", ".join(p for p in ranges.get("particle", ()) if p != "unknown")
     text = f"{low} GeV" if low == high else f"{low} to {high} GeV"
     return f"{text} {particles}" if particles else text
+
+
+def flagged(sigmas: float) -> bool:
+    """True for a number that lies beyond chance."""
+    return math.isfinite(sigmas) and sigmas > SIGMAS
 
 
 def timing_table(evaluation: Evaluation) -> tuple[list[tuple[str, str, str]], list[tuple[str, str]]]:

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from caloforge.data.disk import whole_file
 from caloforge.errors import DataError
+from caloforge.evaluation import METRICS_FILE, write_metrics
+from caloforge.evaluation.verdict import find_verdict
 from caloforge.provenance import provenance
 from caloforge.report.style import require_drawing_packages
 
 if TYPE_CHECKING:
     from caloforge.data import Showers
     from caloforge.evaluation import Evaluation, Histogram
-    from caloforge.report.page import Material
+    from caloforge.report.material import Material
 
 __all__ = ["write_report"]
+
+MANIFEST = "manifest.json"
+"""In ``figures``: the files that a report wrote there, so that the next one knows what is its own."""
 
 
 class Step(Protocol):
@@ -38,9 +45,10 @@ def write_report(
     progress: bool = True,
     overwrite: bool = True,
 ) -> Path:
-    """Write ``report.html`` and ``figures/*.pdf``, ``figures/*.png`` into a folder.
+    """Write ``report.html``, ``metrics.json`` and ``figures/*.pdf``, ``figures/*.png`` into a folder.
 
-    The page is one file that needs no network: images, numbers and plotly.js are inside it.
+    The page is one file that needs no network: images, numbers and plotly.js are inside it. Figures of an
+    earlier report in the same folder that this one does not have are removed; other files are left alone.
 
     Args:
         evaluation: what `caloforge.evaluate` returned for these showers.
@@ -80,12 +88,14 @@ def write_report(
     from caloforge.report.summary import group_titles
 
     titles = group_titles([histogram.group for histogram in evaluation.histograms])
+    if evaluation.verdict is None:
+        evaluation = dataclasses.replace(evaluation, verdict=find_verdict(evaluation))
+    figures = folder / "figures"
     try:
-        (folder / "figures").mkdir(parents=True, exist_ok=True)
+        figures.mkdir(parents=True, exist_ok=True)
+        old = earlier_figures(figures)
         with _bar(progress, evaluation) as step:
-            material = _draw_all(
-                evaluation, reference, generated, folder / "figures", titles, display_energy, step
-            )
+            material = _draw_all(evaluation, reference, generated, figures, titles, display_energy, step)
             step("page", 0)
             settings = {
                 "title": title, "display_energy_mev": display_energy, "reference": len(reference),
@@ -95,10 +105,30 @@ def write_report(
             text = render(evaluation, material, titles, heading, provenance("report", **settings))
             with whole_file(page) as file:
                 file.write(text.encode())
+            write_metrics(evaluation, folder / METRICS_FILE)
+            _tidy(figures, old, [f"{d.name}.{kind}" for d in material.drawings() for kind in ("pdf", "png")])
             step("page")
     except OSError as error:
         raise DataError(f"cannot write the report into {folder}: {error}") from error
     return page
+
+
+def earlier_figures(figures: Path) -> list[str]:
+    """Files that the report before this one wrote, by its list; none where there is no list."""
+    try:
+        names = json.loads((figures / MANIFEST).read_text(encoding="utf-8"))["files"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    return [name for name in names if isinstance(name, str) and Path(name).name == name]
+
+
+def _tidy(figures: Path, old: Sequence[str], new: Sequence[str]) -> None:
+    """Remove figures of the report before that this one no longer has, and list those that it has."""
+    for name in set(old) - set(new):
+        if name.endswith((".pdf", ".png")):
+            (figures / name).unlink(missing_ok=True)
+    with whole_file(figures / MANIFEST) as file:
+        file.write(json.dumps({"made_by": "caloforge report", "files": sorted(new)}, indent=1).encode())
 
 
 def _default_title(reference: Showers) -> str:
@@ -123,13 +153,17 @@ def _draw_all(
     display_energy: float | None,
     step: Step,
 ) -> Material:
+    from caloforge.report.curves import draw_responses
     from caloforge.report.display import choose_pairs, draw_events
-    from caloforge.report.histograms import draw_single_pages
+    from caloforge.report.histograms import draw_layer_pages, draw_single_pages
     from caloforge.report.images import draw_layer_images, draw_side_view
-    from caloforge.report.means import energy_bins, mean_shower, response
-    from caloforge.report.page import Material
+    from caloforge.report.judges import draw_inputs, draw_neighbours, draw_weights
+    from caloforge.report.material import Material
+    from caloforge.report.matrices import draw_correlations
+    from caloforge.report.means import mean_shower
     from caloforge.report.payload import events_payload, layers_payload
-    from caloforge.report.profiles import draw_profiles, draw_response, draw_separation
+    from caloforge.report.profiles import draw_profiles, draw_separation
+    from caloforge.report.summary import is_shape
     from caloforge.report.worker import draw_groups
 
     mesh = reference.mesh
@@ -141,20 +175,28 @@ def _draw_all(
     material.layers_data = layers_payload(mesh, *means)
     material.side = draw_side_view(mesh, *means, folder)
     material.layers = draw_layer_images(mesh, *means, folder)
-    edges = energy_bins(means[0].incident, means[1].incident)
-    material.response = draw_response(response(means[0], edges), response(means[1], edges), folder)
     step("single showers")
     pairs = choose_pairs(reference, generated, display_energy)
     material.events = draw_events(mesh, pairs, folder)
     if material.events is not None:
         material.events_data = events_payload(mesh, pairs)
+    step("judges")
+    material.weights = draw_weights(evaluation.classifiers, folder)
+    material.inputs = draw_inputs(evaluation.classifiers, evaluation.histograms, folder)
+    if evaluation.memorisation is not None:
+        material.memorisation = draw_neighbours(evaluation.memorisation, folder)
     step("profiles")
     material.profiles = draw_profiles(evaluation.profiles, folder)
     material.separation = draw_separation(groups, titles, folder)
+    material.responses = draw_responses(evaluation.responses, folder)
+    material.correlations = draw_correlations(evaluation.correlations, folder)
     step("distributions")
-    whole = [part[0] for part in groups.values() if len(part) == 1]
+    shapes = [histogram for histogram in evaluation.histograms if is_shape(histogram)]
+    material.shapes = draw_layer_pages("shapes", "Shower shapes", shapes, folder)
+    rest = {group: part for group, part in groups.items() if not is_shape(part[0])}
+    whole = [part[0] for part in rest.values() if len(part) == 1]
     material.overview = draw_single_pages("overview", whole, folder)
-    several = {group: part for group, part in groups.items() if len(part) > 1}
+    several = {group: part for group, part in rest.items() if len(part) > 1}
     material.groups = draw_groups(several, titles, folder, lambda group: step(titles[group]))
     return material
 
@@ -168,7 +210,7 @@ def _bar(progress: bool, evaluation: Evaluation) -> Iterator[Step]:
     console = Console(stderr=True)
     groups = sum(len(part) > 1 for part in _by_group(evaluation).values())
     with Progress(console=console, transient=True, disable=not (progress and console.is_terminal)) as bar:
-        task = bar.add_task("report", total=4 + groups)
+        task = bar.add_task("report", total=5 + groups)
 
         def step(what: str, finished: int = 1) -> None:
             bar.update(task, description=f"report: {what}", advance=finished)

@@ -20,15 +20,51 @@
   const folds = () => document.querySelectorAll("main details");
   byId("open-all").addEventListener("click", () => folds().forEach((d) => { d.open = true; }));
   byId("close-all").addEventListener("click", () => folds().forEach((d) => { d.open = false; }));
-  addEventListener("beforeprint", () => folds().forEach((d) => { d.open = true; }));
+  let before = [];
+  addEventListener("beforeprint", () => {
+    before = [...folds()].map((d) => [d, d.open]);
+    before.forEach(([d]) => { d.open = true; });
+  });
+  addEventListener("afterprint", () => { before.forEach(([d, open]) => { d.open = open; }); before = []; });
+  // what is drawn to fit its place must be drawn again when its fold opens
+  document.addEventListener("toggle", (event) => { if (event.target.open) dispatchEvent(new Event("resize")); }, true);
   const reveal = () => {
     const target = location.hash.length > 1 && byId(decodeURIComponent(location.hash.slice(1)));
     if (!target) return;
     for (let e = target; e; e = e.parentElement) if (e.tagName === "DETAILS") e.open = true;
+    if (target.tagName === "SECTION") target.querySelector("details").open = true;
     target.scrollIntoView();
   };
   addEventListener("hashchange", reveal);
   if (location.hash) reveal();
+
+  const strip = document.querySelector("nav ul");
+  const links = new Map([...document.querySelectorAll("nav a")].map((a) => [a.hash.slice(1), a]));
+  const sections = [...document.querySelectorAll("main > section")].filter((s) => links.has(s.id));
+  let current = null;
+  const highlight = () => {
+    const line = Math.min(innerHeight / 3, 240);
+    const atEnd = innerHeight + scrollY >= document.documentElement.scrollHeight - 2;
+    let here = sections[0];
+    for (const s of sections) if (s.getBoundingClientRect().top <= line) here = s;
+    if (atEnd && scrollY > 0) here = sections[sections.length - 1];
+    const link = here && links.get(here.id);
+    if (!link || link === current) return;
+    if (current) current.removeAttribute("aria-current");
+    link.setAttribute("aria-current", "true");
+    current = link;
+    const [a, b] = [link.getBoundingClientRect(), strip.getBoundingClientRect()];
+    if (a.left < b.left || a.right > b.right) strip.scrollLeft += a.left - b.left - 16;
+  };
+  let waiting = false;
+  const soon = () => {
+    if (waiting) return;
+    waiting = true;
+    requestAnimationFrame(() => { waiting = false; highlight(); });
+  };
+  addEventListener("scroll", soon, { passive: true });
+  addEventListener("resize", soon);
+  highlight();
 
   // ---- colour scales ----------------------------------------------------------------------------
   const paintScale = (box, colours, ticks) => {
