@@ -6,6 +6,7 @@ import dataclasses
 import importlib.util
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -184,8 +185,9 @@ def test_what_does_not_fit_the_budget_is_said(variant: Any) -> None:
     slow = variant("bench_models:Slow")
     report = measure(job(slow, batch_size=1000, budget_s=0.5))
     assert report["times"] == []
-    assert "a batch would take up to about" in report["remark"]
-    assert "the budget is 0.5 s" in report["remark"]
+    assert re.fullmatch(
+        r"not measured: a batch would take about [2-4] s, the budget is 0.5 s", report["remark"]
+    )
     fewer = measure(job(slow, batch_size=50, budget_s=0.35))
     assert 1 <= len(fewer["times"]) <= 3  # 0.1 s each
     assert min(fewer["times"]) >= 2
@@ -269,13 +271,14 @@ def test_geant4_at_the_same_energies(variant: Any, tmp_path: Path, monkeypatch: 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("GEANT4_DATA_DIR", raising=False)
-    result = run(variant(detector=["par04-siw"]), geant4=3, energy="1-1.1GeV")
+    result = run(variant(detector=["par04-siw"]), geant4=3, energy="1-1.1GeV", threads=[1, 2])
     assert result.geant4.showers == 3
     assert result.geant4.ms > 0
     assert result.geant4.ms_error > 0
     assert result.geant4.mean_energy_mev == result.conditions["mean_energy"]
     assert "G4EmStandardPhysics" in result.geant4.physics
-    assert result.rows[0].speed_up == pytest.approx(result.geant4.ms / result.rows[0].ms)
+    for row, ms in zip(result.rows, (result.rows[0].processor_ms, result.rows[1].ms), strict=True):
+        assert row.speed_up == pytest.approx(result.geant4.ms / ms)
 
 
 def test_a_detector_that_cannot_be_simulated_is_a_remark(variant: Any, checkpoint: Checkpoint) -> None:

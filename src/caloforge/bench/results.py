@@ -54,11 +54,11 @@ class BenchRow:
         repetitions: batches that were timed.
         ms, ms_std, ms_min: elapsed time per shower over the repetitions: mean, standard deviation (NaN for
             one) and smallest; NaN where nothing was measured.
-        processor_ms: processor time per shower, summed over the threads. With one CPU thread it is below
+        processor_ms: mean processor time per shower, summed over the threads. With one CPU thread it is below
             ``ms`` only where other programs took the processor.
         peak_memory_mib: of the whole process on a CPU, of the tensors on a GPU.
         memory_before_mib: the same when the model was loaded and nothing was generated.
-        speed_up: Geant4's processor time over ``ms``.
+        speed_up: Geant4's processor time over ``processor_ms`` with one CPU thread, else over ``ms``.
         times: ms per shower of each repetition.
         remark: why something was not measured.
     """
@@ -134,7 +134,7 @@ class BenchResult:
             title=f"{self.checkpoint['model']}: {self.parameters:,} parameters, {self.model_mib:.1f} MiB; "
             f"{self.machine['processor']}" + (f", {self.machine['gpu']}" if self.machine.get("gpu") else "")
         )
-        columns = ("device", "threads", "batch", "ms a shower", "least", "repeats", "MiB", "speed-up")
+        columns = ("device", "threads", "batch", "ms a shower", "least", "CPU", "times", "MiB", "speed-up")
         for column in columns:
             table.add_column(column, justify="left" if column == "device" else "right", no_wrap=True)
         for row in self.rows:
@@ -142,7 +142,8 @@ class BenchResult:
             if row.repetitions:
                 spread = "" if math.isnan(row.ms_std) else f" ± {_number(row.ms_std, 2)}"
                 table.add_row(
-                    *where, _number(row.ms) + spread, _number(row.ms_min), str(row.repetitions),
+                    *where, _number(row.ms) + spread, _number(row.ms_min), _number(row.processor_ms),
+                    str(row.repetitions),
                     f"{row.peak_memory_mib:.0f}", _number(row.speed_up),
                 )  # fmt: skip
             else:

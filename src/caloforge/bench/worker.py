@@ -9,6 +9,7 @@ import json
 import os
 import sys
 import time
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -23,8 +24,6 @@ from caloforge.training import Checkpoint
 from caloforge.training.resources import free_memory, peak_memory_mib, pick_device
 
 __all__ = ["main", "make_batch", "measure"]
-
-STEP = 10
 
 
 def make_batch(
@@ -78,20 +77,22 @@ class _Watch:
 def measure(job: dict[str, Any]) -> dict[str, Any]:
     """Times of the repetitions, or a remark why there are none.
 
-    Batches grow by factors of ten, as a warm-up, and to know whether the next fits the budget and the memory.
+    Batches of 1, 2, 10, 100, … are a warm-up, and tell whether the next one fits the budget and the memory:
+    the time for n showers is taken to be a + b n through the last two.
     """
     watch, size, budget = _Watch(job), int(job["batch_size"]), float(job["budget_s"])
     report: dict[str, Any] = {"times": [], "processor_times": [], "remark": ""}
+    ladder = [n for n in (1, 2, *(10**k for k in range(1, 20))) if n < size]
     with torch.inference_mode():
         watch(1)  # sets up kernels and caches
-        for n in [STEP**k for k in range(20) if STEP**k < size]:
+        last, before = 0, 0.0
+        for n, following in pairwise([*ladder, size]):
             seconds, _ = watch(n)
-            growth, following = (watch.peak() - watch.before) / n, min(STEP * n, size)
-            if seconds * following / n > budget:
-                report["remark"] = (
-                    f"not measured: a batch would take up to about {_seconds(seconds * size / n)}, and the "
-                    f"budget is {budget:g} s"
-                )
+            slope = max(0.0, (seconds - before) / (n - last))
+            growth = (watch.peak() - watch.before) / n
+            if seconds + slope * (following - n) > budget:
+                estimate = _duration(seconds + slope * (size - n))
+                report["remark"] = f"not measured: a batch would take {estimate}, the budget is {budget:g} s"
             elif growth * following > (free := watch.free()):
                 report["remark"] = (
                     f"not measured: a batch would need about {growth * size / 1024:.1f} GiB of memory, and "
@@ -99,6 +100,7 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
                 )
             if report["remark"]:
                 break
+            last, before = n, seconds
         else:
             seconds, _ = watch(size)
             watch.made = 0
@@ -109,10 +111,10 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
     return report | {"peak_memory_mib": watch.peak(), "memory_before_mib": watch.before}
 
 
-def _seconds(seconds: float) -> str:
+def _duration(seconds: float) -> str:
     if seconds < 600:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+        return f"about {seconds:.0f} s"
+    return f"about {seconds / 60:.0f} min" if seconds < 7200 else f"about {seconds / 3600:.0f} h"
 
 
 def main() -> int:
