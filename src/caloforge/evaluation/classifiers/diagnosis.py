@@ -5,15 +5,18 @@ After arXiv:2305.16774. Legend: ``n`` showers, ``D`` inputs, ``G`` groups of inp
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from caloforge.detector import Mesh
 from caloforge.evaluation.classifiers.engine import Trained
-from caloforge.evaluation.classifiers.inputs import Layout, Sample
+from caloforge.evaluation.classifiers.inputs import Columns, Layout, Sample
 from caloforge.evaluation.classifiers.networks import Dense
 from caloforge.evaluation.classifiers.scores import Floats, auc
 from caloforge.evaluation.results import Diagnosis, FeatureShare, TellTale
@@ -24,6 +27,7 @@ BINS = 60
 SHUFFLINGS = 3
 TAILS = 10
 FEATURES = 20
+STRIKING = 10
 DENSE_SHOWERS = 2000
 IMAGE_SHOWERS = 300
 """Held-out showers that are shuffled; fewer for networks on images, which are much slower."""
@@ -49,7 +53,12 @@ def diagnose(
     real = trained.labels == 1
     edges = _weight_edges(log_weights)
     inside = np.clip(log_weights, edges[0], edges[-1])
-    shares = _shares(trained, layout, [len(r) for r in rows], np.random.default_rng([seed, 2]))
+    rng = np.random.default_rng([seed, 2])
+    table = _Table(trained, [len(r) for r in rows], rng)
+    singles = layout.features | _striking_cells(table, layout, samples[0][0].mesh)
+    groups = {f"all {name}": columns for name, columns in layout.groups.items()}
+    shares = _shares(trained, groups | singles, rng)
+    alone = _alone(table, layout, list(singles.values()))
     origin = np.concatenate(rows)[trained.rows]
     energy = np.concatenate([s.conditions.energy[r] for (s, _), r in zip(samples, rows, strict=True)])
     energy = energy[trained.rows]
@@ -62,8 +71,10 @@ def diagnose(
         edges=edges,
         reference=np.histogram(inside[real], edges)[0].astype(np.float64),
         generated=np.histogram(inside[~real], edges)[0].astype(np.float64),
-        features=_foremost(shares[len(layout.groups) :]),
-        groups=sorted(shares[: len(layout.groups)], key=lambda s: -s.drop),
+        features=_foremost(
+            [dataclasses.replace(s, alone=a) for s, a in zip(shares[len(groups) :], alone, strict=True)]
+        ),
+        groups=sorted(shares[: len(groups)], key=lambda s: -s.drop),
         generated_tails=tails(order[~real[order]]),
         reference_tails=tails(order[::-1][real[order[::-1]]]),
     )
@@ -79,23 +90,76 @@ def _foremost(shares: list[FeatureShare]) -> list[FeatureShare]:
     """The ten with the largest drop and the ten that tell most alone, largest drop first."""
     half = FEATURES // 2
     by_drop = sorted(range(len(shares)), key=lambda i: -shares[i].drop)
-    by_alone = sorted(range(len(shares)), key=lambda i: -shares[i].alone)
+    by_alone = sorted(range(len(shares)), key=lambda i: -np.nan_to_num(shares[i].alone))
     return [shares[i] for i in by_drop if i in by_drop[:half] or i in by_alone[:half]]
 
 
-def _shares(
-    trained: Trained, layout: Layout, sizes: Sequence[int], rng: np.random.Generator
-) -> list[FeatureShare]:
-    """The drop in AUC where the inputs of a group are shuffled among the showers; groups, then features.
+class _Table:
+    """Rows of a classifier's table, at most `ALONE_SHOWERS`, in batches, and their classes."""
+
+    def __init__(self, trained: Trained, sizes: Sequence[int], rng: np.random.Generator) -> None:
+        self._batches = trained.batches
+        self._rows = np.sort(rng.permutation(sum(sizes))[:ALONE_SHOWERS])
+        self.labels = np.repeat(np.arange(len(sizes)), sizes)[self._rows]
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Inputs (n, D) in double precision and classes (n,)."""
+        for start in range(0, len(self._rows), CHUNK):
+            values = self._batches.raw(self._rows[start : start + CHUNK]).double()
+            yield values, torch.from_numpy(self.labels[start : start + CHUNK]).to(values.device)
+
+
+def _striking_cells(table: _Table, layout: Layout, mesh: Mesh) -> dict[str, Columns]:
+    """The cells, at most ten, whose mean √(E / E_inc) differs by more than five standard errors."""
+    n_cells = layout.cells.stop - layout.cells.start
+    if not n_cells:
+        return {}
+    sums = torch.zeros(2, 2, n_cells, dtype=torch.float64)  # class; sum and sum of squares
+    for values, labels in table:
+        roots = values[:, layout.cells].clamp(min=0.0).sqrt()
+        for label in (0, 1):
+            of = roots[labels == label]
+            sums[label] += torch.stack([of.sum(dim=0), (of**2).sum(dim=0)]).cpu()
+    count = torch.from_numpy(np.bincount(table.labels, minlength=2))[:, None, None]
+    mean, square = (sums / count).unbind(dim=1)
+    errors = ((square - mean**2).clamp(min=0.0) / count[:, 0]).sum(dim=0).sqrt()
+    apart = ((mean[1] - mean[0]).abs() / errors.clamp(min=1e-300)).numpy()
+    striking = [int(c) for c in np.argsort(-apart, kind="stable")[:STRIKING] if apart[c] > 5]
+    return {_cell_name(c, mesh): np.array([layout.cells.start + c]) for c in striking}
+
+
+def _cell_name(cell: int, mesh: Mesh) -> str:
+    """``cell (12, 3, 1)``: layer, φ or y, r or x from 0; on ragged meshes ``cell 7 of layer 2``."""
+    if mesh.is_regular:
+        return f"cell {tuple(int(i) for i in np.unravel_index(cell, mesh.shape))}"
+    layer = int(mesh.voxel_layers[cell])
+    return f"cell {cell - int(mesh.layer_offsets[layer])} of layer {mesh.layer_numbers[layer]}"
+
+
+def _alone(table: _Table, layout: Layout, features: Sequence[Columns]) -> list[float]:
+    """AUC, 0.5 or more, of each feature: a cell, the sum of a layer's cells, an energy relative to E_inc.
+
+    NaN for what is none of these.
+    """
+    cells, energies = layout.cells, torch.from_numpy(layout.energies[1:])
+    members = [c[(c >= cells.start) & (c < cells.stop)] if len(c) > 1 else c for c in features]
+    sums = []
+    for values, _ in table:
+        values[:, energies] -= values[:, :1]
+        sums.append(torch.stack([values[:, torch.from_numpy(m)].sum(dim=1) for m in members]).cpu().numpy())
+    areas = auc(np.concatenate(sums, axis=1), table.labels)
+    return [float(max(a, 1 - a)) if len(m) else math.nan for a, m in zip(areas, members, strict=True)]
+
+
+def _shares(trained: Trained, names: Mapping[str, Columns], rng: np.random.Generator) -> list[FeatureShare]:
+    """The drop in AUC where the inputs of each group are shuffled among the showers.
 
     The showers of both classes are shuffled together, so that the inputs of a group keep what they say of
     each other and lose what they say of the class.
     """
-    dense = isinstance(trained.network, Dense)
-    limit = DENSE_SHOWERS if dense else IMAGE_SHOWERS
+    limit = DENSE_SHOWERS if isinstance(trained.network, Dense) else IMAGE_SHOWERS
     chosen = rng.permutation(len(trained.rows))[:limit]
     labels = trained.labels[chosen]
-    names = {**{f"all {name}": c for name, c in layout.groups.items()}, **layout.features}
     columns = [trained.batches.columns(c) for c in names.values()]
     trained.network.eval()
     with torch.inference_mode():
@@ -106,10 +170,9 @@ def _shares(
             for _ in range(SHUFFLINGS)
         ]
     drops = plain - np.stack(shuffled)
-    alone = np.r_[np.full(len(layout.groups), np.nan), _alone(trained, layout, sizes, rng)]
     return [
-        FeatureShare(name, float(d.mean()), float(d.std(ddof=1)), float(a))
-        for name, d, a in zip(names, drops.T, alone, strict=True)
+        FeatureShare(name, float(d.mean()), float(d.std(ddof=1)))
+        for name, d in zip(names, drops.T, strict=True)
     ]
 
 
@@ -135,20 +198,3 @@ def _shuffled_scores(trained: Trained, inputs: Tensor, order: Rows, groups: Sequ
             mixed[:, columns] = other[:, columns]
             scores.append(network(mixed)[:, 0])
     return np.asarray(torch.stack(scores).cpu().numpy(), dtype=np.float64)
-
-
-def _alone(trained: Trained, layout: Layout, sizes: Sequence[int], rng: np.random.Generator) -> Floats:
-    """AUC, at least 0.5, of the sum of each feature's inputs alone, energies relative to E_inc, (G,)."""
-    rows = np.sort(rng.permutation(sum(sizes))[:ALONE_SHOWERS])
-    owner = torch.zeros(layout.width, dtype=torch.int64, device=trained.batches.device)
-    for i, columns in enumerate(layout.features.values()):
-        owner[torch.from_numpy(columns)] = i
-    energies = torch.from_numpy(layout.energies[1:])
-    sums = []
-    for start in range(0, len(rows), CHUNK):
-        values = trained.batches.raw(rows[start : start + CHUNK]).double()
-        values[:, energies] -= values[:, :1]
-        empty = values.new_zeros(len(values), len(layout.features))
-        sums.append(empty.index_add_(1, owner, values).cpu().numpy())
-    areas = auc(np.concatenate(sums).T, np.repeat(np.arange(len(sizes)), sizes)[rows])
-    return np.maximum(areas, 1 - areas)

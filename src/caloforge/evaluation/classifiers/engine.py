@@ -103,7 +103,8 @@ def fit(
     rng = np.random.default_rng(list(seed))
     labels = np.repeat(np.arange(len(sizes)), sizes)
     train, test, validation = split_rows(sizes, rng, twins=twins)
-    batches = Batches(table, layout, train if settings.standardise else None, device)
+    constants = (train, labels[train]) if settings.standardise else None
+    batches = Batches(table, layout, constants, device, settings.memory_limit_gib * 2**30)
     outputs = 1 if len(sizes) == 2 else len(sizes)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(int(rng.integers(2**63)))

@@ -5,6 +5,7 @@ Legend: ``n`` showers, ``V`` voxels, ``Z`` layers, ``L`` lateral layers, ``D`` i
 
 from __future__ import annotations
 
+import itertools
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,9 +20,11 @@ from caloforge.evaluation.features import EPSILON, Features, batch_rows
 
 __all__ = [
     "CLASSIFIERS",
+    "Columns",
     "Layout",
     "Sample",
     "Table",
+    "add_sums",
     "allocate",
     "check_names",
     "fill_table",
@@ -58,6 +61,7 @@ class Layout:
     Attributes:
         width: number of columns D.
         cells: the columns that are cells; empty for ``high``.
+        sums: the columns that are sums of cells, see `add_sums`; empty where there are none.
         absolute: cells are divided by E_inc, so that column 0 turns them into MeV again.
         image: channels and axes of the cells for networks on images, ``(1, Z, P, R)`` or ``(Z, P, R)``.
         features: columns of each feature or layer by name, ``e_layer_3`` or ``cells of layer 3``.
@@ -67,6 +71,7 @@ class Layout:
 
     width: int
     cells: slice
+    sums: slice
     absolute: bool
     image: tuple[int, ...]
     features: dict[str, Columns]
@@ -74,33 +79,79 @@ class Layout:
     energies: Columns
 
 
-def layout_of(name: str, features: Features) -> Layout:
-    """The columns of a classifier's inputs; errors as `check_names`."""
+def layout_of(name: str, features: Features, *, sums: bool = False) -> Layout:
+    """The columns of a classifier's inputs, with `add_sums` where a dense network sees cells.
+
+    Raises as `check_names`.
+    """
     mesh = features.mesh
     check_names((name,), mesh)
     if name == "high":
         return _high_layout(features)
-    n_voxels, offsets = mesh.n_voxels, mesh.layer_offsets + 1
-    layers = {
-        f"cells of layer {number}": np.arange(first, last)
-        for number, first, last in zip(mesh.layer_numbers, offsets[:-1], offsets[1:], strict=True)
-    }
+    end, offsets = 1 + mesh.n_voxels, mesh.layer_offsets + 1
+    layers = [np.arange(a, b) for a, b in itertools.pairwise(offsets)]
+    named: dict[str, Columns] = {"e_inc": np.arange(1)}
     energies = np.arange(1)
     if name == "low-normed":
-        energies = np.r_[0, 1 + n_voxels : 1 + n_voxels + mesh.n_layers]
-        layers |= {
-            f"e_layer_{number}": energies[i + 1 : i + 2] for i, number in enumerate(mesh.layer_numbers)
-        }
+        energies = np.r_[0, end : end + mesh.n_layers]
+        named |= {f"e_layer_{k}": energies[i + 1 : i + 2] for i, k in enumerate(mesh.layer_numbers)}
+        end += mesh.n_layers
+    summed = slice(end, end)
+    if sums and name not in ON_IMAGES:
+        owners = np.concatenate(_layers_of_sums(mesh))
+        summed = slice(end, end + len(owners))
+        both = np.tile(owners, 2)  # energies, then numbers of cells
+        layers = [np.r_[c, end + np.flatnonzero(both == i)] for i, c in enumerate(layers)]
+        named["sums over layers"] = end + np.flatnonzero(both < 0)
+        end += 2 * len(owners)
+    named |= {f"cells of layer {k}": c for k, c in zip(mesh.layer_numbers, layers, strict=True)}
     shape = {"resnet": (1, *mesh.shape), "c2st": mesh.shape}
     return Layout(
-        width=n_voxels + len(energies),
-        cells=slice(1, 1 + n_voxels),
+        width=end,
+        cells=slice(1, 1 + mesh.n_voxels),
+        sums=summed,
         absolute=name != "low-normed",
         image=shape.get(name, ()),
-        features={"e_inc": np.arange(1)} | layers,
+        features=named,
         groups={},
         energies=energies,
     )
+
+
+def _kept_axes() -> list[tuple[int, ...]]:
+    """Axes that the sums keep: two of (z, φ, r), one, none."""
+    return [kept for size in (2, 1, 0) for kept in itertools.combinations(range(3), size)]
+
+
+def _layers_of_sums(mesh: Mesh) -> list[Columns]:
+    """Position of the layer that each of the `add_sums` belongs to, −1 where it runs over layers."""
+    if not mesh.is_regular:
+        return [np.arange(mesh.n_layers), np.full(1, -1)]
+    owners = []
+    for kept in _kept_axes():
+        shape = [mesh.shape[axis] for axis in kept]
+        layers = np.arange(mesh.n_layers).reshape(-1, *[1] * (len(kept) - 1)) if 0 in kept else np.array(-1)
+        owners.append(np.broadcast_to(layers, shape).ravel())
+    return owners
+
+
+def add_sums(cells: Table, mesh: Mesh) -> Table:
+    """Sums of cells over axes, and how many of the summed cells are above zero, (n, sums and numbers).
+
+    On regular meshes over each axis, each two and all three; on ragged ones over each layer and over all.
+    They tell a dense network nothing new, but it need not find out by itself what belongs together.
+    """
+    sums = []
+    for values in (cells, (cells > 0).astype(np.float32)):
+        if mesh.is_regular:
+            grid = values.reshape(len(values), *mesh.shape)
+            for kept in _kept_axes():
+                over = tuple(axis + 1 for axis in range(3) if axis not in kept)
+                sums.append(grid.sum(axis=over).reshape(len(grid), -1))
+        else:
+            layers = np.add.reduceat(values, mesh.layer_offsets[:-1], axis=1)
+            sums += [layers, layers.sum(axis=1, keepdims=True)]
+    return np.concatenate(sums, axis=1)
 
 
 def _high_layout(features: Features) -> Layout:
@@ -117,6 +168,7 @@ def _high_layout(features: Features) -> Layout:
     return Layout(
         width=start,
         cells=slice(0, 0),
+        sums=slice(0, 0),
         absolute=False,
         image=(),
         features=singles,
@@ -146,7 +198,7 @@ def high_inputs(features: Features, rows: NDArray[np.int64]) -> Table:
 
 
 def input_batches(
-    name: str, showers: Showers, features: Features, rows: NDArray[np.int64]
+    name: str, showers: Showers, features: Features, rows: NDArray[np.int64], *, sums: bool = False
 ) -> Iterator[Table]:
     """Inputs of one classifier in batches (n, D), for the showers in ``rows``, read as they are needed.
 
@@ -166,18 +218,21 @@ def input_batches(
             columns += [(cells * per_cell).astype(np.float32), np.log10(e_layer + 1e-8).astype(np.float32)]
         else:
             columns.append(cells / conditions.energy.astype(np.float32)[:, None])
+        if sums:
+            columns.append(add_sums(columns[1], mesh))
         start += len(cells)
         yield np.concatenate(columns, axis=1)
 
 
 def fill_table(
-    name: str, chosen: Sequence[tuple[Sample, NDArray[np.int64]]], width: int, memory_limit_gib: float
+    name: str, chosen: Sequence[tuple[Sample, NDArray[np.int64]]], layout: Layout, memory_limit_gib: float
 ) -> Table:
     """Inputs of the chosen rows of each sample, one sample after the other, (n, D)."""
-    table = allocate(sum(len(rows) for _, rows in chosen), width, int(memory_limit_gib * 2**30))
+    table = allocate(sum(len(rows) for _, rows in chosen), layout.width, int(memory_limit_gib * 2**30))
+    sums = layout.sums.stop > layout.sums.start
     start = 0
     for (showers, features), rows in chosen:
-        for batch in input_batches(name, showers, features, rows):
+        for batch in input_batches(name, showers, features, rows, sums=sums):
             table[start : start + len(batch)] = batch
             start += len(batch)
     return table

@@ -90,8 +90,8 @@ def train_classifier_with_scores(
     from caloforge.evaluation.classifiers.diagnosis import diagnose
     from caloforge.evaluation.classifiers.engine import chosen_device, cpu_threads, fit
 
-    layout = layout_of(name, reference[1])
     settings = settings.of(name)
+    layout = layout_of(name, reference[1], sums=settings.standardise)
     started = time.perf_counter()
     where = chosen_device(device)
     with_floor = settings.floor or second is not None
@@ -102,7 +102,7 @@ def train_classifier_with_scores(
     rows = draw_rows(pair, rng, twins=twins)
     sizes = part_sizes(len(rows[0]))
     with cpu_threads(settings.threads):
-        table = fill_table(name, list(zip(pair, rows, strict=True)), layout.width, settings.memory_limit_gib)
+        table = fill_table(name, list(zip(pair, rows, strict=True)), layout, settings.memory_limit_gib)
         judged: list[_Judged] = []
         for i in range(settings.repeats):
             trained = fit(
@@ -114,7 +114,7 @@ def train_classifier_with_scores(
                 parameters = trained.parameters
         if with_floor:
             chosen = _floor_rows(reference, second, rng)
-            table = fill_table(name, chosen, layout.width, settings.memory_limit_gib)
+            table = fill_table(name, chosen, layout, settings.memory_limit_gib)
             floors = [
                 _judge(
                     fit(table, layout, [len(r) for _, r in chosen], settings, [seed, i, 1], where, tick=tick),

@@ -24,8 +24,8 @@ class ClassifierSettings:
         epochs, batch_size, learning_rate, weight_decay: of Adam (AdamW where ``weight_decay`` > 0); an epoch
             is cut into batches of nearly equal size, at most ``batch_size``.
         repeats: independent trainings, each with its own split, weights and order.
-        standardise: shift and scale the inputs and give cells a second time as logarithms, see `Batches`; not
-            part of the challenge's definition, but far stronger on few showers.
+        standardise: shift and scale the inputs, give cells a second time as logarithms and add their sums,
+            see `Batches` and `add_sums`; not the challenge's definition, but far stronger on few showers.
         floor: also train on two halves of the reference, which nothing should tell apart.
         threads: CPU threads of torch; None leaves them as they are. The same seed and threads give the same
             numbers; with one thread however many cores there are.
@@ -80,13 +80,14 @@ class ClassifierSettings:
         return dataclasses.replace(self, **changes, special={})
 
 
+_ON_IMAGES = {"batch_size": 50, "learning_rate": 1e-3, "repeats": 1, "threads": None}
 PRESETS: dict[str, ClassifierSettings] = {
     "calochallenge": ClassifierSettings(
         special={"c2st": {"widths": (64, 128, 256, 512), "epochs": 100}},
         preset="calochallenge",
     ),
     "quick": ClassifierSettings(
-        hidden=256,
+        hidden=128,
         widths=(8, 16, 16, 32),
         epochs=20,
         batch_size=100,
@@ -96,8 +97,10 @@ PRESETS: dict[str, ClassifierSettings] = {
         threads=1,
         calibration_floor=None,
         special={
-            "resnet": {"epochs": 10, "batch_size": 50, "learning_rate": 1e-3, "repeats": 1, "threads": None},
-            "c2st": {"epochs": 10, "batch_size": 50, "learning_rate": 1e-3, "repeats": 1, "threads": None},
+            "low": {"epochs": 8},
+            "low-normed": {"epochs": 8},
+            "resnet": _ON_IMAGES | {"epochs": 10},
+            "c2st": _ON_IMAGES | {"epochs": 20},
         },
         preset="quick",
     ),
