@@ -1,6 +1,7 @@
 """Networks that try to tell generated showers from real ones. Importing this loads no torch."""
 
 from caloforge.evaluation.classifiers.inputs import CLASSIFIERS, Sample, check_names
+from caloforge.evaluation.classifiers.multiclass import train_multiclass
 from caloforge.evaluation.classifiers.run import train_classifier, train_classifier_with_scores
 from caloforge.evaluation.classifiers.scores import auc, auc_and_jsd, auc_noise
 from caloforge.evaluation.classifiers.settings import PRESETS, ClassifierSettings, classifier_settings
@@ -17,4 +18,5 @@ __all__ = [
     "classifier_settings",
     "train_classifier",
     "train_classifier_with_scores",
+    "train_multiclass",
 ]

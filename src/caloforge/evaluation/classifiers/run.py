@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from caloforge.evaluation.classifiers.engine import Trained
 
-__all__ = ["Progress", "train_classifier", "train_classifier_with_scores"]
+__all__ = ["Counter", "Progress", "name_of", "train_classifier", "train_classifier_with_scores"]
 
 Progress = Callable[[float], None]
 Rows = NDArray[np.int64]
@@ -95,7 +95,7 @@ def train_classifier_with_scores(
     started = time.perf_counter()
     where = chosen_device(device)
     with_floor = settings.floor or second is not None
-    tick = _Counter(progress, settings.repeats * settings.epochs * (2 if with_floor else 1))
+    tick = Counter(progress, settings.repeats * settings.epochs * (2 if with_floor else 1))
     rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
     pair = (generated, reference)  # classes 0 and 1
     twins = are_twins(pair)
@@ -137,7 +137,7 @@ def train_classifier_with_scores(
         best_epochs=tuple(j.epoch for j in judged),
         showers=sizes,
         seconds=time.perf_counter() - started,
-        device=_name_of(where),
+        device=name_of(where),
         settings=dataclasses.asdict(settings),
         parameters=parameters,
         error_rate=float(np.mean([j.error_rate for j in judged])),
@@ -198,13 +198,14 @@ def _floor_rows(
     return [(reference, np.sort(order[:half])), (reference, np.sort(order[half : 2 * half]))]
 
 
-def _name_of(device: torch.device) -> str:
+def name_of(device: torch.device) -> str:
+    """The GPU's name, or ``cpu``."""
     import torch
 
     return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
 
 
-class _Counter:
+class Counter:
     """Reports the fraction of steps done, each time it is called."""
 
     def __init__(self, progress: Progress | None, steps: int) -> None:

@@ -4,6 +4,7 @@ from caloforge.evaluation.results.classifiers import (
     ClassifierResult,
     Diagnosis,
     FeatureShare,
+    MulticlassResult,
     Scores,
     TellTale,
 )
@@ -36,6 +37,7 @@ __all__ = [
     "Histogram",
     "Localisation",
     "Memorisation",
+    "MulticlassResult",
     "Profile",
     "ResolutionFit",
     "ResponseCurve",

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["ClassifierResult", "Diagnosis", "FeatureShare", "Scores", "TellTale"]
+__all__ = ["ClassifierResult", "Diagnosis", "FeatureShare", "MulticlassResult", "Scores", "TellTale"]
 
 Floats = NDArray[np.float64]
 
@@ -69,7 +69,7 @@ class Diagnosis:
 class Scores:
     """Scores of held-out showers: rows in the files, labels (1 reference) and probabilities, (n,).
 
-    Of every training its own held-out showers, one training after the other: a shower may occur several times.
+    Every training's own held-out showers, one training after the other: a shower may occur several times.
     The probabilities of being a reference shower are calibrated and keep the order of the network's output.
     """
 
@@ -119,3 +119,36 @@ class ClassifierResult:
     error_rate: float | None = None
     error_rate_std: float | None = None
     diagnosis: Diagnosis | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class MulticlassResult:
+    """One network that tells the reference and several models apart (arXiv:2211.11765), ``K`` classes.
+
+    Attributes:
+        names: the classes, the reference first, (K,).
+        log_posterior, log_posterior_error: mean over held-out reference showers x of ln p(k | x) + ln K, and
+            its standard deviation (bootstrap over showers and spread of the trainings), (K,). 0 is chance;
+            the model with the highest value is nearest to the reference, and one that reaches the
+            reference's own value cannot be told from it.
+        confusion: share of the held-out showers of each class (row) put into each class (column), (K, K).
+        nearest: the model with the highest log-posterior.
+        inputs: whose inputs the network saw: ``high``, ``low``, …
+        best_epochs: one entry a training.
+        showers: showers of each class used for training, choosing the epoch and calibrating, and judging.
+        parameters: weights of the network.
+        seconds, device, settings: as in `ClassifierResult`.
+    """
+
+    names: tuple[str, ...]
+    log_posterior: Floats
+    log_posterior_error: Floats
+    confusion: Floats
+    nearest: str
+    inputs: str
+    best_epochs: tuple[int, ...]
+    showers: tuple[int, int, int]
+    parameters: int
+    seconds: float
+    device: str
+    settings: dict[str, Any]
