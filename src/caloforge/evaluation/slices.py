@@ -6,7 +6,7 @@ Legend: ``N`` showers of both samples, ``n`` of them in a slice, ``Z`` histogram
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -174,25 +174,26 @@ def slice_metrics(
             `feature_matrix` gives them; called where both samples have 100 showers.
         seed: of the floors.
     """
-    groups = _group_places(plans, len(reference), len(generated))
+    conditions = reference_conditions, generated_conditions
+    masks = [(spec.holds(conditions[0]), spec.holds(conditions[1])) for spec in specs]
+    rows = [(np.flatnonzero(first), np.flatnonzero(second)) for first, second in masks]
+    separations: list[dict[str, Separation]] = [{} for _ in specs]
+    for group in _groups(plans, len(reference), len(generated)):
+        for number, chosen in enumerate(rows):
+            if min(map(len, chosen)) >= 2:
+                separations[number][group.name] = group.separation(chosen, (seed, number))
     matrices = None if distances is None else [feature_matrix(f) for f in (reference, generated)]
     found = []
     for number, spec in enumerate(specs):
-        masks = spec.holds(reference_conditions), spec.holds(generated_conditions)
-        rows = np.flatnonzero(masks[0]), np.flatnonzero(masks[1])
-        counts = {"reference": len(rows[0]), "generated": len(rows[1])}
-        separation: dict[str, Separation] = {}
-        metrics = {f"auc_{name}": e for name, s in (scores or {}).items() if (e := _auc(s, masks))}
-        if min(counts.values()) >= 2:
-            rng = np.random.default_rng((seed, number))
-            dealt = [rng.permutation(len(rows[0]) + len(rows[1]))[: len(rows[0])] for _ in range(REPEATS)]
-            separation = {name: group.separation(rows, dealt) for name, group in groups.items()}
-            if cells is not None:
-                chosen = [c.per_shower[r] for c, r in zip(cells, rows, strict=True)]
-                separation["cell_energy"] = cell_separation(*chosen, seed=seed)
-        if min(counts.values()) >= FEW_IN_SLICE and distances is not None and matrices is not None:
-            metrics |= distances(*(m[r] for m, r in zip(matrices, rows, strict=True)))
-        ratios = [f.e_ratio[r] for f, r in zip((reference, generated), rows, strict=True)]
+        first, second = rows[number]
+        counts = {"reference": len(first), "generated": len(second)}
+        metrics = {f"auc_{name}": e for name, s in (scores or {}).items() if (e := _auc(s, masks[number]))}
+        if cells is not None and min(counts.values()) >= 2:
+            entries = cells[0].per_shower[first], cells[1].per_shower[second]
+            separations[number]["cell_energy"] = cell_separation(*entries, seed=seed)
+        if distances is not None and matrices is not None and min(counts.values()) >= FEW_IN_SLICE:
+            metrics |= distances(matrices[0][first], matrices[1][second])
+        ratios = _mean_and_spread(reference.e_ratio[first]), _mean_and_spread(generated.e_ratio[second])
         found.append(
             Slice(
                 condition=spec.condition,
@@ -200,8 +201,8 @@ def slice_metrics(
                 high=spec.high,
                 label=spec.label,
                 counts=counts,
-                separation=separation,
-                response=Comparison(*_mean_and_spread(ratios[0]), *_mean_and_spread(ratios[1])),
+                separation=separations[number],
+                response=Comparison(*ratios[0], *ratios[1]),
                 metrics=metrics,
                 note=_note(counts),
             )
@@ -213,27 +214,31 @@ def slice_metrics(
 class _Group:
     """Bins of one group's histograms: the slot of every shower of both samples, (N, Z), among Z · S slots."""
 
-    slots: Ints
+    name: str
+    slots: NDArray[np.int32]
     n_reference: int
     shape: tuple[int, int]
 
-    def separation(self, rows: tuple[Ints, Ints], dealt: Sequence[Ints]) -> Separation:
-        """Mean separation power of the showers in ``rows``, and its floor from the ``dealt`` ones of them."""
+    def separation(self, rows: tuple[Ints, Ints], seed: tuple[int, int]) -> Separation:
+        """Mean separation power of the showers in ``rows`` of each sample, with floor and error."""
+        rng = np.random.default_rng(seed)
         first, second = self.slots[rows[0]], self.slots[rows[1] + self.n_reference]
         h1, h2 = self._count(first), self._count(second)
         pooled = np.concatenate([first, second])
-        draws = np.stack([self._count(pooled[taken]) for taken in dealt])
+        draws = np.stack(
+            [self._count(pooled[rng.permutation(len(pooled))[: len(first)]]) for _ in range(REPEATS)]
+        )
         floors = separation_powers(draws, h1 + h2 - draws).mean(axis=-1)
         spread = float(floors.std())
         error = math.hypot(self._first_order(h1, h2, first), self._first_order(h2, h1, second), spread)
         return Separation(float(separation_powers(h1, h2).mean()), float(floors.mean()), spread, error)
 
-    def _count(self, slots: Ints) -> Floats:
+    def _count(self, slots: NDArray[np.int32]) -> Floats:
         """Entries in the bins, (Z, B); the first and last slot of a histogram are outside."""
         counts = np.bincount(slots.ravel(), minlength=self.shape[0] * self.shape[1])
         return counts.reshape(self.shape)[:, 1:-1].astype(np.float64)
 
-    def _first_order(self, own: Floats, other: Floats, slots: Ints) -> float:
+    def _first_order(self, own: Floats, other: Floats, slots: NDArray[np.int32]) -> float:
         """Error of the mean S from the showers of one sample: ∂S/∂h of the bins that a shower is in."""
         n = np.maximum(own.sum(axis=1, keepdims=True), 1.0)
         p, q = own / n, other / np.maximum(other.sum(axis=1, keepdims=True), 1.0)
@@ -244,20 +249,19 @@ class _Group:
         return float(np.sqrt((table.ravel()[slots].mean(axis=1) ** 2).sum()))
 
 
-def _group_places(plans: Iterable[HistogramPlan], n_reference: int, n_generated: int) -> dict[str, _Group]:
+def _groups(plans: Iterable[HistogramPlan], n_reference: int, n_generated: int) -> Iterator[_Group]:
+    """One group at a time, of the plans that have a value a shower; smaller histograms get empty bins."""
     by_group: dict[str, list[HistogramPlan]] = {}
     for plan in plans:
         if (len(plan.values[0]), len(plan.values[1])) == (n_reference, n_generated):
             by_group.setdefault(plan.group, []).append(plan)
-    groups = {}
     for name, members in by_group.items():
         size = max(len(plan.edges) for plan in members) + 1
-        slots = np.empty((n_reference + n_generated, len(members)), dtype=np.int64)
+        slots = np.empty((n_reference + n_generated, len(members)), dtype=np.int32)
         for column, plan in enumerate(members):
             place = bin_places(np.concatenate(plan.values), plan.edges)
             slots[:, column] = np.where(place == len(plan.edges), size - 1, place) + column * size
-        groups[name] = _Group(slots, n_reference, (len(members), size))
-    return groups
+        yield _Group(name, slots, n_reference, (len(members), size))
 
 
 def _auc(scores: Scores, masks: tuple[Mask, Mask]) -> Estimate | None:
