@@ -19,7 +19,7 @@ from caloforge.data import Showers, open_showers
 from caloforge.data.disk import whole_file
 from caloforge.errors import DataError
 from caloforge.evaluation.classifiers import ClassifierSettings, classifier_settings
-from caloforge.evaluation.compare_words import headline, sentences
+from caloforge.evaluation.compare_words import find_warnings, headline, sentences
 from caloforge.evaluation.evaluate import (
     LEAST_SHOWERS,
     METRICS_FILE,
@@ -288,38 +288,11 @@ def _assemble(
         models=models,
         pareto=pareto,
         published=published_results(truth.mesh),
-        warnings=_warnings(models),
+        warnings=find_warnings(columns, models),
         mesh=truth.mesh.to_dict(),
         provenance=provenance("compare", reference=file, **request),
         evaluations=dict(evaluations),
     )
-
-
-def _warnings(models: Sequence[ComparedModel]) -> list[str]:
-    """What limits the comparison as a whole, then what limits single models; shared sentences only once."""
-    found = []
-    counts = {model.showers for model in models}
-    if len(counts) > 1:
-        found.append(
-            f"The samples have different sizes ({min(counts)} to {max(counts)} showers). Floors of "
-            "separation powers and of distances depend on the size, and so do classifiers: more showers "
-            "train a stronger judge."
-        )
-    for key, what in (
-        ("device", "devices"),
-        ("batch_size", "batch sizes"),
-        ("threads", "numbers of threads"),
-    ):
-        seen = {
-            m.name: m.timing.performance[key] for m in models if m.timing.performance.get(key) is not None
-        }
-        if len(set(map(str, seen.values()))) > 1:
-            listed = ", ".join(f"{name}: {value}" for name, value in seen.items())
-            found.append(f"Times were taken with different {what} ({listed}).")
-    shared = set.intersection(*(set(m.warnings) for m in models))
-    found += [w for w in models[0].warnings if w in shared]
-    found += [f"{m.name}: {w}" for m in models for w in m.warnings if w not in shared]
-    return found
 
 
 def _named(report: Progress, name: str, text: str, fraction: float) -> None:

@@ -17,7 +17,7 @@ from caloforge.evaluation.results.comparison import Column, ComparedModel
 from caloforge.evaluation.significance import SIGMAS
 from caloforge.evaluation.words import classifier_title, number
 
-__all__ = ["headline", "joined", "sentences", "strictest"]
+__all__ = ["find_warnings", "headline", "joined", "sentences", "strictest"]
 
 _MOST_NAMED = 4
 
@@ -43,12 +43,12 @@ def headline(columns: Sequence[Column], models: Sequence[ComparedModel]) -> tupl
     if len(ranked) == 1:
         return level, f"{best.name} is told apart from Geant4 by {_judge(key)}."
     hidden = sigmas_above_floor(key, best.metrics[key]) < SIGMAS
-    tail = ", which does not tell {} from it" if hidden else ""
+    tail = ", which does not tell {} showers from Geant4's" if hidden else ""
     level_with = [m.name for m in ranked if not clearly_better(key, best.metrics[key], m.metrics[key])]
     if len(level_with) == 1:
-        return level, f"{best.name} is nearest to Geant4 by {_judge(key)}{tail.format('it')}."
+        return level, f"{best.name} is nearest to Geant4 by {_judge(key)}{tail.format('its')}."
     near = "All models" if len(level_with) == len(models) > 2 else joined(level_with)
-    return level, f"{near} are equally near to Geant4 by {_judge(key)}{tail.format('them')}."
+    return level, f"{near} are equally near to Geant4 by {_judge(key)}{tail.format('their')}."
 
 
 def sentences(
@@ -62,6 +62,37 @@ def sentences(
         *_fastest(models),
         *_fronts(columns, models, pareto),
     ]
+
+
+def find_warnings(columns: Sequence[Column], models: Sequence[ComparedModel]) -> list[str]:
+    """What limits the comparison as a whole, then what limits single models; shared sentences only once."""
+    found = []
+    counts = {model.showers for model in models}
+    if len(counts) > 1:
+        found.append(
+            f"The samples have different sizes ({min(counts)} to {max(counts)} showers). Floors of "
+            "separation powers and of distances depend on the size, and so do classifiers: more showers "
+            "train a stronger judge."
+        )
+    for key, what in (
+        ("device", "devices"),
+        ("batch_size", "batch sizes"),
+        ("threads", "numbers of threads"),
+    ):
+        seen = {
+            m.name: m.timing.performance[key] for m in models if m.timing.performance.get(key) is not None
+        }
+        if len(set(map(str, seen.values()))) > 1:
+            listed = ", ".join(f"{name}: {value}" for name, value in seen.items())
+            found.append(f"Times were taken with different {what} ({listed}).")
+    shared = set.intersection(*(set(m.warnings) for m in models))
+    found += [w for w in models[0].warnings if w in shared]
+    found += [f"{m.name}: {w}" for m in models for w in m.warnings if w not in shared]
+    notes: dict[str, list[str]] = {}
+    for column in columns:
+        for note in dict.fromkeys(m.metrics[column.key].note for m in models if column.key in m.metrics):
+            notes.setdefault(note, []).append(column.label)
+    return found + [f"{joined(labels)}: {note}" for note, labels in notes.items() if note]
 
 
 def _ranked(key: str, models: Sequence[ComparedModel]) -> list[ComparedModel]:

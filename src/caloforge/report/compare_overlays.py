@@ -155,6 +155,8 @@ def _pages(
                 axes = figure.add_subplot(pair[0])
                 below = figure.add_subplot(pair[1], sharex=axes)
                 _overlay(axes, below, histograms, styles)
+                if small:
+                    _few_ticks(axes, below)
                 if k % columns == 0:
                     axes.set_ylabel("fraction per bin")
                     below.set_ylabel("ratio", loc="center")
@@ -209,6 +211,16 @@ def _overlay(axes: Axes, below: Axes, histograms: Sequence[Histogram], styles: S
     below.set_ylim(1 - RATIO_LIMIT, 1 + RATIO_LIMIT)
     below.set_yticks([1 - RATIO_LIMIT / 2, 1, 1 + RATIO_LIMIT / 2], ["0.75", "1", "1.25"])
     below.set_xlabel(head.label)
+
+
+def _few_ticks(axes: Axes, below: Axes) -> None:
+    """Some four labels an axis: ticks are most of the time that a page of many panels takes to draw."""
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+
+    axes.xaxis.set_visible(False)
+    for axis, scale in ((axes.yaxis, axes.get_yscale()), (below.xaxis, below.get_xscale())):
+        axis.set_major_locator(LogLocator(numticks=5) if scale == "log" else MaxNLocator(4))
+        axis.set_minor_locator(NullLocator())
 
 
 def _joined(
