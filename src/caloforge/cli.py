@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from caloforge import cli_bench, cli_data, cli_evaluate
+from caloforge import cli_bench, cli_compare, cli_data, cli_evaluate
 from caloforge.errors import CaloforgeError, ConditionError, RecipeError
 from caloforge.provenance import code_version
 
@@ -26,6 +26,7 @@ app = typer.Typer(
 )
 app.add_typer(cli_data.app, name="data")
 app.command()(cli_evaluate.evaluate)
+app.command()(cli_compare.compare)
 app.command()(cli_bench.bench)
 app.command()(cli_bench.amplify)
 console = Console()
