@@ -24,7 +24,7 @@ LEAST_SHOWERS = 50
 ENERGY_RANGE = 1.1
 """Showers are compared with those of at most so much more or less incident energy (factor)."""
 COPY_LEVEL = 0.001
-SIGNIFICANT = 1e-3
+SIGNIFICANT, SIGMAS = 1e-3, 3.1
 BINS = 40
 _GROUP = 50
 
@@ -135,9 +135,10 @@ def memorisation(
     )
     rank = max(1, round(COPY_LEVEL * len(d_null)))
     limit = np.partition(d_null, rank - 1)[rank - 1]
-    copies, others = int((d_seen < limit).sum()), int((d_unseen < limit).sum())
-    chance = len(d_seen) * rank / (len(d_null) + 1)
-    significant = _significant(copies, others, len(d_seen), len(d_null), rank)
+    near_seen, near_unseen = to_seen[usable][d_seen < limit], to_unseen[usable][d_unseen < limit]
+    copies = len(near_seen)
+    expected = max(len(d_seen) * rank / (len(d_null) + 1), float(len(near_unseen)))
+    significant = _significant(near_seen, near_unseen, len(d_seen), len(d_null), rank)
     edges = np.linspace(0.0, max(float(d.max()) for d in (d_seen, d_unseen, d_null)), BINS + 1)
     worst = np.argsort(d_seen, kind="stable")[:10]
     return Memorisation(
@@ -149,9 +150,9 @@ def memorisation(
         held_out_to_training=_histogram(d_null, edges),
         nearer=nearer,
         copies=copies,
-        copies_expected=max(chance, float(others)),
+        copies_expected=expected,
         rows=tuple((int(made.rows[usable][g]), int(seen.rows[to_seen[usable][g]])) for g in worst),
-        verdict=_verdict(nearer, copies, max(chance, float(others)), len(d_seen), significant),
+        verdict=_verdict(nearer, copies, expected, len(d_seen), significant),
     )
 
 
@@ -183,18 +184,26 @@ def _nearer(
     return Estimate(float(wins.mean()), error, expected, 0.0, "expectation", ideal=0.5)
 
 
-def _significant(copies: int, others: int, generated: int, held_out: int, rank: int) -> bool:
-    """Whether so many near copies are neither chance nor matched by showers as near to held-out ones."""
+def _significant(near_seen: Rows, near_unseen: Rows, generated: int, held_out: int, rank: int) -> bool:
+    """Whether near copies are more than chance allows and than there are showers as near to held-out ones.
+
+    Args:
+        near_seen, near_unseen: the training and the held-out shower of each generated one that is as near.
+        generated, held_out: showers compared.
+        rank: of the limit among the distances of held-out showers.
+    """
     try:
-        from scipy.stats import binom, hypergeom
+        from scipy.stats import hypergeom
     except ImportError as error:
         raise MissingDependencyError("scipy", "evaluate") from error
+    copies = len(near_seen)
     if copies == 0:
         return False
     # of all showers, in the order of their distance, the first copies + rank − 1 hold < rank held-out ones
     by_chance = hypergeom.cdf(rank - 1, generated + held_out, held_out, copies + rank - 1)
-    exchanged = binom.sf(copies - 1, copies + others, 0.5)
-    return bool(max(by_chance, exchanged) < SIGNIFICANT)
+    # exchanging training and held-out showers moves all that are near to one of them together
+    spread = np.sqrt(sum(float(np.sum(np.bincount(near) ** 2)) for near in (near_seen, near_unseen)))
+    return bool(by_chance < SIGNIFICANT and copies - len(near_unseen) > SIGMAS * spread)
 
 
 def _histogram(values: Floats, edges: Floats) -> Floats:

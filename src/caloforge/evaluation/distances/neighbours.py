@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Report", "nearest_among", "nearest_in_windows"]
 
-BLOCK = 2048
+BLOCK = 1024
 Report = Callable[[float], None]
 """Called with the fraction that is done."""
 
@@ -29,7 +29,7 @@ Rows = NDArray[np.int64]
 def nearest_among(points: Points, count: int, report: Report | None = None) -> tuple[Rows, Floats]:
     """The nearest other points of every point: their numbers and squared distances in steps, (N, K), sorted.
 
-    Every pair is computed once. The memory taken is that of a few blocks of 2048 × 2048 pairs and of the
+    Every pair is computed once. The memory taken is that of a few blocks of 1024 × 1024 pairs and of the
     result, which does not depend on the blocks but for the order of equal distances.
 
     Args:
@@ -100,7 +100,7 @@ def nearest_in_windows(
     import torch
 
     numbers, squares = np.full(len(queries), -1), np.full(len(queries), np.inf)
-    rows = BLOCK // 4
+    rows = BLOCK // 2
     for begin in range(0, len(queries), rows):
         block = slice(begin, min(begin + rows, len(queries)))
         low, high = torch.from_numpy(starts[block])[:, None], torch.from_numpy(stops[block])[:, None]
