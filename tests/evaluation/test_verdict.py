@@ -22,8 +22,10 @@ from caloforge.evaluation.results import (
     Estimate,
     Evaluation,
     FeatureShare,
+    Localisation,
     Memorisation,
     Separation,
+    Shift,
     Slice,
 )
 from caloforge.evaluation.significance import beyond_chance, chance_sigmas, detectable_auc, equivalent_auc
@@ -169,6 +171,13 @@ def test_the_input_a_classifier_relies_on_is_told_only_where_it_matters(equal):
         assert find_verdict(dataclasses.replace(equal, classifiers={"high": result})).giveaway == ""
 
 
+def test_a_place_gives_the_generator_away_where_no_feature_does(equal):
+    places = dataclasses.replace(PLACES, found={"layer": 1}, shifts=[SHIFT])
+    verdict = find_verdict(dataclasses.replace(equal, localisation=places))
+    assert verdict.level == 1
+    assert verdict.giveaway == "The mean energy of layer 2: +1.02 ± 0.15 %, given all other layers."
+
+
 def test_response_shift_of_known_numbers(equal):
     features = {"e_ratio": Comparison(0.9, 0.09, 0.909, 0.1)}
     mean, spread = response_shift(dataclasses.replace(equal, features=features)) or (None, None)
@@ -183,6 +192,10 @@ MEMORY = Memorisation(
     np.ones(2), Estimate(0.5, 0.017, 0.5, 0.0), 1, 0.9, (), "",
 )  # fmt: skip
 CONSERVED = Conservation(1.2, 0.001, 0.002, 0.0015, 1.25, 1.22, (), 0)
+
+
+PLACES = Localisation([], {"layer": 4, "cell": 96}, {}, 0.0, {})
+SHIFT = Shift("layer 2", "layer", 0.0102, 0.0015, 6.8, 1e-9)
 
 
 def slices(*excess: float) -> list[Slice]:
@@ -215,6 +228,16 @@ def correlation(value: float) -> Correlation:
          {"conservation": dataclasses.replace(CONSERVED, generated_above=0.05)}, "ΣE/E_inc"),
         ({"conservation": CONSERVED},
          {"conservation": dataclasses.replace(CONSERVED, negative_or_empty=9)}, "no energy at all"),
+        ({"localisation": PLACES},
+         {"localisation": dataclasses.replace(PLACES, found={"layer": 1}, shifts=[SHIFT])},
+         "given all other layers, differs in 1 of 4 layers, most in layer 2 (+1.02 ± 0.15 %)"),
+        ({"localisation": PLACES},
+         {"localisation": dataclasses.replace(PLACES, shared_showers=0.5)}, "50 % of the rows"),
+        ({"counts": {"reference": 900, "generated": 900, "generated_repeated": 2, "reference_repeated": 2}},
+         {"counts": {"reference": 900, "generated": 900, "generated_repeated": 9, "reference_repeated": 2}},
+         "repeat another generated one"),
+        ({}, {"counts": {"reference": 900, "generated": 900, "generated_in_reference": 3}},
+         "3 of 900 generated showers are reference showers"),
         ({"memorisation": MEMORY},
          {"memorisation": dataclasses.replace(MEMORY, nearer=Estimate(0.9, 0.01, 0.5, 0.0), copies=700)},
          "training shower"),

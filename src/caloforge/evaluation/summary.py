@@ -9,7 +9,7 @@ from rich.table import Table
 
 from caloforge.evaluation.findings import classifier_floor
 from caloforge.evaluation.verdict import find_verdict
-from caloforge.evaluation.words import classifier_title, group_title, percent
+from caloforge.evaluation.words import classifier_title, group_title, lowered, percent, with_error
 
 if TYPE_CHECKING:
     from caloforge.evaluation.results import Estimate, Evaluation
@@ -50,8 +50,7 @@ def summary_table(evaluation: Evaluation) -> Table:
     for correlation in evaluation.correlations.values():
         table.add_row(f"correlation of {correlation.name}, rms difference", *_estimate(correlation.distance))
     for group, separation in evaluation.group_separation().items():
-        title = group_title(group)
-        label = f"separation, {title[:1].lower()}{title[1:]}"
+        label = f"separation, {lowered(group_title(group))}"
         table.add_row(
             label, f"{separation.value:.5f}", f"{separation.floor:.5f} ± {separation.floor_std:.5f}"
         )
@@ -71,15 +70,7 @@ def summary_table(evaluation: Evaluation) -> Table:
 
 def _estimate(estimate: Estimate, scale: float = 1.0) -> tuple[str, str]:
     """Value and floor with their errors; the ideal where there is no floor."""
-    value = _with_error(scale * estimate.value, scale * estimate.error)
+    value = with_error(scale * estimate.value, scale * estimate.error)
     if math.isnan(estimate.floor):
         return value, f"ideal {estimate.ideal:g}"
-    return value, _with_error(scale * estimate.floor, scale * estimate.floor_error)
-
-
-def _with_error(value: float, error: float) -> str:
-    """Rounded to two digits of the error where it is known, else to three of the value."""
-    if not math.isfinite(error) or error <= 0:
-        return f"{value:.3g}"
-    decimals = max(0, 1 - math.floor(math.log10(error)))
-    return f"{value:.{decimals}f} ± {error:.{decimals}f}"
+    return value, with_error(scale * estimate.floor, scale * estimate.floor_error)

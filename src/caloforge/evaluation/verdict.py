@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import math
 
-from caloforge.evaluation.findings import Finding, classifier_floor, find_all, how_it_differs
+from caloforge.evaluation.findings import Finding, classifier_floor, find_all, how_it_differs, strongest_shift
 from caloforge.evaluation.results import Evaluation, Histogram, Verdict
 from caloforge.evaluation.significance import SIGMAS, beyond_chance, detectable_auc
-from caloforge.evaluation.words import classifier_title, feature_words, number
+from caloforge.evaluation.words import classifier_title, feature_words, number, percent
 
 __all__ = ["find_verdict", "worst_features"]
 
@@ -103,7 +103,7 @@ def _limits(evaluation: Evaluation) -> tuple[float, str]:
 
 
 def _giveaway(evaluation: Evaluation) -> str:
-    """The feature that tells most, by its histogram and by the input that the best classifier relies on."""
+    """The feature (else the place) that tells most, and the input that the best classifier relies on."""
     texts = []
     for histogram in worst_features(evaluation, 1):
         separation, compared = histogram.separation, evaluation.features.get(histogram.name)
@@ -113,6 +113,10 @@ def _giveaway(evaluation: Evaluation) -> str:
             f"{number(separation.value)}, by chance {number(separation.floor)} ± "
             f"{number(separation.floor_std, 2)})"
         )
+    shift = strongest_shift(evaluation)
+    if shift is not None and not texts:
+        given = ", given all other layers" if shift.kind == "layer" else ""
+        texts.append(f"the mean energy of {shift.name}: {percent(shift.relative, shift.error)}{given}")
     judged = [r for r in evaluation.classifiers.values() if r.diagnosis is not None and r.diagnosis.features]
     for result in sorted(judged, key=lambda r: -r.auc)[:1]:
         floor, spread = classifier_floor(result)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from caloforge.evaluation.results import Histogram
 
-__all__ = ["classifier_title", "feature_words", "group_title", "lowered", "number", "percent"]
+__all__ = ["classifier_title", "feature_words", "group_title", "lowered", "number", "percent", "with_error"]
 
 _TITLES = {
     "e_ratio": "Total energy over incident energy",
@@ -80,6 +80,18 @@ def number(value: float | None, digits: int = 3) -> str:
         return f"{mantissa}·10{exponent}".replace("-", "−")
     decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
     return f"{value:,.{decimals}f}".replace(",", "\u202f").replace("-", "−")
+
+
+def with_error(value: float, error: float = math.nan) -> str:
+    """``12.3 ± 3.1``: two digits of the error, where it is known."""
+    if not math.isfinite(value):
+        return "not known"
+    if not math.isfinite(error) or error <= 0:
+        return number(value)
+    decimals = max(0, 1 - math.floor(math.log10(error)))
+    if decimals > 5:
+        return f"{number(value)} ± {number(error, 2)}"
+    return f"{value:.{decimals}f} ± {error:.{decimals}f}".replace("-", "−")
 
 
 def percent(share: float, error: float = math.nan, *, signed: bool = True) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from caloforge.evaluation import ClassifierResult, Estimate, Evaluation, Histogram
 from caloforge.evaluation.findings import classifier_floor, response_shift
 from caloforge.evaluation.significance import SIGMAS, beyond_chance
-from caloforge.evaluation.words import classifier_title, group_title, number, percent
+from caloforge.evaluation.words import classifier_title, group_title, number, percent, with_error
 
 __all__ = [
     "DISTANCES",
@@ -83,18 +83,6 @@ def is_shape(histogram: Histogram) -> bool:
     """True for observables with one entry a shower other than its energy: start, length, asymmetry, …"""
     energies = ("e_ratio", "e_ratio_at_energy", "cell_energy")
     return histogram.layer is None and histogram.group not in energies
-
-
-def with_error(value: float, error: float = math.nan) -> str:
-    """``12.3 ± 3.1``: two digits of the error, where it is known."""
-    if not math.isfinite(value):
-        return "not known"
-    if not math.isfinite(error) or error <= 0:
-        return number(value)
-    decimals = max(0, 1 - math.floor(math.log10(error)))
-    if decimals > 5:
-        return f"{number(value)} ± {number(error, 2)}"
-    return f"{value:.{decimals}f} ± {error:.{decimals}f}".replace("-", "−")
 
 
 def estimate_row(name: str, meaning: str, estimate: Estimate, scale: float = 1.0) -> Row:
