@@ -71,7 +71,21 @@ def test_the_floor_has_the_stated_mean_for_equal_sizes() -> None:
     assert mean == pytest.approx((3 - 1) / (2 * 300 - 1), rel=0.05)
     assert std > 0
     assert separation_floor(first, second, seed=5) == separation_floor(first, second, seed=5)
-    assert separation_floor([0, 0], [1, 2]) == (0.0, 0.0)
+    assert separation_floor([0, 0], [0, 0], outside=(5, 5)) == (0.0, 0.0)
+
+
+def test_showers_outside_the_range_are_dealt_out_too() -> None:
+    lone = separation_floor([1, 0], [0, 0], outside=(99, 100))
+    assert lone == (1.0, 0.0)  # one entry is in one sample or the other: nothing is learnt from that
+    lost, spread = separation_floor([60, 40], [0, 0], outside=(0, 100))
+    assert lost + 5 * spread < 0.5 < separation_power([60, 40], [0, 0])
+    rng = np.random.default_rng(0)
+    p = np.array([0.02, 0.03, 0.01, 0.94])
+    pairs = [(rng.multinomial(300, p), rng.multinomial(300, p)) for _ in range(200)]
+    seen = np.array([separation_power(a[:3], b[:3]) for a, b in pairs])
+    floors = [separation_floor(a[:3], b[:3], outside=(a[3], b[3]), seed=i) for i, (a, b) in enumerate(pairs)]
+    assert abs(seen.mean() - np.mean(floors, axis=0)[0]) < 4 * seen.std() / np.sqrt(len(pairs))
+    assert seen.std() == pytest.approx(np.mean(floors, axis=0)[1], rel=0.25)
 
 
 def test_the_clustered_floor_grows_with_the_correlation_inside_showers() -> None:

@@ -247,13 +247,18 @@ def fill_histogram(plan: HistogramPlan, seed: int) -> Histogram:
 
     Errors of the bins are the standard deviation over bootstrap samples of the showers.
     """
-    (first, first_outside), (second, second_outside) = (_fill(v, plan.edges) for v in plan.values)
+    samples = [v for v in (*plan.values, plan.second) if v is not None]
+    filled = [_fill(v, plan.edges) for v in samples]
+    (first, first_outside), (second, second_outside) = filled[:2]
+    missed = [len(v) - int(h.sum()) for v, (h, _) in zip(samples, filled, strict=True)]
     own_seed = (seed << 32) + zlib.crc32(plan.name.encode())
+    error = separation_error(first, second, outside=(missed[0], missed[1]), seed=own_seed)
     if plan.second is None:
-        floor = separation_floor(first, second, seed=own_seed)
+        floor = separation_floor(first, second, outside=(missed[0], missed[1]), seed=own_seed)
     else:
-        third, _ = _fill(plan.second, plan.edges)
-        floor = separation_power(first, third), separation_error(first, third, seed=own_seed)
+        third = filled[2][0]
+        spread = separation_error(first, third, outside=(missed[0], missed[2]), seed=own_seed)
+        floor = separation_power(first, third), spread
     errors = [bootstrap_error(h, h, len(v)) for h, v in zip((first, second), plan.values, strict=True)]
     return Histogram(
         name=plan.name,
@@ -267,9 +272,7 @@ def fill_histogram(plan: HistogramPlan, seed: int) -> Histogram:
         generated_error=errors[1],
         reference_outside=first_outside,
         generated_outside=second_outside,
-        separation=Separation(
-            separation_power(first, second), *floor, separation_error(first, second, seed=own_seed)
-        ),
+        separation=Separation(separation_power(first, second), *floor, error),
         log_x=plan.log[0],
         log_y=plan.log[1],
     )

@@ -58,11 +58,16 @@ def separation_power(first: ArrayLike, second: ArrayLike) -> float:
 
 
 def separation_floor(
-    first: ArrayLike, second: ArrayLike, *, seed: int = 0, repeats: int = REPEATS
+    first: ArrayLike,
+    second: ArrayLike,
+    *,
+    outside: tuple[int, int] = (0, 0),
+    seed: int = 0,
+    repeats: int = REPEATS,
 ) -> tuple[float, float]:
     """Mean and standard deviation of S where both samples come from one distribution.
 
-    The entries of both are pooled and dealt out again at random, which is exact for any sizes and for sparse
+    The showers of both are pooled and dealt out again at random, which is exact for any sizes and for sparse
     bins (a permutation test); drawing from one sample alone would miss the bins that it left empty by chance.
     In K occupied bins and for n entries each the mean is (K − 1) / (2n − 1).
 
@@ -70,40 +75,50 @@ def separation_floor(
 
     Args:
         first, second: entries in the same bins, (B,), whole numbers.
+        outside: showers of each sample that are in no bin; they are dealt out as well.
         seed: of the draws.
         repeats: pairs of samples drawn.
     """
-    h1, h2 = (np.rint(_checked(h)).astype(np.int64) for h in (first, second))
-    n = int(h1.sum())
-    if n == 0 or not h2.any():
-        return 0.0, 0.0
+    h1, h2 = (_whole(h, n) for h, n in zip((first, second), outside, strict=True))
     pooled = h1 + h2
-    pooled = pooled[pooled > 0]
-    dealt = np.random.default_rng(seed).multivariate_hypergeometric(pooled, n, size=repeats)
-    values = separation_powers(dealt.astype(np.float64), (pooled - dealt).astype(np.float64))
+    occupied = pooled > 0
+    occupied[-1] = True
+    pooled = pooled[occupied]
+    if not pooled[:-1].any():
+        return 0.0, 0.0
+    rng = np.random.default_rng(seed)
+    dealt = rng.multivariate_hypergeometric(pooled, int(h1.sum()), size=repeats)
+    rest = pooled - dealt
+    values = separation_powers(dealt[:, :-1].astype(np.float64), rest[:, :-1].astype(np.float64))
     return float(values.mean()), float(values.std())
 
 
 def separation_error(
-    first: ArrayLike, second: ArrayLike, *, seed: int = 0, repeats: int = ERROR_REPEATS
+    first: ArrayLike,
+    second: ArrayLike,
+    *,
+    outside: tuple[int, int] = (0, 0),
+    seed: int = 0,
+    repeats: int = ERROR_REPEATS,
 ) -> float:
-    """Standard deviation of S over bootstrap samples of both: as many entries, drawn with replacement.
+    """Standard deviation of S over bootstrap samples of both: as many showers, drawn with replacement.
 
     For independent entries, one a shower. Beside a floor it tells how well S itself is known.
 
     Args:
         first, second: entries in the same bins, (B,), whole numbers.
+        outside: showers of each sample that are in no bin; they are drawn as well.
         seed: of the draws.
         repeats: pairs of samples drawn.
     """
     rng = np.random.default_rng(seed)
     drawn = []
-    for counts in (first, second):
-        h = _checked(counts)
-        n = round(float(h.sum()))
-        if n == 0:
+    for counts, n in zip((first, second), outside, strict=True):
+        h = _whole(counts, n)
+        showers = int(h.sum())
+        if showers == 0:
             return 0.0
-        drawn.append(rng.multinomial(n, h / h.sum(), size=repeats).astype(np.float64))
+        drawn.append(rng.multinomial(showers, h / showers, size=repeats)[:, :-1].astype(np.float64))
     return float(separation_powers(drawn[0], drawn[1]).std())
 
 
@@ -197,6 +212,11 @@ def _checked(counts: ArrayLike) -> Floats:
             f"a histogram must have one axis of finite, non-negative entries, got shape {h.shape}"
         )
     return h
+
+
+def _whole(counts: ArrayLike, outside: int) -> NDArray[np.int64]:
+    """Entries as whole numbers, and one bin more for those outside, (B + 1,)."""
+    return np.append(np.rint(_checked(counts)), outside).astype(np.int64)
 
 
 def separation_powers(first: Floats, second: Floats) -> Floats:
