@@ -40,6 +40,7 @@ OBSERVABLES: tuple[str | tuple[str, ...], ...] = ("e_ratio", "depth", "width", (
 together."""
 LEAST_PER_BIN = 10
 SIZES = 12
+PIECE = 20_000
 SHARED = 0.5
 """Share of incident energies found in both of two samples above which they are not independent."""
 
@@ -206,14 +207,14 @@ def _observables(
 ) -> dict[str, Floats]:
     """The columns with these names, (N,) each."""
     if isinstance(sample, Mapping):
-        columns = {name: np.asarray(values, dtype=np.float64) for name, values in sample.items()}
-    else:
-        columns = _all_columns(compute_features(sample))
-    unknown = [name for name in names if name not in columns]
-    if unknown:
-        known = ", ".join(list(columns)[:12])
-        raise DataError(f"the {role} showers have no observable {unknown[0]!r}; there are {known}, …")
-    chosen = {name: columns[name] for name in names}
+        whole = {name: np.asarray(values, dtype=np.float64) for name, values in sample.items()}
+        chosen = _chosen(whole, names, role)
+    else:  # all features of all showers at once could be larger than the memory
+        pieces = [
+            _chosen(_all_columns(compute_features(sample[start : start + PIECE])), names, role)
+            for start in range(0, max(1, len(sample)), PIECE)
+        ]
+        chosen = {name: np.concatenate([piece[name] for piece in pieces]) for name in names}
     sizes = {column.shape for column in chosen.values()}
     if len(sizes) != 1 or len(next(iter(sizes))) != 1 or next(iter(sizes)) < (2,):
         raise DataError(f"the {role} observables must be (N,) with one N ≥ 2, got shapes {sorted(sizes)}")
@@ -223,6 +224,14 @@ def _observables(
                 f"{name} of {role} shower {np.flatnonzero(~np.isfinite(column))[0]} is not finite"
             )
     return chosen
+
+
+def _chosen(columns: Mapping[str, Floats], names: Sequence[str], role: str) -> dict[str, Floats]:
+    unknown = [name for name in names if name not in columns]
+    if unknown:
+        known = ", ".join(list(columns)[:12])
+        raise DataError(f"the {role} showers have no observable {unknown[0]!r}; there are {known}, …")
+    return {name: columns[name].copy() for name in names}
 
 
 def _all_columns(features: Features) -> dict[str, Floats]:
