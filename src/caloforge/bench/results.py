@@ -127,28 +127,31 @@ class BenchResult:
 
     def summary(self) -> Table:
         """One row a configuration."""
+        from rich.box import SIMPLE_HEAD
         from rich.markup import escape
         from rich.table import Table
 
         table = Table(
+            box=SIMPLE_HEAD,
+            caption_justify="left",
             title=f"{self.checkpoint['model']}: {self.parameters:,} parameters, {self.model_mib:.1f} MiB; "
-            f"{self.machine['processor']}" + (f", {self.machine['gpu']}" if self.machine.get("gpu") else "")
+            f"{self.machine['processor']}" + (f", {self.machine['gpu']}" if self.machine.get("gpu") else ""),
         )
-        columns = ("device", "threads", "batch", "ms a shower", "least", "CPU", "times", "MiB", "speed-up")
-        for column in columns:
-            table.add_column(column, justify="left" if column == "device" else "right", no_wrap=True)
+        for column in ("threads", "batch", "ms a shower", "least", "CPU ms", "n", "MiB", "speed-up"):
+            table.add_column(column, justify="left" if column == "threads" else "right", no_wrap=True)
         for row in self.rows:
-            where = (row.device, str(row.threads), f"{row.batch_size:,}")
+            where = (f"{row.device} × {row.threads}", f"{row.batch_size:,}")
             if row.repetitions:
                 spread = "" if math.isnan(row.ms_std) else f" ± {_number(row.ms_std, 2)}"
                 table.add_row(
                     *where, _number(row.ms) + spread, _number(row.ms_min), _number(row.processor_ms),
-                    str(row.repetitions),
-                    f"{row.peak_memory_mib:.0f}", _number(row.speed_up),
+                    str(row.repetitions), f"{row.peak_memory_mib:.0f}", _number(row.speed_up),
                 )  # fmt: skip
             else:
                 table.add_row(*where, "–")
-        notes = [f"{r.device}, batch {r.batch_size:,}: {r.remark}" for r in self.rows if r.remark]
+        notes = [
+            f"{r.device} × {r.threads}, batch {r.batch_size:,}: {r.remark}" for r in self.rows if r.remark
+        ]
         geant4 = self.geant4
         if geant4.showers:
             notes.insert(
