@@ -19,8 +19,9 @@ from caloforge.evaluation.compare import compare
 from caloforge.evaluation.published import published_results
 from caloforge.evaluation.ranking import metrics_of
 from caloforge.evaluation.results.comparison import ModelComparison
-from caloforge.report.compare_overlays import COLOURS, chosen_layers, model_styles
+from caloforge.report.compare_overlays import chosen_layers
 from caloforge.report.compare_page import write_comparison
+from caloforge.report.compare_style import COLOURS, model_styles
 
 NAMES = ("first", "second (b)", "third")
 GROUPS = ("e_ratio", "cell_energy", "e_layer", "width_r")

@@ -1,7 +1,8 @@
 """`compare`: several generated samples against one reference, in one table.
 
 In ``out`` every sample has a folder of its name with its ``metrics.json``, written as soon as it is made;
-beside them stand ``comparison.json`` and the table as ``comparison.md`` and ``comparison.csv``.
+beside them stand ``comparison.json``, the table as ``comparison.md`` and ``comparison.csv``, and the result
+of the multi-class classifier.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from caloforge.data import Showers, open_showers
 from caloforge.data.disk import whole_file
 from caloforge.errors import DataError
 from caloforge.evaluation.classifiers import ClassifierSettings, classifier_settings
+from caloforge.evaluation.compare_posterior import REFERENCE_CLASS, multiclass_posterior, with_posterior
 from caloforge.evaluation.compare_words import find_warnings, headline, sentences
 from caloforge.evaluation.evaluate import (
     LEAST_SHOWERS,
@@ -30,7 +32,7 @@ from caloforge.evaluation.evaluate import (
 from caloforge.evaluation.progress import Progress, reporting
 from caloforge.evaluation.published import published_results
 from caloforge.evaluation.ranking import metrics_of, pareto_names, quality_keys, table_columns
-from caloforge.evaluation.results import Evaluation, to_plain
+from caloforge.evaluation.results import Evaluation, MulticlassResult, to_plain
 from caloforge.evaluation.results.comparison import ComparedModel, ModelComparison
 from caloforge.provenance import provenance
 
@@ -39,7 +41,7 @@ __all__ = ["COMPARISON_FILE", "compare", "read_comparison", "write_comparison_fi
 COMPARISON_FILE = "comparison.json"
 SETTINGS_FILE = "settings.json"
 _NAME = re.compile(r"[^\W_][\w.+ ()-]*")
-_RESERVED = ("figures",)
+_RESERVED = ("figures", REFERENCE_CLASS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +61,7 @@ def compare(
     out: str | os.PathLike[str] | None = None,
     classifiers: str | ClassifierSettings = "quick",
     which: Sequence[str] = ("low", "high"),
+    multiclass: str | None = "high",
     seed: int = 0,
     device: str | None = None,
     progress: bool | Progress = True,
@@ -76,6 +79,8 @@ def compare(
         generated: samples by name, or samples that are named after their files.
         out: a folder for all results, made where it is missing.
         classifiers, which, seed, device: as for `evaluate`; the same for all samples.
+        multiclass: inputs of the network that tells all samples apart at once, ``high`` or ``low``, trained
+            with the settings of the classifiers; None for none. It needs two samples.
         progress: show progress bars on the terminal, or a function that is called instead.
         resume: go on in ``out``; samples may have been added.
         overwrite: replace what is in ``out``, with ``resume`` only what does not fit; otherwise that is a
@@ -89,7 +94,7 @@ def compare(
         RecipeError, MissingDependencyError: as `evaluate`.
     """
     folder = None if out is None else Path(out)
-    settings = None if classifiers == "none" else dataclasses.asdict(classifier_settings(classifiers))
+    settings = None if classifiers == "none" else classifier_settings(classifiers)
     asked = {"classifiers": settings, "which": list(which) if settings else [], "seed": seed, **options}
     request = to_plain({key: _plain_option(value) for key, value in asked.items()})
     truth, tasks = _checked(reference, generated, request)
@@ -109,7 +114,14 @@ def compare(
                     device=device, progress=partial(_named, report, task.name), overwrite=True, **options,
                 )  # fmt: skip
             evaluations[task.name] = found
-    comparison = _assemble(truth, _file_of(reference), tasks, evaluations, request)
+        judged = None
+        if settings is not None and multiclass is not None and len(tasks) > 1:
+            judged = multiclass_posterior(
+                truth, {t.name: t.showers for t in tasks}, settings, inputs=multiclass, seed=seed,
+                device=device, report=report, folder=folder, resume=resume,
+                request={"inputs": multiclass, **{t.name: t.settings for t in tasks}},
+            )  # fmt: skip
+    comparison = _assemble(truth, _file_of(reference), tasks, evaluations, judged, request)
     if folder is not None:
         write_comparison_files(comparison, folder)
     return comparison
@@ -259,9 +271,12 @@ def _assemble(
     file: str,
     tasks: Sequence[_Task],
     evaluations: Mapping[str, Evaluation],
+    judged: MulticlassResult | None,
     request: dict[str, Any],
 ) -> ModelComparison:
     metrics = {name: metrics_of(evaluation) for name, evaluation in evaluations.items()}
+    if judged is not None:
+        metrics = with_posterior(metrics, judged)
     models = [
         ComparedModel(
             t.name,
@@ -283,10 +298,11 @@ def _assemble(
         reference_showers=len(truth),
         level=level,
         headline=first,
-        sentences=sentences(columns, models, pareto),
+        sentences=sentences(columns, models, pareto, judged),
         columns=columns,
         models=models,
         pareto=pareto,
+        multiclass=judged,
         published=published_results(truth.mesh),
         warnings=find_warnings(columns, models),
         mesh=truth.mesh.to_dict(),

@@ -113,9 +113,10 @@ def rich_tables(comparison: ModelComparison) -> Group:
         ]
         table = Table(title=title, caption_justify="left")
         if columns[0].part == "main":
-            table.add_column("model", no_wrap=True)
-            for column in columns:
-                table.add_column(column.label, justify="right", no_wrap=True)
+            table.add_column("model", overflow="fold")
+            for i, column in enumerate(columns):
+                widest = max(len(row.cells[i]) + row.best[i] for row in (*rows, *published))
+                table.add_column(column.label, justify="right", min_width=widest)  # its heading may wrap
             for row, cells in zip(rows, marked, strict=True):
                 table.add_row(escape(row.name), *cells, style="dim" if row.kind == "floor" else None)
             if published:

@@ -13,6 +13,7 @@ from caloforge.evaluation.ranking import (
     is_quality,
     sigmas_above_floor,
 )
+from caloforge.evaluation.results import MulticlassResult
 from caloforge.evaluation.results.comparison import Column, ComparedModel
 from caloforge.evaluation.significance import SIGMAS
 from caloforge.evaluation.words import classifier_title, number
@@ -52,11 +53,15 @@ def headline(columns: Sequence[Column], models: Sequence[ComparedModel]) -> tupl
 
 
 def sentences(
-    columns: Sequence[Column], models: Sequence[ComparedModel], pareto: Mapping[str, Sequence[str]]
+    columns: Sequence[Column],
+    models: Sequence[ComparedModel],
+    pareto: Mapping[str, Sequence[str]],
+    multiclass: MulticlassResult | None = None,
 ) -> list[str]:
     """What the table says, most important first."""
     return [
         *_ranking(columns, models),
+        *([] if multiclass is None else _posteriors(columns, models)),
         *_leaders(columns, models),
         *_level_pairs(columns, models),
         *_fastest(models),
@@ -113,6 +118,21 @@ def _ranking(columns: Sequence[Column], models: Sequence[ComparedModel]) -> list
 def joined(names: Sequence[str]) -> str:
     """``A``, ``A and B``, ``A, B and C``."""
     return " and ".join(part for part in (", ".join(names[:-1]), *names[-1:]) if part)
+
+
+def _posteriors(columns: Sequence[Column], models: Sequence[ComparedModel]) -> list[str]:
+    """To which models the multi-class classifier gives Geant4's showers."""
+    key = "log_posterior"
+    own = next(c.floor for c in columns if c.key == key)
+    ranked = _ranked(key, models)
+    best = ranked[0]
+    near = [m.name for m in ranked if not clearly_better(key, best.metrics[key], m.metrics[key])]
+    listed = ", ".join(f"{m.name} {cell_text(key, m.metrics[key])}" for m in ranked)
+    least = joined(near) + (" level within the errors" if len(near) > 1 else "")
+    return [
+        f"One network for all samples takes Geant4's showers most readily for those of {least} "
+        f"(log-posterior {listed}; Geant4 itself {cell_text(key, own)}; chance 0)."
+    ]
 
 
 def _leaders(columns: Sequence[Column], models: Sequence[ComparedModel]) -> list[str]:

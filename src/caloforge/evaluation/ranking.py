@@ -43,6 +43,7 @@ TIMES = ("ms", "speed_up")
 _MAIN = {
     "fpd": "FPD × 10³",
     "kpd": "KPD × 10³",
+    "log_posterior": "log-posterior",
     "ms": "ms per shower",
     "speed_up": "speed-up",
 }

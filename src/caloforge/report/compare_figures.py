@@ -14,13 +14,13 @@ from caloforge.evaluation import Evaluation, Histogram
 from caloforge.evaluation.ranking import badness, display_scale, is_quality, quality_keys, sigmas_above_floor
 from caloforge.evaluation.results.comparison import ModelComparison
 from caloforge.evaluation.words import group_title
-from caloforge.report.compare_overlays import ModelStyle, legend, legend_height, model_styles
+from caloforge.report.compare_style import ModelStyle, legend, legend_height, model_styles
 from caloforge.report.style import REFERENCE, REFERENCE_FILL, Drawing, figure_style, new_figure, save
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["draw_heat_map", "draw_plane", "draw_separations"]
+__all__ = ["draw_heat_map", "draw_plane", "draw_posterior", "draw_separations"]
 
 Floats = NDArray[np.float64]
 Box = tuple[float, float, float, float]
@@ -203,6 +203,60 @@ def draw_heat_map(comparison: ModelComparison, folder: Path) -> Drawing:
 
 def _row_label(label: str, part: str) -> str:
     return f"S, {label[:1].lower()}{label[1:]}" if part == "separation" else label
+
+
+def draw_posterior(comparison: ModelComparison, folder: Path) -> Drawing | None:
+    """The multi-class classifier's log-posterior of each class, and where it puts the showers of each."""
+    result = comparison.multiclass
+    if result is None:
+        return None
+    styles = {s.name: s for s in model_styles([m.name for m in comparison.models])}
+    names = list(result.names)
+    k = len(names)
+    height = 1.5 + 0.42 * k
+    with figure_style(small=True):
+        figure = new_figure(10.4, height)
+        grid = figure.add_gridspec(
+            1, 2, left=0.14, right=0.98, wspace=0.5, top=1 - 0.75 / height, bottom=0.55 / height
+        )
+        axes = figure.add_subplot(grid[0])
+        axes.axvline(0, color=GREY, linewidth=0.8, linestyle=(0, (4, 2)))
+        own, error = float(result.log_posterior[0]), float(result.log_posterior_error[0])
+        axes.axvspan(own - error, own + error, color=REFERENCE_FILL, linewidth=0)
+        for i, name in enumerate(names):
+            style = styles.get(name)
+            axes.errorbar(
+                result.log_posterior[i], i, xerr=result.log_posterior_error[i],
+                color=style.colour if style else REFERENCE, marker=style.marker if style else "*",
+                markersize=6,
+            )  # fmt: skip
+        axes.set_yticks(range(k), names)
+        axes.set_ylim(k - 0.5, -0.5)
+        axes.set_xlabel("log-posterior ⟨ln p(class | Geant4 shower)⟩ + ln K")
+        matrix = figure.add_subplot(grid[1])
+        matrix.imshow(result.confusion, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+        for (i, j), share in np.ndenumerate(result.confusion):
+            matrix.text(
+                j,
+                i,
+                f"{100 * share:.0f} %",
+                ha="center",
+                va="center",
+                color="white" if share > 0.6 else "black",
+            )
+        matrix.set_xticks(range(k), names, rotation=20, ha="left")
+        matrix.xaxis.tick_top()
+        matrix.set_yticks(range(k), names)
+        matrix.tick_params(length=0)
+        matrix.set_xlabel("showers of each row taken for …")
+        return save(
+            figure, folder, "log_posterior",
+            "One network for all samples. Left: to which class it gives Geant4’s showers; the model farthest "
+            "to the right is nearest to Geant4, one that reaches Geant4’s own band is not told from it, 0 is "
+            "chance. Right: where the showers of each sample go; models that share showers resemble each "
+            "other.",
+            f"Log-posteriors and confusion matrix of {', '.join(names)}.",
+        )  # fmt: skip
 
 
 def draw_separations(evaluations: Mapping[str, Evaluation], folder: Path) -> Drawing | None:

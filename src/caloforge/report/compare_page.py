@@ -14,7 +14,7 @@ from caloforge.evaluation.published import PUBLISHED_NOTE
 from caloforge.evaluation.results.comparison import Column, ModelComparison
 from caloforge.evaluation.words import number
 from caloforge.provenance import provenance
-from caloforge.report.compare_figures import draw_heat_map, draw_plane, draw_separations
+from caloforge.report.compare_figures import draw_heat_map, draw_plane, draw_posterior, draw_separations
 from caloforge.report.compare_overlays import draw_distributions, draw_mean_profiles
 from caloforge.report.html import (
     Markup,
@@ -98,6 +98,7 @@ def _render(comparison: ModelComparison, figures: Path, title: str | None) -> st
         ("verdict", "Verdict", _verdict(comparison)),
         ("numbers", "The numbers", "\n".join(_part(comparison, part) for part in PARTS)),
         ("speed", "Quality and speed", _figures([plane])),
+        ("posterior", "One network for all", _figures([draw_posterior(comparison, figures)])),
         ("chance", "Distance from chance", _figures([heat])),
         ("distributions", "Distributions", _distributions(whole, layers)),
         ("profiles", "Profiles", _figures([profiles])),

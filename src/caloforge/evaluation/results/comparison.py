@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from caloforge.errors import DataError
 from caloforge.evaluation.published import PublishedResult
+from caloforge.evaluation.results.classifiers import MulticlassResult
 from caloforge.evaluation.results.evaluation import Evaluation, Verdict
 from caloforge.evaluation.results.numbers import Estimate
 from caloforge.evaluation.results.serial import from_plain, to_plain
@@ -81,6 +82,7 @@ class ModelComparison:
         columns: the metrics, in the order of the table.
         models: the rows, (M,).
         pareto: by the key of a quality metric: models to which no other is both better and faster.
+        multiclass: the network that tells all samples apart at once, where it was asked for.
         published: rows of the CaloChallenge for this mesh; not measured here.
         warnings: plain sentences about what limits the comparison.
         mesh: the cells, as `Mesh.to_dict` gives them.
@@ -96,6 +98,7 @@ class ModelComparison:
     columns: list[Column]
     models: list[ComparedModel]
     pareto: dict[str, list[str]]
+    multiclass: MulticlassResult | None
     published: list[PublishedResult]
     warnings: list[str]
     mesh: dict[str, Any]
