@@ -18,7 +18,7 @@ from caloforge.evaluation.classifiers import ClassifierSettings, classifier_sett
 from caloforge.evaluation.classifiers.inputs import check_names
 from caloforge.evaluation.classifiers.run import train_classifier_with_scores
 from caloforge.evaluation.context import compare_conditions, find_warnings, measure_times
-from caloforge.evaluation.distances import feature_matrix, fpd, kpd
+from caloforge.evaluation.distances import feature_matrix, fpd, kpd, memorisation, prdc
 from caloforge.evaluation.features import Features
 from caloforge.evaluation.histograms import (
     HistogramPlan,
@@ -38,7 +38,8 @@ from caloforge.evaluation.physics import (
 )
 from caloforge.evaluation.profiles import longitudinal_profile, radial_profile
 from caloforge.evaluation.progress import Progress, reporting
-from caloforge.evaluation.reading import Reading, read_samples
+from caloforge.evaluation.reading import Reading, cell_range, read_samples
+from caloforge.evaluation.repeats import count_repeats
 from caloforge.evaluation.results import (
     ClassifierResult,
     Comparison,
@@ -182,6 +183,7 @@ def _evaluate(
         "generated": len(second.showers),
         "reference_empty": int((first.features.e_total == 0).sum()),
         "generated_empty": int((second.features.e_total == 0).sum()),
+        **count_repeats(first.prints, second.prints),
     }
     report("slices", 0.0)
     pair = reference.conditions, second.showers.conditions
@@ -210,7 +212,7 @@ def _evaluate(
     )
     remembered = None
     if training is not None:
-        raise NotImplementedError
+        remembered = memorisation(second.showers, training, reference, seed=seed, progress=report)
     evaluation = Evaluation(
         counts=counts,
         mesh=reference.mesh.to_dict(),
@@ -241,6 +243,7 @@ def _evaluate(
         slices=slices,
         localisation=localise(*pairs, (first.sums, second.sums)),
         conservation=conservation(*ratios),
+        cells=cell_range(first, second),
         memorisation=remembered,
     )
     return dataclasses.replace(evaluation, verdict=find_verdict(evaluation))
@@ -287,14 +290,15 @@ def _distances(
     report("FPD and KPD", 0.5)
     found["kpd"] = kpd(*pair, seed=seed, second=extra)
     report("FPD and KPD", 1.0)
-    return found
+    another = None if third is None else third.showers
+    return found | prdc(first.showers, second.showers, seed=seed, second=another, progress=report)
 
 
 def _distances_in_slice(
     reference: NDArray[np.float64], generated: NDArray[np.float64], *, seed: int
 ) -> dict[str, Estimate]:
-    """FPD of the showers in one slice, from a quarter of the usual draws."""
-    return {"fpd": fpd(reference, generated, seed=seed, batches=5)}
+    """FPD of the showers in one slice, from a tenth of the usual draws."""
+    return {"fpd": fpd(reference, generated, seed=seed, batches=2)}
 
 
 def _comparisons(reference: Reading, generated: Reading) -> dict[str, Comparison]:

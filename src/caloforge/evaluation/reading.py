@@ -28,21 +28,30 @@ from caloforge.evaluation.physics import (
 )
 from caloforge.evaluation.profiles import MeanShower
 from caloforge.evaluation.progress import Progress
+from caloforge.evaluation.repeats import Fingerprints
+from caloforge.evaluation.results import CellRange
 
-__all__ = ["CELL_EDGES", "Reading", "Span", "read_samples"]
+__all__ = ["CELL_EDGES", "Reading", "Span", "cell_range", "read_samples"]
 
 CELL_EDGES = 50
 
 
 class Span:
-    """Smallest and largest energy above zero of any cell; a visitor of `compute_features`."""
+    """Smallest and largest energy above zero of any cell, MeV; a visitor of `compute_features`.
 
-    def __init__(self) -> None:
+    Also counts the cells above zero and those of them below ``limit``.
+    """
+
+    def __init__(self, limit: float = 0.0) -> None:
         self.smallest, self.largest = np.inf, 0.0
+        self.limit, self.hits, self.below = limit, 0, 0
 
     def __call__(self, start: int, energies: NDArray[np.float32], conditions: Conditions) -> None:
-        self.largest = max(self.largest, float(energies.max(initial=0.0)))
-        self.smallest = float(np.min(energies, where=energies > 0, initial=self.smallest))
+        lit = energies[energies > 0]
+        self.hits += len(lit)
+        self.largest = max(self.largest, float(lit.max(initial=0.0)))
+        self.smallest = min(self.smallest, float(lit.min(initial=np.inf)))
+        self.below += int(np.count_nonzero(lit < self.limit))
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +62,8 @@ class Reading:
         showers: the sample; its cells are still on disk.
         features: of every shower.
         observables: shapes and clusters by name, each (N,).
-        span: smallest and largest cell.
+        span: smallest and largest cell; counts those below the smallest of the other sample.
+        prints: fingerprints of all showers, to find copies.
         mean: of every cell and ring.
         sums: for the comparison cell by cell.
         counts: of cell energies in the reference's bins.
@@ -64,6 +74,7 @@ class Reading:
     features: Features
     observables: dict[str, NDArray[np.float64]]
     span: Span
+    prints: Fingerprints
     mean: MeanShower
     sums: CellSums
     counts: CellCounts
@@ -74,6 +85,7 @@ class _Parts(NamedTuple):
     """The visitors of one sample that end up in its `Reading`."""
 
     span: Span
+    prints: Fingerprints
     mean: MeanShower
     sums: CellSums
     counts: CellCounts
@@ -99,10 +111,10 @@ def read_samples(
         DataError: no shower of a sample has any energy, or a cell holds no energy at all but NaN or worse.
     """
     depth, mesh = depth_of_maximum(reference), reference.mesh
-    span, mean, sums = Span(), MeanShower(mesh), CellSums(mesh)
+    span, prints, mean, sums = Span(), Fingerprints(mesh.n_voxels), MeanShower(mesh), CellSums(mesh)
     first_cluster = ClusterObservables(mesh, depth)
     count = _counter(report, "reading the reference", len(reference))
-    first = compute_features(reference, visitors=[span, mean, sums, first_cluster, count])
+    first = compute_features(reference, visitors=[span, prints, mean, sums, first_cluster, count])
     if span.largest <= 0:
         raise DataError("no reference shower has any energy; there is nothing to compare with")
     threshold = (
@@ -112,7 +124,14 @@ def read_samples(
 
     read = {}
     for name, showers in others.items():
-        parts = _Parts(Span(), MeanShower(mesh), CellSums(mesh), CellCounts(edges), ChosenCells(chosen))
+        parts = _Parts(
+            Span(span.smallest),
+            Fingerprints(mesh.n_voxels),
+            MeanShower(mesh),
+            CellSums(mesh),
+            CellCounts(edges),
+            ChosenCells(chosen),
+        )
         cluster = ClusterObservables(mesh, depth)
         count = _counter(report, f"reading the {name}", len(showers))
         features = compute_features(showers, visitors=[*parts, cluster, count])
@@ -121,9 +140,26 @@ def read_samples(
         read[name] = Reading(showers, features, _observables(features, cluster), *parts)
 
     counts, brightest = CellCounts(edges), ChosenCells(chosen)
-    _visit(reference, [counts, brightest, _counter(report, "reading the reference again", len(reference))])
+    span = Span(min(reading.span.smallest for reading in read.values()))
+    again = _counter(report, "reading the reference again", len(reference))
+    _visit(reference, [counts, brightest, span, again])
     observables = _observables(first, first_cluster)
-    return Reading(reference, first, observables, span, mean, sums, counts, brightest), read
+    return Reading(reference, first, observables, span, prints, mean, sums, counts, brightest), read
+
+
+def cell_range(reference: Reading, generated: Reading) -> CellRange:
+    """Smallest and largest cells of two samples, and how many of each are below the smallest of the other."""
+    first, second = reference.span, generated.span
+    return CellRange(
+        reference_smallest=first.smallest,
+        reference_largest=first.largest,
+        generated_smallest=second.smallest,
+        generated_largest=second.largest,
+        reference_hits=first.hits,
+        generated_hits=second.hits,
+        reference_below=first.below,
+        generated_below=second.below,
+    )
 
 
 def _observables(features: Features, cluster: ClusterObservables) -> dict[str, NDArray[np.float64]]:

@@ -11,8 +11,8 @@ from caloforge.evaluation.words import number
 __all__ = ["threshold_findings"]
 
 SURE = 25
-"""Cells that one sample must be expected to have below the smallest of the other to speak of a threshold; cells of
-one shower are correlated, so this is more than counting asks for."""
+"""Cells that one sample should have below the smallest of the other to speak of a threshold: more than counting
+asks for, since cells of one shower are correlated."""
 
 
 def threshold_findings(evaluation: Evaluation) -> Iterator[Finding]:
@@ -25,13 +25,13 @@ def threshold_findings(evaluation: Evaluation) -> Iterator[Finding]:
     low, high = (f"{number(1000 * e, 4)} keV" for e in sorted(smallest))
     if cells.reference_below * min(ratio, 1.0) > SURE:
         text = (
-            f"No generated cell is below {high}, where Geant4 has {number(cells.reference_below)} cells, down "
-            f"to {low}: the threshold is higher."
+            f"No generated cell is below {high}, where Geant4 has {number(cells.reference_below)} cells, "
+            f"down to {low}: the threshold is higher."
         )
     elif cells.generated_below * min(1 / ratio, 1.0) > SURE:
         text = (
-            f"{number(cells.generated_below)} generated cells are below {high}, where Geant4 has none, down to "
-            f"{low}: the threshold is lower, or was not applied."
+            f"{number(cells.generated_below)} generated cells are below {high}, where Geant4 has none, down "
+            f"to {low}: the threshold is lower, or was not applied."
         )
     else:
         yield Finding(f"Cells begin at the same energy, {low}.", False)

@@ -12,6 +12,7 @@ from caloforge.evaluation.results.evaluation import SCHEMA, Evaluation, Verdict,
 from caloforge.evaluation.results.histograms import Histogram, Profile
 from caloforge.evaluation.results.numbers import Comparison, Estimate, Separation
 from caloforge.evaluation.results.physics import (
+    CellRange,
     Conservation,
     Correlation,
     Localisation,
@@ -26,6 +27,7 @@ from caloforge.evaluation.results.timing import Timing
 
 __all__ = [
     "SCHEMA",
+    "CellRange",
     "ClassifierResult",
     "Comparison",
     "Conservation",

@@ -18,6 +18,7 @@ from caloforge.evaluation.results.classifiers import ClassifierResult
 from caloforge.evaluation.results.histograms import Histogram, Profile
 from caloforge.evaluation.results.numbers import Comparison, Estimate, Separation
 from caloforge.evaluation.results.physics import (
+    CellRange,
     Conservation,
     Correlation,
     Localisation,
@@ -79,6 +80,7 @@ class Evaluation:
         slices: metrics in bins of conditions.
         localisation: the layers and cells whose means differ by more than chance.
         conservation: showers with more energy than the reference ever shows.
+        cells: smallest and largest cells.
         memorisation: where the training showers were given.
         verdict: the outcome in words.
         timing: Geant4 against the generator.
@@ -105,6 +107,7 @@ class Evaluation:
     slices: list[Slice] = field(default_factory=list)
     localisation: Localisation | None = None
     conservation: Conservation | None = None
+    cells: CellRange | None = None
     memorisation: Memorisation | None = None
     verdict: Verdict | None = None
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from caloforge.evaluation.results.numbers import Comparison, Estimate, Separation
 
 __all__ = [
+    "CellRange",
     "Conservation",
     "Correlation",
     "Localisation",
@@ -98,6 +99,27 @@ class Correlation:
     reference: Floats
     generated: Floats
     distance: Estimate
+
+
+@dataclass(frozen=True)
+class CellRange:
+    """The smallest and largest cells above zero of both samples, MeV: do they have the same threshold?
+
+    Attributes:
+        reference_smallest, reference_largest, generated_smallest, generated_largest: MeV.
+        reference_hits, generated_hits: cells above zero.
+        reference_below: cells of the reference below the smallest generated one.
+        generated_below: generated cells below the smallest one of the reference.
+    """
+
+    reference_smallest: float
+    reference_largest: float
+    generated_smallest: float
+    generated_largest: float
+    reference_hits: int
+    generated_hits: int
+    reference_below: int
+    generated_below: int
 
 
 @dataclass(frozen=True)
@@ -208,12 +230,12 @@ class Localisation:
     """Where two samples differ in the mean.
 
     Attributes:
-        shifts: places that differ by more than chance, layers first, then most significant first; at most 20 of
-            each kind.
+        shifts: places that differ by more than chance, layers first, then most significant first; at most 20
+            of each kind.
         tested: places looked at, by kind.
         found: places that differ by more than chance, by kind.
-        shared_showers: share of rows in which both files hold the same shower, judged by the energies of their
-            layers; errors and floors assume that there are none.
+        shared_showers: share of rows in which both files hold the same shower, judged by the energies of
+            their layers; errors and floors assume that there are none.
         exact: where rows are shared: layers whose mean differs at all, by its relative difference.
     """
 
