@@ -87,11 +87,16 @@ def _weight_edges(log_weights: Floats) -> Floats:
 
 
 def _foremost(shares: list[FeatureShare]) -> list[FeatureShare]:
-    """The ten with the largest drop and the ten that tell most alone, largest drop first."""
-    half = FEATURES // 2
-    by_drop = sorted(range(len(shares)), key=lambda i: -shares[i].drop)
-    by_alone = sorted(range(len(shares)), key=lambda i: -np.nan_to_num(shares[i].alone))
-    return [shares[i] for i in by_drop if i in by_drop[:half] or i in by_alone[:half]]
+    """The ten with the largest drop and the ten that tell most alone, largest drop first.
+
+    Drops that agree to two digits are noise, or small because other inputs say the same; such features are
+    ordered by what they tell alone.
+    """
+    half, alone = FEATURES // 2, [float(np.nan_to_num(s.alone)) for s in shares]
+    by_drop = sorted(range(len(shares)), key=lambda i: (-round(shares[i].drop, 2), -alone[i]))
+    by_alone = sorted(range(len(shares)), key=lambda i: -alone[i])
+    chosen = {*by_drop[:half], *by_alone[:half]}
+    return [shares[i] for i in by_drop if i in chosen]
 
 
 class _Table:
