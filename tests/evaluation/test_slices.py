@@ -59,25 +59,26 @@ def test_given_edges_discrete_energies_and_names_are_taken_as_they_are() -> None
             slice_edges(conditions, conditions, wrong)
 
 
-def test_the_slice_of_everything_is_the_whole_sample(make: Make) -> None:
-    reference, generated = make(MESH, n=300), make(MESH, n=200, seed=1)
+@pytest.mark.parametrize(("n", "m"), [(300, 200), (1500, 700)])
+def test_the_slice_of_everything_is_the_whole_sample(make: Make, n: int, m: int) -> None:
+    reference, generated = make(MESH, n=n), make(MESH, n=m, seed=1)
     everything = slice_edges(reference.conditions, generated.conditions, {"energy": 1})
     (found,) = sliced(reference, generated, everything)
     edges = log_edges(1.0, float(reference.energies.max()), 50)
     cells = CellCounts(edges), CellCounts(edges)
     features = [compute_features(s, visitors=[c]) for s, c in zip((reference, generated), cells, strict=True)]
     histograms = [*feature_histograms(*features, threshold_mev=1.0), cell_histogram(*cells)]
-    assert found.counts == {"reference": 300, "generated": 200}
+    assert found.counts == {"reference": n, "generated": m}
     assert found.note == ""
     for group, separation in found.separation.items():
         members = [h.separation for h in histograms if h.group == group]
         assert separation.value == pytest.approx(np.mean([s.value for s in members])), group
         expected = float(np.mean([s.floor for s in members]))
-        noise = separation.floor_std / np.sqrt(30) + np.mean([s.floor_std for s in members]) / np.sqrt(200)
+        noise = separation.floor_std / np.sqrt(20) + np.mean([s.floor_std for s in members]) / np.sqrt(200)
         assert separation.floor == pytest.approx(expected, abs=4 * noise), group
         errors = [s.error for s in members]
         if len(errors) == 1:  # the error of a mean over layers knows of their correlation
-            assert separation.error == pytest.approx(errors[0], rel=0.35), group
+            assert separation.error == pytest.approx(errors[0], rel=0.6), group
         assert separation.error < 1.2 * np.mean(errors), group
     assert found.response.reference_mean == pytest.approx(features[0].e_ratio.mean())
 
@@ -103,8 +104,9 @@ def test_a_difference_at_high_energy_is_seen_there_and_only_there(make: Make) ->
     assert high.response.generated_mean > 1.2 * high.response.reference_mean
 
 
-def test_the_floor_is_what_equal_samples_show(make: Make) -> None:
-    pairs = [(make(MESH, n=150, seed=2 * i), make(MESH, n=150, seed=2 * i + 1)) for i in range(20)]
+@pytest.mark.parametrize(("n", "m"), [(150, 150), (400, 60)])
+def test_the_floor_is_what_equal_samples_show(make: Make, n: int, m: int) -> None:
+    pairs = [(make(MESH, n=n, seed=2 * i), make(MESH, n=m, seed=2 * i + 1)) for i in range(20)]
     found = [
         sliced(a, b, slice_edges(a.conditions, b.conditions, {"energy": 1}), seed=i)[0].separation
         for i, (a, b) in enumerate(pairs)

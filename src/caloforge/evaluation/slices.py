@@ -32,7 +32,9 @@ FEW_IN_SLICE = 100
 """Showers of one sample below which a slice says nothing."""
 FEW_SCORES = 20
 """Validation showers of one class below which an AUC says nothing."""
-REPEATS = 30
+REPEATS = 50
+"""Pairs of samples dealt out for a floor."""
+FEWEST_BLOCKS, MOST_BLOCKS = 200, 1000
 _NUMBERS = {"energy": "MeV", "theta": "rad", "phi": "rad"}
 _NAMES = ("detector", "particle")
 _TITLES = {"theta": "θ", "phi": "φ"}
@@ -159,7 +161,7 @@ def slice_metrics(
     """The metrics of the showers in each bin.
 
     Separation powers are means over the histograms of a group. Their floors come from showers dealt out again
-    30 times, whole, so that the correlation of layers is in ``floor_std``; ``error`` is that of the first
+    50 times, whole, so that the correlation of layers is in ``floor_std``; ``error`` is that of the first
     order (delta method) and ``floor_std`` added in quadrature.
 
     Args:
@@ -224,10 +226,7 @@ class _Group:
         rng = np.random.default_rng(seed)
         first, second = self.slots[rows[0]], self.slots[rows[1] + self.n_reference]
         h1, h2 = self._count(first), self._count(second)
-        pooled = np.concatenate([first, second])
-        draws = np.stack(
-            [self._count(pooled[rng.permutation(len(pooled))[: len(first)]]) for _ in range(REPEATS)]
-        )
+        draws = self._dealt(np.concatenate([first, second]), len(first), rng)
         floors = separation_powers(draws, h1 + h2 - draws).mean(axis=-1)
         spread = float(floors.std())
         error = math.hypot(self._first_order(h1, h2, first), self._first_order(h2, h1, second), spread)
@@ -237,6 +236,24 @@ class _Group:
         """Entries in the bins, (Z, B); the first and last slot of a histogram are outside."""
         counts = np.bincount(slots.ravel(), minlength=self.shape[0] * self.shape[1])
         return counts.reshape(self.shape)[:, 1:-1].astype(np.float64)
+
+    def _dealt(self, pooled: NDArray[np.int32], n: int, rng: np.random.Generator) -> Floats:
+        """Entries of about n of the pooled showers, taken at random, (REPEATS, Z, B).
+
+        Showers are put into blocks at random, and blocks are dealt out: every shower is counted once for all
+        draws. Of at most 1000 showers each is a block.
+        """
+        share, blocks = n / len(pooled), len(pooled)
+        if blocks > MOST_BLOCKS:
+            wanted = max(FEWEST_BLOCKS, math.ceil(20 / min(share, 1 - share)))
+            blocks = min(wanted, MOST_BLOCKS)
+        taken = min(max(round(share * blocks), 1), blocks - 1)
+        size = self.shape[0] * self.shape[1]
+        place = (rng.permutation(len(pooled)) % blocks * size)[:, None] + pooled
+        entries = np.bincount(place.ravel(), minlength=blocks * size).reshape(blocks, size)
+        chosen = rng.permuted(np.broadcast_to(np.arange(blocks) < taken, (REPEATS, blocks)), axis=1)
+        draws = chosen.astype(np.float64) @ entries.astype(np.float64)
+        return draws.reshape(REPEATS, *self.shape)[:, :, 1:-1]
 
     def _first_order(self, own: Floats, other: Floats, slots: NDArray[np.int32]) -> float:
         """Error of the mean S from the showers of one sample: ∂S/∂h of the bins that a shower is in."""
