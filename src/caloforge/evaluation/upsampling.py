@@ -37,8 +37,8 @@ __all__ = ["Score", "UpsamplingPoint", "UpsamplingResult", "upsampling_curve"]
 class Score:
     """AUC and JSD (bits) of one classifier.
 
-    The AUC's error is that of the validation showers and the scatter of the trainings in quadrature, the
-    JSD's the latter alone.
+    The JSD's error is the scatter of the trainings, the AUC's the larger of that and of the standard error
+    from the number of validation showers.
     """
 
     auc: Estimate
@@ -91,11 +91,12 @@ class UpsamplingResult:
 
     def summary(self) -> Table:
         """One row for each N_c and classifier."""
+        from rich.box import SIMPLE_HEAD
         from rich.table import Table
 
-        table = Table(title=f"upsampling against {self.reference} reference showers")
-        for column in ("coarse", "fine", "classifier", "AUC", "JSD", "copies: AUC", "JSD"):
-            table.add_column(column, justify="left" if column == "classifier" else "right", no_wrap=True)
+        table = Table(box=SIMPLE_HEAD, title=f"upsampling against {self.reference} reference showers")
+        for column in ("coarse", "fine", "judge", "AUC", "JSD", "copies: AUC", "JSD"):
+            table.add_column(column, justify="left" if column == "judge" else "right", no_wrap=True)
         for point in self.points:
             for name, score in point.scores.items():
                 copies = point.copies.get(name)
@@ -181,7 +182,7 @@ def _open(source: Source) -> Showers:
 def _scores(judged: Mapping[str, ClassifierResult]) -> dict[str, Score]:
     return {
         name: Score(
-            Estimate(result.auc, math.hypot(result.auc_std, _auc_error(result)), ideal=0.5),
+            Estimate(result.auc, max(result.auc_std, _auc_error(result)), ideal=0.5),
             Estimate(result.jsd, result.jsd_std if len(result.jsds) > 1 else math.nan),
         )
         for name, result in judged.items()
