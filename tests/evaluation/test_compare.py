@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -175,14 +176,44 @@ def test_each_row_is_what_evaluate_says(
 ) -> None:
     made, _ = judged
     alone = evaluate(samples["reference"], samples["bad"], classifiers=TINY, which=("high",), progress=False)
-    assert made.models[1].metrics == metrics_of(alone)
+    found = {key: e for key, e in made.models[1].metrics.items() if key != "log_posterior"}
+    assert found == metrics_of(alone)
+
+
+def test_one_network_for_all_samples(
+    samples: dict[str, Showers], judged: tuple[ModelComparison, Path], tmp_path: Path
+) -> None:
+    made, out = judged
+    result = made.multiclass
+    assert result is not None
+    assert result.names == ("Geant4", "good", "bad")
+    assert result.nearest == made.column("log_posterior").best == "good"
+    good, bad = (m.metrics["log_posterior"] for m in made.models)
+    assert good.value > bad.value + 5 * bad.error
+    assert abs(good.sigmas()) < 4 < bad.sigmas()  # equal to the reference's own class, and far below it
+    assert good.floor == result.log_posterior[0]
+    assert result.confusion.sum(axis=1) == pytest.approx(1)
+    copy = shutil.copytree(out, tmp_path / "out")
+    written = (copy / "multiclass.json").stat().st_mtime_ns
+    generated = {name: samples[name] for name in ("good", "bad")}
+    again = quiet(
+        samples["reference"],
+        generated,
+        out=copy,
+        classifiers=TINY,
+        which=("high",),
+        distances=True,
+        resume=True,
+    )
+    assert again.to_dict()["multiclass"] == made.to_dict()["multiclass"]
+    assert (copy / "multiclass.json").stat().st_mtime_ns == written
 
 
 def test_files_and_round_trip(judged: tuple[ModelComparison, Path]) -> None:
     made, out = judged
     names = {p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file()}
     assert names == {
-        "comparison.json", "comparison.md", "comparison.csv",
+        "comparison.json", "comparison.md", "comparison.csv", "multiclass.json",
         *(f"{n}/{f}" for n in ("good", "bad") for f in ("metrics.json", "settings.json")),
     }  # fmt: skip
     plain = json.loads((out / "comparison.json").read_text())
@@ -270,7 +301,7 @@ def test_all_samples_are_checked_before_any_is_evaluated(
         quiet(samples["reference"], {"a": good, "b": tmp_path / "none.h5"}, out=out)
     with pytest.raises(DataError, match="two models are named 'A'"):
         quiet(samples["reference"], {"a": good, "A": good}, out=out)
-    for name in ("a/b", "", "..", "figures", " a"):
+    for name in ("a/b", "", "..", "figures", "Geant4", " a"):
         with pytest.raises(DataError, match="cannot name a model"):
             quiet(samples["reference"], {name: good}, out=out)
     with pytest.raises(DataError, match="at least one"):

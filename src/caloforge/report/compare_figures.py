@@ -213,11 +213,12 @@ def draw_posterior(comparison: ModelComparison, folder: Path) -> Drawing | None:
     styles = {s.name: s for s in model_styles([m.name for m in comparison.models])}
     names = list(result.names)
     k = len(names)
-    height = 1.5 + 0.42 * k
+    top = 0.25 + 0.045 * max(map(len, names))
+    height = top + 0.6 + 0.4 * k
     with figure_style(small=True):
         figure = new_figure(10.4, height)
         grid = figure.add_gridspec(
-            1, 2, left=0.14, right=0.98, wspace=0.5, top=1 - 0.75 / height, bottom=0.55 / height
+            1, 2, left=0.14, right=0.98, wspace=0.5, top=1 - top / height, bottom=0.55 / height
         )
         axes = figure.add_subplot(grid[0])
         axes.axvline(0, color=GREY, linewidth=0.8, linestyle=(0, (4, 2)))
@@ -232,7 +233,7 @@ def draw_posterior(comparison: ModelComparison, folder: Path) -> Drawing | None:
             )  # fmt: skip
         axes.set_yticks(range(k), names)
         axes.set_ylim(k - 0.5, -0.5)
-        axes.set_xlabel("log-posterior ⟨ln p(class | Geant4 shower)⟩ + ln K")
+        axes.set_xlabel("log-posterior: mean of ln p(class | Geant4 shower) + ln K")
         matrix = figure.add_subplot(grid[1])
         matrix.imshow(result.confusion, cmap="Blues", vmin=0, vmax=1, aspect="auto")
         for (i, j), share in np.ndenumerate(result.confusion):
