@@ -11,7 +11,7 @@ import math
 
 from caloforge.evaluation.findings import Finding, classifier_floor, find_all, how_it_differs, strongest_shift
 from caloforge.evaluation.results import Evaluation, Histogram, Verdict
-from caloforge.evaluation.significance import SIGMAS, beyond_chance, detectable_auc
+from caloforge.evaluation.significance import SIGMAS, beyond_chance, detectable_auc, excess
 from caloforge.evaluation.words import classifier_title, feature_words, number, percent
 
 __all__ = ["find_verdict", "worst_features"]
@@ -59,10 +59,10 @@ def find_verdict(evaluation: Evaluation) -> Verdict:
 
 
 def worst_features(evaluation: Evaluation, n: int = 5) -> list[Histogram]:
-    """The ``n`` features that differ most: of those beyond chance the largest separation powers above it."""
+    """The ``n`` features that differ most: of those beyond chance, by their `excess`."""
     named = beyond_chance(evaluation.histograms)
     chosen = [h for h, beyond in zip(evaluation.histograms, named, strict=True) if beyond]
-    return sorted(chosen, key=lambda h: h.separation.floor - h.separation.value)[:n]
+    return sorted(chosen, key=excess, reverse=True)[:n]
 
 
 def _headline(level: int, evaluation: Evaluation, differs: list[Finding]) -> str:

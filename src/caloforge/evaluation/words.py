@@ -89,7 +89,7 @@ def with_error(value: float, error: float = math.nan) -> str:
     if not math.isfinite(error) or error <= 0:
         return number(value)
     decimals = max(0, 1 - math.floor(math.log10(error)))
-    if decimals > 5:
+    if decimals > 5 or error >= 1e5:
         return f"{number(value)} ± {number(error, 2)}"
     return f"{value:.{decimals}f} ± {error:.{decimals}f}".replace("-", "−")
 

@@ -184,7 +184,7 @@ def draw_layer_pages(group: str, title: str, histograms: Sequence[Histogram], fo
             figure = new_figure(10.0, height)
             grid = figure.add_gridspec(
                 rows, COLUMNS, left=0.06, right=0.99, wspace=0.2, hspace=0.38 if own_labels else 0.3,
-                top=1 - (top + 0.2) / height, bottom=bottom / height,
+                top=1 - (top + (0.05 if own_labels else 0.2)) / height, bottom=bottom / height,
             )  # fmt: skip
             for k, histogram in enumerate(part):
                 row, column = divmod(k, COLUMNS)
@@ -214,7 +214,7 @@ def draw_layer_pages(group: str, title: str, histograms: Sequence[Histogram], fo
                     figure,
                     folder,
                     name,
-                    f"{title}{which}.",
+                    f"{title}{which}, with ratios generated / Geant4.",
                     f"Histograms of {title.lower()}{which}, Geant4 and generated with their ratio; "
                     f"the largest separation power is {_short(worst.separation.value)}"
                     + (f" in layer {worst.layer}." if worst.layer is not None else "."),

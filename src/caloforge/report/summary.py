@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -131,6 +132,7 @@ def _classifiers(evaluation: Evaluation) -> Iterator[Row]:
 def _distances(evaluation: Evaluation) -> Iterator[Row]:
     for name, estimate in evaluation.distances.items():
         title, meaning = DISTANCES.get(name, (name, ""))
+        estimate = dataclasses.replace(estimate, note="")  # it stands in the section on distances
         yield estimate_row(title, meaning, estimate, 1e3 if name in _THOUSANDTHS else 1.0)
 
 

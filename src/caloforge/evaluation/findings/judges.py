@@ -8,7 +8,7 @@ from statistics import NormalDist
 
 from caloforge.evaluation.findings.finding import Finding
 from caloforge.evaluation.results import ClassifierResult, Comparison, Evaluation, Histogram
-from caloforge.evaluation.significance import SIGMAS, beyond_chance, detectable_auc, equivalent_auc
+from caloforge.evaluation.significance import SIGMAS, beyond_chance, detectable_auc, equivalent_auc, excess
 from caloforge.evaluation.words import (
     classifier_title,
     feature_words,
@@ -71,11 +71,11 @@ def feature_findings(evaluation: Evaluation) -> Iterator[Finding]:
     for histogram, beyond in zip(evaluation.histograms, named, strict=True):
         groups.setdefault(histogram.group, []).append((histogram, bool(beyond)))
     worst = {
-        group: max((h for h, beyond in part if beyond), key=_sure_excess)
+        group: max((h for h, beyond in part if beyond), key=excess)
         for group, part in groups.items()
         if any(beyond for _, beyond in part)
     }
-    ordered = sorted(worst, key=lambda group: -_sure_excess(worst[group]))
+    ordered = sorted(worst, key=lambda group: -excess(worst[group]))
     for group in ordered[:MOST_GROUPS]:
         histogram, part = worst[group], groups[group]
         if len(part) > 1:
@@ -83,7 +83,7 @@ def feature_findings(evaluation: Evaluation) -> Iterator[Finding]:
             where += f" {feature_words(histogram.name, [histogram])}"
         else:
             where = ""
-        auc = equivalent_auc(histogram.separation.value - histogram.separation.floor)
+        auc = equivalent_auc(excess(histogram))
         text = f"{group_title(group)} differs{where}: {_separation(evaluation, histogram)}."
         yield Finding(text, True, auc)
     if len(ordered) > MOST_GROUPS:
@@ -119,12 +119,6 @@ def how_it_differs(compared: Comparison, least: float = 0.1) -> str:
     if abs(spread) >= least:
         return f"its spread is {100 * abs(spread):.0f} % too {'wide' if spread > 0 else 'narrow'}"
     return ""
-
-
-def _sure_excess(histogram: Histogram) -> float:
-    """Separation power above chance, less one standard deviation."""
-    separation = histogram.separation
-    return separation.value - separation.floor - max(separation.error, separation.floor_std)
 
 
 def distance_findings(evaluation: Evaluation) -> Iterator[Finding]:

@@ -67,11 +67,16 @@ def response_section(evaluation: Evaluation, material: Material) -> str:
 def _fit(sample: str, fit: ResolutionFit) -> Sequence[str]:
     return (
         sample,
-        with_error(fit.stochastic, fit.stochastic_error),
-        with_error(fit.noise, fit.noise_error),
-        with_error(fit.constant, fit.constant_error),
+        _term(fit.stochastic, fit.stochastic_error),
+        _term(fit.noise, fit.noise_error),
+        _term(fit.constant, fit.constant_error),
         f"{fit.chi2:.1f} / {fit.ndf}",
     )
+
+
+def _term(value: float, error: float) -> str:
+    at_bound = value == 0 and math.isnan(error)
+    return "0 (at its bound)" if at_bound else with_error(value, error)
 
 
 def shapes_section(material: Material) -> str:
@@ -79,9 +84,10 @@ def shapes_section(material: Material) -> str:
     if not material.shapes:
         return ""
     text = (
-        "One entry a shower. Shower start, maximum and length are depths; asymmetries compare the energy "
-        "on both sides of the shower’s middle, widths are energy-weighted spreads, and the centroid’s "
-        "shift is its distance from the axis."
+        "One entry a shower. Start: depth in front of which 5 % of the energy lies; length: depth that "
+        "holds the middle 90 %. Asymmetries compare the energy ahead of and behind (longitudinal), left "
+        "and right of (transverse) the projected trajectory; shifts are the distances of the centre of "
+        "energy from it, widths the energy-weighted spreads."
     )
     return "\n".join([note(text), *(figure(drawing, detailed=True) for drawing in material.shapes)])
 
@@ -176,7 +182,7 @@ def slices_section(evaluation: Evaluation) -> str:
     for condition, parts in conditions.items():
         title = {"energy": "Incident energy", "theta": "θ", "phi": "φ"}.get(condition, condition.capitalize())
         html.append(scroll(_heat_table(title, parts), f"metrics in bins of {condition}"))
-        notes = [f"{part.label}: {part.note}" for part in parts if part.note]
+        notes = [f"{_bin_label(part)}: {part.note}" for part in parts if part.note]
         html += [note(text) for text in notes]
     return "\n".join(html)
 
@@ -197,7 +203,12 @@ def _heat_table(title: str, parts: Sequence[Slice]) -> str:
         rows.append(
             (f"Separation, {lowered(group_title(group))}", *(_separation_cell(part, group) for part in parts))
         )
-    return table(title, ("Metric", *(part.label for part in parts)), rows, numbers=True, style="heat")
+    return table(title, ("Metric", *(_bin_label(part) for part in parts)), rows, numbers=True, style="heat")
+
+
+def _bin_label(part: Slice) -> str:
+    """The label without the condition, which the table's title gives."""
+    return part.label.removeprefix(f"{part.condition} ")
 
 
 def _metric_title(name: str) -> str:
