@@ -261,6 +261,8 @@ def test_conditions_represent_their_spectrum(checkpoint: Checkpoint) -> None:
 def test_senseless_options(checkpoint: Checkpoint, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConditionError, match=message):
         run(checkpoint, **options)
+    with pytest.raises(CaloforgeError, match="unknown device 'gpu'"):
+        run(checkpoint, devices=["gpu"])
     with pytest.raises(ConditionError, match="expected whole numbers"):
         raise CliRunner().invoke(app, ["bench", str(checkpoint.path), "--threads", "two"]).exception  # type: ignore[misc]
 

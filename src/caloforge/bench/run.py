@@ -31,6 +31,7 @@ from caloforge.generation.request import check_range, conditions_digest
 from caloforge.provenance import provenance
 from caloforge.training import Checkpoint
 from caloforge.training.checkpoint import WEIGHTS
+from caloforge.training.resources import pick_device
 
 __all__ = ["bench"]
 
@@ -82,6 +83,7 @@ def bench(
 
     Raises:
         CheckpointError: the checkpoint is unusable.
+        CaloforgeError: a device is not there, or a process failed.
         ConditionError: an option is senseless, or energies lie outside the trained range.
         DataError: the file exists, is of another benchmark, or cannot be written.
         KeyboardInterrupt: Ctrl-C; what is measured is in the file.
@@ -146,6 +148,8 @@ def _configurations(
     import torch
 
     found = devices or ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+    for device in found:
+        pick_device(device)
     counts = list(dict.fromkeys(n or usable_cores() for n in threads))
     return [
         (device, n, size)
