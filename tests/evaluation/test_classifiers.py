@@ -11,13 +11,29 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from caloforge.data import Conditions, Showers
-from caloforge.detector import CylinderMesh, calochallenge_mesh
+from caloforge.detector import CylinderMesh, Mesh, calochallenge_mesh
 from caloforge.errors import DataError, RecipeError
 from caloforge.evaluation import PRESETS, ClassifierSettings, compute_features, train_classifier
-from caloforge.evaluation.classifiers import CLASSIFIERS, auc_and_jsd, auc_noise, classifier_settings
+from caloforge.evaluation.classifiers import (
+    CLASSIFIERS,
+    auc,
+    auc_and_jsd,
+    auc_noise,
+    classifier_settings,
+)
 from caloforge.evaluation.classifiers.batches import Batches
-from caloforge.evaluation.classifiers.inputs import Layout, allocate, high_inputs, input_batches
+from caloforge.evaluation.classifiers.inputs import (
+    Layout,
+    Sample,
+    allocate,
+    fill_table,
+    high_inputs,
+    input_batches,
+    layout_of,
+)
 from caloforge.evaluation.classifiers.networks import make_network
+from caloforge.evaluation.classifiers.scores import log_posterior, temperature
+from caloforge.evaluation.classifiers.split import are_twins, split_rows
 
 Make = Callable[..., Showers]
 MESH = CylinderMesh.regular(n_z=4, n_phi=8, n_r=3)
@@ -36,7 +52,7 @@ TINY = ClassifierSettings(
 )
 
 
-def sample(showers: Showers) -> tuple[Showers, object]:
+def sample(showers: Showers) -> Sample:
     return showers, compute_features(showers)
 
 
@@ -53,9 +69,20 @@ def test_equal_samples_cannot_be_told_apart_and_different_ones_can(name: str, ma
     same = train_classifier(name, sample(first), sample(second), TINY)
     assert abs(same.auc - 0.5) < 5 * same.auc_noise
     assert -0.5 < same.jsd < 0.2
+    assert same.error_rate == pytest.approx(0.5, abs=5 * same.auc_noise)
     different = train_classifier(name, sample(first), sample(hotter(second)), TINY)
-    assert different.auc > 0.99
-    assert 0.3 < different.jsd <= 1
+    assert different.auc > (0.8 if name in ("resnet", "c2st") else 0.99)
+    assert different.error_rate is not None
+    assert different.error_rate < (0.4 if name in ("resnet", "c2st") else 0.1)
+    assert different.parameters > 0
+
+
+def test_which_sample_is_called_real_does_not_matter(make: Make) -> None:
+    first, second = sample(make(MESH, n=400)), sample(hotter(make(MESH, n=400, seed=1)))
+    for pair in ((first, second), (second, first)):
+        result = train_classifier("low", *pair, TINY)
+        assert result.auc > 0.99
+        assert 0.3 < result.jsd <= 1
 
 
 def test_the_seed_decides_everything_and_the_global_stream_is_left_alone(make: Make) -> None:
@@ -115,7 +142,7 @@ def test_the_published_settings() -> None:
     assert dataclasses.replace(settings, preset="", special={}) == ClassifierSettings()
     assert (settings.hidden, settings.layers, settings.epochs) == (2048, 3, 50)
     assert (settings.batch_size, settings.learning_rate, settings.standardise) == (1000, 2e-4, False)
-    layout = Layout(10, slice(0, 0), False, (), {}, {}, np.arange(1))
+    layout = Layout(10, slice(0, 0), slice(0, 0), False, (), {}, {}, np.arange(1))
     shapes = [tuple(p.shape) for p in make_network(10, 1, layout, settings).parameters() if p.ndim == 2]
     assert shapes == [(2048, 10), (2048, 2048), (2048, 2048), (1, 2048)]
     assert PRESETS["quick"].standardise
@@ -140,11 +167,12 @@ def test_inputs_have_the_published_sizes_and_values(make: Make) -> None:
 def test_standardised_inputs_use_the_training_rows_alone() -> None:
     rng = np.random.default_rng(0)
     inputs = (rng.exponential(1.0, (60, 6)) * (rng.random((60, 6)) < 0.7)).astype(np.float32)
-    layout = Layout(6, slice(1, 5), False, (), {}, {}, np.arange(1))
+    layout = Layout(6, slice(1, 5), slice(5, 5), False, (), {}, {}, np.arange(1))
     train = np.r_[0:20, 30:50]
+    constants = train, (train < 30).astype(np.int64)
     changed = inputs.copy()
     changed[50:] *= 1000
-    made = [Batches(x, layout, train, torch.device("cpu")) for x in (inputs, changed)]
+    made = [Batches(x, layout, constants, torch.device("cpu")) for x in (inputs, changed)]
     assert (made[0](np.arange(50)) == made[1](np.arange(50))).all()
     values = made[0](train)
     assert values.shape == (40, made[0].width) == (40, 10)
@@ -153,16 +181,104 @@ def test_standardised_inputs_use_the_training_rows_alone() -> None:
     for group in (slice(1, 5), slice(6, 10)):
         assert float(values[:, group].var(dim=0, correction=0).mean()) == pytest.approx(1, rel=1e-5)
     assert made[0].columns(np.array([0, 2])).tolist() == [0, 2, 7]
+    kept = Batches(inputs, layout, constants, torch.device("cpu"), memory_limit=1e9)
+    assert (kept(train) == values).all()
     plain = Batches(inputs, layout, None, torch.device("cpu"))
     assert (plain(train).numpy() == inputs[train]).all()
+
+
+def test_an_input_that_differs_strikingly_counts_more_in_dense_networks() -> None:
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1], 500)
+    inputs = rng.normal(size=(1000, 3)).astype(np.float32)
+    inputs[:, 2] += labels
+    spread = {}
+    for image in ((), (1, 1, 2)):
+        layout = Layout(3, slice(0, 0), slice(0, 0), False, image, {}, {}, np.arange(1))
+        batches = Batches(inputs, layout, (np.arange(1000), labels), torch.device("cpu"))
+        spread[image] = batches(np.arange(1000)).std(dim=0)
+    assert float(spread[()][0]) == pytest.approx(1, abs=0.01)
+    assert float(spread[()][2]) > 5
+    np.testing.assert_allclose(spread[1, 1, 2], 1, atol=0.01)
+
+
+def test_sums_of_cells_are_what_their_names_say(mesh: Mesh, make: Make) -> None:
+    showers = make(mesh, n=5)
+    features, rows = compute_features(showers), np.arange(5)
+    layout = layout_of("low", features, sums=True)
+    table = fill_table("low", [((showers, features), rows)], layout, 1.0)
+    assert table.shape == (5, layout.width)
+    assert sorted(np.concatenate(list(layout.features.values())).tolist()) == list(range(layout.width))
+    total = layout.features["sums over layers"]
+    n_sums = layout.sums.stop - layout.sums.start
+    np.testing.assert_allclose(table[:, layout.sums.stop - 1], features.e_ratio, rtol=1e-5)
+    np.testing.assert_allclose(
+        table[:, layout.sums.stop - 1 + n_sums], (showers.energies > 0).reshape(5, -1).sum(1)
+    )
+    assert layout.sums.stop - 1 in total
+    if mesh.is_regular:
+        z, y, x = mesh.shape
+        assert n_sums == z * y + z * x + y * x + z + y + x + 1
+    of_layer = layout.features[f"cells of layer {mesh.layer_numbers[0]}"]
+    cells = showers.energies.reshape(5, -1).copy()
+    cells[:, : mesh.layer_sizes[0]] = 0
+    other = Showers(cells, showers.conditions, mesh)
+    changed = fill_table("low", [((other, compute_features(other)), rows)], layout, 1.0) != table
+    assert set(np.flatnonzero(changed.any(axis=0))) <= {*of_layer, *total}
+
+
+def test_twins_share_their_part_and_strangers_do_not(make: Make) -> None:
+    rng = np.random.default_rng(0)
+    for part in split_rows([50, 50], rng, twins=True):
+        first, second = part[part < 50], part[part >= 50]
+        assert set(first) == set(second - 50)
+    assert any(
+        set(part[part < 50]) != set(part[part >= 50] - 50) for part in split_rows([50, 50], rng, twins=False)
+    )
+    first = make(MESH, n=200)
+    assert are_twins([sample(first), sample(hotter(first))])
+    assert not are_twins([sample(first), sample(make(MESH, n=200, seed=1))])
+    # a copy that a network could learn by heart gives exactly nothing away
+    copy = train_classifier("low", sample(first), sample(first), TINY)
+    assert copy.auc == pytest.approx(0.5)
+
+
+def test_a_second_reference_gives_the_floor(make: Make) -> None:
+    first, generated, second = (sample(make(MESH, n=100, seed=s)) for s in range(3))
+    fast = dataclasses.replace(TINY, epochs=3)
+    result = train_classifier("high", first, generated, fast, second=second)
+    assert result.auc_floor is not None
+    assert abs(result.auc_floor - 0.5) < 5 * result.auc_noise
+    bad = train_classifier("high", first, generated, TINY, second=sample(hotter(second[0])))
+    assert bad.auc_floor is not None
+    assert bad.auc_floor > 0.9
+    assert train_classifier("high", first, generated, fast).auc_floor is None
+
+
+def test_the_temperature_repairs_a_network_that_is_too_sure() -> None:
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1], 4000)
+    exact = 2 * rng.normal(np.where(labels == 1, 1.0, -1.0))  # log-weights of two normals, 2 apart
+    logits = np.stack([np.zeros(8000), 3 * exact], axis=1)
+    assert temperature(logits, labels) == pytest.approx(1 / 3, rel=0.05)
+    np.testing.assert_allclose(np.exp(log_posterior(logits)).sum(axis=1), 1)
+
+
+def test_the_auc_is_that_of_scikit_learn_with_ties_and_in_batches() -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, 80)
+    scores = rng.integers(0, 5, (3, 80)).astype(float)
+    np.testing.assert_allclose(auc(scores, labels), [roc_auc_score(labels, s) for s in scores])
 
 
 def test_large_inputs_lie_in_a_file_and_give_the_same_result(make: Make) -> None:
     assert isinstance(allocate(10, 10, 100), np.memmap)
     first, second = sample(make(MESH)), sample(make(MESH, seed=1))
-    in_file = dataclasses.replace(TINY, memory_limit_gib=0.0)
-    results = [train_classifier("low", first, second, s) for s in (TINY, in_file)]
-    assert results[0].aucs == results[1].aucs
+    for changes in ({}, {"standardise": False}):
+        settings = dataclasses.replace(TINY, epochs=3, **changes)
+        in_file = dataclasses.replace(settings, memory_limit_gib=0.0)
+        results = [train_classifier("low", first, second, s) for s in (settings, in_file)]
+        assert results[0].aucs == results[1].aucs
 
 
 def test_an_input_that_never_varies_does_no_harm(make: Make) -> None:
@@ -181,3 +297,9 @@ def test_mistakes_are_named(make: Make) -> None:
         classifier_settings("fast")
     with pytest.raises(RecipeError, match="epochs"):
         ClassifierSettings(epochs=0)
+    with pytest.raises(RecipeError, match="batch_size of a classifier must be at least 2"):
+        ClassifierSettings(batch_size=1)
+    with pytest.raises(RecipeError, match="unknown settings epoch of the classifier 'resnet'"):
+        ClassifierSettings(special={"resnet": {"epoch": 3}})
+    with pytest.raises(RecipeError, match="unknown classifier 'resnet18'"):
+        ClassifierSettings(special={"resnet18": {"epochs": 3}})
