@@ -25,7 +25,7 @@ import numpy as np
 from caloforge.data import Conditions, open_showers
 from caloforge.detector import CylinderMesh, Mesh, RaggedCylinderMesh
 from caloforge.evaluation.binning import default_threshold, lateral_ranges, log_edges
-from caloforge.evaluation.features import compute_features
+from caloforge.evaluation.features import compute_features, read_ahead
 from caloforge.evaluation.histograms import CellCounts, cell_histogram, feature_histograms
 from caloforge.evaluation.profiles import MeanShower, longitudinal_profile, radial_profile
 
@@ -53,7 +53,8 @@ def ours(reference: Path, generated: Path) -> dict[str, float]:
     edges = log_edges(threshold, span.largest, 50)
     cells = CellCounts(edges), CellCounts(edges)
     after = compute_features(second, visitors=[cells[1], means[1]])
-    cells[0].read(first)
+    for energies, conditions in read_ahead(first):
+        cells[0](0, energies, conditions)
     longitudinal_profile(before, after)
     radial_profile(*means)
     histograms = feature_histograms(before, after, threshold_mev=threshold)

@@ -9,24 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caloforge.data import Conditions, Showers
-from caloforge.errors import DataError, MissingDependencyError
-from caloforge.evaluation.features import Features
+from caloforge.errors import MissingDependencyError
 from caloforge.evaluation.histograms import discrete_energies
 from caloforge.evaluation.results import Timing
 from caloforge.evaluation.warnings import find_warnings
 
-__all__ = ["compare_conditions", "find_warnings", "geant4_ms_per_gev", "measure_times", "require_energy"]
+__all__ = ["compare_conditions", "find_warnings", "geant4_ms_per_gev", "measure_times"]
 
 _COLUMNS = ("energy", "theta", "phi")
-
-
-def require_energy(role: str, features: Features) -> None:
-    """Raise DataError where not one shower of a sample has any energy; ``role`` names the sample."""
-    if not features.e_total.any():
-        raise DataError(
-            f"no {role} shower has any energy; there is nothing to compare with. Are the energies in the "
-            "data set that the format expects?"
-        )
 
 
 def compare_conditions(reference: Conditions, generated: Conditions) -> dict[str, Any]:

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from caloforge.data import Conditions, Showers
+from caloforge.data import Conditions
 from caloforge.evaluation.binning import challenge_set, lateral_ranges, linear_edges, log_edges
-from caloforge.evaluation.features import Features, Visitor, read_ahead
+from caloforge.evaluation.features import Features
 from caloforge.evaluation.results import Histogram, Separation
 from caloforge.evaluation.separation import (
     bin_places,
@@ -78,15 +78,6 @@ class CellCounts:
         counts = np.bincount(hit // n_voxels * slots + place, minlength=n * slots).reshape(n, slots)
         self._parts.append(counts[:, 1:-1].astype(np.int32))
         self._outside += counts[:, [0, -1]].sum(axis=0)
-
-    def read(self, showers: Showers, progress: Visitor | None = None) -> None:
-        """Count all showers of a file, in batches."""
-        start = 0
-        for flat, conditions in read_ahead(showers):
-            self(start, flat, conditions)
-            if progress is not None:
-                progress(start, flat, conditions)
-            start += len(flat)
 
     @property
     def per_shower(self) -> NDArray[np.int32]:
