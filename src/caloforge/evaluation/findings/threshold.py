@@ -11,8 +11,8 @@ from caloforge.evaluation.words import number
 __all__ = ["threshold_findings"]
 
 SURE = 25
-"""Cells that one sample should have below the smallest of the other to speak of a threshold: more than counting
-asks for, since cells of one shower are correlated."""
+"""Cells that one sample should have below the smallest of the other to speak of a threshold: more than
+counting asks for, since cells of one shower are correlated."""
 
 
 def threshold_findings(evaluation: Evaluation) -> Iterator[Finding]:
