@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from caloforge.evaluation.published import PUBLISHED_NOTE
-from caloforge.evaluation.ranking import cell_text
+from caloforge.evaluation.ranking import cell_text, display_scale
 from caloforge.evaluation.results import Estimate
 from caloforge.evaluation.results.comparison import Column, ModelComparison
 
 if TYPE_CHECKING:
     from rich.console import Group
+    from rich.table import Table
 
 __all__ = [
     "PARTS",
@@ -79,9 +80,14 @@ def published_rows(comparison: ModelComparison, columns: Sequence[Column]) -> li
     for result in comparison.published:
         time = result.time("gpu")
         values = dict(result.metrics) | ({} if time is None else {"ms": time[0]})
-        cells = [_cell(c.key, Estimate(values[c.key]) if c.key in values else None) for c in columns]
+        cells = [_published(c.key, values[c.key]) if c.key in values else "–" for c in columns]
         rows.append(TableRow(result.model, cells, [False] * len(columns), "published"))
     return rows
+
+
+def _published(key: str, value: float) -> str:
+    """A published value with the digits that it was published with."""
+    return f"{value:.3f}" if key.startswith("auc_") else f"{display_scale(key) * value:.4g}".replace("-", "−")
 
 
 def _cell(key: str, estimate: Estimate | None) -> str:
@@ -96,10 +102,7 @@ def _parts(comparison: ModelComparison) -> Iterator[tuple[str, list[Column], lis
 
 
 def rich_tables(comparison: ModelComparison) -> Group:
-    """Tables for the terminal, and the verdict below them; the best of a metric is bold and starred.
-
-    Metrics of the main part are columns, so that published rows fit below; those of the others are rows.
-    """
+    """Tables for the terminal, one metric a row, and the verdict below; the best are bold and starred."""
     from rich.console import Group
     from rich.markup import escape
     from rich.table import Table
@@ -107,33 +110,36 @@ def rich_tables(comparison: ModelComparison) -> Group:
 
     parts: list[Table | Text] = []
     for title, columns, rows, published in _parts(comparison):
-        marked = [
-            [f"[bold]{escape(c)}*[/]" if b else escape(c) for c, b in zip(row.cells, row.best, strict=True)]
-            for row in rows
-        ]
-        table = Table(title=title, caption_justify="left")
-        if columns[0].part == "main":
-            table.add_column("model", overflow="fold")
-            for i, column in enumerate(columns):
-                widest = max(len(row.cells[i]) + row.best[i] for row in (*rows, *published))
-                table.add_column(column.label, justify="right", min_width=widest)  # its heading may wrap
-            for row, cells in zip(rows, marked, strict=True):
-                table.add_row(escape(row.name), *cells, style="dim" if row.kind == "floor" else None)
-            if published:
-                table.add_section()
-                table.add_row(f"[bold]published in {comparison.published[0].source}:")
-                for row in published:
-                    table.add_row(escape(row.name), *map(escape, row.cells), style="italic")
-                table.caption = PUBLISHED_NOTE
-        else:
-            table.add_column("metric")
-            for row in rows:
-                table.add_column(escape(row.name), justify="right")
-            for i, column in enumerate(columns):
-                table.add_row(escape(column.label), *(cells[i] for cells in marked))
+        table = Table(title=title)
+        table.add_column("metric")
+        for row in rows:
+            table.add_column(escape(row.name), justify="right")
+        for i, column in enumerate(columns):
+            cells = [f"[bold]{escape(r.cells[i])}*[/]" if r.best[i] else escape(r.cells[i]) for r in rows]
+            table.add_row(escape(column.label), *cells)
         parts.append(table)
+        if published:
+            parts.append(_published_table(comparison, columns, published))
     text = [comparison.headline, *comparison.sentences, *(f"Note: {w}" for w in comparison.warnings)]
     return Group(*parts, Text("\n".join(text)))
+
+
+def _published_table(
+    comparison: ModelComparison, columns: Sequence[Column], published: Sequence[TableRow]
+) -> Table:
+    """The published rows, in those of the columns that have published values."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(title="Published, not measured here", caption_justify="left")
+    table.caption = f"{PUBLISHED_NOTE} Source: {comparison.published[0].source}."
+    shown = [i for i in range(len(columns)) if any(row.cells[i] != "–" for row in published)]
+    table.add_column("model")
+    for i in shown:
+        table.add_column(columns[i].label, justify="right")
+    for row in published:
+        table.add_row(escape(row.name), *(row.cells[i] for i in shown), style="italic")
+    return table
 
 
 def markdown(comparison: ModelComparison) -> str:

@@ -128,7 +128,7 @@ def _posteriors(columns: Sequence[Column], models: Sequence[ComparedModel]) -> l
     best = ranked[0]
     near = [m.name for m in ranked if not clearly_better(key, best.metrics[key], m.metrics[key])]
     listed = ", ".join(f"{m.name} {cell_text(key, m.metrics[key])}" for m in ranked)
-    least = joined(near) + (" level within the errors" if len(near) > 1 else "")
+    least = joined(near) + (", level within the errors" if len(near) > 1 else "")
     return [
         f"One network for all samples takes Geant4's showers most readily for those of {least} "
         f"(log-posterior {listed}; Geant4 itself {cell_text(key, own)}; chance 0)."

@@ -52,8 +52,8 @@ _MORE = {
     "recall": "recall",
     "density": "density",
     "coverage": "coverage",
-    "correlation_layers": "layer correlations, rms difference",
-    "correlation_cells": "cell correlations, rms difference",
+    "correlation_layers": "layer correlations (rms difference)",
+    "correlation_cells": "cell correlations (rms difference)",
     "linearity_energy": "linearity in energy",
     "nearer_training": "nearer to the training showers",
 }

@@ -111,6 +111,8 @@ def _plane(axes: Axes, comparison: ModelComparison, key: str, styles: Mapping[st
         axes.set_ylim(min(0.46, axes.get_ylim()[0]), axes.get_ylim()[1] + 0.02)
     elif axes.get_ylim()[0] >= 0 or min(scale * m.metrics[key].value for m in known.values()) > 0:
         axes.set_yscale("log")
+        bottom, top = axes.get_ylim()
+        axes.set_ylim(bottom / 1.2, top * 1.4)
     axes.set_xlabel("ms per shower")
     axes.set_ylabel(column.label)
     measured = [(m.metrics["ms"].value, scale * m.metrics[key].value) for m in known.values()]
