@@ -209,7 +209,7 @@ def test_sums_of_cells_are_what_their_names_say(mesh: Mesh, make: Make) -> None:
     table = fill_table("low", [((showers, features), rows)], layout, 1.0)
     assert table.shape == (5, layout.width)
     assert sorted(np.concatenate(list(layout.features.values())).tolist()) == list(range(layout.width))
-    total = layout.features["sums over layers"]
+    total = layout.features["cells summed over layers"]
     n_sums = layout.sums.stop - layout.sums.start
     np.testing.assert_allclose(table[:, layout.sums.stop - 1], features.e_ratio, rtol=1e-5)
     np.testing.assert_allclose(

@@ -58,7 +58,7 @@ def found(name: str, make: Make, generated: Sample) -> Diagnosis:
 )
 def test_the_layer_that_was_changed_is_named(name: str, feature: str, make: Make) -> None:
     diagnosis = found(name, make, changed(make(MESH, n=400, seed=1), factor=4 if name == "resnet" else 1.5))
-    telling = [f for f in diagnosis.features if not f.name.startswith(("cell (", "sums"))]
+    telling = [f for f in diagnosis.features if not f.name.startswith(("cell (", "cells summed"))]
     assert telling[0].name == feature
     assert telling[0].drop > 3 * telling[0].error > 0
     assert telling[0].alone == max(f.alone for f in telling) > 0.6

@@ -28,15 +28,16 @@ class Batches:
       above zero (of fractions of a layer's energy, the smallest fraction);
     * every input gets mean 0 and standard deviation 1, but cells share one scale, so that noise in rarely hit
       cells is not blown up;
-    * of dense networks, an input whose means in two classes differ by t > 3 standard errors counts t − 2
-      times, since among ten thousand inputs a network would not find the few that matter.
+    * of dense networks, an input whose mean in a class is t > 3 standard errors away from its mean in all
+      counts t − 2 times, since among ten thousand inputs a network would not find the few that matter.
 
     Args:
         table: (N, D); a GPU holds it whole where it fills less than half of the free memory.
         layout: what its columns are.
         train: rows to take the constants from, with their classes; None leaves the inputs as they are.
         device: of the tensors.
-        memory_limit: standardised inputs of the whole table are kept where they take no more, bytes.
+        memory_limit: standardised inputs of the whole table are kept where they and the table take no more,
+            bytes.
     """
 
     def __init__(
@@ -58,7 +59,7 @@ class Batches:
         if train is not None:
             self._smallest = self._smallest_cell(np.sort(train[0]))
             self._shift_and_scale = self._constants(*train)
-        if train is not None and 4 * len(table) * self.width <= memory_limit:
+        if train is not None and table.nbytes + 4 * len(table) * self.width <= memory_limit:
             kept = torch.empty(len(table), self.width, device=device)
             for rows in np.array_split(np.arange(len(table)), -(-len(table) // CHUNK)):
                 kept[rows[0] : rows[-1] + 1] = self(rows)

@@ -102,7 +102,7 @@ def layout_of(name: str, features: Features, *, sums: bool = False) -> Layout:
         summed = slice(end, end + len(owners))
         both = np.tile(owners, 2)  # energies, then numbers of cells
         layers = [np.r_[c, end + np.flatnonzero(both == i)] for i, c in enumerate(layers)]
-        named["sums over layers"] = end + np.flatnonzero(both < 0)
+        named["cells summed over layers"] = end + np.flatnonzero(both < 0)
         end += 2 * len(owners)
     named |= {f"cells of layer {k}": c for k, c in zip(mesh.layer_numbers, layers, strict=True)}
     shape = {"resnet": (1, *mesh.shape), "c2st": mesh.shape}
