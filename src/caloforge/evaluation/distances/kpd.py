@@ -93,9 +93,11 @@ def polynomial_mmd(pool: Floats, first: Rows, second: Rows) -> Floats:
     n = int(first[:, 0].sum())
     used = np.flatnonzero(first.any(axis=1) | second.any(axis=1))
     rows, u, v = pool[used], first[used], second[used]
-    self_terms = ((rows**2).sum(axis=1) / rows.shape[1] + 1) ** 4 @ (u + v)
-    # a column of ones makes the product x·y / D + 1
-    z = np.concatenate([rows / np.sqrt(rows.shape[1]), np.ones((len(rows), 1))], axis=1, dtype=np.float32)
+    self_terms = (np.einsum("pd,pd->p", rows, rows) / rows.shape[1] + 1) ** 4 @ (u + v)
+    # a last column of ones makes the product x·y / D + 1
+    z = np.ones((len(rows), rows.shape[1] + 1), dtype=np.float32)
+    np.divide(rows, np.sqrt(rows.shape[1]), out=z[:, :-1], casting="same_kind")
+    del rows
     weights = np.concatenate([u - v, u + v], axis=1, dtype=np.float32)
     starts = range(0, len(z), _BLOCK)
 

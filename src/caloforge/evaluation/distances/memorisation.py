@@ -218,12 +218,12 @@ def _verdict(nearer: Estimate, copies: int, expected: float, n: int, significant
         )
     sigmas = nearer.sigmas()
     share = f"{nearer.value:.1%} (by chance {nearer.floor:.1%} ± {nearer.error:.1%})"
-    if sigmas > 4:
+    if sigmas > 5:
         return (
             f"{share} of the generated showers are nearer to a training shower than to a held-out one: the "
             "generator has partly memorised its training showers, though it makes no copies."
         )
-    if sigmas < -4:
+    if sigmas < -5:
         return (
             f"Only {share} of the generated showers are nearer to a training shower than to a held-out one: "
             "training and held-out showers are not of one kind, so this check says nothing."
