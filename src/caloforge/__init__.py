@@ -1,7 +1,7 @@
 """caloforge: fast simulation of calorimeter showers with generative models.
 
-The verbs of the package mirror the commands: `simulate`, `train`, `generate`, `evaluate`; the nouns are
-`Detector`, the meshes, `Conditions` and `Showers`. Names are imported on first use, so that
+The verbs of the package mirror the commands: `simulate`, `train`, `generate`, `evaluate`, `compare`; the nouns
+are `Detector`, the meshes, `Conditions` and `Showers`. Names are imported on first use, so that
 ``import caloforge`` loads neither torch nor matplotlib nor Geant4.
 """
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from caloforge.detector import BoxMesh, CylinderMesh, RaggedCylinderMesh, calochallenge_mesh
     from caloforge.detector.detector import Detector
     from caloforge.evaluation import evaluate
+    from caloforge.evaluation.compare import compare
     from caloforge.geant4 import simulate
     from caloforge.generation import generate
     from caloforge.report import write_report
@@ -30,6 +31,7 @@ _HOMES = {
     "Recipe": "training",
     "Showers": "data",
     "calochallenge_mesh": "detector",
+    "compare": "evaluation.compare",
     "evaluate": "evaluation",
     "generate": "generation",
     "open_showers": "data",
@@ -48,6 +50,7 @@ __all__ = [
     "Recipe",
     "Showers",
     "calochallenge_mesh",
+    "compare",
     "evaluate",
     "generate",
     "open_showers",

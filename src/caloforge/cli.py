@@ -25,10 +25,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(cli_data.app, name="data")
-app.command()(cli_evaluate.evaluate)
-app.command()(cli_compare.compare)
-app.command()(cli_bench.bench)
-app.command()(cli_bench.amplify)
 console = Console()
 errors = Console(stderr=True)
 
@@ -170,6 +166,12 @@ def generate(
         f"{speed.get('ms_per_shower', 0):.2f} ms each, threads: {speed.get('threads')}, "
         f"peak memory {speed.get('peak_memory_mib', 0):.0f} MiB)"
     )
+
+
+app.command()(cli_evaluate.evaluate)
+app.command()(cli_compare.compare)
+app.command()(cli_bench.bench)
+app.command()(cli_bench.amplify)
 
 
 @app.command()

@@ -93,8 +93,10 @@ def quickstart(
             raise CaloforgeError("the generation failed, see above; run the quickstart again to go on")
         generated = open_showers(folder / "generated.h5")
 
-    with _step(console, 4, "Evaluation: features, separation powers, classifiers"):
-        result = evaluate(held_out, generated, out=folder / "report", seed=seed, overwrite=True)
+    with _step(console, 4, "Evaluation: features, distances, classifiers, memorised showers"):
+        result = evaluate(
+            held_out, generated, out=folder / "report", training=training, seed=seed, overwrite=True
+        )
 
     with _step(console, 5, "Report: figures and page"):
         page = write_report(result, held_out, generated, folder / "report")
