@@ -29,7 +29,7 @@ class ClassifierSettings:
         floor: also train on two halves of the reference, which nothing should tell apart.
         threads: CPU threads of torch; None leaves them as they are. The same seed and threads give the same
             numbers; with one thread however many cores there are.
-        memory_limit_gib: inputs beyond it lie in a temporary file; standardised ones are then made when needed.
+        memory_limit_gib: inputs beyond it lie in a temporary file; standardised ones are made when needed.
         calibration_floor: least calibrated probability; None takes 1/(n + 2) of n calibrating showers, since
             fewer cannot tell less, and a JSD of small samples then stays a sensible number.
         special: settings that differ for single classifiers: ``{"resnet": {"epochs": 10}}``.
