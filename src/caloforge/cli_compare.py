@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -25,6 +25,12 @@ def compare(
     which: Annotated[
         str, typer.Option(help="Classifiers to train: low, low-normed, high, resnet, c2st.")
     ] = "low,high",
+    multiclass: Annotated[
+        str, typer.Option(help="What the network that tells all models apart sees: high, low or none.")
+    ] = "high",
+    second_reference: Annotated[
+        Path | None, typer.Option(help="More Geant4 showers: floors are what they give.")
+    ] = None,
     report: Annotated[bool, typer.Option(help="Also draw the figures and the HTML page.")] = True,
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
@@ -34,10 +40,12 @@ def compare(
     """Judge several generators against one reference: one table, overlaid figures and one HTML page."""
     from caloforge.evaluation.compare import compare as run
 
+    options: dict[str, Any] = {} if second_reference is None else {"second_reference": second_reference}
     comparison = run(
         reference, named_files(generated), out=out, classifiers=classifiers,
         which=tuple(filter(None, which.split(","))), seed=seed, device=None if device == "auto" else device,
-        resume=resume, overwrite=overwrite,
+        multiclass=None if multiclass == "none" else multiclass, resume=resume, overwrite=overwrite,
+        **options,
     )  # fmt: skip
     console = Console()
     console.print(comparison.summary())

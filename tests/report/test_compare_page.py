@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from report_samples import MESHES, classifier, make_showers
+from test_browser import CHROMIUM, DRIVER, complaints, show, start, wait
 from test_report_files import Page
 
 from caloforge.data import Showers
@@ -78,7 +79,7 @@ def test_page_is_complete_and_loads_nothing(written: tuple[ModelComparison, Path
     page = Page(text)
     assert page.headings == [
         "Verdict", "The numbers", "Quality and speed", "Distance from chance", "Distributions", "Profiles",
-        "Separation by layer", "Warnings", "Settings and origin",
+        "Separation by layer", "By energy and direction", "Warnings", "Settings and origin",
     ]  # fmt: skip
     assert len(page.ids) == len(set(page.ids))
     assert all(
@@ -114,6 +115,22 @@ def test_rows_stand_in_the_page_and_published_ones_apart(written: tuple[ModelCom
     assert "<strong>0.550 ± 0.010*</strong>" in measured
     assert "*</strong>" not in published
     assert "arXiv:2410.21611" in text
+
+
+@pytest.mark.skipif(CHROMIUM is None or DRIVER is None, reason="no Chromium with chromedriver is installed")
+def test_page_fits_any_width_without_a_network(written: tuple[ModelComparison, Path], tmp_path: Path) -> None:
+    browser = start(tmp_path / "profile")
+    try:
+        for width in (1280, 420):
+            show(browser, written[1], width=width)
+            wide = "return [document.documentElement.scrollWidth, window.innerWidth]"
+            content, window = browser.execute_script(wide)
+            assert content <= window
+        browser.execute_script("document.querySelectorAll('img').forEach((i) => { i.loading = 'eager'; })")
+        wait(browser, "return [...document.images].every((i) => i.complete && i.naturalWidth > 0)")
+        assert complaints(browser) == []
+    finally:
+        browser.quit()
 
 
 @pytest.mark.parametrize("kind", ["image", "unknown-depth"])

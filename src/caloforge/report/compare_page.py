@@ -16,6 +16,7 @@ from caloforge.evaluation.words import number
 from caloforge.provenance import provenance
 from caloforge.report.compare_figures import draw_heat_map, draw_plane, draw_posterior, draw_separations
 from caloforge.report.compare_overlays import draw_distributions, draw_mean_profiles
+from caloforge.report.compare_slices import draw_slices
 from caloforge.report.html import (
     Markup,
     bullets,
@@ -103,6 +104,7 @@ def _render(comparison: ModelComparison, figures: Path, title: str | None) -> st
         ("distributions", "Distributions", _distributions(whole, layers)),
         ("profiles", "Profiles", _figures([profiles])),
         ("layers", "Separation by layer", _figures([separations])),
+        ("slices", "By energy and direction", _figures(draw_slices(evaluations, figures))),
         ("warnings", "Warnings", _warnings(comparison)),
         ("provenance", "Settings and origin", _provenance(comparison)),
     ]
@@ -204,8 +206,8 @@ def _distributions(whole: Sequence[Drawing], layers: Sequence[Drawing]) -> str:
     text = (
         "Fractions of all entries, those outside the axis included. The grey band of a ratio is Geant4’s "
         "statistical error, thin lines the models’. Neighbouring bins are joined for drawing where entries "
-        "are few, and the outermost 0.1 % at each end are left out. Ratios are drawn where Geant4 is known "
-        "to 30 %."
+        "are few, and the outermost 0.1 % at each end are left out. Ratios up to ± 50 % are drawn where "
+        "Geant4 is known to 30 %."
     )
     html = note(text) + _figures(whole)
     if layers:
