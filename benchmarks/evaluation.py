@@ -4,8 +4,8 @@
 
 The files must be in the CaloChallenge's layout. The straightforward way loads a file whole and computes every
 feature with NumPy in a loop over the layers, as evaluation scripts in this field usually do; it has neither
-floors nor errors. Each way runs in a process of its own, so that its peak memory is its own. Processor time is
-given because other programs disturb it less; wall time shows what reading ahead in a thread gains. The run
+floors nor errors. Each way runs in a process of its own, so that its peak memory is its own. Processor time
+is given because other programs disturb it less; wall time shows what reading ahead in a thread gains. The run
 fails where a separation power disagrees by more than 10⁻⁶.
 """
 
