@@ -119,9 +119,13 @@ def test_a_fault_is_named_and_gives_the_generator_away():
 
 def test_the_reference_itself_is_recognised():
     showers = fluctuating(900, 1)
-    verdict = find_verdict(judged(showers, showers))
-    assert any("seem to be the reference showers" in text for text in verdict.differs)
+    evaluation = judged(showers, showers)
+    verdict = find_verdict(evaluation)
+    assert any("900 of 900 generated showers are reference showers" in text for text in verdict.differs)
     assert "not independent" in verdict.headline
+    counts = {name: evaluation.counts[name] for name in ("reference", "generated")}
+    by_histograms = find_verdict(dataclasses.replace(evaluation, counts=counts, localisation=None))
+    assert any("seem to be the reference showers" in text for text in by_histograms.differs)
 
 
 def test_few_showers_say_nothing_unless_a_difference_is_plain():

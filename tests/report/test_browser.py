@@ -89,32 +89,70 @@ def test_page_draws_everything_without_a_network(
     assert complaints(browser) == []
 
 
-def test_summary_is_first_and_visible(browser: Any, sample: Callable[[str], Any]) -> None:
+def test_verdict_is_first_and_visible(browser: Any, sample: Callable[[str], Any]) -> None:
     show(browser, sample("cylinder").page)
     first = (
-        "const t = document.querySelector('main table').getBoundingClientRect(); "
+        "const t = document.querySelector('main .verdict').getBoundingClientRect(); "
         "return [t.top, t.bottom, t.width]"
     )
     top, bottom, width = browser.execute_script(first)
-    assert 0 < top < 700
+    assert 0 < top < 300
     assert bottom > top
     assert width > 300
-    assert browser.execute_script("return document.querySelector('main section').id") == "summary"
-    assert "warning" in browser.find_element("css selector", ".warnings").text
+    assert browser.execute_script("return document.querySelector('main section').id") == "verdict"
+    assert "from Geant4" in browser.find_element("css selector", ".headline").text
+    assert "warning" in browser.find_element("css selector", "#warnings .warnings").text
 
 
-def test_folding_and_layer_slider(browser: Any, sample: Callable[[str], Any]) -> None:
+OPEN = "return document.querySelectorAll('main details[open]').length"
+SECTIONS = "return document.querySelectorAll('main section').length"
+
+
+def test_folds_open_close_and_keep_their_state_when_printed(
+    browser: Any, sample: Callable[[str], Any]
+) -> None:
     show(browser, sample("cylinder").page)
-    count = "return document.querySelectorAll('main details[open]').length"
     total = browser.execute_script("return document.querySelectorAll('main details').length")
-    assert browser.execute_script(count) == 0
-    browser.execute_script("document.querySelector('main details summary').click()")
-    assert browser.execute_script(count) == 1
+    sections = browser.execute_script(SECTIONS)
+    assert total > sections >= 18
+    assert browser.execute_script(OPEN) == sections  # sections unfolded, details within them folded
+    browser.find_element("css selector", "#numbers summary h2").click()
+    assert browser.execute_script(OPEN) == sections - 1
+    assert not browser.find_element("css selector", "#numbers table").is_displayed()
+    browser.execute_script("dispatchEvent(new Event('beforeprint'))")
+    assert browser.execute_script(OPEN) == total
+    browser.execute_script("dispatchEvent(new Event('afterprint'))")
+    assert browser.execute_script(OPEN) == sections - 1
     browser.find_element("id", "open-all").click()
-    assert browser.execute_script(count) == total > 3
+    assert browser.execute_script(OPEN) == total
     browser.find_element("id", "close-all").click()
-    assert browser.execute_script(count) == 0
+    assert browser.execute_script(OPEN) == 0
+    browser.execute_script("location.hash = '#features'")
+    wait(browser, "return document.querySelector('#features details').open")
 
+
+@pytest.mark.parametrize("width", [1280, 400])
+def test_navigation_stays_and_marks_the_section_on_screen(
+    browser: Any, sample: Callable[[str], Any], width: int
+) -> None:
+    show(browser, sample("cylinder").page, width)
+    marked = (
+        "const a = document.querySelectorAll('nav a[aria-current]'); "
+        "return a.length === 1 ? a[0].hash.slice(1) : null"
+    )
+    assert browser.execute_script(marked) == "verdict"
+    for name in ("response", "memorisation", "provenance", "numbers"):
+        browser.execute_script(f"document.querySelector('nav a[href=\"#{name}\"]').click()")
+        wait(browser, f"return (() => {{ {marked} }})() === '{name}'")
+        place = (
+            "const a = document.querySelector('nav a[aria-current]').getBoundingClientRect(); "
+            "return a.top >= 0 && a.bottom <= innerHeight && a.left >= 0 && a.right <= innerWidth + 1"
+        )
+        assert browser.execute_script(place), name
+
+
+def test_layer_slider(browser: Any, sample: Callable[[str], Any]) -> None:
+    show(browser, sample("cylinder").page)
     image = "return document.getElementById('layer-generated').toDataURL()"
     move = (
         "const s = document.getElementById('layer-slider'); s.value = arguments[0]; "
@@ -154,6 +192,69 @@ def test_narrow_screen_does_not_scroll_sideways(
     draw_scenes(browser)
     width = browser.execute_script("return document.documentElement.scrollWidth")
     assert width <= 400
+
+
+def test_tables_stack_on_a_narrow_screen(browser: Any, sample: Callable[[str], Any]) -> None:
+    show(browser, sample("cylinder").page, width=400)
+    fits = (
+        "return [...document.querySelectorAll('table.stack')].map(t => "
+        "[t.getBoundingClientRect().right, getComputedStyle(t.rows[1]).display])"
+    )
+    tables = browser.execute_script(fits)
+    assert len(tables) == 3
+    assert all(right <= 400 and display == "grid" for right, display in tables)
+
+
+def test_dark_mode_is_readable(browser: Any, sample: Callable[[str], Any]) -> None:
+    """Text of every kind keeps a contrast of 4.5 against what is behind it, light and dark."""
+    contrast = """
+        const channel = (c) => { c /= 255; return c <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4; };
+        const light = (rgb) => 0.2126 * channel(rgb[0]) + 0.7152 * channel(rgb[1]) + 0.0722 * channel(rgb[2]);
+        const colour = (text) => text.match(/[\\d.]+/g).map(Number);
+        const behind = (e) => {
+          for (; e; e = e.parentElement) {
+            const c = colour(getComputedStyle(e).backgroundColor);
+            if (c.length < 4 || c[3] > 0) return c;
+          }
+          return [255, 255, 255];
+        };
+        const kinds = '.headline, .verdict li, .limits, .note, .meaning, td, th, nav a, .beyond, .heat-1, ' +
+          '.heat-2, h2, .warnings li, figcaption, figcaption a, .aside, button';
+        return Math.min(...[...document.querySelectorAll(kinds)].map((e) => {
+          const [a, b] = [light(colour(getComputedStyle(e).color)), light(behind(e))].sort((x, y) => y - x);
+          return (a + 0.05) / (b + 0.05);
+        }));"""
+    lightness = "return getComputedStyle(document.body).backgroundColor"
+    seen = set()
+    try:
+        for scheme in ("light", "dark"):
+            media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+            browser.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+            show(browser, sample("cylinder").page)
+            assert browser.execute_script(contrast) > 4.5, scheme
+            seen.add(browser.execute_script(lightness))
+    finally:
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+    assert len(seen) == 2
+
+
+def test_essentials_need_no_script(browser: Any, sample: Callable[[str], Any]) -> None:
+    browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+    try:
+        size = {"width": 1280, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        still = {"features": [{"name": "prefers-reduced-motion", "value": "reduce"}]}
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", still)
+        browser.get(sample("cylinder").page.as_uri())
+        for selector in (".verdict li", "#numbers table", "#response img", "#features summary", "nav a"):
+            assert browser.find_element("css selector", selector).is_displayed(), selector
+        fold = browser.find_element("css selector", "#features .inside table")
+        assert not fold.is_displayed()
+        browser.find_element("css selector", "#features details details > summary").click()
+        assert fold.is_displayed()
+    finally:
+        browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
 
 
 def test_without_webgl_the_page_says_so(tmp_path: Path, sample: Callable[[str], Any]) -> None:
