@@ -10,9 +10,9 @@ import pytest
 from caloforge.data import Conditions, Showers
 from caloforge.detector import CylinderMesh, Mesh
 from caloforge.evaluation import compute_features
-from caloforge.evaluation.binning import log_edges
+from caloforge.evaluation.binning import linear_edges, log_edges
 from caloforge.evaluation.context import compare_conditions
-from caloforge.evaluation.histograms import CellCounts, cell_histogram
+from caloforge.evaluation.histograms import CellCounts, HistogramPlan, cell_histogram, fill_histogram
 from caloforge.evaluation.repeats import Fingerprints, count_repeats
 from caloforge.evaluation.results import Histogram
 from caloforge.evaluation.warnings import find_warnings
@@ -155,6 +155,18 @@ def test_a_forgotten_threshold_is_seen(make: Make) -> None:
     )
     assert "of the reference's cells with energy lie below" in warned(low, low)
     assert warned(reference, reference) == ""
+
+
+@pytest.mark.parametrize(("above", "expected"), [(8, ""), (60, "Values of e_ratio_at_256mev outside")])
+def test_values_outside_are_held_against_the_showers_of_that_energy(above: int, expected: str) -> None:
+    first, second = np.full(100, 1.0), np.r_[np.full(above, 9.0), np.full(100 - above, 1.0)]
+    plan = HistogramPlan(
+        "e_ratio_at_256mev", "e_ratio_at_energy", None, "", linear_edges(0.4, 1.4, 20), (first, second)
+    )
+    same = log_uniform(2000, 1e3, 5e4, 0)
+    text = said(same, same, [fill_histogram(plan, 0)])
+    assert text.startswith(expected)
+    assert bool(text) == bool(expected)
 
 
 def test_empty_showers_are_counted() -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from caloforge.evaluation.classifiers.scores import auc_noise
 from caloforge.evaluation.results import ClassifierResult, Histogram
@@ -153,9 +154,10 @@ def _low_cells(histograms: Sequence[Histogram]) -> Iterator[str]:
 
 def _outside(histograms: Sequence[Histogram], counts: Mapping[str, int]) -> list[str]:
     """One sentence for each group in which generated values leave the range more often than the reference."""
-    spread = 1 / counts["reference"] + 1 / counts["generated"]
     worst: dict[str, tuple[float, Histogram]] = {}
     for histogram in histograms:
+        spread = 1 / _entries(histogram.reference, histogram.reference_outside, counts["reference"])
+        spread += 1 / _entries(histogram.generated, histogram.generated_outside, counts["generated"])
         sides = list(zip(histogram.reference_outside, histogram.generated_outside, strict=True))
         for first, second in sides[1:] if histogram.group == "cell_energy" else sides:  # below: _low_cells
             share = (first + second) / 2
@@ -168,6 +170,12 @@ def _outside(histograms: Sequence[Histogram], counts: Mapping[str, int]) -> list
         f"{sum(h.generated_outside):.1%} of the generated, {sum(h.reference_outside):.1%} of the reference."
         for _, h in worst.values()
     ]
+
+
+def _entries(inside: NDArray[np.float64], outside: tuple[float, float], showers: int) -> float:
+    """Showers in a histogram, inside and outside: all, or those of one energy; of cells, only showers count."""
+    share = 1 - sum(outside)
+    return float(min(inside.sum() / share, showers)) if inside.any() else float(showers)
 
 
 def _small_classifiers(classifiers: Mapping[str, ClassifierResult]) -> Iterator[str]:
