@@ -173,7 +173,7 @@ def _outside(histograms: Sequence[Histogram], counts: Mapping[str, int]) -> list
 
 
 def _entries(inside: NDArray[np.float64], outside: tuple[float, float], showers: int) -> float:
-    """Showers in a histogram, inside and outside: all, or those of one energy; of cells, only showers count."""
+    """Showers in a histogram, inside and outside: all, or those of one energy; cells count by showers."""
     share = 1 - sum(outside)
     return float(min(inside.sum() / share, showers)) if inside.any() else float(showers)
 
