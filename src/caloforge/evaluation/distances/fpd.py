@@ -60,15 +60,17 @@ def fpd(
     matrices = (reference, generated) if second is None else (reference, generated, second)
     pool, (x, y, *others) = pool_matrices(*matrices)
     pool -= pool.mean(axis=0)
-    value, error = _extrapolated(pool, x, y, np.random.default_rng(seed), sizes, batches)
+    single = pool.astype(np.float32)
+    del pool
+    value, error = _extrapolated(single, x, y, np.random.default_rng(seed), sizes, batches)
     note = small_sample_note(x, y)
     if not floor:
         return Estimate(value, error, note=note)
     if others:
-        level, spread = _extrapolated(pool, x, others[0], np.random.default_rng(seed), sizes, batches)
+        level, spread = _extrapolated(single, x, others[0], np.random.default_rng(seed), sizes, batches)
         return Estimate(value, error, level, spread, "second reference", note=note)
     levels = [
-        _extrapolated(pool, *rows, np.random.default_rng((seed, i)), sizes, FLOOR_BATCHES)[0]
+        _extrapolated(single, *rows, np.random.default_rng((seed, i)), sizes, FLOOR_BATCHES)[0]
         for i, rows in enumerate(dealt_again(x, y, seed, PERMUTATIONS))
     ]
     return Estimate(
@@ -97,15 +99,16 @@ def _factor(covariance: Floats) -> Floats:
         return np.asarray(vectors * np.sqrt(np.maximum(values, 0.0)))
 
 
-def _moments(values: Floats, counts: Rows) -> tuple[Floats, Floats]:
+def _moments(values: NDArray[np.float32], counts: Rows) -> tuple[Floats, Floats]:
     """Mean and covariance of the sample that holds each row of ``values`` (N, D) ``counts`` times, (N,).
 
-    Σ w x xᵀ over the U ≤ min(N, n) rows that were drawn, in blocks. The values must be centred roughly, since
-    the mean is subtracted at the end.
+    Σ w x xᵀ over the U ≤ min(N, n) rows that were drawn: in single precision within blocks of 1024 rows, in
+    double over the blocks, which moves an FPD by 10⁻⁸. The values must be centred, since the mean is
+    subtracted at the end.
     """
     n, columns = int(counts.sum()), values.shape[1]
     drawn = np.flatnonzero(counts)
-    roots = np.sqrt(counts[drawn].astype(np.float64))
+    roots = np.sqrt(counts[drawn].astype(np.float32))
     product, total = np.zeros((columns, columns)), np.zeros(columns)
     for start in range(0, len(drawn), _BLOCK):
         root = roots[start : start + _BLOCK]
@@ -118,7 +121,7 @@ def _moments(values: Floats, counts: Rows) -> tuple[Floats, Floats]:
 
 
 def _extrapolated(
-    pool: Floats, first: Rows, second: Rows, rng: np.random.Generator, sizes: Rows, batches: int
+    pool: NDArray[np.float32], first: Rows, second: Rows, rng: np.random.Generator, sizes: Rows, batches: int
 ) -> tuple[float, float]:
     """Intercept in 1/n of the Fréchet distance between draws from two sets of rows, and its error."""
 
