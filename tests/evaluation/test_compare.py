@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import numpy as np
 import pytest
 from rich.console import Console
@@ -32,7 +33,7 @@ from caloforge.evaluation.ranking import (
     pareto_front,
     value_text,
 )
-from caloforge.evaluation.results.comparison import ModelComparison
+from caloforge.evaluation.results.comparison import ModelComparison, comparison_schema
 
 Make = Callable[..., Showers]
 MESH = CylinderMesh.regular(n_z=3, n_phi=4, n_r=2)
@@ -225,6 +226,17 @@ def test_files_and_round_trip(judged: tuple[ModelComparison, Path]) -> None:
         ModelComparison.from_dict({"schema": 99})
     with pytest.raises(DataError, match="cannot read"):
         read_comparison(out / "nowhere")
+
+
+def test_the_file_fits_its_documented_schema(judged: tuple[ModelComparison, Path]) -> None:
+    # to renew it: print(json.dumps(comparison_schema(), indent=1, ensure_ascii=False))
+    documented = Path(__file__).parents[2] / "docs" / "comparison.schema.json"
+    assert json.loads(documented.read_text()) == comparison_schema()
+    check = jsonschema.Draft202012Validator(comparison_schema())
+    plain = json.loads((judged[1] / "comparison.json").read_text())
+    check.validate(plain)
+    assert not check.is_valid(plain | {"models": {}})
+    assert not check.is_valid({key: value for key, value in plain.items() if key != "columns"})
 
 
 def test_tables_hold_the_numbers(judged: tuple[ModelComparison, Path]) -> None:

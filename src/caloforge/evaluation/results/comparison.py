@@ -6,6 +6,8 @@ Legend: ``M`` models, in the order in which they were given.
 from __future__ import annotations
 
 import dataclasses
+import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
@@ -15,13 +17,14 @@ from caloforge.evaluation.published import PublishedResult
 from caloforge.evaluation.results.classifiers import MulticlassResult
 from caloforge.evaluation.results.evaluation import Evaluation, Verdict
 from caloforge.evaluation.results.numbers import Estimate
+from caloforge.evaluation.results.schema import json_schema
 from caloforge.evaluation.results.serial import from_plain, to_plain
 from caloforge.evaluation.results.timing import Timing
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-__all__ = ["COMPARISON_SCHEMA", "Column", "ComparedModel", "ModelComparison"]
+__all__ = ["COMPARISON_SCHEMA", "Column", "ComparedModel", "ModelComparison", "comparison_schema"]
 
 COMPARISON_SCHEMA = 1
 """Version of the layout of ``comparison.json``; raised where a key is removed or changes its meaning."""
@@ -137,3 +140,24 @@ class ModelComparison:
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise DataError(f"malformed comparison: {type(error).__name__} {error}") from error
         return dataclasses.replace(made, evaluations=dict(evaluations or {}))
+
+
+def comparison_schema() -> dict[str, Any]:
+    """The layout of ``comparison.json`` as a JSON Schema; docs/comparison.schema.json holds it."""
+    version = {"description": "Version of this layout.", "const": COMPARISON_SCHEMA}
+    layout = json_schema(
+        ModelComparison,
+        title=f"caloforge comparison.json, schema {COMPARISON_SCHEMA}",
+        extra={"schema": version},
+    )
+    del layout["properties"]["evaluations"]  # in files of their own
+    layout["required"] = ["schema", *(name for name in layout["required"] if name != "evaluations")]
+    used = _references(layout["properties"], layout["$defs"])
+    layout["$defs"] = {name: kind for name, kind in layout["$defs"].items() if name in used}
+    return layout
+
+
+def _references(schema: Any, definitions: Mapping[str, Any]) -> set[str]:
+    """Names of the definitions that a schema uses, also by way of others."""
+    names = set(re.findall(r'"#/\$defs/(\w+)"', json.dumps(schema)))
+    return names.union(*(_references(definitions[name], definitions) for name in names))
