@@ -1,11 +1,14 @@
 """The command line as a user meets it: in a process of its own."""
 
 import json
+import signal
 import subprocess
 import sys
+import time
 from importlib.metadata import version
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
@@ -63,6 +66,9 @@ def test_version_and_help() -> None:
         ["train"],
         ["generate"],
         ["evaluate"],
+        ["compare"],
+        ["bench"],
+        ["amplify"],
         ["quickstart"],
         ["data", "info"],
     ):
@@ -117,6 +123,51 @@ def test_evaluate_writes_metrics_and_report(folder: Path, tmp_path: Path) -> Non
     assert json.loads((tmp_path / "report" / "metrics.json").read_text())["schema"] >= 1
     assert (tmp_path / "report" / "report.html").stat().st_size > 10_000
     assert "exists" in fails("evaluate", folder / "showers.h5", tmp_path / "g.h5", "-o", tmp_path / "report")
+
+
+def test_ctrl_c_says_what_is_kept(folder: Path, tmp_path: Path) -> None:
+    command = [
+        sys.executable, "-m", "caloforge", "generate", str(folder / "model"), "--energy", "2-5GeV",
+        "-n", "2000000", "-o", str(tmp_path / "many.h5"),
+    ]  # fmt: skip
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 120
+        while not any(tmp_path.iterdir()) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert "interrupted. " in told
+    assert "--resume" in told or "resume" in told
+    assert "Traceback" not in told
+
+
+def plain_file(path: Path, n: int, seed: int) -> Path:
+    """Showers of data set 2 as anybody writes them: two data sets, no attributes."""
+    rng = np.random.default_rng(seed)
+    energy = 1000 * 50 ** rng.random(n)
+    cells = rng.exponential(1.0, (n, 6480)) * (rng.random((n, 6480)) < 0.2)
+    with h5py.File(path, "w") as file:
+        file["incident_energies"] = energy[:, None]
+        file["showers"] = cells * (energy / cells.sum(axis=1))[:, None]
+    return path
+
+
+def test_anyones_files_are_judged(tmp_path: Path) -> None:
+    first, second, third = (plain_file(tmp_path / f"{seed}.h5", 60, seed) for seed in range(3))
+    succeeds(
+        "evaluate", first, second, "-o", tmp_path / "report", "--classifiers", "none", "--no-distances",
+        "--no-report", "--second-reference", third, "--training", third, "--slice", "energy=2",
+        "--threshold", "0.5",
+    )  # fmt: skip
+    metrics = json.loads((tmp_path / "report" / "metrics.json").read_text())
+    assert metrics["threshold_mev"] == 0.5
+    assert [part["condition"] for part in metrics["slices"]] == ["energy", "energy"]
+    assert metrics["memorisation"]["counts"]["training"] == 60
+    assert "second reference" in metrics["provenance"]
+    assert "expected a number of bins or edges" in fails(
+        "evaluate", first, second, "-o", tmp_path / "other", "--slice", "energy=few"
+    )
 
 
 def test_errors_say_what_to_do(folder: Path, tmp_path: Path) -> None:

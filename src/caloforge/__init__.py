@@ -1,7 +1,7 @@
 """caloforge: fast simulation of calorimeter showers with generative models.
 
-The verbs of the package mirror the commands: `simulate`, `train`, `generate`, `evaluate`, `compare`; the nouns
-are `Detector`, the meshes, `Conditions` and `Showers`. Names are imported on first use, so that
+The verbs of the package mirror the commands: `simulate`, `train`, `generate`, `evaluate`, `compare`; the
+nouns are `Detector`, the meshes, `Conditions` and `Showers`. Names are imported on first use, so that
 ``import caloforge`` loads neither torch nor matplotlib nor Geant4.
 """
 

@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from typer.core import TyperGroup
 
 from caloforge import cli_bench, cli_compare, cli_data, cli_evaluate
 from caloforge.errors import CaloforgeError, ConditionError, RecipeError
@@ -18,7 +19,22 @@ from caloforge.provenance import code_version
 
 __all__ = ["app", "main"]
 
+errors = Console(stderr=True)
+
+
+class _Commands(TyperGroup):
+    """Says on Ctrl-C what was kept, which typer itself passes over."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as stop:
+            errors.print(f"interrupted. {escape(str(stop))}".strip(), highlight=False, soft_wrap=True)
+            raise typer.Exit(130) from None
+
+
 app = typer.Typer(
+    cls=_Commands,
     help="Fast simulation of calorimeter showers with generative models.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -26,7 +42,6 @@ app = typer.Typer(
 )
 app.add_typer(cli_data.app, name="data")
 console = Console()
-errors = Console(stderr=True)
 
 EnergyHelp = "Kinetic energy with its unit: 10GeV, a range 1-50GeV, or a list 1GeV,10GeV taken in turn."
 Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
@@ -280,9 +295,6 @@ def main() -> None:
     except CaloforgeError as error:
         errors.print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         sys.exit(1)
-    except KeyboardInterrupt as stop:
-        errors.print(f"interrupted. {escape(str(stop))}".strip(), highlight=False, soft_wrap=True)
-        sys.exit(130)
     except BrokenPipeError:
         sys.exit(141)
 

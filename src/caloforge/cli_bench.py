@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 __all__ = ["amplify", "bench"]
 
 console = Console()
-errors = Console(stderr=True)
 
 AMPLIFICATION_FILE = "amplification.json"
 
@@ -58,26 +57,22 @@ def bench(
     """Time a generator: ms per shower by batch size, threads and device, beside Geant4."""
     from caloforge.bench import bench as run
 
-    try:
-        result = run(
-            checkpoint,
-            batch_sizes=_counts(batches, "--batches"),
-            threads=[None if n == "all" else _count(n, "--threads") for n in _items(threads)],
-            devices=_items(devices) if devices else None,
-            repetitions=repetitions,
-            budget_s=budget,
-            geant4=0 if no_geant4 else geant4,
-            like=like,
-            energy=energy,
-            detector=detector,
-            seed=seed,
-            out=out,
-            resume=resume,
-            overwrite=overwrite,
-        )
-    except KeyboardInterrupt as stop:
-        errors.print(f"interrupted. {stop}", highlight=False, markup=False, soft_wrap=True)
-        raise typer.Exit(130) from None
+    result = run(
+        checkpoint,
+        batch_sizes=_counts(batches, "--batches"),
+        threads=[None if n == "all" else _count(n, "--threads") for n in _items(threads)],
+        devices=_items(devices) if devices else None,
+        repetitions=repetitions,
+        budget_s=budget,
+        geant4=0 if no_geant4 else geant4,
+        like=like,
+        energy=energy,
+        detector=detector,
+        seed=seed,
+        out=out,
+        resume=resume,
+        overwrite=overwrite,
+    )
     console.print(result.summary())
 
 
