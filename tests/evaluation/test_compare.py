@@ -293,6 +293,11 @@ def test_resume_keeps_what_is_done_and_refuses_what_changed(
     assert (out / "good" / "metrics.json").stat().st_mtime_ns == written
     with pytest.raises(DataError, match="the settings changed"):
         quiet(paths["reference"], [paths["good"]], out=out, resume=True, seed=1)
+    assert (out / "comparison.json").exists()
+    older = (out / "good" / "metrics.json").read_text().replace('"caloforge": "', '"caloforge": "older ')
+    (out / "good" / "metrics.json").write_text(older)
+    mixed = quiet(paths["reference"], [paths["good"], paths["bad"]], out=out, resume=True)
+    assert "different versions of caloforge (good: older" in " ".join(mixed.warnings)
     write_showers(samples["bad"], paths["good"], overwrite=True)
     with pytest.raises(DataError, match="the generated showers changed"):
         quiet(paths["reference"], [paths["good"]], out=out, resume=True)

@@ -100,6 +100,7 @@ def compare(
     truth, tasks = _checked(reference, generated, request)
     if folder is not None:
         _check_folder(folder, tasks, resume, overwrite)
+        (folder / COMPARISON_FILE).unlink(missing_ok=True)  # no table may stand beside newer evaluations
     evaluations: dict[str, Evaluation] = {}
     with reporting(progress) as report:
         for task in tasks:
@@ -249,6 +250,8 @@ def _finished(place: Path, task: _Task, replace: bool) -> Evaluation | None:
     try:
         before = json.loads((place / SETTINGS_FILE).read_text(encoding="utf-8"))
     except (OSError, json.JSONDecodeError) as error:
+        if replace:
+            return None
         raise DataError(f"cannot read {place / SETTINGS_FILE}: {error}; use --overwrite") from error
     if before != task.settings:
         if replace:
@@ -304,11 +307,20 @@ def _assemble(
         pareto=pareto,
         multiclass=judged,
         published=published_results(truth.mesh),
-        warnings=find_warnings(columns, models),
+        warnings=find_warnings(columns, models) + _version_warning(evaluations),
         mesh=truth.mesh.to_dict(),
         provenance=provenance("compare", reference=file, **request),
         evaluations=dict(evaluations),
     )
+
+
+def _version_warning(evaluations: Mapping[str, Evaluation]) -> list[str]:
+    """A sentence where evaluations that were kept come from another version of the code."""
+    made_by = {name: e.provenance.get("evaluation", {}).get("caloforge") for name, e in evaluations.items()}
+    if len(set(made_by.values())) < 2:
+        return []
+    listed = ", ".join(f"{name}: {version}" for name, version in made_by.items())
+    return [f"The evaluations were made by different versions of caloforge ({listed}); use --overwrite."]
 
 
 def _named(report: Progress, name: str, text: str, fraction: float) -> None:
