@@ -28,8 +28,8 @@ class Batches:
       above zero (of fractions of a layer's energy, the smallest fraction);
     * every input gets mean 0 and standard deviation 1, but cells share one scale, so that noise in rarely hit
       cells is not blown up;
-    * of dense networks, an input whose mean in a class is t > 3 standard errors away from its mean in all
-      counts t − 2 times, since among ten thousand inputs a network would not find the few that matter.
+    * an input whose mean in a class is t > 3 standard errors away from its mean in all counts t − 2 times,
+      since among ten thousand inputs a network would not find the few that matter.
 
     Args:
         table: (N, D); a GPU holds it whole where it fills less than half of the free memory.
@@ -126,9 +126,7 @@ class Batches:
         variance = (squares / len(rows) - mean**2).clamp(min=0.0)
         count = torch.as_tensor(np.bincount(np.searchsorted(classes, labels)), device=self.device)
         apart = (sums / count[:, None] - mean).abs() * (count[:, None] / variance.clamp(min=1e-300)).sqrt()
-        factor = torch.ones_like(mean)
-        if not layout.image:
-            factor = (apart.amax(dim=0) - 2.0).clamp(min=1.0)
+        factor = (apart.amax(dim=0) - 2.0).clamp(min=1.0)
         cells = layout.cells.stop - layout.cells.start
         for group in (layout.cells, slice(layout.width, layout.width + cells)):
             if cells:
