@@ -14,12 +14,11 @@ from caloforge.data import Showers
 from caloforge.errors import DataError, MissingDependencyError
 from caloforge.evaluation.distances.neighbours import nearest_in_windows
 from caloforge.evaluation.distances.points import Points, root_fractions
-from caloforge.evaluation.distances.prdc import drawn_rows
+from caloforge.evaluation.distances.prdc import MAX_SHOWERS, drawn_rows
 from caloforge.evaluation.results import Estimate, Memorisation
 
-__all__ = ["MAX_SHOWERS", "memorisation"]
+__all__ = ["memorisation"]
 
-MAX_SHOWERS = 10_000
 LEAST_SHOWERS = 50
 ENERGY_RANGE = 1.1
 """Showers are compared with those of at most so much more or less incident energy (factor)."""

@@ -18,7 +18,7 @@ from caloforge.evaluation.results import Estimate
 
 __all__ = ["MAX_SHOWERS", "drawn_rows", "prdc"]
 
-MAX_SHOWERS = 20_000
+MAX_SHOWERS = 10_000
 PERMUTATIONS = 20
 _POINTS_BYTES = 768 << 20
 _CHUNK = 512
