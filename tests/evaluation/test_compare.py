@@ -18,13 +18,14 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from caloforge.cli_compare import named_files
-from caloforge.data import Showers, write_showers
+from caloforge.data import Conditions, Showers, write_showers
 from caloforge.detector import CylinderMesh, calochallenge_mesh
 from caloforge.errors import DataError, MeshError, RecipeError
 from caloforge.evaluation import ClassifierSettings, Estimate, evaluate
+from caloforge.evaluation.binning import challenge_set
 from caloforge.evaluation.compare import compare, read_comparison
 from caloforge.evaluation.compare_table import csv_text, markdown
-from caloforge.evaluation.published import challenge_set, published_results
+from caloforge.evaluation.published import published_results
 from caloforge.evaluation.ranking import (
     auc_error,
     badness,
@@ -47,6 +48,15 @@ def quiet(reference: Any, generated: Any, **options: Any) -> ModelComparison:
     return compare(reference, generated, **given)
 
 
+def lit_showers(n: int, seed: int = 0) -> Showers:
+    """Showers with random cells, two fifths of them lit, and log-uniform energies of 1 to 50 GeV."""
+    rng = np.random.default_rng(seed)
+    energy = 1000 * 50 ** rng.random(n)
+    cells = rng.exponential(1.0, (n, MESH.n_voxels)) * (rng.random((n, MESH.n_voxels)) < 0.4)
+    cells *= (energy / np.maximum(cells.sum(axis=1), 1e-9))[:, None]
+    return Showers(cells.astype(np.float32), Conditions(energy, particle="e-"), MESH)
+
+
 def timed(showers: Showers, ms: float, scale: float = 1.0, layer: int | None = None) -> Showers:
     """The same showers with a generator's time, one layer or all energies scaled."""
     cells = showers.energies.copy()
@@ -57,12 +67,10 @@ def timed(showers: Showers, ms: float, scale: float = 1.0, layer: int | None = N
 
 @pytest.fixture(scope="module")
 def samples() -> dict[str, Showers]:
-    from conftest import random_showers
-
     return {
-        "reference": random_showers(MESH, n=300),
-        "good": timed(random_showers(MESH, n=300, seed=1), 10.0),
-        "bad": timed(random_showers(MESH, n=300, seed=2), 1.0, 3.0, layer=1),
+        "reference": lit_showers(300),
+        "good": timed(lit_showers(300, seed=1), 10.0),
+        "bad": timed(lit_showers(300, seed=2), 1.0, 3.0, layer=1),
     }
 
 
@@ -156,6 +164,7 @@ def test_copies_of_the_reference_are_level(samples: dict[str, Showers]) -> None:
     made = quiet(reference, {"a": reference, "b": reference})
     assert {column.best for column in made.columns} == {""}
     assert made.models[0].metrics == made.models[1].metrics
+    assert made.models[0].metrics["worst_feature"].value == 0.5
     assert all(e.value == 0 for key, e in made.models[0].metrics.items() if key.startswith("separation"))
     assert any("a and b are equally near" in s for s in made.sentences)
 
@@ -164,6 +173,8 @@ def test_the_better_model_is_named(judged: tuple[ModelComparison, Path]) -> None
     made, _ = judged
     assert made.headline.startswith("good is nearest to Geant4")
     assert made.column("auc_high").best == made.column("separation_e_ratio").best == "good"
+    worst = [m.metrics["worst_feature"].value for m in made.models]
+    assert worst[1] > 0.8 > worst[0]
     assert made.column("fpd").best == ""  # they differ by far less than other showers would scatter
     assert made.column("ms").best == "bad"
     assert made.pareto["auc_high"] == ["bad", "good"]
@@ -261,6 +272,12 @@ def test_tables_hold_the_numbers(judged: tuple[ModelComparison, Path]) -> None:
         made.headline,
     ):
         assert expected in shown
+
+
+def test_without_classifiers_the_worst_feature_ranks(samples: dict[str, Showers]) -> None:
+    made = quiet(samples["reference"], {name: samples[name] for name in ("bad", "good")})
+    assert made.headline.startswith("good is nearest to Geant4 by the single feature that differs most")
+    assert list(made.pareto) == ["worst_feature"]
 
 
 def test_different_conditions_of_timing_are_said(samples: dict[str, Showers]) -> None:

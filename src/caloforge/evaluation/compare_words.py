@@ -24,11 +24,11 @@ _MOST_NAMED = 4
 
 
 def strictest(columns: Sequence[Column], models: Sequence[ComparedModel]) -> str:
-    """The metric that ranks: the AUC that is largest on average; without any FPD, else layer energies."""
+    """The metric that ranks: the AUC that is largest on average; without classifiers the worst feature's."""
     aucs = [c.key for c in columns if c.key.startswith("auc_") and all(c.key in m.metrics for m in models)]
     if aucs:
         return max(aucs, key=lambda key: sum(m.metrics[key].value for m in models))
-    return "fpd" if any(c.key == "fpd" for c in columns) else "separation_e_layer"
+    return "worst_feature"
 
 
 def headline(columns: Sequence[Column], models: Sequence[ComparedModel]) -> tuple[int, str]:
@@ -228,7 +228,7 @@ def _judge(key: str) -> str:
         name = key.removeprefix("auc_")
         title = classifier_title(name)
         return f"the {title}" if name in ("resnet", "c2st") else f"the classifier of {title}"
-    return "FPD" if key == "fpd" else "the separation of layer energies"
+    return "the single feature that differs most"
 
 
 def _capital(text: str) -> str:

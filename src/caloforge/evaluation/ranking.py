@@ -12,9 +12,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from caloforge.errors import DataError
-from caloforge.evaluation.results import ClassifierResult, Estimate, Evaluation, Separation
+from caloforge.evaluation.results import ClassifierResult, Estimate, Evaluation, Histogram, Separation
 from caloforge.evaluation.results.comparison import Column, ComparedModel
-from caloforge.evaluation.significance import chance_sigmas
+from caloforge.evaluation.significance import (
+    SIGMAS,
+    beyond_chance,
+    chance_sigmas,
+    detectable_auc,
+    equivalent_auc,
+)
 from caloforge.evaluation.words import group_title
 
 __all__ = [
@@ -32,6 +38,7 @@ __all__ = [
     "sigmas_above_floor",
     "table_columns",
     "value_text",
+    "worst_feature",
 ]
 
 RANK_SIGMAS = 2.0
@@ -48,6 +55,7 @@ _MAIN = {
     "speed_up": "speed-up",
 }
 _MORE = {
+    "worst_feature": "AUC of the worst feature",
     "precision": "precision",
     "recall": "recall",
     "density": "density",
@@ -63,7 +71,7 @@ def metrics_of(evaluation: Evaluation) -> dict[str, Estimate]:
     """Every single number of an evaluation that models can be compared by, in the order of the table.
 
     ``auc_<classifier>``, ``fpd``, ``kpd``, ``ms``, ``speed_up``, ``jsd_<classifier>``, ``precision``, …,
-    ``separation_<group>`` (mean over the layers). The floor of the times is Geant4's own.
+    ``worst_feature``, ``separation_<group>`` (mean over the layers). The floor of the times is Geant4's own.
     """
     found: dict[str, Estimate] = {}
     for name, result in evaluation.classifiers.items():
@@ -88,9 +96,28 @@ def metrics_of(evaluation: Evaluation) -> dict[str, Estimate]:
     found |= {f"linearity_{curve.condition}": curve.linearity for curve in evaluation.responses}
     if evaluation.memorisation is not None:
         found["nearer_training"] = evaluation.memorisation.nearer
+    if evaluation.histograms:
+        found["worst_feature"] = worst_feature(evaluation.histograms)
     for group, s in evaluation.group_separation().items():
         found[f"separation_{group}"] = Estimate(s.value, s.error, s.floor, s.floor_std, "permutation")
     return found
+
+
+def worst_feature(histograms: Sequence[Histogram]) -> Estimate:
+    """The AUC that the feature which differs most would give alone; 0.5 where none differs beyond chance.
+
+    From its separation power above chance by `equivalent_auc`.
+    """
+    differing = [
+        h.separation for h, beyond in zip(histograms, beyond_chance(histograms), strict=True) if beyond
+    ]
+    if not differing:
+        spread = (detectable_auc(histograms) - 0.5) / SIGMAS
+        return Estimate(0.5, spread, 0.5, spread, "permutation", ideal=0.5)
+    worst = max(differing, key=lambda s: s.value - s.floor)
+    excess, error = worst.value - worst.floor, math.hypot(worst.error, worst.floor_std)
+    spread = (equivalent_auc(excess + error) - equivalent_auc(excess - error)) / 2
+    return Estimate(equivalent_auc(excess), spread, 0.5, math.nan, "permutation", ideal=0.5)
 
 
 def auc_error(auc: float, n: int) -> float:
@@ -214,8 +241,10 @@ def is_quality(key: str) -> bool:
 
 
 def quality_keys(columns: Sequence[Column]) -> list[str]:
-    """The metrics drawn against time: every AUC and the FPD."""
-    return [c.key for c in columns if c.key.startswith("auc_") or c.key == "fpd"]
+    """The metrics drawn against time: every AUC, without classifiers the worst feature's, and FPD."""
+    found = [c.key for c in columns if c.key.startswith("auc_")]
+    others = ("fpd",) if found else ("worst_feature", "fpd")
+    return found + [c.key for c in columns if c.key in others]
 
 
 def pareto_front(points: ArrayLike) -> NDArray[np.int64]:

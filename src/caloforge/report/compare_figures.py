@@ -107,7 +107,7 @@ def _plane(axes: Axes, comparison: ModelComparison, key: str, styles: Mapping[st
     axes.set_xscale("log")
     low, high = axes.get_xlim()
     axes.set_xlim(low / 1.5, high * 2.5)
-    if key.startswith("auc_"):
+    if key.startswith("auc_") or key == "worst_feature":
         axes.set_ylim(min(0.46, axes.get_ylim()[0]), axes.get_ylim()[1] + 0.02)
     elif axes.get_ylim()[0] >= 0 or min(scale * m.metrics[key].value for m in known.values()) > 0:
         axes.set_yscale("log")
