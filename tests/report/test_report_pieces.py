@@ -21,7 +21,7 @@ from caloforge.report.matrices import difference_limit
 from caloforge.report.means import MeanShower, mean_shower
 from caloforge.report.payload import events_payload, layers_payload, to_script_json
 from caloforge.report.summary import estimate_row, number_rows, timing_table, with_error
-from caloforge.report.worker import draw_groups
+from caloforge.report.worker import GroupPages
 
 
 @pytest.mark.parametrize("kind", MESHES)
@@ -183,8 +183,9 @@ def test_second_process_draws_the_same_pages(sample, tmp_path):
     }
     titles = {name: name for name in groups}
     finished: list[str] = []
-    alone = draw_groups(groups, titles, tmp_path / "one", processes=1)
-    both = draw_groups(groups, titles, tmp_path / "two", finished.append, processes=2)
+    alone = GroupPages(groups, titles, tmp_path / "one", processes=1).finish()
+    with GroupPages(groups, titles, tmp_path / "two", processes=2) as pages:
+        both = pages.finish(finished.append)
     assert sorted(finished) == sorted(groups)
     assert {k: [d.name for d in v] for k, v in both.items()} == {
         k: [d.name for d in v] for k, v in alone.items()
@@ -194,3 +195,11 @@ def test_second_process_draws_the_same_pages(sample, tmp_path):
             for ending in ("png", "pdf"):
                 here, there = (tmp_path / n / f"{drawing.name}.{ending}" for n in ("one", "two"))
                 assert here.read_bytes() == there.read_bytes()
+
+
+def test_second_process_ends_with_the_first_one(sample, tmp_path):
+    groups = {name: sample("box").evaluation.histograms[:1] for name in ("first", "second")}
+    with GroupPages(groups, dict.fromkeys(groups, "x"), tmp_path, processes=2) as pages:
+        helper = pages._helper
+    assert helper is not None
+    assert helper.poll() is not None

@@ -13,7 +13,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -22,48 +22,67 @@ from caloforge.evaluation.results import from_plain
 from caloforge.report.histograms import draw_layer_pages
 from caloforge.report.style import Drawing
 
-__all__ = ["draw_groups"]
+__all__ = ["GroupPages"]
 
 WORTH_A_PROCESS = 120
 """Panels from which a second process saves more time than it costs to start."""
-AWAY = 0.65
-"""Share of the panels given to it; the first process has everything else to draw as well."""
+AWAY = 0.8
+"""Share of the panels given to it; the first process has everything else to draw meanwhile."""
 
 
-def draw_groups(
-    groups: Mapping[str, Sequence[Histogram]],
-    titles: Mapping[str, str],
-    folder: Path,
-    done: Callable[[str], None] = lambda group: None,
-    processes: int | None = None,
-) -> dict[str, list[Drawing]]:
-    """Pages of every group; ``done`` is told each group as it is finished.
+class GroupPages:
+    """Pages of histograms, group by group; a second process begins with some of them at once.
 
-    Args:
-        processes: 1 or 2; by default 2 where there are two cores and panels enough.
+    Used as a context, so that the process ends whatever happens; `finish` draws the rest and collects.
     """
-    if processes is None:
-        panels = sum(len(part) for part in groups.values())
-        processes = 2 if panels >= WORTH_A_PROCESS and len(groups) > 1 and (os.cpu_count() or 1) > 1 else 1
-    away = _share(groups) if processes > 1 else []
-    helper = _start({name: groups[name] for name in away}, titles, folder) if away else None
-    pages: dict[str, list[Drawing]] = {}
-    try:
-        for name in groups:
-            if name not in away:
-                pages[name] = draw_layer_pages(name, titles[name], groups[name], folder)
+
+    def __init__(
+        self,
+        groups: Mapping[str, Sequence[Histogram]],
+        titles: Mapping[str, str],
+        folder: Path,
+        processes: int | None = None,
+    ) -> None:
+        """``processes`` is 1 or 2; by default 2 where there are two cores and panels enough."""
+        if processes is None:
+            panels = sum(len(part) for part in groups.values())
+            enough = panels >= WORTH_A_PROCESS and len(groups) > 1
+            processes = 2 if enough and (os.cpu_count() or 1) > 1 else 1
+        self._groups, self._titles, self._folder = groups, titles, folder
+        self._away = _share(groups) if processes > 1 else []
+        self._helper = (
+            _start({name: groups[name] for name in self._away}, titles, folder) if self._away else None
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._helper is None:
+            return
+        if self._helper.poll() is None:
+            self._helper.kill()
+            self._helper.wait()
+        if self._helper.stdout is not None:
+            self._helper.stdout.close()
+
+    def finish(self, done: Callable[[str], None] = lambda group: None) -> dict[str, list[Drawing]]:
+        """All pages in the order of the groups; ``done`` is told each group as it is finished."""
+        pages: dict[str, list[Drawing]] = {}
+        for name in self._groups:
+            if name not in self._away:
+                pages[name] = self._draw(name)
                 done(name)
-        if helper is not None:
-            pages |= _answer(helper, folder)
-    finally:
-        if helper is not None and helper.poll() is None:
-            helper.kill()
-            helper.wait()
-    for name in away:
-        if name not in pages:  # the helper could not be started or failed; its error will show here
-            pages[name] = draw_layer_pages(name, titles[name], groups[name], folder)
-        done(name)
-    return {name: pages[name] for name in groups}
+        if self._helper is not None:
+            pages |= _answer(self._helper, self._folder)
+        for name in self._away:
+            if name not in pages:  # the helper could not be started or failed; its error will show here
+                pages[name] = self._draw(name)
+            done(name)
+        return {name: pages[name] for name in self._groups}
+
+    def _draw(self, name: str) -> list[Drawing]:
+        return draw_layer_pages(name, self._titles[name], self._groups[name], self._folder)
 
 
 def _share(groups: Mapping[str, Sequence[Histogram]]) -> list[str]:

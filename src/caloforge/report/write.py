@@ -164,40 +164,40 @@ def _draw_all(
     from caloforge.report.payload import events_payload, layers_payload
     from caloforge.report.profiles import draw_profiles, draw_separation
     from caloforge.report.summary import is_shape
-    from caloforge.report.worker import draw_groups
+    from caloforge.report.worker import GroupPages
 
     mesh = reference.mesh
     groups = _by_group(evaluation)
-    material = Material()
-
-    step("mean showers", 0)
-    means = mean_shower(reference), mean_shower(generated)
-    material.layers_data = layers_payload(mesh, *means)
-    material.side = draw_side_view(mesh, *means, folder)
-    material.layers = draw_layer_images(mesh, *means, folder)
-    step("single showers")
-    pairs = choose_pairs(reference, generated, display_energy)
-    material.events = draw_events(mesh, pairs, folder)
-    if material.events is not None:
-        material.events_data = events_payload(mesh, pairs)
-    step("judges")
-    material.weights = draw_weights(evaluation.classifiers, folder)
-    material.inputs = draw_inputs(evaluation.classifiers, evaluation.histograms, folder)
-    if evaluation.memorisation is not None:
-        material.memorisation = draw_neighbours(evaluation.memorisation, folder)
-    step("profiles")
-    material.profiles = draw_profiles(evaluation.profiles, folder)
-    material.separation = draw_separation(groups, titles, folder)
-    material.responses = draw_responses(evaluation.responses, folder)
-    material.correlations = draw_correlations(evaluation.correlations, folder)
-    step("distributions")
-    shapes = [histogram for histogram in evaluation.histograms if is_shape(histogram)]
-    material.shapes = draw_layer_pages("shapes", "Shower shapes", shapes, folder)
     rest = {group: part for group, part in groups.items() if not is_shape(part[0])}
-    whole = [part[0] for part in rest.values() if len(part) == 1]
-    material.overview = draw_single_pages("overview", whole, folder)
     several = {group: part for group, part in rest.items() if len(part) > 1}
-    material.groups = draw_groups(several, titles, folder, lambda group: step(titles[group]))
+    material = Material()
+    with GroupPages(several, titles, folder) as pages:
+        step("mean showers", 0)
+        means = mean_shower(reference), mean_shower(generated)
+        material.layers_data = layers_payload(mesh, *means)
+        material.side = draw_side_view(mesh, *means, folder)
+        material.layers = draw_layer_images(mesh, *means, folder)
+        step("single showers")
+        pairs = choose_pairs(reference, generated, display_energy)
+        material.events = draw_events(mesh, pairs, folder)
+        if material.events is not None:
+            material.events_data = events_payload(mesh, pairs)
+        step("judges")
+        material.weights = draw_weights(evaluation.classifiers, folder)
+        material.inputs = draw_inputs(evaluation.classifiers, evaluation.histograms, folder)
+        if evaluation.memorisation is not None:
+            material.memorisation = draw_neighbours(evaluation.memorisation, folder)
+        step("profiles")
+        material.profiles = draw_profiles(evaluation.profiles, folder)
+        material.separation = draw_separation(several, titles, folder)
+        material.responses = draw_responses(evaluation.responses, folder)
+        material.correlations = draw_correlations(evaluation.correlations, folder)
+        step("distributions")
+        shapes = [histogram for histogram in evaluation.histograms if is_shape(histogram)]
+        material.shapes = draw_layer_pages("shapes", "Shower shapes", shapes, folder)
+        whole = [part[0] for part in rest.values() if len(part) == 1]
+        material.overview = draw_single_pages("overview", whole, folder)
+        material.groups = pages.finish(lambda group: step(titles[group]))
     return material
 
 
