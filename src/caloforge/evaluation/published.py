@@ -11,11 +11,10 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
 
-import numpy as np
+from caloforge.detector import Mesh
+from caloforge.evaluation.binning import challenge_set
 
-from caloforge.detector import Mesh, calochallenge_mesh
-
-__all__ = ["PUBLISHED_NOTE", "PublishedResult", "challenge_set", "published_results"]
+__all__ = ["PUBLISHED_NOTE", "PublishedResult", "published_results"]
 
 PUBLISHED_NOTE = (
     "Published rows were not measured here. They hold for the CaloChallenge's own showers (100,000 of each "
@@ -56,26 +55,10 @@ class PublishedResult:
         return None
 
 
-def challenge_set(mesh: Mesh) -> str | None:
-    """The data set of the challenge whose cells, seen along the shower, these are; None for other meshes."""
-    for name in ("1-photons", "1-pions", "2", "3"):
-        if _same_cells(mesh, calochallenge_mesh(name)):
-            return name
-    return None
-
-
 def published_results(mesh: Mesh) -> list[PublishedResult]:
     """The published rows for showers on this mesh, by their low-level AUC; none for most meshes."""
     name = challenge_set(mesh)
     return [result for result in _all_results() if result.data_set == name]
-
-
-def _same_cells(first: Mesh, second: Mesh) -> bool:
-    """Equal but for depths, which the challenge's files do not tell."""
-    if first.layer_numbers != second.layer_numbers or (first.layer_sizes != second.layer_sizes).any():
-        return False
-    ours, theirs = first.centres(), second.centres()
-    return all(np.allclose(ours[axis], theirs[axis], atol=1e-6) for axis in ("x", "y"))
 
 
 @cache

@@ -78,8 +78,8 @@ def _plane(axes: Axes, comparison: ModelComparison, key: str, styles: Mapping[st
         time = result.time("gpu")
         if time is not None and key in result.metrics:
             others.append((result.model, time[0], scale * result.metrics[key]))
-    for _, x, y in others:
-        axes.plot(x, y, "o", markerfacecolor="none", markeredgecolor=GREY, markersize=5)
+    for _, ms, y in others:
+        axes.plot(ms, y, "o", markerfacecolor="none", markeredgecolor=GREY, markersize=5)
     known = {m.name: m for m in comparison.models if key in m.metrics and "ms" in m.metrics}
     for name, model in known.items():
         y, error = (scale * v for v in (model.metrics[key].value, model.metrics[key].error))
@@ -127,7 +127,7 @@ def _write_names(
     figure = axes.get_figure()
     assert figure is not None
     to_points = 72 / figure.dpi
-    frame = axes.get_window_extent().extents * to_points
+    frame = [float(edge) * to_points for edge in axes.get_window_extent().extents]
     spots = axes.transData.transform([(x, y) for _, x, y in named] + list(taken)) * to_points
     boxes = [(x - 3, y - 3, x + 3, y + 3) for x, y in spots]
     for i, (name, x, y) in enumerate(named):
