@@ -199,7 +199,8 @@ def test_kpd_of_one_distribution_is_at_its_floor_and_of_two_far_above() -> None:
     assert unequal.sigmas() > 4
     assert kpd(x, same, batch_size=1000) == equal
     against = kpd(x, other, second=same, batch_size=1000)
-    assert (against.floor, against.floor_error) == pytest.approx((equal.value, equal.error), rel=1e-3)
+    assert against.floor == pytest.approx(equal.value, rel=1e-3)
+    assert against.floor_error >= 0.999 * equal.error
 
 
 def test_kpd_depends_neither_on_the_order_of_features_nor_on_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
