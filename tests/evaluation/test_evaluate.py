@@ -26,7 +26,9 @@ TINY = ClassifierSettings(
 
 
 def quiet(reference: object, generated: object, **options: object) -> Evaluation:
-    return evaluate(reference, generated, **({"classifiers": "none", "distances": False, "progress": False} | options))  # type: ignore[arg-type]
+    return evaluate(
+        reference, generated, **({"classifiers": "none", "distances": False, "progress": False} | options)
+    )  # type: ignore[arg-type]
 
 
 def test_a_sample_against_itself_shows_no_difference(mesh: Mesh, make: Make) -> None:
@@ -91,7 +93,7 @@ def test_damaged_metrics_are_refused(text: str, tmp_path: Path) -> None:
 
 
 def test_summary_is_a_table_with_the_numbers(make: Make) -> None:
-    evaluation = quiet(make(MESH), make(MESH, seed=1), classifiers=TINY, which=("high",))
+    evaluation = quiet(make(MESH), make(MESH, seed=1), classifiers=TINY, which=("high",), distances=True)
     console = Console(width=120, record=True, file=io.StringIO())
     console.print(evaluation.summary())
     text = console.export_text()
@@ -128,8 +130,61 @@ def test_what_spoils_the_numbers_is_said(make: Make) -> None:
         "e_ratio",
     ):
         assert expected in warnings
-    enough = make(MESH, n=1000)
-    assert quiet(enough, enough).warnings == []
+    assert quiet(make(MESH, n=1000), make(MESH, n=1000, seed=1)).warnings == []
+    copied = quiet(showers, showers)
+    assert "All generated showers are in the reference" in copied.warnings[0]
+
+
+def test_everything_together(make: Make) -> None:
+    """A second reference, training showers and slices: every number is there, and survives JSON."""
+    parts = [make(MESH, n=240, seed=seed) for seed in range(4)]
+    heard: set[str] = set()
+    evaluation = quiet(
+        parts[0], parts[1], second_reference=parts[2], training=parts[3], slices={"energy": 2},
+        classifiers=TINY, distances=True, progress=lambda text, fraction: heard.add(text),
+    )  # fmt: skip
+    assert set(evaluation.distances) == {"fpd", "kpd", "precision", "recall", "density", "coverage"}
+    for estimate in evaluation.distances.values():
+        assert np.isfinite([estimate.value, estimate.error, estimate.floor]).all()
+        assert estimate.floor_from == "second reference"
+    assert [len(part.metrics) for part in evaluation.slices] == [3, 3]
+    assert {"fpd", "auc_low", "auc_high"} == set(evaluation.slices[0].metrics)
+    assert evaluation.memorisation is not None
+    assert abs(evaluation.memorisation.nearer.sigmas()) < 4
+    assert set(evaluation.correlations) == {"layers", "cells"}
+    assert [curve.condition for curve in evaluation.responses] == ["energy"]
+    assert evaluation.localisation is not None
+    assert evaluation.localisation.shared_showers == 0
+    assert evaluation.cells is not None
+    assert evaluation.cells.reference_hits == np.count_nonzero(parts[0].energies)
+    assert evaluation.verdict is not None
+    assert evaluation.verdict.level in (-1, 0)
+    assert set(evaluation.provenance) == {
+        "reference",
+        "generated",
+        "second reference",
+        "training",
+        "evaluation",
+    }
+    assert (
+        Evaluation.from_dict(json.loads(json.dumps(evaluation.to_dict()))).to_dict() == evaluation.to_dict()
+    )
+    assert {"FPD and KPD", "nearest training showers", "slices", "classifier low"} <= heard
+
+
+def test_another_threshold_is_seen(make: Make) -> None:
+    first, second = make(MESH, n=300), make(MESH, n=300, seed=1)
+    lowest = float(np.quantile(second.energies[second.energies > 0], 0.01))
+    cells = np.where(second.energies < lowest, 0, second.energies)
+    result = quiet(first, Showers(cells, second.conditions, MESH))
+    assert result.cells is not None
+    assert result.cells.generated_smallest >= lowest
+    assert result.cells.reference_below == np.count_nonzero(
+        (first.energies > 0) & (first.energies < result.cells.generated_smallest)
+    )
+    assert result.verdict is not None
+    assert any("the threshold is higher" in text for text in result.verdict.differs)
+    assert any("Cells begin at the same" in text for text in quiet(first, second).verdict.agrees)  # type: ignore[union-attr]
 
 
 def test_mistakes_are_named(make: Make, tmp_path: Path) -> None:

@@ -9,11 +9,13 @@ reference's largest, empty layers and showers. Counts must agree exactly.
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
-from caloforge.data import Conditions, Showers
+from caloforge.data import Conditions, Showers, open_showers
 from caloforge.detector import BoxMesh, CylinderMesh, Mesh, calochallenge_mesh
 from caloforge.evaluation import compute_features
 from caloforge.evaluation.binning import default_threshold, lateral_ranges, log_edges
@@ -217,3 +219,26 @@ def test_the_threshold_is_the_challenge_s_on_its_meshes_and_the_smallest_cell_el
 
 def test_ranges_do_not_depend_on_the_depths() -> None:
     assert lateral_ranges(CylinderMesh.regular(dz=1.0)) == lateral_ranges(calochallenge_mesh("2"))
+
+
+def test_files_of_double_precision_are_read_as_such(tmp_path: Path) -> None:
+    """In single precision, cells of rings whose radius is an edge (75 mm in layer 3) change bins."""
+    mesh, layers, threshold = CASES["1-photons"]
+    samples = []
+    for role, seed in (("reference", 1), ("generated", 2)):
+        rng = np.random.default_rng(seed)
+        lit = rng.random((400, mesh.n_voxels)) < np.array([0.3, 0.05, 0.05, 0.1, 0.1])[mesh.voxel_layers]
+        cells, energies = rng.exponential(20.0, lit.shape) * lit, np.repeat([512.0, 1024.0], 200)
+        samples.append((np.where(cells < threshold, 0, cells), energies))
+        with h5py.File(tmp_path / f"{role}.h5", "w") as file:
+            file["showers"], file["incident_energies"] = samples[-1][0], energies[:, None]
+    expected = plain("1-photons", layers, threshold, samples)
+    showers = [open_showers(tmp_path / f"{role}.h5") for role in ("reference", "generated")]
+    edges = log_edges(threshold, float(samples[0][0].max()), 50)
+    counts = CellCounts(edges), CellCounts(edges)
+    features = [compute_features(s, visitors=[c]) for s, c in zip(showers, counts, strict=True)]
+    found = {h.name: h for h in feature_histograms(*features, threshold_mev=threshold)}
+    found["cell_energy"] = cell_histogram(*counts)
+    for name, (first, second) in expected.items():
+        np.testing.assert_array_equal(found[name].reference, first, err_msg=name)
+        np.testing.assert_array_equal(found[name].generated, second, err_msg=name)

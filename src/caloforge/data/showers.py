@@ -30,7 +30,10 @@ BATCH = 1000
 
 
 class EnergySource(Protocol):
-    """Where energies come from: an array in memory or a data set on disk that is read in slices."""
+    """Where energies come from: an array in memory or a data set on disk that is read in slices.
+
+    One whose file may hold more than single precision also has ``exact()``: the same showers in float64 then.
+    """
 
     def __len__(self) -> int: ...
 
@@ -80,6 +83,9 @@ class SubsetSource:
     def take(self, index: NDArray[np.int64]) -> Energies:
         return self._parent.take(self._index[index])
 
+    def exact(self) -> SubsetSource:
+        return SubsetSource(exact_source(self._parent), self._index)
+
 
 class ConcatenatedSource:
     """Several sources with the same voxels, one after the other."""
@@ -103,24 +109,36 @@ class ConcatenatedSource:
 
     def take(self, index: NDArray[np.int64]) -> Energies:
         owner = np.searchsorted(self._starts, index, side="right") - 1
-        result: Energies | None = None
-        for i, part in enumerate(self._parts):
-            here = owner == i
-            if here.any():
-                piece = part.take(index[here] - self._starts[i])
-                if result is None:
-                    result = np.empty((len(index), piece.shape[1]), dtype=np.float32)
-                result[here] = piece
-        return self._parts[0].read(0, 0) if result is None else result
+        pieces = [
+            (owner == i, part.take(index[owner == i] - self._starts[i]))
+            for i, part in enumerate(self._parts)
+            if (owner == i).any()
+        ]
+        if not pieces:
+            return self._parts[0].read(0, 0)
+        dtype = np.result_type(*(piece for _, piece in pieces))
+        result = np.empty((len(index), pieces[0][1].shape[1]), dtype=dtype)
+        for here, piece in pieces:
+            result[here] = piece
+        return result
+
+    def exact(self) -> ConcatenatedSource:
+        return ConcatenatedSource([exact_source(part) for part in self._parts])
 
 
-def as_energies(values: ArrayLike, name: str) -> Energies:
-    """The values as float32; DataError where they are no numbers. Too large ones become infinite."""
+def exact_source(source: EnergySource) -> EnergySource:
+    """The source that gives the same energies in float64 where more than single precision is stored."""
+    exact = getattr(source, "exact", None)
+    return source if exact is None else cast(EnergySource, exact())
+
+
+def as_energies(values: ArrayLike, name: str, dtype: type[np.floating] = np.float32) -> Energies:
+    """The values as float32 or ``dtype``; DataError where they are no numbers. Too large ones become inf."""
     array = np.asarray(values)
     if array.dtype.kind not in "fiub":
         raise DataError(f"{name}: energies must be real numbers, got data of type {array.dtype}")
     with np.errstate(over="ignore", invalid="ignore"):
-        return array.astype(np.float32, copy=False)
+        return cast(Energies, array.astype(dtype, copy=False))
 
 
 def check_energies(energies: NDArray[Any], name: str, showers: int | NDArray[np.int64]) -> None:
@@ -309,6 +327,10 @@ class Showers:
             made_by if len(parts) > 1 else first.provenance,
             extra,
         )
+
+    def exact(self) -> Showers:
+        """The same showers, whose energies are float64 where their file holds more than single precision."""
+        return Showers(exact_source(self.source), self.conditions, self.mesh, self.provenance, self.extra)
 
     def load(self) -> Showers:
         """The same showers with all energies in memory."""

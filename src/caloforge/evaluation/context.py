@@ -12,9 +12,8 @@ from caloforge.data import Conditions, Showers
 from caloforge.errors import MissingDependencyError
 from caloforge.evaluation.histograms import discrete_energies
 from caloforge.evaluation.results import Timing
-from caloforge.evaluation.warnings import find_warnings
 
-__all__ = ["compare_conditions", "find_warnings", "geant4_ms_per_gev", "measure_times"]
+__all__ = ["compare_conditions", "geant4_ms_per_gev", "measure_times"]
 
 _COLUMNS = ("energy", "theta", "phi")
 

@@ -17,7 +17,7 @@ from caloforge.errors import DataError
 from caloforge.evaluation.classifiers import ClassifierSettings, classifier_settings
 from caloforge.evaluation.classifiers.inputs import check_names
 from caloforge.evaluation.classifiers.run import train_classifier_with_scores
-from caloforge.evaluation.context import compare_conditions, find_warnings, measure_times
+from caloforge.evaluation.context import compare_conditions, measure_times
 from caloforge.evaluation.distances import feature_matrix, fpd, kpd, memorisation, prdc
 from caloforge.evaluation.features import Features
 from caloforge.evaluation.histograms import (
@@ -49,6 +49,7 @@ from caloforge.evaluation.results import (
 )
 from caloforge.evaluation.slices import slice_edges, slice_metrics
 from caloforge.evaluation.verdict import find_verdict
+from caloforge.evaluation.warnings import find_warnings
 from caloforge.provenance import provenance
 
 __all__ = [

@@ -226,9 +226,12 @@ def compute_features(
 def read_ahead(
     showers: Showers, batch_size: int | None = None
 ) -> Iterator[tuple[NDArray[np.float32], Conditions]]:
-    """Energies (n, V) and conditions in batches; a thread reads and decompresses the next one meanwhile."""
+    """Energies (n, V) and conditions in batches; a thread reads and decompresses the next one meanwhile.
+
+    Energies come in the precision in which they are stored, float32 or float64.
+    """
     n_voxels = showers.mesh.n_voxels
-    batches = showers.batches(batch_size or batch_rows(n_voxels))
+    batches = showers.exact().batches(batch_size or batch_rows(n_voxels))
     with ThreadPoolExecutor(1) as reader:
         waiting = reader.submit(next, batches, None)
         while (batch := waiting.result()) is not None:

@@ -7,6 +7,7 @@ Legend: ``N`` showers, ``B`` bins, ``V`` voxels.
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -117,9 +118,10 @@ def feature_histograms(
         reference, generated: features of the two samples.
         threshold_mev: lower edge of the energies per layer.
         seed: of the draws behind floors and errors.
-        second: a second reference sample. Floors are then the separation of the two references (and
-            ``floor_std`` its bootstrap error) and not of permutations; it should have as many showers as
-            ``generated``, since a floor is proportional to 1/N₁ + 1/N₂.
+        second: a second reference sample. Floors are then the separation of the two references, and
+            ``floor_std`` its bootstrap error and √2 times the scatter of permutations in quadrature, since
+            value and floor scatter alike; it should have as many showers as ``generated``, since a floor is
+            proportional to 1/N₁ + 1/N₂.
     """
     return [
         fill_histogram(plan, seed) for plan in histogram_plans(reference, generated, threshold_mev, second)
@@ -141,7 +143,8 @@ def cell_histogram(
     separation = cell_separation(*entries, seed=seed)
     if second is not None:
         floor = cell_separation(entries[0], second.per_shower, seed=seed)
-        separation = replace(separation, floor=floor.value, floor_std=floor.error)
+        spread = math.sqrt(floor.error**2 + 2 * separation.floor_std**2)
+        separation = replace(separation, floor=floor.value, floor_std=spread)
     return Histogram(
         name="cell_energy",
         group="cell_energy",
@@ -244,12 +247,11 @@ def fill_histogram(plan: HistogramPlan, seed: int) -> Histogram:
     missed = [len(v) - int(h.sum()) for v, (h, _) in zip(samples, filled, strict=True)]
     own_seed = (seed << 32) + zlib.crc32(plan.name.encode())
     error = separation_error(first, second, outside=(missed[0], missed[1]), seed=own_seed)
-    if plan.second is None:
-        floor = separation_floor(first, second, outside=(missed[0], missed[1]), seed=own_seed)
-    else:
+    floor = separation_floor(first, second, outside=(missed[0], missed[1]), seed=own_seed)
+    if plan.second is not None:
         third = filled[2][0]
         spread = separation_error(first, third, outside=(missed[0], missed[2]), seed=own_seed)
-        floor = separation_power(first, third), spread
+        floor = separation_power(first, third), math.sqrt(spread**2 + 2 * floor[1] ** 2)
     errors = [bootstrap_error(h, h, len(v)) for h, v in zip((first, second), plan.values, strict=True)]
     return Histogram(
         name=plan.name,

@@ -33,12 +33,13 @@ def chance_sigmas(separation: Separation) -> float:
     By chance S is distributed like a χ² with a skewed tail, so (S − floor) / floor_std is too large for few
     bins. Here the χ² of the same mean and variance is turned into a normal variable by its cube root
     (E. B. Wilson, M. M. Hilferty, PNAS 17 (1931) 684): z = 3 √k ((S / floor)^⅓ − 1) + 1 / (3 √k), with
-    k = (floor / floor_std)².
+    k = (floor / floor_std)², at least ½, a single degree of freedom: a second reference may have been lucky.
     """
     if separation.floor <= 0 or separation.floor_std <= 0:
         return math.inf if separation.value > separation.floor + 1e-12 else 0.0
-    root = separation.floor / separation.floor_std
-    return 3 * root * ((separation.value / separation.floor) ** (1 / 3) - 1) + 1 / (3 * root)
+    root = max(separation.floor / separation.floor_std, math.sqrt(0.5))
+    mean = root * separation.floor_std
+    return 3 * root * ((separation.value / mean) ** (1 / 3) - 1) + 1 / (3 * root)
 
 
 def beyond_chance(histograms: Sequence[Histogram], level: float = FALSE_ALARMS) -> NDArray[np.bool_]:

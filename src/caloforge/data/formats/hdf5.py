@@ -115,11 +115,14 @@ class HDF5Source:
         data_set: name of the data set, (N, ...).
         n: number of showers.
         convert: maps what is stored, (n, ...), to energies (n, V) in MeV and the order of the mesh.
+        exact: give float64 where more than single precision is stored.
     """
 
-    def __init__(self, path: Path, data_set: str, n: int, convert: Convert | None = None) -> None:
+    def __init__(
+        self, path: Path, data_set: str, n: int, convert: Convert | None = None, *, exact: bool = False
+    ) -> None:
         self.path, self.data_set = path, data_set
-        self._n, self._convert = n, convert
+        self._n, self._convert, self._exact = n, convert, exact
         self._opened: tuple[int, h5py.File, h5py.Dataset] | None = None
 
     def __len__(self) -> int:
@@ -169,7 +172,8 @@ class HDF5Source:
     def _checked(self, stored: NDArray[Any], showers: int | NDArray[np.int64]) -> Energies:
         where = f"{self.path}, data set {self.data_set!r}"
         converted = stored if self._convert is None else self._convert(stored)
-        energies = np.ascontiguousarray(as_energies(converted, where))
+        dtype = np.float64 if self._exact and stored.dtype.itemsize > 4 else np.float32
+        energies = np.ascontiguousarray(as_energies(converted, where, dtype))
         energies = energies.reshape(len(stored), int(np.prod(energies.shape[1:])))
         check_energies(energies, where, showers)
         return energies
@@ -190,10 +194,13 @@ class HDF5Source:
             block = self._slice(int(wanted[0]), int(wanted[-1]) + 1)
             energies = self._checked(block[wanted - wanted[0]], wanted)
             if result is None:
-                result = np.empty((len(unique), energies.shape[1]), dtype=np.float32)
+                result = np.empty((len(unique), energies.shape[1]), dtype=energies.dtype)
             result[part] = energies
         assert result is not None
         return result if np.array_equal(unique, index) else result[inverse]
+
+    def exact(self) -> HDF5Source:
+        return HDF5Source(self.path, self.data_set, self._n, self._convert, exact=True)
 
 
 class StackedSource:

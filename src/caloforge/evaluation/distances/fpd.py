@@ -5,6 +5,8 @@ Legend: ``N`` showers of a sample, ``U`` of them drawn at least once, ``D`` feat
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -26,6 +28,8 @@ SIZES: Rows = (1 / np.linspace(1 / 10_000, 1 / 50_000, 10)).astype(np.int64)
 
 BATCHES = 20
 FLOOR_BATCHES = 2
+_BOTH = math.sqrt(2)
+"""Value and floor scatter alike where the floor is that of one second reference."""
 PERMUTATIONS = 4
 _BLOCK = 1024
 
@@ -51,6 +55,7 @@ def fpd(
         seed: of the draws. The package ``jetnet`` draws the same showers from the same seed (its own is 42).
         floor: also give what two samples of one origin have: of ``reference`` and ``second`` where that is
             given, else of both samples pooled and dealt out again at random, four times, with two batches.
+            Their scatter also enters the error of a second reference's floor.
         second: features of a second, independent reference, (K, D).
         sizes, batches: the protocol's, to be changed in tests only.
 
@@ -66,16 +71,17 @@ def fpd(
     note = small_sample_note(x, y)
     if not floor:
         return Estimate(value, error, note=note)
-    if others:
-        level, spread = _extrapolated(single, x, others[0], np.random.default_rng(seed), sizes, batches)
-        return Estimate(value, error, level, spread, "second reference", note=note)
     levels = [
         _extrapolated(single, *rows, np.random.default_rng((seed, i)), sizes, FLOOR_BATCHES)[0]
         for i, rows in enumerate(dealt_again(x, y, seed, PERMUTATIONS))
     ]
-    return Estimate(
-        value, error, float(np.mean(levels)), float(np.std(levels, ddof=1)), "permutation", note=note
-    )
+    scatter = float(np.std(levels, ddof=1))
+    if others:
+        level, spread = _extrapolated(single, x, others[0], np.random.default_rng(seed), sizes, batches)
+        return Estimate(
+            value, error, level, math.hypot(spread, _BOTH * scatter), "second reference", note=note
+        )
+    return Estimate(value, error, float(np.mean(levels)), scatter, "permutation", note=note)
 
 
 def frechet_distance(first: tuple[Floats, Floats], second: tuple[Floats, Floats]) -> float:

@@ -5,6 +5,8 @@ Legend: ``P`` showers of both samples pooled, ``D`` features, ``B`` pairs of dra
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,6 +25,8 @@ __all__ = ["BATCHES", "BATCH_SIZE", "kpd", "polynomial_mmd"]
 
 BATCHES = 10
 BATCH_SIZE = 10_000
+_BOTH = math.sqrt(2)
+"""Value and floor scatter alike where the floor is that of one second reference."""
 PERMUTATIONS = 5
 _BLOCK = 2048
 
@@ -47,7 +51,8 @@ def kpd(
         reference, generated: features, (N, D) and (M, D); see `feature_matrix`.
         seed: of the draws. The package ``jetnet`` draws the same showers from the same seed (its own is 42).
         floor: also give what two samples of one origin have: of ``reference`` and ``second`` where that is
-            given, else of both samples pooled and dealt out again at random, five times.
+            given, else of both samples pooled and dealt out again at random, five times. Their scatter
+            also enters the error of a second reference's floor.
         second: features of a second, independent reference, (K, D).
         batches, batch_size: the protocol's, to be changed in tests only.
 
@@ -60,19 +65,22 @@ def kpd(
     together = len(x) + len(y) <= 2 * np.sqrt(batches) * batch_size  # one kernel of all pairs costs less
     draws = _draws(pool, x, y, seed, batches, batch_size)
     per_deal = batches if together else 1
-    dealt = PERMUTATIONS if floor and not others else 0
+    dealt = PERMUTATIONS if floor else 0
     for i, rows in enumerate(dealt_again(x, y, seed, dealt)):
         draws += _draws(pool, *rows, seed + 1 + i, per_deal, batch_size)
     values = _mmd_of(pool, draws, together)
     value, error = _median_error(values[:batches])
     if not floor:
         return Estimate(value, error, note=note)
+    levels = np.median(values[batches:].reshape(dealt, per_deal), axis=1)
+    scatter = float(levels.std(ddof=1))
     if others:
         draws = _draws(pool, x, others[0], seed, batches, batch_size)
         level, spread = _median_error(_mmd_of(pool, draws, together))
-        return Estimate(value, error, level, spread, "second reference", note=note)
-    levels = np.median(values[batches:].reshape(dealt, per_deal), axis=1)
-    return Estimate(value, error, float(levels.mean()), float(levels.std(ddof=1)), "permutation", note=note)
+        return Estimate(
+            value, error, level, math.hypot(spread, _BOTH * scatter), "second reference", note=note
+        )
+    return Estimate(value, error, float(levels.mean()), scatter, "permutation", note=note)
 
 
 def polynomial_mmd(pool: Floats, first: Rows, second: Rows) -> Floats:
