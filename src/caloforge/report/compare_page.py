@@ -174,7 +174,7 @@ def _table(
         )
         bodies.append(_rows(published, f"{soft}; font-style: italic", rule))
     return (
-        f"<table><caption>{escape(caption)}</caption>\n"
+        f'<table style="font-size: 0.84rem"><caption>{escape(caption)}</caption>\n'
         f'<thead><tr><th scope="col">Model</th>{head}</tr></thead>\n' + "\n".join(bodies) + "\n</table>"
     )
 
