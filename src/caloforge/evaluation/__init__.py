@@ -4,6 +4,7 @@ Importing this loads neither torch nor scikit-learn nor matplotlib.
 """
 
 from caloforge.evaluation.classifiers import PRESETS, ClassifierSettings, train_classifier
+from caloforge.evaluation.distances import feature_matrix, fpd, kpd, memorisation, prdc
 from caloforge.evaluation.evaluate import evaluate
 from caloforge.evaluation.features import Features, compute_features
 from caloforge.evaluation.metrics_file import METRICS_FILE, read_metrics, write_metrics
@@ -61,7 +62,12 @@ __all__ = [
     "Verdict",
     "compute_features",
     "evaluate",
+    "feature_matrix",
+    "fpd",
+    "kpd",
+    "memorisation",
     "metrics_schema",
+    "prdc",
     "read_metrics",
     "separation_floor",
     "separation_power",

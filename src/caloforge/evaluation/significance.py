@@ -39,7 +39,7 @@ def chance_sigmas(separation: Separation) -> float:
         return math.inf if separation.value > separation.floor + 1e-12 else 0.0
     root = max(separation.floor / separation.floor_std, math.sqrt(0.5))
     mean = root * separation.floor_std
-    return 3 * root * ((separation.value / mean) ** (1 / 3) - 1) + 1 / (3 * root)
+    return 3 * root * (math.cbrt(separation.value / mean) - 1) + 1 / (3 * root)
 
 
 def beyond_chance(histograms: Sequence[Histogram], level: float = FALSE_ALARMS) -> NDArray[np.bool_]:
