@@ -22,9 +22,11 @@ def repeat_findings(evaluation: Evaluation) -> Iterator[Finding]:
         sigmas = known.nearer.sigmas()
         many = known.copies - known.copies_expected > SIGMAS * math.sqrt(max(known.copies_expected, 1.0))
         near = math.isfinite(sigmas) and sigmas > SIGMAS
+        chance = known.nearer.floor if math.isfinite(known.nearer.floor) else known.nearer.ideal
         text = (
             f"{percent(known.nearer.value, known.nearer.error, signed=False)} of the generated showers are "
-            "nearer to a training shower than to a held-out one (50 % by chance), "
+            "nearer to a training shower than to a held-out one "
+            f"({percent(chance, signed=False)} by chance), "
             f"{number(known.copies)} are as near as copies ({number(known.copies_expected, 2)} by chance)"
         )
         if many or near:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from caloforge.evaluation import ClassifierResult, Evaluation
@@ -175,13 +176,14 @@ def memorisation_section(evaluation: Evaluation, material: Material) -> str:
             "showers are."
         ),
     ]
+    chance = known.nearer.floor if math.isfinite(known.nearer.floor) else known.nearer.ideal
     rows: list[Sequence[str]] = [
         (
             explained(
                 "Nearer to a training than to a held-out shower", "100 % for a copy of the training set."
             ),
             percent(known.nearer.value, known.nearer.error, signed=False),
-            percent(known.nearer.ideal, signed=False),
+            percent(chance, signed=False),
         ),
         (
             explained("As near as copies", "Nearer than all but 0.1 % of the held-out showers are."),
