@@ -15,10 +15,11 @@ if TYPE_CHECKING:
     from caloforge.detector import BoxMesh, CylinderMesh, RaggedCylinderMesh, calochallenge_mesh
     from caloforge.detector.detector import Detector
     from caloforge.evaluation import evaluate
-    from caloforge.evaluation.compare import compare
+    from caloforge.evaluation.comparison import compare, read_comparison
     from caloforge.geant4 import simulate
     from caloforge.generation import generate
     from caloforge.report import write_report
+    from caloforge.report.comparison import write_comparison
     from caloforge.training import Checkpoint, Recipe, train
 
 _HOMES = {
@@ -31,12 +32,14 @@ _HOMES = {
     "Recipe": "training",
     "Showers": "data",
     "calochallenge_mesh": "detector",
-    "compare": "evaluation.compare",
+    "compare": "evaluation.comparison",
     "evaluate": "evaluation",
     "generate": "generation",
     "open_showers": "data",
+    "read_comparison": "evaluation.comparison",
     "simulate": "geant4",
     "train": "training",
+    "write_comparison": "report.comparison",
     "write_report": "report",
 }
 
@@ -54,8 +57,10 @@ __all__ = [
     "evaluate",
     "generate",
     "open_showers",
+    "read_comparison",
     "simulate",
     "train",
+    "write_comparison",
     "write_report",
 ]
 

@@ -38,7 +38,7 @@ def compare(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
 ) -> None:
     """Judge several generators against one reference: one table, overlaid figures and one HTML page."""
-    from caloforge.evaluation.compare import compare as run
+    from caloforge.evaluation.comparison import compare as run
 
     options: dict[str, Any] = {} if second_reference is None else {"second_reference": second_reference}
     comparison = run(
@@ -50,7 +50,7 @@ def compare(
     console = Console()
     console.print(comparison.summary())
     if report:
-        from caloforge.report.compare_page import write_comparison
+        from caloforge.report.comparison import write_comparison
 
         page = write_comparison(comparison, out)
         console.print(f"comparison → {page}", highlight=False, markup=False, soft_wrap=True)

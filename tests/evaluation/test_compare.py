@@ -23,10 +23,9 @@ from caloforge.detector import CylinderMesh, calochallenge_mesh
 from caloforge.errors import DataError, MeshError, RecipeError
 from caloforge.evaluation import ClassifierSettings, Estimate, evaluate
 from caloforge.evaluation.binning import challenge_set
-from caloforge.evaluation.compare import compare, read_comparison
-from caloforge.evaluation.compare_table import csv_text, markdown
-from caloforge.evaluation.published import published_results
-from caloforge.evaluation.ranking import (
+from caloforge.evaluation.comparison import compare, read_comparison
+from caloforge.evaluation.comparison.published import published_results
+from caloforge.evaluation.comparison.ranking import (
     auc_error,
     badness,
     clearly_better,
@@ -34,6 +33,7 @@ from caloforge.evaluation.ranking import (
     pareto_front,
     value_text,
 )
+from caloforge.evaluation.comparison.table import csv_text, markdown
 from caloforge.evaluation.results.comparison import ModelComparison, comparison_schema
 
 Make = Callable[..., Showers]

@@ -39,6 +39,19 @@ def gaussians(n: int, seed: int, shift: float = 0.0) -> np.ndarray:
     return rng.standard_normal((n, 4)) @ mixing.T + 3 + shift
 
 
+def test_rounding_errors_do_not_become_the_unit_of_a_feature() -> None:
+    """A layer that every reference shower hits once has widths of rounding errors; that of others is real."""
+    rng = np.random.default_rng(0)
+    energy = 1000 * 50 ** rng.random(200)
+    cells = rng.exponential(1.0, (2, 200, *MESH.shape)) * energy[:, None, None, None] / MESH.n_voxels
+    once = np.zeros(cells[0, :, 3].shape)
+    once.reshape(200, -1)[np.arange(200), rng.integers(0, 24, 200)] = rng.exponential(1.0, 200)
+    cells[0, :, 3] = once
+    pair = [compute_features(Showers(c.astype(np.float32), Conditions(energy), MESH)) for c in cells]
+    assert 0 < pair[0].width["eta"][:, 3].max() < 1e-4
+    assert fpd(*map(feature_matrix, pair), sizes=SIZES, floor=False).value < 100
+
+
 # Fréchet distance and FPD
 
 

@@ -16,13 +16,13 @@ from test_report_files import Page
 from caloforge.data import Showers
 from caloforge.detector import CylinderMesh
 from caloforge.errors import DataError, MissingDependencyError
-from caloforge.evaluation.compare import compare
-from caloforge.evaluation.published import published_results
-from caloforge.evaluation.ranking import metrics_of
+from caloforge.evaluation.comparison import compare
+from caloforge.evaluation.comparison.published import published_results
+from caloforge.evaluation.comparison.ranking import metrics_of
 from caloforge.evaluation.results.comparison import ModelComparison
-from caloforge.report.compare_overlays import chosen_layers
-from caloforge.report.compare_page import write_comparison
-from caloforge.report.compare_style import COLOURS, model_styles
+from caloforge.report.comparison import write_comparison
+from caloforge.report.comparison.overlays import chosen_layers
+from caloforge.report.comparison.style import COLOURS, model_styles
 
 NAMES = ("first", "second (b)", "third")
 GROUPS = ("e_ratio", "cell_energy", "e_layer", "width_r")
@@ -58,7 +58,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[ModelComparison, 
             made.evaluations[model.name], classifiers={"low": classifier("low", auc)}
         )
         models.append(dataclasses.replace(model, metrics=metrics_of(evaluation)))
-    from caloforge.evaluation.ranking import pareto_names, table_columns
+    from caloforge.evaluation.comparison.ranking import pareto_names, table_columns
 
     columns = table_columns({m.name: m.metrics for m in models})
     set_2 = CylinderMesh.regular(n_z=45, n_phi=16, n_r=9)

@@ -27,6 +27,7 @@ __all__ = [
 Floats = NDArray[np.float64]
 Rows = NDArray[np.int64]
 
+_RESIDUE = 1e-6
 PUBLISHED_SHOWERS = 50_000
 """Showers from which on FPD and KPD may be held against published values (arXiv:2211.10295)."""
 
@@ -35,10 +36,14 @@ def feature_matrix(features: Features) -> Floats:
     """The CaloChallenge's high-level features without the incident energy, (N, D).
 
     log₁₀(E_layer + 10⁻⁸), centres and widths in the plane / 100 mm, log₁₀(E_tot + 10⁻⁸), sparsity,
-    EC_r / 100 mm, width_r / 100 mm; energies in MeV.
+    EC_r / 100 mm, width_r / 100 mm; energies in MeV. What is below 10⁻⁶ (0.1 µm) is 0: the width of a layer
+    that was hit once is a rounding error, which would become the unit of its feature where the reference has
+    nothing else.
     """
     rows = np.arange(len(features))
-    return high_inputs(features, rows)[:, 1:].astype(np.float64)
+    matrix = high_inputs(features, rows)[:, 1:].astype(np.float64)
+    matrix[np.abs(matrix) < _RESIDUE] = 0.0
+    return matrix
 
 
 def check_matrix(values: NDArray[np.floating], name: str, columns: int | None = None) -> Floats:

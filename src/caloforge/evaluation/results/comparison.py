@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
 from caloforge.errors import DataError
-from caloforge.evaluation.published import PublishedResult
 from caloforge.evaluation.results.classifiers import MulticlassResult
 from caloforge.evaluation.results.evaluation import Evaluation, Verdict
 from caloforge.evaluation.results.numbers import Estimate
@@ -24,10 +23,47 @@ from caloforge.evaluation.results.timing import Timing
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-__all__ = ["COMPARISON_SCHEMA", "Column", "ComparedModel", "ModelComparison", "comparison_schema"]
+__all__ = [
+    "COMPARISON_SCHEMA",
+    "Column",
+    "ComparedModel",
+    "ModelComparison",
+    "PublishedResult",
+    "comparison_schema",
+]
 
 COMPARISON_SCHEMA = 1
 """Version of the layout of ``comparison.json``; raised where a key is removed or changes its meaning."""
+
+
+@dataclass(frozen=True)
+class PublishedResult:
+    """One row of the challenge's tables.
+
+    Attributes:
+        data_set: ``1-photons``, ``1-pions``, ``2`` or ``3``.
+        model: as the challenge names it; ``Geant4`` is the floor, Geant4 against itself.
+        source: where it was published.
+        metrics: ``auc_low``, ``auc_high``, ``auc_resnet``, ``fpd``, ``kpd``; those published.
+        ms: ms per shower by device and batch size: ``cpu_1``, ``cpu_100``, ``gpu_1``, ``gpu_100``,
+            ``gpu_10000``.
+        parameters: weights of the network.
+    """
+
+    data_set: str
+    model: str
+    source: str
+    metrics: dict[str, float]
+    ms: dict[str, float] = field(default_factory=dict)
+    parameters: int | None = None
+
+    def time(self, device: str = "gpu") -> tuple[float, str] | None:
+        """ms per shower on ``cpu`` or ``gpu`` at the published batch size nearest to 100, and its key."""
+        for batch in (100, 10000, 1):
+            key = f"{device}_{batch}"
+            if key in self.ms:
+                return self.ms[key], key
+        return None
 
 
 @dataclass(frozen=True)
@@ -117,7 +153,7 @@ class ModelComparison:
 
     def summary(self) -> RenderableType:
         """The tables and the verdict for `rich.print`."""
-        from caloforge.evaluation.compare_table import rich_tables
+        from caloforge.evaluation.comparison.table import rich_tables
 
         return rich_tables(self)
 

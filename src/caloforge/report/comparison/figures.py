@@ -11,10 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caloforge.evaluation import Evaluation, Histogram
-from caloforge.evaluation.ranking import badness, display_scale, is_quality, quality_keys, sigmas_above_floor
+from caloforge.evaluation.comparison.ranking import (
+    badness,
+    display_scale,
+    is_quality,
+    quality_keys,
+    sigmas_above_floor,
+)
 from caloforge.evaluation.results.comparison import ModelComparison
 from caloforge.evaluation.words import group_title
-from caloforge.report.compare_style import ModelStyle, legend, legend_height, model_styles
+from caloforge.report.comparison.style import ModelStyle, legend, legend_height, model_styles
 from caloforge.report.style import REFERENCE, REFERENCE_FILL, Drawing, figure_style, new_figure, save
 
 if TYPE_CHECKING:

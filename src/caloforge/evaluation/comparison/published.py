@@ -7,14 +7,14 @@ data set 1: 256 MeV to 4 TeV), with the challenge's large classifiers trained 10
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
 
 from caloforge.detector import Mesh
 from caloforge.evaluation.binning import challenge_set
+from caloforge.evaluation.results.comparison import PublishedResult
 
-__all__ = ["PUBLISHED_NOTE", "PublishedResult", "published_results"]
+__all__ = ["PUBLISHED_NOTE", "published_results"]
 
 PUBLISHED_NOTE = (
     "Published rows were not measured here. They hold for the CaloChallenge's own showers (100,000 of each "
@@ -25,36 +25,6 @@ PUBLISHED_NOTE = (
 )
 
 
-@dataclass(frozen=True)
-class PublishedResult:
-    """One row of the challenge's tables.
-
-    Attributes:
-        data_set: ``1-photons``, ``1-pions``, ``2`` or ``3``.
-        model: as the challenge names it; ``Geant4`` is the floor, Geant4 against itself.
-        source: where it was published.
-        metrics: ``auc_low``, ``auc_high``, ``auc_resnet``, ``fpd``, ``kpd``; those published.
-        ms: ms per shower by device and batch size: ``cpu_1``, ``cpu_100``, ``gpu_1``, ``gpu_100``,
-            ``gpu_10000``.
-        parameters: weights of the network.
-    """
-
-    data_set: str
-    model: str
-    source: str
-    metrics: dict[str, float]
-    ms: dict[str, float] = field(default_factory=dict)
-    parameters: int | None = None
-
-    def time(self, device: str = "gpu") -> tuple[float, str] | None:
-        """ms per shower on ``cpu`` or ``gpu`` at the published batch size nearest to 100, and its key."""
-        for batch in (100, 10000, 1):
-            key = f"{device}_{batch}"
-            if key in self.ms:
-                return self.ms[key], key
-        return None
-
-
 def published_results(mesh: Mesh) -> list[PublishedResult]:
     """The published rows for showers on this mesh, by their low-level AUC; none for most meshes."""
     name = challenge_set(mesh)
@@ -63,7 +33,7 @@ def published_results(mesh: Mesh) -> list[PublishedResult]:
 
 @cache
 def _all_results() -> tuple[PublishedResult, ...]:
-    text = (files("caloforge.evaluation") / "published.toml").read_text(encoding="utf-8")
+    text = (files("caloforge.evaluation.comparison") / "published.toml").read_text(encoding="utf-8")
     table = tomllib.loads(text)
     for row in table["result"]:  # FPD and KPD are published times 1000
         row["metrics"] |= {key: row["metrics"][key] / 1000 for key in ("fpd", "kpd") if key in row["metrics"]}

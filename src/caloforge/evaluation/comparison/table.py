@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from caloforge.evaluation.published import PUBLISHED_NOTE
-from caloforge.evaluation.ranking import cell_text, display_scale
+from caloforge.evaluation.comparison.published import PUBLISHED_NOTE
+from caloforge.evaluation.comparison.ranking import cell_text, display_scale
 from caloforge.evaluation.results import Estimate
 from caloforge.evaluation.results.comparison import Column, ModelComparison
 

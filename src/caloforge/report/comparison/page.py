@@ -9,14 +9,14 @@ from pathlib import Path
 
 from caloforge.data.disk import whole_file
 from caloforge.errors import DataError
-from caloforge.evaluation.compare_table import PARTS, TableRow, published_rows, table_rows
-from caloforge.evaluation.published import PUBLISHED_NOTE
+from caloforge.evaluation.comparison.published import PUBLISHED_NOTE
+from caloforge.evaluation.comparison.table import PARTS, TableRow, published_rows, table_rows
 from caloforge.evaluation.results.comparison import Column, ModelComparison
 from caloforge.evaluation.words import number
 from caloforge.provenance import provenance
-from caloforge.report.compare_figures import draw_heat_map, draw_plane, draw_posterior, draw_separations
-from caloforge.report.compare_overlays import draw_distributions, draw_mean_profiles
-from caloforge.report.compare_slices import draw_slices
+from caloforge.report.comparison.figures import draw_heat_map, draw_plane, draw_posterior, draw_separations
+from caloforge.report.comparison.overlays import draw_distributions, draw_mean_profiles
+from caloforge.report.comparison.slices import draw_slices
 from caloforge.report.html import (
     Markup,
     bullets,

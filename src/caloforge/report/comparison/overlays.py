@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caloforge.evaluation import Evaluation, Histogram, Profile
-from caloforge.report.compare_style import ModelStyle, legend, legend_height, model_styles
+from caloforge.report.comparison.style import ModelStyle, legend, legend_height, model_styles
 from caloforge.report.style import (
     REFERENCE,
     REFERENCE_FILL,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from caloforge.evaluation import Evaluation, Slice
-from caloforge.report.compare_style import ModelStyle, legend, legend_height, model_styles
+from caloforge.report.comparison.style import ModelStyle, legend, legend_height, model_styles
 from caloforge.report.style import REFERENCE, REFERENCE_FILL, Drawing, figure_style, new_figure, save
 
 if TYPE_CHECKING:

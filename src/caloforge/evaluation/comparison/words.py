@@ -6,7 +6,7 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 
-from caloforge.evaluation.ranking import (
+from caloforge.evaluation.comparison.ranking import (
     badness,
     cell_text,
     clearly_better,

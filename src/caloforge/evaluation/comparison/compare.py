@@ -20,8 +20,10 @@ from caloforge.data import Showers, open_showers
 from caloforge.data.disk import whole_file
 from caloforge.errors import DataError
 from caloforge.evaluation.classifiers import ClassifierSettings, classifier_settings
-from caloforge.evaluation.compare_posterior import REFERENCE_CLASS, multiclass_posterior, with_posterior
-from caloforge.evaluation.compare_words import find_warnings, headline, sentences
+from caloforge.evaluation.comparison.posterior import REFERENCE_CLASS, multiclass_posterior, with_posterior
+from caloforge.evaluation.comparison.published import published_results
+from caloforge.evaluation.comparison.ranking import metrics_of, pareto_names, quality_keys, table_columns
+from caloforge.evaluation.comparison.words import find_warnings, headline, sentences
 from caloforge.evaluation.evaluate import (
     LEAST_SHOWERS,
     METRICS_FILE,
@@ -30,8 +32,6 @@ from caloforge.evaluation.evaluate import (
     read_metrics,
 )
 from caloforge.evaluation.progress import Progress, reporting
-from caloforge.evaluation.published import published_results
-from caloforge.evaluation.ranking import metrics_of, pareto_names, quality_keys, table_columns
 from caloforge.evaluation.results import Evaluation, MulticlassResult, to_plain
 from caloforge.evaluation.results.comparison import ComparedModel, ModelComparison
 from caloforge.provenance import provenance
@@ -130,7 +130,7 @@ def compare(
 
 def write_comparison_files(comparison: ModelComparison, out: str | os.PathLike[str]) -> None:
     """Write ``comparison.json``, ``comparison.md`` and ``comparison.csv``; DataError where that fails."""
-    from caloforge.evaluation.compare_table import csv_text, markdown
+    from caloforge.evaluation.comparison.table import csv_text, markdown
 
     folder = Path(out)
     plain = json.dumps(comparison.to_dict(), indent=1, ensure_ascii=False, allow_nan=False)
