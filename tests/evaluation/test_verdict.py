@@ -12,7 +12,6 @@ import pytest
 from caloforge.data import Conditions, Showers
 from caloforge.detector import CylinderMesh
 from caloforge.evaluation import evaluate
-from caloforge.evaluation.findings import find_all, response_shift, uneven_slices
 from caloforge.evaluation.results import (
     ClassifierResult,
     Comparison,
@@ -28,10 +27,16 @@ from caloforge.evaluation.results import (
     Shift,
     Slice,
 )
-from caloforge.evaluation.significance import beyond_chance, chance_sigmas, detectable_auc, equivalent_auc
 from caloforge.evaluation.summary import summary_table
 from caloforge.evaluation.verdict import find_verdict, worst_features
-from caloforge.evaluation.words import feature_words, group_title, number, percent
+from caloforge.evaluation.verdict.findings import find_all, response_shift, uneven_slices
+from caloforge.evaluation.verdict.significance import (
+    beyond_chance,
+    chance_sigmas,
+    detectable_auc,
+    equivalent_auc,
+)
+from caloforge.evaluation.verdict.words import feature_words, group_title, number, percent
 
 MESH = CylinderMesh.regular(n_z=4, n_phi=8, n_r=3)
 

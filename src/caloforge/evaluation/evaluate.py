@@ -49,7 +49,7 @@ from caloforge.evaluation.results import (
 )
 from caloforge.evaluation.slices import slice_edges, slice_metrics
 from caloforge.evaluation.verdict import find_verdict
-from caloforge.evaluation.warnings import find_warnings
+from caloforge.evaluation.verdict.warnings import find_warnings
 from caloforge.provenance import provenance
 
 __all__ = [

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from caloforge.evaluation.findings import classifier_floor
 from caloforge.evaluation.verdict import find_verdict
-from caloforge.evaluation.words import classifier_title, group_title, lowered, percent, with_error
+from caloforge.evaluation.verdict.findings import classifier_floor
+from caloforge.evaluation.verdict.words import classifier_title, group_title, lowered, percent, with_error
 
 if TYPE_CHECKING:
     from caloforge.evaluation.results import Estimate, Evaluation

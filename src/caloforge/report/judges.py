@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from caloforge.evaluation.results import ClassifierResult, Diagnosis, Histogram, Memorisation
-from caloforge.evaluation.words import classifier_title, feature_words
+from caloforge.evaluation.verdict.words import classifier_title, feature_words
 from caloforge.report.style import (
     GENERATED,
     GENERATED_NAME,

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from caloforge.evaluation import ClassifierResult, Estimate, Evaluation, Histogram
-from caloforge.evaluation.findings import classifier_floor, response_shift
-from caloforge.evaluation.significance import SIGMAS, beyond_chance
-from caloforge.evaluation.words import classifier_title, group_title, number, percent, with_error
+from caloforge.evaluation.verdict.findings import classifier_floor, response_shift
+from caloforge.evaluation.verdict.significance import SIGMAS, beyond_chance
+from caloforge.evaluation.verdict.words import classifier_title, group_title, number, percent, with_error
 
 __all__ = [
     "DISTANCES",

@@ -14,14 +14,14 @@ from numpy.typing import ArrayLike, NDArray
 from caloforge.errors import DataError
 from caloforge.evaluation.results import ClassifierResult, Estimate, Evaluation, Histogram, Separation
 from caloforge.evaluation.results.comparison import Column, ComparedModel
-from caloforge.evaluation.significance import (
+from caloforge.evaluation.verdict.significance import (
     SIGMAS,
     beyond_chance,
     chance_sigmas,
     detectable_auc,
     equivalent_auc,
 )
-from caloforge.evaluation.words import group_title
+from caloforge.evaluation.verdict.words import group_title
 
 __all__ = [
     "RANK_SIGMAS",

@@ -15,8 +15,8 @@ from caloforge.evaluation.comparison.ranking import (
 )
 from caloforge.evaluation.results import MulticlassResult
 from caloforge.evaluation.results.comparison import Column, ComparedModel
-from caloforge.evaluation.significance import SIGMAS
-from caloforge.evaluation.words import classifier_title, number
+from caloforge.evaluation.verdict.significance import SIGMAS
+from caloforge.evaluation.verdict.words import classifier_title, number
 
 __all__ = ["find_warnings", "headline", "joined", "sentences", "strictest"]
 

@@ -60,7 +60,8 @@ class ResponseCurve:
         reference_count, generated_count: showers in each bin, (B,).
         reference_response, …_error: mean and its standard error, (B,); NaN for fewer than two showers.
         reference_resolution, …_error: relative spread and its error, (B,).
-        linearity: largest |generated / reference response − 1| over bins with enough showers, and its floor.
+        linearity: |generated / reference response − 1| in the bin where it is largest in units of its
+            scatter, and its floor.
         fits: ``reference`` and ``generated`` where the condition is the energy and spans a range.
     """
 
@@ -85,7 +86,7 @@ class ResponseCurve:
 
 @dataclass(frozen=True, eq=False)
 class Correlation:
-    """Correlation matrices (Pearson) of the same quantities in both samples.
+    """Correlation matrices (Pearson) of the same quantities in both samples, at fixed incident energy.
 
     Attributes:
         name: ``layers`` (energies per layer / E_inc) or ``cells`` (energies of chosen cells / E_inc).

@@ -19,7 +19,7 @@ from caloforge.evaluation.comparison.ranking import (
     sigmas_above_floor,
 )
 from caloforge.evaluation.results.comparison import ModelComparison
-from caloforge.evaluation.words import group_title
+from caloforge.evaluation.verdict.words import group_title
 from caloforge.report.comparison.style import ModelStyle, legend, legend_height, model_styles
 from caloforge.report.style import REFERENCE, REFERENCE_FILL, Drawing, figure_style, new_figure, save
 

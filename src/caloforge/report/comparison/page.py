@@ -12,7 +12,7 @@ from caloforge.errors import DataError
 from caloforge.evaluation.comparison.published import PUBLISHED_NOTE
 from caloforge.evaluation.comparison.table import PARTS, TableRow, published_rows, table_rows
 from caloforge.evaluation.results.comparison import Column, ModelComparison
-from caloforge.evaluation.words import number
+from caloforge.evaluation.verdict.words import number
 from caloforge.provenance import provenance
 from caloforge.report.comparison.figures import draw_heat_map, draw_plane, draw_posterior, draw_separations
 from caloforge.report.comparison.overlays import draw_distributions, draw_mean_profiles

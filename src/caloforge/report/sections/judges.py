@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 
 from caloforge.evaluation import ClassifierResult, Evaluation
-from caloforge.evaluation.findings import classifier_floor
-from caloforge.evaluation.words import classifier_title, percent
+from caloforge.evaluation.verdict.findings import classifier_floor
+from caloforge.evaluation.verdict.words import classifier_title, percent
 from caloforge.report.html import details, explained, figure, markup, note, scroll, table
 from caloforge.report.material import Material
 from caloforge.report.sections.overview import sigmas_cell

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from html import escape
 
 from caloforge.evaluation import Evaluation
-from caloforge.evaluation.significance import chance_sigmas
 from caloforge.evaluation.verdict import find_verdict, worst_features
+from caloforge.evaluation.verdict.significance import chance_sigmas
 from caloforge.report.html import Markup, bullets, explained, note, scroll, table
 from caloforge.report.summary import flagged, number, number_rows, timing_table
 

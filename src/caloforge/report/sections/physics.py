@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 
 from caloforge.evaluation import Estimate, Evaluation, ResolutionFit, Slice
-from caloforge.evaluation.significance import chance_sigmas
-from caloforge.evaluation.words import classifier_title, group_title, lowered, number, percent
+from caloforge.evaluation.verdict.significance import chance_sigmas
+from caloforge.evaluation.verdict.words import classifier_title, group_title, lowered, number, percent
 from caloforge.report.html import Markup, details, figure, markup, note, scroll, table
 from caloforge.report.material import Material
 from caloforge.report.summary import with_error
@@ -43,7 +43,7 @@ def response_section(evaluation: Evaluation, material: Material) -> str:
         )
         for curve in evaluation.responses
     ]
-    head = ("Against", "Largest change in a bin", "By chance")
+    head = ("Against", "Most significant change in a bin", "By chance")
     html.append(table("Linearity: |generated / Geant4 response − 1|", head, rows, numbers=True))
     fits = [
         (sample, fit)
@@ -131,7 +131,7 @@ def correlations_section(evaluation: Evaluation, material: Material) -> str:
     if not html:
         return ""
     text = (
-        "Correlation coefficients (Pearson) between energies over the incident energy. A generator may have "
+        "Correlation coefficients (Pearson) between energies at fixed incident energy. A generator may have "
         "every histogram right and still not know which layers go together."
     )
     return "\n".join([note(text), *html])

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from caloforge.evaluation import Evaluation
-from caloforge.evaluation.significance import beyond_chance, chance_sigmas
+from caloforge.evaluation.verdict.significance import beyond_chance, chance_sigmas
 from caloforge.report.html import definition_rows, details, note, scroll, table
 from caloforge.report.summary import number
 

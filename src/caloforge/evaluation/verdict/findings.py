@@ -1,14 +1,15 @@
 """What the numbers of an evaluation say one by one: sentences on what differs, or how well it agrees."""
 
-from caloforge.evaluation.findings.finding import Finding
-from caloforge.evaluation.findings.judges import (
+from caloforge.evaluation.results import Evaluation
+from caloforge.evaluation.verdict.finding import Finding
+from caloforge.evaluation.verdict.judges import (
     classifier_findings,
     classifier_floor,
     distance_findings,
     feature_findings,
     how_it_differs,
 )
-from caloforge.evaluation.findings.physics import (
+from caloforge.evaluation.verdict.physics import (
     conservation_findings,
     correlation_findings,
     place_findings,
@@ -18,9 +19,8 @@ from caloforge.evaluation.findings.physics import (
     strongest_shift,
     uneven_slices,
 )
-from caloforge.evaluation.findings.repeats import repeat_findings
-from caloforge.evaluation.findings.threshold import threshold_findings
-from caloforge.evaluation.results import Evaluation
+from caloforge.evaluation.verdict.repeats import repeat_findings
+from caloforge.evaluation.verdict.threshold import threshold_findings
 
 __all__ = [
     "Finding",

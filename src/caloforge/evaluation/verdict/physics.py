@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from caloforge.evaluation.findings.finding import Finding
 from caloforge.evaluation.results import Estimate, Evaluation, Separation, Shift, Slice
-from caloforge.evaluation.significance import SIGMAS, equivalent_auc
-from caloforge.evaluation.words import number, percent, with_error
+from caloforge.evaluation.verdict.finding import Finding
+from caloforge.evaluation.verdict.significance import SIGMAS, equivalent_auc
+from caloforge.evaluation.verdict.words import number, percent, with_error
 
 __all__ = [
     "conservation_findings",

@@ -9,10 +9,16 @@ from __future__ import annotations
 
 import math
 
-from caloforge.evaluation.findings import Finding, classifier_floor, find_all, how_it_differs, strongest_shift
 from caloforge.evaluation.results import Evaluation, Histogram, Verdict
-from caloforge.evaluation.significance import SIGMAS, beyond_chance, detectable_auc, excess
-from caloforge.evaluation.words import classifier_title, feature_words, number, percent
+from caloforge.evaluation.verdict.findings import (
+    Finding,
+    classifier_floor,
+    find_all,
+    how_it_differs,
+    strongest_shift,
+)
+from caloforge.evaluation.verdict.significance import SIGMAS, beyond_chance, detectable_auc, excess
+from caloforge.evaluation.verdict.words import classifier_title, feature_words, number, percent
 
 __all__ = ["find_verdict", "worst_features"]
 

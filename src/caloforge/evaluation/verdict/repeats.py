@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from caloforge.evaluation.findings.finding import Finding
 from caloforge.evaluation.results import Evaluation, Histogram
-from caloforge.evaluation.significance import SIGMAS, chance_sigmas
-from caloforge.evaluation.words import number, percent
+from caloforge.evaluation.verdict.finding import Finding
+from caloforge.evaluation.verdict.significance import SIGMAS, chance_sigmas
+from caloforge.evaluation.verdict.words import number, percent
 
 __all__ = ["repeat_findings"]
 

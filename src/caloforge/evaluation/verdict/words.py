@@ -27,6 +27,7 @@ _TITLES = {
 }
 _KINDS = {"ec": "Centre of energy", "width": "Width"}
 _AXES = {"eta": "η", "phi": "φ", "x": "x", "y": "y", "r": "r"}
+_INPUTS = {"e_inc": "incident energy", "e_total": "total energy"}
 _CLASSIFIERS = {
     "low": "cells",
     "low-normed": "cells, normed by layer",
@@ -63,7 +64,7 @@ def feature_words(name: str, histograms: Iterable[Histogram] = ()) -> str:
             return histogram.label.partition(" [")[0]
     if name.startswith("all "):
         return f"{lowered(group_title(name.removeprefix('all ')))} (all)"
-    return name.replace("_", " ")
+    return _INPUTS.get(name, name.replace("_", " "))
 
 
 def number(value: float | None, digits: int = 3) -> str:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from caloforge.evaluation.findings.finding import Finding
 from caloforge.evaluation.results import Evaluation
-from caloforge.evaluation.words import number
+from caloforge.evaluation.verdict.finding import Finding
+from caloforge.evaluation.verdict.words import number
 
 __all__ = ["threshold_findings"]
 

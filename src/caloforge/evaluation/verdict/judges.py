@@ -6,10 +6,16 @@ import math
 from collections.abc import Iterator, Sequence
 from statistics import NormalDist
 
-from caloforge.evaluation.findings.finding import Finding
 from caloforge.evaluation.results import ClassifierResult, Comparison, Evaluation, Histogram
-from caloforge.evaluation.significance import SIGMAS, beyond_chance, detectable_auc, equivalent_auc, excess
-from caloforge.evaluation.words import (
+from caloforge.evaluation.verdict.finding import Finding
+from caloforge.evaluation.verdict.significance import (
+    SIGMAS,
+    beyond_chance,
+    detectable_auc,
+    equivalent_auc,
+    excess,
+)
+from caloforge.evaluation.verdict.words import (
     classifier_title,
     feature_words,
     group_title,
