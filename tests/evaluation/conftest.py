@@ -51,6 +51,6 @@ def mesh(request: pytest.FixtureRequest) -> Mesh:
     return MESHES[request.param]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make() -> Callable[..., Showers]:
     return random_showers

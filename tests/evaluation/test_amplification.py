@@ -197,12 +197,10 @@ TINY = ClassifierSettings(
 
 
 @pytest.fixture(scope="module")
-def upsampling() -> UpsamplingResult:
+def upsampling(make: Callable[..., Showers]) -> UpsamplingResult:
     """Copies of 10 and 60 showers, and 600 different ones, all against an independent reference."""
-    from conftest import random_showers
-
     mesh = CylinderMesh.regular(n_z=3, n_phi=4, n_r=2)
-    reference, other = random_showers(mesh, 600, 1), random_showers(mesh, 600, 2)
+    reference, other = make(mesh, 600, 1), make(mesh, 600, 2)
     samples = {n: other[np.arange(600) % n] for n in (600, 10, 60)}
     return upsampling_curve(reference, samples, classifiers=TINY, which=["low"], progress=False)
 
