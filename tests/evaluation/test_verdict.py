@@ -339,7 +339,7 @@ def test_summary_table_holds_verdict_and_floors(equal):
     )  # fmt: skip
     table = summary_table(full)
     cells = "|".join(str(cell) for column in table.columns for cell in column.cells)
-    for text in ("AUC 3D ResNet (quick)", "0.700", "0.500 ± 0.020", "12.3 ± 3.0", "10.1 ± 2.0"):
+    for text in ("AUC cells (3D ResNet) (quick)", "0.700", "0.500 ± 0.020", "12.3 ± 3.0", "10.1 ± 2.0"):
         assert text in cells, text
     assert "Visibly different" in str(table.title)
     assert "Beware." in str(table.caption)

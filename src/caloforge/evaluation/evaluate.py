@@ -19,6 +19,7 @@ from caloforge.evaluation.classifiers.inputs import check_names
 from caloforge.evaluation.classifiers.run import train_classifier_with_scores
 from caloforge.evaluation.context import compare_conditions, measure_times
 from caloforge.evaluation.distances import feature_matrix, fpd, kpd, memorisation, prdc
+from caloforge.evaluation.distances.memorisation import LEAST_SHOWERS as FEWEST_TO_COMPARE
 from caloforge.evaluation.features import Features
 from caloforge.evaluation.histograms import (
     HistogramPlan,
@@ -45,6 +46,7 @@ from caloforge.evaluation.results import (
     Comparison,
     Estimate,
     Evaluation,
+    Memorisation,
     Scores,
 )
 from caloforge.evaluation.slices import slice_edges, slice_metrics
@@ -211,9 +213,7 @@ def _evaluate(
         layer_correlation(*pairs, seed=seed),
         cell_correlation(first.brightest, second.brightest, reference.mesh, seed=seed),
     )
-    remembered = None
-    if training is not None:
-        remembered = memorisation(second.showers, training, reference, seed=seed, progress=report)
+    remembered, unsaid = _remembered(second.showers, training, reference, seed, report)
     evaluation = Evaluation(
         counts=counts,
         mesh=reference.mesh.to_dict(),
@@ -225,7 +225,7 @@ def _evaluate(
         classifiers=judged,
         timing=measure_times(reference, second.showers),
         conditions=conditions,
-        warnings=find_warnings(counts, conditions, histograms, judged),
+        warnings=[*find_warnings(counts, conditions, histograms, judged), *unsaid],
         provenance={
             **{name: s.provenance for name, s in (("reference", reference), ("generated", second.showers))},
             **({} if third is None else {"second reference": third.showers.provenance}),
@@ -248,6 +248,19 @@ def _evaluate(
         memorisation=remembered,
     )
     return dataclasses.replace(evaluation, verdict=find_verdict(evaluation))
+
+
+def _remembered(
+    generated: Showers, training: Showers | None, reference: Showers, seed: int, report: Progress
+) -> tuple[Memorisation | None, list[str]]:
+    """Whether training showers are repeated, or a warning where too few showers are there to tell."""
+    if training is None:
+        return None, []
+    fewest = min(len(generated), len(training), len(reference))
+    if fewest < FEWEST_TO_COMPARE:
+        text = f"Whether training showers are repeated cannot be told from {fewest} showers of a sample"
+        return None, [f"{text}; {FEWEST_TO_COMPARE} of each are needed."]
+    return memorisation(generated, training, reference, seed=seed, progress=report), []
 
 
 def _plans(first: Reading, second: Reading, third: Reading | None) -> list[HistogramPlan]:

@@ -32,8 +32,8 @@ _CLASSIFIERS = {
     "low": "cells",
     "low-normed": "cells, normed by layer",
     "high": "high-level features",
-    "resnet": "3D ResNet",
-    "c2st": "2D ResNet of images",
+    "resnet": "cells (3D ResNet)",
+    "c2st": "images (2D ResNet)",
 }
 
 

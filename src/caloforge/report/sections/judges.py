@@ -20,7 +20,7 @@ _INPUTS = {
     "low-normed": "A dense network that sees cells over the energy of their layer, and the layers’ energies.",
     "high": "A dense network that sees energies, centres, widths and sparsity of the layers.",
     "resnet": "A 3D ResNet-18 that sees the whole shower as an image.",
-    "c2st": "A 2D ResNet-18 that sees flattened images, judged at its best epoch (LHCb’s two-sample test).",
+    "c2st": "A 2D ResNet-18 that sees the plane across the shower, layers as channels (LHCb’s test).",
 }
 
 
