@@ -23,8 +23,8 @@ __all__ = [
     "uneven_slices",
 ]
 
-SURE = 0.001
-"""Corrected p-value below which a verdict speaks of a place; there are thousands, of several kinds."""
+SURE = {"layer": 0.005, "cell": 0.001, "neighbours": 0.001}
+"""Corrected p-values below which a verdict speaks of a place: together below a false alarm in a hundred."""
 
 
 def response_shift(evaluation: Evaluation) -> tuple[Estimate, Estimate] | None:
@@ -99,7 +99,7 @@ def strongest_shift(evaluation: Evaluation) -> Shift | None:
 
 def _sure_shifts(evaluation: Evaluation, kind: str) -> list[Shift]:
     found = evaluation.localisation.shifts if evaluation.localisation is not None else []
-    return [shift for shift in found if shift.kind == kind and shift.p_value < SURE]
+    return [shift for shift in found if shift.kind == kind and shift.p_value < SURE[kind]]
 
 
 def place_findings(evaluation: Evaluation) -> Iterator[Finding]:

@@ -59,7 +59,7 @@ def find_verdict(evaluation: Evaluation) -> Verdict:
         headline=_headline(level, evaluation, differs),
         agrees=[] if level == -1 else [finding.text for finding in findings if not finding.differs],
         differs=[finding.text for finding in differs],
-        giveaway=_giveaway(evaluation),
+        giveaway=_giveaway(evaluation) or (differs[0].text if differs else ""),
         limits=" ".join(limits),
     )
 
@@ -79,7 +79,7 @@ def _headline(level: int, evaluation: Evaluation, differs: list[Finding]) -> str
     if all(finding.repeats for finding in differs):
         how = "" if evaluation.classifiers else "by single features "
         text = f"Not told apart from Geant4 {how}{with_showers}"
-        return f"{text}, but they are not independent." if differs else f"{text}."
+        return f"{text}, but the generated showers are not new." if differs else f"{text}."
     return {
         1: "Close to Geant4, but told apart from it.",
         2: "Visibly different from Geant4.",
