@@ -17,6 +17,7 @@ from caloforge.evaluation.verdict.findings import (
     how_it_differs,
     strongest_shift,
 )
+from caloforge.evaluation.verdict.judges import classifier_findings
 from caloforge.evaluation.verdict.significance import SIGMAS, beyond_chance, detectable_auc, excess
 from caloforge.evaluation.verdict.words import classifier_title, feature_words, number, percent
 
@@ -59,7 +60,7 @@ def find_verdict(evaluation: Evaluation) -> Verdict:
         headline=_headline(level, evaluation, differs),
         agrees=[] if level == -1 else [finding.text for finding in findings if not finding.differs],
         differs=[finding.text for finding in differs],
-        giveaway=_giveaway(evaluation) or (differs[0].text if differs else ""),
+        giveaway=_giveaway(evaluation) or _first_culprit(evaluation, differs),
         limits=" ".join(limits),
     )
 
@@ -106,6 +107,12 @@ def _limits(evaluation: Evaluation) -> tuple[float, str]:
     if not seen:
         return math.nan, ""
     return min(seen), f"Too small to be seen with these samples: {'; '.join(texts)}."
+
+
+def _first_culprit(evaluation: Evaluation, differs: list[Finding]) -> str:
+    """The first difference that says more than that a classifier sees one."""
+    known = set(classifier_findings(evaluation))
+    return next((finding.text for finding in differs if finding not in known), "")
 
 
 def _giveaway(evaluation: Evaluation) -> str:
