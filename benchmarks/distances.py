@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import time
@@ -23,6 +22,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+from measure import peak_mib
 
 from caloforge.data import Showers, open_showers
 from caloforge.evaluation.distances import feature_matrix, fpd, kpd, memorisation, prdc
@@ -58,7 +58,7 @@ def measure(metric: str, way: str, samples: list[Showers]) -> dict[str, float]:
     import torch  # noqa: F401  also what imports take is no part of it
 
     wall, cpu = time.perf_counter(), time.process_time()
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_mib()
     values: dict[str, float]
     if metric == "floors":
         distances = {"fpd": fpd(*matrices), "kpd": kpd(*matrices)}
@@ -84,9 +84,9 @@ def measure(metric: str, way: str, samples: list[Showers]) -> dict[str, float]:
             else:
                 value, error = jetnet.kpd(*matrices, batch_size=10_000, seed=SEED)
         values = {metric: float(value), f"{metric} error": float(error)}
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    peak = peak_mib()
     times = {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
-    return {**times, "peak": (peak - before) / 1024, **values}
+    return {**times, "peak": peak - before, **values}
 
 
 def main() -> None:

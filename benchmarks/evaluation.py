@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -24,6 +23,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+from measure import peak_mib
 
 from caloforge.data import Showers, open_showers, write_showers
 from caloforge.detector import CylinderMesh, Mesh, RaggedCylinderMesh
@@ -161,11 +161,11 @@ def main() -> None:
     options = parser.parse_args()
     if options.way:
         wall, cpu = time.perf_counter(), time.process_time()
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        before = peak_mib()
         separations = WAYS[options.way](options.reference, options.generated)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        peak = peak_mib()
         times = {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
-        print(json.dumps(times | {"peak": peak / 1024, "base": before / 1024, "values": separations}))
+        print(json.dumps(times | {"peak": peak, "base": before, "values": separations}))
         return
     results: dict[str, list[dict]] = {way: [] for way in WAYS}
     with tempfile.TemporaryDirectory() as scratch:
