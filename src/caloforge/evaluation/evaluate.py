@@ -138,8 +138,8 @@ def evaluate(
         raise DataError(f"{target} exists; choose another folder or allow overwriting (--overwrite)")
     chosen = None if classifiers == "none" else classifier_settings(classifiers)
     names = tuple(dict.fromkeys(which)) if chosen is not None else ()
-    check_names(names)
     truth = _opened(reference, "reference showers", None)
+    check_names(names, truth.mesh)
     samples = {"generated showers": _opened(generated, "generated showers", truth)}
     if second_reference is not None:
         samples["second reference"] = _opened(second_reference, "showers of the second reference", truth)
@@ -169,7 +169,8 @@ def _evaluate(
     report: Progress,
 ) -> Evaluation:
     """`evaluate` after its arguments are checked."""
-    seed = settings.seed
+    seed, pair = settings.seed, (reference.conditions, samples["generated showers"].conditions)
+    bins = slice_edges(*pair, settings.slices)
     first, others = read_samples(reference, samples, threshold_mev=settings.threshold_mev, report=report)
     second, third = others["generated showers"], others.get("second reference")
     report("histograms", 0.0)
@@ -180,7 +181,7 @@ def _evaluate(
     report("histograms", 1.0)
     judged, scores = _classifiers(first, second, third, settings, report)
     distances = _distances(first, second, third, settings, report) if settings.distances else {}
-    conditions = compare_conditions(reference.conditions, second.showers.conditions)
+    conditions = compare_conditions(*pair)
     counts = {
         "reference": len(reference),
         "generated": len(second.showers),
@@ -189,12 +190,11 @@ def _evaluate(
         **count_repeats(first.prints, second.prints),
     }
     report("slices", 0.0)
-    pair = reference.conditions, second.showers.conditions
     slices = slice_metrics(
         first.features,
         second.features,
         *pair,
-        slice_edges(*pair, settings.slices),
+        bins,
         plans=plans,
         cells=(first.counts, second.counts),
         scores=scores,
