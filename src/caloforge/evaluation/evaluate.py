@@ -65,7 +65,6 @@ __all__ = [
 ]
 
 LEAST_SHOWERS = 20
-_reporting = reporting
 
 Source = Showers | str | os.PathLike[str]
 

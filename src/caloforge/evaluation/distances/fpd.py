@@ -5,8 +5,6 @@ Legend: ``N`` showers of a sample, ``U`` of them drawn at least once, ``D`` feat
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,6 +14,7 @@ from caloforge.evaluation.distances.matrix import (
     dealt_again,
     draw,
     pool_matrices,
+    second_reference_error,
     small_sample_note,
 )
 from caloforge.evaluation.distances.parallel import in_threads
@@ -28,8 +27,6 @@ SIZES: Rows = (1 / np.linspace(1 / 10_000, 1 / 50_000, 10)).astype(np.int64)
 
 BATCHES = 20
 FLOOR_BATCHES = 2
-_BOTH = math.sqrt(2)
-"""Value and floor scatter alike where the floor is that of one second reference."""
 PERMUTATIONS = 4
 _BLOCK = 1024
 
@@ -79,7 +76,7 @@ def fpd(
     if others:
         level, spread = _extrapolated(single, x, others[0], np.random.default_rng(seed), sizes, batches)
         return Estimate(
-            value, error, level, math.hypot(spread, _BOTH * scatter), "second reference", note=note
+            value, error, level, second_reference_error(spread, scatter), "second reference", note=note
         )
     return Estimate(value, error, float(np.mean(levels)), scatter, "permutation", note=note)
 

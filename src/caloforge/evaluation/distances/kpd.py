@@ -5,8 +5,6 @@ Legend: ``P`` showers of both samples pooled, ``D`` features, ``B`` pairs of dra
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,6 +14,7 @@ from caloforge.evaluation.distances.matrix import (
     dealt_again,
     draw,
     pool_matrices,
+    second_reference_error,
     small_sample_note,
 )
 from caloforge.evaluation.distances.parallel import in_threads
@@ -25,8 +24,6 @@ __all__ = ["BATCHES", "BATCH_SIZE", "kpd", "polynomial_mmd"]
 
 BATCHES = 10
 BATCH_SIZE = 10_000
-_BOTH = math.sqrt(2)
-"""Value and floor scatter alike where the floor is that of one second reference."""
 PERMUTATIONS = 5
 _BLOCK = 2048
 
@@ -78,7 +75,7 @@ def kpd(
         draws = _draws(pool, x, others[0], seed, batches, batch_size)
         level, spread = _median_error(_mmd_of(pool, draws, together))
         return Estimate(
-            value, error, level, math.hypot(spread, _BOTH * scatter), "second reference", note=note
+            value, error, level, second_reference_error(spread, scatter), "second reference", note=note
         )
     return Estimate(value, error, float(levels.mean()), scatter, "permutation", note=note)
 

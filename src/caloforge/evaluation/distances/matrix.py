@@ -5,6 +5,7 @@ Legend: ``N`` showers, ``D`` features.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -21,6 +22,7 @@ __all__ = [
     "draw",
     "feature_matrix",
     "pool_matrices",
+    "second_reference_error",
     "small_sample_note",
 ]
 
@@ -106,3 +108,13 @@ def small_sample_note(*samples: Rows) -> str:
         f"With {fewest:,} showers, fewer than {PUBLISHED_SHOWERS:,}, the protocol draws the same showers "
         "again and again, which lifts the value: hold it against its floor, not against published values."
     )
+
+
+def second_reference_error(error: float, scatter: float) -> float:
+    """Error of a floor that is the metric of one second reference.
+
+    Args:
+        error: of its draws.
+        scatter: of the metric between other showers of one origin; value and floor both have it, hence √2.
+    """
+    return math.hypot(error, math.sqrt(2) * scatter)
