@@ -180,7 +180,7 @@ def test_decoded_showers_are_legal(mesh: CylinderMesh | BoxMesh) -> None:
     with torch.no_grad():
         energies = model.decode(noise, conditions)
         layers = model.energy_flow.sample(
-            noise["layers"], conditions.energy, model._incident(conditions), float(model.threshold)
+            noise["layers"], conditions.energy, model.incident(conditions), float(model.threshold)
         )
         again = model.decode(noise, conditions)
         half = model.decode({k: v[:7] for k, v in noise.items()}, conditions[slice(0, 7)])

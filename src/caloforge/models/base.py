@@ -40,6 +40,8 @@ class ConditionTensors:
         particle: PDG codes, (n,) int64; 0 where unknown.
         detector: position of the detector's name in the model's ``detectors``, (n,) int64; −1 if none.
         impact: impact point on the detector's face, mm, (n, 2) float32, or None.
+        given: energies that an earlier generator of a chain made on its own mesh, MeV, (n, \\*shape) float32,
+            or None.
     """
 
     energy: Tensor
@@ -48,6 +50,7 @@ class ConditionTensors:
     particle: Tensor
     detector: Tensor
     impact: Tensor | None = None
+    given: Tensor | None = None
 
     @classmethod
     def of(

@@ -23,11 +23,11 @@ from caloforge.detector.mesh import Mesh
 from caloforge.errors import DataError
 from caloforge.models.base import Batch, ConditionTensors, GeneratorModel
 from caloforge.models.flow.coupling import CouplingFlow
+from caloforge.models.flow.incident import IncidentContext
 from caloforge.models.flow.longitudinal import LongitudinalFlow
 from caloforge.models.precision import fast_bf16
 from caloforge.models.transforms import (
     Layers,
-    RunningMoments,
     exp_threshold,
     fill_below,
     log_threshold,
@@ -36,8 +36,6 @@ from caloforge.models.transforms import (
 
 __all__ = ["InductiveLayerFlow"]
 
-INCIDENT = 7
-"""Numbers of incident context: log E, cos θ, cos φ, sin φ, impact x and y, whether neutral."""
 FIT_BATCH = 500
 
 
@@ -77,8 +75,6 @@ class InductiveLayerFlow(GeneratorModel):
     block_size: ClassVar[int] = 128
     settings: Settings
     threshold: Tensor
-    incident_mean: Tensor
-    incident_std: Tensor
 
     def __init__(self, mesh: Mesh, settings: Settings | Mapping[str, object] | None = None) -> None:
         super().__init__(mesh, settings)
@@ -87,16 +83,15 @@ class InductiveLayerFlow(GeneratorModel):
         self.shape = (n_z, rows, columns)
         self.one_layer = Layers([rows * columns], Layers.of(mesh).central[:1])
         self.energy_flow = LongitudinalFlow(
-            n_z, INCIDENT, hidden=s.energy_hidden, depth=s.energy_depth, bins=s.energy_bins, bound=s.bound,
-            width=s.width,
+            n_z, IncidentContext.size, hidden=s.energy_hidden, depth=s.energy_depth, bins=s.energy_bins,
+            bound=s.bound, width=s.width,
         )  # fmt: skip
         self.cell_flow = CouplingFlow(
-            rows, columns, maps=2 * columns, context=INCIDENT + 3 + n_z, blocks=s.blocks, hidden=s.hidden,
-            depth=s.depth, bins=s.bins, bound=s.bound, periodic=mesh.kind == "cylinder",
+            rows, columns, maps=2 * columns, context=IncidentContext.size + 3 + n_z, blocks=s.blocks,
+            hidden=s.hidden, depth=s.depth, bins=s.bins, bound=s.bound, periodic=mesh.kind == "cylinder",
         )  # fmt: skip
         self.register_buffer("threshold", torch.tensor(s.threshold_mev or 1.0))
-        self.register_buffer("incident_mean", torch.zeros(INCIDENT))
-        self.register_buffer("incident_std", torch.ones(INCIDENT))
+        self.incident = IncidentContext()
 
     def noise_shapes(self) -> dict[str, tuple[int, ...]]:
         return {"layers": (self.shape[0] + 1,), "cells": self.shape}
@@ -106,7 +101,6 @@ class InductiveLayerFlow(GeneratorModel):
 
     def fit(self, showers: Showers) -> None:
         least = self.settings.threshold_mev
-        moments = RunningMoments((INCIDENT,))
         if least is None:
             lowest = [float(e[e > 0].min()) for e, _ in showers.batches(FIT_BATCH) if (e > 0).any()]
             if not lowest:
@@ -114,24 +108,13 @@ class InductiveLayerFlow(GeneratorModel):
             least = min(lowest) * (1 - 1e-6)
         self.threshold.fill_(least)
         self.energy_flow.begin_fit()
+        self.incident.begin_fit()
         for energies, conditions in showers.batches(FIT_BATCH):
             batch = Batch.with_energies(energies, conditions)
-            moments.add(self._raw_incident(batch))
+            self.incident.fit_batch(batch)
             self.energy_flow.fit_batch(batch.energies.sum(dim=(2, 3)), batch.energy, least)
         self.energy_flow.end_fit()
-        self.incident_mean.copy_(moments.mean)
-        std = moments.std()
-        self.incident_std.copy_(torch.where(std > 1e-4, std, torch.ones_like(std)))
-
-    @staticmethod
-    def _raw_incident(c: ConditionTensors) -> Tensor:
-        impact = c.energy.new_zeros(len(c), 2) if c.impact is None else c.impact
-        neutral = torch.isin(c.particle, c.particle.new_tensor([22, 111, 130, 2112]))
-        columns = [c.energy.log(), c.theta.cos(), c.phi.cos(), c.phi.sin(), *impact.T, neutral.to(c.energy)]
-        return torch.stack(columns, dim=-1)
-
-    def _incident(self, c: ConditionTensors) -> Tensor:
-        return (self._raw_incident(c) - self.incident_mean) / self.incident_std
+        self.incident.end_fit()
 
     def _low_precision(self, device: torch.device) -> bool:
         choice = self.settings.bf16
@@ -150,7 +133,7 @@ class InductiveLayerFlow(GeneratorModel):
     def losses(self, batch: Batch, part: str, generator: torch.Generator) -> dict[str, Tensor]:
         """Mean negative log-likelihood of a shower's layer energies, or of the cells of a layer."""
         energies, threshold = batch.energies, float(self.threshold)
-        incident = self._incident(batch)
+        incident = self.incident(batch)
         layer_energies = energies.sum(dim=(2, 3))
         uniform = torch.rand(energies.shape, generator=generator, device=energies.device)
         if part == "layers":
@@ -181,7 +164,7 @@ class InductiveLayerFlow(GeneratorModel):
         return {"loss": -log_p.sum() / lit.sum().clamp_min(1)}
 
     def decode(self, noise: Mapping[str, Tensor], conditions: ConditionTensors) -> Tensor:
-        incident, threshold = self._incident(conditions), float(self.threshold)
+        incident, threshold = self.incident(conditions), float(self.threshold)
         low_precision = self._low_precision(incident.device)
         layer_energies = self.energy_flow.sample(noise["layers"], conditions.energy, incident, threshold)
         total = layer_energies.sum(dim=1)

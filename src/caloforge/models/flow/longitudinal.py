@@ -84,6 +84,11 @@ class LongitudinalFlow(nn.Module):
         for name in ("std", "total_std"):
             self.register_buffer(name, torch.ones(layers if name == "std" else ()))
 
+    @property
+    def noise_size(self) -> int:
+        """Normal numbers that one shower takes."""
+        return self.layers + 1
+
     def begin_fit(self) -> None:
         """Start collecting the statistics of the training split."""
         self._moments, self._total_moments = RunningMoments((self.layers,)), RunningMoments(())

@@ -32,20 +32,26 @@ def n_spline_parameters(bins: int) -> int:
     return 3 * bins - 1
 
 
-def _bins(logits: Tensor) -> tuple[Tensor, Tensor]:
+def _bins(logits: Tensor, largest_logit: float) -> tuple[Tensor, Tensor]:
     """Sizes of the bins (K, N), not normalised, and the sums of those up to and with each (K, N)."""
-    sizes = logits.clamp(-LARGEST_LOGIT, LARGEST_LOGIT).exp()
+    sizes = logits.clamp(-largest_logit, largest_logit).exp()
     lower = torch.ones(len(logits), len(logits), device=logits.device, dtype=logits.dtype).tril()
     return sizes, lower @ sizes
 
 
 def rational_quadratic(
-    x: Tensor, parameters: Tensor, *, bound: float, inverse: bool = False
+    x: Tensor,
+    parameters: Tensor,
+    *,
+    bound: float,
+    inverse: bool = False,
+    largest_logit: float = LARGEST_LOGIT,
 ) -> tuple[Tensor, Tensor]:
     """Map x (*) with the splines ``parameters`` (3K − 1, *): the image (*) and log |dy/dx| (*).
 
     With ``inverse=True`` x is taken as an image; the result and its logarithmic slope are the inverse's.
-    Parameters of zero give the identity.
+    Parameters of zero give the identity. Logits of bins are kept within ±``largest_logit``, so that two bins
+    differ in size by at most exp(2·largest_logit).
     """
     bins = (len(parameters) + 1) // 3
     flat = parameters.reshape(len(parameters), -1)
@@ -53,8 +59,8 @@ def rational_quadratic(
     inside = (values > -bound) & (values < bound)
     u = torch.where(inside, values, 0.0)
 
-    widths, right = _bins(flat[:bins])
-    heights, top = _bins(flat[bins : 2 * bins])
+    widths, right = _bins(flat[:bins], largest_logit)
+    heights, top = _bins(flat[bins : 2 * bins], largest_logit)
     ends = top if inverse else right
     passed = ends[:-1] <= (u + bound) * (ends[-1:] / (2 * bound))  # (K − 1, N)
     k = passed.sum(dim=0, keepdim=True)  # bin of each scalar, (1, N)
