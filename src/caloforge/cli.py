@@ -109,6 +109,13 @@ def train(
     resume: Resume = False,
     overwrite: Overwrite = False,
     device: Device = "auto",
+    teacher: Annotated[
+        Path | None, typer.Option(help="Folder of a checkpoint to learn from, for recipes of students.")
+    ] = None,
+    given: Annotated[
+        Path | None,
+        typer.Option(help="The same showers on a coarser mesh, for recipes that refine those."),
+    ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", help="Change the recipe: training.epochs=5. May be repeated."),
@@ -129,6 +136,8 @@ def train(
         overwrite=overwrite,
         device=device,
         overrides=overrides,
+        teacher=teacher,
+        given=given,
     )
     losses = {name: part["validation_loss"] for name, part in checkpoint.metrics.get("parts", {}).items()}
     told = ", ".join(f"{name} {loss:.3f}" for name, loss in losses.items() if loss is not None)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from caloforge.data import Conditions, Showers
 from caloforge.detector import CylinderMesh
+from caloforge.errors import RecipeError
 from caloforge.models.base import Batch, ConditionTensors, GeneratorModel
 
 MESH = CylinderMesh.regular(n_z=4, n_phi=6, n_r=3)
@@ -135,3 +136,35 @@ class Adversarial(LayerGaussian):
                 0
             ]
         return {"loss": gap + 10 * ((slope.norm(dim=1) - 1) ** 2).mean(), "gap": gap}
+
+
+class Student(LayerGaussian):
+    """Learns its location from a teacher, and after training what its mean response is."""
+
+    def __init__(self, mesh, settings=None):
+        super().__init__(mesh, settings)
+        self.teacher = ()
+        self.register_buffer("response", torch.zeros(()))
+
+    def use_teacher(self, teacher: GeneratorModel) -> None:
+        if not isinstance(teacher, LayerGaussian):
+            raise RecipeError("a LayerGaussian is needed")
+        self.teacher = (teacher,)
+
+    def losses(self, batch, part, generator):
+        (teacher,) = self.teacher
+        distance = self._location(batch) - teacher._location(batch)
+        return {"loss": distance.square().mean() + (self.log_sigma - teacher.log_sigma).square().mean()}
+
+    def calibrate(self, showers: Showers, generator: torch.Generator) -> None:
+        conditions = ConditionTensors.of(showers.conditions[:64])
+        made = self.decode(self.noise(64, generator), conditions)
+        self.response.copy_((made.sum((1, 2, 3)) / conditions.energy).mean())
+
+
+class Doubles(LayerGaussian):
+    """Its loss is the mean distance of the showers from half of what is given of them."""
+
+    def losses(self, batch, part, generator):
+        distance = (batch.energies.sum((1, 2, 3)) - batch.given.sum((1, 2, 3)) / 2).abs().mean()
+        return {"loss": self.log_sigma.square().mean(), "distance": distance}

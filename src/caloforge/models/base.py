@@ -42,6 +42,8 @@ class ConditionTensors:
         impact: impact point on the detector's face, mm, (n, 2) float32, or None.
         given: energies that an earlier generator of a chain made on its own mesh, MeV, (n, \\*shape) float32,
             or None.
+        layer_energies: energies of the layers that the showers shall have, MeV, (n, Z) float32, or None where
+            the model chooses them.
     """
 
     energy: Tensor
@@ -51,6 +53,7 @@ class ConditionTensors:
     detector: Tensor
     impact: Tensor | None = None
     given: Tensor | None = None
+    layer_energies: Tensor | None = None
 
     @classmethod
     def of(
@@ -92,12 +95,16 @@ class Batch(ConditionTensors):
         conditions: Conditions,
         detectors: Sequence[str] = (),
         device: torch.device | str = "cpu",
+        given: NDArray[np.float32] | None = None,
     ) -> Batch:
-        """A batch of energies (n, \\*shape) and their n conditions."""
+        """A batch of energies (n, \\*shape), their n conditions and what is ``given`` of them."""
         tensor = torch.as_tensor(energies, dtype=torch.float32)
         if len(tensor) != len(conditions):
             raise ValueError(f"{len(tensor)} showers but conditions for {len(conditions)}")
-        return Batch(energies=tensor, **_columns(conditions, detectors)).to(device)
+        columns = _columns(conditions, detectors)
+        if given is not None:
+            columns["given"] = torch.as_tensor(given, dtype=torch.float32)
+        return Batch(energies=tensor, **columns).to(device)
 
 
 def _columns(conditions: Conditions, detectors: Sequence[str]) -> dict[str, Any]:
@@ -162,6 +169,24 @@ class GeneratorModel(nn.Module, ABC):
 
     def fit(self, showers: Showers) -> None:
         """Set the preprocessing statistics, which are buffers, from the training split, read in slices."""
+
+    def use_teacher(self, teacher: GeneratorModel) -> None:
+        """Take a trained model to learn from, frozen and in eval mode; called before `fit`.
+
+        A student keeps it out of its state dict (in a tuple, say) and copies what it shares with it.
+
+        Raises:
+            RecipeError: this family learns from showers alone, or cannot learn from such a teacher.
+        """
+        raise RecipeError(f"{type(self).__name__} learns from showers alone; train it without a teacher")
+
+    def calibrate(self, showers: Showers, generator: torch.Generator) -> None:
+        """Set buffers that need the trained network; called once, with the best weights, without gradients.
+
+        Args:
+            showers: the training split.
+            generator: for all random numbers, on the model's device.
+        """
 
     @abstractmethod
     def noise_shapes(self) -> dict[str, tuple[int, ...]]:

@@ -47,6 +47,7 @@ class ShowerLoader:
         seed: seed of the order.
         prefetch: read the next window of a streamed epoch in a thread of its own.
         process, n_processes: this process takes every ``n_processes``-th shower of a batch.
+        given: the same showers on another mesh, which become ``Batch.given``.
     """
 
     def __init__(
@@ -61,14 +62,17 @@ class ShowerLoader:
         prefetch: bool = False,
         process: int = 0,
         n_processes: int = 1,
+        given: Showers | None = None,
     ) -> None:
+        self.given = given
         self.showers, self.detectors, self.device, self.seed = showers, detectors, device, seed
         self.batch_size = min(batch_size, len(showers))
         self._prefetch = prefetch
         self._mine = slice(process, None, n_processes)
         self._batch: Batch | None = None
         if in_memory:
-            batch = Batch.with_energies(showers.energies, showers.conditions, detectors)
+            on_mesh = None if given is None else given.energies
+            batch = Batch.with_energies(showers.energies, showers.conditions, detectors, given=on_mesh)
             if device.type == "cuda" and _bytes(showers) < SHARE * torch.cuda.mem_get_info(device)[0]:
                 batch = batch.to(device)
             self._batch = batch
@@ -98,7 +102,8 @@ class ShowerLoader:
             else:
                 energies = self.showers.read(start, stop)
                 conditions = self.showers.conditions[start:stop]
-                yield Batch.with_energies(energies, conditions, self.detectors, self.device)
+                given = None if self.given is None else self.given.read(start, stop)
+                yield Batch.with_energies(energies, conditions, self.detectors, self.device, given)
 
     def _take(self, batch: Batch, index: Index) -> Batch:
         return batch[torch.from_numpy(index).to(batch.energy.device)].to(self.device, non_blocking=True)
@@ -119,16 +124,17 @@ class ShowerLoader:
                 todo.append((window, max(start - first, 0), n_batches))
             first += n_batches
         with ThreadPoolExecutor(1) as pool:
-            ahead: Future[Energies] | None = None
+            ahead: Future[tuple[Energies, Energies | None]] | None = None
             for i, (window, begin, end) in enumerate(todo):
-                energies = self._read(window) if ahead is None else ahead.result()
+                energies, given = self._read(window) if ahead is None else ahead.result()
                 if self._prefetch and i + 1 < len(todo):
                     ahead = pool.submit(self._read, todo[i + 1][0])
                 conditions = self.showers.conditions[window]
-                batch = Batch.with_energies(energies, conditions, self.detectors)
+                batch = Batch.with_energies(energies, conditions, self.detectors, given=given)
                 for j in range(begin, end):
                     index = np.arange(j * self.batch_size, (j + 1) * self.batch_size)[self._mine]
                     yield self._take(batch, index)
 
-    def _read(self, window: Index) -> Energies:
-        return self.showers[window].energies
+    def _read(self, window: Index) -> tuple[Energies, Energies | None]:
+        given = None if self.given is None else self.given[window].energies
+        return self.showers[window].energies, given

@@ -13,7 +13,7 @@ import torch
 
 from caloforge.data.formats import open_showers
 from caloforge.data.showers import Showers
-from caloforge.errors import CheckpointError, MissingDependencyError, TrainingError
+from caloforge.errors import CheckpointError, DataError, MissingDependencyError, TrainingError
 from caloforge.models.base import GeneratorModel, load_model_class
 from caloforge.models.precision import fast_bf16
 from caloforge.provenance import provenance
@@ -54,6 +54,8 @@ def train(
     overrides: Mapping[str, Any] | None = None,
     progress: bool = True,
     keep_resume: bool = False,
+    teacher: Checkpoint | str | os.PathLike[str] | None = None,
+    given: Showers | str | os.PathLike[str] | None = None,
 ) -> Checkpoint:
     """Train a model and save it as a checkpoint.
 
@@ -74,6 +76,8 @@ def train(
         overrides: changes to the recipe by dotted key, e.g. ``{"training.epochs": 5}``.
         progress: tell how far it is, on standard error.
         keep_resume: keep the folder ``resume/`` at the end.
+        teacher: trained model, or its folder, for recipes that learn from one.
+        given: the same showers on another mesh, or their file, for recipes that refine those.
 
     Raises:
         RecipeError: the recipe is malformed or does not fit the showers.
@@ -89,10 +93,18 @@ def train(
     if not isinstance(showers, Showers):
         showers = open_showers(showers)
     recipe.check(showers)
+    if teacher is not None and not isinstance(teacher, Checkpoint):
+        teacher = Checkpoint.load(teacher)
+    if given is not None:
+        given = given if isinstance(given, Showers) else open_showers(given)
+        _check_given(given, showers)
     accelerator = _accelerator(device, recipe)
     cuda = [accelerator.device] if accelerator.device.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda), catch_signals() as interrupt:
-        run = _Run(recipe, showers, folder, seed, accelerator, resume=resume, prefetch=workers > 0)
+        run = _Run(
+            recipe, showers, folder, seed, accelerator, resume=resume, prefetch=workers > 0,
+            teacher=teacher, given=given,
+        )  # fmt: skip
         return run.go(interrupt, progress, keep_resume)
 
 
@@ -122,6 +134,21 @@ def _prepare(folder: Path, recipe: Recipe, seed: int, resume: bool, overwrite: b
     if not resume:
         remove_state(state)
     return None
+
+
+def _check_given(given: Showers, showers: Showers) -> None:
+    """DataError unless both hold the same showers in the same order, as far as conditions tell."""
+    if len(given) != len(showers):
+        raise DataError(
+            f"{len(given)} showers are given for {len(showers)} to train on; they must be the same"
+        )
+    energy, other = showers.conditions.energy, given.conditions.energy
+    wrong = np.flatnonzero(~np.isclose(energy, other, rtol=1e-5))
+    if len(wrong):
+        raise DataError(
+            f"the given shower {wrong[0]} is of {other[wrong[0]]:.6g} MeV, that to train on of "
+            f"{energy[wrong[0]]:.6g} MeV; both files must hold the same showers in the same order"
+        )
 
 
 def _accelerator(device: str, recipe: Recipe) -> Any:
@@ -162,12 +189,18 @@ class _Run:
         *,
         resume: bool,
         prefetch: bool,
+        teacher: Checkpoint | None,
+        given: Showers | None,
     ) -> None:
         self.recipe, self.showers, self.folder, self.seed = recipe, showers, folder, seed
         self.accelerator, self.resume_folder = accelerator, folder / "resume"
         self.main = bool(accelerator.is_main_process)
         resume = resume and has_state(self.resume_folder)
+        self.teacher = teacher
         training, held_out = _split(showers, recipe.training.validation_fraction, seed)
+        given_training, given_held_out = None, None
+        if given is not None:
+            given_training, given_held_out = _split(given, recipe.training.validation_fraction, seed)
         # A resumed training keeps showers where it kept them before, since that decides their order.
         in_memory = fits_in_memory(showers)
         if resume:
@@ -178,6 +211,8 @@ class _Run:
             "data": data_fingerprint(showers),
             "in memory": in_memory,
             "processes": accelerator.num_processes,
+            "teacher": "" if teacher is None else teacher.fingerprint,
+            "given": "" if given is None else data_fingerprint(given),
         }
         model = self._model(training, fit=not resume)
         common: dict[str, Any] = {
@@ -191,9 +226,12 @@ class _Run:
             prefetch=prefetch,
             process=accelerator.process_index,
             n_processes=accelerator.num_processes,
+            given=given_training,
             **common,
         )
-        validation = None if held_out is None else ShowerLoader(held_out, batch_size, **common)
+        validation = (
+            None if held_out is None else ShowerLoader(held_out, batch_size, given=given_held_out, **common)
+        )
         self.trainer = Trainer(model, recipe.training, loader, validation, accelerator, seed)
         if resume:
             load_state(self.resume_folder, self.trainer, self.about_run)
@@ -205,6 +243,10 @@ class _Run:
         torch.manual_seed(derived_seed(self.seed, "weights"))
         model = load_model_class(self.recipe.model)(self.showers.mesh, self.recipe.settings)
         model.detectors = tuple(str(name) for name in np.unique(self.showers.conditions.detector))
+        if self.teacher is not None:
+            self.teacher.require_mesh(self.showers.mesh, "the showers")
+            teacher = self.teacher.model(self.accelerator.device)
+            model.use_teacher(teacher.requires_grad_(False))
         if fit:
             model.fit(training)
         return model.to(self.accelerator.device)
@@ -233,6 +275,7 @@ class _Run:
             if log is not None:
                 log.close()
         trainer.restore_best()
+        self._calibrate()
         checkpoint = self._checkpoint()
         if self.main:
             checkpoint.save(self.folder, overwrite=True)
@@ -240,6 +283,12 @@ class _Run:
                 remove_state(self.resume_folder)
         checkpoint.path = self.folder
         return checkpoint
+
+    @torch.no_grad()
+    def _calibrate(self) -> None:
+        model = self.trainer.model.eval()
+        generator = torch.Generator(device=model.device)
+        model.calibrate(self.training, generator.manual_seed(derived_seed(self.seed, "calibrate")))
 
     def _stop_if_asked(self, interrupt: Interrupt, show: Display) -> None:
         number = interrupt.signal
@@ -279,6 +328,12 @@ class _Run:
             "data_fingerprint": self.about_run["data"],
             "showers": self.showers.provenance,
         }
+        if self.teacher is not None:
+            made_by["teacher"] = {
+                "fingerprint": self.teacher.fingerprint,
+                "model": self.teacher.model_name,
+                "provenance": self.teacher.provenance,
+            }
         return Checkpoint.of(
             self.trainer.model,
             self.recipe.model,

@@ -166,7 +166,9 @@ class InductiveLayerFlow(GeneratorModel):
     def decode(self, noise: Mapping[str, Tensor], conditions: ConditionTensors) -> Tensor:
         incident, threshold = self.incident(conditions), float(self.threshold)
         low_precision = self._low_precision(incident.device)
-        layer_energies = self.energy_flow.sample(noise["layers"], conditions.energy, incident, threshold)
+        layer_energies = conditions.layer_energies
+        if layer_energies is None:
+            layer_energies = self.energy_flow.sample(noise["layers"], conditions.energy, incident, threshold)
         total = layer_energies.sum(dim=1)
         one_hot = torch.eye(self.shape[0], device=incident.device)
         n, (_, rows, columns) = len(incident), self.shape
