@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from caloforge.models.flow.sequential import sequential
 from caloforge.models.flow.splines import n_spline_parameters, rational_quadratic
 
 __all__ = ["AutoregressiveFlow", "MaskedSplines"]
@@ -67,6 +68,8 @@ class MaskedSplines(nn.Module):
         spread = torch.arange(hidden) * max(dims - 1, 1) // hidden + 1
         degrees = torch.cat([torch.zeros(context_units, dtype=torch.int64), spread.clamp(max=dims - 1)])
         position = torch.arange(dims)
+        # units of degree d and below, for each dimension d
+        self.ends: list[int] = (degrees <= position[:, None]).sum(dim=1).tolist()
         self.register_buffer("degrees", degrees, persistent=False)  # (H,)
         self.register_buffer("mask_in", (position < degrees[:, None]).float(), persistent=False)  # (H, D)
         self.register_buffer("mask_hidden", (degrees <= degrees[:, None]).float(), persistent=False)  # (H, H)
@@ -80,6 +83,10 @@ class MaskedSplines(nn.Module):
         self.weight = nn.Parameter(torch.zeros(self.n_parameters * dims, units))
         self.bias = nn.Parameter(torch.zeros(self.n_parameters * dims))
         self.dropout = nn.Dropout(dropout)
+
+    def hidden_layers(self) -> list[nn.Linear]:
+        """The layers from hidden units to hidden units."""
+        return [layer for layer in self.hidden if isinstance(layer, nn.Linear)]
 
     def out_weight(self) -> Tensor:
         """Masked weights of the last layer, (Q·D, H)."""
@@ -98,8 +105,7 @@ class MaskedSplines(nn.Module):
             assert context is not None
             h = h + self.context.weight.to(dtype) @ context.T.to(dtype)
         h = self.dropout(F.relu(h + self.enter.bias[:, None].to(dtype)))
-        for layer in self.hidden:
-            assert isinstance(layer, nn.Linear)
+        for layer in self.hidden_layers():
             h = (layer.weight * self.mask_hidden).to(dtype) @ h
             h = self.dropout(F.relu(h + layer.bias[:, None].to(dtype)))
         raw: Tensor = (self.out_weight().to(dtype) @ h).to(known.dtype) + self.bias[:, None]
@@ -188,16 +194,3 @@ class AutoregressiveFlow(nn.Module):
                 ordered, slope = sequential(block, ordered, context, low_precision, inverse)
             values, total = ordered[self.inverse_orders[i]], total + slope.sum(dim=0)
         return values.T, total
-
-
-def sequential(
-    block: MaskedSplines, values: Tensor, context: Tensor | None, low_precision: bool, inverse: bool
-) -> tuple[Tensor, Tensor]:
-    """Images (D, n) of values (D, n) where the network reads the images: dimension after dimension."""
-    known, slopes = torch.zeros_like(values), []
-    for d in range(block.dims):
-        raw = block.parameters_for(known, context, low_precision)[:, d]
-        image, slope = block.splines(values[d], raw, inverse=inverse)
-        known = torch.cat([known[:d], image[None], known[d + 1 :]])
-        slopes.append(slope)
-    return known, torch.stack(slopes)
