@@ -17,11 +17,12 @@ from torch import Tensor
 
 from caloforge.detector.mesh import Mesh
 from caloforge.models.base import Batch, ConditionTensors
-from caloforge.models.flow.cells import CellFlowModel
+from caloforge.models.flow.cell_model import CellFlowModel
+from caloforge.models.flow.distillation import StudentModel
 from caloforge.models.flow.incident import IncidentContext
 from caloforge.models.transforms import Layers, renormalise_layers
 
-__all__ = ["ICaloFlow"]
+__all__ = ["ICaloFlow", "ICaloFlowStudent"]
 
 
 class ICaloFlow(CellFlowModel):
@@ -86,3 +87,12 @@ class ICaloFlow(CellFlowModel):
             cells = self._cells(y, sums, self.n_cells)
             showers.append(renormalise_layers(cells, sums, self.one_layer, float(self.threshold)))
         return torch.stack(showers, dim=1).view(-1, *self.mesh.shape)
+
+
+class ICaloFlowStudent(StudentModel, ICaloFlow):
+    """Inverse autoregressive flows that learnt to be the inverse of an `ICaloFlow`: one pass for each layer.
+
+    Parts: "first" and "next"; layer energies are the teacher's.
+    """
+
+    teacher_class = ICaloFlow

@@ -1,0 +1,205 @@
+"""Probability-density distillation: a flow with one-pass sampling learns from one with one-pass density.
+
+CaloFlow II (Krause and Shih, arXiv:2110.11377) and iCaloFlow (arXiv:2305.11934): an inverse autoregressive
+flow, the student, shall be the same map as a masked autoregressive flow, the teacher. Both have the same
+blocks with the same orders and splines from data to noise, so that a perfect student has the teacher's values
+between blocks and the teacher's splines in each; it differs in what its networks read, the noise side of a
+block where the teacher's read the data side.
+
+Legend: ``n`` examples, ``D`` dimensions, ``B`` blocks, ``K`` spline bins, ``Q = 3K − 1``.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from caloforge.data.showers import Showers
+from caloforge.errors import RecipeError
+from caloforge.models.base import Batch, GeneratorModel
+from caloforge.models.flow.autoregressive import AutoregressiveFlow, Direction, MaskedSplines
+from caloforge.models.flow.cell_model import CellFlowModel
+from caloforge.models.flow.splines import MIN_SLOPE
+
+__all__ = ["DistillationWeights", "StudentModel", "distillation_losses"]
+
+_UNIT_SLOPE = math.log(math.expm1(1.0 - MIN_SLOPE))
+
+
+class DistillationWeights(BaseModel):
+    """Weights of the terms of `distillation_losses`; the defaults are those of the papers.
+
+    Attributes:
+        noise, data: of the way from noise to data and back (z-loss), from data to noise and back (x-loss).
+        between: of the values between blocks on either way, beside one for where it ends.
+        splines: of the widths, heights and slopes of the splines on either way.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    noise: float = Field(0.5, ge=0)
+    data: float = Field(0.5, ge=0)
+    between: float = Field(1.0, ge=0)
+    splines: float = Field(1.0, ge=0)
+
+
+def distillation_losses(
+    teacher: AutoregressiveFlow,
+    student: AutoregressiveFlow,
+    x: Tensor,
+    context: Tensor,
+    generator: torch.Generator,
+    weights: DistillationWeights,
+    low_precision: bool = False,
+) -> dict[str, Tensor]:
+    """How far the student is from the teacher's inverse; mean squares over examples and dimensions.
+
+    z-loss: noise → student → data → teacher → noise. x-loss: data → teacher → noise → student → data. Each
+    has the distance between where the way ended and where it began, and those of the values and the splines
+    that both flows had at the same place.
+
+    Args:
+        teacher: of direction "density"; gradients go through it, never into it.
+        student: of direction "sampling", with the teacher's dimensions, blocks, orders, bins and bound.
+        x, context: data (n, D) and context (n, C).
+        generator: of the noise.
+        weights: of the terms.
+        low_precision: networks in bfloat16.
+
+    Returns:
+        "loss", the weighted sum, and "noise" and "data", the mean squared distances at the ends.
+    """
+    z = torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
+    made, made_splines = _pass(student, z, context, low_precision)
+    seen, seen_splines = _pass(teacher, made[0].T, context, low_precision)
+    noise = _distance(seen[-1:], made[-1:])
+    loss = weights.noise * (
+        noise
+        + weights.between * _distance(seen[1:-1], made[1:-1])
+        + weights.splines * _distance(seen_splines, made_splines)
+    )
+    with torch.no_grad():
+        given, given_splines = _pass(teacher, x, context, low_precision)
+    again, again_splines = _pass(student, given[-1].T, context, low_precision)
+    data = _distance(given[:1], again[:1])
+    loss = loss + weights.data * (
+        data
+        + weights.between * _distance(given[1:-1], again[1:-1])
+        + weights.splines * _distance(given_splines, again_splines)
+    )
+    return {"loss": loss, "noise": noise.detach(), "data": data.detach()}
+
+
+def _pass(
+    flow: AutoregressiveFlow, start: Tensor, context: Tensor, low_precision: bool
+) -> tuple[list[Tensor], list[Tensor]]:
+    """The flow's single pass over ``start`` (n, D).
+
+    Returns:
+        The B + 1 values (D, n) from data to noise, with ``start`` at the end where the pass began, and the B
+        splines (Q, D, n), normalised.
+    """
+    to_data = flow.direction == "sampling"
+    values, splines = [start.T], []
+    for i in reversed(range(len(flow.blocks))) if to_data else range(len(flow.blocks)):
+        block = flow.blocks[i]
+        assert isinstance(block, MaskedSplines)
+        ordered = values[-1][flow.orders[i]]
+        raw = block.parameters_for(ordered, context, low_precision)
+        image, _ = block.splines(ordered, raw, inverse=to_data)
+        values.append(image[flow.inverse_orders[i]])
+        splines.append(_normalised(raw, block.largest_logit))
+    return (values[::-1], splines[::-1]) if to_data else (values, splines)
+
+
+def _normalised(raw: Tensor, largest_logit: float) -> Tensor:
+    """Raw parameters (Q, …) as K widths and K heights, in parts of the mean one, and K − 1 log-slopes.
+
+    Logarithms, since slopes range over orders of magnitude.
+    """
+    bins = (len(raw) + 1) // 3
+    logits = raw[: 2 * bins].clamp(-largest_logit, largest_logit).view(2, bins, *raw.shape[1:])
+    sizes = bins * logits.softmax(dim=1).flatten(0, 1)
+    slopes = (F.softplus(raw[2 * bins :] + _UNIT_SLOPE) + MIN_SLOPE).log()
+    return torch.cat([sizes, slopes])
+
+
+def _distance(ours: list[Tensor], others: list[Tensor]) -> Tensor:
+    """Sum over the list of the mean squared distances."""
+    terms = [F.mse_loss(a, b) for a, b in zip(ours, others, strict=True)]
+    return torch.stack(terms).sum() if terms else torch.zeros(())
+
+
+class StudentModel(CellFlowModel):
+    """A `CellFlowModel` whose flows sample in one pass and learn from those of a teacher.
+
+    Layer energies and preprocessing are the teacher's, copied, so that a student is complete without it.
+    """
+
+    class Settings(CellFlowModel.Settings):
+        """Sizes of the student; ``hidden`` and ``depth`` may differ from the teacher's.
+
+        Attributes:
+            distillation: weights of the terms of the loss.
+        """
+
+        distillation: DistillationWeights = DistillationWeights.model_validate({})
+
+    direction: ClassVar[Direction] = "sampling"
+    settings: Settings
+    _teacher: tuple[CellFlowModel, ...] = ()
+
+    teacher_class: ClassVar[type[CellFlowModel]]
+    """What teachers of this student are."""
+
+    def use_teacher(self, teacher: GeneratorModel) -> None:
+        expected = self.teacher_class
+        if not isinstance(teacher, expected) or teacher.direction != "density":
+            raise RecipeError(
+                f"{type(self).__name__} learns from a trained {expected.__name__}, "
+                f"got a {type(teacher).__name__}"
+            )
+        self.mesh.require_same(teacher.mesh, "the teacher's mesh")
+        for name in ("energies", "blocks", "bins", "bound", "coordinates", "scale", "width", "noise_mev"):
+            ours, its = getattr(self.settings, name), getattr(teacher.settings, name)
+            if ours != its:
+                raise RecipeError(
+                    f"settings.{name} of a student must be that of its teacher: got {ours}, "
+                    f"the teacher has {its}"
+                )
+        shared = {
+            name: value for name, value in teacher.state_dict().items() if not name.startswith("flows.")
+        }
+        self.load_state_dict(shared, strict=False)
+        for name in self.flows:
+            self.flow(name).orders.copy_(teacher.flow(name).orders)
+            self.flow(name).inverse_orders.copy_(teacher.flow(name).inverse_orders)
+        self._teacher = (teacher,)
+
+    def fit(self, showers: Showers) -> None:
+        """All statistics are the teacher's."""
+        self._needed_teacher()
+
+    def _needed_teacher(self) -> CellFlowModel:
+        if not self._teacher:
+            raise RecipeError(
+                f"{type(self).__name__} learns from a trained {self.teacher_class.__name__}; give its "
+                "checkpoint: train(..., teacher=FOLDER) or caloforge train ... --teacher FOLDER"
+            )
+        return self._teacher[0]
+
+    def parts(self) -> dict[str, list[nn.Parameter]]:
+        return {name: list(flow.parameters()) for name, flow in self.flows.items()}
+
+    def losses(self, batch: Batch, part: str, generator: torch.Generator) -> dict[str, Tensor]:
+        """`distillation_losses` of a part's flow, on the examples that its teacher learnt from."""
+        teacher = self._needed_teacher().to(batch.energies.device)
+        x, context = self.examples(batch, part, generator)
+        return distillation_losses(
+            teacher.flow(part), self.flow(part), x, context, generator,
+            self.settings.distillation, self._low_precision(x.device),
+        )  # fmt: skip
