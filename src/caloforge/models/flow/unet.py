@@ -1,0 +1,175 @@
+"""Small U-Nets over the cells of a layer, cyclic along φ, for one layer or for many side by side.
+
+Legend: ``n`` examples, ``G`` groups, each with weights of its own (one for each layer, or a single one that all
+share), ``g`` of them in use, ``P`` rows (φ or y), ``R`` columns (r or x), ``C`` channels of a group.
+Maps are (n, g·C, P, R). Which groups are in use is said by a slice ``of``: all in training, one in sampling.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+__all__ = ["GroupedConvolution", "UNet"]
+
+SLOPE = 0.01
+"""Of leaky ReLUs."""
+CHANNELS_OF_A_NORM = 8
+
+
+class GroupedConvolution(nn.Module):
+    """Convolutions with G groups of weights, of odd kernels (3, or 1 along an axis that has a single cell).
+
+    Args:
+        groups: G.
+        inputs, outputs: channels of a group.
+        size: (P, R) of the maps that come in.
+        periodic: whether rows are bins in φ.
+        stride: 2 halves both axes, rounding up.
+        kernel: along axes with more than one cell.
+    """
+
+    def __init__(
+        self,
+        groups: int,
+        inputs: int,
+        outputs: int,
+        size: tuple[int, int],
+        *,
+        periodic: bool,
+        stride: int = 1,
+        kernel: int = 3,
+    ) -> None:
+        super().__init__()
+        self.periodic, self.stride = periodic, stride
+        self.kernel = tuple(kernel if length > 1 else 1 for length in size)
+        fan = inputs * math.prod(self.kernel)
+        self.weight = nn.Parameter(torch.empty(groups, outputs, inputs, *self.kernel))
+        self.bias = nn.Parameter(torch.zeros(groups, outputs))
+        nn.init.normal_(self.weight, std=math.sqrt(2 / fan))
+
+    def forward(self, x: Tensor, of: slice) -> Tensor:
+        """Maps (n, g·inputs, P, R) → (n, g·outputs, P', R'), in the precision of x."""
+        weight, bias = self.weight[of].to(x.dtype), self.bias[of].to(x.dtype).flatten()
+        rows, columns = (k // 2 for k in self.kernel)
+        if self.periodic and rows:
+            x = torch.cat([x[:, :, -rows:], x, x[:, :, :rows]], dim=2)
+        elif rows:
+            x = F.pad(x, (0, 0, rows, rows))
+        if len(weight) == 1 and self.kernel[1] == 1:
+            # one column: windows of rows times a matrix are faster than a convolution
+            y = x.permute(0, 2, 3, 1)  # (n, P + 2·rows, R, C)
+            p = y.shape[1] - 2 * rows
+            taps = [y[:, k : k + p : self.stride] for k in range(self.kernel[0])]
+            windows = torch.cat(taps, dim=-1) if len(taps) > 1 else taps[0]
+            matrix = weight[0, :, :, :, 0].transpose(1, 2).flatten(1)  # (outputs, taps·inputs)
+            return F.linear(windows, matrix, bias).permute(0, 3, 1, 2)
+        return F.conv2d(x, weight.flatten(0, 1), bias, self.stride, (0, columns), 1, len(weight))
+
+
+class _Doubling(nn.Module):
+    """Transposed convolution of kernel and stride 2, as a 1×1 convolution whose channels become cells."""
+
+    def __init__(self, groups: int, inputs: int, outputs: int, finer: tuple[int, int]) -> None:
+        super().__init__()
+        self.finer, self.outputs = finer, outputs
+        self.factors = (min(finer[0], 2), min(finer[1], 2))
+        cells = self.factors[0] * self.factors[1]
+        self.mix = GroupedConvolution(groups, inputs, cells * outputs, finer, periodic=False, kernel=1)
+
+    def forward(self, x: Tensor, of: slice) -> Tensor:
+        """(n, g·inputs, P/2, R/2), rounded up, → (n, g·outputs, P, R)."""
+        (n, _, rows, columns), (a, b) = x.shape, self.factors
+        y = self.mix(x, of).permute(0, 2, 3, 1).reshape(n, rows, columns, -1, a, b, self.outputs)
+        y = y.permute(0, 1, 4, 2, 5, 3, 6).reshape(n, rows * a, columns * b, -1)
+        return y[:, : self.finer[0], : self.finer[1]].permute(0, 3, 1, 2)
+
+
+class _Convolutions(nn.Module):
+    """``depth`` times conv3, norm, leaky ReLU."""
+
+    def __init__(
+        self,
+        groups: int,
+        inputs: int,
+        width: int,
+        size: tuple[int, int],
+        depth: int,
+        periodic: bool,
+        norm: bool,
+    ) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(
+            GroupedConvolution(groups, width if i else inputs, width, size, periodic=periodic)
+            for i in range(depth)
+        )
+        # one scale and shift for each channel of each group; statistics are those of one example
+        self.scale = nn.Parameter(torch.ones(depth, groups, width)) if norm else None
+        self.width = width
+
+    def forward(self, x: Tensor, of: slice) -> Tensor:
+        for i, layer in enumerate(self.layers):
+            x = layer(x, of)
+            if self.scale is not None:
+                scale = self.scale[i, of].flatten().to(x.dtype)
+                parts = (
+                    max(len(scale) // CHANNELS_OF_A_NORM, 1) if self.width % CHANNELS_OF_A_NORM == 0 else 1
+                )
+                x = F.group_norm(x, parts, scale)
+            x = F.leaky_relu(x, SLOPE)
+        return x
+
+
+class UNet(nn.Module):
+    """Maps (n, g·inputs, P, R) → features (n, g·width, P, R) that know of their neighbourhood.
+
+    On each level ``depth`` times conv3, norm and leaky ReLU; strided convolutions lead down to levels of half
+    the size and twice the width, transposed ones up again, where what the level held is added.
+
+    Args:
+        groups, inputs, size, periodic: as in `GroupedConvolution`.
+        width: channels of the finest level; level i has width·2^i.
+        levels: levels below the finest.
+        depth: convolutions on each level, on the way down and on the way up.
+        norm: normalise by groups of channels (arXiv:1803.08494).
+    """
+
+    def __init__(
+        self,
+        groups: int,
+        inputs: int,
+        size: tuple[int, int],
+        *,
+        width: int,
+        levels: int,
+        depth: int,
+        periodic: bool,
+        norm: bool,
+    ) -> None:
+        super().__init__()
+        self.down, self.coarser, self.finer, self.up = (nn.ModuleList() for _ in range(4))
+        for level in range(levels + 1):
+            here = width * 2**level
+            first = inputs if level == 0 else here
+            self.down.append(_Convolutions(groups, first, here, size, depth, periodic, norm))
+            if level < levels:
+                self.coarser.append(
+                    GroupedConvolution(groups, here, 2 * here, size, periodic=periodic, stride=2)
+                )
+                self.finer.append(_Doubling(groups, 2 * here, here, size))
+                self.up.append(_Convolutions(groups, here, here, size, depth, periodic, norm))
+                size = ((size[0] + 1) // 2, (size[1] + 1) // 2)
+
+    def forward(self, x: Tensor, of: slice) -> Tensor:
+        held = []
+        for level, block in enumerate(self.down):
+            x = block(x, of)  # (n, g·width·2^level, P/2^level, R/2^level)
+            if level < len(self.coarser):
+                held.append(x)
+                x = F.leaky_relu(self.coarser[level](x, of), SLOPE)
+        for level in reversed(range(len(held))):
+            x = self.up[level](self.finer[level](x, of) + held[level], of)
+        return x
