@@ -23,7 +23,7 @@ from caloforge.data.showers import Showers
 from caloforge.detector.mesh import Mesh
 from caloforge.errors import DataError, MeshError, RecipeError
 from caloforge.models.base import Batch, ConditionTensors, GeneratorModel
-from caloforge.models.flow.cells import CellCoordinates, Coordinates
+from caloforge.models.flow.cell_coordinates import CellCoordinates, Coordinates
 from caloforge.models.flow.energies import LayerEnergySettings, layer_energy_flow
 from caloforge.models.flow.incident import IncidentContext
 from caloforge.models.flow.spectrum import SpectrumMap

@@ -1,67 +1,175 @@
-"""Coordinates in which a flow sees the cells of a layer: energies above a threshold, values below for empty ones.
+"""What the models with autoregressive flows over cells share: layer energies, coordinates of cells, losses.
 
-Legend: ``n`` showers, ``Z`` layers of P × R cells. Energies are MeV.
+Legend: ``n`` showers or examples, ``D`` cells of an example, ``Z`` layers, ``C`` context numbers. Energies
+are MeV.
 """
 
 from __future__ import annotations
 
-import math
-from typing import Literal
+from abc import abstractmethod
+from typing import ClassVar, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
-from caloforge.models.transforms import exp_threshold, fill_below, log_threshold
+from caloforge.data.showers import Showers
+from caloforge.errors import DataError
+from caloforge.models.base import Batch, ConditionTensors, GeneratorModel
+from caloforge.models.flow.autoregressive import AutoregressiveFlow, Direction
+from caloforge.models.flow.energies import LayerEnergySettings, layer_energy_flow
+from caloforge.models.flow.incident import IncidentContext
+from caloforge.models.precision import fast_bf16
+from caloforge.models.transforms import Layers, cut_noise, exp_threshold, fill_below, log_threshold
 
-__all__ = ["CellCoordinates", "Coordinates"]
+__all__ = ["CellFlowModel"]
 
-Coordinates = Literal["threshold", "layer-max"]
+FIT_BATCH = 500
+ALPHA = 1e-6
+"""Shares s of a layer's energy are squeezed to α + (1 − 2α)s before the logit."""
 
-FLOOR, DECADES, MARGIN = 1e-7, 7.0, 1e-2
-"""Of "layer-max" coordinates, as published."""
 
+class CellFlowModel(GeneratorModel):
+    """Layer energies by one flow, cells by autoregressive flows given them.
 
-class CellCoordinates(nn.Module):
-    """Cell energies ↔ coordinates of a flow; empty cells become log-normal values below the threshold.
-
-    "threshold": log(E/threshold)/scale. "layer-max": the logit of log10(E/E_max + 10⁻⁷)/7 + 1, kept 10⁻² away
-    from 0 and 1, with E_max the largest cell energy of the layer in training; convolutional L2LFlows
-    (arXiv:2405.20407).
-
-    Args:
-        layers: Z.
-        kind: which of the two.
-        scale: logarithms are divided by this; "threshold" only.
-        width: of the values that stand for empty cells, in logarithms of energy, see `fill_below`.
-        smear: relative smearing of cell energies in training; keeps the density finite where the layer's energy
-            fixes that of its last cell.
+    A subclass builds ``flows``, one for each part beside "energies", by `build_flow`, and says what their
+    examples are and how cells are made.
     """
 
-    largest: Tensor
+    class Settings(GeneratorModel.Settings):
+        """Sizes of the flows and coordinates of the cells.
 
-    def __init__(self, layers: int, kind: Coordinates, *, scale: float, width: float, smear: float) -> None:
-        super().__init__()
-        self.kind, self.scale, self.width, self.smear = kind, scale, width, smear
-        self.register_buffer("largest", torch.ones(layers))
+        Attributes:
+            energies: the flow of the layer energies.
+            blocks, hidden, depth, bins, bound, dropout: of the flows of the cells, see `AutoregressiveFlow`.
+            coordinates: "log" for the logarithm of energy over threshold, where values below the threshold
+                stand for empty cells; "logit" for that of a cell's share of its layer, as published.
+            scale, width, smear: of "log" coordinates: logarithms are divided by ``scale``; width of the
+                values of empty cells before that, see `fill_below`; relative smearing of energies in
+                training, which keeps the density finite where the layer's energy fixes that of its last cell.
+            noise_mev: of "logit" coordinates: width of the uniform noise that is added to every cell.
+            threshold_mev: cells below are empty; by default the least cell energy in the training showers.
+            bf16: networks in bfloat16 (splines stay in float32); "auto" where the processor has it.
+        """
 
-    def forward(self, energies: Tensor, threshold: float, generator: torch.Generator) -> Tensor:
-        """Coordinates of energies (n, Z, P, R), MeV, with random values for empty cells."""
-        random = {"generator": generator, "device": energies.device}
-        below = fill_below(torch.rand(energies.shape, **random), self.width, "log-normal")[0]  # type: ignore[call-overload]
-        y = log_threshold(energies, threshold, below)
-        if self.smear:
-            smear = self.smear * torch.randn(energies.shape, **random)  # type: ignore[call-overload]
-            y = torch.where(y > 0, (y + smear).abs(), y)
-        if self.kind == "threshold":
-            return y / self.scale
-        share = threshold * y.exp() / self.largest[:, None, None]
-        u = (share + FLOOR).log10() / DECADES + 1
-        return torch.logit(MARGIN + (1 - 2 * MARGIN) * u.clamp(0, 1))
+        energies: LayerEnergySettings = LayerEnergySettings.model_validate({})
+        blocks: int = Field(8, ge=1)
+        hidden: int = Field(256, ge=1)
+        depth: int = Field(2, ge=1)
+        bins: int = Field(8, ge=2)
+        bound: float = Field(6.0, gt=0)
+        dropout: float = Field(0.0, ge=0, lt=1)
+        coordinates: Literal["log", "logit"] = "log"
+        scale: float = Field(2.0, gt=0)
+        width: float = Field(2.0, gt=0)
+        smear: float = Field(0.01, ge=0)
+        noise_mev: float = Field(1e-3, gt=0)
+        threshold_mev: float | None = Field(None, gt=0)
+        bf16: bool | Literal["auto"] = "auto"
 
-    def inverse(self, y: Tensor, threshold: float, layer: int) -> Tensor:
-        """Tentative energies (n, P, R), MeV, of coordinates y of one layer; those of empty cells are not cut."""
-        if self.kind == "threshold":
-            return exp_threshold(y * self.scale, threshold, cut=False)
-        u = (torch.sigmoid(y) - MARGIN) / (1 - 2 * MARGIN)
-        share = (((u - 1) * (DECADES * math.log(10))).exp() - FLOOR).clamp_min(0)
-        return share * self.largest[layer]
+    direction: ClassVar[Direction] = "density"
+    block_size: ClassVar[int] = 128
+    settings: Settings
+    threshold: Tensor
+
+    def _build(self, flows: dict[str, AutoregressiveFlow]) -> None:
+        """Add the layer energies, the incident context and the flows of the cells by part."""
+        s = self.settings
+        self.layers = Layers.of(self.mesh)
+        self.incident = IncidentContext()
+        self.energy_flow = layer_energy_flow(self.mesh.n_layers, IncidentContext.size, s.energies)
+        self.flows = nn.ModuleDict(flows)
+        self.register_buffer("threshold", torch.tensor(s.threshold_mev or 1.0))
+
+    def _cell_flow(self, dims: int, context: int) -> AutoregressiveFlow:
+        """A flow of D = ``dims`` cells given ``context`` numbers, with the sizes of the settings."""
+        s = self.settings
+        return AutoregressiveFlow(
+            dims, context, blocks=s.blocks, direction=self.direction, hidden=s.hidden, depth=s.depth,
+            bins=s.bins, bound=s.bound, dropout=s.dropout,
+        )  # fmt: skip
+
+    def flow(self, part: str) -> AutoregressiveFlow:
+        """The flow of the cells that a part trains."""
+        flow = self.flows[part]
+        assert isinstance(flow, AutoregressiveFlow)
+        return flow
+
+    @abstractmethod
+    def examples(self, batch: Batch, part: str, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """What a part's flow learns from a batch: coordinates (m, D) of cells and contexts (m, C)."""
+
+    def parts(self) -> dict[str, list[nn.Parameter]]:
+        cells = {name: list(flow.parameters()) for name, flow in self.flows.items()}
+        return {"energies": list(self.energy_flow.parameters()), **cells}
+
+    def fit(self, showers: Showers) -> None:
+        least = self.settings.threshold_mev
+        if least is None:
+            lowest = [float(e[e > 0].min()) for e, _ in showers.batches(FIT_BATCH) if (e > 0).any()]
+            if not lowest:
+                raise DataError("all cells of all training showers are empty; there is nothing to learn")
+            least = min(lowest) * (1 - 1e-6)
+        self.threshold.fill_(least)
+        self.energy_flow.begin_fit()
+        self.incident.begin_fit()
+        for energies, conditions in showers.batches(FIT_BATCH):
+            batch = Batch.with_energies(energies, conditions)
+            self.incident.fit_batch(batch)
+            self.energy_flow.fit_batch(self.layers.sum(batch.energies), batch.energy, least)
+        self.energy_flow.end_fit()
+        self.incident.end_fit()
+
+    def losses(self, batch: Batch, part: str, generator: torch.Generator) -> dict[str, Tensor]:
+        """Mean negative log-likelihood of a shower's layer energies, or of an example of cells."""
+        if part == "energies":
+            energies = self.layers.sum(batch.energies)
+            uniform = torch.rand(energies.shape, generator=generator, device=energies.device)
+            log_p = self.energy_flow.log_prob(
+                energies, batch.energy, self.incident(batch), float(self.threshold), uniform
+            )
+            return {"loss": -log_p.mean()}
+        x, context = self.examples(batch, part, generator)
+        log_p = self.flow(part).log_prob(x, context, self._low_precision(x.device))
+        return {"loss": -log_p.sum() / max(len(x), 1)}
+
+    def _layer_energies(self, noise: Tensor, incident: Tensor, conditions: ConditionTensors) -> Tensor:
+        """Layer energies (n, Z) of a generation: those that are given, or sampled ones."""
+        if conditions.layer_energies is not None:
+            return conditions.layer_energies
+        return self.energy_flow.sample(noise, conditions.energy, incident, float(self.threshold))
+
+    def _low_precision(self, device: torch.device) -> bool:
+        choice = self.settings.bf16
+        return fast_bf16(device) if choice == "auto" else choice
+
+    def _log_map(self, energies: Tensor) -> Tensor:
+        """Energies of cells or layers, which may be 0, as context."""
+        return torch.log1p(energies / self.threshold) / self.settings.scale - 1
+
+    def _coordinates(self, cells: Tensor, sums: Tensor, size: int, generator: torch.Generator) -> Tensor:
+        """Cells (…) in the coordinates of the flow, with fresh noise.
+
+        Args:
+            cells: energies.
+            sums: energy of the layer of each cell, broadcast to the shape of ``cells``.
+            size: cells of a layer, or (…) of each cell's layer.
+            generator: of the noise.
+        """
+        s = self.settings
+        uniform = torch.rand(cells.shape, generator=generator, device=cells.device)
+        if s.coordinates == "logit":
+            share = (cells + s.noise_mev * uniform) / (sums + s.noise_mev * size)
+            return torch.logit(ALPHA + (1 - 2 * ALPHA) * share.clamp(0, 1))
+        smear = s.smear * torch.randn(cells.shape, generator=generator, device=cells.device)
+        below = fill_below(uniform, s.width, "log-normal")[0]
+        y = log_threshold(cells, float(self.threshold), below)
+        return torch.where(y > 0, (y + smear).abs(), y) / s.scale
+
+    def _cells(self, y: Tensor, sums: Tensor, size: int) -> Tensor:
+        """Undo `_coordinates`: energies (…), still to be brought to the layers' energies."""
+        s, threshold = self.settings, float(self.threshold)
+        if s.coordinates == "logit":
+            share = ((torch.sigmoid(y) - ALPHA) / (1 - 2 * ALPHA)).clamp(0, 1)
+            return cut_noise(share * (sums + s.noise_mev * size), s.noise_mev, threshold)
+        return exp_threshold(y * s.scale, threshold, cut=False)
