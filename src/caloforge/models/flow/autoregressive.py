@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from caloforge.models.flow.kernels.autoregressive import FlowKernel
 from caloforge.models.flow.sequential import sequential
 from caloforge.models.flow.splines import n_spline_parameters, rational_quadratic
 
@@ -155,6 +156,11 @@ class AutoregressiveFlow(nn.Module):
         self.register_buffer("orders", stacked)  # (blocks, D): original dimension at each place
         self.register_buffer("inverse_orders", stacked.argsort(dim=1), persistent=False)
         self.blocks = nn.ModuleList(MaskedSplines(dims, context, **settings) for _ in range(blocks))  # type: ignore[arg-type]
+        self._kernel = FlowKernel()
+
+    def masked_splines(self) -> list[MaskedSplines]:
+        """The blocks, in the order in which they lead from data to noise."""
+        return [block for block in self.blocks if isinstance(block, MaskedSplines)]
 
     def to_noise(
         self, x: Tensor, context: Tensor | None = None, low_precision: bool = False
@@ -180,17 +186,18 @@ class AutoregressiveFlow(nn.Module):
     def _run(
         self, x: Tensor, context: Tensor | None, low_precision: bool, inverse: bool
     ) -> tuple[Tensor, Tensor]:
+        done = self._kernel.run(self, x, context, low_precision, inverse)
+        if done is not None:
+            return done
         values, total = x.T, x.new_zeros(len(x))
         one_pass = inverse == (self.direction == "sampling")
-        indices = range(len(self.blocks))
-        for i in reversed(indices) if inverse else indices:
-            block = self.blocks[i]
-            assert isinstance(block, MaskedSplines)
-            ordered = values[self.orders[i]]
+        blocks = list(zip(self.masked_splines(), self.orders, self.inverse_orders, strict=True))
+        for block, order, back in reversed(blocks) if inverse else blocks:
+            ordered = values[order]
             if one_pass:
                 raw = block.parameters_for(ordered, context, low_precision)
                 ordered, slope = block.splines(ordered, raw, inverse=inverse)
             else:
                 ordered, slope = sequential(block, ordered, context, low_precision, inverse)
-            values, total = ordered[self.inverse_orders[i]], total + slope.sum(dim=0)
+            values, total = ordered[back], total + slope.sum(dim=0)
         return values.T, total

@@ -1,0 +1,429 @@
+/* All blocks of an autoregressive spline flow, rows in tiles, every unit and every spline computed once.
+
+   Rows of the batch are the lanes of vectors: each row is computed by the same operations in the same order
+   whatever stands beside it. A group of tiles goes through one block after the other, so that weights are
+   read once for many rows, and through a block dimension by dimension: the units of its degree, the
+   parameters of its spline, its image. Only the triangle of each matrix that the masks keep is read.
+
+   Compiled with -DREAL=float or -DREAL=double, and -DBF16=1 for networks in bfloat16 (REAL=float).
+
+   D dimensions, C context numbers, H units of each of L hidden layers, K bins, Q = 3K - 1. */
+
+#include <math.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#ifdef __AVX512F__
+#include <immintrin.h>
+#define BYTES 64
+#elif defined(__AVX__)
+#define BYTES 32
+#else
+#define BYTES 16
+#endif
+#if defined(__AVX512F__) || defined(__aarch64__)
+#define MR 12 /* rows of a matrix that are computed together; 2 MR sums must fit the registers */
+#else
+#define MR 6
+#endif
+
+#define PAIR (BF16 ? 2 : 1) /* inner indices that stand together */
+#define LANES ((long)(BYTES / sizeof(real)))
+#define INLINE static inline __attribute__((always_inline))
+
+typedef REAL real;
+typedef real vec __attribute__((vector_size(BYTES)));
+typedef __typeof__((vec){0} < (vec){0}) mask;
+#if BF16
+typedef uint16_t elem;
+#else
+typedef real elem;
+#endif
+
+/* ---- elementary functions ------------------------------------------------------------------------- */
+
+INLINE vec all(real x) { return x - (vec){0}; }
+INLINE vec pick(mask m, vec a, vec b) { return (vec)((m & (mask)a) | (~m & (mask)b)); }
+INLINE vec at_least(vec x, real low) { return pick(x < low, all(low), x); } /* keeps NaN */
+INLINE vec at_most(vec x, real high) { return pick(x > high, all(high), x); }
+
+#define LANEWISE(f, x) ({ vec r_; for (long i_ = 0; i_ < LANES; i_++) r_[i_] = f((x)[i_]); r_; })
+
+INLINE vec root(vec x) {
+#ifdef __AVX512F__
+    return sizeof(real) == 4 ? (vec)_mm512_sqrt_ps((__m512)x) : (vec)_mm512_sqrt_pd((__m512d)x);
+#else
+    return LANEWISE(sqrt, x);
+#endif
+}
+
+INLINE vec exponential(vec x) {
+    if (sizeof(real) == 8) return LANEWISE(exp, x);
+    x = at_most(at_least(x, -87), 87);
+    const real shift = 12582912; /* 1.5 * 2^23: adding it rounds to an integer, found in the last bits */
+    vec shifted = x * (real)1.44269504088896341 + shift;
+    vec n = shifted - shift;
+    vec r = x - n * (real)0.693359375 - n * (real)-2.12194440e-4;
+    vec p = all((real)1 / 5040);
+    p = p * r + (real)1 / 720;
+    p = p * r + (real)1 / 120;
+    p = p * r + (real)1 / 24;
+    p = p * r + (real)1 / 6;
+    p = p * r + (real)0.5;
+    p = p * r * r + r + 1;
+    mask exponent = ((mask)shifted - (mask)all(shift) + 127) << 23;
+    return p * (vec)exponent;
+}
+
+/* log((1 + s) / (1 - s)) for |s| <= 1/3 */
+INLINE vec log_ratio(vec s) {
+    vec q = s * s, p = all((real)2 / 15);
+    p = p * q + (real)2 / 13;
+    p = p * q + (real)2 / 11;
+    p = p * q + (real)2 / 9;
+    p = p * q + (real)2 / 7;
+    p = p * q + (real)2 / 5;
+    p = p * q + (real)2 / 3;
+    return p * q * s + 2 * s;
+}
+
+INLINE vec logarithm(vec x) { /* x > 0 and normal */
+    if (sizeof(real) == 8) return LANEWISE(log, x);
+    mask bits = (mask)x - 0x3f3504f3; /* sqrt(1/2) */
+    mask exponent = bits >> 23;
+    vec m = (vec)((bits & 0x007fffff) + 0x3f3504f3);
+    vec n = __builtin_convertvector(exponent, vec);
+    return n * (real)0.693147180559945309 + log_ratio((m - 1) / (m + 1));
+}
+
+INLINE vec softplus(vec x) {
+    vec e = exponential(pick(x > 0, -x, x));
+    vec l = sizeof(real) == 8 ? LANEWISE(log1p, e) : log_ratio(e / (e + 2));
+    return at_least(x, 0) + l;
+}
+
+/* ---- splines: see splines.py ---------------------------------------------------------------------- */
+
+/* Maps x; raw (Q, *) with `stride` numbers from row to row is overwritten. Adds log-slopes to *slopes. */
+INLINE vec spline(const long bins, vec x, real *raw, const long stride, real bound, real largest, int inverse,
+                  vec *slopes) {
+    const real least = 1e-3, unit = log(expm1(1 - 1e-3)), range = 2 * bound; /* softplus(unit) + least = 1 */
+    mask inside = (x > -bound) & (x < bound);
+    vec u = pick(inside, x, all(0)), total[2];
+    for (int side = 0; side < 2; side++) {
+        total[side] = all(0);
+        for (long i = 0; i < bins; i++) {
+            vec *at = (vec *)(raw + (side * bins + i) * stride);
+            *at = exponential(at_most(at_least(*at, -largest), largest));
+            total[side] += *at;
+        }
+    }
+#define ROW(i) (*(vec *)(raw + (i) * stride))
+    vec width = ROW(0), height = ROW(bins), x0 = all(0), y0 = all(0), d0 = all(0), d1 = ROW(2 * bins);
+    vec right = width, top = height;
+    vec target = (u + bound) * ((inverse ? total[1] : total[0]) / range);
+    for (long i = 1; i < bins; i++) { /* is it in bin i or later? */
+        mask passed = (inverse ? top : right) <= target;
+        vec w = ROW(i), h = ROW(bins + i);
+        x0 = pick(passed, right, x0);
+        y0 = pick(passed, top, y0);
+        width = pick(passed, w, width);
+        height = pick(passed, h, height);
+        d0 = pick(passed, ROW(2 * bins + i - 1), d0);
+        d1 = pick(passed, i < bins - 1 ? ROW(2 * bins + i) : all(0), d1);
+        right += w;
+        top += h;
+    }
+#undef ROW
+    vec scale_x = range / total[0], scale_y = range / total[1];
+    width *= scale_x;
+    height *= scale_y;
+    x0 = x0 * scale_x - bound;
+    y0 = y0 * scale_y - bound;
+    d0 = softplus(d0 + unit) + least;
+    d1 = softplus(d1 + unit) + least;
+    vec s = height / width, curvature = d0 + d1 - 2 * s, t, mix, bottom, image;
+    if (inverse) {
+        vec rise = u - y0;
+        vec a = height * (s - d0) + rise * curvature;
+        vec b = height * d0 - rise * curvature;
+        vec c = s * rise;
+        t = 2 * c / (b + root(at_least(b * b + 4 * a * c, 0)));
+    } else {
+        t = (u - x0) / width;
+    }
+    t = at_most(at_least(t, 0), 1);
+    mix = t * (1 - t);
+    bottom = s + curvature * mix;
+    if (inverse)
+        image = x0 + t * width;
+    else
+        image = y0 + height * (s * t * t + d0 * mix) / bottom;
+    vec ratio = s / bottom;
+    vec slope = ratio * ratio * (d1 * t * t + 2 * s * mix + d0 * (1 - t) * (1 - t));
+    vec log_slope = pick(inside, logarithm(slope), all(0));
+    *slopes += inverse ? -log_slope : log_slope;
+    return pick(inside, image, x);
+}
+
+/* ---- matrices ------------------------------------------------------------------------------------- */
+
+INLINE long up(long n, long m) { return (n + m - 1) / m * m; }
+#define PANELS(rows) (up(rows, MR) / MR)
+#define PANEL(inner) (MR * up(inner, PAIR)) /* numbers of a panel: MR rows of a matrix, inner index first */
+
+struct sizes {
+    int64_t dims, context, units, layers, bins;
+    const int64_t *ends; /* (D,) units of degree d and below */
+};
+
+/* Where the parts of a packed block begin: numbers of type elem, then biases of type real. */
+struct packed {
+    elem *enter, *context, *hidden, *out;
+    real *bias, *out_bias;
+    int64_t bytes;
+};
+
+static struct packed parts(const struct sizes *z, void *at) {
+    struct packed p;
+    long q = 3 * z->bins - 1, rows = PANELS(z->units), n = 0;
+#define PART(name, type, count) p.name = (type *)((char *)at + n), n += up((count) * (long)sizeof(type), 64)
+    PART(enter, elem, rows * PANEL(z->dims));
+    PART(context, elem, rows * PANEL(z->context));
+    PART(hidden, elem, (z->layers - 1) * rows * PANEL(z->units));
+    long out = 0;
+    for (long d = 0; d < z->dims; d++) out += PANELS(q) * PANEL(z->ends[d]);
+    PART(out, elem, out);
+    PART(bias, real, z->layers * rows * MR);
+    PART(out_bias, real, z->dims * PANELS(q) * MR);
+#undef PART
+    p.bytes = n;
+    return p;
+}
+
+static elem element(real x) {
+#if BF16
+    uint32_t bits;
+    memcpy(&bits, &x, 4);
+    if ((bits & 0x7fffffff) > 0x7f800000) return 0x7fc0; /* NaN */
+    return (elem)((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
+#else
+    return x;
+#endif
+}
+
+/* Rows of `inner` numbers, `stride` from row to row, into panels. */
+static void pack_rows(elem *to, const real *from, long rows, long inner, long stride) {
+    memset(to, 0, PANELS(rows) * PANEL(inner) * sizeof(elem));
+    for (long r = 0; r < rows; r++)
+        for (long k = 0; k < inner; k++)
+            to[r / MR * PANEL(inner) + (k / PAIR * MR + r % MR) * PAIR + k % PAIR] = element(from[r * stride + k]);
+}
+
+int64_t packed_bytes(const struct sizes *z) { return parts(z, 0).bytes; }
+
+/* weights: enter (H, D), context (H, C), out (Q·D, H), then hidden (H, H) each; biases: enter, out, hidden. */
+void pack(const struct sizes *z, const real *const *weights, const real *const *biases, void *to) {
+    struct packed p = parts(z, to);
+    long H = z->units, D = z->dims, q = 3 * z->bins - 1, padded = PANELS(H) * MR;
+    pack_rows(p.enter, weights[0], H, D, D);
+    if (z->context) pack_rows(p.context, weights[1], H, z->context, z->context);
+    memset(p.bias, 0, z->layers * padded * sizeof(real));
+    memcpy(p.bias, biases[0], H * sizeof(real));
+    for (long l = 1; l < z->layers; l++) {
+        pack_rows(p.hidden + (l - 1) * PANELS(H) * PANEL(H), weights[2 + l], H, H, H);
+        memcpy(p.bias + l * padded, biases[1 + l], H * sizeof(real));
+    }
+    memset(p.out_bias, 0, D * PANELS(q) * MR * sizeof(real));
+    for (long d = 0; d < D; d++) {
+        pack_rows(p.out, weights[2] + d * H, q, z->ends[d], D * H);
+        p.out += PANELS(q) * PANEL(z->ends[d]);
+        for (long i = 0; i < q; i++) p.out_bias[d * PANELS(q) * MR + i] = biases[1][i * D + d];
+    }
+}
+
+/* sums (MR, width) += panel (MR, inner) · columns (inner, width), inner in steps of PAIR; width = nr vectors. */
+INLINE void advance(const int nr, real *sums, const elem *panel, const elem *columns, long steps) {
+    vec s[MR][2], c[2];
+#pragma GCC unroll 12
+    for (int r = 0; r < MR; r++)
+        for (int j = 0; j < nr; j++) s[r][j] = *(vec *)(sums + (r * nr + j) * LANES);
+    for (long k = 0; k < steps; k++) {
+        for (int j = 0; j < nr; j++) c[j] = *(const vec *)(columns + j * LANES * PAIR);
+#pragma GCC unroll 12
+        for (int r = 0; r < MR; r++) {
+#if BF16
+            int32_t pair;
+            memcpy(&pair, panel + r * PAIR, 4);
+            __m512bh w = (__m512bh)_mm512_set1_epi32(pair);
+            for (int j = 0; j < nr; j++) s[r][j] = (vec)_mm512_dpbf16_ps((__m512)s[r][j], w, (__m512bh)c[j]);
+#else
+            for (int j = 0; j < nr; j++) s[r][j] += panel[r] * c[j];
+#endif
+        }
+        panel += MR * PAIR;
+        columns += nr * LANES * PAIR;
+    }
+#pragma GCC unroll 12
+    for (int r = 0; r < MR; r++)
+        for (int j = 0; j < nr; j++) *(vec *)(sums + (r * nr + j) * LANES) = s[r][j];
+}
+
+/* Row k of columns (inner, width), which begin as zeros. */
+INLINE void put(const int nr, elem *columns, long k, int j, vec x) {
+    elem *at = columns + (k / PAIR * nr + j) * LANES * PAIR;
+#if BF16
+    __m512i bits = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh((__m512)x));
+    if (k % 2) bits = _mm512_or_si512(_mm512_slli_epi32(bits, 16), _mm512_load_si512(at));
+    _mm512_store_si512(at, bits);
+#else
+    *(vec *)at = x;
+#endif
+}
+
+/* ---- the flow ------------------------------------------------------------------------------------- */
+
+struct flow {
+    struct sizes sizes;
+    int64_t blocks;
+    void *const *packed;   /* in the order in which blocks act */
+    const int64_t *orders; /* (blocks, D), likewise */
+    double bound, largest;
+    int64_t inverse;    /* use the inverses of the splines */
+    int64_t sequential; /* the networks read what their splines give */
+};
+
+/* One tile of nr vectors: what a block needs while it goes through the dimensions. */
+struct tile {
+    elem *known, *context, *hidden; /* columns: (D, *), (C, *), (L, H, *) */
+    real *values, *log_det;         /* (D, *), (*) */
+    real *sums, *raw;               /* (L, MR, *), (Q, *) */
+    long *done;                     /* (L,) how many pairs the sums of the last panel have seen */
+};
+
+/* Units `first` to `end` of layer l, which see the first `seen` columns. */
+INLINE void units(const int nr, const struct sizes *z, const struct packed *p, struct tile *t, long l, long first,
+                  long end, long seen) {
+    const long width = nr * LANES, inner = l ? z->units : z->dims, rows = PANELS(z->units);
+    const elem *weights = l ? p->hidden + (l - 1) * rows * PANEL(inner) : p->enter;
+    const elem *columns = l ? t->hidden + (l - 1) * up(z->units, PAIR) * width : t->known;
+    elem *to = t->hidden + l * up(z->units, PAIR) * width;
+    real *sums = t->sums + l * MR * width, *now;
+    real last[MR * 2 * LANES] __attribute__((aligned(BYTES)));
+    for (long panel = first / MR; panel * MR < end; panel++) {
+        const elem *w = weights + panel * PANEL(inner);
+        if (first <= panel * MR) { /* the first unit of this panel */
+            for (int r = 0; r < MR; r++)
+                for (int j = 0; j < nr; j++)
+                    *(vec *)(sums + (r * nr + j) * LANES) = all(p->bias[(l * rows + panel) * MR + r]);
+            t->done[l] = 0;
+            if (!l)
+                advance(nr, sums, p->context + panel * PANEL(z->context), t->context, up(z->context, PAIR) / PAIR);
+        }
+        long from = t->done[l], whole = seen / PAIR;
+        advance(nr, sums, w + from * MR * PAIR, columns + from * width * PAIR, whole - from);
+        t->done[l] = whole;
+        now = sums;
+        if (seen % PAIR) { /* half a pair is known; what it gives is added to a copy */
+            memcpy(last, sums, MR * width * sizeof(real));
+            now = last;
+            advance(nr, now, w + whole * MR * PAIR, columns + whole * width * PAIR, 1);
+        }
+        for (long u = panel * MR > first ? panel * MR : first; u < end && u < (panel + 1) * MR; u++)
+            for (int j = 0; j < nr; j++) {
+                vec h = *(vec *)(now + (u % MR * nr + j) * LANES);
+                put(nr, to, u, j, (vec)(~(mask)(h < 0) & (mask)h));
+            }
+    }
+}
+
+INLINE void step(const int nr, const struct flow *f, const struct packed *p, struct tile *t, long d, long place,
+                 const elem *out) {
+    const struct sizes *z = &f->sizes;
+    const long width = nr * LANES, q = 3 * z->bins - 1, end = z->ends[d], first = d ? z->ends[d - 1] : 0;
+    if (first < end)
+        for (long l = 0; l < z->layers; l++) units(nr, z, p, t, l, first, end, l ? end : d);
+    const elem *columns = t->hidden + (z->layers - 1) * up(z->units, PAIR) * width;
+    for (long panel = 0; panel < PANELS(q); panel++) {
+        real *sums = t->raw + panel * MR * width;
+        for (int r = 0; r < MR; r++)
+            for (int j = 0; j < nr; j++)
+                *(vec *)(sums + (r * nr + j) * LANES) = all(p->out_bias[(d * PANELS(q) + panel) * MR + r]);
+        advance(nr, sums, out + panel * PANEL(end), columns, up(end, PAIR) / PAIR);
+    }
+    for (int j = 0; j < nr; j++) {
+        vec *value = (vec *)(t->values + (place * nr + j) * LANES), *log_det = (vec *)(t->log_det + j * LANES);
+        vec image = z->bins == 8 ? spline(8, *value, t->raw + j * LANES, width, f->bound, f->largest, f->inverse, log_det)
+                                 : spline(z->bins, *value, t->raw + j * LANES, width, f->bound, f->largest, f->inverse, log_det);
+        put(nr, t->known, d, j, f->sequential ? image : *value);
+        *value = image;
+    }
+}
+
+#define GROUP_ROWS 1024       /* that go through a block before the next one's weights are read */
+#define CACHE (384 * 1024)    /* bytes for tiles that go through a block side by side, dimension by dimension */
+
+INLINE void run_rows(const int nr, const struct flow *f, long n, const real *x, const real *context, real *y,
+                     real *log_det) {
+    const struct sizes *z = &f->sizes;
+    const long D = z->dims, C = z->context, width = nr * LANES, q = PANELS(3 * z->bins - 1) * MR;
+    const long hidden = z->layers * up(z->units, PAIR) * width, known = up(D, PAIR) * width;
+    const long own = up((D + 1) * width * sizeof(real), 64) + up(up(C, PAIR) * width * sizeof(elem), 64);
+    const long shared = up((known + hidden) * sizeof(elem), 64) +
+                        (z->layers * MR + q) * width * sizeof(real) + up(z->layers * sizeof(long), 64);
+    const long group = n < GROUP_ROWS ? up(n, width) / width : GROUP_ROWS / width;
+    const long together = shared * 2 > CACHE ? 1 : shared * group < CACHE ? group : CACHE / shared;
+    char *memory = aligned_alloc(64, up(group * own + together * shared, 64)), *at;
+    struct tile *tiles = malloc(group * sizeof *tiles);
+    for (long i = 0; i < group; i++) {
+        at = memory + i * own;
+        tiles[i].values = (real *)at;
+        tiles[i].log_det = tiles[i].values + D * width;
+        tiles[i].context = (elem *)(at + up((D + 1) * width * sizeof(real), 64));
+        at = memory + group * own + i % together * shared;
+        tiles[i].known = (elem *)at;
+        tiles[i].hidden = tiles[i].known + known;
+        at += up((known + hidden) * sizeof(elem), 64);
+        tiles[i].raw = (real *)at;
+        tiles[i].sums = tiles[i].raw + q * width;
+        tiles[i].done = (long *)(tiles[i].sums + z->layers * MR * width);
+    }
+    for (long begin = 0; begin < n; begin += group * width) {
+        long rows = n - begin < group * width ? n - begin : group * width, used = up(rows, width) / width;
+        memset(memory, 0, used * own);
+        for (long r = 0; r < rows; r++) {
+            struct tile *t = tiles + r / width;
+            for (long d = 0; d < D; d++) t->values[d * width + r % width] = x[(begin + r) * D + d];
+            for (long k = 0; k < C; k++)
+                t->context[(k / PAIR * width + r % width) * PAIR + k % PAIR] = element(context[(begin + r) * C + k]);
+        }
+        for (long b = 0; b < f->blocks; b++) {
+            struct packed p = parts(z, f->packed[b]);
+            for (long i = 0; i < used; i += together) {
+                long stop = i + together < used ? i + together : used;
+                const elem *out = p.out;
+                for (long j = i; j < stop; j++) memset(tiles[j].known, 0, (known + hidden) * sizeof(elem));
+                for (long d = 0; d < D; d++) {
+                    for (long j = i; j < stop; j++) step(nr, f, &p, tiles + j, d, f->orders[b * D + d], out);
+                    out += PANELS(3 * z->bins - 1) * PANEL(z->ends[d]);
+                }
+            }
+        }
+        for (long r = 0; r < rows; r++) {
+            struct tile *t = tiles + r / width;
+            for (long d = 0; d < D; d++) y[(begin + r) * D + d] = t->values[d * width + r % width];
+            log_det[begin + r] = t->log_det[r % width];
+        }
+    }
+    free(tiles);
+    free(memory);
+}
+
+/* x (n, D), context (n, C) -> y (n, D), log_det (n,). */
+void run(const struct flow *f, int64_t n, const real *x, const real *context, real *y, real *log_det) {
+    if (n <= LANES)
+        run_rows(1, f, n, x, context, y, log_det);
+    else
+        run_rows(2, f, n, x, context, y, log_det);
+}
