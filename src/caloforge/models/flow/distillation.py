@@ -111,7 +111,7 @@ def _pass(
         ordered = values[-1][flow.orders[i]]
         raw = block.parameters_for(ordered, context, low_precision)
         image, _ = block.splines(ordered, raw, inverse=to_data)
-        values.append(image[flow.inverse_orders[i]])
+        values.append(image[flow.orders[i].argsort()])
         splines.append(_normalised(raw, block.largest_logit))
     return (values[::-1], splines[::-1]) if to_data else (values, splines)
 
@@ -171,13 +171,12 @@ class StudentModel(CellFlowModel):
                     f"settings.{name} of a student must be that of its teacher: got {ours}, "
                     f"the teacher has {its}"
                 )
+        everything = teacher.state_dict()
         shared = {
-            name: value for name, value in teacher.state_dict().items() if not name.startswith("flows.")
-        }
+            name: everything[name] for name in everything
+            if not name.startswith("flows.") or name.endswith(".orders")
+        }  # fmt: skip
         self.load_state_dict(shared, strict=False)
-        for name in self.flows:
-            self.flow(name).orders.copy_(teacher.flow(name).orders)
-            self.flow(name).inverse_orders.copy_(teacher.flow(name).inverse_orders)
         self._teacher = (teacher,)
 
     def fit(self, showers: Showers) -> None:
