@@ -24,6 +24,7 @@ from caloforge.data.formats import open_showers
 from caloforge.data.showers import Showers
 from caloforge.data.writer import ShowerWriter
 from caloforge.errors import CheckpointError, ConditionError, DataError
+from caloforge.generation.given import GivenShowers
 from caloforge.generation.noise import draw_noise
 from caloforge.generation.parts import PartStore
 from caloforge.generation.request import asked_conditions, check_range, conditions_digest
@@ -50,6 +51,8 @@ def generate(
     energy: ArrayLike | None = None,
     theta: ArrayLike | None = None,
     phi: ArrayLike | None = None,
+    given: Showers | str | os.PathLike[str] | None = None,
+    copies: int = 1,
     n: int | None = None,
     seed: int = 0,
     first: int = 0,
@@ -73,7 +76,10 @@ def generate(
         conditions: conditions of the showers, or
         like: showers (or their file) whose conditions to use, or
         energy: incident energies, MeV, with ``theta`` and ``phi``, rad, which may be left out where the model
-            was trained for one direction.
+            was trained for one direction, or
+        given: showers (or their file) on the coarse mesh of a model that refines such showers; they bring their
+            conditions.
+        copies: how often the given showers are gone through, with other noise each time.
         n: how many showers; one energy is repeated so often, of conditions the first n are taken.
         seed: seed of the noise.
         first: number of the first shower.
@@ -92,12 +98,21 @@ def generate(
 
     Raises:
         ConditionError: conditions are missing or outside the trained range.
-        CheckpointError: the checkpoint is unusable, or the model gave NaN, infinity or a negative energy.
+        CheckpointError: the checkpoint is unusable or does not refine showers on the mesh of those given, or
+            the model gave NaN, infinity or a negative energy.
         DataError: the file exists, or cannot be written.
         KeyboardInterrupt: Ctrl-C; what is finished is kept for ``resume``.
     """
     if not isinstance(checkpoint, Checkpoint):
         checkpoint = Checkpoint.load(checkpoint)
+    if copies < 1 or (copies > 1 and given is None):
+        raise ConditionError(f"copies must be at least 1 and goes with given showers, got {copies}")
+    source: GivenShowers | None = None
+    if given is not None:
+        if conditions is not None:
+            raise ConditionError("given showers have their own conditions; leave conditions out")
+        source = GivenShowers.open(given, copies)
+        conditions = source.conditions
     asked = asked_conditions(
         checkpoint, conditions=conditions, like=like, energy=energy, theta=theta, phi=phi, n=n
     )
@@ -106,7 +121,7 @@ def generate(
     if first < 0 or (batch_size != "auto" and batch_size < 1) or (threads is not None and threads < 1):
         raise ConditionError("first must be at least 0, batch_size and threads at least 1")
     where = pick_device(device)
-    run = _Run(checkpoint, asked, seed, first, batch_size, where, fixed_blocks)
+    run = _Run(checkpoint, asked, seed, first, batch_size, where, fixed_blocks, source)
     with _threads(threads), catch_signals() as interrupt, torch.inference_mode():
         if out is None:
             energies = np.concatenate([part for _, part in run.batches(0, interrupt, progress)])
@@ -137,10 +152,14 @@ class _Run:
         batch_size: int | Literal["auto"],
         device: torch.device,
         fixed_blocks: bool,
+        given: GivenShowers | None,
     ) -> None:
         self.checkpoint, self.conditions, self.seed, self.first = checkpoint, conditions, seed, first
         self.device, self.fixed_blocks = device, fixed_blocks
         self.model: GeneratorModel = checkpoint.model(device)
+        self.given = given
+        if given is not None:
+            given.require_fit(self.model, checkpoint)
         self.shapes = self.model.noise_shapes()
         self.n_voxels = checkpoint.mesh.n_voxels
         block = self.model.block_size if device.type == "cpu" else self.model.block_size_gpu
@@ -160,6 +179,7 @@ class _Run:
             "n": len(self.conditions),
             "seed": self.seed,
             "first": self.first,
+            "given": None if self.given is None else self.given.fingerprint,
             "device": self.device.type,
             "fixed_blocks": self.fixed_blocks,
             "block_size": self.block,
@@ -200,6 +220,8 @@ class _Run:
         # places that were not asked for get the conditions of the nearest shower that was
         places = np.clip(np.arange(size) - before, 0, high - low - 1) + low
         conditions = ConditionTensors.of(self.conditions[places], self.model.detectors, self.device)
+        if self.given is not None:
+            conditions.given = torch.from_numpy(self.given.take(places)).to(self.device)
         noise = draw_noise(self.shapes, self.seed, numbers, self.device)
         made = self.model.decode(noise, conditions)
         if made.shape != (size, *self.checkpoint.mesh.shape):

@@ -98,6 +98,11 @@ class CoarseToFine(GeneratorModel):
                 f"leave_out names {', '.join(sorted(strange))}; the parts are {', '.join(self._all_parts())}"
             )
 
+    @property
+    def given_mesh(self) -> Mesh:
+        """Mesh of the showers that can be given instead of being made."""
+        return self.grouping.coarse
+
     def noise_shapes(self) -> dict[str, tuple[int, ...]]:
         shapes: dict[str, tuple[int, ...]] = {"energies": (self.energy_flow.noise_size,)}
         for name, model in (("coarse", self.coarse), ("fine", self.fine)):

@@ -103,18 +103,17 @@ class Parts(nn.Module):
         exists = self.middle >= 0
         return fine.index_add(2, self.middle[exists], joined[:, :, exists])
 
-    def layer_factors(self, parts: Tensor, layers: Tensor) -> Tensor:
-        """What parts (n, V, S) have to be multiplied with to give layers (n, Z): (n, V, S).
+    def towards_layers(self, parts: Tensor, layers: Tensor, rows: Tensor) -> Tensor:
+        """Parts (L, S) of the coarse cells ``rows`` (L,) = shower·V + cell, scaled to fine layers (n, Z).
 
-        Within `FACTORS`, so that cells that are alone in their coarse cell come back; 1 for layers without
-        parts, which nothing can be done about.
+        Factors are within `FACTORS`, so that cells that are alone in their coarse cell come back.
         """
-        (fz, fb, fc), (n_z, n_b, n_c) = self.grouping.factors, self.grouping.coarse.shape
-        summed = parts.reshape(-1, n_z, n_b * n_c, fz, fb * fc).sum(dim=(2, 4))  # (n, Zc, fz)
-        factors = layers.view_as(summed) / torch.where(summed > 0, summed, 1.0)
-        factors = torch.where(summed > 0, factors.clamp(*FACTORS), 1.0)
-        spread = factors[:, :, None, :, None].expand(-1, -1, n_b * n_c, -1, fb * fc)
-        return spread.reshape(-1, n_z * n_b * n_c, fz * fb * fc)
+        fz, n_cells = self.grouping.factors[0], len(self.around)
+        groups = rows // n_cells * self.n_layers + rows % n_cells // (n_cells // self.n_layers)
+        split = parts.reshape(len(parts), fz, -1)
+        summed = layers.new_zeros(len(layers) * self.n_layers, fz).index_add(0, groups, split.sum(dim=2))
+        factors = layers.reshape(summed.shape) / torch.where(summed > 0, summed, 1.0)
+        return (split * factors.clamp(*FACTORS)[groups][:, :, None]).view_as(parts)
 
     def filled(self, values: Tensor, rows: Tensor, generator: torch.Generator) -> Tensor:
         """Values (L, S) of the coarse cells ``rows``, with normal noise in the slots that hold no part."""

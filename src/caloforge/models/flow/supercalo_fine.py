@@ -127,6 +127,11 @@ class SuperCaloFine(GeneratorModel):
         self.register_buffer("std", torch.ones(self.grouping.slots))
 
     @property
+    def given_mesh(self) -> Mesh:
+        """Mesh of the showers that are refined."""
+        return self.grouping.coarse
+
+    @property
     def part_threshold(self) -> float:
         """Parts below this are empty, MeV: the threshold where parts are fine cells."""
         return float(self.threshold) * (1.0 if self.grouping.nested else SPLIT_PARTS)
@@ -232,18 +237,20 @@ class SuperCaloFine(GeneratorModel):
     def decode(self, noise: Mapping[str, Tensor], conditions: ConditionTensors) -> Tensor:
         incident, given = self.incident(conditions), self._given(conditions).flatten(1)
         layers = self._layers(noise, conditions, incident, given)
-        rows = (given.flatten() > 0).nonzero()[:, 0]
-        size, low = self.settings.chunk, self._low_precision(incident.device)
-        padded = F.pad(rows, (0, -len(rows) % size))  # the first cell again, dropped below
-        z = noise["cells"].flatten(0, 1)
-        made = []
-        for chunk in torch.split(padded, size):
+        energies = given.flatten()
+        lit = (energies > 0).nonzero()[:, 0]
+        # whole chunks, so that all products have one shape; what fills the last one has no energy
+        rows = F.pad(lit, (0, -len(lit) % self.settings.chunk))
+        total = torch.where(torch.arange(len(rows), device=rows.device) < len(lit), energies[rows], 0.0)
+        z, low, made = noise["cells"].flatten(0, 1), self._low_precision(incident.device), []
+        for chunk in torch.split(rows, self.settings.chunk):
             y = self.flow.sample(z[chunk], self._context(incident, layers, given, chunk), low)
-            made.append(self._energies(y * self.std + self.mean, given.flatten()[chunk]))
+            made.append(self._energies(y * self.std + self.mean, energies[chunk]))
         parts = z.new_zeros(z.shape)
         if made:
-            parts[rows] = torch.cat(made)[: len(rows)]
-        return self._closed(parts.view_as(noise["cells"]) * self.cells.mask, given, layers)
+            parts[lit] = self._closed(torch.cat(made), total, layers, rows)[: len(lit)]
+        parts = parts.view_as(noise["cells"])
+        return self.cells.scatter(parts) if self.grouping.nested else self._cut(parts, given)
 
     def _layers(
         self, noise: Mapping[str, Tensor], conditions: ConditionTensors, incident: Tensor, given: Tensor
@@ -258,27 +265,34 @@ class SuperCaloFine(GeneratorModel):
         sampled = self.layer_flow.sample(noise["layers"], conditions.energy, context, float(self.threshold))
         return renormalise_layers(sampled, coarse, self.groups, float(self.threshold))
 
-    def _closed(self, parts: Tensor, given: Tensor, layers: Tensor) -> Tensor:
-        """Fine showers of tentative parts (n, V, S): coarse cells (n, V) have their energies exactly."""
-        threshold = float(self.threshold)
-        parts = self._close_cells(parts, given)
-        for _ in range(self.settings.layer_passes):
-            parts = parts * self.cells.layer_factors(parts, layers)
-            summed = parts.sum(dim=2)
-            parts = parts * (given / torch.where(summed > 0, summed, 1.0))[:, :, None]
-        if self.settings.layer_passes:
-            parts = self._close_cells(parts, given)
-        fine = self.cells.scatter(parts)
-        if self.grouping.nested:
-            return fine
-        kept = parts * self.cells.spread(fine >= threshold)
-        alone = F.one_hot(parts.argmax(dim=2), parts.shape[2]) * parts
-        kept = torch.where(kept.sum(dim=2, keepdim=True) > 0, kept, alone)
-        summed = kept.sum(dim=2)
-        return self.cells.scatter(kept * (given / torch.where(summed > 0, summed, 1.0))[:, :, None])
+    def _closed(self, parts: Tensor, total: Tensor, layers: Tensor, rows: Tensor) -> Tensor:
+        """Tentative parts (L, S) of the coarse cells ``rows`` so that these have their energies (L,) exactly.
 
-    def _close_cells(self, parts: Tensor, given: Tensor) -> Tensor:
-        rows = renormalise_layers(
-            parts.flatten(0, 1), given.flatten()[:, None], self.one_cell, self.part_threshold
-        )
-        return rows.view_as(parts)
+        Before that, cells are scaled to the energies of the fine layers (n, Z) and back to those of the
+        coarse cells in turns (iterative proportional fitting), which keeps their pattern and brings both
+        about, as far as it can be.
+        """
+        parts = self._close_cells(parts * self.cells.mask[rows % len(self.cells.mask)], total)
+        for _ in range(self.settings.layer_passes):
+            parts = self._scaled(self.cells.towards_layers(parts, layers, rows), total)
+        return self._close_cells(parts, total) if self.settings.layer_passes else parts
+
+    @staticmethod
+    def _scaled(parts: Tensor, total: Tensor) -> Tensor:
+        summed = parts.sum(dim=-1)
+        return parts * (total / torch.where(summed > 0, summed, 1.0))[..., None]
+
+    def _close_cells(self, parts: Tensor, total: Tensor) -> Tensor:
+        return renormalise_layers(parts, total[:, None], self.one_cell, self.part_threshold)
+
+    def _cut(self, parts: Tensor, given: Tensor) -> Tensor:
+        """Fine showers of parts (n, V, S) where fine cells have several: those below the threshold are cut.
+
+        Coarse cells get what they lose from their other parts. One without any gives all its energy to its
+        largest part.
+        """
+        lit = self.cells.spread(self.cells.scatter(parts) >= self.threshold)
+        kept = parts * lit
+        largest = parts * F.one_hot(parts.argmax(dim=2), parts.shape[2])
+        kept = torch.where((kept.sum(dim=2) > 0)[:, :, None], kept, largest)
+        return self.cells.scatter(self._scaled(kept, given))
