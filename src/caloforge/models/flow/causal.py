@@ -1,11 +1,12 @@
-"""What layer-to-layer flows have in common: layer energies first, then each layer of cells given those before.
+"""What layer-to-layer flows share: layer energies first, then each layer of cells given those before it.
 
-The factorisation and the steps after sampling are those of L2LFlows (Diefenbacher, Eren, Gaede, Kasieczka, Krause,
-Shekhzadeh, Shih, arXiv:2302.11594): a flow for the layer energies, a causal flow for every layer, given at most
-five layers before it, threshold-aware renormalisation, and a map that restores the spectrum of cell energies.
+The factorisation and the steps after sampling are those of L2LFlows (Diefenbacher, Eren, Gaede, Kasieczka,
+Krause, Shekhzadeh, Shih, arXiv:2302.11594): a flow for the layer energies, a causal flow for every layer,
+given at most five layers before it, threshold-aware renormalisation, and a map that restores the spectrum of
+cell energies.
 
-Legend: ``n`` showers, mesh (Z, P, R), ``L`` layers at once (Z in training, 1 in sampling), ``M`` context maps of a
-layer, ``V`` context numbers.
+Legend: ``n`` showers, mesh (Z, P, R), ``L`` layers at once (Z in training, 1 in sampling), ``M`` context maps
+of a layer, ``V`` context numbers.
 """
 
 from __future__ import annotations
@@ -52,12 +53,12 @@ class CausalLayerFlow(GeneratorModel):
             coordinates, scale, width, smear: see `CellCoordinates`.
             threshold_mev: cells below are empty; by default the least cell energy in the training showers.
             spectrum: fit the map that restores the spectrum of cell energies after training.
-            grouping: cells (z, φ, r) in a coarse cell whose energy ``conditions.given`` holds: one more map of
-                context, for the fine step of a chain.
+            grouping: cells (z, φ, r) in a coarse cell whose energy ``conditions.given`` holds, which makes
+                one more context map: for the fine step of a chain.
             bf16: networks in bfloat16 (splines stay in float32); "auto" where the processor has it.
         """
 
-        energies: LayerEnergySettings = LayerEnergySettings()
+        energies: LayerEnergySettings = LayerEnergySettings.model_validate({})
         shared: bool = False
         history: int = Field(5, ge=1)
         coordinates: Coordinates = "threshold"
@@ -98,7 +99,7 @@ class CausalLayerFlow(GeneratorModel):
 
     @abstractmethod
     def cell_log_prob(self, y: Tensor, maps: Tensor, vector: Tensor, low_precision: bool) -> Tensor:
-        """log p of coordinates y (n, L, P, R) in context of maps (n, L, M, P, R) and numbers (n, L, V): (n, L).
+        """log p of coordinates y (n, L, P, R) given maps (n, L, M, P, R) and numbers (n, L, V): (n, L).
 
         A shared flow gets single layers, L = 1, of any number; otherwise L = Z.
         """
@@ -188,7 +189,7 @@ class CausalLayerFlow(GeneratorModel):
         return torch.cat(columns, dim=-1)
 
     def losses(self, batch: Batch, part: str, generator: torch.Generator) -> dict[str, Tensor]:
-        """Mean negative log-likelihood of a shower's layer energies, or of the cells of a layer that has energy."""
+        """Mean negative log-likelihood of a shower's layer energies, or of the cells of a lit layer."""
         energies, threshold = batch.energies, float(self.threshold)
         incident = self.incident(batch)
         layer_energies = energies.sum(dim=(2, 3))

@@ -1,4 +1,4 @@
-"""Coordinates in which a flow sees the cells of a layer: energies above a threshold, values below for empty ones.
+"""Coordinates in which a flow sees the cells of a layer; empty cells are values below a threshold.
 
 Legend: ``n`` showers, ``Z`` layers of P × R cells. Energies are MeV.
 """
@@ -33,8 +33,8 @@ class CellCoordinates(nn.Module):
         kind: which of the two.
         scale: logarithms are divided by this; "threshold" only.
         width: of the values that stand for empty cells, in logarithms of energy, see `fill_below`.
-        smear: relative smearing of cell energies in training; keeps the density finite where the layer's energy
-            fixes that of its last cell.
+        smear: relative smearing of cell energies in training; keeps the density finite where the layer's
+            energy fixes that of its last cell.
     """
 
     largest: Tensor
@@ -59,7 +59,7 @@ class CellCoordinates(nn.Module):
         return torch.logit(MARGIN + (1 - 2 * MARGIN) * u.clamp(0, 1))
 
     def inverse(self, y: Tensor, threshold: float, layer: int) -> Tensor:
-        """Tentative energies (n, P, R), MeV, of coordinates y of one layer; those of empty cells are not cut."""
+        """Tentative energies (n, P, R), MeV, of coordinates y of one layer; empty cells are not cut."""
         if self.kind == "threshold":
             return exp_threshold(y * self.scale, threshold, cut=False)
         u = (torch.sigmoid(y) - MARGIN) / (1 - 2 * MARGIN)

@@ -1,16 +1,17 @@
 """Convolutional spline flows over the cells of a layer: squeeze, ActNorm, U-Net couplings, 1×1 convolutions.
 
-The steps are those of Glow (Kingma, Dhariwal, arXiv:1807.03039) with spline couplings (arXiv:1906.04032), as in
-the convolutional L2LFlows (Buss, Gaede, Kasieczka, Krause, Shih, arXiv:2405.20407).
+The steps are those of Glow (Kingma, Dhariwal, arXiv:1807.03039) with spline couplings (arXiv:1906.04032), as
+in the convolutional L2LFlows (Buss, Gaede, Kasieczka, Krause, Shih, arXiv:2405.20407).
 
 Legend: ``n`` examples, ``G`` groups of weights (see `unet`), ``g`` of them in use, rows × columns of a layer,
 (a, b) cells along them that are squeezed into C = a·b channels of P × R positions, ``N = n·P·R``,
-``K`` context channels, ``Q`` parameters of a spline. The flow's values are kept as (g, C, N): channels are then
-the rows of a matrix product, and a spline's parameters come first, which is what splines are fastest with.
+``K`` context channels, ``Q`` parameters of a spline. The flow's values are kept as (g, C, N): channels
+are then the rows of a matrix product, and splines want their parameters first.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import torch
@@ -26,7 +27,7 @@ ALL = slice(None)
 
 
 def squeeze(x: Tensor, factors: tuple[int, int]) -> Tensor:
-    """Cells (*, P·a, R·b) → channels (*, a·b, P, R); channel i·b + j holds the i-th row, j-th column of each."""
+    """Cells (*, P·a, R·b) → channels (*, a·b, P, R); channel i·b + j is row i, column j of each patch."""
     (a, b), (rows, columns) = factors, x.shape[-2:]
     split = x.reshape(*x.shape[:-2], rows // a, a, columns // b, b)
     d = split.dim()
@@ -152,7 +153,7 @@ class UNetCoupling(nn.Module):
         fixed = x[:, self.moved :].view(g, -1, n, *size).permute(2, 0, 1, 3, 4).to(context.dtype)
         maps = torch.cat([fixed, context.view(n, g, -1, *size)], dim=2).flatten(1, 2)
         h = self.network(maps.contiguous(memory_format=torch.channels_last), of)
-        h = h.unflatten(1, (g, -1)).permute(1, 2, 0, 3, 4).reshape(g, self.weight.shape[2], -1)  # (g, W, N)
+        h = h.view(n, g, -1, *size).permute(1, 2, 0, 3, 4).reshape(g, self.weight.shape[2], -1)  # (g, W, N)
         raw = (self.weight[of].to(h.dtype) @ h).to(x.dtype) + self.bias[of]
         raw = raw.view(g, -1, self.moved, raw.shape[-1]).transpose(0, 1)  # (Q, g, moved, N)
         image, slope = rational_quadratic(x[:, : self.moved], raw, bound=self.bound, inverse=inverse)
@@ -173,9 +174,9 @@ def _turns(factors: tuple[int, int]) -> list[Tensor]:
 class ConvolutionFlow(nn.Module):
     """Density of the cells of layers, y (n, g, rows, columns), in context of maps and vectors.
 
-    Squeeze, then ``blocks`` times ActNorm, U-Net coupling and 1×1 convolution. The couplings move even rows, odd
-    rows, even columns and odd columns (of those squeezed into channels) in turn. At first all couplings are
-    the identity and 1×1 convolutions permute, so that the first ActNorm alone standardises every step.
+    Squeeze, then ``blocks`` times ActNorm, U-Net coupling and 1×1 convolution. The couplings move even rows,
+    odd rows, even columns and odd columns (of those squeezed into channels) in turn. At first all couplings
+    are the identity and 1×1 convolutions permute, so that the first ActNorm alone standardises every step.
 
     Args:
         groups: G.
@@ -218,7 +219,7 @@ class ConvolutionFlow(nn.Module):
         orders = [torch.cat([mask.nonzero()[:, 0], (~mask).nonzero()[:, 0]]) for mask in masks]
         self.register_buffer("first", orders[0], persistent=False)
         self.register_buffer("last", orders[-1].argsort(), persistent=False)
-        steps = [order.argsort()[after] for order, after in zip(orders[:-1], orders[1:], strict=True)]
+        steps = [order.argsort()[after] for order, after in itertools.pairwise(orders)]
         steps.append(torch.arange(self.channels))
         self.norms = nn.ModuleList(ActNorm(groups, self.channels) for _ in range(blocks))
         self.couplings = nn.ModuleList(
@@ -231,7 +232,7 @@ class ConvolutionFlow(nn.Module):
 
     @torch.no_grad()
     def start(self, mean: Tensor, std: Tensor) -> None:
-        """First values of the first ActNorm, from the mean and spread of squeezed channels, (G, C) or (C,)."""
+        """First values of the first ActNorm: mean and spread of squeezed channels, (G, C) or (C,)."""
         norm = self.norms[0]
         assert isinstance(norm, ActNorm)
         norm.start(mean[..., self.first], std[..., self.first])
@@ -285,5 +286,5 @@ class ConvolutionFlow(nn.Module):
 
     def _to_cells(self, x: Tensor) -> Tensor:
         """Undo `_to_rows`."""
-        split = x.unflatten(2, (-1, *self.size)).permute(2, 0, 1, 3, 4)
+        split = x.reshape(*x.shape[:2], -1, *self.size).permute(2, 0, 1, 3, 4)
         return unsqueeze(split, self.factors)

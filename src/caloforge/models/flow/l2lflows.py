@@ -1,6 +1,7 @@
 """Convolutional L2LFlows and L2LFlows: a causal flow for every layer, of U-Net couplings or of MADE blocks.
 
-Legend: ``n`` showers, mesh (Z, P, R), ``L`` layers at once, ``M`` context maps and ``V`` context numbers of a layer.
+Legend: ``n`` showers, mesh (Z, P, R), ``L`` layers at once, ``M`` context maps and ``V`` context numbers
+of a layer.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ LEAST_SPREAD = 1e-2
 
 
 class ConvL2LFlows(CausalLayerFlow):
-    """Convolutional L2LFlows (Buss, Gaede, Kasieczka, Krause, Shih, arXiv:2405.20407), for every regular mesh."""
+    """Convolutional L2LFlows (Buss, Gaede, Kasieczka, Krause, Shih, arXiv:2405.20407), on regular meshes."""
 
     class Settings(CausalLayerFlow.Settings):
         """Sizes of the flow of a layer.
@@ -35,9 +36,9 @@ class ConvL2LFlows(CausalLayerFlow):
             squeeze: rows and columns that become channels together; by default 2 along axes of even length.
             blocks: steps of ActNorm, coupling and 1×1 convolution.
             bins, bound: of the splines.
-            unet_width, levels, depth: channels of the couplings' U-Nets, levels below the finest, convolutions on
-                each.
-            norm: normalise activations by groups of channels.
+            unet_width, levels, depth: channels of the couplings' U-Nets, levels below the finest,
+                convolutions on each.
+            norm: normalise activations over the channels and positions of an example.
             context: channels that the context is made into.
         """
 
@@ -61,8 +62,8 @@ class ConvL2LFlows(CausalLayerFlow):
         factors = s.squeeze or (2 - rows % 2, 2 - columns % 2)
         if rows % factors[0] or columns % factors[1] or factors[0] * factors[1] < 2:
             raise MeshError(
-                f"settings.squeeze {list(factors)} on layers of {rows} × {columns} cells; give divisors of them "
-                "whose product is 2 or more"
+                f"settings.squeeze {list(factors)} on layers of {rows} × {columns} cells; give divisors of "
+                "them whose product is 2 or more"
             )
         self.cell_flow = ConvolutionFlow(
             self.n_flows, rows, columns, factors, maps=self.n_maps, vector=self.n_vector, context=s.context,

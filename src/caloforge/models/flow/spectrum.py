@@ -53,11 +53,11 @@ class SpectrumMap(nn.Module):
             return
         low = float(torch.tensor(threshold, dtype=torch.float64).log())
         nodes = torch.linspace(low, float(ours[-TAIL]), len(self.source), dtype=torch.float64)
-        below = torch.searchsorted(ours, nodes).double() / len(ours)  # fraction of cells below each node
-        place = below * (len(theirs) - 1)
-        lower = place.floor().long()
-        upper = (lower + 1).clamp(max=len(theirs) - 1)
-        target = torch.lerp(theirs[lower], theirs[upper], place - lower)
+        rank = torch.searchsorted(ours, nodes, right=True).clamp(1, len(ours) - 1)
+        step = (nodes - ours[rank - 1]) / (ours[rank] - ours[rank - 1]).clamp_min(1e-12)
+        place = (rank - 1 + step.clamp(0, 1)) * ((len(theirs) - 1) / (len(ours) - 1))
+        lower = place.floor().long().clamp(max=len(theirs) - 2)
+        target = torch.lerp(theirs[lower], theirs[lower + 1], place - lower)
         target[0] = low
         # strictly rising, so that different energies stay different
         target = torch.maximum(target, target.cummax(0).values) + 1e-6 * torch.arange(len(nodes))

@@ -1,7 +1,7 @@
 """Small U-Nets over the cells of a layer, cyclic along φ, for one layer or for many side by side.
 
-Legend: ``n`` examples, ``G`` groups, each with weights of its own (one for each layer, or a single one that all
-share), ``g`` of them in use, ``P`` rows (φ or y), ``R`` columns (r or x), ``C`` channels of a group.
+Legend: ``n`` examples, ``G`` groups, each with weights of its own (one for each layer, or a single one that
+all share), ``g`` of them in use, ``P`` rows (φ or y), ``R`` columns (r or x), ``C`` channels of a group.
 Maps are (n, g·C, P, R). Which groups are in use is said by a slice ``of``: all in training, one in sampling.
 """
 
@@ -17,7 +17,6 @@ __all__ = ["GroupedConvolution", "UNet"]
 
 SLOPE = 0.01
 """Of leaky ReLUs."""
-CHANNELS_OF_A_NORM = 8
 
 
 class GroupedConvolution(nn.Module):
@@ -66,7 +65,8 @@ class GroupedConvolution(nn.Module):
             taps = [y[:, k : k + p : self.stride] for k in range(self.kernel[0])]
             windows = torch.cat(taps, dim=-1) if len(taps) > 1 else taps[0]
             matrix = weight[0, :, :, :, 0].transpose(1, 2).flatten(1)  # (outputs, taps·inputs)
-            return F.linear(windows, matrix, bias).permute(0, 3, 1, 2)
+            rows_last: Tensor = F.linear(windows, matrix, bias)
+            return rows_last.permute(0, 3, 1, 2)
         return F.conv2d(x, weight.flatten(0, 1), bias, self.stride, (0, columns), 1, len(weight))
 
 
@@ -106,19 +106,16 @@ class _Convolutions(nn.Module):
             GroupedConvolution(groups, width if i else inputs, width, size, periodic=periodic)
             for i in range(depth)
         )
-        # one scale and shift for each channel of each group; statistics are those of one example
+        # scale and shift of each channel after a norm, whose statistics are those of one example
         self.scale = nn.Parameter(torch.ones(depth, groups, width)) if norm else None
-        self.width = width
+        self.shift = nn.Parameter(torch.zeros(depth, groups, width)) if norm else None
 
     def forward(self, x: Tensor, of: slice) -> Tensor:
         for i, layer in enumerate(self.layers):
             x = layer(x, of)
-            if self.scale is not None:
-                scale = self.scale[i, of].flatten().to(x.dtype)
-                parts = (
-                    max(len(scale) // CHANNELS_OF_A_NORM, 1) if self.width % CHANNELS_OF_A_NORM == 0 else 1
-                )
-                x = F.group_norm(x, parts, scale)
+            if self.scale is not None and self.shift is not None:
+                scale, shift = self.scale[i, of].to(x.dtype), self.shift[i, of].to(x.dtype)
+                x = F.group_norm(x, len(scale), scale.flatten(), shift.flatten())
             x = F.leaky_relu(x, SLOPE)
         return x
 
@@ -134,7 +131,7 @@ class UNet(nn.Module):
         width: channels of the finest level; level i has width·2^i.
         levels: levels below the finest.
         depth: convolutions on each level, on the way down and on the way up.
-        norm: normalise by groups of channels (arXiv:1803.08494).
+        norm: normalise over channels and positions of an example (group norm, arXiv:1803.08494).
     """
 
     def __init__(
