@@ -44,12 +44,13 @@ def test_a_student_with_the_teachers_splines_has_no_loss_and_is_its_inverse() ->
     generator = torch.Generator().manual_seed(2)
     x = 1.5 * torch.randn(50, 3, generator=generator, dtype=torch.float64)
     context = torch.randn(50, 2, generator=generator, dtype=torch.float64)
-    losses = distillation_losses(teacher, student, x, context, generator, WEIGHTS)
+    with torch.no_grad():
+        losses = distillation_losses(teacher, student, x, context, generator, WEIGHTS)
     assert set(losses) == {"loss", "noise", "data"}
     assert all(float(value) < 1e-14 for value in losses.values())
     z, _ = teacher.to_noise(x, context)
     assert (z - x).abs().mean() > 0.1  # the map is not the identity
-    assert torch.allclose(student.sample(z, context), x, atol=1e-7)
+    assert torch.allclose(student.sample(z, context), x, atol=1e-6)
 
 
 @pytest.mark.parametrize("term", ["noise", "data", "between", "splines"])
@@ -70,15 +71,15 @@ def test_each_term_sees_another_student_and_a_weight_of_zero_hides_it(term: str)
 def test_distillation_makes_the_student_the_teachers_inverse() -> None:
     torch.manual_seed(0)
     generator = torch.Generator().manual_seed(0)
-    teacher, student = flow(2), flow(2, "sampling", hidden=48, depth=2)
+    teacher, student = flow(2, blocks=1), flow(2, "sampling", hidden=32, blocks=1)
     randomise(teacher, 0.15)
     before = {name: tensor.clone() for name, tensor in teacher.state_dict().items()}
     teacher.requires_grad_(False)
     optimiser = torch.optim.Adam(student.parameters(), 1e-2)
-    steps = 400
+    steps = 300
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 1e-2, total_steps=steps)
     for _ in range(steps):
-        z, context = (torch.randn(128, 2, generator=generator) for _ in range(2))
+        z, context = (torch.randn(64, 2, generator=generator) for _ in range(2))
         x = teacher.sample(z, context)
         optimiser.zero_grad()
         distillation_losses(teacher, student, x, context, generator, WEIGHTS)["loss"].backward()
