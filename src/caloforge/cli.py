@@ -146,7 +146,9 @@ def train(
 
 @app.command()
 def generate(
-    checkpoint: Annotated[Path, typer.Argument(help="Folder of a checkpoint.")],
+    checkpoint: Annotated[
+        Path, typer.Argument(help="Folder of a checkpoint, or a name (see caloforge models).")
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", help="HDF5 file to make.")],
     like: Annotated[
         Path | None, typer.Option(help="Take the incident conditions of the showers in this file.")
@@ -242,6 +244,32 @@ def recipes() -> None:
     for name in Recipe.names():
         recipe = Recipe.load(name)
         table.add_row(name, recipe.model, escape(recipe.description))
+    console.print(table)
+
+
+@app.command()
+def models(
+    name: Annotated[str | None, typer.Argument(help="Show the model card of this one.")] = None,
+) -> None:
+    """List the trained models that come with caloforge, or show a model card."""
+    from rich.markdown import Markdown
+
+    from caloforge.training import Checkpoint
+    from caloforge.training.pretrained import model_card, pretrained_names
+
+    if name is not None:
+        console.print(Markdown(model_card(name)))
+        return
+    table = Table("name", "detector", "particles", "energies", "cells", "parameters")
+    for known in pretrained_names():
+        checkpoint = Checkpoint.load(known)
+        valid, model = checkpoint.valid_range, checkpoint.model()
+        low, high = valid["energy"]
+        table.add_row(
+            known, ", ".join(checkpoint.detectors), ", ".join(valid["particle"]),
+            f"{low / 1000:.3g}-{high / 1000:.3g} GeV", " × ".join(map(str, checkpoint.mesh.shape)),
+            f"{model.n_parameters:,}",
+        )  # fmt: skip
     console.print(table)
 
 

@@ -26,7 +26,9 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is th
 
 
 def bench(
-    checkpoint: Annotated[Path, typer.Argument(help="Folder of a checkpoint.")],
+    checkpoint: Annotated[
+        Path, typer.Argument(help="Folder of a checkpoint, or a name (see caloforge models).")
+    ],
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="JSON file to make, written after each measurement.")
     ] = None,

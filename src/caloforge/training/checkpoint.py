@@ -16,6 +16,7 @@ from caloforge.detector.mesh import Mesh, mesh_from_dict
 from caloforge.errors import CheckpointError, MeshError, RecipeError
 from caloforge.models.base import GeneratorModel, load_model_class
 from caloforge.training.files import read_json, read_tensors, write_json, write_tensors
+from caloforge.training.pretrained import pretrained_folder
 
 __all__ = ["FORMAT_VERSION", "Checkpoint"]
 
@@ -146,12 +147,14 @@ class Checkpoint:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Checkpoint:
-        """Read a checkpoint and check it.
+        """Read a checkpoint and check it; a name of `pretrained_names` stands for that model.
 
         Raises:
             CheckpointError: it is missing, truncated, foreign, of another version or inconsistent.
         """
         folder = Path(path)
+        if not folder.exists() and folder.name == os.fspath(path):
+            folder = pretrained_folder(folder.name)
         if not (folder / ABOUT).is_file():
             raise CheckpointError(_missing(folder))
         about = read_json(folder / ABOUT)
