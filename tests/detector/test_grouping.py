@@ -66,8 +66,9 @@ def test_a_fine_cell_lies_in_its_coarse_cell(grouping):
 
 def test_the_pair_of_calochallenge_sets():
     assert SETS_2_3.coarse == calochallenge_mesh("2")
-    assert SETS_2_3.factors == (1, 4, 2) and SETS_2_3.slots == 8
-    assert SETS_2_3.mask.all() and not SETS_2_3.nested
+    assert SETS_2_3.factors == (1, 4, 2)
+    assert SETS_2_3.mask.all()
+    assert not SETS_2_3.nested
     assert len(set(SETS_2_3.phases)) == 8
     np.testing.assert_array_equal(SETS_2_3.phases[:8], SETS_2_3.phases[8:])
 

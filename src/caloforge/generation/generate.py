@@ -77,8 +77,8 @@ def generate(
         like: showers (or their file) whose conditions to use, or
         energy: incident energies, MeV, with ``theta`` and ``phi``, rad, which may be left out where the model
             was trained for one direction, or
-        given: showers (or their file) on the coarse mesh of a model that refines such showers; they have their
-            own conditions.
+        given: showers (or their file) on the coarse mesh of a model that refines such showers, with their
+            conditions.
         copies: how often the given showers are gone through, with other noise each time.
         n: how many showers; one energy is repeated so often, of conditions the first n are taken.
         seed: seed of the noise.

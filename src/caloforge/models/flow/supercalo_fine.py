@@ -240,15 +240,15 @@ class SuperCaloFine(GeneratorModel):
         energies = given.flatten()
         lit = (energies > 0).nonzero()[:, 0]
         # whole chunks, so that all products have one shape; what fills the last one has no energy
-        rows = F.pad(lit, (0, -len(lit) % self.settings.chunk))
+        n_chunks = max(1, -(-len(lit) // self.settings.chunk))
+        rows = F.pad(lit, (0, n_chunks * self.settings.chunk - len(lit)))
         total = torch.where(torch.arange(len(rows), device=rows.device) < len(lit), energies[rows], 0.0)
         z, low, made = noise["cells"].flatten(0, 1), self._low_precision(incident.device), []
         for chunk in torch.split(rows, self.settings.chunk):
             y = self.flow.sample(z[chunk], self._context(incident, layers, given, chunk), low)
             made.append(self._energies(y * self.std + self.mean, energies[chunk]))
         parts = z.new_zeros(z.shape)
-        if made:
-            parts[lit] = self._closed(torch.cat(made), total, layers, rows)[: len(lit)]
+        parts[lit] = self._closed(torch.cat(made), total, layers, rows)[: len(lit)]
         parts = parts.view_as(noise["cells"])
         return self.cells.scatter(parts) if self.grouping.nested else self._cut(parts, given)
 
