@@ -21,14 +21,14 @@ from caloforge.data.showers import Showers
 from caloforge.detector.grouping import Grouping
 from caloforge.detector.mesh import Mesh
 from caloforge.detector.mesh_regular import RegularMesh
-from caloforge.errors import RecipeError
+from caloforge.errors import MeshError, RecipeError
 from caloforge.models.base import Batch, ConditionTensors, GeneratorModel, load_model_class
 from caloforge.models.flow.energies import LayerEnergySettings, layer_energy_flow
 from caloforge.models.flow.incident import IncidentContext
 from caloforge.models.flow.supercalo import least_energy
 from caloforge.models.transforms import Layers, renormalise_layers
 
-__all__ = ["CoarseToFine", "Slot"]
+__all__ = ["CoarseToFine", "Slot", "coarse_showers"]
 
 FIT_BATCH = 500
 
@@ -182,3 +182,20 @@ class CoarseToFine(GeneratorModel):
 def _of(slot: str, noise: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The noise of one slot, without its prefix."""
     return {key.partition(".")[2]: z for key, z in noise.items() if key.startswith(f"{slot}.")}
+
+
+def coarse_showers(model: GeneratorModel, showers: Showers) -> Showers:
+    """The showers on the mesh of those that the model refines, summed where they are finer.
+
+    Raises:
+        MeshError: the model refines none, or the meshes do not nest.
+    """
+    mesh = getattr(model, "given_mesh", None)
+    if mesh is None:
+        raise MeshError(f"a {type(model).__name__} does not refine showers")
+    if showers.mesh == mesh:
+        return showers
+    grouping = Grouping(showers.mesh, mesh)  # type: ignore[arg-type]  # checked there
+    if not grouping.nested:
+        raise MeshError(f"{grouping}: give showers that were scored in the coarse mesh")
+    return coarsened(showers, grouping.factors)
