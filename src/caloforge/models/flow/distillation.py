@@ -12,6 +12,7 @@ Legend: ``n`` examples, ``D`` dimensions, ``B`` blocks, ``K`` spline bins, ``Q =
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -22,7 +23,7 @@ from torch.nn import functional as F
 from caloforge.data.showers import Showers
 from caloforge.errors import RecipeError
 from caloforge.models.base import Batch, GeneratorModel
-from caloforge.models.flow.autoregressive import AutoregressiveFlow, Direction, MaskedSplines
+from caloforge.models.flow.autoregressive import AutoregressiveFlow, Direction
 from caloforge.models.flow.cell_model import CellFlowModel
 from caloforge.models.flow.splines import MIN_SLOPE
 
@@ -71,49 +72,57 @@ def distillation_losses(
         low_precision: networks in bfloat16.
 
     Returns:
-        "loss", the weighted sum, and "noise" and "data", the mean squared distances at the ends.
+        "loss", the weighted sum, and "noise" and "data", the mean squared distances where the ways end; a way
+        whose weight is 0 is not gone.
     """
-    z = torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
-    made, made_splines = _pass(student, z, context, low_precision)
-    seen, seen_splines = _pass(teacher, made[0].T, context, low_precision)
-    noise = _distance(seen[-1:], made[-1:])
-    loss = weights.noise * (
-        noise
-        + weights.between * _distance(seen[1:-1], made[1:-1])
-        + weights.splines * _distance(seen_splines, made_splines)
-    )
-    with torch.no_grad():
-        given, given_splines = _pass(teacher, x, context, low_precision)
-    again, again_splines = _pass(student, given[-1].T, context, low_precision)
-    data = _distance(given[:1], again[:1])
-    loss = loss + weights.data * (
-        data
-        + weights.between * _distance(given[1:-1], again[1:-1])
-        + weights.splines * _distance(given_splines, again_splines)
-    )
-    return {"loss": loss, "noise": noise.detach(), "data": data.detach()}
+
+    def way(ours: _Pass, others: _Pass, end: int) -> tuple[Tensor, Tensor]:
+        at_end = F.mse_loss(ours.values[end], others.values[end])
+        between = [F.mse_loss(a, b) for a, b in zip(ours.values[1:-1], others.values[1:-1], strict=True)]
+        splines = [F.mse_loss(a, b) for a, b in zip(ours.splines, others.splines, strict=True)]
+        return at_end + weights.between * sum(between) + weights.splines * sum(splines), at_end.detach()
+
+    losses = {"loss": x.new_zeros(())}
+    if weights.noise:
+        z = torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
+        made = _Pass.of(student, z, context, low_precision)
+        seen = _Pass.of(teacher, made.values[0].T, context, low_precision)
+        loss, losses["noise"] = way(seen, made, end=-1)
+        losses["loss"] = losses["loss"] + weights.noise * loss
+    if weights.data:
+        with torch.no_grad():
+            given = _Pass.of(teacher, x, context, low_precision)
+        again = _Pass.of(student, given.values[-1].T, context, low_precision)
+        loss, losses["data"] = way(given, again, end=0)
+        losses["loss"] = losses["loss"] + weights.data * loss
+    return losses
 
 
-def _pass(
-    flow: AutoregressiveFlow, start: Tensor, context: Tensor, low_precision: bool
-) -> tuple[list[Tensor], list[Tensor]]:
-    """The flow's single pass over ``start`` (n, D).
+@dataclass
+class _Pass:
+    """What a flow makes of n examples in its single pass.
 
-    Returns:
-        The B + 1 values (D, n) from data to noise, with ``start`` at the end where the pass began, and the B
-        splines (Q, D, n), normalised.
+    Attributes:
+        values: B + 1 of (D, n), from data to noise; the pass began at one end.
+        splines: B of (Q, D, n), normalised.
     """
-    to_data = flow.direction == "sampling"
-    values, splines = [start.T], []
-    for i in reversed(range(len(flow.blocks))) if to_data else range(len(flow.blocks)):
-        block = flow.blocks[i]
-        assert isinstance(block, MaskedSplines)
-        ordered = values[-1][flow.orders[i]]
-        raw = block.parameters_for(ordered, context, low_precision)
-        image, _ = block.splines(ordered, raw, inverse=to_data)
-        values.append(image[flow.orders[i].argsort()])
-        splines.append(_normalised(raw, block.largest_logit))
-    return (values[::-1], splines[::-1]) if to_data else (values, splines)
+
+    values: list[Tensor]
+    splines: list[Tensor]
+
+    @classmethod
+    def of(cls, flow: AutoregressiveFlow, start: Tensor, context: Tensor, low_precision: bool) -> _Pass:
+        """The pass over ``start`` (n, D)."""
+        to_data = flow.direction == "sampling"
+        values, splines = [start.T], []
+        blocks = list(zip(flow.masked_splines(), flow.orders, strict=True))
+        for block, order in reversed(blocks) if to_data else blocks:
+            ordered = values[-1][order]
+            raw = block.parameters_for(ordered, context, low_precision)
+            image, _ = block.splines(ordered, raw, inverse=to_data)
+            values.append(image[order.argsort()])
+            splines.append(_normalised(raw, block.largest_logit))
+        return cls(values[::-1], splines[::-1]) if to_data else cls(values, splines)
 
 
 def _normalised(raw: Tensor, largest_logit: float) -> Tensor:
@@ -122,16 +131,14 @@ def _normalised(raw: Tensor, largest_logit: float) -> Tensor:
     Logarithms, since slopes range over orders of magnitude.
     """
     bins = (len(raw) + 1) // 3
-    logits = raw[: 2 * bins].clamp(-largest_logit, largest_logit).view(2, bins, *raw.shape[1:])
-    sizes = bins * logits.softmax(dim=1).flatten(0, 1)
-    slopes = (F.softplus(raw[2 * bins :] + _UNIT_SLOPE) + MIN_SLOPE).log()
-    return torch.cat([sizes, slopes])
-
-
-def _distance(ours: list[Tensor], others: list[Tensor]) -> Tensor:
-    """Sum over the list of the mean squared distances."""
-    terms = [F.mse_loss(a, b) for a, b in zip(ours, others, strict=True)]
-    return torch.stack(terms).sum() if terms else torch.zeros(())
+    widths, heights, slopes = torch.split(raw, [bins, bins, bins - 1])
+    return torch.cat(
+        [
+            bins * widths.clamp(-largest_logit, largest_logit).softmax(dim=0),
+            bins * heights.clamp(-largest_logit, largest_logit).softmax(dim=0),
+            (F.softplus(slopes + _UNIT_SLOPE) + MIN_SLOPE).log(),
+        ]
+    )
 
 
 class StudentModel(CellFlowModel):
