@@ -150,14 +150,15 @@ class UNetCoupling(nn.Module):
         """x (g, C, N) → image and log-slopes (g, moved, N); context (n, g·K, P, R) sets the precision."""
         n, _, *size = context.shape
         g = len(x)
-        fixed = x[:, self.moved :].view(g, -1, n, *size).permute(2, 0, 1, 3, 4).to(context.dtype)
-        maps = torch.cat([fixed, context.view(n, g, -1, *size)], dim=2).flatten(1, 2)
+        moving, fixed = x.split((self.moved, x.shape[1] - self.moved), dim=1)
+        known = fixed.reshape(g, -1, n, *size).permute(2, 0, 1, 3, 4).to(context.dtype)
+        maps = torch.cat([known, context.view(n, g, -1, *size)], dim=2).flatten(1, 2)
         h = self.network(maps.contiguous(memory_format=torch.channels_last), of)
         h = h.view(n, g, -1, *size).permute(1, 2, 0, 3, 4).reshape(g, self.weight.shape[2], -1)  # (g, W, N)
         raw = (self.weight[of].to(h.dtype) @ h).to(x.dtype) + self.bias[of]
         raw = raw.view(g, -1, self.moved, raw.shape[-1]).transpose(0, 1)  # (Q, g, moved, N)
-        image, slope = rational_quadratic(x[:, : self.moved], raw, bound=self.bound, inverse=inverse)
-        return torch.cat([image, x[:, self.moved :]], dim=1), slope
+        image, slope = rational_quadratic(moving, raw, bound=self.bound, inverse=inverse)
+        return torch.cat([image, fixed], dim=1), slope
 
 
 def _turns(factors: tuple[int, int]) -> list[Tensor]:

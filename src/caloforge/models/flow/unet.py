@@ -53,21 +53,29 @@ class GroupedConvolution(nn.Module):
     def forward(self, x: Tensor, of: slice) -> Tensor:
         """Maps (n, g·inputs, P, R) → (n, g·outputs, P', R'), in the precision of x."""
         weight, bias = self.weight[of].to(x.dtype), self.bias[of].to(x.dtype).flatten()
+        if len(weight) == 1 and self.kernel[1] == 1:
+            # one column: windows of rows times a matrix are faster than a convolution
+            windows = self._windows(x.permute(0, 2, 3, 1))
+            matrix = weight[0, :, :, :, 0].transpose(1, 2).flatten(1)  # (outputs, taps·inputs)
+            y: Tensor = F.linear(windows, matrix, bias)
+            return y.permute(0, 3, 1, 2)
         rows, columns = (k // 2 for k in self.kernel)
         if self.periodic and rows:
             x = torch.cat([x[:, :, -rows:], x, x[:, :, :rows]], dim=2)
-        elif rows:
-            x = F.pad(x, (0, 0, rows, rows))
-        if len(weight) == 1 and self.kernel[1] == 1:
-            # one column: windows of rows times a matrix are faster than a convolution
-            y = x.permute(0, 2, 3, 1)  # (n, P + 2·rows, R, C)
-            p = y.shape[1] - 2 * rows
-            taps = [y[:, k : k + p : self.stride] for k in range(self.kernel[0])]
-            windows = torch.cat(taps, dim=-1) if len(taps) > 1 else taps[0]
-            matrix = weight[0, :, :, :, 0].transpose(1, 2).flatten(1)  # (outputs, taps·inputs)
-            rows_last: Tensor = F.linear(windows, matrix, bias)
-            return rows_last.permute(0, 3, 1, 2)
-        return F.conv2d(x, weight.flatten(0, 1), bias, self.stride, (0, columns), 1, len(weight))
+            rows = 0
+        return F.conv2d(x, weight.flatten(0, 1), bias, self.stride, (rows, columns), 1, len(weight))
+
+    def _windows(self, x: Tensor) -> Tensor:
+        """Each (or each second) row of x (n, P, R, C) between its neighbours: (n, P', R, taps·C)."""
+        if self.kernel[0] == 1:
+            return x
+        above, below = x.roll(1, 1), x.roll(-1, 1)  # whose gradients are cheaper than those of slices
+        if not self.periodic:
+            above, below = F.pad(above[:, 1:], (0, 0, 0, 0, 1, 0)), F.pad(below[:, :-1], (0, 0, 0, 0, 0, 1))
+        windows = torch.cat([above, x, below], dim=-1)
+        if self.stride == 1:
+            return windows
+        return windows[:, :: self.stride]
 
 
 class _Doubling(nn.Module):
