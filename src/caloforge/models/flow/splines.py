@@ -74,21 +74,23 @@ def rational_quadratic(
     d0 = torch.where(k > 0, raw.gather(0, (k - 1).clamp_min(0)), 0.0)
     d1 = torch.where(k < bins - 1, raw.gather(0, k.clamp_max(bins - 2)), 0.0)
     d0, d1 = F.softplus(d0 + _UNIT_SLOPE) + MIN_SLOPE, F.softplus(d1 + _UNIT_SLOPE) + MIN_SLOPE
-    s = height / width
-    curvature = d0 + d1 - 2 * s
-
+    # slopes in units of the bin's own; sums below are of numbers that are not negative, and g is small only where
+    # what is added to it is not: nothing cancels, however steep or flat the spline is
+    unit = width / height
+    d0, d1 = d0 * unit, d1 * unit
     if inverse:
-        rise = u - y0
-        a = height * (s - d0) + rise * curvature
-        b = height * d0 - rise * curvature
-        c = -s * rise
-        root = torch.sqrt((b * b - 4 * a * c).clamp_min(0))
-        t = (2 * c / (-b - root)).clamp(0, 1)
-        image = x0 + t * width
+        # the root of the quadratic equation, its discriminant written as g² + 4 ρ (1 − ρ)
+        rho = ((u - y0) / height).clamp(0, 1)
+        g = d0 * (1 - rho) - d1 * rho
+        q = torch.sqrt(g * g + 4 * rho * (1 - rho)) + g.abs()
+        left, rest = torch.where(g > 0, 2 * rho, q), torch.where(g > 0, q, 2 * (1 - rho))
+        t, r = left / (left + rest), rest / (left + rest)
     else:
         t = ((u - x0) / width).clamp(0, 1)
-        image = y0 + height * (s * t * t + d0 * t * (1 - t)) / (s + curvature * t * (1 - t))
-    mix = t * (1 - t)
-    slope = s * s * (d1 * t * t + 2 * s * mix + d0 * (1 - t) ** 2) / (s + curvature * mix) ** 2
+        r = 1 - t
+    mix = t * r
+    bottom = t * t + r * r + (d0 + d1) * mix
+    image = x0 + t * width if inverse else y0 + height * ((t * t + d0 * mix) / bottom)
+    slope = (d1 * t * t + 2 * mix + d0 * r * r) / (unit * bottom * bottom)
     log_slope = -slope.log() if inverse else slope.log()
     return torch.where(inside, image, values).view_as(x), torch.where(inside, log_slope, 0.0).view_as(x)

@@ -1,7 +1,7 @@
 """C kernels, compiled at first use by the system's compiler and kept in the user's cache folder.
 
-Set ``CALOFORGE_KERNELS=0`` to do without: everything that has a kernel also has a plain torch version. That is
-also used where no compiler is found, with one warning.
+Set ``CALOFORGE_KERNELS=0`` to do without: everything that has a kernel also has a plain torch version. That
+is also used where no compiler is found, with one warning.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def _compiler() -> tuple[str, ...] | None:
 
 @cache
 def _processor() -> str:
-    """The macros that the compiler defines for this processor: they also tell its version and the system's."""
+    """The macros that the compiler defines for this processor; they also tell its own version."""
     compiler = _compiler()
     if compiler is None:
         return ""

@@ -143,25 +143,24 @@ INLINE vec spline(const long bins, vec x, real *raw, const long stride, real bou
     y0 = y0 * scale_y - bound;
     d0 = softplus(d0 + unit) + least;
     d1 = softplus(d1 + unit) + least;
-    vec s = height / width, curvature = d0 + d1 - 2 * s, t, mix, bottom, image;
+    vec unit_slope = width / height, t, r;
+    d0 *= unit_slope;
+    d1 *= unit_slope;
     if (inverse) {
-        vec rise = u - y0;
-        vec a = height * (s - d0) + rise * curvature;
-        vec b = height * d0 - rise * curvature;
-        vec c = s * rise;
-        t = 2 * c / (b + root(at_least(b * b + 4 * a * c, 0)));
+        vec rho = at_most(at_least((u - y0) / height, 0), 1), rest = 1 - rho;
+        vec g = d0 * rest - d1 * rho;
+        mask flat = g > 0;
+        vec q = root(g * g + 4 * rho * rest) + pick(flat, g, -g);
+        vec left = pick(flat, 2 * rho, q), right_ = pick(flat, q, 2 * rest), one = 1 / (left + right_);
+        t = left * one;
+        r = right_ * one;
     } else {
-        t = (u - x0) / width;
+        t = at_most(at_least((u - x0) / width, 0), 1);
+        r = 1 - t;
     }
-    t = at_most(at_least(t, 0), 1);
-    mix = t * (1 - t);
-    bottom = s + curvature * mix;
-    if (inverse)
-        image = x0 + t * width;
-    else
-        image = y0 + height * (s * t * t + d0 * mix) / bottom;
-    vec ratio = s / bottom;
-    vec slope = ratio * ratio * (d1 * t * t + 2 * s * mix + d0 * (1 - t) * (1 - t));
+    vec mix = t * r, bottom = t * t + r * r + (d0 + d1) * mix;
+    vec image = inverse ? x0 + t * width : y0 + height * ((t * t + d0 * mix) / bottom);
+    vec slope = (d1 * t * t + 2 * mix + d0 * r * r) / (unit_slope * bottom * bottom);
     vec log_slope = pick(inside, logarithm(slope), all(0));
     *slopes += inverse ? -log_slope : log_slope;
     return pick(inside, image, x);

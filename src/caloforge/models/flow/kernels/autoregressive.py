@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import threading
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import torch
@@ -88,7 +89,7 @@ class FlowKernel:
     def run(
         self, flow: AutoregressiveFlow, x: Tensor, context: Tensor | None, low_precision: bool, inverse: bool
     ) -> tuple[Tensor, Tensor] | None:
-        """Images (n, D) of x (n, D) and log-determinants (n,); None where it has to be done in plain torch."""
+        """Images (n, D) of x (n, D) and log-determinants (n,); None where plain torch has to do it."""
         if not _possible(flow, x, context):
             return None
         real = "-DREAL=float" if x.dtype == torch.float32 else "-DREAL=double"
@@ -113,7 +114,6 @@ def _possible(flow: AutoregressiveFlow, x: Tensor, context: Tensor | None) -> bo
         and all(t.dtype == x.dtype and t.device == x.device for t in tensors)
         and not (torch.is_grad_enabled() and any(t.requires_grad for t in (*tensors, *flow.parameters())))
         and not (flow.training and blocks[0].dropout.p > 0)
-        and not torch.jit.is_tracing()
         and not torch.compiler.is_compiling()
     )
 
@@ -168,9 +168,7 @@ def _run(
 
     parts = max(1, min(torch.get_num_threads(), len(x) // FEW_ROWS))
     bounds = [len(x) * i // parts for i in range(parts + 1)]
-    threads = [
-        threading.Thread(target=rows, args=pair) for pair in zip(bounds[1:-1], bounds[2:], strict=True)
-    ]
+    threads = [threading.Thread(target=rows, args=pair) for pair in pairwise(bounds[1:])]
     for thread in threads:
         thread.start()
     rows(*bounds[:2])
