@@ -14,6 +14,8 @@ from caloforge.models.flow.convolution import (
     squeeze,
     unsqueeze,
 )
+from caloforge.models.flow.kernels.coupling import map_values
+from caloforge.models.flow.splines import rational_quadratic
 from caloforge.models.flow.unet import GroupedConvolution, UNet
 
 ALL = slice(None)
@@ -235,3 +237,25 @@ def test_networks_in_bfloat16_stay_near() -> None:
         exact, rounded = (model.log_prob(y, maps, vector, low) for low in (False, True))
     assert torch.allclose(rounded, exact, rtol=2e-2, atol=0.5)
     assert not torch.equal(rounded, exact)
+
+
+@pytest.mark.parametrize(
+    ("values", "raw"), [("float64", "float64"), ("float32", "float32"), ("float32", "bfloat16")]
+)
+@pytest.mark.parametrize("inverse", [False, True])
+@pytest.mark.parametrize("bins", [5, 8])
+def test_compiled_splines_are_those_of_torch(values: str, raw: str, inverse: bool, bins: int) -> None:
+    dtype, raw_dtype = getattr(torch, values), getattr(torch, raw)
+    channels, columns = 3, 37  # no multiple of the lanes of a vector
+    x = (3 * normal(channels, columns)).to(dtype)
+    parameters = normal((3 * bins - 1) * channels, columns, seed=1).to(raw_dtype)
+    bias = normal((3 * bins - 1) * channels, 1, seed=2).to(dtype)
+    done = map_values(x, parameters, bias, bound=4.0, inverse=inverse)
+    if done is None:
+        pytest.skip("no C compiler")
+    full = (parameters.to(dtype) + bias).view(-1, channels, columns)
+    image, slope = rational_quadratic(x, full, bound=4.0, inverse=inverse)
+    tolerance = 1e-10 if values == "float64" else 2e-5
+    assert torch.allclose(done[0], image, atol=tolerance, rtol=tolerance)
+    assert torch.allclose(done[1], slope, atol=100 * tolerance)
+    assert map_values(x.requires_grad_(), parameters, bias, bound=4.0, inverse=inverse) is None

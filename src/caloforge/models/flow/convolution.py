@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from caloforge.models.flow.kernels.coupling import map_values
 from caloforge.models.flow.splines import n_spline_parameters, rational_quadratic
 from caloforge.models.flow.unet import SLOPE, GroupedConvolution, UNet
 
@@ -155,7 +156,16 @@ class UNetCoupling(nn.Module):
         maps = torch.cat([known, context.view(n, g, -1, *size)], dim=2).flatten(1, 2)
         h = self.network(maps.contiguous(memory_format=torch.channels_last), of)
         h = h.view(n, g, -1, *size).permute(1, 2, 0, 3, 4).reshape(g, self.weight.shape[2], -1)  # (g, W, N)
-        raw = (self.weight[of].to(h.dtype) @ h).to(x.dtype) + self.bias[of]
+        weight, bias = self.weight[of].to(h.dtype), self.bias[of]
+        if g == 1:  # matrices rather than batches of one, and splines in compiled code where there is one
+            raw = weight[0] @ h[0]  # (Q·moved, N)
+            done = map_values(moving[0], raw, bias[0], bound=self.bound, inverse=inverse)
+            if done is not None:
+                return torch.cat([done[0][None], fixed], dim=1), done[1][None]
+            raw = raw[None]
+        else:
+            raw = weight @ h
+        raw = raw.to(x.dtype) + bias
         raw = raw.view(g, -1, self.moved, raw.shape[-1]).transpose(0, 1)  # (Q, g, moved, N)
         image, slope = rational_quadratic(moving, raw, bound=self.bound, inverse=inverse)
         return torch.cat([image, fixed], dim=1), slope
