@@ -74,8 +74,8 @@ def rational_quadratic(
     d0 = torch.where(k > 0, raw.gather(0, (k - 1).clamp_min(0)), 0.0)
     d1 = torch.where(k < bins - 1, raw.gather(0, k.clamp_max(bins - 2)), 0.0)
     d0, d1 = F.softplus(d0 + _UNIT_SLOPE) + MIN_SLOPE, F.softplus(d1 + _UNIT_SLOPE) + MIN_SLOPE
-    # slopes in units of the bin's own; sums below are of numbers that are not negative, and g is small only where
-    # what is added to it is not: nothing cancels, however steep or flat the spline is
+    # slopes in units of the bin's own; sums below are of numbers that are not negative, and where g cancels,
+    # what is added to it is large: exact to rounding, however steep or flat the spline is
     unit = width / height
     d0, d1 = d0 * unit, d1 * unit
     if inverse:
