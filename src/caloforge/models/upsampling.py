@@ -77,7 +77,7 @@ class CoarseToFine(GeneratorModel):
             return slot
 
     mesh_kinds: ClassVar[tuple[str, ...]] = ("cylinder", "box")
-    block_size: ClassVar[int] = 128
+    block_size: ClassVar[int] = 256
     settings: Settings
     threshold: Tensor
 

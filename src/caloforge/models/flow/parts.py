@@ -61,16 +61,18 @@ class Parts(nn.Module):
         self.full = bool(grouping.mask.all())
         self.context_size = fz + len(around) + table.shape[1]
 
+    def bordered(self, given: Tensor) -> Tensor:
+        """Logarithms of coarse energies (n, V) and, last, that of no energy, beyond the mesh: (n, V + 1)."""
+        return F.pad(given, (0, 1), value=-1.0)
+
     def context(self, layers: Tensor, given: Tensor, shower: Tensor, cell: Tensor) -> Tensor:
         """What is known of L coarse cells: fine layers, its energy and its neighbours', one-hot r, z (, φ).
 
         Args:
-            layers, given: logarithms of the energies of fine layers (n, Z) and coarse cells (n, V), where −1
-                stands for no energy, as it does beyond the mesh.
+            layers, given: logarithms of the energies of fine layers (n, Z) and, `bordered`, of coarse cells.
             shower, cell: of each coarse cell, (L,).
         """
-        beyond = F.pad(given, (0, 1), value=-1.0)
-        near = beyond[shower[:, None], self.around[cell]]  # (L, 7)
+        near = given[shower[:, None], self.around[cell]]  # (L, 7)
         return torch.cat([layers[shower[:, None], self.layers_of[cell]], near, self.table[cell]], dim=1)
 
     def coarse_layers(self, given: Tensor) -> Tensor:

@@ -33,7 +33,7 @@ from caloforge.models.transforms import (
     renormalise_layers,
 )
 
-__all__ = ["SuperCaloCoarse", "least_energy", "lit_values"]
+__all__ = ["SuperCaloCoarse", "least_energy", "lit_values", "tentative_energies"]
 
 FIT_BATCH = 500
 SMALLEST_STD = 1e-3
@@ -48,15 +48,31 @@ def least_energy(showers: Showers) -> float:
 
 
 def lit_values(
-    energies: Tensor, threshold: float, width: float, smear: float, generator: torch.Generator
+    energies: Tensor,
+    threshold: float,
+    width: float,
+    smear: float,
+    generator: torch.Generator,
+    knee: float = 0.0,
 ) -> Tensor:
-    """`log_threshold` with log-normal values for empty cells, lit ones smeared by a relative ``smear``."""
+    """`log_threshold` with log-normal values for empty cells, lit ones smeared by a relative ``smear``.
+
+    Energies E over the threshold t become log((E + knee)/(t + knee)). Where few cells lie between t and the
+    knee, that narrows the gap between empty and lit cells, into which a smooth flow spills.
+    """
     uniform = torch.rand(energies.shape, generator=generator, device=energies.device)
-    y = log_threshold(energies, threshold, fill_below(uniform, width, "log-normal")[0])
+    below = fill_below(uniform, width, "log-normal")[0]
+    y = log_threshold(energies + knee, threshold + knee, below)
     if not smear:
         return y
     shift = smear * torch.randn(energies.shape, generator=generator, device=energies.device)
     return torch.where(y > 0, (y + shift).abs(), y)
+
+
+def tentative_energies(y: Tensor, threshold: float, knee: float = 0.0) -> Tensor:
+    """Undo `lit_values`; empty cells get energies below the threshold, so that the hottest one is known."""
+    below = exp_threshold(y, threshold, cut=False)
+    return torch.where(y >= 0, (exp_threshold(y, threshold + knee) - knee).clamp_min(threshold), below)
 
 
 class SuperCaloCoarse(GeneratorModel):

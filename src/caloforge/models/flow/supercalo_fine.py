@@ -31,9 +31,15 @@ from caloforge.models.flow.autoregressive import AutoregressiveFlow
 from caloforge.models.flow.energies import LayerEnergySettings, layer_energy_flow
 from caloforge.models.flow.incident import IncidentContext
 from caloforge.models.flow.parts import Parts
-from caloforge.models.flow.supercalo import FIT_BATCH, SMALLEST_STD, least_energy, lit_values
+from caloforge.models.flow.supercalo import (
+    FIT_BATCH,
+    SMALLEST_STD,
+    least_energy,
+    lit_values,
+    tentative_energies,
+)
 from caloforge.models.precision import fast_bf16
-from caloforge.models.transforms import Layers, RunningMoments, exp_threshold, renormalise_layers
+from caloforge.models.transforms import Layers, RunningMoments, renormalise_layers
 
 __all__ = ["SuperCaloFine"]
 
@@ -59,6 +65,7 @@ class SuperCaloFine(GeneratorModel):
             width: of the log-normal values, see `fill_below`.
             smear: relative smearing of energies in training; keeps densities finite where the energy of a
                 coarse cell or layer fixes that of its last part.
+            knee_mev: energy below which few cells lie, see `lit_values`; 0 for plain logarithms.
             noise_mev: width of the uniform noise of "logit".
             layer_passes: how often cells are rescaled to the energies of the fine layers before coarse cells
                 get theirs exactly; 0 as published.
@@ -81,6 +88,7 @@ class SuperCaloFine(GeneratorModel):
         coordinates: Literal["log-threshold", "logit"] = "log-threshold"
         width: float = Field(2.0, gt=0)
         smear: float = Field(0.01, ge=0)
+        knee_mev: float = Field(0.0, ge=0)
         noise_mev: float = Field(1e-4, gt=0)
         layer_passes: int = Field(4, ge=0)
         chunk: int = Field(2048, ge=1)
@@ -175,7 +183,7 @@ class SuperCaloFine(GeneratorModel):
         """Coordinates (L, S) of the parts' energies (L, S) before they are standardised."""
         s = self.settings
         if s.coordinates == "log-threshold":
-            return lit_values(parts, self.part_threshold, s.width, s.smear, generator)
+            return lit_values(parts, self.part_threshold, s.width, s.smear, generator, s.knee_mev)
         noisy = parts + s.noise_mev * torch.rand(parts.shape, generator=generator, device=parts.device)
         fractions = noisy / noisy.sum(dim=1, keepdim=True)
         return torch.logit(ALPHA + (1 - 2 * ALPHA) * fractions)
@@ -183,7 +191,7 @@ class SuperCaloFine(GeneratorModel):
     def _energies(self, y: Tensor, total: Tensor) -> Tensor:
         """Undo `_values`, up to the sum: energies (L, S) of coordinates (L, S) and coarse energies (L,)."""
         if self.settings.coordinates == "log-threshold":
-            return exp_threshold(y, self.part_threshold, cut=False)
+            return tentative_energies(y, self.part_threshold, self.settings.knee_mev)
         return (torch.sigmoid(y) - ALPHA).clamp_min(0) * total[:, None]
 
     def _layer_context(self, incident: Tensor, coarse_layers: Tensor) -> Tensor:
@@ -192,12 +200,15 @@ class SuperCaloFine(GeneratorModel):
     def _log(self, energies: Tensor) -> Tensor:
         return torch.log1p(energies / self.threshold) / 3 - 1
 
-    def _context(self, incident: Tensor, layers: Tensor, given: Tensor, rows: Tensor) -> Tensor:
+    def _known(self, layers: Tensor, given: Tensor) -> tuple[Tensor, Tensor]:
+        """Logarithms of the energies of fine layers and of coarse cells, as contexts use them."""
+        return self._log(layers), self.cells.bordered(self._log(given))
+
+    def _context(self, incident: Tensor, known: tuple[Tensor, Tensor], rows: Tensor) -> Tensor:
         """Context (L, C) of the coarse cells ``rows`` (L,) = shower·V + cell."""
         n_cells = self.grouping.coarse.n_voxels
         shower, cell = rows // n_cells, rows % n_cells
-        known = self.cells.context(self._log(layers), self._log(given).flatten(1), shower, cell)
-        return torch.cat([incident[shower], known], dim=1)
+        return torch.cat([incident[shower], self.cells.context(*known, shower, cell)], dim=1)
 
     def _given(self, conditions: ConditionTensors) -> Tensor:
         given, shape = conditions.given, self.grouping.coarse.shape
@@ -228,7 +239,7 @@ class SuperCaloFine(GeneratorModel):
             log_p = self.layer_flow.log_prob(smeared, batch.energy, context, float(self.threshold), uniform)
             return {"loss": -log_p.mean()}
         rows = (parts.sum(dim=2).flatten() > 0).nonzero()[:, 0]
-        context = self._context(incident, layers, given, rows)
+        context = self._context(incident, self._known(layers, given), rows)
         y = (self._values(parts.flatten(0, 1)[rows], generator) - self.mean) / self.std
         y = self.cells.filled(y, rows, generator)
         log_p = self.flow.log_prob(y, context, self._low_precision(incident.device))
@@ -243,9 +254,10 @@ class SuperCaloFine(GeneratorModel):
         n_chunks = max(1, -(-len(lit) // self.settings.chunk))
         rows = F.pad(lit, (0, n_chunks * self.settings.chunk - len(lit)))
         total = torch.where(torch.arange(len(rows), device=rows.device) < len(lit), energies[rows], 0.0)
+        known = self._known(layers, given)
         z, low, made = noise["cells"].flatten(0, 1), self._low_precision(incident.device), []
         for chunk in torch.split(rows, self.settings.chunk):
-            y = self.flow.sample(z[chunk], self._context(incident, layers, given, chunk), low)
+            y = self.flow.sample(z[chunk], self._context(incident, known, chunk), low)
             made.append(self._energies(y * self.std + self.mean, energies[chunk]))
         parts = z.new_zeros(z.shape)
         parts[lit] = self._closed(torch.cat(made), total, layers, rows)[: len(lit)]
