@@ -7,9 +7,10 @@ import torch
 from torch import nn
 
 from caloforge.models.flow.autoregressive import AutoregressiveFlow
-from caloforge.models.flow.distillation import DistillationWeights, distillation_losses
+from caloforge.models.flow.distillation import DistillationSettings, distillation_losses
 
-WEIGHTS = DistillationWeights.model_validate({})
+PUBLISHED = DistillationSettings.model_validate({})
+FORCED = DistillationSettings.model_validate({"teacher_forcing": True})
 
 
 def flow(
@@ -45,8 +46,10 @@ def test_a_student_with_the_teachers_splines_has_no_loss_and_is_its_inverse() ->
     x = 1.5 * torch.randn(50, 3, generator=generator, dtype=torch.float64)
     context = torch.randn(50, 2, generator=generator, dtype=torch.float64)
     with torch.no_grad():
-        losses = distillation_losses(teacher, student, x, context, generator, WEIGHTS)
-    assert set(losses) == {"loss", "noise", "data"}
+        losses = distillation_losses(teacher, student, x, context, generator, PUBLISHED)
+        forced = distillation_losses(teacher, student, x, context, generator, FORCED)
+    assert set(losses) == set(forced) == {"loss", "noise", "data"}
+    losses |= {f"forced {name}": value for name, value in forced.items()}
     assert all(float(value) < 1e-14 for value in losses.values())
     z, _ = teacher.to_noise(x, context)
     assert (z - x).abs().mean() > 0.1  # the map is not the identity
@@ -54,21 +57,23 @@ def test_a_student_with_the_teachers_splines_has_no_loss_and_is_its_inverse() ->
 
 
 @pytest.mark.parametrize("term", ["noise", "data", "between", "splines"])
-def test_each_term_sees_another_student_and_a_weight_of_zero_hides_it(term: str) -> None:
+@pytest.mark.parametrize("forcing", [False, True])
+def test_each_term_sees_another_student_and_a_weight_of_zero_hides_it(term: str, forcing: bool) -> None:
     teacher, student = flow(), flow(direction="sampling")
     unconditional(teacher, 0.5, seed=1)
     unconditional(student, 0.5, seed=3)
     x, context = torch.randn(20, 3), torch.zeros(20, 2)
 
     def loss(**weights: float) -> float:
-        every = DistillationWeights.model_validate(weights)
+        every = DistillationSettings.model_validate(weights | {"teacher_forcing": forcing})
         same = torch.Generator().manual_seed(0)
         return float(distillation_losses(teacher, student, x, context, same, every)["loss"].detach())
 
     assert loss(**{term: 0.0}) < loss() - 1e-4
 
 
-def test_distillation_makes_the_student_the_teachers_inverse() -> None:
+@pytest.mark.parametrize("settings", [PUBLISHED, FORCED], ids=["published", "forced"])
+def test_distillation_makes_the_student_the_teachers_inverse(settings: DistillationSettings) -> None:
     torch.manual_seed(0)
     generator = torch.Generator().manual_seed(0)
     teacher, student = flow(2, blocks=1), flow(2, "sampling", hidden=32, blocks=1)
@@ -76,13 +81,13 @@ def test_distillation_makes_the_student_the_teachers_inverse() -> None:
     before = {name: tensor.clone() for name, tensor in teacher.state_dict().items()}
     teacher.requires_grad_(False)
     optimiser = torch.optim.Adam(student.parameters(), 1e-2)
-    steps = 300
+    steps = 250
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 1e-2, total_steps=steps)
     for _ in range(steps):
         z, context = (torch.randn(64, 2, generator=generator) for _ in range(2))
         x = teacher.sample(z, context)
         optimiser.zero_grad()
-        distillation_losses(teacher, student, x, context, generator, WEIGHTS)["loss"].backward()
+        distillation_losses(teacher, student, x, context, generator, settings)["loss"].backward()
         optimiser.step()
         schedule.step()
     z, context = (torch.randn(2000, 2, generator=generator) for _ in range(2))
@@ -96,12 +101,13 @@ def test_distillation_makes_the_student_the_teachers_inverse() -> None:
     assert all(torch.equal(tensor, before[name]) for name, tensor in teacher.state_dict().items())
 
 
-def test_gradients_reach_the_student_and_not_the_teacher() -> None:
+@pytest.mark.parametrize("settings", [PUBLISHED, FORCED], ids=["published", "forced"])
+def test_gradients_reach_the_student_and_not_the_teacher(settings: DistillationSettings) -> None:
     teacher, student = flow().requires_grad_(False), flow(direction="sampling", depth=2)
     randomise(teacher)
     randomise(student, seed=1)
     x, context = torch.randn(30, 3), torch.randn(30, 2)
-    distillation_losses(teacher, student, x, context, torch.Generator(), WEIGHTS)["loss"].backward()
+    distillation_losses(teacher, student, x, context, torch.Generator(), settings)["loss"].backward()
     assert all(p.grad is not None and bool(p.grad.any()) for p in student.parameters())
     assert all(p.grad is None for p in teacher.parameters())
 
@@ -112,7 +118,7 @@ def test_the_end_of_a_step_is_what_the_flows_themselves_make() -> None:
     randomise(teacher)
     randomise(student, seed=1)
     x, context = torch.randn(40, 3), torch.randn(40, 2)
-    losses = distillation_losses(teacher, student, x, context, torch.Generator().manual_seed(5), WEIGHTS)
+    losses = distillation_losses(teacher, student, x, context, torch.Generator().manual_seed(5), PUBLISHED)
     z = torch.randn(x.shape, generator=torch.Generator().manual_seed(5))
     with torch.no_grad():
         noise = (teacher.to_noise(student.sample(z, context), context)[0] - z).square().mean()

@@ -27,18 +27,20 @@ from caloforge.models.flow.autoregressive import AutoregressiveFlow, Direction
 from caloforge.models.flow.cell_model import CellFlowModel
 from caloforge.models.flow.splines import MIN_SLOPE
 
-__all__ = ["DistillationWeights", "StudentModel", "distillation_losses"]
+__all__ = ["DistillationSettings", "StudentModel", "distillation_losses"]
 
 _UNIT_SLOPE = math.log(math.expm1(1.0 - MIN_SLOPE))
 
 
-class DistillationWeights(BaseModel):
-    """Weights of the terms of `distillation_losses`; the defaults are those of the papers.
+class DistillationSettings(BaseModel):
+    """Terms of `distillation_losses`; the defaults are those of the papers.
 
     Attributes:
-        noise, data: of the way from noise to data and back (z-loss), from data to noise and back (x-loss).
-        between: of the values between blocks on either way, beside one for where it ends.
-        splines: of the widths, heights and slopes of the splines on either way.
+        noise, data: weight of the way from noise to data (z-loss) and of that from data (x-loss).
+        between: weight of the values between blocks on either way, beside one for where it ends.
+        splines: weight of the widths, heights and slopes of the splines on either way.
+        teacher_forcing: every block of the student is given the teacher's value on its noise side and not
+            that of the student's block before it, so that blocks learn independently of each other.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -46,6 +48,7 @@ class DistillationWeights(BaseModel):
     data: float = Field(0.5, ge=0)
     between: float = Field(1.0, ge=0)
     splines: float = Field(1.0, ge=0)
+    teacher_forcing: bool = False
 
 
 def distillation_losses(
@@ -54,7 +57,7 @@ def distillation_losses(
     x: Tensor,
     context: Tensor,
     generator: torch.Generator,
-    weights: DistillationWeights,
+    settings: DistillationSettings,
     low_precision: bool = False,
 ) -> dict[str, Tensor]:
     """How far the student is from the teacher's inverse; mean squares over examples and dimensions.
@@ -63,12 +66,15 @@ def distillation_losses(
     has the distance between where the way ended and where it began, and those of the values and the splines
     that both flows had at the same place.
 
+    With teacher forcing both are teacher → noise → student → data, from data that the teacher makes of noise
+    and from x.
+
     Args:
         teacher: of direction "density"; gradients go through it, never into it.
         student: of direction "sampling", with the teacher's dimensions, blocks, orders, bins and bound.
         x, context: data (n, D) and context (n, C).
         generator: of the noise.
-        weights: of the terms.
+        settings: weights of the terms.
         low_precision: networks in bfloat16.
 
     Returns:
@@ -76,25 +82,35 @@ def distillation_losses(
         whose weight is 0 is not gone.
     """
 
-    def way(ours: _Pass, others: _Pass, end: int) -> tuple[Tensor, Tensor]:
+    def distances(ours: _Pass, others: _Pass, end: int) -> tuple[Tensor, Tensor]:
         at_end = F.mse_loss(ours.values[end], others.values[end])
         between = [F.mse_loss(a, b) for a, b in zip(ours.values[1:-1], others.values[1:-1], strict=True)]
         splines = [F.mse_loss(a, b) for a, b in zip(ours.splines, others.splines, strict=True)]
-        return at_end + weights.between * sum(between) + weights.splines * sum(splines), at_end.detach()
+        loss = at_end + settings.between * sum(between) + settings.splines * sum(splines)
+        return loss, at_end.detach()
+
+    def from_data(start: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.no_grad():
+            seen = _Pass.of(teacher, start, context, low_precision)
+        forced = seen.values if settings.teacher_forcing else None
+        return distances(seen, _Pass.of(student, seen.values[-1].T, context, low_precision, forced), end=0)
+
+    def from_noise() -> tuple[Tensor, Tensor]:
+        z = torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
+        if settings.teacher_forcing:
+            with torch.no_grad():
+                start = teacher.sample(z, context, low_precision)
+            return from_data(start)
+        made = _Pass.of(student, z, context, low_precision)
+        return distances(_Pass.of(teacher, made.values[0].T, context, low_precision), made, end=-1)
 
     losses = {"loss": x.new_zeros(())}
-    if weights.noise:
-        z = torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
-        made = _Pass.of(student, z, context, low_precision)
-        seen = _Pass.of(teacher, made.values[0].T, context, low_precision)
-        loss, losses["noise"] = way(seen, made, end=-1)
-        losses["loss"] = losses["loss"] + weights.noise * loss
-    if weights.data:
-        with torch.no_grad():
-            given = _Pass.of(teacher, x, context, low_precision)
-        again = _Pass.of(student, given.values[-1].T, context, low_precision)
-        loss, losses["data"] = way(given, again, end=0)
-        losses["loss"] = losses["loss"] + weights.data * loss
+    if settings.noise:
+        loss, losses["noise"] = from_noise()
+        losses["loss"] = losses["loss"] + settings.noise * loss
+    if settings.data:
+        loss, losses["data"] = from_data(x)
+        losses["loss"] = losses["loss"] + settings.data * loss
     return losses
 
 
@@ -103,7 +119,7 @@ class _Pass:
     """What a flow makes of n examples in its single pass.
 
     Attributes:
-        values: B + 1 of (D, n), from data to noise; the pass began at one end.
+        values: B + 1 of (D, n), from data to noise; the pass began at one of the ends.
         splines: B of (Q, D, n), normalised.
     """
 
@@ -111,13 +127,20 @@ class _Pass:
     splines: list[Tensor]
 
     @classmethod
-    def of(cls, flow: AutoregressiveFlow, start: Tensor, context: Tensor, low_precision: bool) -> _Pass:
-        """The pass over ``start`` (n, D)."""
+    def of(
+        cls,
+        flow: AutoregressiveFlow,
+        start: Tensor,
+        context: Tensor,
+        low_precision: bool,
+        forced: list[Tensor] | None = None,
+    ) -> _Pass:
+        """The pass over ``start`` (n, D); towards data, blocks may be given another pass's values."""
         to_data = flow.direction == "sampling"
         values, splines = [start.T], []
-        blocks = list(zip(flow.masked_splines(), flow.orders, strict=True))
-        for block, order in reversed(blocks) if to_data else blocks:
-            ordered = values[-1][order]
+        blocks = list(enumerate(zip(flow.masked_splines(), flow.orders, strict=True)))
+        for i, (block, order) in reversed(blocks) if to_data else blocks:
+            ordered = (values[-1] if forced is None else forced[i + 1])[order]
             raw = block.parameters_for(ordered, context, low_precision)
             image, _ = block.splines(ordered, raw, inverse=to_data)
             values.append(image[order.argsort()])
@@ -151,10 +174,10 @@ class StudentModel(CellFlowModel):
         """Sizes of the student; ``hidden`` and ``depth`` may differ from the teacher's.
 
         Attributes:
-            distillation: weights of the terms of the loss.
+            distillation: terms of the loss.
         """
 
-        distillation: DistillationWeights = DistillationWeights.model_validate({})
+        distillation: DistillationSettings = DistillationSettings.model_validate({})
 
     direction: ClassVar[Direction] = "sampling"
     settings: Settings
