@@ -56,9 +56,9 @@ class GroupedConvolution(nn.Module):
         if len(weight) == 1 and self.kernel[1] == 1:
             # one column: windows of rows times a matrix are faster than a convolution
             windows = self._windows(x.permute(0, 2, 3, 1))
-            matrix = weight[0, :, :, :, 0].transpose(1, 2).flatten(1)  # (outputs, taps·inputs)
-            y: Tensor = F.linear(windows, matrix, bias)
-            return y.permute(0, 3, 1, 2)
+            matrix = weight[0, :, :, :, 0].permute(2, 1, 0).flatten(0, 1)  # (taps·inputs, outputs)
+            y = torch.addmm(bias, windows.reshape(-1, len(matrix)), matrix)
+            return y.view(*windows.shape[:3], -1).permute(0, 3, 1, 2)
         rows, columns = (k // 2 for k in self.kernel)
         if self.periodic and rows:
             x = torch.cat([x[:, :, -rows:], x, x[:, :, :rows]], dim=2)
