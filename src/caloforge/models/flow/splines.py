@@ -67,8 +67,9 @@ def rational_quadratic(
 
     scale_x, scale_y = 2 * bound / right[-1:], 2 * bound / top[-1:]
     width, height = widths.gather(0, k), heights.gather(0, k)
-    x0 = (right.gather(0, k) - width) * scale_x - bound
-    y0 = (top.gather(0, k) - height) * scale_y - bound
+    # from the middle, because most of the values are near it and round less
+    x0 = (right.gather(0, k) - width - 0.5 * right[-1:]) * scale_x
+    y0 = (top.gather(0, k) - height - 0.5 * top[-1:]) * scale_y
     width, height = width * scale_x, height * scale_y
     raw = flat[2 * bins :]
     d0 = torch.where(k > 0, raw.gather(0, (k - 1).clamp_min(0)), 0.0)

@@ -139,8 +139,8 @@ INLINE vec spline(const long bins, vec x, real *raw, const long stride, real bou
     vec scale_x = range / total[0], scale_y = range / total[1];
     width *= scale_x;
     height *= scale_y;
-    x0 = x0 * scale_x - bound;
-    y0 = y0 * scale_y - bound;
+    x0 = (x0 - total[0] / 2) * scale_x;
+    y0 = (y0 - total[1] / 2) * scale_y;
     d0 = softplus(d0 + unit) + least;
     d1 = softplus(d1 + unit) + least;
     vec unit_slope = width / height, t, r;
