@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 from typer.core import TyperGroup
 
-from caloforge import cli_bench, cli_compare, cli_data, cli_evaluate
+from caloforge import cli_bench, cli_compare, cli_data, cli_evaluate, cli_upsample
 from caloforge.errors import CaloforgeError, ConditionError, RecipeError
 from caloforge.provenance import code_version
 
@@ -194,6 +194,7 @@ def generate(
     )
 
 
+app.command()(cli_upsample.upsample)
 app.command()(cli_evaluate.evaluate)
 app.command()(cli_compare.compare)
 app.command()(cli_bench.bench)
