@@ -12,7 +12,7 @@ from torch import Tensor
 
 from caloforge.models.flow import kernels
 from caloforge.models.flow.autoregressive import AutoregressiveFlow
-from caloforge.models.flow.splines import n_spline_parameters, rational_quadratic
+from caloforge.models.flow.splines import _in_torch, n_spline_parameters, rational_quadratic
 
 SHAPES = [  # dims, context, hidden, depth, bins, context units
     (1, 0, 5, 1, 4, 3),
@@ -248,10 +248,48 @@ def test_compiled_libraries_are_kept(tmp_path: object, monkeypatch: pytest.Monke
         forget()
 
 
+@pytest.mark.parametrize("bins", [2, 5, 8])
+@pytest.mark.parametrize("inverse", [False, True])
+@needs_compiler
+def test_compiled_splines_and_gradients_are_those_of_torch(bins: int, inverse: bool) -> None:
+    generator = torch.Generator().manual_seed(3)
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+    x, raw = 4 * draw(7, 43), 2.5 * draw(n_spline_parameters(bins), 7, 43)
+    raw[:, :, 5:], raw[:, :, :5] = raw[:, :, 5:].clone(), 0.0
+    weights = draw(2, 7, 43)
+    results = []
+    for function in (rational_quadratic, lambda *a, **k: _in_torch(*a, **k, largest_logit=4.0)):
+        leaf, parameters = x.clone().requires_grad_(), raw.clone().requires_grad_()
+        image, log_slope = function(leaf, parameters, bound=6.0, inverse=inverse)
+        (weights * torch.stack([image, log_slope])).sum().backward()
+        results.append([image, log_slope, leaf.grad, parameters.grad])
+    for ours, torchs in zip(*results, strict=True):
+        torch.testing.assert_close(ours, torchs, rtol=1e-9, atol=1e-9)
+
+
+@needs_compiler
+def test_compiled_splines_take_threads_layouts_and_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    raw, x = torch.randn(23, 200, 300), 3 * torch.randn(200, 300)
+    y, log_slope = rational_quadratic(x, raw, bound=6.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "get_num_threads", lambda: 3)
+        assert torch.equal(rational_quadratic(x, raw, bound=6.0)[0], y)
+    turned = rational_quadratic(x.T, raw.transpose(1, 2), bound=6.0)
+    assert torch.equal(turned[0], y.T)
+    assert torch.equal(turned[1], log_slope.T)
+    assert torch.equal(rational_quadratic(x[3, 5:18], raw[:, 3, 5:18], bound=6.0)[0], y[3, 5:18])
+    assert rational_quadratic(x[:0], raw[:, :0], bound=6.0)[0].shape == (0, 300)
+
+
 @pytest.mark.parametrize("bound", [6.0, 14.0])
 @pytest.mark.parametrize("scale", [1.0, 3.0, 10.0])
 @pytest.mark.parametrize("inverse", [False, True])
-def test_float32_splines_are_exact_to_rounding(bound: float, scale: float, inverse: bool) -> None:
+def test_float32_splines_are_exact_to_rounding(
+    kernel: str, bound: float, scale: float, inverse: bool
+) -> None:
     """Against float64: no more than what rounding x and the knots, at most `bound`, makes of the image."""
     generator = torch.Generator().manual_seed(3)
     raw = scale * torch.randn(n_spline_parameters(8), 50_000, generator=generator)

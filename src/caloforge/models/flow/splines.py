@@ -18,6 +18,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from caloforge.models.flow.kernels.splines import compiled_spline, has_kernel
+
 __all__ = ["n_spline_parameters", "rational_quadratic"]
 
 LARGEST_LOGIT = 4.0
@@ -53,6 +55,14 @@ def rational_quadratic(
     Parameters of zero give the identity. Logits of bins are kept within ±``largest_logit``, so that two bins
     differ in size by at most exp(2·largest_logit).
     """
+    if has_kernel(x, parameters):
+        return compiled_spline(x, parameters, bound, inverse, largest_logit)
+    return _in_torch(x, parameters, bound, inverse, largest_logit)
+
+
+def _in_torch(
+    x: Tensor, parameters: Tensor, bound: float, inverse: bool, largest_logit: float
+) -> tuple[Tensor, Tensor]:
     bins = (len(parameters) + 1) // 3
     flat = parameters.reshape(len(parameters), -1)
     values = x.reshape(1, -1)

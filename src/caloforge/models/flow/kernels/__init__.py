@@ -14,12 +14,19 @@ import shlex
 import shutil
 import subprocess
 import tempfile
+import threading
+from collections.abc import Callable
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
-__all__ = ["compiled", "kernel_name", "multiplies_bf16"]
+import torch
+
+__all__ = ["REALS", "compiled", "in_threads", "kernel_name", "multiplies_bf16", "traced"]
 
 FLAGS = ("-std=gnu11", "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC")
+REALS = {torch.float32: "-DREAL=float", torch.float64: "-DREAL=double"}
+"""What kernels can calculate in."""
 log = logging.getLogger(__name__)
 
 
@@ -36,7 +43,8 @@ def compiled(source: str, *definitions: str) -> ctypes.CDLL | None:
         return None
     path = Path(__file__).with_name(source)
     command = [*compiler, *FLAGS, *definitions]
-    key = "\n".join([path.read_text(), " ".join(command), _processor()])
+    sources = [path.read_text(), *(header.read_text() for header in sorted(path.parent.glob("*.h")))]
+    key = "\n".join([*sources, " ".join(command), _processor()])
     name = f"{path.stem}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.so"
     try:
         library = _cache_folder() / name
@@ -55,6 +63,12 @@ def compiled(source: str, *definitions: str) -> ctypes.CDLL | None:
 def multiplies_bf16() -> bool:
     """True where kernels can multiply bfloat16 natively."""
     return "__AVX512BF16__" in _processor()
+
+
+def traced() -> bool:
+    """True while torch records operations, for a compiler or an export: kernels would be missed."""
+    tracing = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+    return bool(tracing) or torch.compiler.is_compiling()
 
 
 @cache
@@ -79,6 +93,18 @@ def _processor() -> str:
         return subprocess.run(command, capture_output=True, text=True, check=False).stdout
     except OSError:
         return ""
+
+
+def in_threads(part: Callable[[int, int], None], n: int, few: int) -> None:
+    """Call ``part(begin, end)`` for pieces of 0 … n in as many threads as torch uses, none for ``few``."""
+    pieces = max(1, min(torch.get_num_threads(), n // few))
+    bounds = [n * i // pieces for i in range(pieces + 1)]
+    threads = [threading.Thread(target=part, args=pair) for pair in pairwise(bounds[1:])]
+    for thread in threads:
+        thread.start()
+    part(*bounds[:2])
+    for thread in threads:
+        thread.join()
 
 
 def _cache_folder() -> Path:

@@ -9,19 +9,8 @@
 
    D dimensions, C context numbers, H units of each of L hidden layers, K bins, Q = 3K - 1. */
 
-#include <math.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
+#include "spline.h"
 
-#ifdef __AVX512F__
-#include <immintrin.h>
-#define BYTES 64
-#elif defined(__AVX__)
-#define BYTES 32
-#else
-#define BYTES 16
-#endif
 #if defined(__AVX512F__) || defined(__aarch64__)
 #define MR 12 /* rows of a matrix that are computed together; 2 MR sums must fit the registers */
 #else
@@ -29,142 +18,12 @@
 #endif
 
 #define PAIR (BF16 ? 2 : 1) /* inner indices that stand together */
-#define LANES ((long)(BYTES / sizeof(real)))
-#define INLINE static inline __attribute__((always_inline))
 
-typedef REAL real;
-typedef real vec __attribute__((vector_size(BYTES)));
-typedef __typeof__((vec){0} < (vec){0}) mask;
 #if BF16
 typedef uint16_t elem;
 #else
 typedef real elem;
 #endif
-
-/* ---- elementary functions ------------------------------------------------------------------------- */
-
-INLINE vec all(real x) { return x - (vec){0}; }
-INLINE vec pick(mask m, vec a, vec b) { return (vec)((m & (mask)a) | (~m & (mask)b)); }
-INLINE vec at_least(vec x, real low) { return pick(x < low, all(low), x); } /* keeps NaN */
-INLINE vec at_most(vec x, real high) { return pick(x > high, all(high), x); }
-
-#define LANEWISE(f, x) ({ vec r_; for (long i_ = 0; i_ < LANES; i_++) r_[i_] = f((x)[i_]); r_; })
-
-INLINE vec root(vec x) {
-#ifdef __AVX512F__
-    return sizeof(real) == 4 ? (vec)_mm512_sqrt_ps((__m512)x) : (vec)_mm512_sqrt_pd((__m512d)x);
-#else
-    return LANEWISE(sqrt, x);
-#endif
-}
-
-INLINE vec exponential(vec x) {
-    if (sizeof(real) == 8) return LANEWISE(exp, x);
-    x = at_most(at_least(x, -87), 87);
-    const real shift = 12582912; /* 1.5 * 2^23: adding it rounds to an integer, found in the last bits */
-    vec shifted = x * (real)1.44269504088896341 + shift;
-    vec n = shifted - shift;
-    vec r = x - n * (real)0.693359375 - n * (real)-2.12194440e-4;
-    vec p = all((real)1 / 5040);
-    p = p * r + (real)1 / 720;
-    p = p * r + (real)1 / 120;
-    p = p * r + (real)1 / 24;
-    p = p * r + (real)1 / 6;
-    p = p * r + (real)0.5;
-    p = p * r * r + r + 1;
-    mask exponent = ((mask)shifted - (mask)all(shift) + 127) << 23;
-    return p * (vec)exponent;
-}
-
-/* log((1 + s) / (1 - s)) for |s| <= 1/3 */
-INLINE vec log_ratio(vec s) {
-    vec q = s * s, p = all((real)2 / 15);
-    p = p * q + (real)2 / 13;
-    p = p * q + (real)2 / 11;
-    p = p * q + (real)2 / 9;
-    p = p * q + (real)2 / 7;
-    p = p * q + (real)2 / 5;
-    p = p * q + (real)2 / 3;
-    return p * q * s + 2 * s;
-}
-
-INLINE vec logarithm(vec x) { /* x > 0 and normal */
-    if (sizeof(real) == 8) return LANEWISE(log, x);
-    mask bits = (mask)x - 0x3f3504f3; /* sqrt(1/2) */
-    mask exponent = bits >> 23;
-    vec m = (vec)((bits & 0x007fffff) + 0x3f3504f3);
-    vec n = __builtin_convertvector(exponent, vec);
-    return n * (real)0.693147180559945309 + log_ratio((m - 1) / (m + 1));
-}
-
-INLINE vec softplus(vec x) {
-    vec e = exponential(pick(x > 0, -x, x));
-    vec l = sizeof(real) == 8 ? LANEWISE(log1p, e) : log_ratio(e / (e + 2));
-    return at_least(x, 0) + l;
-}
-
-/* ---- splines: see splines.py ---------------------------------------------------------------------- */
-
-/* Maps x; raw (Q, *) with `stride` numbers from row to row is overwritten. Adds log-slopes to *slopes. */
-INLINE vec spline(const long bins, vec x, real *raw, const long stride, real bound, real largest, int inverse,
-                  vec *slopes) {
-    const real least = 1e-3, unit = log(expm1(1 - 1e-3)), range = 2 * bound; /* softplus(unit) + least = 1 */
-    mask inside = (x > -bound) & (x < bound);
-    vec u = pick(inside, x, all(0)), total[2];
-    for (int side = 0; side < 2; side++) {
-        total[side] = all(0);
-        for (long i = 0; i < bins; i++) {
-            vec *at = (vec *)(raw + (side * bins + i) * stride);
-            *at = exponential(at_most(at_least(*at, -largest), largest));
-            total[side] += *at;
-        }
-    }
-#define ROW(i) (*(vec *)(raw + (i) * stride))
-    vec width = ROW(0), height = ROW(bins), x0 = all(0), y0 = all(0), d0 = all(0), d1 = ROW(2 * bins);
-    vec right = width, top = height;
-    vec target = (u + bound) * ((inverse ? total[1] : total[0]) / range);
-    for (long i = 1; i < bins; i++) { /* is it in bin i or later? */
-        mask passed = (inverse ? top : right) <= target;
-        vec w = ROW(i), h = ROW(bins + i);
-        x0 = pick(passed, right, x0);
-        y0 = pick(passed, top, y0);
-        width = pick(passed, w, width);
-        height = pick(passed, h, height);
-        d0 = pick(passed, ROW(2 * bins + i - 1), d0);
-        d1 = pick(passed, i < bins - 1 ? ROW(2 * bins + i) : all(0), d1);
-        right += w;
-        top += h;
-    }
-#undef ROW
-    vec scale_x = range / total[0], scale_y = range / total[1];
-    width *= scale_x;
-    height *= scale_y;
-    x0 = (x0 - total[0] / 2) * scale_x;
-    y0 = (y0 - total[1] / 2) * scale_y;
-    d0 = softplus(d0 + unit) + least;
-    d1 = softplus(d1 + unit) + least;
-    vec unit_slope = width / height, t, r;
-    d0 *= unit_slope;
-    d1 *= unit_slope;
-    if (inverse) {
-        vec rho = at_most(at_least((u - y0) / height, 0), 1), rest = 1 - rho;
-        vec g = d0 * rest - d1 * rho;
-        mask flat = g > 0;
-        vec q = root(g * g + 4 * rho * rest) + pick(flat, g, -g);
-        vec left = pick(flat, 2 * rho, q), right_ = pick(flat, q, 2 * rest), one = 1 / (left + right_);
-        t = left * one;
-        r = right_ * one;
-    } else {
-        t = at_most(at_least((u - x0) / width, 0), 1);
-        r = 1 - t;
-    }
-    vec mix = t * r, bottom = t * t + r * r + (d0 + d1) * mix;
-    vec image = inverse ? x0 + t * width : y0 + height * ((t * t + d0 * mix) / bottom);
-    vec slope = (d1 * t * t + 2 * mix + d0 * r * r) / (unit_slope * bottom * bottom);
-    vec log_slope = pick(inside, logarithm(slope), all(0));
-    *slopes += inverse ? -log_slope : log_slope;
-    return pick(inside, image, x);
-}
 
 /* ---- matrices ------------------------------------------------------------------------------------- */
 

@@ -6,14 +6,12 @@ A whole flow, all blocks and both directions, is one call. See autoregressive.c 
 from __future__ import annotations
 
 import ctypes
-import threading
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from caloforge.models.flow.kernels import compiled, multiplies_bf16
+from caloforge.models.flow.kernels import REALS, compiled, in_threads, multiplies_bf16, traced
 
 if TYPE_CHECKING:
     from caloforge.models.flow.autoregressive import AutoregressiveFlow, MaskedSplines
@@ -92,9 +90,8 @@ class FlowKernel:
         """Images (n, D) of x (n, D) and log-determinants (n,); None where plain torch has to do it."""
         if not _possible(flow, x, context):
             return None
-        real = "-DREAL=float" if x.dtype == torch.float32 else "-DREAL=double"
         bf16 = low_precision and x.dtype == torch.float32 and multiplies_bf16()
-        definitions = (real, f"-DBF16={int(bf16)}")
+        definitions = (REALS[x.dtype], f"-DBF16={int(bf16)}")
         library = compiled(SOURCE, *definitions)
         if library is None:
             return None
@@ -110,11 +107,11 @@ def _possible(flow: AutoregressiveFlow, x: Tensor, context: Tensor | None) -> bo
     tensors = [x, first] if context is None else [x, first, context]
     return (
         x.device.type == "cpu"
-        and x.dtype in (torch.float32, torch.float64)
+        and x.dtype in REALS
         and all(t.dtype == x.dtype and t.device == x.device for t in tensors)
         and not (torch.is_grad_enabled() and any(t.requires_grad for t in (*tensors, *flow.parameters())))
         and not (flow.training and blocks[0].dropout.p > 0)
-        and not torch.compiler.is_compiling()
+        and not traced()
     )
 
 
@@ -166,12 +163,5 @@ def _run(
             *(ctypes.c_void_p(t[begin:end].data_ptr()) for t in (x, given, y, log_det)),
         )  # fmt: skip
 
-    parts = max(1, min(torch.get_num_threads(), len(x) // FEW_ROWS))
-    bounds = [len(x) * i // parts for i in range(parts + 1)]
-    threads = [threading.Thread(target=rows, args=pair) for pair in pairwise(bounds[1:])]
-    for thread in threads:
-        thread.start()
-    rows(*bounds[:2])
-    for thread in threads:
-        thread.join()
+    in_threads(rows, len(x), FEW_ROWS)
     return y, log_det
