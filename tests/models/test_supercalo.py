@@ -10,7 +10,7 @@ from caloforge.data import Conditions, Showers
 from caloforge.detector import BoxMesh, CylinderMesh
 from caloforge.errors import MeshError, RecipeError
 from caloforge.models.base import Batch, ConditionTensors
-from caloforge.models.flow.supercalo import SuperCaloCoarse
+from caloforge.models.flow.supercalo import SuperCaloCoarse, lit_values, tentative_energies
 from caloforge.models.flow.supercalo_fine import SuperCaloFine
 from caloforge.models.upsampling import CoarseToFine
 
@@ -77,7 +77,7 @@ CASES = {
     "several layers": ((2, 2, 1), CYLINDER, {}),
     "one layer": ((1, 4, 3), CYLINDER, {}),
     "published": ((2, 2, 1), CYLINDER, {"coordinates": "logit", "bound": 14.0, "layer_passes": 0}),
-    "box": ((2, 2, 3), BOX, {}),
+    "box": ((2, 2, 3), BOX, {"knee_mev": 30.0}),
     "not nested": (None, CYLINDER, {"coarse_shape": (4, 3, 3)}),
     "not nested, empty slots": (None, CYLINDER, {"coarse_shape": (2, 5, 1)}),
 }
@@ -282,3 +282,13 @@ def test_wrong_slots_are_refused():
         CoarseToFine(CYLINDER, CHAIN | {"fine": CHAIN["fine"] | {"settings": {"blox": 3}}})
     with pytest.raises(RecipeError, match="the parts are energies, coarse"):
         CoarseToFine(CYLINDER, CHAIN | {"leave_out": ("coarse.energies",)})
+
+
+@pytest.mark.parametrize("knee", [0.0, 40.0])
+def test_coordinates_of_cells_come_back(knee):
+    energies = torch.tensor([[0.0, 15.0, 15.01, 16.0, 40.0, 1e3, 1e5]], dtype=torch.float64)
+    y = lit_values(energies, THRESHOLD, 2.0, 0.0, torch.Generator().manual_seed(0), knee)
+    assert (y.diff()[0, 1:] > 0).all()
+    back = tentative_energies(y, THRESHOLD, knee)
+    torch.testing.assert_close(back[0, 1:], energies[0, 1:], rtol=1e-10, atol=0)
+    assert 0 < back[0, 0] < THRESHOLD

@@ -93,6 +93,7 @@ class SuperCaloCoarse(GeneratorModel):
             width: of the log-normal values, see `fill_below`.
             smear: relative smearing of cell energies in training; keeps the density finite where the layer's
                 energy fixes that of its last cell.
+            knee_mev: energy below which few cells lie, see `lit_values`; 0 for plain logarithms.
             noise_mev: width of the uniform noise of "log".
             threshold_mev: cells below are empty; by default the least cell energy in the training showers.
             bf16: networks in bfloat16 (splines stay in float32); "auto" where the processor has it.
@@ -108,6 +109,7 @@ class SuperCaloCoarse(GeneratorModel):
         coordinates: Literal["log-threshold", "log"] = "log-threshold"
         width: float = Field(2.0, gt=0)
         smear: float = Field(0.01, ge=0)
+        knee_mev: float = Field(0.0, ge=0)
         noise_mev: float = Field(5e-3, gt=0)
         threshold_mev: float | None = Field(None, gt=0)
         bf16: bool | Literal["auto"] = "auto"
@@ -168,7 +170,7 @@ class SuperCaloCoarse(GeneratorModel):
         """Coordinates (n, V) of energies (n, V) before they are standardised."""
         s = self.settings
         if s.coordinates == "log-threshold":
-            return lit_values(energies, float(self.threshold), s.width, s.smear, generator)
+            return lit_values(energies, float(self.threshold), s.width, s.smear, generator, s.knee_mev)
         uniform = torch.rand(energies.shape, generator=generator, device=energies.device).clamp_min(1e-6)
         return ((energies + s.noise_mev * uniform) / self.largest).log10() + 6
 
@@ -200,7 +202,7 @@ class SuperCaloCoarse(GeneratorModel):
         z = self.flow.sample(noise["cells"], context, self._low_precision(incident.device))
         y = z * self.std + self.mean
         if self.settings.coordinates == "log-threshold":
-            tentative = exp_threshold(y, threshold, cut=False)
+            tentative = tentative_energies(y, threshold, self.settings.knee_mev)
         else:
             bound = math.log10(1e3)  # a thousand times the largest cell, so that sums stay finite
             tentative = self.largest * 10 ** ((y - 6).clamp(max=bound)) - self.settings.noise_mev / 2
