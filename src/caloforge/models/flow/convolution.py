@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from caloforge.models.flow.kernels.coupling import map_values
+from caloforge.models.flow.kept import Kept
 from caloforge.models.flow.splines import n_spline_parameters, rational_quadratic
 from caloforge.models.flow.unet import SLOPE, GroupedConvolution, UNet
 
@@ -89,6 +89,7 @@ class LUConvolution(nn.Module):
         self.lower = nn.Parameter(torch.zeros(groups, c, c))
         self.upper = nn.Parameter(torch.zeros(groups, c, c))
         self.log_diagonal = nn.Parameter(torch.zeros(groups, c))
+        self.kept = Kept()
 
     def factors(self, of: slice) -> tuple[Tensor, Tensor]:
         """L with a diagonal of ones and U with a positive one, (g, C, C) each."""
@@ -96,16 +97,22 @@ class LUConvolution(nn.Module):
         upper = self.upper[of].triu(1) + torch.diag_embed(self.log_diagonal[of].exp())
         return self.lower[of].tril(-1) + eye, upper
 
+    def matrix(self, of: slice, inverse: bool) -> Tensor:
+        """The whole map as matrices (g, C, C), or those of its inverse."""
+        lower, upper = self.factors(of)
+        if not inverse:
+            return (lower @ upper)[:, :, self.back]
+        eye = torch.eye(len(self.order), device=lower.device, dtype=lower.dtype).expand_as(lower)
+        undone: Tensor = torch.linalg.solve_triangular(lower, eye, upper=False, unitriangular=True)
+        undone = torch.linalg.solve_triangular(upper, undone, upper=True)
+        return undone[:, self.back]
+
     def forward(self, x: Tensor, of: slice = ALL, inverse: bool = False) -> tuple[Tensor, Tensor]:
         """x (g, C, N) → image and log|det| of each position, (g,); with ``inverse`` back again."""
-        lower, upper = self.factors(of)
+        parameters = (self.lower, self.upper, self.log_diagonal)
+        matrix = self.kept((of.start, of.stop, inverse), parameters, lambda: self.matrix(of, inverse))
         log_det = self.log_diagonal[of].sum(dim=1)
-        if inverse:
-            eye = torch.eye(len(self.order), device=x.device, dtype=x.dtype).expand_as(lower)
-            undo = torch.linalg.solve_triangular(lower, eye, upper=False, unitriangular=True)
-            undo = torch.linalg.solve_triangular(upper, undo, upper=True)
-            return (undo @ x)[:, self.back], -log_det
-        return (lower @ upper) @ x[:, self.order], log_det
+        return matrix @ x, -log_det if inverse else log_det
 
 
 class UNetCoupling(nn.Module):
@@ -151,21 +158,15 @@ class UNetCoupling(nn.Module):
         """x (g, C, N) → image and log-slopes (g, moved, N); context (n, g·K, P, R) sets the precision."""
         n, _, *size = context.shape
         g = len(x)
-        moving, fixed = x.split((self.moved, x.shape[1] - self.moved), dim=1)
+        moving, fixed = x.split_with_sizes((self.moved, x.shape[1] - self.moved), dim=1)
         known = fixed.reshape(g, -1, n, *size).permute(2, 0, 1, 3, 4).to(context.dtype)
         maps = torch.cat([known, context.view(n, g, -1, *size)], dim=2).flatten(1, 2)
         h = self.network(maps.contiguous(memory_format=torch.channels_last), of)
         h = h.view(n, g, -1, *size).permute(1, 2, 0, 3, 4).reshape(g, self.weight.shape[2], -1)  # (g, W, N)
-        weight, bias = self.weight[of].to(h.dtype), self.bias[of]
-        if g == 1:  # matrices rather than batches of one, and splines in compiled code where there is one
-            raw = weight[0] @ h[0]  # (Q·moved, N)
-            done = map_values(moving[0], raw, bias[0], bound=self.bound, inverse=inverse)
-            if done is not None:
-                return torch.cat([done[0][None], fixed], dim=1), done[1][None]
-            raw = raw[None]
-        else:
-            raw = weight @ h
-        raw = raw.to(x.dtype) + bias
+        weight = self.weight[of].to(h.dtype)
+        # plain matrices are multiplied faster than a batch of one
+        raw = (weight[0] @ h[0])[None] if g == 1 else weight @ h
+        raw = raw.to(x.dtype) + self.bias[of]
         raw = raw.view(g, -1, self.moved, raw.shape[-1]).transpose(0, 1)  # (Q, g, moved, N)
         image, slope = rational_quadratic(moving, raw, bound=self.bound, inverse=inverse)
         return torch.cat([image, fixed], dim=1), slope

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from caloforge.models.flow.kept import Kept
+
 __all__ = ["GroupedConvolution", "UNet"]
 
 SLOPE = 0.01
@@ -49,21 +51,29 @@ class GroupedConvolution(nn.Module):
         self.weight = nn.Parameter(torch.empty(groups, outputs, inputs, *self.kernel))
         self.bias = nn.Parameter(torch.zeros(groups, outputs))
         nn.init.normal_(self.weight, std=math.sqrt(2 / fan))
+        self.kept = Kept()
 
     def forward(self, x: Tensor, of: slice) -> Tensor:
         """Maps (n, g·inputs, P, R) → (n, g·outputs, P', R'), in the precision of x."""
-        weight, bias = self.weight[of].to(x.dtype), self.bias[of].to(x.dtype).flatten()
-        if len(weight) == 1 and self.kernel[1] == 1:
+        bias, key = self.bias[of].to(x.dtype).flatten(), (of.start, of.stop, x.dtype)
+        if len(self.bias[of]) == 1 and self.kernel[1] == 1:
             # one column: windows of rows times a matrix are faster than a convolution
             windows = self._windows(x.permute(0, 2, 3, 1))
-            matrix = weight[0, :, :, :, 0].permute(2, 1, 0).flatten(0, 1)  # (taps·inputs, outputs)
+            matrix = self.kept((*key, "matrix"), (self.weight,), lambda: self._matrix(of, x.dtype))
             y = torch.addmm(bias, windows.reshape(-1, len(matrix)), matrix)
             return y.view(*windows.shape[:3], -1).permute(0, 3, 1, 2)
         rows, columns = (k // 2 for k in self.kernel)
         if self.periodic and rows:
             x = torch.cat([x[:, :, -rows:], x, x[:, :, :rows]], dim=2)
             rows = 0
-        return F.conv2d(x, weight.flatten(0, 1), bias, self.stride, (rows, columns), 1, len(weight))
+        weight = self.kept(key, (self.weight,), lambda: self.weight[of].to(x.dtype).flatten(0, 1))
+        groups = len(self.bias[of])
+        return F.conv2d(x, weight, bias, self.stride, (rows, columns), 1, groups)
+
+    def _matrix(self, of: slice, dtype: torch.dtype) -> Tensor:
+        """Weights of a single group and column as a matrix (taps·inputs, outputs)."""
+        weight: Tensor = self.weight[of][0, :, :, :, 0].to(dtype)
+        return weight.permute(2, 1, 0).flatten(0, 1)
 
     def _windows(self, x: Tensor) -> Tensor:
         """Each (or each second) row of x (n, P, R, C) between its neighbours: (n, P', R, taps·C)."""
