@@ -32,7 +32,7 @@ ALPHA = 1e-6
 class CellFlowModel(GeneratorModel):
     """Layer energies by one flow, cells by autoregressive flows given them.
 
-    A subclass makes a flow for each part beside "energies" with `_cell_flow`, hands them to `_build`, and says
+    A subclass makes a flow for each part beside "energies" with `_cell_flow`, hands them to `_build` and says
     what their examples are and how showers are decoded.
     """
 
