@@ -96,7 +96,7 @@ class FlowKernel:
         if library is None:
             return None
         packed = self._packed.get(definitions)
-        if packed is None or packed.state != _state(flow):
+        if packed is None or packed.state is None or packed.state != _state(flow):
             packed = self._packed[definitions] = _Packed(library, flow)
         return _run(packed, flow, x, context, inverse)
 
