@@ -12,8 +12,8 @@ CPU time of one thread, so that what else the machine does matters little. The f
 * nflows*, zuko*: their loops around our blocks, so that weights, splines and samples are the same.
 
 Times are per shower: SuperCalo has 648 rows a shower ("lit": 100 of them), iCaloFlow's teacher 45 layers, one
-after the other, each of them a call. Where a library would take more than a second, one of its D passes, which
-cost the same, is timed and multiplied by D: "~".
+after the other, each of them a call. Where a library would take more than a second, one of its D passes, all
+equal, is timed and multiplied by D: "~".
 """
 
 from __future__ import annotations
