@@ -7,6 +7,7 @@ of a layer.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 from pydantic import Field
@@ -52,6 +53,7 @@ class ConvL2LFlows(CausalLayerFlow):
         norm: bool = True
         context: int = Field(8, ge=1)
 
+    block_size: ClassVar[int] = 256
     settings: Settings
     cell_flow: ConvolutionFlow
 

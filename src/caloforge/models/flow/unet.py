@@ -33,6 +33,8 @@ class GroupedConvolution(nn.Module):
         kernel: along axes with more than one cell.
     """
 
+    sources: Tensor
+
     def __init__(
         self,
         groups: int,
@@ -52,6 +54,9 @@ class GroupedConvolution(nn.Module):
         self.bias = nn.Parameter(torch.zeros(groups, outputs))
         nn.init.normal_(self.weight, std=math.sqrt(2 / fan))
         self.kept = Kept()
+        taps = torch.arange(self.kernel[0]) - self.kernel[0] // 2
+        sources = (torch.arange(0, size[0], stride)[:, None] + taps) % size[0]
+        self.register_buffer("sources", sources.flatten(), persistent=False)  # rows of each window, cyclic
 
     def forward(self, x: Tensor, of: slice) -> Tensor:
         """Maps (n, g·inputs, P, R) → (n, g·outputs, P', R'), in the precision of x."""
@@ -79,6 +84,8 @@ class GroupedConvolution(nn.Module):
         """Each (or each second) row of x (n, P, R, C) between its neighbours: (n, P', R, taps·C)."""
         if self.kernel[0] == 1:
             return x
+        if self.periodic and not torch.is_grad_enabled():
+            return x.index_select(1, self.sources).view(len(x), -1, 1, self.kernel[0] * x.shape[3])
         above, below = x.roll(1, 1), x.roll(-1, 1)  # whose gradients are cheaper than those of slices
         if not self.periodic:
             above, below = F.pad(above[:, 1:], (0, 0, 0, 0, 1, 0)), F.pad(below[:, :-1], (0, 0, 0, 0, 0, 1))
