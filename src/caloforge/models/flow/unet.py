@@ -108,7 +108,7 @@ class _Doubling(nn.Module):
     def forward(self, x: Tensor, of: slice) -> Tensor:
         """(n, g·inputs, P/2, R/2), rounded up, → (n, g·outputs, P, R)."""
         (n, _, rows, columns), (a, b) = x.shape, self.factors
-        y = self.mix(x, of).permute(0, 2, 3, 1).reshape(n, rows, columns, -1, a, b, self.outputs)
+        y: Tensor = self.mix(x, of).permute(0, 2, 3, 1).reshape(n, rows, columns, -1, a, b, self.outputs)
         y = y.permute(0, 1, 4, 2, 5, 3, 6).reshape(n, rows * a, columns * b, -1)
         return y[:, : self.finer[0], : self.finer[1]].permute(0, 3, 1, 2)
 
