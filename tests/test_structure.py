@@ -12,7 +12,7 @@ import caloforge
 PACKAGE = Path(caloforge.__file__).parent
 ORDER = ["detector", "data", "geant4", "models", "training", "generation", "evaluation", "report"]
 SHARED = {"errors", "provenance", "streams"}
-COMMANDS = {"cli", "cli_bench", "cli_compare", "cli_data", "cli_evaluate"}
+COMMANDS = {"cli", "cli_bench", "cli_compare", "cli_data", "cli_evaluate", "cli_upsample"}
 OUTSIDE = {"bench", *COMMANDS, "quickstart", "__main__", "__init__"}
 
 

@@ -2,6 +2,7 @@
 
 from caloforge.detector.binning_xml import read_binning_xml, write_binning_xml
 from caloforge.detector.calochallenge import calochallenge_mesh
+from caloforge.detector.grouping import Grouping
 from caloforge.detector.mesh import (
     BoxMesh,
     CylinderMesh,
@@ -16,6 +17,7 @@ from caloforge.detector.mesh import (
 __all__ = [
     "BoxMesh",
     "CylinderMesh",
+    "Grouping",
     "Mesh",
     "RaggedBoxLayer",
     "RaggedBoxMesh",

@@ -29,6 +29,7 @@ from caloforge.generation.noise import draw_noise
 from caloforge.generation.parts import PartStore
 from caloforge.generation.request import asked_conditions, check_range, conditions_digest
 from caloforge.models.base import ConditionTensors, GeneratorModel
+from caloforge.models.flow.kernels import kernel_name
 from caloforge.provenance import provenance
 from caloforge.training.checkpoint import Checkpoint
 from caloforge.training.interrupt import Interrupt, catch_signals, raise_interrupt
@@ -301,6 +302,7 @@ class _Run:
                 "batch_size": self.block,
                 "threads": torch.get_num_threads(),
                 "device": _device_name(self.device),
+                "kernels": kernel_name() if self.device.type == "cpu" else "plain",
                 "peak_memory_mib": peak_memory_mib(self.device),
             },
         }

@@ -62,7 +62,7 @@ class GivenShowers:
 
     def require_fit(self, model: GeneratorModel, checkpoint: Checkpoint) -> None:
         """CheckpointError unless the model refines showers on the mesh of these."""
-        mesh, where = getattr(model, "given_mesh", None), checkpoint.path or ""
+        mesh, where = model.given_mesh, checkpoint.path or ""
         if mesh is None:
             raise CheckpointError(
                 f"the checkpoint {where} holds a {type(model).__name__}, which does not refine showers; "

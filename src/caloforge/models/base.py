@@ -240,6 +240,11 @@ class GeneratorModel(nn.Module, ABC):
         }
 
     @property
+    def given_mesh(self) -> Mesh | None:
+        """Mesh of the showers that `decode` reads as ``conditions.given``; None where it reads none."""
+        return None
+
+    @property
     def device(self) -> torch.device:
         """Where the parameters and buffers are."""
         for tensor in (*self.parameters(), *self.buffers()):

@@ -25,7 +25,7 @@ from caloforge.errors import MeshError, RecipeError
 from caloforge.models.base import Batch, ConditionTensors, GeneratorModel, load_model_class
 from caloforge.models.flow.energies import LayerEnergySettings, layer_energy_flow
 from caloforge.models.flow.incident import IncidentContext
-from caloforge.models.flow.supercalo import least_energy
+from caloforge.models.flow.threshold import least_energy
 from caloforge.models.transforms import Layers, renormalise_layers
 
 __all__ = ["CoarseToFine", "Slot", "coarse_showers"]
@@ -190,7 +190,7 @@ def coarse_showers(model: GeneratorModel, showers: Showers) -> Showers:
     Raises:
         MeshError: the model refines none, or the meshes do not nest.
     """
-    mesh = getattr(model, "given_mesh", None)
+    mesh = model.given_mesh
     if mesh is None:
         raise MeshError(f"a {type(model).__name__} does not refine showers")
     if showers.mesh == mesh:

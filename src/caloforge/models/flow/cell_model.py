@@ -14,11 +14,11 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from caloforge.data.showers import Showers
-from caloforge.errors import DataError
 from caloforge.models.base import Batch, ConditionTensors, GeneratorModel
 from caloforge.models.flow.autoregressive import AutoregressiveFlow, Direction
 from caloforge.models.flow.energies import LayerEnergySettings, layer_energy_flow
 from caloforge.models.flow.incident import IncidentContext
+from caloforge.models.flow.threshold import least_energy
 from caloforge.models.precision import fast_bf16
 from caloforge.models.transforms import Layers, cut_noise, exp_threshold, fill_below, log_threshold
 
@@ -104,12 +104,7 @@ class CellFlowModel(GeneratorModel):
         return {"energies": list(self.energy_flow.parameters()), **cells}
 
     def fit(self, showers: Showers) -> None:
-        least = self.settings.threshold_mev
-        if least is None:
-            lowest = [float(e[e > 0].min()) for e, _ in showers.batches(FIT_BATCH) if (e > 0).any()]
-            if not lowest:
-                raise DataError("all cells of all training showers are empty; there is nothing to learn")
-            least = min(lowest) * (1 - 1e-6)
+        least = self.settings.threshold_mev or least_energy(showers)
         self.threshold.fill_(least)
         self.energy_flow.begin_fit()
         self.incident.begin_fit()

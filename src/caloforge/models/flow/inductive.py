@@ -20,11 +20,11 @@ from torch.nn import functional as F
 
 from caloforge.data.showers import Showers
 from caloforge.detector.mesh import Mesh
-from caloforge.errors import DataError
 from caloforge.models.base import Batch, ConditionTensors, GeneratorModel
 from caloforge.models.flow.coupling import CouplingFlow
 from caloforge.models.flow.incident import IncidentContext
 from caloforge.models.flow.longitudinal import LongitudinalFlow
+from caloforge.models.flow.threshold import least_energy
 from caloforge.models.precision import fast_bf16
 from caloforge.models.transforms import (
     Layers,
@@ -100,12 +100,7 @@ class InductiveLayerFlow(GeneratorModel):
         return {"layers": list(self.energy_flow.parameters()), "cells": list(self.cell_flow.parameters())}
 
     def fit(self, showers: Showers) -> None:
-        least = self.settings.threshold_mev
-        if least is None:
-            lowest = [float(e[e > 0].min()) for e, _ in showers.batches(FIT_BATCH) if (e > 0).any()]
-            if not lowest:
-                raise DataError("all cells of all training showers are empty; there is nothing to learn")
-            least = min(lowest) * (1 - 1e-6)
+        least = self.settings.threshold_mev or least_energy(showers)
         self.threshold.fill_(least)
         self.energy_flow.begin_fit()
         self.incident.begin_fit()

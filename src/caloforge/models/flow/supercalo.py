@@ -18,11 +18,11 @@ from torch import Tensor, nn
 
 from caloforge.data.showers import Showers
 from caloforge.detector.mesh import Mesh
-from caloforge.errors import DataError
 from caloforge.models.base import Batch, ConditionTensors, GeneratorModel
 from caloforge.models.flow.autoregressive import AutoregressiveFlow
 from caloforge.models.flow.energies import LayerEnergySettings, layer_energy_flow
 from caloforge.models.flow.incident import IncidentContext
+from caloforge.models.flow.threshold import least_energy
 from caloforge.models.precision import fast_bf16
 from caloforge.models.transforms import (
     Layers,
@@ -37,14 +37,6 @@ __all__ = ["SuperCaloCoarse", "least_energy", "lit_values", "tentative_energies"
 
 FIT_BATCH = 500
 SMALLEST_STD = 1e-3
-
-
-def least_energy(showers: Showers) -> float:
-    """The least energy of a cell that is not empty, MeV; DataError where all cells are."""
-    lowest = [float(e[e > 0].min()) for e, _ in showers.batches(FIT_BATCH) if (e > 0).any()]
-    if not lowest:
-        raise DataError("all cells of all training showers are empty; there is nothing to learn")
-    return min(lowest) * (1 - 1e-6)
 
 
 def lit_values(

@@ -34,10 +34,10 @@ from caloforge.models.flow.parts import Parts
 from caloforge.models.flow.supercalo import (
     FIT_BATCH,
     SMALLEST_STD,
-    least_energy,
     lit_values,
     tentative_energies,
 )
+from caloforge.models.flow.threshold import least_energy
 from caloforge.models.precision import fast_bf16
 from caloforge.models.transforms import Layers, RunningMoments, renormalise_layers
 
