@@ -33,7 +33,7 @@ from caloforge.models.transforms import (
     renormalise_layers,
 )
 
-__all__ = ["SuperCaloCoarse", "least_energy", "lit_values", "tentative_energies"]
+__all__ = ["SuperCaloCoarse", "lit_values", "tentative_energies"]
 
 FIT_BATCH = 500
 SMALLEST_STD = 1e-3
