@@ -1,0 +1,107 @@
+"""Put a trained checkpoint into the package with a model card made of what was measured.
+
+    python benchmarks/pretrained.py NAME FLOWS/SYSTEM "what it is" --limits "what it cannot do"
+
+FLOWS is the folder of benchmarks/flows.py: the checkpoint is FLOWS/SYSTEM, its times FLOWS/SYSTEM.json and its
+metrics those of FLOWS/comparison.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from caloforge.evaluation.comparison import read_comparison
+from caloforge.training import Checkpoint
+from caloforge.training.pretrained import CARD, PRETRAINED
+
+NAMES = {
+    "auc_low": "classifier AUC, cells", "auc_high": "classifier AUC, high-level features",
+    "auc_resnet": "classifier AUC, ResNet", "fpd": "FPD", "kpd": "KPD", "precision": "precision",
+    "recall": "recall",
+}  # fmt: skip
+
+
+def card(name: str, system: Path, what: str, limits: str) -> str:
+    """The model card of the checkpoint in the folder ``system``."""
+    checkpoint = Checkpoint.load(system)
+    recipe, valid, made = checkpoint.recipe, checkpoint.valid_range, checkpoint.provenance
+    comparison = read_comparison(system.parent / "comparison")
+    (measured,) = (model for model in comparison.models if model.name == system.name)
+    metrics = "\n".join(
+        f"| {label} | {e.value:.4g} ± {e.error or 0:.2g} | {'' if e.floor is None else f'{e.floor:.4g}'} |"
+        for key, label in NAMES.items()
+        if (e := measured.metrics.get(key)) is not None
+    )
+    timed = json.loads(system.with_suffix(".json").read_text())
+    speed = "\n".join(
+        f"| ms a shower, one thread, batch {row['batch_size']} | {row['processor_ms']:.3g} "
+        f"(Geant4 {timed['geant4']['ms']:.0f} in the same run) | |"
+        for row in timed["rows"]
+    )
+    low, high = (f"{e / 1000:.3g}" for e in valid["energy"])
+    showers, threshold = made["showers"], 0.01515
+    return f"""# {name}
+
+{what}
+
+## Data
+
+{made["n_showers"]} showers of {", ".join(valid["particle"])} in {", ".join(valid["detector"])} on a
+{checkpoint.mesh}, {low}-{high} GeV, normal incidence, {made["n_training"]} of them for the weights and the rest for
+stopping. {showers.get("attributes", {}).get("geant4", "Geant4")}, {showers.get("attributes", {}).get("physics", "")}.
+Energies are divided by the sampling fraction 0.033; cells below {threshold} MeV are zero. Fingerprint of the data:
+{made["data_fingerprint"]}.
+
+## Recipe and command
+
+Model `{checkpoint.model_name}`; the whole recipe, with all settings, is in `checkpoint.json`.
+
+    caloforge train RECIPE.toml showers.h5 --seed {checkpoint.seed} --out {name}
+
+{recipe.get("description", "").capitalize()}: {recipe["training"]["epochs"]} epochs of batches of
+{recipe["training"]["batch_size"]}, one processor thread. caloforge {made["caloforge"]}, torch
+{made["packages"]["torch"]}. Fingerprint of the checkpoint: {checkpoint.fingerprint}.
+
+## Seed
+
+Seed {checkpoint.seed}.
+
+## Metrics
+
+On {comparison.reference_showers} Geant4 showers that were not used for training, by `caloforge compare` with its quick
+classifiers (0.5 is best) and `caloforge bench`:
+
+| metric | value | by chance |
+|---|---|---|
+{metrics}
+{speed}
+
+## Valid range
+
+{", ".join(valid["particle"])} of {low} to {high} GeV in {", ".join(valid["detector"])} at θ = {valid["theta"][0]:.4f},
+φ = {valid["phi"][0]:.4f} rad. Anything else is refused unless extrapolation is asked for.
+
+## Limits
+
+{limits}
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("name")
+    parser.add_argument("system", type=Path)
+    parser.add_argument("what")
+    parser.add_argument("--limits", required=True)
+    given = parser.parse_args()
+    text = card(given.name, given.system, given.what, given.limits)
+    Checkpoint.load(given.system).save(PRETRAINED / given.name, overwrite=True)
+    (PRETRAINED / given.name / CARD).write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
