@@ -2,8 +2,8 @@
 
     python benchmarks/pretrained.py NAME FLOWS/SYSTEM "what it is" --limits "what it cannot do"
 
-FLOWS is the folder of benchmarks/flows.py: the checkpoint is FLOWS/SYSTEM, its times FLOWS/SYSTEM.json and its
-metrics those of FLOWS/comparison.
+FLOWS is the folder of benchmarks/flows.py: the checkpoint is FLOWS/SYSTEM, its times FLOWS/SYSTEM.json and
+its metrics those of FLOWS/comparison.
 """
 
 from __future__ import annotations
@@ -41,18 +41,20 @@ def card(name: str, system: Path, what: str, limits: str) -> str:
         for row in timed["rows"]
     )
     low, high = (f"{e / 1000:.3g}" for e in valid["energy"])
-    showers, threshold = made["showers"], 0.01515
+    geant4 = made["showers"].get("attributes", {})
+    particles, detectors = ", ".join(valid["particle"]), ", ".join(valid["detector"])
+    theta, phi = valid["theta"][0], valid["phi"][0]
     return f"""# {name}
 
 {what}
 
 ## Data
 
-{made["n_showers"]} showers of {", ".join(valid["particle"])} in {", ".join(valid["detector"])} on a
-{checkpoint.mesh}, {low}-{high} GeV, normal incidence, {made["n_training"]} of them for the weights and the rest for
-stopping. {showers.get("attributes", {}).get("geant4", "Geant4")}, {showers.get("attributes", {}).get("physics", "")}.
-Energies are divided by the sampling fraction 0.033; cells below {threshold} MeV are zero. Fingerprint of the data:
-{made["data_fingerprint"]}.
+{made["n_showers"]} showers of {particles} in {detectors} on a
+{checkpoint.mesh}, {low}-{high} GeV, normal incidence, {made["n_training"]} of them
+for the weights and the rest for stopping. {geant4.get("geant4", "Geant4")}, {geant4.get("physics", "")}.
+Energies are divided by the sampling fraction 0.033; cells below 0.01515 MeV are zero.
+Fingerprint of the data: {made["data_fingerprint"]}.
 
 ## Recipe and command
 
@@ -70,8 +72,8 @@ Seed {checkpoint.seed}.
 
 ## Metrics
 
-On {comparison.reference_showers} Geant4 showers that were not used for training, by `caloforge compare` with its quick
-classifiers (0.5 is best) and `caloforge bench`:
+On {comparison.reference_showers} Geant4 showers that were not used for training, by `caloforge compare` with its
+quick classifiers (0.5 is best) and `caloforge bench`:
 
 | metric | value | by chance |
 |---|---|---|
@@ -80,8 +82,8 @@ classifiers (0.5 is best) and `caloforge bench`:
 
 ## Valid range
 
-{", ".join(valid["particle"])} of {low} to {high} GeV in {", ".join(valid["detector"])} at θ = {valid["theta"][0]:.4f},
-φ = {valid["phi"][0]:.4f} rad. Anything else is refused unless extrapolation is asked for.
+{particles} of {low} to {high} GeV in {detectors} at θ = {theta:.4f}, φ = {phi:.4f} rad. Anything else is
+refused unless extrapolation is asked for.
 
 ## Limits
 
