@@ -72,7 +72,7 @@ Seed {checkpoint.seed}.
 
 ## Metrics
 
-On {comparison.reference_showers} Geant4 showers that were not used for training, by `caloforge compare` with its
+On {comparison.reference_showers} Geant4 showers not used for training, by `caloforge compare` with its
 quick classifiers (0.5 is best) and `caloforge bench`:
 
 | metric | value | by chance |
