@@ -69,8 +69,10 @@ def _in_torch(
     inside = (values > -bound) & (values < bound)
     u = torch.where(inside, values, 0.0)
 
-    widths, right = _bins(flat[:bins], largest_logit)
-    heights, top = _bins(flat[bins : 2 * bins], largest_logit)
+    # split rather than slices, each of whose gradients would be as large as all parameters
+    raw_widths, raw_heights, raw = torch.split(flat, [bins, bins, bins - 1])
+    widths, right = _bins(raw_widths, largest_logit)
+    heights, top = _bins(raw_heights, largest_logit)
     ends = top if inverse else right
     passed = ends[:-1] <= (u + bound) * (ends[-1:] / (2 * bound))  # (K − 1, N)
     k = passed.sum(dim=0, keepdim=True)  # bin of each scalar, (1, N)
@@ -81,7 +83,6 @@ def _in_torch(
     x0 = (right.gather(0, k) - width - 0.5 * right[-1:]) * scale_x
     y0 = (top.gather(0, k) - height - 0.5 * top[-1:]) * scale_y
     width, height = width * scale_x, height * scale_y
-    raw = flat[2 * bins :]
     d0 = torch.where(k > 0, raw.gather(0, (k - 1).clamp_min(0)), 0.0)
     d1 = torch.where(k < bins - 1, raw.gather(0, k.clamp_max(bins - 2)), 0.0)
     d0, d1 = F.softplus(d0 + _UNIT_SLOPE) + MIN_SLOPE, F.softplus(d1 + _UNIT_SLOPE) + MIN_SLOPE
