@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from caloforge.data import Conditions, Showers
 from caloforge.detector import BoxMesh, CylinderMesh
-from caloforge.errors import DataError, MeshError
+from caloforge.errors import DataError, MeshError, RecipeError
 from caloforge.models.base import Batch, ConditionTensors
 from caloforge.models.flow.coupling import CouplingFlow
 from caloforge.models.flow.inductive import InductiveLayerFlow
@@ -262,3 +262,9 @@ def test_ragged_meshes_are_refused() -> None:
 
     with pytest.raises(MeshError, match="cylinder, box"):
         InductiveLayerFlow(calochallenge_mesh("1-photons"))
+
+
+def test_cells_beyond_the_end_of_the_splines_are_refused() -> None:
+    showers = showers_on(MESHES[0])
+    with pytest.raises(RecipeError, match=r"set settings\.scale to at least"):
+        InductiveLayerFlow(MESHES[0], {"scale": 0.5}).fit(showers)

@@ -10,6 +10,7 @@ Legend: ``n`` showers, mesh (Z, P, R), ``C`` numbers of incident context.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import ClassVar, Literal
 
@@ -20,6 +21,7 @@ from torch.nn import functional as F
 
 from caloforge.data.showers import Showers
 from caloforge.detector.mesh import Mesh
+from caloforge.errors import RecipeError
 from caloforge.models.base import Batch, ConditionTensors, GeneratorModel
 from caloforge.models.flow.coupling import CouplingFlow
 from caloforge.models.flow.incident import IncidentContext
@@ -37,6 +39,8 @@ from caloforge.models.transforms import (
 __all__ = ["InductiveLayerFlow"]
 
 FIT_BATCH = 500
+MOST_BEYOND = 0.01
+"""Share of cells that may lie beyond the end of the splines, where a flow is the identity."""
 
 
 class InductiveLayerFlow(GeneratorModel):
@@ -104,10 +108,20 @@ class InductiveLayerFlow(GeneratorModel):
         self.threshold.fill_(least)
         self.energy_flow.begin_fit()
         self.incident.begin_fit()
+        end = least * math.exp(self.settings.bound * self.settings.scale)  # of the splines, MeV
+        lit, beyond, largest = 0, 0, 0.0
         for energies, conditions in showers.batches(FIT_BATCH):
+            lit, beyond = lit + int((energies > 0).sum()), beyond + int((energies > end).sum())
+            largest = max(largest, float(energies.max()))
             batch = Batch.with_energies(energies, conditions)
             self.incident.fit_batch(batch)
             self.energy_flow.fit_batch(batch.energies.sum(dim=(2, 3)), batch.energy, least)
+        if beyond > MOST_BEYOND * lit:
+            raise RecipeError(
+                f"{beyond / lit:.1%} of the cells with energy have more than {end:.4g} MeV, where splines "
+                f"end, so that they cannot be learned; set settings.scale to at least "
+                f"{math.log(largest / least) / self.settings.bound:.1f} or settings.bound higher"
+            )
         self.energy_flow.end_fit()
         self.incident.end_fit()
 
