@@ -1,6 +1,6 @@
 """Put a trained checkpoint into the package with a model card made of what was measured.
 
-    python benchmarks/pretrained.py NAME FLOWS/SYSTEM "what it is" --limits "what it cannot do"
+    python benchmarks/pretrained.py NAME FLOWS/SYSTEM RECIPE "what it is" --limits "what it cannot do"
 
 FLOWS is the folder of benchmarks/flows.py: the checkpoint is FLOWS/SYSTEM, its times FLOWS/SYSTEM.json and
 its metrics those of FLOWS/comparison.
@@ -18,19 +18,23 @@ from caloforge.training.pretrained import CARD, PRETRAINED
 
 NAMES = {
     "auc_low": "classifier AUC, cells", "auc_high": "classifier AUC, high-level features",
-    "auc_resnet": "classifier AUC, ResNet", "fpd": "FPD", "kpd": "KPD", "precision": "precision",
+    "auc_resnet": "classifier AUC, ResNet", "fpd": "FPD × 10³", "kpd": "KPD × 10³", "precision": "precision",
     "recall": "recall",
 }  # fmt: skip
 
 
-def card(name: str, system: Path, what: str, limits: str) -> str:
+def _scaled(key: str, value: float | None, digits: int = 4) -> str:
+    return "" if value is None else f"{value * (1e3 if key in ('fpd', 'kpd') else 1):.{digits}g}"
+
+
+def card(name: str, system: Path, recipe_name: str, what: str, limits: str) -> str:
     """The model card of the checkpoint in the folder ``system``."""
     checkpoint = Checkpoint.load(system)
     recipe, valid, made = checkpoint.recipe, checkpoint.valid_range, checkpoint.provenance
     comparison = read_comparison(system.parent / "comparison")
     (measured,) = (model for model in comparison.models if model.name == system.name)
     metrics = "\n".join(
-        f"| {label} | {e.value:.4g} ± {e.error or 0:.2g} | {'' if e.floor is None else f'{e.floor:.4g}'} |"
+        f"| {label} | {_scaled(key, e.value)} ± {_scaled(key, e.error or 0, 2)} | {_scaled(key, e.floor)} |"
         for key, label in NAMES.items()
         if (e := measured.metrics.get(key)) is not None
     )
@@ -52,7 +56,8 @@ def card(name: str, system: Path, what: str, limits: str) -> str:
 
 {made["n_showers"]} showers of {particles} in {detectors} on a
 {checkpoint.mesh}, {low}-{high} GeV, normal incidence, {made["n_training"]} of them
-for the weights and the rest for stopping. {geant4.get("geant4", "Geant4")}, {geant4.get("physics", "")}.
+for the weights and the rest for stopping. Geant4 {geant4.get("geant4", "")},
+{geant4.get("physics", "")}.
 Energies are divided by the sampling fraction 0.033; cells below 0.01515 MeV are zero.
 Fingerprint of the data: {made["data_fingerprint"]}.
 
@@ -60,11 +65,11 @@ Fingerprint of the data: {made["data_fingerprint"]}.
 
 Model `{checkpoint.model_name}`; the whole recipe, with all settings, is in `checkpoint.json`.
 
-    caloforge train RECIPE.toml showers.h5 --seed {checkpoint.seed} --out {name}
+    caloforge train {recipe_name} showers.h5 --seed {checkpoint.seed} --out {name}
 
-{recipe.get("description", "").capitalize()}: {recipe["training"]["epochs"]} epochs of batches of
-{recipe["training"]["batch_size"]}, one processor thread. caloforge {made["caloforge"]}, torch
-{made["packages"]["torch"]}. Fingerprint of the checkpoint: {checkpoint.fingerprint}.
+{recipe["training"]["epochs"]} epochs of batches of {recipe["training"]["batch_size"]}, one processor thread.
+caloforge {made["caloforge"]}, torch {made["packages"]["torch"]}.
+Fingerprint of the checkpoint: {checkpoint.fingerprint}.
 
 ## Seed
 
@@ -97,10 +102,11 @@ def main() -> None:
     )
     parser.add_argument("name")
     parser.add_argument("system", type=Path)
+    parser.add_argument("recipe")
     parser.add_argument("what")
     parser.add_argument("--limits", required=True)
     given = parser.parse_args()
-    text = card(given.name, given.system, given.what, given.limits)
+    text = card(given.name, given.system, given.recipe, given.what, given.limits)
     Checkpoint.load(given.system).save(PRETRAINED / given.name, overwrite=True)
     (PRETRAINED / given.name / CARD).write_text(text, encoding="utf-8")
 

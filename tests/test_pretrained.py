@@ -1,0 +1,47 @@
+"""The trained models that come with caloforge: they load, make legal showers, and say what they are."""
+
+import numpy as np
+import pytest
+
+from caloforge.errors import CheckpointError
+from caloforge.generation import generate
+from caloforge.training import Checkpoint
+from caloforge.training.pretrained import PRETRAINED, model_card, pretrained_names
+
+SECTIONS = ("Data", "Recipe and command", "Seed", "Metrics", "Valid range", "Limits")
+LARGEST_FILE, LARGEST_SUM = 25e6, 60e6
+
+
+def test_there_are_some_and_they_are_small():
+    assert {"supercalo-siw", "conv-l2lflows-siw"} <= set(pretrained_names())
+    files = [path.stat().st_size for path in PRETRAINED.rglob("*") if path.is_file()]
+    assert max(files) < LARGEST_FILE
+    assert sum(files) < LARGEST_SUM
+
+
+@pytest.mark.parametrize("name", pretrained_names())
+def test_a_card_says_where_the_model_came_from(name):
+    card, checkpoint = model_card(name), Checkpoint.load(name)
+    assert all(f"## {section}" in card for section in SECTIONS)
+    assert checkpoint.fingerprint in card
+    assert f"seed {checkpoint.seed}" in card.lower()
+
+
+@pytest.mark.parametrize("name", pretrained_names())
+def test_showers_close_and_look_like_electrons(name):
+    checkpoint = Checkpoint.load(name)
+    showers = generate(checkpoint, energy=[2e3, 1e4, 4e4] * 40, seed=3, progress=False)
+    again = generate(checkpoint, energy=[2e3, 1e4, 4e4], seed=3, progress=False)
+    np.testing.assert_array_equal(showers.energies[:3], again.energies)
+    cells = showers.energies
+    assert cells[cells > 0].min() >= 0.01515 * (1 - 1e-4)
+    response = cells.sum(axis=(1, 2, 3)) / showers.conditions.energy
+    assert response.mean() == pytest.approx(0.968, abs=0.02)
+    assert 0.02 < response.std() < 0.12
+    depth = np.average(np.arange(45), weights=cells.sum(axis=(0, 2, 3)))
+    assert 10 < depth < 25
+
+
+def test_an_unknown_name_is_met_with_the_nearest():
+    with pytest.raises(CheckpointError, match="did you mean 'supercalo-siw'"):
+        Checkpoint.load("supercalo-siv")
