@@ -261,7 +261,9 @@ def models(
     if name is not None:
         console.print(Markdown(model_card(name)))
         return
-    table = Table("name", "detector", "particles", "energies", "cells", "parameters")
+    table = Table()
+    for heading in ("name", "detector", "particles", "energies", "cells", "parameters"):
+        table.add_column(heading, no_wrap=heading == "name")
     for known in pretrained_names():
         checkpoint = Checkpoint.load(known)
         valid, model = checkpoint.valid_range, checkpoint.model()

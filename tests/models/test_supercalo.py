@@ -292,3 +292,8 @@ def test_coordinates_of_cells_come_back(knee):
     back = tentative_energies(y, THRESHOLD, knee)
     torch.testing.assert_close(back[0, 1:], energies[0, 1:], rtol=1e-10, atol=0)
     assert 0 < back[0, 0] < THRESHOLD
+
+
+def test_a_mesh_is_not_refined_into_itself():
+    with pytest.raises(MeshError, match="nothing to refine"):
+        SuperCaloFine(CYLINDER, {"coarse_shape": CYLINDER.shape} | FINE)
