@@ -119,7 +119,7 @@ class SuperCaloFine(GeneratorModel):
             self.grouping = Grouping.by_shape(mesh, s.coarse_shape)
         if self.grouping.slots == 1:
             raise MeshError(
-                f"the coarse cells are those of the {mesh} itself, so that there is nothing to refine; train on "
+                f"the coarse cells are those of the {mesh} itself: there is nothing to refine; train on "
                 "showers of a finer mesh or choose a coarser one (settings.grouping or settings.coarse_shape)"
             )
         self.cells = Parts(self.grouping)
