@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 import torch
 
-__all__ = ["fast_bf16"]
+__all__ = ["fast_bf16", "use_bf16"]
 
 
 @cache
@@ -25,3 +26,8 @@ def fast_bf16(device: torch.device) -> bool:
     if device.type == "cpu":
         return bool(_cpu_flags() & {"avx512_bf16", "amx_bf16"})
     return device.type == "cuda" and torch.cuda.is_bf16_supported()
+
+
+def use_bf16(choice: bool | Literal["auto"], device: torch.device) -> bool:
+    """What a model's setting ``bf16`` means on a device; "auto": where `fast_bf16`."""
+    return fast_bf16(device) if choice == "auto" else choice

@@ -19,6 +19,7 @@ from caloforge.models.base import Batch, ConditionTensors
 from caloforge.models.flow.cell_model import CellFlowModel
 from caloforge.models.flow.distillation import StudentModel
 from caloforge.models.flow.incident import IncidentContext
+from caloforge.models.precision import use_bf16
 from caloforge.models.transforms import renormalise_layers
 
 __all__ = ["CaloFlow", "CaloFlowStudent"]
@@ -53,7 +54,7 @@ class CaloFlow(CellFlowModel):
         incident = self.incident(conditions)
         energies = self._layer_energies(noise["energies"], incident, conditions)
         context = torch.cat([incident, self._log_map(energies)], dim=1)
-        y = self.flow("cells").sample(noise["cells"], context, self._low_precision(incident.device))
+        y = self.flow("cells").sample(noise["cells"], context, use_bf16(self.settings.bf16, incident.device))
         cells = self._cells(y, self.layers.spread(energies), self.sizes)
         closed = renormalise_layers(cells, energies, self.layers, float(self.threshold))
         return closed.view(-1, *self.mesh.shape)

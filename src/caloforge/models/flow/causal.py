@@ -28,7 +28,7 @@ from caloforge.models.flow.cell_coordinates import CellCoordinates, Coordinates
 from caloforge.models.flow.energies import LayerEnergySettings, layer_energy_flow
 from caloforge.models.flow.incident import IncidentContext
 from caloforge.models.flow.spectrum import SpectrumMap
-from caloforge.models.precision import fast_bf16
+from caloforge.models.precision import use_bf16
 from caloforge.models.transforms import Layers, renormalise_layers
 
 __all__ = ["CausalLayerFlow"]
@@ -151,10 +151,6 @@ class CausalLayerFlow(GeneratorModel):
             reference.append(batch.energies.flatten().cpu())
         self.spectrum.fit(torch.cat(generated), torch.cat(reference), float(self.threshold))
 
-    def _low_precision(self, device: torch.device) -> bool:
-        choice = self.settings.bf16
-        return fast_bf16(device) if choice == "auto" else choice
-
     def _log_map(self, energies: Tensor) -> Tensor:
         return torch.log1p(energies / self.threshold) / self.settings.scale - 1
 
@@ -208,7 +204,7 @@ class CausalLayerFlow(GeneratorModel):
         given = self._given_maps(self._coarse(batch))
         maps += [] if given is None else [given]
         stacked, vector = torch.stack(maps, dim=2), self._vector(incident, layer_energies, slice(None))
-        lit, low = layer_energies > 0, self._low_precision(energies.device)
+        lit, low = layer_energies > 0, use_bf16(self.settings.bf16, energies.device)
         if self.settings.shared:  # every layer with energy is an example of its own
             log_p = self.cell_log_prob(y[lit][:, None], stacked[lit][:, None], vector[lit][:, None], low)
         else:
@@ -217,7 +213,7 @@ class CausalLayerFlow(GeneratorModel):
 
     def decode(self, noise: Mapping[str, Tensor], conditions: ConditionTensors) -> Tensor:
         incident, threshold = self.incident(conditions), float(self.threshold)
-        low = self._low_precision(incident.device)
+        low = use_bf16(self.settings.bf16, incident.device)
         layer_energies = conditions.layer_energies
         if layer_energies is None:
             layer_energies = self.energy_flow.sample(noise["layers"], conditions.energy, incident, threshold)

@@ -19,7 +19,7 @@ from caloforge.models.flow.autoregressive import AutoregressiveFlow, Direction
 from caloforge.models.flow.energies import LayerEnergySettings, layer_energy_flow
 from caloforge.models.flow.incident import IncidentContext
 from caloforge.models.flow.threshold import least_energy
-from caloforge.models.precision import fast_bf16
+from caloforge.models.precision import use_bf16
 from caloforge.models.transforms import Layers, cut_noise, exp_threshold, fill_below, log_threshold
 
 __all__ = ["CellFlowModel"]
@@ -125,7 +125,7 @@ class CellFlowModel(GeneratorModel):
             )
             return {"loss": -log_p.mean()}
         x, context = self.examples(batch, part, generator)
-        log_p = self.flow(part).log_prob(x, context, self._low_precision(x.device))
+        log_p = self.flow(part).log_prob(x, context, use_bf16(self.settings.bf16, x.device))
         return {"loss": -log_p.sum() / max(len(x), 1)}
 
     def _layer_energies(self, noise: Tensor, incident: Tensor, conditions: ConditionTensors) -> Tensor:
@@ -133,10 +133,6 @@ class CellFlowModel(GeneratorModel):
         if conditions.layer_energies is not None:
             return conditions.layer_energies
         return self.energy_flow.sample(noise, conditions.energy, incident, float(self.threshold))
-
-    def _low_precision(self, device: torch.device) -> bool:
-        choice = self.settings.bf16
-        return fast_bf16(device) if choice == "auto" else choice
 
     def _log_map(self, energies: Tensor) -> Tensor:
         """Energies of cells or layers, which may be 0, as context."""

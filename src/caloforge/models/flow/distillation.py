@@ -26,6 +26,7 @@ from caloforge.models.base import Batch, GeneratorModel
 from caloforge.models.flow.autoregressive import AutoregressiveFlow, Direction
 from caloforge.models.flow.cell_model import CellFlowModel
 from caloforge.models.flow.splines import MIN_SLOPE
+from caloforge.models.precision import use_bf16
 
 __all__ = ["DistillationSettings", "StudentModel", "distillation_losses"]
 
@@ -230,5 +231,5 @@ class StudentModel(CellFlowModel):
         x, context = self.examples(batch, part, generator)
         return distillation_losses(
             teacher.flow(part), self.flow(part), x, context, generator,
-            self.settings.distillation, self._low_precision(x.device),
+            self.settings.distillation, use_bf16(self.settings.bf16, x.device),
         )  # fmt: skip

@@ -20,6 +20,7 @@ from caloforge.models.base import Batch, ConditionTensors
 from caloforge.models.flow.cell_model import CellFlowModel
 from caloforge.models.flow.distillation import StudentModel
 from caloforge.models.flow.incident import IncidentContext
+from caloforge.models.precision import use_bf16
 from caloforge.models.transforms import Layers, renormalise_layers
 
 __all__ = ["ICaloFlow", "ICaloFlowStudent"]
@@ -73,7 +74,7 @@ class ICaloFlow(CellFlowModel):
 
     def decode(self, noise: Mapping[str, Tensor], conditions: ConditionTensors) -> Tensor:
         incident = self.incident(conditions)
-        low_precision = self._low_precision(incident.device)
+        low_precision = use_bf16(self.settings.bf16, incident.device)
         energies = self._layer_energies(noise["energies"], incident, conditions)
         first, rest = self._contexts(incident, energies)
         showers: list[Tensor] = []

@@ -27,7 +27,7 @@ from caloforge.models.flow.coupling import CouplingFlow
 from caloforge.models.flow.incident import IncidentContext
 from caloforge.models.flow.longitudinal import LongitudinalFlow
 from caloforge.models.flow.threshold import least_energy
-from caloforge.models.precision import fast_bf16
+from caloforge.models.precision import use_bf16
 from caloforge.models.transforms import (
     Layers,
     exp_threshold,
@@ -125,10 +125,6 @@ class InductiveLayerFlow(GeneratorModel):
         self.energy_flow.end_fit()
         self.incident.end_fit()
 
-    def _low_precision(self, device: torch.device) -> bool:
-        choice = self.settings.bf16
-        return fast_bf16(device) if choice == "auto" else choice
-
     def _log_map(self, energies: Tensor) -> Tensor:
         return torch.log1p(energies / self.threshold) / self.settings.scale - 1
 
@@ -169,12 +165,14 @@ class InductiveLayerFlow(GeneratorModel):
         )
         lit = (layer_energies > 0).flatten()
         examples = (y.flatten(0, 1)[lit], maps.flatten(0, 1)[lit], context[lit])
-        log_p = self.cell_flow.log_prob(*examples, low_precision=self._low_precision(energies.device))
+        log_p = self.cell_flow.log_prob(
+            *examples, low_precision=use_bf16(self.settings.bf16, energies.device)
+        )
         return {"loss": -log_p.sum() / lit.sum().clamp_min(1)}
 
     def decode(self, noise: Mapping[str, Tensor], conditions: ConditionTensors) -> Tensor:
         incident, threshold = self.incident(conditions), float(self.threshold)
-        low_precision = self._low_precision(incident.device)
+        low_precision = use_bf16(self.settings.bf16, incident.device)
         layer_energies = conditions.layer_energies
         if layer_energies is None:
             layer_energies = self.energy_flow.sample(noise["layers"], conditions.energy, incident, threshold)

@@ -23,7 +23,7 @@ from caloforge.models.flow.autoregressive import AutoregressiveFlow
 from caloforge.models.flow.energies import LayerEnergySettings, layer_energy_flow
 from caloforge.models.flow.incident import IncidentContext
 from caloforge.models.flow.threshold import least_energy
-from caloforge.models.precision import fast_bf16
+from caloforge.models.precision import use_bf16
 from caloforge.models.transforms import (
     Layers,
     RunningMoments,
@@ -154,10 +154,6 @@ class SuperCaloCoarse(GeneratorModel):
             self.mean.copy_(moments.mean)
             self.std.copy_(moments.std().clamp_min(SMALLEST_STD))
 
-    def _low_precision(self, device: torch.device) -> bool:
-        choice = self.settings.bf16
-        return fast_bf16(device) if choice == "auto" else choice
-
     def _values(self, energies: Tensor, generator: torch.Generator) -> Tensor:
         """Coordinates (n, V) of energies (n, V) before they are standardised."""
         s = self.settings
@@ -182,7 +178,7 @@ class SuperCaloCoarse(GeneratorModel):
         else:
             y = (self._values(batch.energies.flatten(1), generator) - self.mean) / self.std
             context = self._context(incident, layer_energies)
-            log_p = self.flow.log_prob(y, context, self._low_precision(incident.device))
+            log_p = self.flow.log_prob(y, context, use_bf16(self.settings.bf16, incident.device))
         return {"loss": -log_p.mean()}
 
     def decode(self, noise: Mapping[str, Tensor], conditions: ConditionTensors) -> Tensor:
@@ -191,7 +187,7 @@ class SuperCaloCoarse(GeneratorModel):
         if layer_energies is None:
             layer_energies = self.energy_flow.sample(noise["layers"], conditions.energy, incident, threshold)
         context = self._context(incident, layer_energies)
-        z = self.flow.sample(noise["cells"], context, self._low_precision(incident.device))
+        z = self.flow.sample(noise["cells"], context, use_bf16(self.settings.bf16, incident.device))
         y = z * self.std + self.mean
         if self.settings.coordinates == "log-threshold":
             tentative = tentative_energies(y, threshold, self.settings.knee_mev)

@@ -38,7 +38,7 @@ from caloforge.models.flow.supercalo import (
     tentative_energies,
 )
 from caloforge.models.flow.threshold import least_energy
-from caloforge.models.precision import fast_bf16
+from caloforge.models.precision import use_bf16
 from caloforge.models.transforms import Layers, RunningMoments, renormalise_layers
 
 __all__ = ["SuperCaloFine"]
@@ -180,10 +180,6 @@ class SuperCaloFine(GeneratorModel):
             self.mean.copy_(moments.mean)
             self.std.copy_(moments.std().clamp_min(SMALLEST_STD))
 
-    def _low_precision(self, device: torch.device) -> bool:
-        choice = self.settings.bf16
-        return fast_bf16(device) if choice == "auto" else choice
-
     def _values(self, parts: Tensor, generator: torch.Generator) -> Tensor:
         """Coordinates (L, S) of the parts' energies (L, S) before they are standardised."""
         s = self.settings
@@ -247,7 +243,7 @@ class SuperCaloFine(GeneratorModel):
         context = self._context(incident, self._known(layers, given), rows)
         y = (self._values(parts.flatten(0, 1)[rows], generator) - self.mean) / self.std
         y = self.cells.filled(y, rows, generator)
-        log_p = self.flow.log_prob(y, context, self._low_precision(incident.device))
+        log_p = self.flow.log_prob(y, context, use_bf16(self.settings.bf16, incident.device))
         return {"loss": -log_p.sum() / len(rows)}
 
     def decode(self, noise: Mapping[str, Tensor], conditions: ConditionTensors) -> Tensor:
@@ -260,7 +256,7 @@ class SuperCaloFine(GeneratorModel):
         rows = F.pad(lit, (0, n_chunks * self.settings.chunk - len(lit)))
         total = torch.where(torch.arange(len(rows), device=rows.device) < len(lit), energies[rows], 0.0)
         known = self._known(layers, given)
-        z, low, made = noise["cells"].flatten(0, 1), self._low_precision(incident.device), []
+        z, low, made = noise["cells"].flatten(0, 1), use_bf16(self.settings.bf16, incident.device), []
         for chunk in torch.split(rows, self.settings.chunk):
             y = self.flow.sample(z[chunk], self._context(incident, known, chunk), low)
             made.append(self._energies(y * self.std + self.mean, energies[chunk]))
