@@ -23,14 +23,17 @@ from caloforge.detector.mesh import Mesh
 from caloforge.detector.mesh_regular import RegularMesh
 from caloforge.errors import MeshError, RecipeError
 from caloforge.models.base import Batch, ConditionTensors, GeneratorModel, load_model_class
-from caloforge.models.flow.energies import LayerEnergySettings, layer_energy_flow
+from caloforge.models.flow.energies import (
+    LayerEnergySettings,
+    fitted_batches,
+    layer_energy_flow,
+    regular_layer_sums,
+)
 from caloforge.models.flow.incident import IncidentContext
 from caloforge.models.flow.threshold import least_energy
 from caloforge.models.transforms import Layers, renormalise_layers
 
 __all__ = ["CoarseToFine", "Slot", "coarse_showers"]
-
-FIT_BATCH = 500
 
 
 class Slot(BaseModel):
@@ -122,14 +125,8 @@ class CoarseToFine(GeneratorModel):
     def fit(self, showers: Showers) -> None:
         least = least_energy(showers)
         self.threshold.fill_(least)
-        self.incident.begin_fit()
-        self.energy_flow.begin_fit()
-        for energies, conditions in showers.batches(FIT_BATCH):
-            batch = Batch.with_energies(energies, conditions)
-            self.incident.fit_batch(batch)
-            self.energy_flow.fit_batch(batch.energies.sum(dim=(2, 3)), batch.energy, least)
-        self.incident.end_fit()
-        self.energy_flow.end_fit()
+        for _ in fitted_batches(showers, self.incident, self.energy_flow, regular_layer_sums, least):
+            pass
         self.coarse.fit(coarsened(showers, self.settings.grouping))
         self.fine.fit(showers)
 

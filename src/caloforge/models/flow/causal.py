@@ -25,7 +25,13 @@ from caloforge.detector.mesh import Mesh
 from caloforge.errors import DataError, MeshError, RecipeError
 from caloforge.models.base import Batch, ConditionTensors, GeneratorModel
 from caloforge.models.flow.cell_coordinates import CellCoordinates, Coordinates
-from caloforge.models.flow.energies import LayerEnergySettings, layer_energy_flow
+from caloforge.models.flow.energies import (
+    FIT_BATCH,
+    LayerEnergySettings,
+    fitted_batches,
+    layer_energy_flow,
+    regular_layer_sums,
+)
 from caloforge.models.flow.incident import IncidentContext
 from caloforge.models.flow.spectrum import SpectrumMap
 from caloforge.models.precision import use_bf16
@@ -33,7 +39,6 @@ from caloforge.models.transforms import Layers, renormalise_layers
 
 __all__ = ["CausalLayerFlow"]
 
-FIT_BATCH = 500
 CALIBRATION_SHOWERS = 1000
 
 
@@ -126,14 +131,8 @@ class CausalLayerFlow(GeneratorModel):
         least = self.settings.threshold_mev or min(lowest) * (1 - 1e-6)
         self.threshold.fill_(least)
         self.coordinates.largest.copy_(largest.clamp_min(least))
-        self.energy_flow.begin_fit()
-        self.incident.begin_fit()
-        for energies, conditions in showers.batches(FIT_BATCH):
-            batch = Batch.with_energies(energies, conditions)
-            self.incident.fit_batch(batch)
-            self.energy_flow.fit_batch(batch.energies.sum(dim=(2, 3)), batch.energy, least)
-        self.energy_flow.end_fit()
-        self.incident.end_fit()
+        for _ in fitted_batches(showers, self.incident, self.energy_flow, regular_layer_sums, least):
+            pass
 
     @torch.no_grad()
     def calibrate(self, showers: Showers, generator: torch.Generator) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from caloforge.data.showers import Showers
 from caloforge.models.base import Batch, ConditionTensors, GeneratorModel
 from caloforge.models.flow.autoregressive import AutoregressiveFlow, Direction
-from caloforge.models.flow.energies import LayerEnergySettings, layer_energy_flow
+from caloforge.models.flow.energies import LayerEnergySettings, fitted_batches, layer_energy_flow
 from caloforge.models.flow.incident import IncidentContext
 from caloforge.models.flow.threshold import least_energy
 from caloforge.models.precision import use_bf16
@@ -24,7 +24,6 @@ from caloforge.models.transforms import Layers, cut_noise, exp_threshold, fill_b
 
 __all__ = ["CellFlowModel"]
 
-FIT_BATCH = 500
 ALPHA = 1e-6
 """Shares s of a layer's energy are squeezed to α + (1 − 2α)s before the logit."""
 
@@ -106,14 +105,8 @@ class CellFlowModel(GeneratorModel):
     def fit(self, showers: Showers) -> None:
         least = self.settings.threshold_mev or least_energy(showers)
         self.threshold.fill_(least)
-        self.energy_flow.begin_fit()
-        self.incident.begin_fit()
-        for energies, conditions in showers.batches(FIT_BATCH):
-            batch = Batch.with_energies(energies, conditions)
-            self.incident.fit_batch(batch)
-            self.energy_flow.fit_batch(self.layers.sum(batch.energies), batch.energy, least)
-        self.energy_flow.end_fit()
-        self.incident.end_fit()
+        for _ in fitted_batches(showers, self.incident, self.energy_flow, self.layers.sum, least):
+            pass
 
     def losses(self, batch: Batch, part: str, generator: torch.Generator) -> dict[str, Tensor]:
         """Mean negative log-likelihood of a shower's layer energies, or of an example of cells."""

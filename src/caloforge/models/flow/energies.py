@@ -9,13 +9,17 @@ Legend: ``n`` showers, ``Z`` layers, ``C`` context numbers. Energies are MeV.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
+from caloforge.data.showers import Showers
+from caloforge.models.base import Batch
 from caloforge.models.flow.autoregressive import AutoregressiveFlow
+from caloforge.models.flow.incident import IncidentContext
 from caloforge.models.flow.longitudinal import LongitudinalFlow
 from caloforge.models.transforms import (
     RunningMoments,
@@ -25,7 +29,17 @@ from caloforge.models.transforms import (
     layer_energies_from_logits,
 )
 
-__all__ = ["LayerEnergyFlow", "LayerEnergySettings", "layer_energy_flow"]
+__all__ = [
+    "FIT_BATCH",
+    "LayerEnergyFlow",
+    "LayerEnergySettings",
+    "fitted_batches",
+    "layer_energy_flow",
+    "regular_layer_sums",
+]
+
+FIT_BATCH = 500
+"""Showers that are read at once to fit statistics."""
 
 
 class LayerEnergySettings(BaseModel):
@@ -130,3 +144,31 @@ def layer_energy_flow(
         layers, context, hidden=settings.hidden, depth=settings.depth, bins=settings.bins,
         bound=settings.bound, width=settings.width,
     )  # fmt: skip
+
+
+def fitted_batches(
+    showers: Showers,
+    incident: IncidentContext,
+    energy_flow: LayerEnergyFlow | LongitudinalFlow,
+    layer_sums: Callable[[Tensor], Tensor],
+    threshold: float,
+) -> Iterator[Batch]:
+    """The batches of the training split, each after ``incident`` and ``energy_flow`` have taken it in.
+
+    Their statistics are set when the last batch is done, so that a model that fits more does it in the same
+    reading. ``layer_sums`` gives the layer energies (n, Z) of energies (n, \\*shape).
+    """
+    incident.begin_fit()
+    energy_flow.begin_fit()
+    for energies, conditions in showers.batches(FIT_BATCH):
+        batch = Batch.with_energies(energies, conditions)
+        incident.fit_batch(batch)
+        energy_flow.fit_batch(layer_sums(batch.energies), batch.energy, threshold)
+        yield batch
+    incident.end_fit()
+    energy_flow.end_fit()
+
+
+def regular_layer_sums(energies: Tensor) -> Tensor:
+    """Layer energies (n, Z) of energies (n, Z, P, R) on a regular mesh."""
+    return energies.sum(dim=(2, 3))

@@ -24,6 +24,7 @@ from caloforge.detector.mesh import Mesh
 from caloforge.errors import RecipeError
 from caloforge.models.base import Batch, ConditionTensors, GeneratorModel
 from caloforge.models.flow.coupling import CouplingFlow
+from caloforge.models.flow.energies import fitted_batches, regular_layer_sums
 from caloforge.models.flow.incident import IncidentContext
 from caloforge.models.flow.longitudinal import LongitudinalFlow
 from caloforge.models.flow.threshold import least_energy
@@ -38,7 +39,6 @@ from caloforge.models.transforms import (
 
 __all__ = ["InductiveLayerFlow"]
 
-FIT_BATCH = 500
 MOST_BEYOND = 0.01
 """Share of cells that may lie beyond the end of the splines, where a flow is the identity."""
 
@@ -106,24 +106,17 @@ class InductiveLayerFlow(GeneratorModel):
     def fit(self, showers: Showers) -> None:
         least = self.settings.threshold_mev or least_energy(showers)
         self.threshold.fill_(least)
-        self.energy_flow.begin_fit()
-        self.incident.begin_fit()
         end = least * math.exp(self.settings.bound * self.settings.scale)  # of the splines, MeV
         lit, beyond, largest = 0, 0, 0.0
-        for energies, conditions in showers.batches(FIT_BATCH):
-            lit, beyond = lit + int((energies > 0).sum()), beyond + int((energies > end).sum())
-            largest = max(largest, float(energies.max()))
-            batch = Batch.with_energies(energies, conditions)
-            self.incident.fit_batch(batch)
-            self.energy_flow.fit_batch(batch.energies.sum(dim=(2, 3)), batch.energy, least)
+        for batch in fitted_batches(showers, self.incident, self.energy_flow, regular_layer_sums, least):
+            lit, beyond = lit + int((batch.energies > 0).sum()), beyond + int((batch.energies > end).sum())
+            largest = max(largest, float(batch.energies.max()))
         if beyond > MOST_BEYOND * lit:
             raise RecipeError(
                 f"{beyond / lit:.1%} of the cells with energy have more than {end:.4g} MeV, where splines "
                 f"end, so that they cannot be learned; set settings.scale to at least "
                 f"{math.log(largest / least) / self.settings.bound:.1f} or settings.bound higher"
             )
-        self.energy_flow.end_fit()
-        self.incident.end_fit()
 
     def _log_map(self, energies: Tensor) -> Tensor:
         return torch.log1p(energies / self.threshold) / self.settings.scale - 1

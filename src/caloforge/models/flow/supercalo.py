@@ -20,7 +20,7 @@ from caloforge.data.showers import Showers
 from caloforge.detector.mesh import Mesh
 from caloforge.models.base import Batch, ConditionTensors, GeneratorModel
 from caloforge.models.flow.autoregressive import AutoregressiveFlow
-from caloforge.models.flow.energies import LayerEnergySettings, layer_energy_flow
+from caloforge.models.flow.energies import FIT_BATCH, LayerEnergySettings, fitted_batches, layer_energy_flow
 from caloforge.models.flow.incident import IncidentContext
 from caloforge.models.flow.threshold import least_energy
 from caloforge.models.precision import use_bf16
@@ -35,7 +35,6 @@ from caloforge.models.transforms import (
 
 __all__ = ["SuperCaloCoarse", "lit_values", "tentative_energies"]
 
-FIT_BATCH = 500
 SMALLEST_STD = 1e-3
 
 
@@ -140,16 +139,9 @@ class SuperCaloCoarse(GeneratorModel):
         least = self.settings.threshold_mev or least_energy(showers)
         self.threshold.fill_(least)
         self.largest.fill_(max(float(e.max()) for e, _ in showers.batches(FIT_BATCH)))
-        self.incident.begin_fit()
-        self.energy_flow.begin_fit()
         moments, generator = RunningMoments((self.mesh.n_voxels,)), torch.Generator().manual_seed(0)
-        for energies, conditions in showers.batches(FIT_BATCH):
-            batch = Batch.with_energies(energies, conditions)
-            self.incident.fit_batch(batch)
-            self.energy_flow.fit_batch(self.layers.sum(batch.energies), batch.energy, least)
+        for batch in fitted_batches(showers, self.incident, self.energy_flow, self.layers.sum, least):
             moments.add(self._values(batch.energies.flatten(1), generator))
-        self.incident.end_fit()
-        self.energy_flow.end_fit()
         if self.settings.coordinates == "log-threshold":
             self.mean.copy_(moments.mean)
             self.std.copy_(moments.std().clamp_min(SMALLEST_STD))

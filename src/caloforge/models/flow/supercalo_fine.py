@@ -28,11 +28,10 @@ from caloforge.detector.mesh_regular import RegularMesh
 from caloforge.errors import MeshError
 from caloforge.models.base import Batch, ConditionTensors, GeneratorModel
 from caloforge.models.flow.autoregressive import AutoregressiveFlow
-from caloforge.models.flow.energies import LayerEnergySettings, layer_energy_flow
+from caloforge.models.flow.energies import FIT_BATCH, LayerEnergySettings, layer_energy_flow
 from caloforge.models.flow.incident import IncidentContext
 from caloforge.models.flow.parts import Parts
 from caloforge.models.flow.supercalo import (
-    FIT_BATCH,
     SMALLEST_STD,
     lit_values,
     tentative_energies,
