@@ -1,0 +1,1 @@
+"""Diffusion and flow-matching generators: one frame of process, sampler, backbone and coordinates."""
