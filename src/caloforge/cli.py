@@ -289,7 +289,8 @@ def _conditions(
     """Conditions drawn for showers first … first + n − 1; what is not given is as in the training showers."""
     import numpy as np
 
-    from caloforge.geant4.beam import Beam, parse_energies, parse_range
+    from caloforge.data.beam import Beam
+    from caloforge.data.quantities import parse_energies, parse_range
 
     if spectrum not in ("log-uniform", "uniform"):
         raise ConditionError(f"--spectrum must be log-uniform or uniform, got {spectrum!r}")

@@ -6,10 +6,11 @@ import sys
 import numpy as np
 import pytest
 
+from caloforge.data.beam import Beam
+from caloforge.data.quantities import parse_energies, parse_range
 from caloforge.detector.detector import Detector
 from caloforge.errors import ConditionError, SimulationError
 from caloforge.geant4 import find_data, make_beam, simulate
-from caloforge.geant4.beam import Beam, parse_energies, parse_range
 from caloforge.geant4.environment import DATA_SETS, NEEDED
 
 SIW = Detector.load("par04-siw")

@@ -24,9 +24,9 @@ import caloforge
 from caloforge.bench.results import BenchResult, BenchRow, Geant4Time, read_bench, write_bench
 from caloforge.bench.setting import choose_conditions, describe_machine, time_geant4, usable_cores
 from caloforge.data import Conditions, Showers
+from caloforge.data.quantities import Quantity
 from caloforge.detector.detector import Detector
 from caloforge.errors import CaloforgeError, CheckpointError, ConditionError, DataError
-from caloforge.geant4.beam import Quantity
 from caloforge.generation.request import check_range, conditions_digest
 from caloforge.provenance import provenance
 from caloforge.training import Checkpoint

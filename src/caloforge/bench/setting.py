@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 
 from caloforge.bench.results import Geant4Time
 from caloforge.data import Conditions, Showers
+from caloforge.data.beam import Beam
 from caloforge.data.conditions import pdg_name
+from caloforge.data.quantities import Quantity, Range, parse_energies
 from caloforge.detector.detector import Detector
 from caloforge.errors import (
     ConditionError,
@@ -25,8 +27,7 @@ from caloforge.errors import (
     MissingDependencyError,
     SimulationError,
 )
-from caloforge.geant4 import Beam, simulate
-from caloforge.geant4.beam import Quantity, Range, parse_energies
+from caloforge.geant4 import simulate
 from caloforge.generation.request import asked_conditions
 from caloforge.training import Checkpoint
 

@@ -19,9 +19,9 @@ from typing import Any
 import geant4_pybind as g4
 import numpy as np
 
+from caloforge.data.beam import Beam
 from caloforge.detector.detector import Detector
 from caloforge.detector.mesh import mesh_from_dict
-from caloforge.geant4.beam import Beam
 from caloforge.geant4.engine import Engine, Event
 from caloforge.geant4.worker import score
 

@@ -20,11 +20,13 @@ from typing import Any
 
 import numpy as np
 
+from caloforge.data.beam import Beam
+from caloforge.data.quantities import Quantity
 from caloforge.data.showers import Showers
 from caloforge.detector.detector import Detector
 from caloforge.detector.mesh import Mesh
 from caloforge.errors import DataError, SimulationError
-from caloforge.geant4.beam import Beam, Quantity, make_beam
+from caloforge.geant4.beam import make_beam
 from caloforge.geant4.chunks import read_chunk
 from caloforge.geant4.environment import Geant4Data, find_data, require_particle
 from caloforge.geant4.pool import Chunk, run_chunks

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from caloforge.data.beam import Beam
 from caloforge.detector.detector import Detector
 from caloforge.detector.mesh import Mesh, mesh_from_dict
-from caloforge.geant4.beam import Beam
 from caloforge.geant4.chunks import write_chunk
 
 if TYPE_CHECKING:
