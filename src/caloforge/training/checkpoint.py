@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from caloforge.errors import CheckpointError, MeshError, RecipeError
 from caloforge.models.base import GeneratorModel, load_model_class
 from caloforge.training.files import read_json, read_tensors, write_json, write_tensors
 from caloforge.training.pretrained import pretrained_folder
+from caloforge.training.recipe import explain, with_overrides
 
 __all__ = ["FORMAT_VERSION", "Checkpoint"]
 
@@ -101,12 +103,48 @@ class Checkpoint:
             raise CheckpointError(
                 f"{where}: the weights do not fit {self.model_name}: {'; '.join(wrong[:5])}"
                 f"{f' and {len(wrong) - 5} more' if len(wrong) > 5 else ''}; "
-                "they were made with another version of the model"
+                f"{self._why_not()}"
             )
         model.load_state_dict(given)
         model.detectors = self.detectors
         model.progress = 1.0
         return model.eval().to(device)
+
+    def _why_not(self) -> str:
+        changed = self.provenance.get("changed_settings")
+        if not changed:
+            return "they were made with another version of the model"
+        return (
+            f"{', '.join(changed)} cannot be changed after training; train with the settings that are wanted"
+        )
+
+    def with_settings(self, changes: Mapping[str, Any]) -> Checkpoint:
+        """The same weights with other settings, for those that leave the weights as they are.
+
+        The provenance of what the model makes has them under "changed_settings".
+
+        Args:
+            changes: values by dotted key of the model's settings, ``{"sampler.steps": 4}``; None stands for
+                the default.
+
+        Raises:
+            RecipeError: there is no such setting, or the value is illegal. Settings for which the weights do
+                not fit are a CheckpointError of `model`.
+        """
+        if not changes:
+            return self
+        settings_class = load_model_class(self.model_name).Settings
+        try:
+            settings = settings_class.model_validate(with_overrides(self.settings, changes))
+        except ValidationError as error:
+            where = self.path.name if self.path else "checkpoint"
+            raise RecipeError(explain(error, settings_class, where)) from None
+        changed = {**self.provenance.get("changed_settings", {}), **changes}
+        return replace(
+            self,
+            settings=settings.model_dump(mode="json"),
+            provenance=self.provenance | {"changed_settings": changed},
+        )
 
     def require_mesh(self, mesh: Mesh, what: str) -> None:
         """CheckpointError unless ``mesh`` has the cells that the model was trained on."""

@@ -1,16 +1,22 @@
-"""Trained models that come with caloforge: folders of ``pretrained/`` with a checkpoint and a model card."""
+"""Trained models that come with caloforge: folders of ``pretrained/`` with a checkpoint and a model card.
+
+``pretrained/defaults.toml`` says which of them is taken for a detector where none is named.
+"""
 
 from __future__ import annotations
 
 import difflib
+import tomllib
 from pathlib import Path
 
-from caloforge.errors import CheckpointError
+from caloforge.detector.detector import Detector
+from caloforge.errors import CheckpointError, DetectorError
 
-__all__ = ["model_card", "pretrained_folder", "pretrained_names"]
+__all__ = ["default_model", "default_models", "model_card", "pretrained_folder", "pretrained_names"]
 
 PRETRAINED = Path(__file__).resolve().parents[1] / "pretrained"
 CARD = "CARD.md"
+DEFAULTS = "defaults.toml"
 
 
 def pretrained_names() -> list[str]:
@@ -26,15 +32,50 @@ def pretrained_folder(name: str) -> Path:
     """
     names = pretrained_names()
     if name not in names:
-        near = difflib.get_close_matches(name, names, n=1)
-        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        if name in Detector.names():
+            raise CheckpointError(f"{name} is a detector, not a checkpoint; give it as --detector {name}")
         raise CheckpointError(
-            f"{name}: no such folder, and no model of that name{hint} comes with caloforge; "
+            f"{name}: no such folder, and no model of that name{_nearest(name, names)} comes with caloforge; "
             f"it has {', '.join(names) or 'none'}"
         )
     return PRETRAINED / name
 
 
+def default_models() -> dict[str, str]:
+    """Name of the model that stands for each detector for which one comes with caloforge."""
+    return {
+        detector: str(name)
+        for detector, name in tomllib.loads((PRETRAINED / DEFAULTS).read_text(encoding="utf-8")).items()
+    }
+
+
+def default_model(detector: str) -> str:
+    """Name of the model that stands for ``detector``.
+
+    Raises:
+        DetectorError: there is no such detector.
+        CheckpointError: no model for it comes with caloforge.
+    """
+    defaults, known = default_models(), Detector.names()
+    if detector in defaults:
+        return defaults[detector]
+    if detector not in known:
+        raise DetectorError(
+            f"there is no detector {detector!r}{_nearest(detector, known)}; known are {', '.join(known)}. "
+            "For one of your own, name the checkpoint that was trained on it"
+        )
+    raise CheckpointError(
+        f"no trained model for {detector} comes with caloforge; there is one for {', '.join(defaults)}. "
+        f"Train one: caloforge simulate {detector} -n 10000 -o showers.h5, caloforge train RECIPE showers.h5 "
+        "-o model (caloforge recipes lists them), caloforge generate model --energy 10GeV -n 1000"
+    )
+
+
 def model_card(name: str) -> str:
     """The model card, Markdown: data, recipe, command, seed, metrics and valid range."""
     return (pretrained_folder(name) / CARD).read_text(encoding="utf-8")
+
+
+def _nearest(name: str, names: list[str]) -> str:
+    near = difflib.get_close_matches(name, names, n=1)
+    return f" (did you mean {near[0]!r}?)" if near else ""

@@ -26,7 +26,8 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from types import UnionType
+from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -35,7 +36,7 @@ from caloforge.data.conditions import pdg_name
 from caloforge.data.showers import Showers
 from caloforge.errors import RecipeError
 
-__all__ = ["DataSettings", "PartSettings", "Recipe", "TrainingSettings"]
+__all__ = ["DataSettings", "PartSettings", "Recipe", "TrainingSettings", "explain", "with_overrides"]
 
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"
 
@@ -153,8 +154,7 @@ class Recipe(_Strict):
             RecipeError: there is no such recipe, or it holds an unknown key or an illegal value.
         """
         table, where = _read(source)
-        for key, value in (overrides or {}).items():
-            _override(table, key, value)
+        table = with_overrides(table, overrides or {})
         try:
             recipe = cls.model_validate(table)
         except ValidationError as error:
@@ -173,9 +173,17 @@ class Recipe(_Strict):
 
     def check(self, showers: Showers) -> None:
         """RecipeError unless the showers are what the recipe is for."""
-        conditions = showers.conditions
+        from caloforge.models.base import load_model_class
+
+        conditions, meshes = showers.conditions, set(showers.meshes.values())
+        model = load_model_class(self.model)
+        if len(meshes) > 1 and not model.joint:
+            raise RecipeError(
+                f"a {model.__name__} is for one mesh, but the detectors {', '.join(showers.meshes)} have cells "
+                "of other sizes; train it on one of them, or take a recipe for many detectors"
+            )
         found = {
-            "meshes": [showers.mesh.kind],
+            "meshes": sorted({mesh.kind for mesh in meshes}),
             "particles": [pdg_name(code) for code in np.unique(conditions.particle)],
             "detectors": [str(name) for name in np.unique(conditions.detector)],
         }
@@ -188,8 +196,8 @@ class Recipe(_Strict):
                     f"change data.{key} in the recipe if that is meant"
                 )
         if self.training.augment:
-            if showers.mesh.kind != "cylinder":
-                raise RecipeError(f"training.augment needs a cylinder mesh, got a {showers.mesh}")
+            if found["meshes"] != ["cylinder"]:
+                raise RecipeError(f"training.augment needs a cylinder mesh, got {showers!r}")
             tilted = np.flatnonzero(np.abs(conditions.theta - np.pi / 2) > 1e-3)
             if len(tilted):
                 raise RecipeError(
@@ -225,19 +233,27 @@ def _read(source: str | os.PathLike[str] | Mapping[str, Any] | Recipe) -> tuple[
         raise RecipeError(f"{path}: not valid TOML: {error}") from error
 
 
-def _override(table: dict[str, Any], key: str, value: Any) -> None:
-    *tables, last = key.split(".")
-    inner = table
-    for name in tables:
-        inner = inner.setdefault(name, {})
-        if not isinstance(inner, dict):
-            raise RecipeError(f"override {key!r}: {name!r} is a value, not a table")
-    inner.pop(last, None)
-    if value is not None:
-        inner[last] = value
-        twin = {"training.epochs": "steps", "training.steps": "epochs"}.get(key)
-        if twin:
-            inner.pop(twin, None)
+def with_overrides(table: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of nested tables with other values at dotted keys, ``{"training.epochs": 5}``; None removes one.
+
+    Raises:
+        RecipeError: a key leads through something that is a value.
+    """
+    changed = copy.deepcopy(dict(table))
+    for key, value in overrides.items():
+        *tables, last = key.split(".")
+        inner = changed
+        for name in tables:
+            inner = inner.setdefault(name, {})
+            if not isinstance(inner, dict):
+                raise RecipeError(f"override {key!r}: {name!r} is a value, not a table")
+        inner.pop(last, None)
+        if value is not None:
+            inner[last] = value
+            twin = {"training.epochs": "steps", "training.steps": "epochs"}.get(key)
+            if twin:
+                inner.pop(twin, None)
+    return changed
 
 
 def _suggestion(name: str, known: list[str]) -> str:
@@ -250,9 +266,9 @@ def explain(error: ValidationError, model: type[BaseModel], where: str, prefix: 
     lines = []
     for problem in error.errors():
         location = [str(step) for step in problem["loc"]]
-        key = ".".join([prefix, *location] if prefix else location)
+        tables, known = _table(model, location[:-1])
+        key = ".".join([*([prefix] if prefix else []), *tables, *location[-1:]])
         if problem["type"] == "extra_forbidden":
-            known = _keys(model, location[:-1])
             lines.append(
                 f"{where}: unknown key {key!r}{_suggestion(location[-1], known)}; "
                 f"known are {', '.join(known) or 'none'}"
@@ -266,18 +282,46 @@ def explain(error: ValidationError, model: type[BaseModel], where: str, prefix: 
     return "\n".join(lines)
 
 
-def _keys(model: type[BaseModel], location: list[str]) -> list[str]:
-    """Keys of the table at ``location``, through nested models and dictionaries of models."""
-    current: Any = model
+def _table(model: type[BaseModel], location: list[str]) -> tuple[list[str], list[str]]:
+    """Tables that ``location`` leads through, without the tags of unions, and the keys of the last one.
+
+    It may lead through nested models, unions of models, and dictionaries of them.
+    """
+    tables: list[str] = []
+    there: list[Any] = [model]  # what the table may be
     for step in location:
-        if isinstance(current, type) and issubclass(current, BaseModel) and step in current.model_fields:
-            current = current.model_fields[step].annotation
-            if getattr(current, "__origin__", None) is dict:
-                continue
-        elif getattr(current, "__origin__", None) is dict:
-            current = current.__args__[1]
+        models = [kind for kind in there if isinstance(kind, type) and issubclass(kind, BaseModel)]
+        fields = [kind.model_fields[step] for kind in models if step in kind.model_fields]
+        values = [get_args(kind)[1] for kind in there if get_origin(kind) is dict]
+        if fields or values:
+            tables.append(step)
+            there = [
+                member for kind in (*(f.annotation for f in fields), *values) for member in _members(kind)
+            ]
         else:
-            return []
-    if isinstance(current, type) and issubclass(current, BaseModel):
-        return sorted(current.model_fields)
-    return []
+            there = [kind for kind in models if step in _tags(kind)]
+    keys = {
+        key
+        for kind in there
+        if isinstance(kind, type) and issubclass(kind, BaseModel)
+        for key in kind.model_fields
+    }
+    return tables, sorted(keys)
+
+
+def _members(annotation: Any) -> list[Any]:
+    """The alternatives of a union, or the annotation alone."""
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        return _members(get_args(annotation)[0])
+    if origin in (Union, UnionType):
+        return [member for kind in get_args(annotation) for member in _members(kind)]
+    return [annotation]
+
+
+def _tags(model: type[BaseModel]) -> set[str]:
+    """What pydantic may call a member of a union: its class, or a value of the field that tells it apart."""
+    literals = [
+        get_args(f.annotation) for f in model.model_fields.values() if get_origin(f.annotation) is Literal
+    ]
+    return {model.__name__, *(str(value) for values in literals for value in values)}
