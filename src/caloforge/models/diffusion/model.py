@@ -1,0 +1,261 @@
+"""Diffusion and flow matching on showers: layer energies by a model of their own, then all cells at once.
+
+The factorisation is that of CaloDREAM (Favaro, Ore, Palacios Schweitzer, Plehn, arXiv:2405.09629): a small
+model for the energies of the layers, and a network that turns noise into cells, given those. Which network,
+what it is asked, how its answers are integrated and in which coordinates are four separate settings.
+
+Legend: ``n`` showers, mesh (Z, P, R), ``K`` condition numbers, ``L`` numbers of a layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from caloforge.data.showers import Showers
+from caloforge.detector.mesh import Mesh
+from caloforge.errors import DataError, RecipeError
+from caloforge.models.base import Batch, ConditionTensors, GeneratorModel
+from caloforge.models.diffusion.backbones import BackboneSettings, backbone_of
+from caloforge.models.diffusion.context import DetectorContext, slots_of
+from caloforge.models.diffusion.coordinates import (
+    CoordinatesSettings,
+    MarginalSettings,
+    coordinates_of,
+    most_showers,
+)
+from caloforge.models.diffusion.process import ProcessSettings, process_of
+from caloforge.models.diffusion.samplers import SamplerSettings, noise_steps, sample
+from caloforge.models.diffusion.transformer import TransformerSettings
+from caloforge.models.flow.energies import FIT_BATCH, LayerEnergySettings, layer_energy_flow
+from caloforge.models.flow.spectrum import SpectrumMap
+from caloforge.models.precision import use_bf16
+from caloforge.models.transforms import Layers, renormalise_layers
+
+__all__ = ["DiffusionModel"]
+
+CALIBRATION_SHOWERS = 1000
+LAYER_NUMBERS = 3
+
+
+class DiffusionModel(GeneratorModel):
+    """Noise to cells by a learned ordinary differential equation, for one detector or several."""
+
+    class Settings(GeneratorModel.Settings):
+        """The exchangeable parts.
+
+        Attributes:
+            energies: the model of the layer energies; None where the network makes them with the cells.
+            backbone: the network, see `TransformerSettings`.
+            process: what it is asked, see `ProcessSettings`.
+            sampler: how its answers are integrated, see `SamplerSettings`; can be changed after training.
+            coordinates: what it works on, see `MarginalSettings`, `LogSettings` and `LogitSettings`.
+            slots: detectors that the model has room for.
+            threshold_mev: cells below are empty; by default the least cell energy of each detector.
+            spectrum: fit a map that restores the spectrum of cell energies after training.
+            bf16: the network in bfloat16; "auto" where the processor has it.
+        """
+
+        energies: LayerEnergySettings | None = LayerEnergySettings.model_validate({"kind": "inductive"})
+        backbone: BackboneSettings = TransformerSettings.model_validate({})
+        process: ProcessSettings = ProcessSettings.model_validate({})
+        sampler: SamplerSettings = SamplerSettings.model_validate({})
+        coordinates: CoordinatesSettings = MarginalSettings.model_validate({})
+        slots: int = Field(4, ge=1)
+        threshold_mev: float | None = Field(None, gt=0)
+        spectrum: bool = True
+        bf16: bool | Literal["auto"] = "auto"
+
+    mesh_kinds: ClassVar[tuple[str, ...]] = ("cylinder", "box")
+    block_size: ClassVar[int] = 64
+    joint: ClassVar[bool] = True
+    levels: ClassVar[int] = 1
+    settings: Settings
+    thresholds: Tensor
+
+    def __init__(self, mesh: Mesh, settings: Settings | Mapping[str, object] | None = None) -> None:
+        super().__init__(mesh, settings)
+        s = self.settings
+        if s.energies is None and (s.coordinates.kind == "marginals" or s.spectrum):
+            raise RecipeError(
+                'without settings.energies there are no layer energies: coordinates of kind "log" or "logit" '
+                "and spectrum = false are needed"
+            )
+        n_z, n_p, n_r = mesh.shape
+        self.shape = (n_z, n_p, n_r)
+        self.layers = Layers.of(mesh)
+        self.incident = DetectorContext(s.slots)
+        self.energy_flow = (
+            None if s.energies is None else layer_energy_flow(n_z, self.incident.size, s.energies)
+        )
+        self.coordinates = coordinates_of(s.coordinates, s.slots, self.shape)
+        self.spectrum = SpectrumMap() if s.spectrum else None
+        self.process = process_of(s.process)
+        self.backbone = backbone_of(
+            s.backbone, mesh, conditions=self.incident.size,
+            layers=0 if s.energies is None else LAYER_NUMBERS, levels=self.levels,
+        )  # fmt: skip
+        self.register_buffer("thresholds", torch.full((s.slots,), s.threshold_mev or 1.0))
+
+    def noise_shapes(self) -> dict[str, tuple[int, ...]]:
+        shapes: dict[str, tuple[int, ...]] = {"cells": self.shape}
+        if self.energy_flow is not None:
+            shapes["layers"] = (self.energy_flow.noise_size,)
+        if noise_steps(self.settings.sampler):
+            shapes["steps"] = (noise_steps(self.settings.sampler), *self.shape)
+        return shapes
+
+    def parts(self) -> dict[str, list[nn.Parameter]]:
+        parts = {"shape": list(self.backbone.parameters())}
+        if self.energy_flow is not None:
+            parts = {"energies": list(self.energy_flow.parameters()), **parts}
+        return parts
+
+    def fit(self, showers: Showers) -> None:
+        meshes = getattr(self, "meshes", None) or dict.fromkeys(self.detectors, self.mesh)
+        self.incident.set_detectors(self.detectors, meshes)
+        self._fit_slots(showers, self.detectors)
+        flow = self.energy_flow
+        self.incident.incident.begin_fit()
+        if flow is not None:
+            flow.begin_fit()
+        for energies, conditions in showers.batches(FIT_BATCH):
+            batch = Batch.with_energies(energies, conditions, self.detectors)
+            self.incident.incident.fit_batch(batch)
+            if flow is not None:
+                unit = self._unit(batch)
+                flow.fit_batch(batch.energies.sum(dim=(2, 3)) / unit[:, None], batch.energy / unit, 1.0)
+        self.incident.incident.end_fit()
+        if flow is not None:
+            flow.end_fit()
+
+    def _fit_slots(self, showers: Showers, detectors: tuple[str, ...]) -> None:
+        """Set threshold and coordinates of these detectors from their showers."""
+        for name in detectors:
+            slot = self.detectors.index(name)
+            own = showers.filter(detector=name)
+            every = -(-len(own) // most_showers(self.mesh.n_voxels))
+            chosen = own[slice(None, None, every)]
+            energies = torch.from_numpy(chosen.energies.reshape(-1, *self.shape))
+            lit = energies[energies > 0]
+            if not len(lit):
+                raise DataError(f"all cells of all showers of {name!r} are empty; there is nothing to learn")
+            unit = self.settings.threshold_mev or float(lit.min()) * (1 - 1e-6)
+            self.thresholds[slot] = unit
+            incident = torch.from_numpy(chosen.conditions.energy).float()
+            self.coordinates.fit(slot, energies / unit, incident / unit)
+
+    def _unit(self, conditions: ConditionTensors) -> Tensor:
+        """The threshold of each shower's detector, MeV, (n,): the unit of all energies in here."""
+        return self.thresholds[slots_of(conditions.detector)]
+
+    def context(self, conditions: ConditionTensors) -> Tensor:
+        """What is known of n showers before they are made, (n, K)."""
+        numbers: Tensor = self.incident(conditions)
+        return numbers
+
+    def prepare(self, conditions: ConditionTensors, layer_energies: Tensor | None) -> Any:
+        """What all calls of the network for n showers share; layer energies are (n, Z), MeV."""
+        context = self.context(conditions)
+        if layer_energies is None:
+            layers = context.new_zeros(len(context), self.shape[0], 0)
+        else:
+            total = layer_energies.sum(dim=1, keepdim=True).clamp_min(1e-6)
+            logs = torch.log1p(layer_energies / self._unit(conditions)[:, None])
+            share = layer_energies / total * (self.shape[0] / 4)
+            layers = torch.stack([logs / 4 - 1, share, (layer_energies > 0).to(share)], dim=-1)
+        with self._precision(context.device):
+            return self.backbone.prepare(context, layers)
+
+    def network(self, prepared: Any) -> Callable[[Tensor, Tensor], Tensor]:
+        """The network for those showers: (cells (n, Z, P, R), level (n, levels)) → (n, Z, P, R), float32."""
+
+        def call(x: Tensor, level: Tensor) -> Tensor:
+            with self._precision(x.device):
+                out: Tensor = self.backbone(x, level, prepared)
+            return out.float()
+
+        return call
+
+    def _precision(self, device: torch.device) -> torch.autocast:
+        on = use_bf16(self.settings.bf16, device)
+        return torch.autocast(device.type, dtype=torch.bfloat16, enabled=on)
+
+    def to_coordinates(self, batch: Batch, generator: torch.Generator) -> Tensor:
+        """What the network works on, (n, Z, P, R); the place of empty cells is drawn."""
+        energies = batch.energies / self._unit(batch)[:, None, None, None]
+        uniform = torch.rand(energies.shape, generator=generator, device=energies.device)
+        incident = batch.energy / self._unit(batch)
+        coordinates: Tensor = self.coordinates(
+            energies, incident, energies.sum(dim=(2, 3)), slots_of(batch.detector), uniform
+        )
+        return coordinates
+
+    def from_coordinates(
+        self, x: Tensor, conditions: ConditionTensors, layer_energies: Tensor | None
+    ) -> Tensor:
+        """Showers (n, Z, P, R), MeV, whose layers have exactly the energies given, (n, Z), MeV."""
+        unit = self._unit(conditions)
+        layers = None if layer_energies is None else layer_energies / unit[:, None]
+        incident, slots = conditions.energy / unit, slots_of(conditions.detector)
+        cells = self.coordinates.inverse(x, incident, layers, slots)
+        if layers is not None:
+            cells = renormalise_layers(cells, layers, self.layers, 1.0)
+            if self.spectrum is not None:
+                cells = renormalise_layers(self.spectrum(cells), layers, self.layers, 1.0)
+        return cells * unit[:, None, None, None]
+
+    def losses(self, batch: Batch, part: str, generator: torch.Generator) -> dict[str, Tensor]:
+        """Mean negative log-likelihood of layer energies, or loss of the process on the cells."""
+        layer_energies = batch.energies.sum(dim=(2, 3))
+        if part == "energies":
+            assert self.energy_flow is not None
+            unit = self._unit(batch)
+            uniform = torch.rand(layer_energies.shape, generator=generator, device=unit.device)
+            log_p = self.energy_flow.log_prob(
+                layer_energies / unit[:, None], batch.energy / unit, self.context(batch), 1.0, uniform
+            )
+            return {"loss": -log_p.mean()}
+        x = self.to_coordinates(batch, generator)
+        known = None if self.energy_flow is None else layer_energies
+        network = self.network(self.prepare(batch, known))
+        return {"loss": self.process.loss(network, x, generator).mean()}
+
+    def sampled_layer_energies(
+        self, noise: Mapping[str, Tensor], conditions: ConditionTensors
+    ) -> Tensor | None:
+        """Layer energies (n, Z), MeV: those given, or drawn; None where the model has none."""
+        if self.energy_flow is None:
+            return None
+        if conditions.layer_energies is not None:
+            return conditions.layer_energies
+        unit = self._unit(conditions)
+        drawn = self.energy_flow.sample(
+            noise["layers"], conditions.energy / unit, self.context(conditions), 1.0
+        )
+        return drawn * unit[:, None]
+
+    def decode(self, noise: Mapping[str, Tensor], conditions: ConditionTensors) -> Tensor:
+        layer_energies = self.sampled_layer_energies(noise, conditions)
+        network = self.network(self.prepare(conditions, layer_energies))
+        x = sample(self.process, network, noise["cells"], self.settings.sampler, noise.get("steps"))
+        return self.from_coordinates(x, conditions, layer_energies)
+
+    @torch.no_grad()
+    def calibrate(self, showers: Showers, generator: torch.Generator) -> None:
+        """Fit the spectrum map on showers generated at conditions of the training showers."""
+        if self.spectrum is None:
+            return
+        self.spectrum.reset()
+        every = -(-len(showers) // CALIBRATION_SHOWERS)
+        generated, reference = [], []
+        for energies, conditions in showers[slice(None, None, every)].batches(self.block_size):
+            batch = Batch.with_energies(energies, conditions, self.detectors, self.device)
+            unit = self._unit(batch)[:, None, None, None]
+            generated.append((self.decode(self.noise(len(batch), generator), batch) / unit).flatten().cpu())
+            reference.append((batch.energies / unit).flatten().cpu())
+        self.spectrum.fit(torch.cat(generated), torch.cat(reference), 1.0)

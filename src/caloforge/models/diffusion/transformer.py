@@ -1,0 +1,177 @@
+"""A transformer over patches of cells (Peebles and Xie, DiT, arXiv:2212.09748, in three dimensions).
+
+As in CaloDiT (Raikwar, Zaborowska, McKeown et al., arXiv:2509.07700) a shower is cut into patches along z, φ
+and r, each of which is a token. Conditions act through adaptive layer norm, whose gates start at zero.
+Attention turns queries and keys by their positions (rotary embeddings), by whole numbers of turns around φ,
+so that it knows only differences of φ: without the table of absolute φ the network is equivariant to turns by
+patches.
+
+Legend: ``n`` showers, ``T`` tokens (Zt, Pt, Rt), ``W`` width, ``H`` heads.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from caloforge.detector.mesh import Mesh
+from caloforge.errors import MeshError, RecipeError
+from caloforge.models.diffusion.backbone import Backbone, LevelEmbedding
+
+__all__ = ["Transformer", "TransformerSettings"]
+
+LONGEST = 100.0
+"""Longest period of the rotations along z and r, in tokens over 2π."""
+
+
+class TransformerSettings(BaseModel):
+    """Sizes of the transformer.
+
+    Attributes:
+        patch: cells (z, φ, r) of a patch; divisors of the mesh's shape.
+        width, depth, heads: numbers of a token, blocks, heads of the attention.
+        ratio: hidden numbers of a block's network over its width.
+        phi: "relative" where all directions around the shower's axis are alike (normal incidence),
+            "absolute" where they are not.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    kind: Literal["transformer"] = "transformer"
+    patch: tuple[int, int, int] = (3, 2, 9)
+    width: int = Field(192, ge=2)
+    depth: int = Field(6, ge=1)
+    heads: int = Field(6, ge=1)
+    ratio: float = Field(4.0, gt=0)
+    phi: Literal["relative", "absolute"] = "absolute"
+
+
+class Transformer(Backbone):
+    """Patches, blocks of attention with adaptive layer norm, and back to cells."""
+
+    cosines: Tensor
+    sines: Tensor
+
+    def __init__(
+        self, settings: TransformerSettings, mesh: Mesh, *, conditions: int, layers: int, levels: int = 1
+    ) -> None:
+        super().__init__()
+        s = self.settings = settings
+        if len(mesh.shape) != 3 or any(a % b for a, b in zip(mesh.shape, s.patch, strict=True)):
+            raise MeshError(f"patches of {s.patch} cells do not divide the {mesh}; set backbone.patch")
+        if s.width % s.heads or s.width // s.heads % 2:
+            raise RecipeError(
+                f"backbone.width {s.width} must be an even multiple of backbone.heads {s.heads}"
+            )
+        n_z, n_p, n_r = mesh.shape
+        pz, pp, pr = s.patch
+        self.grid = (n_z // pz, n_p // pp, n_r // pr)
+        width, cells = s.width, pz * pp * pr
+        self.patches = nn.Linear(cells, width)
+        self.layer_patches = nn.Linear(pz * layers, width) if layers else None
+        self.position = nn.Parameter(0.02 * torch.randn(self.grid[0], 1, self.grid[2], width))
+        self.turn = nn.Parameter(0.02 * torch.randn(self.grid[1], 1, width)) if s.phi == "absolute" else None
+        self.level = LevelEmbedding(width, levels)
+        self.condition = nn.Sequential(
+            nn.Linear(conditions + n_z * layers, width), nn.SiLU(), nn.Linear(width, width)
+        )
+        self.blocks = nn.ModuleList(_Block(width, s.heads, int(s.ratio * width)) for _ in range(s.depth))
+        self.modulation = nn.Linear(width, (6 * s.depth + 2) * width)
+        self.last = nn.Linear(width, cells)
+        for layer in (self.modulation, self.last):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+        periodic = mesh.kind == "cylinder"
+        cosines, sines = _rotations(self.grid, width // s.heads, periodic)
+        self.register_buffer("cosines", cosines, persistent=False)
+        self.register_buffer("sines", sines, persistent=False)
+
+    def prepare(self, conditions: Tensor, layers: Tensor) -> tuple[Tensor, Tensor]:
+        """The embedded conditions (n, W), and what each token is told of its layers and place (n, T, W)."""
+        embedded = self.condition(torch.cat([conditions, layers.flatten(1)], dim=1))
+        place = self.position if self.turn is None else self.position + self.turn  # (Zt, 1 or Pt, Rt, W)
+        place = place.expand(*self.grid, -1)[None]
+        if self.layer_patches is not None:
+            told = self.layer_patches(layers.reshape(len(layers), self.grid[0], -1))
+            place = place + told[:, :, None, None]
+        return embedded, place.expand(len(conditions), *self.grid, -1).flatten(1, 3)
+
+    def forward(self, x: Tensor, level: Tensor, prepared: tuple[Tensor, Tensor]) -> Tensor:
+        embedded, place = prepared
+        tokens = self.patches(self._cut(x)) + place
+        signal = F.silu(embedded + self.level(level))
+        shift, scale, *of_blocks = self.modulation(signal)[:, None].chunk(6 * self.settings.depth + 2, dim=-1)
+        for i, block in enumerate(self.blocks):
+            tokens = block(tokens, of_blocks[6 * i : 6 * i + 6], self.cosines, self.sines)
+        return self._join(self.last(_modulate(tokens, shift, scale)))
+
+    def _cut(self, x: Tensor) -> Tensor:
+        """Cells (n, Z, P, R) in patches (n, T, cells)."""
+        (pz, pp, pr), (tz, tp, tr) = self.settings.patch, self.grid
+        return x.reshape(-1, tz, pz, tp, pp, tr, pr).permute(0, 1, 3, 5, 2, 4, 6).reshape(
+            len(x), tz * tp * tr, pz * pp * pr
+        )  # fmt: skip
+
+    def _join(self, patches: Tensor) -> Tensor:
+        """The inverse of `_cut`."""
+        (pz, pp, pr), (tz, tp, tr) = self.settings.patch, self.grid
+        return patches.reshape(-1, tz, tp, tr, pz, pp, pr).permute(0, 1, 4, 2, 5, 3, 6).reshape(
+            len(patches), tz * pz, tp * pp, tr * pr
+        )  # fmt: skip
+
+
+class _Block(nn.Module):
+    """Attention and a two-layer network, both with adaptive layer norm and gates."""
+
+    def __init__(self, width: int, heads: int, hidden: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+        self.up = nn.Linear(width, hidden)
+        self.down = nn.Linear(hidden, width)
+
+    def forward(self, x: Tensor, signals: list[Tensor], cosines: Tensor, sines: Tensor) -> Tensor:
+        """Tokens (n, T, W) → the same shape; six signals (n, 1, W)."""
+        n, length, width = x.shape
+        qkv = self.qkv(_modulate(x, signals[0], signals[1]))
+        q, k, v = qkv.view(n, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        q, k = _rotate(q, cosines, sines), _rotate(k, cosines, sines)
+        attended = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(n, length, width)
+        x = x + signals[2] * self.out(attended)
+        hidden = F.gelu(self.up(_modulate(x, signals[3], signals[4])), approximate="tanh")
+        out: Tensor = x + signals[5] * self.down(hidden)
+        return out
+
+
+def _modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    return F.layer_norm(x, x.shape[-1:]) * (1 + scale) + shift
+
+
+def _rotate(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
+    """Turn pairs of numbers of each head (n, H, T, d) by the angles of their tokens (T, d/2)."""
+    cosines, sines = cosines.to(x.dtype), sines.to(x.dtype)
+    a, b = x.chunk(2, dim=-1)
+    return torch.cat([a * cosines - b * sines, a * sines + b * cosines], dim=-1)
+
+
+def _rotations(grid: tuple[int, int, int], size: int, periodic: bool) -> tuple[Tensor, Tensor]:
+    """Cosines and sines (T, size/2): pairs are dealt to the axes that have more than one token, in turn."""
+    axes = [axis for axis in range(3) if grid[axis] > 1] or [0]
+    pairs = size // 2
+    positions = torch.meshgrid(*(torch.arange(length) for length in grid), indexing="ij")
+    columns = []
+    for order, axis in enumerate(axes):
+        own = len(range(order, pairs, len(axes)))
+        if axis == 1 and periodic:
+            turns = torch.arange(own) % (grid[1] // 2) + 1  # whole turns around φ
+            frequencies = 2 * math.pi / grid[1] * turns
+        else:
+            frequencies = LONGEST ** (-torch.arange(own) / max(own, 1))
+        columns.append(positions[axis].flatten()[:, None] * frequencies)
+    angles = torch.cat(columns, dim=1)
+    return angles.cos(), angles.sin()
