@@ -1,6 +1,6 @@
 """Showers, their conditions, and the files they live in."""
 
-from caloforge.data.conditions import PDG_CODES, Conditions, pdg_code, pdg_name
+from caloforge.data.conditions import PDG_CODES, Conditions, merged_ranges, pdg_code, pdg_name
 from caloforge.data.formats import layout_of, open_showers
 from caloforge.data.named_mesh import named_mesh
 from caloforge.data.operations import coarsened, describe
@@ -15,6 +15,7 @@ __all__ = [
     "coarsened",
     "describe",
     "layout_of",
+    "merged_ranges",
     "named_mesh",
     "open_showers",
     "pdg_code",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from caloforge.errors import ConditionError
 
-__all__ = ["PDG_CODES", "Conditions", "pdg_code", "pdg_name"]
+__all__ = ["PDG_CODES", "Conditions", "merged_ranges", "pdg_code", "pdg_name"]
 
 PDG_CODES = {
     "e-": 11, "e+": -11, "mu-": 13, "mu+": -13, "gamma": 22, "pi+": 211, "pi-": -211, "pi0": 111,
@@ -151,6 +151,21 @@ class Conditions:
         if self.impact is not None:
             spans["impact"] = [self.impact.min(axis=0).tolist(), self.impact.max(axis=0).tolist()]
         return spans
+
+
+def merged_ranges(ranges: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The least `Conditions.ranges` that hold all of the given ones."""
+    merged: dict[str, Any] = {
+        name: [min(r[name][0] for r in ranges), max(r[name][1] for r in ranges)]
+        for name in ("energy", "theta", "phi")
+    }
+    merged |= {
+        name: sorted({value for r in ranges for value in r[name]}) for name in ("particle", "detector")
+    }
+    if all("impact" in r for r in ranges):
+        lows, highs = zip(*(r["impact"] for r in ranges), strict=True)
+        merged["impact"] = [np.min(lows, axis=0).tolist(), np.max(highs, axis=0).tolist()]
+    return merged
 
 
 def _numbers(name: str, values: ArrayLike, dtype: type) -> NDArray[Any]:

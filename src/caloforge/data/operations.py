@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from caloforge.data.showers import BATCH, Energies, EnergySource, Showers
+from caloforge.data.showers import BATCH, Showers
+from caloforge.data.sources import Energies, EnergySource
 from caloforge.detector.mesh_regular import RegularMesh
 from caloforge.errors import MeshError
 

@@ -6,153 +6,28 @@ Legend: ``N`` showers, ``V`` voxels, ``shape`` the mesh's shape, (Z, P, R), (Z, 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from caloforge.data.conditions import Conditions, pdg_code
+from caloforge.data.joint import Cells, cells_of, merged_meshes
+from caloforge.data.sources import (
+    ArraySource,
+    ConcatenatedSource,
+    Energies,
+    EnergySource,
+    SubsetSource,
+    as_energies,
+    exact_source,
+)
 from caloforge.detector.mesh import Mesh
 from caloforge.errors import ConditionError, DataError
 
-__all__ = [
-    "ArraySource",
-    "ConcatenatedSource",
-    "EnergySource",
-    "Showers",
-    "SubsetSource",
-    "as_energies",
-    "check_energies",
-]
+__all__ = ["BATCH", "Showers"]
 
-Energies = NDArray[np.float32]
 BATCH = 1000
-
-
-class EnergySource(Protocol):
-    """Where energies come from: an array in memory or a data set on disk that is read in slices.
-
-    One whose file may hold more than single precision also has ``exact()``: the same showers in float64 then.
-    """
-
-    def __len__(self) -> int: ...
-
-    def read(self, start: int, stop: int) -> Energies:
-        """Energies of showers start..stop − 1: (stop − start, V), float32, MeV, checked."""
-        ...
-
-    def take(self, index: NDArray[np.int64]) -> Energies:
-        """Energies of the showers in ``index``, in its order: (len(index), V)."""
-        ...
-
-
-class ArraySource:
-    """Energies in memory, (N, V)."""
-
-    def __init__(self, energies: Energies, name: str = "energies") -> None:
-        self._energies = energies
-        check_energies(energies, name, 0)
-
-    def __len__(self) -> int:
-        return len(self._energies)
-
-    def read(self, start: int, stop: int) -> Energies:
-        return self._energies[start:stop]
-
-    def take(self, index: NDArray[np.int64]) -> Energies:
-        return self._energies[index]
-
-
-class SubsetSource:
-    """Showers ``index`` of another source; a subset of a subset refers to the first source."""
-
-    def __init__(self, parent: EnergySource, index: NDArray[np.int64]) -> None:
-        self._parent: EnergySource = parent._parent if isinstance(parent, SubsetSource) else parent
-        self._index: NDArray[np.int64] = parent._index[index] if isinstance(parent, SubsetSource) else index
-
-    def __len__(self) -> int:
-        return len(self._index)
-
-    def read(self, start: int, stop: int) -> Energies:
-        """As `EnergySource.read`; what is contiguous in the parent is read as one slice."""
-        index = self._index[start:stop]
-        if len(index) and index[-1] - index[0] + 1 == len(index) and (np.diff(index) == 1).all():
-            return self._parent.read(int(index[0]), int(index[-1]) + 1)
-        return self._parent.take(index)
-
-    def take(self, index: NDArray[np.int64]) -> Energies:
-        return self._parent.take(self._index[index])
-
-    def exact(self) -> SubsetSource:
-        return SubsetSource(exact_source(self._parent), self._index)
-
-
-class ConcatenatedSource:
-    """Several sources with the same voxels, one after the other."""
-
-    def __init__(self, parts: Sequence[EnergySource]) -> None:
-        self._parts = parts
-        self._starts = np.concatenate([[0], np.cumsum([len(part) for part in parts])])
-
-    def __len__(self) -> int:
-        return int(self._starts[-1])
-
-    def read(self, start: int, stop: int) -> Energies:
-        pieces = []
-        for part, first in zip(self._parts, self._starts, strict=False):
-            low, high = max(start - first, 0), min(stop - first, len(part))
-            if low < high:
-                pieces.append(part.read(int(low), int(high)))
-        if not pieces:
-            return self._parts[0].read(0, 0)
-        return np.concatenate(pieces) if len(pieces) > 1 else pieces[0]
-
-    def take(self, index: NDArray[np.int64]) -> Energies:
-        owner = np.searchsorted(self._starts, index, side="right") - 1
-        pieces = [
-            (owner == i, part.take(index[owner == i] - self._starts[i]))
-            for i, part in enumerate(self._parts)
-            if (owner == i).any()
-        ]
-        if not pieces:
-            return self._parts[0].read(0, 0)
-        dtype = np.result_type(*(piece for _, piece in pieces))
-        result = np.empty((len(index), pieces[0][1].shape[1]), dtype=dtype)
-        for here, piece in pieces:
-            result[here] = piece
-        return result
-
-    def exact(self) -> ConcatenatedSource:
-        return ConcatenatedSource([exact_source(part) for part in self._parts])
-
-
-def exact_source(source: EnergySource) -> EnergySource:
-    """The source that gives the same energies in float64 where more than single precision is stored."""
-    exact = getattr(source, "exact", None)
-    return source if exact is None else cast(EnergySource, exact())
-
-
-def as_energies(values: ArrayLike, name: str, dtype: type[np.floating] = np.float32) -> Energies:
-    """The values as float32 or ``dtype``; DataError where they are no numbers. Too large ones become inf."""
-    array = np.asarray(values)
-    if array.dtype.kind not in "fiub":
-        raise DataError(f"{name}: energies must be real numbers, got data of type {array.dtype}")
-    with np.errstate(over="ignore", invalid="ignore"):
-        return cast(Energies, array.astype(dtype, copy=False))
-
-
-def check_energies(energies: NDArray[Any], name: str, showers: int | NDArray[np.int64]) -> None:
-    """Raise DataError where an energy (N, V) is NaN, infinite or negative, naming the shower and voxel.
-
-    ``showers`` numbers the rows for the message: the number of the first one, or all of them, (N,).
-    """
-    if energies.size and not (energies.min() >= 0 and np.isfinite(energies.max())):
-        row, voxel = np.argwhere(~(np.isfinite(energies) & (energies >= 0)))[0]
-        shower = showers + row if isinstance(showers, int) else showers[row]
-        raise DataError(
-            f"{name}: the energy of shower {shower}, voxel {voxel} is {energies[row, voxel]} MeV; energies "
-            "must be finite, not negative and within float32. Repair this shower or leave it out."
-        )
 
 
 class Showers:
@@ -164,7 +39,7 @@ class Showers:
     Args:
         energies: (N, \\*mesh.shape) or (N, V), MeV, or an `EnergySource`.
         conditions: incident conditions of the N showers.
-        mesh: the cells.
+        mesh: the cells; or those of each detector, where several have as many cells of other sizes.
         provenance: what made them; JSON-able.
         extra: further columns, (N, ...), kept with the showers (for example ``geant4_cpu_seconds``).
 
@@ -176,24 +51,27 @@ class Showers:
         self,
         energies: ArrayLike | EnergySource,
         conditions: Conditions,
-        mesh: Mesh,
+        mesh: Mesh | Mapping[str, Mesh],
         provenance: Mapping[str, Any] | None = None,
         extra: Mapping[str, NDArray[Any]] | None = None,
     ) -> None:
+        cells = mesh if isinstance(mesh, Mesh) else cells_of(mesh, conditions.detector)
+        a_mesh = cells if isinstance(cells, Mesh) else next(iter(cells.values()))
+        self.mesh_shape, self.n_voxels = a_mesh.shape, a_mesh.n_voxels
         if hasattr(energies, "read"):
             source = cast(EnergySource, energies)
         else:
             array = as_energies(energies, "energies")
-            if array.ndim == 0 or array.shape[1:] not in (mesh.shape, (mesh.n_voxels,)):
+            if array.ndim == 0 or array.shape[1:] not in (self.mesh_shape, (self.n_voxels,)):
                 raise DataError(
-                    f"energies of shape {array.shape} do not fit (N, *{mesh.shape}) of the {mesh}"
+                    f"energies of shape {array.shape} do not fit (N, *{self.mesh_shape}) of the {a_mesh}"
                 )
-            source = ArraySource(array.reshape(len(array), mesh.n_voxels))
+            source = ArraySource(array.reshape(len(array), self.n_voxels))
         if len(source) != len(conditions):
             raise DataError(f"{len(source)} showers but conditions for {len(conditions)}")
         self.source = source
         self.conditions = conditions
-        self.mesh = mesh
+        self._cells: Cells = cells
         self.provenance: dict[str, Any] = dict(provenance or {})
         self.extra: dict[str, NDArray[Any]] = {
             name: np.asarray(column) for name, column in (extra or {}).items()
@@ -209,7 +87,27 @@ class Showers:
         return len(self.conditions)
 
     def __repr__(self) -> str:
-        return f"<{len(self)} showers on a {self.mesh}>"
+        if isinstance(self._cells, Mesh):
+            return f"<{len(self)} showers on a {self._cells}>"
+        shape = " × ".join(map(str, self.mesh_shape))
+        return f"<{len(self)} showers in {', '.join(self._cells)}, {shape} cells of other sizes>"
+
+    @property
+    def mesh(self) -> Mesh:
+        """The cells; DataError for showers of several detectors whose cells differ, see `meshes`."""
+        if isinstance(self._cells, Mesh):
+            return self._cells
+        raise DataError(
+            f"the detectors {', '.join(self._cells)} have cells of other sizes; take the showers of one "
+            "with filter(detector=...), and keep each detector in a file of its own"
+        )
+
+    @property
+    def meshes(self) -> dict[str, Mesh]:
+        """The cells of each detector that occurs."""
+        if isinstance(self._cells, Mesh):
+            return dict.fromkeys(sorted(set(self.conditions.detector.tolist())), self._cells)
+        return dict(self._cells)
 
     @property
     def energies(self) -> Energies:
@@ -221,11 +119,11 @@ class Showers:
         start, stop, _ = slice(start, stop).indices(len(self))
         stop = max(start, stop)
         flat = self.source.read(start, stop)
-        if flat.shape != (stop - start, self.mesh.n_voxels):
+        if flat.shape != (stop - start, self.n_voxels):
             raise DataError(
-                f"the source gave energies of shape {flat.shape}, which do not fit the {self.mesh}"
+                f"the source gave energies of shape {flat.shape}, which do not fit cells {self.mesh_shape}"
             )
-        return flat.reshape(stop - start, *self.mesh.shape)
+        return flat.reshape(stop - start, *self.mesh_shape)
 
     def batches(self, size: int = BATCH) -> Iterator[tuple[Energies, Conditions]]:
         """Energies (n, \\*mesh.shape) and conditions of consecutive showers, n ≤ ``size``."""
@@ -261,7 +159,7 @@ class Showers:
             chosen = np.where(chosen < 0, chosen + len(self), chosen)
         extra = {name: column[chosen] for name, column in self.extra.items()}
         return Showers(
-            SubsetSource(self.source, chosen), self.conditions[chosen], self.mesh, self.provenance, extra
+            SubsetSource(self.source, chosen), self.conditions[chosen], self._cells, self.provenance, extra
         )
 
     def filter(
@@ -308,11 +206,20 @@ class Showers:
     @staticmethod
     def concatenate(parts: Sequence[Showers]) -> Showers:
         """Join showers on the same mesh, in order; only columns of ``extra`` that all parts have are kept."""
+        for part in parts[1:]:
+            parts[0].mesh.require_same(part.mesh, "showers to concatenate")
+        return Showers.join(parts)
+
+    @staticmethod
+    def join(parts: Sequence[Showers]) -> Showers:
+        """As `concatenate`, also of detectors whose cells differ in size, to train one model on all of them.
+
+        Slices, splits and filters of the result know the cells of each detector; it has no single `mesh` and
+        cannot be written to one file.
+        """
         if not parts:
             raise DataError("there is nothing to concatenate")
         first = parts[0]
-        for part in parts[1:]:
-            first.mesh.require_same(part.mesh, "showers to concatenate")
         common = set(first.extra).intersection(*(part.extra for part in parts))
         extra = {
             name: np.concatenate([part.extra[name] for part in parts])
@@ -323,16 +230,16 @@ class Showers:
         return Showers(
             ConcatenatedSource([part.source for part in parts]),
             Conditions.concatenate([part.conditions for part in parts]),
-            first.mesh,
+            merged_meshes(part.meshes for part in parts) or first._cells,
             made_by if len(parts) > 1 else first.provenance,
             extra,
         )
 
     def exact(self) -> Showers:
         """The same showers, whose energies are float64 where their file holds more than single precision."""
-        return Showers(exact_source(self.source), self.conditions, self.mesh, self.provenance, self.extra)
+        return Showers(exact_source(self.source), self.conditions, self._cells, self.provenance, self.extra)
 
     def load(self) -> Showers:
         """The same showers with all energies in memory."""
         flat = self.source.read(0, len(self))
-        return Showers(ArraySource(flat), self.conditions, self.mesh, self.provenance, self.extra)
+        return Showers(ArraySource(flat), self.conditions, self._cells, self.provenance, self.extra)

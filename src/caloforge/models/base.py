@@ -135,6 +135,7 @@ class GeneratorModel(nn.Module, ABC):
 
     Attributes:
         detectors: names that ``ConditionTensors.detector`` counts; set by training, kept in the checkpoint.
+        meshes: cells of each of the detectors, likewise; all alike but for the size of the cells.
         progress: fraction of the training that is done, in [0, 1], for losses with a schedule of their own.
     """
 
@@ -149,11 +150,14 @@ class GeneratorModel(nn.Module, ABC):
     """Showers that `decode` is given at once on a CPU, always exactly so many (see docs/generation.md)."""
     block_size_gpu: ClassVar[int] = 1024
     """The same on other devices."""
+    joint: ClassVar[bool] = False
+    """True where one model may be trained on detectors whose cells differ in size."""
     low_precision: ClassVar[bool] = False
     """True where `losses` keeps its quality in bfloat16 autocast; precision "auto" then uses it on a GPU."""
 
     settings: BaseModel
     detectors: tuple[str, ...]
+    meshes: dict[str, Mesh]
     progress: float
 
     def __init__(self, mesh: Mesh, settings: BaseModel | Mapping[str, Any] | None = None) -> None:
@@ -165,10 +169,23 @@ class GeneratorModel(nn.Module, ABC):
         self.mesh = mesh
         self.settings = self.Settings.model_validate({} if settings is None else settings)
         self.detectors = ()
+        self.meshes = {}
         self.progress = 0.0
 
     def fit(self, showers: Showers) -> None:
         """Set the preprocessing statistics, which are buffers, from the training split, read in slices."""
+
+    def adapt(self, showers: Showers) -> None:
+        """What `fit` is where trained weights are adapted to new showers, of new detectors or known ones.
+
+        ``detectors`` and ``meshes`` hold the new ones already, behind those it was trained on. What it keeps
+        of detectors that do not occur in ``showers`` must stay as it is.
+
+        Raises:
+            CheckpointError: there is no room for another detector.
+            RecipeError: this family cannot be adapted.
+        """
+        raise RecipeError(f"a {type(self).__name__} cannot be adapted; train it on all showers instead")
 
     def use_teacher(self, teacher: GeneratorModel) -> None:
         """Take a trained model to learn from, frozen and in eval mode; called before `fit`.

@@ -35,10 +35,12 @@ class Checkpoint:
     Attributes:
         model_name: "module:Class", as in a recipe.
         settings: the model's settings.
-        mesh: cells of the showers it makes.
+        mesh: cells of the showers it makes, or of those in its first detector.
         valid_range: `Conditions.ranges` of the training showers, MeV, rad and mm.
         tensors: parameters and buffers.
         detectors: names that the model's detector index counts.
+        meshes: cells of each detector, see `mesh_of`.
+        valid_ranges: ``valid_range`` of each detector, see `range_of`.
         recipe: the recipe it was trained with.
         provenance: what made it, with the provenance of the training showers.
         seed: seed of the training.
@@ -52,6 +54,8 @@ class Checkpoint:
     valid_range: dict[str, Any]
     tensors: dict[str, Tensor] = field(repr=False)
     detectors: tuple[str, ...] = ()
+    meshes: dict[str, Mesh] = field(default_factory=dict, repr=False)
+    valid_ranges: dict[str, dict[str, Any]] = field(default_factory=dict, repr=False)
     recipe: dict[str, Any] = field(default_factory=dict, repr=False)
     provenance: dict[str, Any] = field(default_factory=dict, repr=False)
     seed: int = 0
@@ -65,7 +69,8 @@ class Checkpoint:
         """A checkpoint of a model as it is now; ``about`` are further attributes."""
         tensors = {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
         settings = model.settings.model_dump(mode="json")
-        return cls(model_name, settings, model.mesh, valid_range, tensors, model.detectors, **about)
+        about |= {"detectors": model.detectors, "meshes": dict(model.meshes)}
+        return cls(model_name, settings, model.mesh, valid_range, tensors, **about)
 
     @property
     def fingerprint(self) -> str:
@@ -73,6 +78,8 @@ class Checkpoint:
         state = hashlib.sha256()
         for text in (self.model_name, repr(sorted(self.settings.items())), self.mesh.fingerprint):
             state.update(text.encode())
+        for name, mesh in sorted(self._other_meshes().items()):
+            state.update(f"{name} {mesh.fingerprint}".encode())
         for name in sorted(self.tensors):
             tensor = self.tensors[name].contiguous()
             state.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
@@ -106,7 +113,7 @@ class Checkpoint:
                 f"{self._why_not()}"
             )
         model.load_state_dict(given)
-        model.detectors = self.detectors
+        model.detectors, model.meshes = self.detectors, dict(self.meshes)
         model.progress = 1.0
         return model.eval().to(device)
 
@@ -146,12 +153,29 @@ class Checkpoint:
             provenance=self.provenance | {"changed_settings": changed},
         )
 
-    def require_mesh(self, mesh: Mesh, what: str) -> None:
-        """CheckpointError unless ``mesh`` has the cells that the model was trained on."""
-        if mesh != self.mesh:
+    def _other_meshes(self) -> dict[str, Mesh]:
+        return {name: mesh for name, mesh in self.meshes.items() if mesh != self.mesh}
+
+    def mesh_of(self, detector: str) -> Mesh:
+        """Cells of the showers in a detector; CheckpointError where that matters and it is not known."""
+        if detector in self.meshes or not self._other_meshes():
+            return self.meshes.get(detector, self.mesh)
+        raise CheckpointError(
+            f"the checkpoint {self.path or ''} makes showers in {', '.join(self.meshes)}, each on cells of "
+            f"its own, but not in {detector!r}; choose one of these, or adapt it (caloforge adapt)"
+        )
+
+    def range_of(self, detector: str) -> dict[str, Any]:
+        """Range of the training showers in a detector, or of all where there is none of its own."""
+        return self.valid_ranges.get(detector, self.valid_range)
+
+    def require_mesh(self, mesh: Mesh, what: str, detector: str = "") -> None:
+        """CheckpointError unless ``mesh`` has the cells that the model was trained on in the detector."""
+        own = self.mesh_of(detector)
+        if mesh != own:
             raise CheckpointError(
                 f"{what} has a {mesh} [{mesh.fingerprint}], but the checkpoint {self.path or ''} makes "
-                f"showers on a {self.mesh} [{self.mesh.fingerprint}]; train on this mesh or use other showers"
+                f"showers on a {own} [{own.fingerprint}]; train on this mesh or use other showers"
             )
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
@@ -177,6 +201,11 @@ class Checkpoint:
                 "weights_sha256": digest,
                 "mesh_fingerprint": self.mesh.fingerprint,
                 "mesh": self.mesh.to_dict(),
+                "other_meshes": {
+                    name: {"fingerprint": mesh.fingerprint, "mesh": mesh.to_dict()}
+                    for name, mesh in self._other_meshes().items()
+                },
+                "valid_ranges": self.valid_ranges,
                 "provenance": self.provenance,
             },
         )
@@ -205,12 +234,11 @@ class Checkpoint:
                 "use the version of caloforge in its provenance or train again"
             )
         try:
-            mesh = mesh_from_dict(about["mesh"])
-            if mesh.fingerprint != about["mesh_fingerprint"]:
-                raise CheckpointError(
-                    f"{where}: the mesh has fingerprint {mesh.fingerprint}, but the model was trained on "
-                    f"{about['mesh_fingerprint']}; the file was changed after training"
-                )
+            mesh = _mesh(about["mesh"], about["mesh_fingerprint"], where)
+            meshes = dict.fromkeys(about["detectors"], mesh) | {
+                name: _mesh(other["mesh"], other["fingerprint"], where)
+                for name, other in about.get("other_meshes", {}).items()
+            }
             return cls(
                 model_name=str(about["model"]),
                 settings=dict(about["settings"]),
@@ -218,6 +246,8 @@ class Checkpoint:
                 valid_range=dict(about["valid_range"]),
                 tensors=read_tensors(folder / WEIGHTS, str(about["weights_sha256"])),
                 detectors=tuple(about["detectors"]),
+                meshes=meshes,
+                valid_ranges=dict(about.get("valid_ranges", {})),
                 recipe=dict(about["recipe"]),
                 provenance=dict(about["provenance"]),
                 seed=int(about["seed"]),
@@ -230,6 +260,16 @@ class Checkpoint:
             if isinstance(error, CheckpointError):
                 raise
             raise CheckpointError(f"{where}: {error}; the file is damaged") from error
+
+
+def _mesh(description: dict[str, Any], fingerprint: str, where: Path) -> Mesh:
+    mesh = mesh_from_dict(description)
+    if mesh.fingerprint != fingerprint:
+        raise CheckpointError(
+            f"{where}: the mesh has fingerprint {mesh.fingerprint}, but the model was trained on "
+            f"{fingerprint}; the file was changed after training"
+        )
+    return mesh
 
 
 def _missing(folder: Path) -> str:

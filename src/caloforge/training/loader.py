@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from caloforge.data.showers import Energies, Showers
+from caloforge.data.showers import Showers
+from caloforge.data.sources import Energies
 from caloforge.models.base import Batch
 from caloforge.training.resources import derived_seed, free_memory
 
@@ -27,7 +28,7 @@ Index = NDArray[np.int64]
 
 
 def _bytes(showers: Showers) -> int:
-    return len(showers) * showers.mesh.n_voxels * 4
+    return len(showers) * showers.n_voxels * 4
 
 
 def fits_in_memory(showers: Showers) -> bool:
@@ -110,7 +111,7 @@ class ShowerLoader:
 
     def _windows(self, random: np.random.Generator) -> list[Index]:
         """Shuffled runs of neighbouring showers, cut into windows of whole batches and shuffled in them."""
-        n, shower_bytes = len(self.showers), self.showers.mesh.n_voxels * 4
+        n, shower_bytes = len(self.showers), self.showers.n_voxels * 4
         runs = np.split(np.arange(n), np.arange(RUN, n, RUN))
         order = np.concatenate([runs[i] for i in random.permutation(len(runs))])
         size = self.batch_size * max(1, WINDOW_BYTES // (shower_bytes * self.batch_size))

@@ -11,13 +11,15 @@ from typing import Any
 import numpy as np
 import torch
 
+from caloforge.data.conditions import merged_ranges
 from caloforge.data.formats import open_showers
 from caloforge.data.showers import Showers
-from caloforge.errors import CheckpointError, DataError, MissingDependencyError, TrainingError
+from caloforge.errors import MissingDependencyError, TrainingError
 from caloforge.models.base import GeneratorModel, load_model_class
 from caloforge.models.precision import fast_bf16
 from caloforge.provenance import provenance
-from caloforge.training.checkpoint import ABOUT, Checkpoint
+from caloforge.training.checkpoint import Checkpoint
+from caloforge.training.checks import check_given, check_start, finished_training
 from caloforge.training.interrupt import Interrupt, catch_signals, raise_interrupt
 from caloforge.training.loader import ShowerLoader, fits_in_memory
 from caloforge.training.recipe import Recipe
@@ -56,6 +58,7 @@ def train(
     keep_resume: bool = False,
     teacher: Checkpoint | str | os.PathLike[str] | None = None,
     given: Showers | str | os.PathLike[str] | None = None,
+    start: Checkpoint | str | os.PathLike[str] | None = None,
 ) -> Checkpoint:
     """Train a model and save it as a checkpoint.
 
@@ -67,6 +70,7 @@ def train(
     Args:
         recipe: name or path of a recipe, or the recipe itself.
         showers: training showers or their file; part of them is held out for validation, chosen by the seed.
+            Those of several detectors whose cells differ are joined by `Showers.join`.
         out: folder of the checkpoint.
         seed: seed of the weights, the split, the order and all noise.
         resume: go on with a training that was stopped; a finished one is returned as it is.
@@ -78,6 +82,7 @@ def train(
         keep_resume: keep the folder ``resume/`` at the end.
         teacher: trained model, or its folder, for recipes that learn from one.
         given: the same showers on another mesh, or their file, for recipes that refine those.
+        start: trained model, or its folder, whose weights to go on from, see `caloforge.training.adapt`.
 
     Raises:
         RecipeError: the recipe is malformed or does not fit the showers.
@@ -87,7 +92,7 @@ def train(
     """
     recipe = Recipe.load(recipe, overrides)
     folder = Path(out)
-    finished = _prepare(folder, recipe, seed, resume, overwrite)
+    finished = finished_training(folder, recipe, seed, resume, overwrite)
     if finished is not None:
         return finished
     if not isinstance(showers, Showers):
@@ -95,60 +100,20 @@ def train(
     recipe.check(showers)
     if teacher is not None and not isinstance(teacher, Checkpoint):
         teacher = Checkpoint.load(teacher)
+    if start is not None:
+        start = start if isinstance(start, Checkpoint) else Checkpoint.load(start)
+        check_start(start, recipe, showers)
     if given is not None:
         given = given if isinstance(given, Showers) else open_showers(given)
-        _check_given(given, showers)
+        check_given(given, showers)
     accelerator = _accelerator(device, recipe)
     cuda = [accelerator.device] if accelerator.device.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda), catch_signals() as interrupt:
         run = _Run(
             recipe, showers, folder, seed, accelerator, resume=resume, prefetch=workers > 0,
-            teacher=teacher, given=given,
+            teacher=teacher, given=given, start=start,
         )  # fmt: skip
         return run.go(interrupt, progress, keep_resume)
-
-
-def _prepare(folder: Path, recipe: Recipe, seed: int, resume: bool, overwrite: bool) -> Checkpoint | None:
-    """Make sure that ``folder`` may be written; returns the checkpoint of a training that is finished."""
-    state = folder / "resume"
-    if folder.exists() and not folder.is_dir():
-        raise CheckpointError(f"{folder} is a file; give the name of a folder for the checkpoint")
-    if resume and not has_state(state) and (folder / ABOUT).exists():
-        checkpoint = Checkpoint.load(folder)
-        if checkpoint.recipe == recipe.to_dict() and checkpoint.seed == seed:
-            return checkpoint
-        raise CheckpointError(
-            f"{folder} holds a finished training with another recipe or seed; choose another folder or "
-            "replace it with overwrite=True (--overwrite)"
-        )
-    if not resume and not overwrite:
-        if has_state(state):
-            raise CheckpointError(
-                f"{folder} holds an unfinished training; go on with resume=True (--resume) or replace "
-                "it with overwrite=True (--overwrite)"
-            )
-        if (folder / ABOUT).exists():
-            raise CheckpointError(
-                f"{folder} holds a checkpoint; choose another folder or use overwrite=True (--overwrite)"
-            )
-    if not resume:
-        remove_state(state)
-    return None
-
-
-def _check_given(given: Showers, showers: Showers) -> None:
-    """DataError unless both hold the same showers in the same order, as far as conditions tell."""
-    if len(given) != len(showers):
-        raise DataError(
-            f"{len(given)} showers are given for {len(showers)} to train on; they must be the same"
-        )
-    energy, other = showers.conditions.energy, given.conditions.energy
-    wrong = np.flatnonzero(~np.isclose(energy, other, rtol=1e-5))
-    if len(wrong):
-        raise DataError(
-            f"the given shower {wrong[0]} is of {other[wrong[0]]:.6g} MeV, that to train on of "
-            f"{energy[wrong[0]]:.6g} MeV; both files must hold the same showers in the same order"
-        )
 
 
 def _accelerator(device: str, recipe: Recipe) -> Any:
@@ -191,12 +156,13 @@ class _Run:
         prefetch: bool,
         teacher: Checkpoint | None,
         given: Showers | None,
+        start: Checkpoint | None,
     ) -> None:
         self.recipe, self.showers, self.folder, self.seed = recipe, showers, folder, seed
         self.accelerator, self.resume_folder = accelerator, folder / "resume"
         self.main = bool(accelerator.is_main_process)
         resume = resume and has_state(self.resume_folder)
-        self.teacher = teacher
+        self.teacher, self.start = teacher, start
         training, held_out = _split(showers, recipe.training.validation_fraction, seed)
         given_training, given_held_out = None, None
         if given is not None:
@@ -213,6 +179,7 @@ class _Run:
             "processes": accelerator.num_processes,
             "teacher": "" if teacher is None else teacher.fingerprint,
             "given": "" if given is None else data_fingerprint(given),
+            "start": "" if start is None else start.fingerprint,
         }
         model = self._model(training, fit=not resume)
         common: dict[str, Any] = {
@@ -241,14 +208,23 @@ class _Run:
 
     def _model(self, training: Showers, fit: bool) -> GeneratorModel:
         torch.manual_seed(derived_seed(self.seed, "weights"))
-        model = load_model_class(self.recipe.model)(self.showers.mesh, self.recipe.settings)
-        model.detectors = tuple(str(name) for name in np.unique(self.showers.conditions.detector))
+        meshes = dict(sorted(self.showers.meshes.items()))
+        if self.start is None:
+            model = load_model_class(self.recipe.model)(next(iter(meshes.values())), self.recipe.settings)
+            model.detectors, model.meshes = tuple(meshes), meshes
+        else:
+            model = self.start.model(self.accelerator.device)
+            model.detectors = tuple(dict.fromkeys([*self.start.detectors, *meshes]))
+            model.meshes = self.start.meshes | meshes
         if self.teacher is not None:
-            self.teacher.require_mesh(self.showers.mesh, "the showers")
+            for name, mesh in meshes.items():
+                self.teacher.require_mesh(mesh, "the showers", name)
             teacher = self.teacher.model(self.accelerator.device)
             model.use_teacher(teacher.requires_grad_(False))
-        if fit:
+        if fit and self.start is None:
             model.fit(training)
+        elif fit:
+            model.adapt(training)
         return model.to(self.accelerator.device)
 
     def go(self, interrupt: Interrupt, progress: bool, keep_resume: bool) -> Checkpoint:
@@ -328,16 +304,21 @@ class _Run:
             "data_fingerprint": self.about_run["data"],
             "showers": self.showers.provenance,
         }
-        if self.teacher is not None:
-            made_by["teacher"] = {
-                "fingerprint": self.teacher.fingerprint,
-                "model": self.teacher.model_name,
-                "provenance": self.teacher.provenance,
-            }
+        for name, other in (("teacher", self.teacher), ("start", self.start)):
+            if other is not None:
+                made_by[name] = {
+                    "fingerprint": other.fingerprint,
+                    "model": other.model_name,
+                    "provenance": other.provenance,
+                }
+        ranges = {} if self.start is None else {n: self.start.range_of(n) for n in self.start.detectors}
+        conditions = self.showers.conditions
+        ranges |= {name: conditions[conditions.detector == name].ranges() for name in self.showers.meshes}
         return Checkpoint.of(
             self.trainer.model,
             self.recipe.model,
-            self.showers.conditions.ranges(),
+            merged_ranges(list(ranges.values())),
+            valid_ranges=ranges if len(ranges) > 1 else {},
             recipe=self.recipe.to_dict(),
             provenance=made_by,
             seed=self.seed,

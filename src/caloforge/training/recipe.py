@@ -179,8 +179,8 @@ class Recipe(_Strict):
         model = load_model_class(self.model)
         if len(meshes) > 1 and not model.joint:
             raise RecipeError(
-                f"a {model.__name__} is for one mesh, but the detectors {', '.join(showers.meshes)} have cells "
-                "of other sizes; train it on one of them, or take a recipe for many detectors"
+                f"a {model.__name__} is for one mesh, but the detectors {', '.join(showers.meshes)} have "
+                "cells of other sizes; train it on one of them, or take a recipe for many detectors"
             )
         found = {
             "meshes": sorted({mesh.kind for mesh in meshes}),

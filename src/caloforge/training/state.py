@@ -22,8 +22,9 @@ ABOUT = "state.json"
 
 
 def data_fingerprint(showers: Showers) -> str:
-    """Sixteen hexadecimal digits of the mesh, all conditions and the energies of a few showers."""
-    state = hashlib.sha256(f"{len(showers)} {showers.mesh.fingerprint}".encode())
+    """Sixteen hexadecimal digits of the cells, all conditions and the energies of a few showers."""
+    cells = " ".join(dict.fromkeys(mesh.fingerprint for mesh in showers.meshes.values()))
+    state = hashlib.sha256(f"{len(showers)} {cells}".encode())
     conditions = showers.conditions
     for column in (conditions.energy, conditions.theta, conditions.phi, conditions.particle):
         state.update(np.ascontiguousarray(column).tobytes())

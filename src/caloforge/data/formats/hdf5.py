@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from caloforge.data.showers import Energies, as_energies, check_energies
+from caloforge.data.sources import Energies, as_energies, check_energies
 from caloforge.errors import DataError
 
 __all__ = [

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from caloforge.data.conditions import Conditions
 from caloforge.data.formats.hdf5 import HDF5Source, file_attributes, require_shape
-from caloforge.data.showers import ConcatenatedSource, Showers
+from caloforge.data.showers import Showers
+from caloforge.data.sources import ConcatenatedSource
 from caloforge.detector.mesh import CylinderMesh, Mesh
 from caloforge.errors import DataError
 
