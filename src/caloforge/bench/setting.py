@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from caloforge.bench.results import Geant4Time
 from caloforge.data import Conditions, Showers
-from caloforge.data.beam import Beam
 from caloforge.data.conditions import pdg_name
 from caloforge.data.quantities import Quantity, Range, parse_energies
 from caloforge.detector.detector import Detector
@@ -28,6 +27,7 @@ from caloforge.errors import (
     SimulationError,
 )
 from caloforge.geant4 import simulate
+from caloforge.generation.choice import chosen_name
 from caloforge.generation.request import asked_conditions
 from caloforge.training import Checkpoint
 
@@ -42,36 +42,26 @@ def choose_conditions(
     like: Showers | str | os.PathLike[str] | None,
     energy: Quantity | None,
     seed: int,
+    detector: str | None = None,
+    particle: str | None = None,
 ) -> Conditions:
-    """Conditions (n,) that generated and simulated showers take in turn.
+    """Conditions (n,) that generated and simulated showers take in turn, for a detector and particle.
 
     Energies are quantiles of their spectrum in golden-ratio order, so that the first few represent it well.
     """
-    ask = {"energy": None, "theta": None, "phi": None, "n": None}
     if like is not None:
         if energy is not None:
             raise ConditionError("give either like or energy")
-        rows = asked_conditions(checkpoint, conditions=None, like=like, **ask)
+        rows = asked_conditions(checkpoint, like=like)
         order = np.argsort(rows.energy, kind="stable")
         return rows[order[(_golden(n) * len(rows)).astype(np.int64)]]
-    valid = checkpoint.valid_range
-    if len(valid["particle"]) > 1 or len(valid["detector"]) > 1:
-        raise ConditionError(
-            f"the model was trained on particles {valid['particle']} and detectors {valid['detector']}; give "
-            "showers with the wanted ones (like, --like FILE)"
-        )
+    valid = checkpoint.range_of(chosen_name(checkpoint, "detector", detector))
     ranges = [_pair(valid["energy"])] if energy is None else parse_energies(energy)
     n = max(n, len(ranges))
     low, high = np.array(ranges)[np.arange(n) % len(ranges)].T
     values = low * (high / low) ** _golden(n)[np.arange(n) // len(ranges)]
-    x, y = zip(*valid["impact"], strict=True) if "impact" in valid else (None, None)
-    beam = Beam(
-        "e-", tuple((float(v), float(v)) for v in values), "log-uniform", _pair(valid["theta"]),
-        _pair(valid["phi"]), x, y,
-    )  # fmt: skip
-    drawn = beam.conditions("", seed, np.arange(n, dtype=np.int64))
-    unnamed = Conditions(drawn.energy, drawn.theta, drawn.phi, impact=drawn.impact)
-    return asked_conditions(checkpoint, conditions=unnamed, like=None, **ask)
+    in_turn = ",".join(f"{value!r}MeV" for value in values.tolist())
+    return asked_conditions(checkpoint, energy=in_turn, detector=detector, particle=particle, n=n, seed=seed)
 
 
 def _golden(n: int) -> NDArray[np.float64]:
@@ -126,7 +116,7 @@ def time_geant4(
             showers = simulate(
                 loaded, out=Path(folder) / "geant4.h5", n=len(pool), particle=particles[0],
                 energy=pool.energy.tolist(), theta=spans["theta"], phi=spans["phi"], impact=impact, seed=seed,
-                workers=1, progress=False, mesh=checkpoint.mesh, allow_outside=True,
+                workers=1, progress=False, mesh=checkpoint.mesh_of(names[0]), allow_outside=True,
             )  # fmt: skip
             seconds = np.asarray(showers.extra["geant4_cpu_seconds"], dtype=np.float64)
             physics = showers.provenance["settings"]

@@ -31,14 +31,14 @@ class Beam:
     """The distribution of incident conditions.
 
     Attributes:
-        particle: Geant4's name, for example ``"e-"``.
+        particle: Geant4's name, for example ``"e-"``, or its PDG code; 0 where unknown.
         energies: kinetic energy ranges in MeV; shower ``i`` takes number ``i`` modulo their number.
         spectrum: how energies lie in a range of non-zero width.
         theta, phi: ranges of the direction, rad; uniform.
         impact_x, impact_y: ranges of the impact point on the face of a box, mm; uniform. None for a cylinder.
     """
 
-    particle: str
+    particle: str | int
     energies: tuple[Range, ...]
     spectrum: Spectrum
     theta: Range

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -21,13 +21,15 @@ from numpy.typing import ArrayLike, NDArray
 
 from caloforge.data.conditions import Conditions
 from caloforge.data.formats import open_showers
+from caloforge.data.quantities import Quantity
 from caloforge.data.showers import Showers
 from caloforge.data.writer import ShowerWriter
 from caloforge.errors import CheckpointError, ConditionError, DataError
+from caloforge.generation.choice import chosen_checkpoint
 from caloforge.generation.given import GivenShowers
 from caloforge.generation.noise import draw_noise
 from caloforge.generation.parts import PartStore
-from caloforge.generation.request import asked_conditions, check_range, conditions_digest
+from caloforge.generation.request import asked_conditions, asked_mesh, check_range, conditions_digest
 from caloforge.models.base import ConditionTensors, GeneratorModel
 from caloforge.models.flow.kernels import kernel_name
 from caloforge.provenance import provenance
@@ -44,16 +46,20 @@ Energies = NDArray[np.float32]
 
 
 def generate(
-    checkpoint: Checkpoint | str | os.PathLike[str],
+    checkpoint: Checkpoint | str | os.PathLike[str] | None = None,
     *,
+    detector: str | None = None,
+    particle: str | None = None,
     out: str | os.PathLike[str] | None = None,
     conditions: Conditions | None = None,
     like: Showers | str | os.PathLike[str] | None = None,
-    energy: ArrayLike | None = None,
-    theta: ArrayLike | None = None,
-    phi: ArrayLike | None = None,
+    energy: Quantity | ArrayLike | None = None,
+    theta: Quantity | ArrayLike | None = None,
+    phi: Quantity | ArrayLike | None = None,
+    spectrum: str = "log-uniform",
     given: Showers | str | os.PathLike[str] | None = None,
     copies: int = 1,
+    settings: Mapping[str, Any] | None = None,
     n: int | None = None,
     seed: int = 0,
     first: int = 0,
@@ -72,15 +78,21 @@ def generate(
     to the last bit for any ``batch_size``, ``first`` and ``n``, so that a production may be cut into pieces.
 
     Args:
-        checkpoint: the model, or its folder.
+        checkpoint: the model, its folder, or the name of one that comes with caloforge; without it, the one
+            that comes with caloforge for the detector.
+        detector, particle: for which showers are made, where the model was trained on several.
         out: file to write; without one, the showers stay in memory.
         conditions: conditions of the showers, or
         like: showers (or their file) whose conditions to use, or
         energy: incident energies, MeV, with ``theta`` and ``phi``, rad, which may be left out where the model
-            was trained for one direction, or
+            was trained for one direction; or text, ``"10GeV"``, ``"1-50GeV"`` or ``"1GeV,10GeV"`` in turn,
+            with which angles are ranges, ``"60-90deg"``, and those left out are as in the training; or
         given: showers (or their file) on the coarse mesh of a model that refines such showers, with their
             conditions.
+        spectrum: "log-uniform" or "uniform": how energies are drawn from a range.
         copies: how often the given showers are gone through, with other noise each time.
+        settings: other values of settings that leave the weights as they are, by dotted key:
+            ``{"sampler.steps": 4}``.
         n: how many showers; one energy is repeated so often, of conditions the first n are taken.
         seed: seed of the noise.
         first: number of the first shower.
@@ -99,13 +111,14 @@ def generate(
 
     Raises:
         ConditionError: conditions are missing or outside the trained range.
-        CheckpointError: the checkpoint is unusable or does not refine showers on the mesh of those given, or
+        RecipeError: there is no such setting.
+        CheckpointError: the checkpoint is unusable, none comes with caloforge for the detector, the
+            settings do not fit the weights, the model does not refine showers on the mesh of those given, or
             the model gave NaN, infinity or a negative energy.
         DataError: the file exists, or cannot be written.
         KeyboardInterrupt: Ctrl-C; what is finished is kept for ``resume``.
     """
-    if not isinstance(checkpoint, Checkpoint):
-        checkpoint = Checkpoint.load(checkpoint)
+    checkpoint = chosen_checkpoint(checkpoint, detector, settings)
     if copies < 1 or (copies > 1 and given is None):
         raise ConditionError(f"copies must be at least 1 and goes with given showers, got {copies}")
     source: GivenShowers | None = None
@@ -115,8 +128,9 @@ def generate(
         source = GivenShowers.open(given, copies)
         conditions = source.conditions
     asked = asked_conditions(
-        checkpoint, conditions=conditions, like=like, energy=energy, theta=theta, phi=phi, n=n
-    )
+        checkpoint, conditions=conditions, like=like, energy=energy, theta=theta, phi=phi, spectrum=spectrum,
+        detector=detector, particle=particle, n=n, seed=seed, first=first,
+    )  # fmt: skip
     if not allow_extrapolation:
         check_range(asked, checkpoint)
     if first < 0 or (batch_size != "auto" and batch_size < 1) or (threads is not None and threads < 1):
@@ -127,7 +141,7 @@ def generate(
         if out is None:
             energies = np.concatenate([part for _, part in run.batches(0, interrupt, progress)])
             run.stop_if_asked(interrupt, len(energies), None)
-            return Showers(energies, asked, checkpoint.mesh, run.provenance())
+            return Showers(energies, asked, run.mesh, run.provenance())
         return run.to_file(Path(out), interrupt, overwrite=overwrite, resume=resume, progress=progress)
 
 
@@ -157,12 +171,13 @@ class _Run:
     ) -> None:
         self.checkpoint, self.conditions, self.seed, self.first = checkpoint, conditions, seed, first
         self.device, self.fixed_blocks = device, fixed_blocks
+        self.mesh = asked_mesh(checkpoint, conditions)
         self.model: GeneratorModel = checkpoint.model(device)
         self.given = given
         if given is not None:
             given.require_fit(self.model, checkpoint)
         self.shapes = self.model.noise_shapes()
-        self.n_voxels = checkpoint.mesh.n_voxels
+        self.n_voxels = self.mesh.n_voxels
         block = self.model.block_size if device.type == "cpu" else self.model.block_size_gpu
         if fixed_blocks:
             self.block = block
@@ -175,6 +190,7 @@ class _Run:
     def request(self) -> dict[str, Any]:
         """All that decides the showers."""
         return {
+            "changed_settings": self.checkpoint.provenance.get("changed_settings"),
             "checkpoint": self.checkpoint.fingerprint,
             "conditions": conditions_digest(self.conditions),
             "n": len(self.conditions),
@@ -225,10 +241,10 @@ class _Run:
             conditions.given = torch.from_numpy(self.given.take(places)).to(self.device)
         noise = draw_noise(self.shapes, self.seed, numbers, self.device)
         made = self.model.decode(noise, conditions)
-        if made.shape != (size, *self.checkpoint.mesh.shape):
+        if made.shape != (size, *self.mesh.shape):
             raise CheckpointError(
                 f"{self.checkpoint.model_name} gave showers of shape {tuple(made.shape)}; "
-                f"({size}, *{self.checkpoint.mesh.shape}) was expected"
+                f"({size}, *{self.mesh.shape}) was expected"
             )
         part = made[before : before + high - low].to("cpu", torch.float32).numpy()
         energies = np.ascontiguousarray(part).reshape(high - low, self.n_voxels)
@@ -273,9 +289,7 @@ class _Run:
             store.add(start, energies)
             done = start + len(energies)
         self.stop_if_asked(interrupt, done, store.folder)
-        with ShowerWriter(
-            out, self.checkpoint.mesh, provenance=self.provenance(), overwrite=overwrite
-        ) as writer:
+        with ShowerWriter(out, self.mesh, provenance=self.provenance(), overwrite=overwrite) as writer:
             for start, stop in store.finished():
                 writer.append(store.read(start, stop), self.conditions[start:stop])
         store.remove()
