@@ -9,6 +9,7 @@ with every process.
 |--------|--------|----------|----------------------|--------|
 | "flow" | 1 − t  | t        | ε − x₀, the velocity | Lipman et al. 2210.02747; Liu et al. 2209.03003 |
 | "ddpm" | cosine | √(1 − a²) | ε                    | Ho et al. 2006.11239; Nichol, Dhariwal 2102.09672 |
+| "trig" | cos θ  | sin θ    | ε·cos θ − x₀·sin θ   | θ = πt/2: Lu, Song 2410.11081 |
 | "edm"  | 1      | σ        | of unit variance     | Karras, Aittala, Aila, Laine 2206.00364 |
 
 Legend: ``n`` showers, ``*`` the shape of one shower's coordinates; times t are (n,) or of no dimension.
@@ -39,17 +40,17 @@ class ProcessSettings(BaseModel):
     """Which process, and its numbers; an option of another kind is an error.
 
     Attributes:
-        kind: "flow", "ddpm" or "edm".
+        kind: "flow", "trig", "ddpm" or "edm".
         times: training times; "log-normal" σ (for a flow this is a logit-normal t) or "uniform" t; by default
             uniform for ddpm.
-        mean, std: of log σ; by default 0 and 1 for a flow, −1.2 and 1.2 otherwise.
+        mean, std: of log σ; by default 0 and 1 for a flow, 0 and 1.2 for "trig", −1.2 and 1.2 otherwise.
         steps: number of times that ddpm is trained at.
         sigma_min, sigma_max, rho: edm's least and largest σ, and how steps are spaced between.
         sigma_data: standard deviation of the coordinates, for edm's scales.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    kind: Literal["flow", "ddpm", "edm"] = "flow"
+    kind: Literal["flow", "trig", "ddpm", "edm"] = "flow"
     times: Literal["log-normal", "uniform"] | None = None
     mean: float | None = None
     std: float | None = Field(None, gt=0)
@@ -73,10 +74,11 @@ class ProcessSettings(BaseModel):
 class Process(nn.Module, ABC):
     """A mixture of data and noise and the network's task; made by `process_of`."""
 
-    slant: ClassVar[float] = 1.0
+    slant: ClassVar[float | None] = 1.0
     """c of the straight line x/(a + c·b) over b/(a + c·b) along which Euler, midpoint and Heun steps go.
 
-    1 is the line from x₀ to ε; 0 is x₀ + σ·ε, for processes whose signal never fades."""
+    1 is the line from x₀ to ε; 0 is x₀ + σ·ε, for processes whose signal never fades. None is the arc of
+    x/√(a² + b²) over atan(b/a) in place of a line."""
     times: ClassVar[Literal["log-normal", "uniform"]] = "log-normal"
     log_sigma: ClassVar[tuple[float, float]] = (-1.2, 1.2)
 
@@ -130,13 +132,23 @@ class Process(nn.Module, ABC):
         level = self.level(t).to(x)
         return network(_wide(self.input_scale(t), x) * x, level.reshape(-1, 1).expand(len(x), 1))
 
-    def loss(self, network: Network, x0: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Mean squared error of F over a shower's coordinates, (n,), at random times and noises."""
+    def loss(
+        self,
+        network: Network,
+        x0: Tensor,
+        generator: torch.Generator | None = None,
+        weights: Tensor | None = None,
+    ) -> Tensor:
+        """Mean squared error of F over a shower's coordinates, (n,), at random times and noises.
+
+        ``weights`` (n, *) of the coordinates change what the network spends itself on, not what is best.
+        """
         t = self.draw_times(len(x0), generator, x0.device).to(x0.dtype)
         epsilon = torch.randn(x0.shape, generator=generator, device=x0.device, dtype=x0.dtype)
         q, p = (_wide(weight, x0) for weight in self.target(t))
         estimate = self.raw(network, self.mix(x0, epsilon, t), t)
-        return (estimate - (q * x0 + p * epsilon)).square().flatten(1).mean(dim=1)
+        error = (estimate - (q * x0 + p * epsilon)).square()
+        return (error if weights is None else weights * error).flatten(1).mean(dim=1)
 
     def denoised(self, network: Network, x: Tensor, t: Tensor) -> Tensor:
         """The network's estimate of x₀ (n, *), given x_t = x (n, *) and t (n,) or of no dimension."""
@@ -162,6 +174,28 @@ class FlowMatching(Process):
 
     def target(self, t: Tensor) -> tuple[Tensor, Tensor]:
         return -torch.ones_like(t), torch.ones_like(t)
+
+
+class Trigonometric(Process):
+    """Data and noise on a circle; where coordinates are independent and standard normal, F is zero.
+
+    An arc is then the exact solution for an untrained network, whatever the number of steps.
+    """
+
+    slant: ClassVar[float | None] = None
+    log_sigma: ClassVar[tuple[float, float]] = (0.0, 1.2)
+
+    def signal(self, t: Tensor) -> Tensor:
+        return (t * (math.pi / 2)).cos()
+
+    def noise(self, t: Tensor) -> Tensor:
+        return (t * (math.pi / 2)).sin()
+
+    def time(self, sigma: Tensor) -> Tensor:
+        return sigma.atan() / (math.pi / 2)
+
+    def target(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        return -self.noise(t), self.signal(t)
 
 
 class DDPM(Process):
@@ -207,7 +241,7 @@ class EDM(Process):
     the paper.
     """
 
-    slant: ClassVar[float] = 0.0
+    slant: ClassVar[float | None] = 0.0
 
     def _roots(self) -> tuple[float, float]:
         s = self.settings
@@ -241,7 +275,9 @@ class EDM(Process):
 
 def process_of(settings: ProcessSettings) -> Process:
     """The process of some settings."""
-    kinds: dict[str, type[Process]] = {"flow": FlowMatching, "ddpm": DDPM, "edm": EDM}
+    kinds: dict[str, type[Process]] = {
+        "flow": FlowMatching, "trig": Trigonometric, "ddpm": DDPM, "edm": EDM,
+    }  # fmt: skip
     return kinds[settings.kind](settings)
 
 

@@ -115,26 +115,33 @@ class _Point:
 def _runge_kutta(denoise: Denoise, x: Tensor, points: list[_Point], process: Process, kind: str) -> Tensor:
     """Euler's, the midpoint or Heun's method along z = x/(a + c·b) over u = b/(a + c·b), c the slant.
 
-    z = (1 − c·u)·x₀ + u·ε, hence dz/du = ε − c·x₀.
+    z = (1 − c·u)·x₀ + u·ε, hence dz/du = ε − c·x₀. Along an arc z = x/√(a² + b²) = x₀·cos u + ε·sin u, hence
+    dz/du = ε·cos u − x₀·sin u.
     """
     c = process.slant
 
     def length(point: _Point) -> float:
+        if c is None:
+            return math.hypot(point.signal, point.noise)
         return point.signal + c * point.noise
+
+    def along(point: _Point) -> float:
+        return math.atan2(point.noise, point.signal) if c is None else point.noise / length(point)
 
     def slope(z: Tensor, point: _Point) -> Tensor:
         x = z * length(point)
-        x0 = denoise(x, point)
-        return (x - (point.signal + c * point.noise) * x0) / point.noise
+        of_x = point.signal / length(point) if c is None else 1.0
+        return (of_x * x - length(point) * denoise(x, point)) / point.noise
 
     z = x / length(points[0])
     for here, there in pairwise(points):
-        u, end = here.noise / length(here), there.noise / length(there)
+        u, end = along(here), along(there)
         first = slope(z, here)
         if kind == "midpoint":
             middle = (u + end) / 2
-            sigma = torch.tensor(middle / (1 - c * middle), dtype=torch.float64)
-            first = slope(z + (middle - u) * first, _Point.at(process, process.time(sigma)))
+            sigma = math.tan(middle) if c is None else middle / (1 - c * middle)
+            t = process.time(torch.tensor(sigma, dtype=torch.float64))
+            first = slope(z + (middle - u) * first, _Point.at(process, t))
         z_end = z + (end - u) * first
         if kind == "heun" and there.noise > 0:  # at σ = 0 there is no ε to estimate
             z_end = z + (end - u) / 2 * (first + slope(z_end, there))
