@@ -64,7 +64,8 @@ class ProcessSettings(BaseModel):
     def _options_of_kind(self) -> Self:
         owners = {"steps": "ddpm"} | dict.fromkeys(("sigma_min", "sigma_max", "rho", "sigma_data"), "edm")
         for option, kind in owners.items():
-            if option in self.model_fields_set and self.kind != kind:
+            default = type(self).model_fields[option].default  # a checkpoint holds all options
+            if getattr(self, option) != default and self.kind != kind:
                 raise ValueError(f"{option} is an option of kind {kind!r} and does nothing for {self.kind!r}")
         if self.sigma_min >= self.sigma_max:
             raise ValueError(f"sigma_min must be below sigma_max, got {self.sigma_min} and {self.sigma_max}")
