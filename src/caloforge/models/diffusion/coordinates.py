@@ -39,11 +39,13 @@ class MarginalSettings(_Strict):
     Attributes:
         nodes: layer energies at which the tables are kept.
         quantiles: of the energies of a cell that are kept.
+        floor: cells count in the loss by their probability of having energy plus this.
     """
 
     kind: Literal["marginals"] = "marginals"
     nodes: int = Field(16, ge=2)
     quantiles: int = Field(33, ge=5)
+    floor: float = Field(0.05, gt=0)
 
 
 class LogSettings(_Strict):
@@ -92,10 +94,15 @@ class Coordinates(nn.Module, ABC):
     def inverse(self, x: Tensor, incident: Tensor, layer_energies: Tensor | None, slots: Tensor) -> Tensor:
         """Cells (n, Z, P, R) of coordinates, none between 0 and 1; layers do not yet close."""
 
+    def weights(self, layer_energies: Tensor, slots: Tensor) -> Tensor | None:
+        """How much each cell counts in the loss, (n, Z, 1 or P, R); None where all count alike."""
+        return None
+
 
 class _Ranks(Coordinates):
     def __init__(self, settings: MarginalSettings, slots: int, shape: tuple[int, int, int]) -> None:
         super().__init__()
+        self.floor = settings.floor
         self.table = Marginals(slots, shape[0], shape[2], nodes=settings.nodes, quantiles=settings.quantiles)
 
     def fit(self, slot: int, energies: Tensor, incident: Tensor) -> None:
@@ -110,6 +117,9 @@ class _Ranks(Coordinates):
     def inverse(self, x: Tensor, incident: Tensor, layer_energies: Tensor | None, slots: Tensor) -> Tensor:
         assert layer_energies is not None
         return self.table.inverse(x, layer_energies, slots)
+
+    def weights(self, layer_energies: Tensor, slots: Tensor) -> Tensor | None:
+        return self.table.filled(layer_energies, slots) + self.floor
 
 
 class _Standardised(Coordinates):

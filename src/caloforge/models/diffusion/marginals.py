@@ -95,6 +95,10 @@ class Marginals(nn.Module):
         lit = -normal_score(above)
         return torch.where(energies > 0, lit, normal_score(uniform * normal_rank(empty)))
 
+    def filled(self, layer_energies: Tensor, slots: Tensor) -> Tensor:
+        """The probability of a cell with energy in layers of energies (n, Z): (n, Z, 1, R)."""
+        return normal_rank(-self._tables(layer_energies, slots)[0])
+
     def inverse(self, x: Tensor, layer_energies: Tensor, slots: Tensor) -> Tensor:
         """Energies (n, Z, P, R) of normal numbers (n, Z, P, R); cells without energy are 0."""
         empty, quantiles = self._tables(layer_energies, slots)

@@ -223,7 +223,9 @@ class DiffusionModel(GeneratorModel):
         x = self.to_coordinates(batch, generator)
         known = None if self.energy_flow is None else layer_energies
         network = self.network(self.prepare(batch, known))
-        return {"loss": self.process.loss(network, x, generator).mean()}
+        unit, slots = self._unit(batch)[:, None], slots_of(batch.detector)
+        weights = self.coordinates.weights(layer_energies / unit, slots)
+        return {"loss": self.process.loss(network, x, generator, weights).mean()}
 
     def sampled_layer_energies(
         self, noise: Mapping[str, Tensor], conditions: ConditionTensors
