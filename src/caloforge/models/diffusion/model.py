@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor, nn
 
 from caloforge.data.showers import Showers
@@ -49,7 +49,8 @@ class DiffusionModel(GeneratorModel):
         """The exchangeable parts.
 
         Attributes:
-            energies: the model of the layer energies; None where the network makes them with the cells.
+            energies: the model of the layer energies; None (in a recipe "none") where the network makes them
+                with the cells.
             backbone: the network, see `TransformerSettings`.
             process: what it is asked, see `ProcessSettings`.
             sampler: how its answers are integrated, see `SamplerSettings`; can be changed after training.
@@ -69,6 +70,11 @@ class DiffusionModel(GeneratorModel):
         threshold_mev: float | None = Field(None, gt=0)
         spectrum: bool = True
         bf16: bool | Literal["auto"] = "auto"
+
+        @field_validator("energies", mode="before")
+        @classmethod
+        def _no_energies(cls, value: object) -> object:
+            return None if value == "none" else value  # TOML has no null
 
     mesh_kinds: ClassVar[tuple[str, ...]] = ("cylinder", "box")
     block_size: ClassVar[int] = 64
