@@ -54,6 +54,10 @@ class DetectorContext(nn.Module):
                 "set it higher before training"
             )
 
+    def is_free(self, slot: int) -> bool:
+        """True where no detector has this slot."""
+        return not bool(self.properties[slot].any())
+
     @torch.no_grad()
     def set_detectors(self, detectors: Sequence[str], meshes: Mapping[str, Mesh]) -> None:
         """Keep the properties of the detectors, the first in slot 0; ``meshes`` are their cells."""

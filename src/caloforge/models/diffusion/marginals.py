@@ -27,6 +27,8 @@ FAR = 6.0
 LEAST_STEP = 1e-3
 FEWEST = 64
 """Cells with energy below which a node takes its quantiles from all nodes of the layer."""
+NODE_SHOWERS = 64
+"""Showers that a node is made of at least; with fewer, nodes are interpolated."""
 
 
 def normal_rank(x: Tensor) -> Tensor:
@@ -115,15 +117,15 @@ def _layer_tables(cells: Tensor, n_nodes: int, n_quantiles: int) -> tuple[Tensor
     columns = cells.shape[-1]
     sums = cells.sum(dim=(1, 2))
     cells, sums = cells[sums > 0], sums[sums > 0]
-    n_used = len(sums) // n_nodes * n_nodes
+    own_nodes = min(max(len(sums) // NODE_SHOWERS, 1), n_nodes)
+    n_used = len(sums) // own_nodes * own_nodes
     if not n_used:  # a layer that is never hit: everything is empty
         everything = torch.full((n_nodes, columns), FAR)
         rising = torch.linspace(0, 1, n_quantiles).expand(n_nodes, columns, -1)
         return torch.linspace(0, 1, n_nodes), everything, rising
     order = sums.argsort(stable=True)[len(sums) - n_used :]
-    nodes = sums[order].log().view(n_nodes, -1).mean(dim=1)
-    nodes = nodes.cummax(0).values + 1e-4 * torch.arange(n_nodes)
-    by_node = cells[order].view(n_nodes, -1, columns).transpose(1, 2)  # (K, R, m)
+    nodes = sums[order].log().view(own_nodes, -1).mean(dim=1)
+    by_node = cells[order].view(own_nodes, -1, columns).transpose(1, 2)  # (own K, R, m)
     m = by_node.shape[-1]
     n_empty = (by_node <= 0).sum(dim=-1)
     empty = normal_score((n_empty / m).clamp(0.5 / m, 1 - 0.5 / m))
@@ -135,7 +137,17 @@ def _layer_tables(cells: Tensor, n_nodes: int, n_quantiles: int) -> tuple[Tensor
     common = torch.where((n_lit.sum(dim=0) < FEWEST)[None, :, None], of_layer, common)
     quantiles = torch.where((n_lit < FEWEST)[..., None], common, own)
     rising = LEAST_STEP * torch.arange(n_quantiles)
-    return nodes, empty, (quantiles - rising).cummax(dim=-1).values + rising
+    quantiles = (quantiles - rising).cummax(dim=-1).values + rising
+    nodes, empty, quantiles = (_spread(table, n_nodes) for table in (nodes, empty, quantiles))
+    return nodes.cummax(0).values + 1e-4 * torch.arange(n_nodes), empty, quantiles
+
+
+def _spread(table: Tensor, n: int) -> Tensor:
+    """A table (k, …) of k ≤ n nodes at n nodes, by linear interpolation."""
+    place = torch.linspace(0, len(table) - 1, n)
+    lower = place.floor().long().clamp(max=max(len(table) - 2, 0))
+    weight = (place - lower).view(-1, *[1] * (table.dim() - 1))
+    return torch.lerp(table[lower], table[(lower + 1).clamp(max=len(table) - 1)], weight)
 
 
 def _lit_quantiles(values: Tensor, n_empty: Tensor, grid: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from caloforge.data.showers import Showers
 from caloforge.detector.mesh import Mesh
-from caloforge.errors import DataError, RecipeError
+from caloforge.errors import CheckpointError, DataError, RecipeError
 from caloforge.models.base import Batch, ConditionTensors, GeneratorModel
 from caloforge.models.diffusion.backbones import BackboneSettings, backbone_of
 from caloforge.models.diffusion.context import DetectorContext, slots_of
@@ -122,8 +122,7 @@ class DiffusionModel(GeneratorModel):
         return parts
 
     def fit(self, showers: Showers) -> None:
-        meshes = getattr(self, "meshes", None) or dict.fromkeys(self.detectors, self.mesh)
-        self.incident.set_detectors(self.detectors, meshes)
+        self.incident.set_detectors(self.detectors, self.meshes or dict.fromkeys(self.detectors, self.mesh))
         self._fit_slots(showers, self.detectors)
         flow = self.energy_flow
         self.incident.incident.begin_fit()
@@ -138,6 +137,17 @@ class DiffusionModel(GeneratorModel):
         self.incident.incident.end_fit()
         if flow is not None:
             flow.end_fit()
+
+    def adapt(self, showers: Showers) -> None:
+        """Take new detectors in: their properties, thresholds and coordinates; the others' stay."""
+        if len(self.detectors) > self.incident.slots:
+            raise CheckpointError(
+                f"the model has room for {self.incident.slots} detectors and knows "
+                f"{', '.join(self.detectors[: self.incident.slots])}; train one with more settings.slots"
+            )
+        new = tuple(name for i, name in enumerate(self.detectors) if self.incident.is_free(i))
+        self.incident.set_detectors(self.detectors, self.meshes)
+        self._fit_slots(showers, new)
 
     def _fit_slots(self, showers: Showers, detectors: tuple[str, ...]) -> None:
         """Set threshold and coordinates of these detectors from their showers."""
