@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import re
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,7 +14,26 @@ from rich.table import Table
 from typer.core import TyperGroup
 
 from caloforge import cli_bench, cli_compare, cli_data, cli_evaluate, cli_upsample
-from caloforge.errors import CaloforgeError, ConditionError, RecipeError
+from caloforge.cli_options import (
+    ENERGY_HELP,
+    AllowExtrapolation,
+    BatchSize,
+    Changes,
+    ChangesOfRecipe,
+    Device,
+    Energy,
+    Like,
+    Overwrite,
+    Phi,
+    Resume,
+    Seed,
+    Spectrum,
+    Theta,
+    Threads,
+    Workers,
+    overrides,
+)
+from caloforge.errors import CaloforgeError, ConditionError
 from caloforge.provenance import code_version
 
 __all__ = ["app", "main"]
@@ -43,12 +62,6 @@ app = typer.Typer(
 app.add_typer(cli_data.app, name="data")
 console = Console()
 
-EnergyHelp = "Kinetic energy with its unit: 10GeV, a range 1-50GeV, or a list 1GeV,10GeV taken in turn."
-Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on with what an interrupted run left.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
-
 
 def _version(wanted: bool) -> None:
     if wanted:
@@ -73,13 +86,13 @@ def simulate(
     particle: Annotated[
         str, typer.Option(help="e-, e+, gamma; hadrons with Geant4's official data sets.")
     ] = "e-",
-    energy: Annotated[str, typer.Option(help=EnergyHelp)] = "1-10GeV",
-    spectrum: Annotated[str, typer.Option(help="log-uniform or uniform, for ranges.")] = "log-uniform",
-    theta: Annotated[str | None, typer.Option(help="Polar angle: 90deg or 60-90deg.")] = None,
-    phi: Annotated[str | None, typer.Option(help="Azimuth: 0rad or 0-6.28rad.")] = None,
+    energy: Annotated[str, typer.Option(help=ENERGY_HELP)] = "1-10GeV",
+    spectrum: Spectrum = "log-uniform",
+    theta: Theta = None,
+    phi: Phi = None,
     impact: Annotated[str | None, typer.Option(help="Impact point on a box's face: 0mm,-20..20mm.")] = None,
     seed: Seed = 0,
-    workers: Annotated[int | None, typer.Option(help="Processes; all cores by default.", min=1)] = None,
+    workers: Workers = None,
     resume: Resume = False,
     overwrite: Overwrite = False,
     allow_outside: Annotated[
@@ -116,17 +129,13 @@ def train(
         Path | None,
         typer.Option(help="The same showers on a coarser mesh, for recipes that refine those."),
     ] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="Change the recipe: training.epochs=5. May be repeated."),
-    ] = None,
+    settings: ChangesOfRecipe = None,
 ) -> None:
     """Train a generator from a recipe."""
     from caloforge.data import Showers, open_showers
     from caloforge.training import train as run
 
-    sample = Showers.concatenate([open_showers(path) for path in showers])
-    overrides = dict(_override(text) for text in settings or [])
+    sample = Showers.join([open_showers(path) for path in showers])
     checkpoint = run(
         recipe,
         sample,
@@ -135,7 +144,7 @@ def train(
         resume=resume,
         overwrite=overwrite,
         device=device,
-        overrides=overrides,
+        overrides=overrides(settings),
         teacher=teacher,
         given=given,
     )
@@ -147,51 +156,68 @@ def train(
 @app.command()
 def generate(
     checkpoint: Annotated[
-        Path, typer.Argument(help="Folder of a checkpoint, or a name (see caloforge models).")
-    ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="HDF5 file to make.")],
-    like: Annotated[
-        Path | None, typer.Option(help="Take the incident conditions of the showers in this file.")
+        str | None,
+        typer.Argument(
+            help="Folder of a checkpoint, or a name (see caloforge models); by default the detector's model."
+        ),
     ] = None,
-    energy: Annotated[str | None, typer.Option(help=EnergyHelp)] = None,
-    spectrum: Annotated[str, typer.Option(help="log-uniform or uniform, for ranges.")] = "log-uniform",
-    theta: Annotated[str | None, typer.Option(help="Polar angle: 90deg or 60-90deg.")] = None,
-    phi: Annotated[str | None, typer.Option(help="Azimuth: 0rad or 0-6.28rad.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="HDF5 file to make; by default named after what is asked for."),
+    ] = None,
+    detector: Annotated[
+        str | None, typer.Option(help="Detector (see caloforge detectors), where the model knows several.")
+    ] = None,
+    particle: Annotated[
+        str | None, typer.Option(help="Particle, such as e-, where the model knows several.")
+    ] = None,
+    like: Like = None,
+    energy: Energy = None,
+    spectrum: Spectrum = "log-uniform",
+    theta: Theta = None,
+    phi: Phi = None,
     n: Annotated[int | None, typer.Option("-n", help="Number of showers.", min=1)] = None,
     seed: Seed = 0,
     first: Annotated[int, typer.Option(help="Number of the first shower.", min=0)] = 0,
-    batch_size: Annotated[
-        int | None, typer.Option(help="Showers held in memory at once; does not change them.", min=1)
-    ] = None,
-    threads: Annotated[int | None, typer.Option(help="CPU threads; all cores by default.", min=1)] = None,
+    settings: Changes = None,
+    batch_size: BatchSize = None,
+    threads: Threads = None,
     device: Device = "auto",
-    allow_extrapolation: Annotated[
-        bool, typer.Option("--allow-extrapolation", help="Allow conditions outside the trained range.")
-    ] = False,
+    allow_extrapolation: AllowExtrapolation = False,
     resume: Resume = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Generate showers with a trained generator."""
+    """Generate showers: with a checkpoint, or with the model that comes with caloforge for a detector."""
+    from caloforge.generation import chosen_checkpoint
     from caloforge.generation import generate as run
-    from caloforge.training import Checkpoint
 
     if (like is None) == (energy is None):
         raise ConditionError("give either --like FILE or --energy, for example --energy 10GeV -n 1000")
-    loaded = Checkpoint.load(checkpoint)
-    conditions = None
-    if energy is not None:
-        conditions = _conditions(loaded.valid_range, energy, spectrum, theta, phi, n or 1, seed, first)
+    model = chosen_checkpoint(checkpoint, detector, overrides(settings))
+    valid = model.valid_range
+    words = [
+        detector or "+".join(valid["detector"]), particle or "+".join(valid["particle"]),
+        energy or f"like-{like.stem if like else ''}", theta and f"theta{theta}", phi and f"phi{phi}",
+        n and f"n{n}", first and f"from{first}", f"seed{seed}",
+    ]  # fmt: skip
     showers = run(
-        loaded, out=out, like=like, conditions=conditions, n=n, seed=seed, first=first,
-        batch_size=batch_size or "auto", threads=threads, device=device,
-        allow_extrapolation=allow_extrapolation, resume=resume, overwrite=overwrite,
+        model, detector=detector, particle=particle, out=out or _file_name(words), like=like, energy=energy,
+        spectrum=spectrum, theta=theta, phi=phi, n=n, seed=seed, first=first, batch_size=batch_size or "auto",
+        threads=threads, device=device, allow_extrapolation=allow_extrapolation, resume=resume,
+        overwrite=overwrite,
     )  # fmt: skip
     speed = showers.provenance.get("performance", {})
     _say(
-        f"{len(showers)} showers → {out} ({speed.get('showers_per_second', 0):.1f} showers/s, "
+        f"{len(showers)} showers by {model.path.name if model.path else 'the model'} → "
+        f"{out or _file_name(words)} ({speed.get('showers_per_second', 0):.1f} showers/s, "
         f"{speed.get('ms_per_shower', 0):.2f} ms each, threads: {speed.get('threads')}, "
         f"peak memory {speed.get('peak_memory_mib', 0):.0f} MiB)"
     )
+
+
+def _file_name(words: list[Any]) -> Path:
+    """A file named after what is in it, ``par04-siw_e-_10GeV_n1000_seed0.h5``."""
+    return Path("_".join(re.sub(r"[^\w.+-]+", "-", str(word)) for word in words if word) + ".h5")
 
 
 app.command()(cli_upsample.upsample)
@@ -206,18 +232,13 @@ def quickstart(
     folder: Annotated[Path, typer.Argument(help="Where everything is kept.")] = Path("quickstart"),
     n: Annotated[int, typer.Option("-n", help="Showers to simulate.", min=100)] = 1500,
     seed: Seed = 1,
-    workers: Annotated[
-        int | None, typer.Option(help="Geant4 processes; all cores by default.", min=1)
-    ] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="Change the recipe: training.epochs=5. May be repeated."),
-    ] = None,
+    workers: Workers = None,
+    settings: ChangesOfRecipe = None,
 ) -> None:
     """Simulate, train, generate, judge and draw, in a quarter of an hour. Run it again to go on."""
     from caloforge.quickstart import quickstart as run
 
-    run(folder, n=n, seed=seed, workers=workers, overrides=dict(_override(text) for text in settings or []))
+    run(folder, n=n, seed=seed, workers=workers, overrides=overrides(settings))
 
 
 @app.command()
@@ -256,12 +277,13 @@ def models(
     from rich.markdown import Markdown
 
     from caloforge.training import Checkpoint
-    from caloforge.training.pretrained import model_card, pretrained_names
+    from caloforge.training.pretrained import default_models, model_card, pretrained_names
 
     if name is not None:
         console.print(Markdown(model_card(name)))
         return
-    table = Table()
+    defaults = default_models()
+    table = Table(caption="*: the model that caloforge generate --detector takes")
     for heading in ("name", "detector", "particles", "energies", "cells", "parameters"):
         table.add_column(heading, no_wrap=heading == "name")
     for known in pretrained_names():
@@ -269,60 +291,13 @@ def models(
         valid, model = checkpoint.valid_range, checkpoint.model()
         low, high = valid["energy"]
         table.add_row(
-            known, ", ".join(checkpoint.detectors), ", ".join(valid["particle"]),
+            known,
+            ", ".join(f"{name}{'*' * (defaults.get(name) == known)}" for name in checkpoint.detectors),
+            ", ".join(valid["particle"]),
             f"{low / 1000:.3g}-{high / 1000:.3g} GeV", " × ".join(map(str, checkpoint.mesh.shape)),
             f"{model.n_parameters:,}",
         )  # fmt: skip
     console.print(table)
-
-
-def _conditions(
-    valid: dict[str, Any],
-    energy: str,
-    spectrum: str,
-    theta: str | None,
-    phi: str | None,
-    n: int,
-    seed: int,
-    first: int,
-) -> Any:
-    """Conditions drawn for showers first … first + n − 1; what is not given is as in the training showers."""
-    import numpy as np
-
-    from caloforge.data.beam import Beam
-    from caloforge.data.quantities import parse_energies, parse_range
-
-    if spectrum not in ("log-uniform", "uniform"):
-        raise ConditionError(f"--spectrum must be log-uniform or uniform, got {spectrum!r}")
-    angles = []
-    for name, text in (("theta", theta), ("phi", phi)):
-        low, high = valid[name] if text is None else parse_range(text, "angle")
-        angles.append((float(low), float(high)))
-    x, y = (None, None)
-    if "impact" in valid:
-        x, y = zip(*valid["impact"], strict=True)
-    if len(valid["particle"]) > 1 or len(valid["detector"]) > 1:
-        raise ConditionError(
-            f"the model was trained on particles {valid['particle']} and detectors {valid['detector']}; "
-            "use --like FILE to say which showers are wanted"
-        )
-    particle = valid["particle"][0]
-    beam = Beam(
-        particle, tuple(parse_energies(energy)), "uniform" if spectrum == "uniform" else "log-uniform",
-        angles[0], angles[1], x, y,
-    )  # fmt: skip
-    return beam.conditions(valid["detector"][0], seed, np.arange(first, first + n, dtype=np.int64))
-
-
-def _override(text: str) -> tuple[str, Any]:
-    """A dotted key and its value, from ``key=value``; the value is read as JSON where it can be."""
-    key, sign, value = text.partition("=")
-    if not sign or not key.strip():
-        raise RecipeError(f"--set {text!r}: expected key=value, for example training.epochs=5")
-    try:
-        return key.strip(), json.loads(value)
-    except json.JSONDecodeError:
-        return key.strip(), value
 
 
 def _say(text: str) -> None:

@@ -9,6 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from caloforge.cli_options import (
+    AllowExtrapolation,
+    Changes,
+    Like,
+    Overwrite,
+    Resume,
+    Seed,
+    overrides,
+)
 from caloforge.errors import ConditionError, DataError
 
 if TYPE_CHECKING:
@@ -20,9 +29,6 @@ __all__ = ["amplify", "bench"]
 console = Console()
 
 AMPLIFICATION_FILE = "amplification.json"
-
-Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
 
 
 def bench(
@@ -44,16 +50,20 @@ def bench(
     ] = 20,
     no_geant4: Annotated[bool, typer.Option("--no-geant4", help="The same as --geant4 0.")] = False,
     detector: Annotated[
-        str | None, typer.Option(help="What Geant4 simulates, where the checkpoint does not name it.")
+        str | None,
+        typer.Option(help="Detector, where the checkpoint knows several, or none: what Geant4 simulates."),
     ] = None,
-    like: Annotated[
-        Path | None, typer.Option(help="Take the incident conditions of the showers in this file.")
+    particle: Annotated[
+        str | None, typer.Option(help="Particle, such as e-, where the checkpoint knows several.")
     ] = None,
+    like: Like = None,
     energy: Annotated[
         str | None, typer.Option(help="10GeV, 1-50GeV or 1GeV,10GeV; by default the trained range.")
     ] = None,
     seed: Seed = 0,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted benchmark.")] = False,
+    settings: Changes = None,
+    allow_extrapolation: AllowExtrapolation = False,
+    resume: Resume = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Time a generator: ms per shower by batch size, threads and device, beside Geant4."""
@@ -70,6 +80,9 @@ def bench(
         like=like,
         energy=energy,
         detector=detector,
+        particle=particle,
+        settings=overrides(settings),
+        allow_extrapolation=allow_extrapolation,
         seed=seed,
         out=out,
         resume=resume,

@@ -8,34 +8,39 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from caloforge.cli_options import (
+    Classifiers,
+    Device,
+    Overwrite,
+    Reference,
+    Report,
+    SecondReference,
+    Seed,
+    Which,
+    device_of,
+)
 from caloforge.errors import DataError
 
 __all__ = ["compare"]
 
 
 def compare(
-    reference: Annotated[Path, typer.Argument(help="File of reference showers, from Geant4.")],
+    reference: Reference,
     generated: Annotated[
         list[str], typer.Argument(help="Files of generated showers, FILE or NAME=FILE; named after the file.")
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for metrics, tables, figures and page.")],
-    classifiers: Annotated[
-        str, typer.Option(help="quick, calochallenge (the published settings; slow) or none.")
-    ] = "quick",
-    which: Annotated[
-        str, typer.Option(help="Classifiers to train: low, low-normed, high, resnet, c2st.")
-    ] = "low,high",
+    classifiers: Classifiers = "quick",
+    which: Which = "low,high",
     multiclass: Annotated[
         str, typer.Option(help="What the network that tells all models apart sees: high, low or none.")
     ] = "high",
-    second_reference: Annotated[
-        Path | None, typer.Option(help="More Geant4 showers: floors are what they give.")
-    ] = None,
-    report: Annotated[bool, typer.Option(help="Also draw the figures and the HTML page.")] = True,
-    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
+    second_reference: SecondReference = None,
+    report: Report = True,
+    seed: Seed = 0,
+    device: Device = "auto",
     resume: Annotated[bool, typer.Option("--resume", help="Keep the evaluations that are there.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Judge several generators against one reference: one table, overlaid figures and one HTML page."""
     from caloforge.evaluation.comparison import compare as run
@@ -43,7 +48,7 @@ def compare(
     options: dict[str, Any] = {} if second_reference is None else {"second_reference": second_reference}
     comparison = run(
         reference, named_files(generated), out=out, classifiers=classifiers,
-        which=tuple(filter(None, which.split(","))), seed=seed, device=None if device == "auto" else device,
+        which=tuple(filter(None, which.split(","))), seed=seed, device=device_of(device),
         multiclass=None if multiclass == "none" else multiclass, resume=resume, overwrite=overwrite,
         **options,
     )  # fmt: skip

@@ -9,24 +9,29 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from caloforge.cli_options import (
+    Classifiers,
+    Device,
+    Overwrite,
+    Reference,
+    Report,
+    SecondReference,
+    Seed,
+    Which,
+    device_of,
+)
 from caloforge.errors import ConditionError
 
 __all__ = ["evaluate", "slices_of"]
 
 
 def evaluate(
-    reference: Annotated[Path, typer.Argument(help="File of reference showers, from Geant4.")],
+    reference: Reference,
     generated: Annotated[Path, typer.Argument(help="File of generated showers.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for metrics, figures and report.")],
-    classifiers: Annotated[
-        str, typer.Option(help="quick, calochallenge (the published settings; slow) or none.")
-    ] = "quick",
-    which: Annotated[
-        str, typer.Option(help="Classifiers to train: low, low-normed, high, resnet, c2st.")
-    ] = "low,high",
-    second_reference: Annotated[
-        Path | None, typer.Option(help="More Geant4 showers: floors are what they give.")
-    ] = None,
+    classifiers: Classifiers = "quick",
+    which: Which = "low,high",
+    second_reference: SecondReference = None,
     training: Annotated[
         Path | None, typer.Option(help="Showers the generator was trained on: does it repeat them?")
     ] = None,
@@ -38,10 +43,10 @@ def evaluate(
     threshold: Annotated[
         float | None, typer.Option(help="Lower edge of the energy histograms, MeV.", min=0.0)
     ] = None,
-    report: Annotated[bool, typer.Option(help="Also draw the figures and the HTML page.")] = True,
-    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
+    report: Report = True,
+    seed: Seed = 0,
+    device: Device = "auto",
+    overwrite: Overwrite = False,
 ) -> None:
     """Judge generated showers against a reference: metrics.json, figures and one HTML page."""
     from caloforge.data import open_showers
@@ -52,7 +57,7 @@ def evaluate(
         truth, candidate, out=out, classifiers=classifiers, which=tuple(filter(None, which.split(","))),
         second_reference=second_reference, training=training, distances=distances,
         slices=slices_of(slices) if slices else None, threshold_mev=threshold, seed=seed,
-        device=None if device == "auto" else device, overwrite=overwrite,
+        device=device_of(device), overwrite=overwrite,
     )  # fmt: skip
     console = Console()
     console.print(result.summary())

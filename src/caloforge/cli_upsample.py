@@ -8,6 +8,18 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from caloforge.cli_options import (
+    AllowExtrapolation,
+    BatchSize,
+    Changes,
+    Device,
+    Overwrite,
+    Resume,
+    Seed,
+    Threads,
+    overrides,
+)
+
 __all__ = ["upsample"]
 
 
@@ -19,25 +31,22 @@ def upsample(
     n: Annotated[
         int | None, typer.Option("-n", help="Make only the first n; all coarse showers come in turn.", min=1)
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+    seed: Seed = 0,
     first: Annotated[int, typer.Option(help="Number of the first fine shower.", min=0)] = 0,
-    batch_size: Annotated[
-        int | None, typer.Option(help="Showers held in memory at once; does not change them.", min=1)
-    ] = None,
-    threads: Annotated[int | None, typer.Option(help="CPU threads; all cores by default.", min=1)] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
-    allow_extrapolation: Annotated[
-        bool, typer.Option("--allow-extrapolation", help="Allow conditions outside the trained range.")
-    ] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
+    settings: Changes = None,
+    batch_size: BatchSize = None,
+    threads: Threads = None,
+    device: Device = "auto",
+    allow_extrapolation: AllowExtrapolation = False,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Refine coarse showers, each one or several times."""
     from caloforge.generation import generate
 
     showers = generate(
-        checkpoint, out=out, given=coarse, copies=copies, n=n, seed=seed, first=first,
-        batch_size=batch_size or "auto", threads=threads, device=device,
+        checkpoint, out=out, given=coarse, copies=copies, settings=overrides(settings), n=n, seed=seed,
+        first=first, batch_size=batch_size or "auto", threads=threads, device=device,
         allow_extrapolation=allow_extrapolation, resume=resume, overwrite=overwrite,
     )  # fmt: skip
     speed = showers.provenance.get("performance", {})

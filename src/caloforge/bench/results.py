@@ -88,7 +88,7 @@ class BenchResult:
     """Times of one checkpoint on one machine.
 
     Attributes:
-        checkpoint: ``path``, ``fingerprint``, ``model``, ``mesh``.
+        checkpoint: ``path``, ``fingerprint``, ``model``, ``mesh``, ``changed_settings``.
         parameters: numbers in the model that were trained.
         model_mib: size of the file with its weights.
         blocks: showers that `generate` gives the model at once by default, on a ``cpu`` and on a ``gpu``.

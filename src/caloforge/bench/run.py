@@ -13,7 +13,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from caloforge.data import Conditions, Showers
 from caloforge.data.quantities import Quantity
 from caloforge.detector.detector import Detector
 from caloforge.errors import CaloforgeError, CheckpointError, ConditionError, DataError
-from caloforge.generation.request import check_range, conditions_digest
+from caloforge.generation.request import asked_mesh, check_range, conditions_digest
 from caloforge.provenance import provenance
 from caloforge.training import Checkpoint
 from caloforge.training.checkpoint import WEIGHTS
@@ -54,6 +54,9 @@ def bench(
     like: Showers | str | os.PathLike[str] | None = None,
     energy: Quantity | None = None,
     detector: str | os.PathLike[str] | Detector | None = None,
+    particle: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    allow_extrapolation: bool = False,
     seed: int = 0,
     out: str | os.PathLike[str] | None = None,
     resume: bool = False,
@@ -74,7 +77,10 @@ def bench(
         like: showers whose incident conditions to use, or
         energy: incident energies, ``"10GeV"``, ``"1-50GeV"`` or numbers in MeV; by default the range of the
             training showers, log-uniform.
-        detector: what Geant4 simulates, where the checkpoint does not name it.
+        detector: the one of several that the checkpoint knows, or what Geant4 simulates where it names none.
+        particle: the one of several that the checkpoint knows.
+        settings: other values of the model's settings by dotted key, as for `generate`.
+        allow_extrapolation: allow energies outside the trained range.
         seed: of the noise and of the directions.
         out: JSON file, written anew after every configuration.
         resume: go on with that file; what it holds is not measured again.
@@ -82,7 +88,8 @@ def bench(
         progress: say what is being measured, on a terminal.
 
     Raises:
-        CheckpointError: the checkpoint is unusable.
+        CheckpointError: the checkpoint is unusable, or the settings do not fit its weights.
+        RecipeError: there is no such setting.
         CaloforgeError: a device is not there, or a process failed.
         ConditionError: an option is senseless, or energies lie outside the trained range.
         DataError: the file exists, is of another benchmark, or cannot be written.
@@ -97,9 +104,11 @@ def bench(
         raise ConditionError("give at least one batch size and number of threads, and no negative geant4")
     if target is not None and target.exists() and not (resume or overwrite):
         raise DataError(f"{target} exists; go on with it (--resume) or replace it (--overwrite)")
-    loaded = Checkpoint.load(checkpoint)
-    pool = choose_conditions(loaded, geant4 or POOL, like, energy, seed)
-    check_range(pool, loaded)
+    loaded = Checkpoint.load(checkpoint).with_settings(settings or {})
+    known = detector if isinstance(detector, str) and detector in loaded.detectors else None
+    pool = choose_conditions(loaded, geant4 or POOL, like, energy, seed, known, particle)
+    if not allow_extrapolation:
+        check_range(pool, loaded)
     keys = _configurations(devices, threads, batch_sizes)
     result = _empty(loaded, pool, keys, seed, repetitions)
     if resume and target is not None and target.exists():
@@ -117,8 +126,8 @@ def bench(
         return now
 
     job = {
-        "checkpoint": str(loaded.path), "conditions": _plain(pool), "seed": seed, "repetitions": repetitions,
-        "budget_s": budget_s,
+        "checkpoint": str(loaded.path), "settings": dict(settings or {}), "conditions": _plain(pool),
+        "seed": seed, "repetitions": repetitions, "budget_s": budget_s,
     }  # fmt: skip
     with _status(progress) as say:
         try:
@@ -181,7 +190,8 @@ def _empty(
             "path": str(checkpoint.path),
             "fingerprint": checkpoint.fingerprint,
             "model": checkpoint.model_name,
-            "mesh": str(checkpoint.mesh),
+            "mesh": str(asked_mesh(checkpoint, pool)),
+            "changed_settings": checkpoint.provenance.get("changed_settings", {}),
         },
         parameters=model.n_parameters,
         model_mib=weights.stat().st_size / 2**20,

@@ -45,7 +45,8 @@ class _Watch:
     def __init__(self, job: dict[str, Any]) -> None:
         torch.set_num_threads(job["threads"])
         self.device = pick_device(job["device"])
-        self.model = Checkpoint.load(job["checkpoint"]).model(self.device)
+        checkpoint = Checkpoint.load(job["checkpoint"]).with_settings(job["settings"])
+        self.model = checkpoint.model(self.device)
         self.pool, self.seed, self.made = Conditions(**job["conditions"]), int(job["seed"]), 0
         self.before = self.peak()
 

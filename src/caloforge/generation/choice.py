@@ -45,7 +45,8 @@ def chosen_name(checkpoint: Checkpoint, kind: Literal["detector", "particle"], a
     """
     known: list[str] = checkpoint.valid_range[kind]
     where = Path(checkpoint.path).name if checkpoint.path else "the checkpoint"
-    trained = f"{where} was trained on {kind}{'s' * (len(known) > 1)} {', '.join(known) or 'unknown'}"
+    names = ", ".join(filter(None, known)) or "without a name"
+    trained = f"{where} was trained on {kind}{'s' * (len(known) > 1)} {names}"
     if asked is not None and asked not in known:
         raise ConditionError(f"{trained}, not on {asked!r}; take one of its own, or another checkpoint")
     if asked is None and len(known) > 1:

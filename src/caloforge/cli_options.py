@@ -1,0 +1,98 @@
+"""Options that several commands share, and how ``--set`` is read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from caloforge.errors import RecipeError
+
+__all__ = [
+    "ENERGY_HELP",
+    "AllowExtrapolation",
+    "BatchSize",
+    "Changes",
+    "ChangesOfRecipe",
+    "Classifiers",
+    "Device",
+    "Energy",
+    "Like",
+    "Overwrite",
+    "Phi",
+    "Reference",
+    "Report",
+    "Resume",
+    "SecondReference",
+    "Seed",
+    "Spectrum",
+    "Theta",
+    "Threads",
+    "Which",
+    "Workers",
+    "device_of",
+    "overrides",
+]
+
+ENERGY_HELP = "Kinetic energy with its unit: 10GeV, a range 1-50GeV, or a list 1GeV,10GeV taken in turn."
+
+Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with what an interrupted run left.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
+Threads = Annotated[int | None, typer.Option(help="CPU threads; all cores by default.", min=1)]
+Workers = Annotated[int | None, typer.Option(help="Geant4 processes; all cores by default.", min=1)]
+BatchSize = Annotated[
+    int | None, typer.Option(help="Showers held in memory at once; does not change them.", min=1)
+]
+AllowExtrapolation = Annotated[
+    bool, typer.Option("--allow-extrapolation", help="Allow conditions outside the trained range.")
+]
+
+Energy = Annotated[str | None, typer.Option(help=ENERGY_HELP)]
+Spectrum = Annotated[str, typer.Option(help="log-uniform or uniform, for ranges.")]
+Theta = Annotated[str | None, typer.Option(help="Polar angle: 90deg or 60-90deg.")]
+Phi = Annotated[str | None, typer.Option(help="Azimuth: 0rad or 0-6.28rad.")]
+Like = Annotated[Path | None, typer.Option(help="Take the incident conditions of the showers in this file.")]
+
+ChangesOfRecipe = Annotated[
+    list[str] | None, typer.Option("--set", help="Change the recipe: training.epochs=5. May be repeated.")
+]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        help="Change a setting that leaves the weights: sampler.steps=4. May be repeated.",
+    ),
+]
+
+Reference = Annotated[Path, typer.Argument(help="File of reference showers, from Geant4.")]
+Classifiers = Annotated[
+    str, typer.Option(help="quick, calochallenge (the published settings; slow) or none.")
+]
+Which = Annotated[str, typer.Option(help="Classifiers to train: low, low-normed, high, resnet, c2st.")]
+SecondReference = Annotated[Path | None, typer.Option(help="More Geant4 showers: floors are what they give.")]
+Report = Annotated[bool, typer.Option(help="Also draw the figures and the HTML page.")]
+
+
+def overrides(settings: Sequence[str] | None) -> dict[str, Any]:
+    """Values by dotted key, from texts ``key=value``; a value is read as JSON where it can be."""
+    return dict(_override(text) for text in settings or [])
+
+
+def _override(text: str) -> tuple[str, Any]:
+    key, sign, value = text.partition("=")
+    if not sign or not key.strip():
+        raise RecipeError(f"--set {text!r}: expected key=value, for example training.epochs=5")
+    try:
+        return key.strip(), json.loads(value)
+    except json.JSONDecodeError:
+        return key.strip(), value
+
+
+def device_of(name: str) -> str | None:
+    """The device that is asked for; None lets the function choose."""
+    return None if name == "auto" else name
