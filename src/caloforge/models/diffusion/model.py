@@ -231,11 +231,10 @@ class DiffusionModel(GeneratorModel):
         if part == "energies":
             assert self.energy_flow is not None
             unit = self._unit(batch)
-            uniform = torch.rand(layer_energies.shape, generator=generator, device=unit.device)
-            log_p = self.energy_flow.log_prob(
-                layer_energies / unit[:, None], batch.energy / unit, self.context(batch), 1.0, uniform
+            loss = self.energy_flow.loss(
+                layer_energies / unit[:, None], batch.energy / unit, self.context(batch), 1.0, generator
             )
-            return {"loss": -log_p.mean()}
+            return {"loss": loss.mean()}
         x = self.to_coordinates(batch, generator)
         known = None if self.energy_flow is None else layer_energies
         network = self.network(self.prepare(batch, known))
