@@ -11,7 +11,7 @@ from torch import Tensor
 
 from caloforge.models.diffusion.process import Network, Process, ProcessSettings, process_of
 
-KINDS = ("flow", "ddpm", "edm")
+KINDS = ("flow", "trig", "ddpm", "edm")
 MEAN = torch.tensor([0.5, -1.0, 0.0, 2.0], dtype=torch.float64)
 VARIANCE = torch.tensor([0.3, 1.0, 2.0, 0.05], dtype=torch.float64)
 
@@ -131,6 +131,31 @@ def test_estimate_of_known_target_is_the_data(kind: str) -> None:
     q, weight = (w[:, None] for w in p.target(t))
     estimate = p.denoised(lambda *_: q * x0 + weight * noise, p.mix(x0, noise, t), t)
     assert torch.allclose(estimate, x0, atol=1e-8)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_slope_is_the_derivative_along_the_curve(kind: str) -> None:
+    p, x0 = process(kind), gaussian(16)
+    noise = torch.randn(16, 4, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    t = torch.linspace(0.1, 0.9, 16, dtype=torch.float64)
+    q, weight = (w[:, None] for w in p.target(t))
+    f, x, h = q * x0 + weight * noise, p.mix(x0, noise, t), 1e-6
+    before, after = (p.time_of_clock(p.clock(t) + d) for d in (-h, h))
+    z = [p.mix(x0, noise, s) / p.length(s)[:, None] for s in (before, after)]
+    assert torch.allclose(p.slope(f, x, t), (z[1] - z[0]) / (2 * h), rtol=1e-5, atol=1e-5)
+    assert torch.allclose(p.raw_of_slope(p.slope(f, x, t), x, t), f, atol=1e-9)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_move_with_the_slope_of_straight_curves_is_exact(kind: str) -> None:
+    p, x0 = process(kind), gaussian(16)
+    noise = torch.randn(16, 4, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    t = torch.linspace(0.3, 0.9, 16, dtype=torch.float64)
+    s = t - 0.2 if kind != "trig" else t - 1e-5
+    q, weight = (w[:, None] for w in p.target(t))
+    x = p.mix(x0, noise, t)
+    moved = p.move(x, p.slope(q * x0 + weight * noise, x, t), t, s)
+    assert torch.allclose(moved, p.mix(x0, noise, s), atol=1e-8)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -3,7 +3,8 @@
 x_t = a(t)·x₀ + b(t)·ε with signal a, noise b and σ = b/a. The network estimates F = q(t)·x₀ + p(t)·ε of the
 x_t it is given (times an input scale), and solving both equations gives its x₀. A process is these four
 functions of t and the times it is trained at; every sampler of `caloforge.models.diffusion.samplers` works
-with every process.
+with every process. Each process has a curve z(u) = x/length along which samplers step, with a clock u and a
+slope dz/du that is again a mixture of x₀ and ε: the line from x₀ to ε, the line x₀ + σ·ε, or a circle.
 
 | kind   | a      | b        | F                    | papers |
 |--------|--------|----------|----------------------|--------|
@@ -75,11 +76,6 @@ class ProcessSettings(BaseModel):
 class Process(nn.Module, ABC):
     """A mixture of data and noise and the network's task; made by `process_of`."""
 
-    slant: ClassVar[float | None] = 1.0
-    """c of the straight line x/(a + c·b) over b/(a + c·b) along which Euler, midpoint and Heun steps go.
-
-    1 is the line from x₀ to ε; 0 is x₀ + σ·ε, for processes whose signal never fades. None is the arc of
-    x/√(a² + b²) over atan(b/a) in place of a line."""
     times: ClassVar[Literal["log-normal", "uniform"]] = "log-normal"
     log_sigma: ClassVar[tuple[float, float]] = (-1.2, 1.2)
 
@@ -112,17 +108,18 @@ class Process(nn.Module, ABC):
         return t
 
     def schedule(self, steps: int, power: float = 1.0) -> Tensor:
-        """Times of a sampler's steps, from pure noise down, (steps,) float64; the last step goes to x₀."""
+        """Times at which a sampler's steps begin, from pure noise down, (steps,) float64."""
         return (1 - torch.arange(steps, dtype=torch.float64) / steps) ** power
 
     def draw_times(self, n: int, generator: torch.Generator | None, device: torch.device | str) -> Tensor:
-        """Times of n training examples, (n,) float32."""
+        """Times of n training examples, (n,) float32; one from each n-th part of their distribution."""
+        rank = (torch.arange(n, device=device) + torch.rand(n, generator=generator, device=device)) / n
         if (self.settings.times or self.times) == "uniform":
-            return torch.rand(n, generator=generator, device=device)
+            return rank
         mean, std = self.log_sigma
         mean = mean if self.settings.mean is None else self.settings.mean
         std = std if self.settings.std is None else self.settings.std
-        return self.time((mean + std * torch.randn(n, generator=generator, device=device)).exp())
+        return self.time((mean + std * torch.special.ndtri(rank.clamp(1e-6, 1 - 1e-6))).exp())
 
     def mix(self, x0: Tensor, epsilon: Tensor, t: Tensor) -> Tensor:
         """x_t (n, *) of data and noise (n, *)."""
@@ -158,6 +155,44 @@ class Process(nn.Module, ABC):
         f = self.raw(network, x, t)
         return _wide(p / determinant, x) * x - _wide(b / determinant, x) * f
 
+    def length(self, t: Tensor) -> Tensor:
+        """x_t over its place z on the curve."""
+        return self.signal(t) + self.noise(t)
+
+    def clock(self, t: Tensor) -> Tensor:
+        """u(t) on the curve, rising, 0 at the data."""
+        return self.noise(t) / self.length(t)
+
+    def time_of_clock(self, u: Tensor) -> Tensor:
+        """The inverse of `clock`."""
+        return self.time(u / (1 - u))
+
+    def drift(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Weights of x₀ and ε in the slope dz/du."""
+        return -torch.ones_like(t), torch.ones_like(t)
+
+    def slope(self, f: Tensor, x: Tensor, t: Tensor) -> Tensor:
+        """dz/du (n, *) where the network's F is f at x_t = x, both (n, *)."""
+        return self._other(f, x, t, self.target(t), self.drift(t))
+
+    def raw_of_slope(self, slope: Tensor, x: Tensor, t: Tensor) -> Tensor:
+        """The inverse of `slope`."""
+        return self._other(slope, x, t, self.drift(t), self.target(t))
+
+    def _other(
+        self, f: Tensor, x: Tensor, t: Tensor, weights: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]
+    ) -> Tensor:
+        """The mixture of x₀ and ε with ``other`` weights, from x and the mixture f with ``weights``."""
+        a, b, (q, p), (q_new, p_new) = self.signal(t), self.noise(t), weights, other
+        determinant = a * p - b * q
+        of_x, of_f = q_new * p - p_new * q, p_new * a - q_new * b
+        return _wide(of_x / determinant, x) * x + _wide(of_f / determinant, x) * f
+
+    def move(self, x: Tensor, slope: Tensor, t: Tensor, s: Tensor) -> Tensor:
+        """x_s (n, *) from x_t = x with a constant slope."""
+        z = _wide(1 / self.length(t), x) * x + _wide(self.clock(s) - self.clock(t), x) * slope
+        return _wide(self.length(s), x) * z
+
 
 class FlowMatching(Process):
     """The straight line from data to noise, and its velocity."""
@@ -180,10 +215,9 @@ class FlowMatching(Process):
 class Trigonometric(Process):
     """Data and noise on a circle; where coordinates are independent and standard normal, F is zero.
 
-    An arc is then the exact solution for an untrained network, whatever the number of steps.
+    What an untrained network makes is then exact, whatever the number of steps.
     """
 
-    slant: ClassVar[float | None] = None
     log_sigma: ClassVar[tuple[float, float]] = (0.0, 1.2)
 
     def signal(self, t: Tensor) -> Tensor:
@@ -197,6 +231,18 @@ class Trigonometric(Process):
 
     def target(self, t: Tensor) -> tuple[Tensor, Tensor]:
         return -self.noise(t), self.signal(t)
+
+    def length(self, t: Tensor) -> Tensor:
+        return torch.ones_like(t)
+
+    def clock(self, t: Tensor) -> Tensor:
+        return t * (math.pi / 2)
+
+    def time_of_clock(self, u: Tensor) -> Tensor:
+        return u / (math.pi / 2)
+
+    def drift(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        return self.target(t)
 
 
 class DDPM(Process):
@@ -242,8 +288,6 @@ class EDM(Process):
     the paper.
     """
 
-    slant: ClassVar[float | None] = 0.0
-
     def _roots(self) -> tuple[float, float]:
         s = self.settings
         return s.sigma_min ** (1 / s.rho), s.sigma_max ** (1 / s.rho)
@@ -253,7 +297,7 @@ class EDM(Process):
 
     def noise(self, t: Tensor) -> Tensor:
         low, high = self._roots()
-        return (low + t * (high - low)) ** self.settings.rho
+        return (low + t * (high - low)).clamp_min(0) ** self.settings.rho
 
     def time(self, sigma: Tensor) -> Tensor:
         low, high = self._roots()
@@ -263,12 +307,24 @@ class EDM(Process):
         sigma, scale = self.noise(t), self.input_scale(t)
         return sigma / self.settings.sigma_data * scale, -self.settings.sigma_data * scale
 
+    def length(self, t: Tensor) -> Tensor:
+        return torch.ones_like(t)
+
+    def clock(self, t: Tensor) -> Tensor:
+        return self.noise(t)
+
+    def time_of_clock(self, u: Tensor) -> Tensor:
+        return self.time(u)
+
+    def drift(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.zeros_like(t), torch.ones_like(t)
+
     def input_scale(self, t: Tensor) -> Tensor:
         return (self.noise(t).square() + self.settings.sigma_data**2).rsqrt()
 
     def level(self, t: Tensor) -> Tensor:
         low, high = math.log(self.settings.sigma_min), math.log(self.settings.sigma_max)
-        return (self.noise(t).log() - low) / (high - low)
+        return (self.noise(t).clamp_min(self.settings.sigma_min / 2).log() - low) / (high - low)
 
     def schedule(self, steps: int, power: float = 1.0) -> Tensor:
         return (1 - torch.arange(steps, dtype=torch.float64) / max(steps - 1, 1)) ** power
@@ -290,5 +346,5 @@ def _angle(t: T) -> T:
 
 
 def _wide(t: Tensor, x: Tensor) -> Tensor:
-    """Numbers (n,) as (n, 1, …) beside x (n, *); one of no dimension as it is."""
-    return t if t.dim() == 0 else t.reshape(-1, *[1] * (x.dim() - 1))
+    """Numbers (n,) as (n, 1, …) beside x (n, *); one of no dimension as it is, which leaves the type of x."""
+    return t if t.dim() == 0 else t.to(x).reshape(-1, *[1] * (x.dim() - 1))
