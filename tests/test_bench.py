@@ -98,8 +98,27 @@ def job(path: Path, **options: Any) -> dict[str, Any]:
     few = {"energy": [2e3, 1e4], "particle": [11, 11], "detector": ["toy", "toy"]}
     return {
         "checkpoint": str(path), "device": "cpu", "threads": 1, "batch_size": 1, "repetitions": 5,
-        "budget_s": 10.0, "seed": 0, "conditions": few,
+        "budget_s": 10.0, "seed": 0, "conditions": few, "settings": {},
     } | options  # fmt: skip
+
+
+def test_energies_outside_the_range_must_be_allowed(checkpoint: Checkpoint) -> None:
+    with pytest.raises(ConditionError, match="--allow-extrapolation"):
+        run(checkpoint, energy="100-200GeV")
+    outside = run(checkpoint, energy="100-200GeV", allow_extrapolation=True)
+    assert outside.rows[0].repetitions == 2
+    assert outside.conditions["energy"][0] > 1e5
+
+
+def test_what_is_timed_has_the_changed_settings(checkpoint: Checkpoint) -> None:
+    changed = run(checkpoint, settings={"dropout": 0.5})
+    assert changed.checkpoint["changed_settings"] == {"dropout": 0.5}
+    assert changed.checkpoint["fingerprint"] == checkpoint.with_settings({"dropout": 0.5}).fingerprint
+    assert changed.checkpoint["fingerprint"] != checkpoint.fingerprint
+    report = measure(job(Path(str(checkpoint.path)), settings={"dropout": 0.5}))
+    assert len(report["times"]) == 5
+    with pytest.raises(CheckpointError, match="width cannot be changed"):
+        measure(job(Path(str(checkpoint.path)), settings={"width": 3}))
 
 
 @pytest.mark.parametrize("first", [0, 13])

@@ -14,6 +14,7 @@ import pytest
 
 from caloforge.data import Conditions, Showers, open_showers, write_showers
 from caloforge.detector import CylinderMesh
+from caloforge.training.pretrained import default_model
 
 SMALL = [
     "--set", "settings.blocks=2", "--set", "settings.hidden=8", "--set", "settings.depth=1",
@@ -22,20 +23,20 @@ SMALL = [
 ]  # fmt: skip
 
 
-def caloforge(*arguments: object) -> subprocess.CompletedProcess[str]:
+def caloforge(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "caloforge", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300)
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=cwd)
 
 
-def succeeds(*arguments: object) -> str:
-    done = caloforge(*arguments)
+def succeeds(*arguments: object, cwd: Path | None = None) -> str:
+    done = caloforge(*arguments, cwd=cwd)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
-def fails(*arguments: object) -> str:
+def fails(*arguments: object, cwd: Path | None = None) -> str:
     """The message of a command that must fail with one message and no traceback."""
-    done = caloforge(*arguments)
+    done = caloforge(*arguments, cwd=cwd)
     assert done.returncode == 1, (done.returncode, done.stderr)
     assert "Traceback" not in done.stderr
     assert done.stderr.startswith("error:")
@@ -106,6 +107,34 @@ def test_generate_with_explicit_energies(folder: Path, tmp_path: Path) -> None:
     )
     whole, tail = open_showers(tmp_path / "a.h5"), open_showers(tmp_path / "b.h5")
     np.testing.assert_array_equal(whole.energies[15:], tail.energies)
+
+
+def test_a_detector_is_enough_to_generate(tmp_path: Path) -> None:
+    ask = ["generate", "--detector", "par04-siw", "--energy", "10GeV", "-n", 3, "--seed", 2]
+    told = succeeds(*ask, cwd=tmp_path)
+    file = tmp_path / "par04-siw_e-_10GeV_n3_seed2.h5"
+    assert file.name in told
+    assert f"3 showers by {default_model('par04-siw')}" in told
+    assert set(open_showers(file).conditions.detector) == {"par04-siw"}
+    assert "exists" in fails(*ask, cwd=tmp_path)
+    succeeds(*ask, "--theta", "90deg", "--first", 7, cwd=tmp_path)
+    assert (tmp_path / "par04-siw_e-_10GeV_theta90deg_n3_from7_seed2.h5").exists()
+
+
+def test_which_model_detector_and_settings(folder: Path, tmp_path: Path) -> None:
+    ask = ["generate", folder / "model", "--energy", "2GeV,4GeV", "-n", 4]
+    succeeds(*ask, "--particle", "e-", "--detector", "toy", "--set", "bf16=auto", cwd=tmp_path)
+    file = tmp_path / "toy_e-_2GeV-4GeV_n4_seed0.h5"
+    assert open_showers(file).provenance["request"]["changed_settings"] == {"bf16": "auto"}
+    assert "trained on detector toy, not on 'odd-ecal'" in fails(*ask, "--detector", "odd-ecal", cwd=tmp_path)
+    assert "trained on particle e-, not on 'mu-'" in fails(*ask, "--particle", "mu-", cwd=tmp_path)
+    told = fails(*ask, "--set", "hiden=3", "-o", tmp_path / "x.h5")
+    assert "unknown key 'hiden' (did you mean 'hidden'?)" in told
+    told = fails(*ask, "--set", "hidden=3", "-o", tmp_path / "x.h5")
+    assert "hidden cannot be changed after training" in told
+    assert "did you mean 'par04-siw'" in fails(*ask[:1], "--detector", "par04-siv", *ask[2:])
+    assert "no trained model for odd-ecal" in fails(*ask[:1], "--detector", "odd-ecal", *ask[2:])
+    assert "--detector par04-siw" in fails(*ask[:1], *ask[2:])
 
 
 def test_evaluate_writes_metrics_and_report(folder: Path, tmp_path: Path) -> None:

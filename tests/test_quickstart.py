@@ -5,6 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+
+from caloforge.data import open_showers
+from caloforge.evaluation.comparison import read_comparison
+from caloforge.training.pretrained import default_model
+
 
 def run(folder: Path) -> str:
     command = [
@@ -24,8 +30,18 @@ def test_quickstart_from_nothing_and_again(tmp_path: Path) -> None:
     metrics = json.loads((folder / "report" / "metrics.json").read_text())
     assert metrics["counts"]["reference"] == 30
     assert metrics["timing"]["speed_up"] > 1
-    page = (folder / "report" / "report.html").read_text()
-    assert "Geant4" in page
+    assert "Geant4" in (folder / "report" / "report.html").read_text()
+    assert metrics["memorisation"]["counts"]["training"] == 70
+
+    # the model that comes with caloforge stands beside it, judged on the same showers
+    pretrained = default_model("par04-siw")
+    comparison = read_comparison(folder / "comparison")
+    assert [model.name for model in comparison.models] == ["quickstart", pretrained]
+    assert comparison.evaluations["quickstart"].to_dict() == metrics
+    generated, shipped = (open_showers(folder / name) for name in ("generated.h5", f"{pretrained}.h5"))
+    np.testing.assert_array_equal(generated.conditions.energy, shipped.conditions.energy)
+    assert Path(shipped.provenance["checkpoint"]["path"]).name == pretrained
+    assert pretrained in (folder / "comparison" / "compare.html").read_text()
 
     made = {name: (folder / name).stat().st_mtime_ns for name in ("geant4.h5", "model/model.safetensors")}
     run(folder)

@@ -15,11 +15,13 @@ from rich.console import Console
 
 from caloforge.data import open_showers, write_showers
 from caloforge.errors import CaloforgeError
-from caloforge.evaluation import evaluate
-from caloforge.evaluation.results import Evaluation
+from caloforge.evaluation.comparison import compare
+from caloforge.evaluation.results.comparison import ModelComparison
 from caloforge.geant4 import simulate
 from caloforge.report import write_report
+from caloforge.report.comparison import write_comparison
 from caloforge.training import train
+from caloforge.training.pretrained import default_model
 
 __all__ = ["quickstart"]
 
@@ -36,11 +38,13 @@ def quickstart(
     workers: int | None = None,
     overrides: Mapping[str, Any] | None = None,
     console: Console | None = None,
-) -> Evaluation:
+) -> ModelComparison:
     """Simulate ``n`` electrons of 1-10 GeV in par04-siw, train on seven tenths, judge on the rest.
 
+    The model that comes with caloforge for the detector is judged beside the one just trained.
+
     Args:
-        folder: where showers, checkpoint and report are kept; what is there already is not made again.
+        folder: where everything is kept; showers from Geant4 and a finished training are not made again.
         n: showers to simulate with Geant4.
         seed: of the simulation, the training, the generation and the classifiers.
         workers: Geant4 processes.
@@ -48,7 +52,8 @@ def quickstart(
         console: where to print.
 
     Returns:
-        The evaluation; the page is ``folder/report/report.html``.
+        The comparison of both models, with their evaluations; the pages are ``folder/report/report.html``,
+        of the model just trained, and ``folder/comparison/compare.html``.
     """
     folder, console = Path(folder), console or Console()
     folder.mkdir(parents=True, exist_ok=True)
@@ -75,37 +80,41 @@ def quickstart(
             overrides=overrides,
         )
 
-    with _step(console, 3, f"Generation: {len(held_out)} showers, one CPU thread"):
-        # in a process of its own, so that its peak memory is not that of the training
-        options = [
-            "--like",
-            folder / "test.h5",
-            "-o",
-            folder / "generated.h5",
-            "--seed",
-            seed,
-            "--threads",
-            1,
-        ]
-        command = ["generate", folder / "model", *options, "--overwrite"]
-        done = subprocess.run([sys.executable, "-m", "caloforge", *map(str, command)], check=False)
-        if done.returncode:
-            raise CaloforgeError("the generation failed, see above; run the quickstart again to go on")
-        generated = open_showers(folder / "generated.h5")
+    pretrained = default_model(DETECTOR)
+    models = {RECIPE: str(folder / "model"), pretrained: pretrained}
+    files = {RECIPE: folder / "generated.h5", pretrained: folder / f"{pretrained}.h5"}
+    with _step(console, 3, f"Generation: {len(held_out)} showers each by this model and {pretrained}"):
+        for name, model in models.items():
+            _generate(model, folder / "test.h5", files[name], seed)
 
-    with _step(console, 4, "Evaluation: features, distances, classifiers, memorised showers"):
-        result = evaluate(
-            held_out, generated, out=folder / "report", training=training, seed=seed, overwrite=True
+    with _step(console, 4, "Evaluation of both: features, distances, classifiers, memorised showers"):
+        comparison = compare(
+            folder / "test.h5", files, out=folder / "comparison", training=training, seed=seed, overwrite=True
         )
 
-    with _step(console, 5, "Report: figures and page"):
-        page = write_report(result, held_out, generated, folder / "report")
+    with _step(console, 5, "Report: figures and pages"):
+        generated = open_showers(files[RECIPE])
+        page = write_report(comparison.evaluations[RECIPE], held_out, generated, folder / "report")
+        title = f"Trained just now, and {pretrained}, which comes with caloforge"
+        both = write_comparison(comparison, folder / "comparison", title=title)
 
     console.print()
-    console.print(result.summary())
+    console.print(comparison.evaluations[RECIPE].summary())
+    console.print(comparison.summary())
     minutes = (time.monotonic() - begin) / 60
-    console.print(f"Finished in {minutes:.1f} minutes. Now look at [bold]{page}[/]", soft_wrap=True)
-    return result
+    console.print(
+        f"Finished in {minutes:.1f} minutes. Now look at [bold]{page}[/], for both models at [bold]{both}[/]",
+        soft_wrap=True,
+    )
+    return comparison
+
+
+def _generate(model: str, like: Path, out: Path, seed: int) -> None:
+    """Generate in a process of its own, so that its peak memory is not that of the training."""
+    command = ["generate", model, "--like", like, "-o", out, "--seed", seed, "--threads", 1, "--overwrite"]
+    done = subprocess.run([sys.executable, "-m", "caloforge", *map(str, command)], check=False)
+    if done.returncode:
+        raise CaloforgeError("the generation failed, see above; run the quickstart again to go on")
 
 
 @contextmanager

@@ -142,7 +142,8 @@ class Checkpoint:
             return self
         settings_class = load_model_class(self.model_name).Settings
         try:
-            settings = settings_class.model_validate(with_overrides(self.settings, changes))
+            whole = settings_class.model_validate(self.settings).model_dump(mode="json")
+            settings = settings_class.model_validate(with_overrides(whole, changes))
         except ValidationError as error:
             where = self.path.name if self.path else "checkpoint"
             raise RecipeError(explain(error, settings_class, where)) from None

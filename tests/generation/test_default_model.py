@@ -1,0 +1,207 @@
+"""Which model is taken where none is named, for which detector and particle, and with which settings."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Annotated, Literal
+
+import numpy as np
+import pytest
+from pydantic import BaseModel, ConfigDict, Field
+from toy_models import LayerGaussian, toy_showers
+
+from caloforge.data import Conditions, open_showers
+from caloforge.errors import CheckpointError, ConditionError, DataError, DetectorError, RecipeError
+from caloforge.generation import chosen_checkpoint, generate
+from caloforge.training import Checkpoint
+from caloforge.training.pretrained import default_model, default_models, pretrained_names
+
+
+class Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Euler(Settings):
+    kind: Literal["euler"] = "euler"
+    steps: int = Field(4, ge=1)
+
+
+class Other(Settings):
+    kind: Literal["other"] = "other"
+    order: int = 2
+
+
+class Stepwise(LayerGaussian):
+    """The toy model with settings that do not change its weights: nested, a union, and optional."""
+
+    class Settings(LayerGaussian.Settings):
+        factor: float = 1.0
+        sampler: Annotated[Euler | Other, Field(discriminator="kind")] = Euler()
+        energies: Euler | None = None
+
+    def decode(self, noise, conditions):
+        return super().decode(noise, conditions) * self.settings.factor
+
+
+@pytest.fixture
+def stepwise(checkpoint: Checkpoint) -> Checkpoint:
+    return dataclasses.replace(checkpoint, model_name=f"{__name__}:Stepwise")
+
+
+@pytest.fixture
+def several(checkpoint: Checkpoint) -> Checkpoint:
+    """As if trained on two detectors and two particles."""
+    known = {"detector": ["other", "toy"], "particle": ["e-", "gamma"]}
+    return dataclasses.replace(
+        checkpoint, valid_range=checkpoint.valid_range | known, detectors=("other", "toy"), meshes={},
+        valid_ranges={},
+    )  # fmt: skip
+
+
+def test_every_detector_of_a_shipped_model_has_a_default_and_no_other():
+    trained = {name: set(Checkpoint.load(name).detectors) for name in pretrained_names()}
+    defaults = default_models()
+    assert set(defaults) == set().union(*trained.values())
+    for detector, name in defaults.items():
+        assert detector in trained[name], f"{name} was not trained on {detector}"
+
+
+@pytest.mark.parametrize("detector", default_models())
+def test_a_detector_is_enough(detector):
+    made = generate(detector=detector, energy="10GeV", n=3, seed=4, progress=False)
+    assert set(made.conditions.detector) == {detector}
+    assert made.conditions.energy.tolist() == [1e4] * 3
+    response = made.energies.sum(axis=(1, 2, 3)) / 1e4
+    assert np.all((response > 0.5) & (response < 1.5))
+    named = generate(
+        default_model(detector), detector=detector, conditions=made.conditions, seed=4, progress=False
+    )
+    np.testing.assert_array_equal(named.energies, made.energies)
+
+
+def test_what_has_no_model_is_told():
+    with pytest.raises(DetectorError, match="did you mean 'par04-siw'"):
+        generate(detector="par04-siv", energy="10GeV")
+    with pytest.raises(
+        CheckpointError, match=r"no trained model for odd-ecal.*par04-siw.*caloforge simulate"
+    ):
+        generate(detector="odd-ecal", energy="10GeV")
+    with pytest.raises(CheckpointError, match="--detector par04-siw"):
+        generate(energy="10GeV")
+    with pytest.raises(CheckpointError, match="par04-siw is a detector"):
+        generate("par04-siw", energy="10GeV")
+
+
+def test_text_is_drawn_by_shower_number(checkpoint):
+    whole = generate(checkpoint, energy="2-20GeV", n=50, seed=3, progress=False)
+    assert whole.conditions.energy.min() >= 2e3
+    assert whole.conditions.energy.max() <= 2e4
+    assert len(np.unique(whole.conditions.energy)) == 50
+    tail = generate(checkpoint, energy="2-20GeV", n=10, first=40, seed=3, progress=False)
+    assert tail.conditions == whole.conditions[40:]
+    np.testing.assert_array_equal(tail.energies, whole.energies[40:])
+    flat = generate(checkpoint, energy="2-20GeV", n=50, seed=3, spectrum="uniform", progress=False)
+    assert flat.conditions.energy.mean() > whole.conditions.energy.mean()
+    turn = generate(checkpoint, energy="2GeV,10GeV", theta="90deg", n=4, progress=False)
+    assert turn.conditions.energy.tolist() == [2e3, 1e4, 2e3, 1e4]
+    with pytest.raises(ConditionError, match="spectrum must be"):
+        generate(checkpoint, energy="2-20GeV", spectrum="flat")
+    with pytest.raises(ConditionError, match=r"theta of shower 0.*outside the trained range"):
+        generate(checkpoint, energy=2e3, theta="60deg")
+
+
+def test_one_of_several_must_be_chosen(several):
+    with pytest.raises(ConditionError, match="trained on detectors other, toy; say which is wanted"):
+        generate(several, energy=2e3)
+    with pytest.raises(ConditionError, match="trained on particles e-, gamma; say which is wanted"):
+        generate(several, detector="toy", energy="2GeV")
+    for energy in (2e3, "2GeV"):
+        made = generate(several, detector="toy", particle="gamma", energy=energy, progress=False)
+        assert made.conditions.detector.tolist() == ["toy"]
+        assert made.conditions.particle.tolist() == [22]
+    with pytest.raises(ConditionError, match="not on 'third'"):
+        generate(several, detector="third", particle="e-", energy=2e3)
+    with pytest.raises(ConditionError, match="not on 'mu-'"):
+        generate(several, detector="toy", particle="mu-", energy=2e3)
+
+
+def test_given_conditions_keep_their_names(several):
+    nameless = Conditions([2e3, 3e3])
+    made = generate(several, conditions=nameless, detector="other", particle="e-", progress=False)
+    assert set(made.conditions.detector) == {"other"}
+    assert set(made.conditions.particle) == {11}
+    with pytest.raises(ConditionError, match="'other' was asked for, but the conditions are those of toy"):
+        generate(several, like=toy_showers(3), detector="other")
+    with pytest.raises(ConditionError, match="'gamma' was asked for, but the conditions are those of e-"):
+        generate(several, like=toy_showers(3), particle="gamma")
+
+
+def test_a_model_of_unknown_showers_still_generates(checkpoint):
+    unknown = checkpoint.valid_range | {"detector": [""], "particle": ["unknown"]}
+    nameless = dataclasses.replace(checkpoint, valid_range=unknown)
+    made = generate(nameless, energy="2GeV", n=2, progress=False)
+    assert made.conditions.particle.tolist() == [0, 0]
+    assert made.conditions.detector.tolist() == ["", ""]
+
+
+def test_settings_change_showers_and_are_recorded(stepwise, tmp_path):
+    plain = generate(stepwise, energy=2e3, n=4, progress=False)
+    changes = {"factor": 2.0, "sampler.steps": 2}
+    made = generate(stepwise, energy=2e3, n=4, settings=changes, out=tmp_path / "a.h5", progress=False)
+    np.testing.assert_allclose(made.energies, 2 * plain.energies, rtol=1e-6)
+    for showers in (made, open_showers(tmp_path / "a.h5")):
+        assert showers.provenance["request"]["changed_settings"] == changes
+        assert showers.provenance["checkpoint"]["provenance"]["changed_settings"] == changes
+        assert showers.provenance["checkpoint"]["settings"]["sampler"]["steps"] == 2
+    assert plain.provenance["request"]["changed_settings"] is None
+    assert stepwise.settings.get("factor") is None  # the checkpoint itself stays as it is
+
+
+def test_changed_settings_are_kept_on_disk(stepwise, tmp_path):
+    changed = chosen_checkpoint(stepwise, settings={"factor": 3.0})
+    changed.save(tmp_path / "m")
+    again = Checkpoint.load(tmp_path / "m")
+    assert again.fingerprint == changed.fingerprint != stepwise.fingerprint
+    assert again.provenance["changed_settings"] == {"factor": 3.0}
+    back = again.with_settings({"factor": None})
+    assert back.model().settings.factor == 1.0
+
+
+def test_a_stopped_generation_does_not_go_on_with_other_settings(stepwise, tmp_path):
+    from caloforge.generation.parts import PartStore
+
+    first = generate(stepwise, energy=2e3, n=4, settings={"factor": 2.0}, progress=False)
+    parts = PartStore(tmp_path / "a.h5.parts", first.provenance["request"], first.mesh.n_voxels)
+    parts.add(0, first.energies[:2].reshape(2, -1))
+    ask = {"energy": 2e3, "n": 4, "out": tmp_path / "a.h5", "resume": True, "progress": False}
+    with pytest.raises(DataError, match=r"its changed_settings differs.*2\.0.*None"):
+        generate(stepwise, **ask)
+    made = generate(stepwise, settings={"factor": 2.0}, **ask)
+    np.testing.assert_array_equal(made.energies, first.energies)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"factr": 2}, r"unknown key 'factr' \(did you mean 'factor'\?\)"),
+        ({"factor": "much"}, r"factor: .*number.*got \"much\""),
+        (
+            {"sampler.step": 2},
+            r"unknown key 'sampler\.step' \(did you mean 'steps'\?\); known are kind, steps",
+        ),
+        ({"sampler.steps": 0}, r"sampler\.steps: .*greater than or equal to 1.*got 0"),
+        ({"energies.step": 2}, r"unknown key 'energies\.step' \(did you mean 'steps'\?\)"),
+        ({"factor.more": 2}, r"'factor' is a value, not a table"),
+    ],
+)
+def test_settings_that_cannot_be(stepwise, changes, message):
+    whole = dataclasses.replace(
+        stepwise, settings={"factor": 1.0, "sampler": {"kind": "euler"}, "energies": {}}
+    )
+    with pytest.raises(RecipeError, match=message):
+        generate(whole, energy=2e3, settings=changes)
+
+
+def test_settings_that_need_other_weights(stepwise):
+    with pytest.raises(CheckpointError, match=r"do not fit.*shape.*; width cannot be changed after training"):
+        generate(stepwise, energy=2e3, settings={"width": 5})
