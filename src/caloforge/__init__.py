@@ -1,7 +1,7 @@
 """caloforge: fast simulation of calorimeter showers with generative models.
 
-The verbs of the package mirror the commands: `simulate`, `train`, `generate`, `evaluate`, `compare`; the
-nouns are `Detector`, the meshes, `Conditions` and `Showers`. Names are imported on first use, so that
+The verbs of the package mirror the commands: `simulate`, `train`, `adapt`, `generate`, `evaluate`, `compare`;
+the nouns are `Detector`, the meshes, `Conditions` and `Showers`. Names are imported on first use, so that
 ``import caloforge`` loads neither torch nor matplotlib nor Geant4.
 """
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from caloforge.generation import generate
     from caloforge.report import write_report
     from caloforge.report.comparison import write_comparison
-    from caloforge.training import Checkpoint, Recipe, train
+    from caloforge.training import Checkpoint, Recipe, adapt, train
 
 _HOMES = {
     "BoxMesh": "detector",
@@ -31,6 +31,7 @@ _HOMES = {
     "RaggedCylinderMesh": "detector",
     "Recipe": "training",
     "Showers": "data",
+    "adapt": "training",
     "calochallenge_mesh": "detector",
     "compare": "evaluation.comparison",
     "evaluate": "evaluation",
@@ -52,6 +53,7 @@ __all__ = [
     "RaggedCylinderMesh",
     "Recipe",
     "Showers",
+    "adapt",
     "calochallenge_mesh",
     "compare",
     "evaluate",

@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 from typer.core import TyperGroup
 
-from caloforge import cli_bench, cli_compare, cli_data, cli_evaluate, cli_upsample
+from caloforge import cli_adapt, cli_bench, cli_compare, cli_data, cli_evaluate, cli_upsample
 from caloforge.cli_options import (
     ENERGY_HELP,
     AllowExtrapolation,
@@ -200,8 +200,9 @@ def generate(
         energy or f"like-{like.stem if like else ''}", theta and f"theta{theta}", phi and f"phi{phi}",
         n and f"n{n}", first and f"from{first}", f"seed{seed}",
     ]  # fmt: skip
+    target = out or _file_name(words)
     showers = run(
-        model, detector=detector, particle=particle, out=out or _file_name(words), like=like, energy=energy,
+        model, detector=detector, particle=particle, out=target, like=like, energy=energy,
         spectrum=spectrum, theta=theta, phi=phi, n=n, seed=seed, first=first, batch_size=batch_size or "auto",
         threads=threads, device=device, allow_extrapolation=allow_extrapolation, resume=resume,
         overwrite=overwrite,
@@ -209,7 +210,7 @@ def generate(
     speed = showers.provenance.get("performance", {})
     _say(
         f"{len(showers)} showers by {model.path.name if model.path else 'the model'} → "
-        f"{out or _file_name(words)} ({speed.get('showers_per_second', 0):.1f} showers/s, "
+        f"{target} ({speed.get('showers_per_second', 0):.1f} showers/s, "
         f"{speed.get('ms_per_shower', 0):.2f} ms each, threads: {speed.get('threads')}, "
         f"peak memory {speed.get('peak_memory_mib', 0):.0f} MiB)"
     )
@@ -220,6 +221,7 @@ def _file_name(words: list[Any]) -> Path:
     return Path("_".join(re.sub(r"[^\w.+-]+", "-", str(word)) for word in words if word) + ".h5")
 
 
+app.command()(cli_adapt.adapt)
 app.command()(cli_upsample.upsample)
 app.command()(cli_evaluate.evaluate)
 app.command()(cli_compare.compare)
@@ -282,8 +284,8 @@ def models(
     if name is not None:
         console.print(Markdown(model_card(name)))
         return
-    defaults = default_models()
-    table = Table(caption="*: the model that caloforge generate --detector takes")
+    taken = ", ".join(f"{name} for {detector}" for detector, name in default_models().items())
+    table = Table(caption=f"caloforge generate --detector takes {taken}")
     for heading in ("name", "detector", "particles", "energies", "cells", "parameters"):
         table.add_column(heading, no_wrap=heading == "name")
     for known in pretrained_names():
@@ -292,7 +294,7 @@ def models(
         low, high = valid["energy"]
         table.add_row(
             known,
-            ", ".join(f"{name}{'*' * (defaults.get(name) == known)}" for name in checkpoint.detectors),
+            ", ".join(checkpoint.detectors),
             ", ".join(valid["particle"]),
             f"{low / 1000:.3g}-{high / 1000:.3g} GeV", " × ".join(map(str, checkpoint.mesh.shape)),
             f"{model.n_parameters:,}",

@@ -159,9 +159,8 @@ def merged_ranges(ranges: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         name: [min(r[name][0] for r in ranges), max(r[name][1] for r in ranges)]
         for name in ("energy", "theta", "phi")
     }
-    merged |= {
-        name: sorted({value for r in ranges for value in r[name]}) for name in ("particle", "detector")
-    }
+    for name in ("particle", "detector"):
+        merged[name] = list(dict.fromkeys(value for r in ranges for value in r[name]))
     if all("impact" in r for r in ranges):
         lows, highs = zip(*(r["impact"] for r in ranges), strict=True)
         merged["impact"] = [np.min(lows, axis=0).tolist(), np.max(highs, axis=0).tolist()]

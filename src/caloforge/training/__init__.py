@@ -1,7 +1,8 @@
 """Recipes, the training loop and checkpoints."""
 
+from caloforge.training.adapt import adapt
 from caloforge.training.checkpoint import Checkpoint
 from caloforge.training.loop import train
 from caloforge.training.recipe import Recipe
 
-__all__ = ["Checkpoint", "Recipe", "train"]
+__all__ = ["Checkpoint", "Recipe", "adapt", "train"]

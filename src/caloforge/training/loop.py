@@ -313,7 +313,9 @@ class _Run:
                 }
         ranges = {} if self.start is None else {n: self.start.range_of(n) for n in self.start.detectors}
         conditions = self.showers.conditions
-        ranges |= {name: conditions[conditions.detector == name].ranges() for name in self.showers.meshes}
+        ranges |= {
+            name: conditions[conditions.detector == name].ranges() for name in sorted(self.showers.meshes)
+        }
         return Checkpoint.of(
             self.trainer.model,
             self.recipe.model,
