@@ -89,7 +89,7 @@ def detector_properties(name: str, mesh: Mesh) -> Tensor:
         detector = Detector.load(name)
         x0, moliere = detector.radiation_length_mm / UNIT_MM, detector.moliere_radius_mm / UNIT_MM
     except DetectorError:
-        return torch.tensor([0.0, 0.0, 0.0, dz, dr, 1.0, 1.0, 1.0]).log()
+        return torch.tensor([1.0, 1.0, 1.0, dz, dr, 1.0, 1.0, 1.0]).log()
     fraction = detector.sampling_fraction / 0.05
     numbers = torch.tensor([x0, moliere, fraction, dz, dr, dz / x0, dr / moliere])
     return torch.cat([numbers.log(), torch.ones(1)])
