@@ -239,12 +239,12 @@ def test_ranks_of_cells_are_standard_normal_and_come_back() -> None:
         assert abs(float(x[quarter].std()) - 1) < 0.05
         share = (x[quarter][..., 1] < -1).float().mean()
         assert abs(float(share) - 0.1587) < 0.02
-    back = table.inverse(x, sums, slots)
+    back = table.inverse(x, table.tables(sums, slots))
     assert torch.equal(back > 0, cells > 0)
     lit = cells > 0
     error = (back[lit] / cells[lit]).log().abs()
     assert float(error.quantile(0.99)) < 2e-3
-    fresh = table.inverse(torch.randn(x.shape, generator=generator), sums, slots)
+    fresh = table.inverse(torch.randn(x.shape, generator=generator), table.tables(sums, slots))
     assert abs(float((fresh > 0).float().mean() / lit.float().mean()) - 1) < 0.02
     a, b = fresh[fresh > 0].log(), cells[lit].log()
     for q in (0.1, 0.5, 0.9, 0.99):
@@ -261,7 +261,7 @@ def test_few_showers_and_empty_layers_give_usable_tables() -> None:
     assert (table.nodes.diff(dim=-1) > 0).all()
     assert (table.quantiles.diff(dim=-1) > 0).all()
     sums, slots = cells.sum(dim=(2, 3)), torch.zeros(90, dtype=torch.int64)
-    made = table.inverse(torch.randn(90, 3, 4, 2), sums, slots)
+    made = table.inverse(torch.randn(90, 3, 4, 2), table.tables(sums, slots))
     assert torch.isfinite(made).all()
     assert not made[:, 2].any()
 

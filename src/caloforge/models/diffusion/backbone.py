@@ -28,8 +28,12 @@ class Backbone(nn.Module, ABC):
         """
 
     @abstractmethod
-    def forward(self, x: Tensor, level: Tensor, prepared: Any) -> Tensor:
-        """A map (n, Z, P, R) of noisy cells (n, Z, P, R) at noise levels (n, levels) in [0, 1]."""
+    def forward(self, x: Tensor, level: Tensor, prepared: Any, shares: Tensor | None = None) -> Tensor:
+        """A map (n, Z, P, R) of noisy cells (n, Z, P, R) at noise levels (n, levels) in [0, 1].
+
+        ``shares`` (n, Z, P, R) are the shares of their layers' energies that the noisy cells stand for, for
+        networks that were made for it.
+        """
 
 
 class LevelEmbedding(nn.Module):

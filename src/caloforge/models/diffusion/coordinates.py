@@ -99,7 +99,9 @@ class Coordinates(nn.Module, ABC):
         return None
 
 
-class _Ranks(Coordinates):
+class Ranks(Coordinates):
+    """Normal numbers of the same rank; what a cell holds is known at any noise that keeps them normal."""
+
     def __init__(self, settings: MarginalSettings, slots: int, shape: tuple[int, int, int]) -> None:
         super().__init__()
         self.floor = settings.floor
@@ -116,7 +118,17 @@ class _Ranks(Coordinates):
 
     def inverse(self, x: Tensor, incident: Tensor, layer_energies: Tensor | None, slots: Tensor) -> Tensor:
         assert layer_energies is not None
-        return self.table.inverse(x, layer_energies, slots)
+        return self.table.inverse(x, self.tables(layer_energies, slots))
+
+    def tables(self, layer_energies: Tensor, slots: Tensor) -> tuple[Tensor, Tensor]:
+        """What is known of the cells of layers (n, Z), see `Marginals.tables`."""
+        return self.table.tables(layer_energies, slots)
+
+    def shares(self, x: Tensor, layer_energies: Tensor, tables: tuple[Tensor, Tensor]) -> Tensor:
+        """Shares of their layers' energies (n, Z) that coordinates (n, Z, P, R) stand for, at most 2."""
+        whole = layer_energies[:, :, None, None]
+        shares = self.table.inverse(x, tables) / whole.clamp_min(1e-6)
+        return torch.where(whole > 0, shares.clamp_max(2.0), 0.0)
 
     def weights(self, layer_energies: Tensor, slots: Tensor) -> Tensor | None:
         return self.table.filled(layer_energies, slots) + self.floor
@@ -205,7 +217,7 @@ def coordinates_of(
 ) -> Coordinates:
     """The coordinates that the settings ask for, for D = ``slots`` detectors on meshes of one shape."""
     if isinstance(settings, MarginalSettings):
-        return _Ranks(settings, slots, shape)
+        return Ranks(settings, slots, shape)
     return _Log(settings, slots) if isinstance(settings, LogSettings) else _Logit(settings, slots)
 
 

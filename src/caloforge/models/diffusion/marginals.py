@@ -70,7 +70,7 @@ class Marginals(nn.Module):
             nodes, empty, quantiles = _layer_tables(cells, self.nodes.shape[-1], self.quantiles.shape[-1])
             self.nodes[slot, z], self.empty[slot, z], self.quantiles[slot, z] = nodes, empty, quantiles
 
-    def _tables(self, layer_energies: Tensor, slots: Tensor) -> tuple[Tensor, Tensor]:
+    def tables(self, layer_energies: Tensor, slots: Tensor) -> tuple[Tensor, Tensor]:
         """Tables at layer energies (n, Z): score of emptiness (n, Z, 1, R) and quantiles (n, Z, R, Q)."""
         log_e = layer_energies.clamp_min(1e-6).log()
         nodes = self.nodes[slots]  # (n, Z, K)
@@ -88,7 +88,7 @@ class Marginals(nn.Module):
 
     def forward(self, energies: Tensor, layer_energies: Tensor, slots: Tensor, uniform: Tensor) -> Tensor:
         """Normal numbers of cells (n, Z, P, R), given layers (n, Z); ``uniform`` places empty cells."""
-        empty, quantiles = self._tables(layer_energies, slots)
+        empty, quantiles = self.tables(layer_energies, slots)
         log_e = energies.clamp_min(1.0).log().transpose(2, 3).contiguous()  # (n, Z, R, P)
         upper = torch.searchsorted(quantiles, log_e).clamp(1, quantiles.shape[-1] - 1)
         left, right = quantiles.gather(-1, upper - 1), quantiles.gather(-1, upper)
@@ -99,11 +99,11 @@ class Marginals(nn.Module):
 
     def filled(self, layer_energies: Tensor, slots: Tensor) -> Tensor:
         """The probability of a cell with energy in layers of energies (n, Z): (n, Z, 1, R)."""
-        return normal_rank(-self._tables(layer_energies, slots)[0])
+        return normal_rank(-self.tables(layer_energies, slots)[0])
 
-    def inverse(self, x: Tensor, layer_energies: Tensor, slots: Tensor) -> Tensor:
-        """Energies (n, Z, P, R) of normal numbers (n, Z, P, R); cells without energy are 0."""
-        empty, quantiles = self._tables(layer_energies, slots)
+    def inverse(self, x: Tensor, tables: tuple[Tensor, Tensor]) -> Tensor:
+        """Energies (n, Z, P, R) of normal numbers (n, Z, P, R) with their `tables`; empty cells are 0."""
+        empty, quantiles = tables
         place = -normal_score(normal_rank(-x) / normal_rank(-empty))
         place = ((place.clamp(-REACH, REACH) + REACH) / self.step).transpose(2, 3)
         lower = place.floor().clamp(0, quantiles.shape[-1] - 2).long()

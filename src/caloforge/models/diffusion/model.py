@@ -25,6 +25,7 @@ from caloforge.models.diffusion.context import DetectorContext, slots_of
 from caloforge.models.diffusion.coordinates import (
     CoordinatesSettings,
     MarginalSettings,
+    Ranks,
     coordinates_of,
     most_showers,
 )
@@ -105,6 +106,9 @@ class DiffusionModel(GeneratorModel):
             s.backbone, mesh, conditions=self.incident.size,
             layers=0 if s.energies is None else LAYER_NUMBERS, levels=self.levels,
         )  # fmt: skip
+        self.reads_shares = bool(getattr(s.backbone, "shares", False))
+        if self.reads_shares and not isinstance(self.coordinates, Ranks):
+            raise RecipeError('backbone.shares needs coordinates of kind "marginals"')
         self.register_buffer("thresholds", torch.full((s.slots,), s.threshold_mev or 1.0))
 
     def noise_shapes(self) -> dict[str, tuple[int, ...]]:
@@ -185,14 +189,26 @@ class DiffusionModel(GeneratorModel):
             share = layer_energies / total * (self.shape[0] / 4)
             layers = torch.stack([logs / 4 - 1, share, (layer_energies > 0).to(share)], dim=-1)
         with self._precision(context.device):
-            return self.backbone.prepare(context, layers)
+            prepared = self.backbone.prepare(context, layers)
+        if not self.reads_shares:
+            return prepared, None
+        assert layer_energies is not None
+        assert isinstance(self.coordinates, Ranks)
+        energies = layer_energies / self._unit(conditions)[:, None]
+        return prepared, (energies, self.coordinates.tables(energies, slots_of(conditions.detector)))
 
     def network(self, prepared: Any) -> Callable[[Tensor, Tensor], Tensor]:
         """The network for those showers: (cells (n, Z, P, R), level (n, levels)) → (n, Z, P, R), float32."""
 
+        known, of_shares = prepared
+
         def call(x: Tensor, level: Tensor) -> Tensor:
+            shares = None
+            if of_shares is not None:
+                assert isinstance(self.coordinates, Ranks)
+                shares = self.coordinates.shares(x, *of_shares)
             with self._precision(x.device):
-                out: Tensor = self.backbone(x, level, prepared)
+                out: Tensor = self.backbone(x, level, known, shares)
             return out.float()
 
         return call

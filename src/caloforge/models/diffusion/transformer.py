@@ -25,6 +25,7 @@ from caloforge.models.diffusion.backbone import Backbone, LevelEmbedding
 
 __all__ = ["Transformer", "TransformerSettings"]
 
+SHARE_SCALE, MOST_EXCESS = 4.0, 20.0
 LONGEST = 100.0
 """Longest period of the rotations along z and r, in tokens over 2π."""
 
@@ -38,6 +39,8 @@ class TransformerSettings(BaseModel):
         ratio: hidden numbers of a block's network over its width.
         phi: "relative" where all directions around the shower's axis are alike (normal incidence),
             "absolute" where they are not.
+        shares: also read the shares of their layers' energies that the noisy cells stand for, so that the
+            network sees directly whether a layer's cells add up; for coordinates of kind "marginals".
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -48,6 +51,7 @@ class TransformerSettings(BaseModel):
     heads: int = Field(6, ge=1)
     ratio: float = Field(4.0, gt=0)
     phi: Literal["relative", "absolute"] = "absolute"
+    shares: bool = False
 
 
 class Transformer(Backbone):
@@ -82,7 +86,12 @@ class Transformer(Backbone):
         self.blocks = nn.ModuleList(_Block(width, s.heads, int(s.ratio * width)) for _ in range(s.depth))
         self.modulation = nn.Linear(width, (6 * s.depth + 2) * width)
         self.last = nn.Linear(width, cells)
-        for layer in (self.modulation, self.last):
+        closed = [self.modulation, self.last]
+        if s.shares:
+            self.share_patches = nn.Linear(cells + pz, width)
+            self.share_last = nn.Linear(width, cells)
+            closed.append(self.share_last)
+        for layer in closed:
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
         periodic = mesh.kind == "cylinder"
@@ -100,14 +109,28 @@ class Transformer(Backbone):
             place = place + told[:, :, None, None]
         return embedded, place.expand(len(conditions), *self.grid, -1).flatten(1, 3)
 
-    def forward(self, x: Tensor, level: Tensor, prepared: tuple[Tensor, Tensor]) -> Tensor:
+    def forward(
+        self, x: Tensor, level: Tensor, prepared: tuple[Tensor, Tensor], shares: Tensor | None = None
+    ) -> Tensor:
         embedded, place = prepared
         tokens = self.patches(self._cut(x)) + place
+        if shares is not None:
+            cut, excess = self._cut(shares), self._excess(shares)
+            tokens = tokens + self.share_patches(torch.cat([SHARE_SCALE * cut, excess], dim=-1))
         signal = F.silu(embedded + self.level(level))
         shift, scale, *of_blocks = self.modulation(signal)[:, None].chunk(6 * self.settings.depth + 2, dim=-1)
         for i, block in enumerate(self.blocks):
             tokens = block(tokens, of_blocks[6 * i : 6 * i + 6], self.cosines, self.sines)
-        return self._join(self.last(_modulate(tokens, shift, scale)))
+        tokens = _modulate(tokens, shift, scale)
+        if shares is None:
+            return self._join(self.last(tokens))
+        return self._join(self.last(tokens) + cut * self.share_last(tokens))
+
+    def _excess(self, shares: Tensor) -> Tensor:
+        """Logarithms of what the shares of each layer add up to, for each token, (n, T, pz)."""
+        total = shares.sum(dim=(2, 3)).clamp(1 / MOST_EXCESS, MOST_EXCESS).log()
+        (tz, tp, tr), pz = self.grid, self.settings.patch[0]
+        return total.reshape(-1, tz, 1, pz).expand(-1, -1, tp * tr, -1).flatten(1, 2)
 
     def _cut(self, x: Tensor) -> Tensor:
         """Cells (n, Z, P, R) in patches (n, T, cells)."""

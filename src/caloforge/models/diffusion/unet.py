@@ -112,7 +112,9 @@ class UNet(Backbone):
         maps = torch.cat([places.expand(n, -1, -1, -1, -1), numbers], dim=1)
         return self.condition(conditions), self.first_maps(maps)
 
-    def forward(self, x: Tensor, level: Tensor, prepared: tuple[Tensor, Tensor]) -> Tensor:
+    def forward(
+        self, x: Tensor, level: Tensor, prepared: tuple[Tensor, Tensor], shares: Tensor | None = None
+    ) -> Tensor:
         """The network's output (n, Z, P, R) for x (n, Z, P, R) at levels (n, levels)."""
         conditions, maps = prepared
         told = F.silu(conditions + self.level(level))  # (n, E)
