@@ -152,11 +152,10 @@ class CoarseToFine(GeneratorModel):
         slot, _, name = part.partition(".")
         if not name:
             layers = batch.energies.sum(dim=(2, 3))
-            uniform = torch.rand(layers.shape, generator=generator, device=layers.device)
-            log_p = self.energy_flow.log_prob(
-                layers, batch.energy, self.incident(batch), float(self.threshold), uniform
+            loss = self.energy_flow.loss(
+                layers, batch.energy, self.incident(batch), float(self.threshold), generator
             )
-            return {"loss": -log_p.mean()}
+            return {"loss": loss.mean()}
         model, coarse = self._slot(slot), self._coarsen(batch.energies)
         model.progress = self.progress
         seen = replace(batch, energies=coarse) if slot == "coarse" else replace(batch, given=coarse)

@@ -189,9 +189,8 @@ class CausalLayerFlow(GeneratorModel):
         incident = self.incident(batch)
         layer_energies = energies.sum(dim=(2, 3))
         if part == "energies":
-            uniform = torch.rand(layer_energies.shape, generator=generator, device=energies.device)
-            log_p = self.energy_flow.log_prob(layer_energies, batch.energy, incident, threshold, uniform)
-            return {"loss": -log_p.mean()}
+            loss = self.energy_flow.loss(layer_energies, batch.energy, incident, threshold, generator)
+            return {"loss": loss.mean()}
         y = self.coordinates(energies, threshold, generator)
         history = self.settings.history
         seen = F.pad(

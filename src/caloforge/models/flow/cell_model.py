@@ -112,11 +112,10 @@ class CellFlowModel(GeneratorModel):
         """Mean negative log-likelihood of a shower's layer energies, or of an example of cells."""
         if part == "energies":
             energies = self.layers.sum(batch.energies)
-            uniform = torch.rand(energies.shape, generator=generator, device=energies.device)
-            log_p = self.energy_flow.log_prob(
-                energies, batch.energy, self.incident(batch), float(self.threshold), uniform
+            loss = self.energy_flow.loss(
+                energies, batch.energy, self.incident(batch), float(self.threshold), generator
             )
-            return {"loss": -log_p.mean()}
+            return {"loss": loss.mean()}
         x, context = self.examples(batch, part, generator)
         log_p = self.flow(part).log_prob(x, context, use_bf16(self.settings.bf16, x.device))
         return {"loss": -log_p.sum() / max(len(x), 1)}

@@ -1,8 +1,8 @@
 """Layer energies by an autoregressive flow over how the energy left is split, layer after layer.
 
 The coordinates are logits of CaloFlow's ratios, u_0 = ΣE/(c·E_inc) and u_{n+1} = E_n/Σ_{k≥n} E_k
-(arXiv:2106.05285), standardised. `LayerEnergyFlow` and `LongitudinalFlow` have the same methods, so that a
-model can be given either: see `layer_energy_flow`.
+(arXiv:2106.05285), standardised. `LayerEnergyFlow`, `LongitudinalFlow` and `LayerEnergyTransformer` have the
+same methods, so that a model can be given any: see `layer_energy_flow`.
 
 Legend: ``n`` showers, ``Z`` layers, ``C`` context numbers. Energies are MeV.
 """
@@ -10,15 +10,16 @@ Legend: ``n`` showers, ``Z`` layers, ``C`` context numbers. Energies are MeV.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
-from torch import Tensor, nn
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from torch import Tensor
 
 from caloforge.data.showers import Showers
 from caloforge.models.base import Batch
 from caloforge.models.flow.autoregressive import AutoregressiveFlow
+from caloforge.models.flow.energy_model import LayerEnergyDensity, LayerEnergyModel
 from caloforge.models.flow.incident import IncidentContext
 from caloforge.models.flow.longitudinal import LongitudinalFlow
 from caloforge.models.transforms import (
@@ -42,15 +43,23 @@ FIT_BATCH = 500
 """Showers that are read at once to fit statistics."""
 
 
+TRANSFORMER = {"blocks": 3, "hidden": 64, "dropout": 0.1, "bins": 10, "bound": 5.0}
+"""What differs for transformers where nothing is given."""
+
+
 class LayerEnergySettings(BaseModel):
-    """Settings of a flow for layer energies.
+    """Settings of a model of layer energies.
 
     Attributes:
-        kind: "autoregressive" (`LayerEnergyFlow`) or "inductive" (`LongitudinalFlow`, one network for all
-            layers).
-        blocks: MADE blocks; autoregressive only.
-        hidden, depth, bins, bound: of the networks and their splines.
-        dropout: of hidden units; autoregressive only.
+        kind: "autoregressive" (`LayerEnergyFlow`), "inductive" (`LongitudinalFlow`, one network for all
+            layers) or "transformer" (`LayerEnergyTransformer`).
+        blocks: MADE blocks, or blocks of the transformer (by default 3); not for "inductive".
+        hidden, depth, bins, bound: of the networks and their splines; a transformer has by default 64 numbers
+            a token, and ``depth`` hidden layers in its head.
+        dropout: of hidden units, in a transformer by default 0.1; not for "inductive".
+        heads: of the transformer's attention.
+        head: what a transformer draws a ratio with, "splines" or "flow-matching", as in CaloDREAM.
+        steps: midpoint steps of flow matching.
         scale: c, larger than any ΣE/E_inc.
         fill: what stands for empty layers: "log-normal" values below the threshold, or "uniform" noise of
             ``noise_mev`` that is added to every layer's energy, as published.
@@ -59,20 +68,30 @@ class LayerEnergySettings(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    kind: Literal["autoregressive", "inductive"] = "autoregressive"
+    kind: Literal["autoregressive", "inductive", "transformer"] = "autoregressive"
     blocks: int = Field(6, ge=1)
     hidden: int = Field(128, ge=1)
     depth: int = Field(1, ge=0)
     bins: int = Field(8, ge=2)
     bound: float = Field(6.0, gt=0)
     dropout: float = Field(0.0, ge=0, lt=1)
+    heads: int = Field(4, ge=1)
+    head: Literal["splines", "flow-matching"] = "splines"
+    steps: int = Field(8, ge=1)
     scale: float = Field(2.5, gt=0)
     fill: Literal["log-normal", "uniform"] = "log-normal"
     noise_mev: float = Field(5e-3, gt=0)
     width: float = Field(2.0, gt=0)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _of_kind(cls, given: Any) -> Any:
+        if isinstance(given, dict) and given.get("kind") == "transformer":
+            return TRANSFORMER | given
+        return given
 
-class LayerEnergyFlow(nn.Module):
+
+class LayerEnergyFlow(LayerEnergyDensity):
     """Density and sampler of layer energies (n, Z), MeV."""
 
     mean: Tensor
@@ -134,12 +153,18 @@ class LayerEnergyFlow(nn.Module):
         return cut_noise(energies, width, threshold)
 
 
-def layer_energy_flow(
-    layers: int, context: int, settings: LayerEnergySettings
-) -> LayerEnergyFlow | LongitudinalFlow:
-    """The flow for the energies of ``layers`` layers that the settings ask for; C = ``context``."""
+def layer_energy_flow(layers: int, context: int, settings: LayerEnergySettings) -> LayerEnergyModel:
+    """The model for the energies of ``layers`` layers that the settings ask for; C = ``context``."""
     if settings.kind == "autoregressive":
         return LayerEnergyFlow(layers, context, settings)
+    if settings.kind == "transformer":
+        from caloforge.models.diffusion.energies import LayerEnergyTransformer
+
+        return LayerEnergyTransformer(
+            layers, context, width=settings.hidden, depth=settings.blocks, heads=settings.heads,
+            dropout=settings.dropout, head=settings.head, head_depth=settings.depth, bins=settings.bins,
+            bound=settings.bound, steps=settings.steps, scale=settings.scale, fill=settings.width,
+        )  # fmt: skip
     return LongitudinalFlow(
         layers, context, hidden=settings.hidden, depth=settings.depth, bins=settings.bins,
         bound=settings.bound, width=settings.width,
@@ -149,7 +174,7 @@ def layer_energy_flow(
 def fitted_batches(
     showers: Showers,
     incident: IncidentContext,
-    energy_flow: LayerEnergyFlow | LongitudinalFlow,
+    energy_flow: LayerEnergyModel,
     layer_sums: Callable[[Tensor], Tensor],
     threshold: float,
 ) -> Iterator[Batch]:

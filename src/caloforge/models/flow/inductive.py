@@ -133,13 +133,11 @@ class InductiveLayerFlow(GeneratorModel):
         energies, threshold = batch.energies, float(self.threshold)
         incident = self.incident(batch)
         layer_energies = energies.sum(dim=(2, 3))
-        uniform = torch.rand(energies.shape, generator=generator, device=energies.device)
         if part == "layers":
-            log_p = self.energy_flow.log_prob(
-                layer_energies, batch.energy, incident, threshold, uniform[:, :, 0, 0]
-            )
-            return {"loss": -log_p.mean()}
+            loss = self.energy_flow.loss(layer_energies, batch.energy, incident, threshold, generator)
+            return {"loss": loss.mean()}
         s = self.settings
+        uniform = torch.rand(energies.shape, generator=generator, device=energies.device)
         smear = s.smear * torch.randn(energies.shape, generator=generator, device=energies.device)
         below = fill_below(uniform, s.width, "log-normal")[0]
         y = log_threshold(energies, threshold, below)

@@ -15,17 +15,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from caloforge.models.flow.energy_model import LayerEnergyDensity
 from caloforge.models.flow.splines import n_spline_parameters, rational_quadratic
 from caloforge.models.transforms import RunningMoments, exp_threshold, fill_below, log_threshold
 
-__all__ = ["LongitudinalFlow"]
+__all__ = ["LongitudinalFlow", "SplineNetwork"]
 
 HISTORY = 4
 SUMMARY = 4
 TOTAL_FLOOR = 1e-6
 
 
-class _SplineNetwork(nn.Module):
+class SplineNetwork(nn.Module):
     """Features (*, F) → shift, log scale and spline of one number."""
 
     def __init__(self, features: int, hidden: int, depth: int, bins: int, bound: float) -> None:
@@ -57,7 +58,7 @@ class _SplineNetwork(nn.Module):
         return u * (-log_scale).exp() + shift
 
 
-class LongitudinalFlow(nn.Module):
+class LongitudinalFlow(LayerEnergyDensity):
     """Density and sampler of layer energies (n, Z), MeV.
 
     Args:
@@ -77,8 +78,8 @@ class LongitudinalFlow(nn.Module):
     ) -> None:
         super().__init__()
         self.layers, self.width = layers, width
-        self.total = _SplineNetwork(context, hidden, depth, bins, bound)
-        self.layer = _SplineNetwork(context + 1 + layers + HISTORY + SUMMARY, hidden, depth, bins, bound)
+        self.total = SplineNetwork(context, hidden, depth, bins, bound)
+        self.layer = SplineNetwork(context + 1 + layers + HISTORY + SUMMARY, hidden, depth, bins, bound)
         for name in ("mean", "total_mean"):
             self.register_buffer(name, torch.zeros(layers if name == "mean" else ()))
         for name in ("std", "total_std"):

@@ -163,14 +163,13 @@ class SuperCaloCoarse(GeneratorModel):
         """Mean negative log-likelihood of a shower's layer energies, or of its cells given these."""
         incident, layer_energies = self.incident(batch), self.layers.sum(batch.energies)
         if part == "layers":
-            uniform = torch.rand(layer_energies.shape, generator=generator, device=incident.device)
-            log_p = self.energy_flow.log_prob(
-                layer_energies, batch.energy, incident, float(self.threshold), uniform
+            loss = self.energy_flow.loss(
+                layer_energies, batch.energy, incident, float(self.threshold), generator
             )
-        else:
-            y = (self._values(batch.energies.flatten(1), generator) - self.mean) / self.std
-            context = self._context(incident, layer_energies)
-            log_p = self.flow.log_prob(y, context, use_bf16(self.settings.bf16, incident.device))
+            return {"loss": loss.mean()}
+        y = (self._values(batch.energies.flatten(1), generator) - self.mean) / self.std
+        context = self._context(incident, layer_energies)
+        log_p = self.flow.log_prob(y, context, use_bf16(self.settings.bf16, incident.device))
         return {"loss": -log_p.mean()}
 
     def decode(self, noise: Mapping[str, Tensor], conditions: ConditionTensors) -> Tensor:

@@ -234,10 +234,9 @@ class SuperCaloFine(GeneratorModel):
             assert self.layer_flow is not None
             context = self._layer_context(incident, self.cells.coarse_layers(given))
             shift = torch.randn(layers.shape, generator=generator, device=layers.device)
-            uniform = torch.rand(layers.shape, generator=generator, device=layers.device)
             smeared = layers * (self.settings.smear * shift).exp()
-            log_p = self.layer_flow.log_prob(smeared, batch.energy, context, float(self.threshold), uniform)
-            return {"loss": -log_p.mean()}
+            loss = self.layer_flow.loss(smeared, batch.energy, context, float(self.threshold), generator)
+            return {"loss": loss.mean()}
         rows = (parts.sum(dim=2).flatten() > 0).nonzero()[:, 0]
         context = self._context(incident, self._known(layers, given), rows)
         y = (self._values(parts.flatten(0, 1)[rows], generator) - self.mean) / self.std
