@@ -1,0 +1,224 @@
+"""Students of one, two or four network calls that learn from a trained `DiffusionModel`.
+
+A student has the teacher's network, weights, preprocessing and layer energies, and is trained on the shape
+alone. Times are equidistant in the angle arctan σ, on which every process has a curve of length about π/2;
+a student's steps are halves and quarters of it.
+
+* `FlowMapStudent`: the network is told two times and answers with the mean slope of the teacher's solution
+  between them, so that one call goes from one to the other (the flow map of Boffi, Albergo, Vanden-Eijnden,
+  arXiv:2406.07507, as average velocity: Geng et al., MeanFlow, arXiv:2505.13447). Targets are exact: the
+  teacher's solution is computed from noise to data, and each of its seven quarters, halves and whole is an
+  example. The same weights go one, two or four steps, all to the teacher's shower of that noise.
+* `ConsistencyStudent`: the network answers with the end of the solution through a noisy shower (Song,
+  Dhariwal, Chen, Sutskever, arXiv:2303.01469). Targets are its own answers one step of the teacher further.
+  With more steps it adds new noise to its answer and answers again.
+
+Legend: ``n`` showers, mesh (Z, P, R).
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import ClassVar, Literal, Self
+
+import torch
+from pydantic import model_validator
+from torch import Tensor, nn
+
+from caloforge.data.showers import Showers
+from caloforge.errors import RecipeError
+from caloforge.models.base import Batch, ConditionTensors, GeneratorModel
+from caloforge.models.diffusion.context import slots_of
+from caloforge.models.diffusion.model import DiffusionModel
+from caloforge.models.diffusion.process import Network, Process
+from caloforge.models.diffusion.samplers import trajectory
+
+__all__ = ["ConsistencyStudent", "FlowMapStudent", "StudentModel", "equidistant_times"]
+
+QUARTERS = 4
+PARTS = [(i, i + length) for length in (1, 2, 4) for i in range(0, QUARTERS, length)]
+"""First and last quarter of all steps that a student may take."""
+
+
+def equidistant_times(process: Process, steps: int) -> Tensor:
+    """Times (steps + 1,), float64, from pure noise to data, equidistant in arctan σ."""
+    start = process.schedule(1)[0]
+    angle = torch.atan2(process.noise(start), process.signal(start))
+    return process.time((angle * torch.linspace(1, 0, steps + 1, dtype=torch.float64)).tan())
+
+
+class StudentModel(DiffusionModel):
+    """What students of few steps share; its part "shape" is the network."""
+
+    class Settings(DiffusionModel.Settings):
+        """Those of the teacher, and how many steps.
+
+        Attributes:
+            steps: of the student; can be changed after training.
+            sampler: how the teacher's solution is computed.
+        """
+
+        steps: Literal[1, 2, 4] = 4
+
+        @model_validator(mode="after")
+        def _sampler_of_teacher(self) -> Self:
+            if self.sampler.kind not in ("euler", "midpoint", "heun") or self.sampler.steps % QUARTERS:
+                raise ValueError(
+                    "a student computes its teacher's solution with sampler.kind euler, midpoint or heun and "
+                    f"sampler.steps a multiple of {QUARTERS}; got {self.sampler.kind!r} and "
+                    f"{self.sampler.steps}"
+                )
+            return self
+
+    settings: Settings
+    _teacher: tuple[DiffusionModel, ...] = ()
+
+    @abstractmethod
+    def jumps(self, network: Network, noise: Mapping[str, Tensor], steps: int) -> Tensor:
+        """Coordinates (n, Z, P, R) of n noises with so many calls of the network."""
+
+    @abstractmethod
+    def distances(self, batch: Batch, teacher: DiffusionModel, generator: torch.Generator) -> Tensor:
+        """Squared distance of the network from its target, (n or more, Z, P, R), weighted by cells."""
+
+    def use_teacher(self, teacher: GeneratorModel) -> None:
+        if not isinstance(teacher, DiffusionModel) or isinstance(teacher, StudentModel):
+            raise RecipeError(
+                f"{type(self).__name__} learns from a trained DiffusionModel, got a {type(teacher).__name__}"
+            )
+        self.mesh.require_same(teacher.mesh, "the teacher's mesh")
+        for name in set(DiffusionModel.Settings.model_fields) - {"sampler", "bf16"}:
+            ours, its = getattr(self.settings, name), getattr(teacher.settings, name)
+            if ours != its:
+                raise RecipeError(
+                    f"settings.{name} of a student must be that of its teacher: got {ours}, "
+                    f"the teacher has {its}"
+                )
+        strange = [name for name in self.detectors if name not in teacher.detectors]
+        if strange:
+            raise RecipeError(
+                f"the teacher knows {', '.join(teacher.detectors)}; it cannot teach {', '.join(strange)}"
+            )
+        self.load_state_dict(self.state_dict() | teacher.state_dict())
+        self.detectors, self.meshes = teacher.detectors, teacher.meshes
+        self._teacher = (teacher,)
+
+    def fit(self, showers: Showers) -> None:
+        """All statistics are the teacher's."""
+        self._needed_teacher()
+
+    def _needed_teacher(self) -> DiffusionModel:
+        if not self._teacher:
+            raise RecipeError(
+                f"{type(self).__name__} learns from a trained DiffusionModel; give its checkpoint: "
+                "train(..., teacher=FOLDER) or caloforge train ... --teacher FOLDER"
+            )
+        return self._teacher[0]
+
+    def parts(self) -> dict[str, list[nn.Parameter]]:
+        return {"shape": list(self.backbone.parameters())}
+
+    def losses(self, batch: Batch, part: str, generator: torch.Generator) -> dict[str, Tensor]:
+        """Mean squared distance from what the teacher makes of random noise or of noisy showers."""
+        teacher = self._needed_teacher().to(batch.energies.device)
+        return {"loss": self.distances(batch, teacher, generator).mean()}
+
+    def decode(self, noise: Mapping[str, Tensor], conditions: ConditionTensors) -> Tensor:
+        layer_energies = self.sampled_layer_energies(noise, conditions)
+        network = self.network(self.prepare(conditions, layer_energies))
+        x = self.jumps(network, noise, self.settings.steps)
+        return self.from_coordinates(x, conditions, layer_energies)
+
+    def _known(self, batch: Batch) -> Tensor | None:
+        """Layer energies (n, Z) of training showers, where the network is given them."""
+        return None if self.energy_flow is None else batch.energies.sum(dim=(2, 3))
+
+    def _weighted(self, distances: Tensor, batch: Batch) -> Tensor:
+        layer_energies = batch.energies.sum(dim=(2, 3)) / self._unit(batch)[:, None]
+        weights = self.coordinates.weights(layer_energies, slots_of(batch.detector))
+        return distances if weights is None else weights * distances
+
+    def _solution(self, teacher: DiffusionModel, batch: Batch, x: Tensor, times: Tensor) -> list[Tensor]:
+        """Where the teacher leads from x at falling times (S + 1,) or (S + 1, n)."""
+        kind = self.settings.sampler.kind
+        assert kind in ("euler", "midpoint", "heun")
+        with torch.no_grad():
+            network = teacher.network(teacher.prepare(batch, self._known(batch)))
+            return trajectory(self.process, network, x, times, kind)
+
+
+class FlowMapStudent(StudentModel):
+    """From one time to another in a single call: x_s = x_t moved by the mean slope between t and s."""
+
+    levels: ClassVar[int] = 2
+
+    def _towards(self, network: Network, s: Tensor) -> Network:
+        """The network as one of a single level, for steps that end at s (n,) or of no dimension."""
+
+        def told(x: Tensor, level: Tensor) -> Tensor:
+            end = self.process.level(s).to(x).reshape(-1, 1).expand(len(x), 1)
+            return network(x, torch.cat([level, end], dim=1))
+
+        return told
+
+    def jumps(self, network: Network, noise: Mapping[str, Tensor], steps: int) -> Tensor:
+        times = equidistant_times(self.process, steps)
+        x = self.process.noise(times[0]) * noise["cells"]
+        for t, s in pairwise(times):
+            f = self.process.raw(self._towards(network, s), x, t)
+            x = self.process.move(x, self.process.slope(f, x, t), t, s)
+        return x
+
+    def distances(self, batch: Batch, teacher: DiffusionModel, generator: torch.Generator) -> Tensor:
+        process, steps = self.process, self.settings.sampler.steps
+        times = equidistant_times(process, steps)
+        noise = torch.randn(batch.energies.shape, generator=generator, device=batch.energies.device)
+        x = self._solution(teacher, batch, process.noise(times[0]) * noise, times)
+        x, times = x[:: steps // QUARTERS], times[:: steps // QUARTERS]
+        z = [place / process.length(t) for place, t in zip(x, times, strict=True)]
+        u = process.clock(times)
+        targets = torch.cat(
+            [process.raw_of_slope((z[j] - z[i]) / (u[j] - u[i]), x[i], times[i]) for i, j in PARTS]
+        )
+        n = len(noise)
+        first, last = (torch.tensor([part[k] for part in PARTS]).repeat_interleave(n) for k in (0, 1))
+        examples = batch[torch.arange(n, device=noise.device).repeat(len(PARTS))]
+        network = self.network(self.prepare(examples, self._known(examples)))
+        starts = torch.cat([x[i] for i, _ in PARTS])
+        t, s = (times[index].to(starts) for index in (first, last))
+        answers = process.raw(self._towards(network, s), starts, t)
+        return self._weighted((answers - targets).square(), examples)
+
+
+class ConsistencyStudent(StudentModel):
+    """From any noisy shower to the end of the teacher's solution through it, in a single call."""
+
+    def noise_shapes(self) -> dict[str, tuple[int, ...]]:
+        shapes, more = super().noise_shapes(), self.settings.steps - 1
+        return shapes | ({"steps": (more, *self.shape)} if more else {})
+
+    def jumps(self, network: Network, noise: Mapping[str, Tensor], steps: int) -> Tensor:
+        times, process = equidistant_times(self.process, steps), self.process
+        x = process.denoised(network, process.noise(times[0]) * noise["cells"], times[0])
+        for i in range(1, steps):
+            x = process.denoised(network, process.mix(x, noise["steps"][:, i - 1], times[i]), times[i])
+        return x
+
+    def distances(self, batch: Batch, teacher: DiffusionModel, generator: torch.Generator) -> Tensor:
+        process, steps, n = self.process, self.settings.sampler.steps, len(batch)
+        x0 = self.to_coordinates(batch, generator)
+        noise = torch.randn(x0.shape, generator=generator, device=x0.device)
+        shuffled = torch.randperm(n, generator=generator, device=x0.device)
+        i = shuffled * steps // n  # every step of the teacher has its share of the batch
+        t, s = (equidistant_times(process, steps).to(x0)[index] for index in (i, i + 1))
+        x = process.mix(x0, noise, t)
+        network = self.network(self.prepare(batch, self._known(batch)))
+        with torch.no_grad():
+            further = self._solution(teacher, batch, x, torch.stack([t, s]))[1]
+            end = process.denoised(network, further, s)
+            q, p, a, b = *process.target(t), process.signal(t), process.noise(t)
+            wide = [weight[:, None, None, None] for weight in (q - p * a / b, p / b)]
+            target = wide[0] * end + wide[1] * x
+        return self._weighted((process.raw(network, x, t) - target).square(), batch)
