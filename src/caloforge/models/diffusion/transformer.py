@@ -25,7 +25,7 @@ from caloforge.models.diffusion.backbone import Backbone, LevelEmbedding
 
 __all__ = ["Transformer", "TransformerSettings"]
 
-SHARE_SCALE, MOST_EXCESS = 4.0, 20.0
+SHARE_SCALE, MOST_EXCESS, LEAST_LEVEL = 4.0, 10.0, 0.02
 LONGEST = 100.0
 """Longest period of the rotations along z and r, in tokens over 2π."""
 
@@ -90,7 +90,8 @@ class Transformer(Backbone):
         if s.shares:
             self.share_patches = nn.Linear(cells + pz, width)
             self.share_last = nn.Linear(width, cells)
-            closed.append(self.share_last)
+            self.excess_last = nn.Linear(width, pz)
+            closed += [self.share_last, self.excess_last]
         for layer in closed:
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
@@ -115,7 +116,7 @@ class Transformer(Backbone):
         embedded, place = prepared
         tokens = self.patches(self._cut(x)) + place
         if shares is not None:
-            cut, excess = self._cut(shares), self._excess(shares)
+            cut, (direction, excess) = self._cut(shares), self._excess(shares, level)
             tokens = tokens + self.share_patches(torch.cat([SHARE_SCALE * cut, excess], dim=-1))
         signal = F.silu(embedded + self.level(level))
         shift, scale, *of_blocks = self.modulation(signal)[:, None].chunk(6 * self.settings.depth + 2, dim=-1)
@@ -124,13 +125,25 @@ class Transformer(Backbone):
         tokens = _modulate(tokens, shift, scale)
         if shares is None:
             return self._join(self.last(tokens))
-        return self._join(self.last(tokens) + cut * self.share_last(tokens))
+        along = (self.excess_last(tokens) * excess).repeat_interleave(cut.shape[-1] // excess.shape[-1], -1)
+        return self._join(self.last(tokens) + cut * self.share_last(tokens) + along * self._cut(direction))
 
-    def _excess(self, shares: Tensor) -> Tensor:
-        """Logarithms of what the shares of each layer add up to, for each token, (n, T, pz)."""
+    def _excess(self, shares: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
+        """The direction in which a layer's sum changes most, and how far the noise has moved the sum.
+
+        The sum is that of the energies of cells, whose logarithms have a slope of order one in the
+        coordinates: its deviation from 1, over the size of the noise and the length of its gradient, is the
+        noise along the gradient, as long as the noise is small.
+
+        Returns:
+            Unit vectors (n, Z, P, R) over the cells of each layer, and numbers of order one (n, T, pz).
+        """
+        length = shares.square().sum(dim=(2, 3)).sqrt().clamp_min(1 / MOST_EXCESS)  # (n, Z)
         total = shares.sum(dim=(2, 3)).clamp(1 / MOST_EXCESS, MOST_EXCESS).log()
+        excess = (total / length / (level[:, :1] + LEAST_LEVEL)).clamp(-MOST_EXCESS, MOST_EXCESS)
         (tz, tp, tr), pz = self.grid, self.settings.patch[0]
-        return total.reshape(-1, tz, 1, pz).expand(-1, -1, tp * tr, -1).flatten(1, 2)
+        spread = excess.reshape(-1, tz, 1, pz).expand(-1, -1, tp * tr, -1).flatten(1, 2)
+        return shares / length[:, :, None, None], spread
 
     def _cut(self, x: Tensor) -> Tensor:
         """Cells (n, Z, P, R) in patches (n, T, cells)."""
