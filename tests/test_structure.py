@@ -11,7 +11,7 @@ import caloforge
 
 PACKAGE = Path(caloforge.__file__).parent
 ORDER = ["detector", "data", "geant4", "models", "training", "generation", "evaluation", "report"]
-SHARED = {"errors", "provenance", "streams"}
+SHARED = {"errors", "progress", "provenance", "streams"}
 COMMANDS = {
     "cli", "cli_adapt", "cli_bench", "cli_compare", "cli_data", "cli_evaluate", "cli_options", "cli_upsample",
 }  # fmt: skip

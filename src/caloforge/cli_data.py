@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
 from caloforge.errors import DataError
+from caloforge.progress import progress_bar
 from caloforge.provenance import provenance
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def info(
     results = []
     for path in paths:
         showers = _open(path, mesh, ignore)
-        with _progress(f"reading {path.name}") as step:
+        with progress_bar(f"reading {path.name}") as step:
             facts = describe(showers, everything=check, progress=step)
         facts = {"file": str(path), "layout": layout_of(path), "checked": check} | facts
         results.append(facts | {"provenance": showers.provenance})
@@ -213,7 +213,7 @@ def _write(
     from caloforge.data import write_showers
 
     showers.provenance = provenance(action, **settings) | {"source": showers.provenance}
-    with _progress(f"writing {target.name}") as step:
+    with progress_bar(f"writing {target.name}") as step:
         write_showers(showers, target, overwrite=overwrite, progress=step, **how)
 
 
@@ -259,16 +259,16 @@ def _factors(text: str) -> tuple[int, int, int]:
 
 
 @contextmanager
-def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
-    with Progress(*columns, TimeRemainingColumn(), console=errors, disable=not errors.is_terminal) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
-
-
-@contextmanager
 def _bytes_progress() -> Iterator[Callable[[str, int, int | None], None]]:
-    from rich.progress import DownloadColumn, TaskID, TransferSpeedColumn
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TaskID,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
 
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     tasks: dict[str, TaskID] = {}

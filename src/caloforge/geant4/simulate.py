@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -30,6 +30,7 @@ from caloforge.geant4.beam import make_beam
 from caloforge.geant4.chunks import read_chunk
 from caloforge.geant4.environment import Geant4Data, find_data, require_particle
 from caloforge.geant4.pool import Chunk, run_chunks
+from caloforge.progress import progress_bar
 from caloforge.provenance import provenance
 
 __all__ = ["simulate"]
@@ -115,7 +116,7 @@ def simulate(
         left = [chunk for chunk in chunks if not chunk.path.exists()]
         made = n - sum(chunk.stop - chunk.start for chunk in left)
         try:
-            with _progress(n, made, progress) as advance:
+            with progress_bar("simulating", n, made, unit="showers", wanted=progress) as show:
                 if left:
                     run_chunks(
                         left,
@@ -123,7 +124,7 @@ def simulate(
                         folder=parts,
                         environment=data.environment,
                         settings=settings,
-                        progress=advance,
+                        progress=lambda count: show(advance=count),
                     )
         except SimulationError as error:
             raise SimulationError(f"{error}\n{_kept(chunks, parts)}") from None
@@ -271,31 +272,3 @@ def _merge(
             energies, seconds = read_chunk(chunk.path)
             conditions = beam.conditions(detector.name, settings["seed"], np.arange(chunk.start, chunk.stop))
             writer.append(energies, conditions, extra={"geant4_cpu_seconds": seconds})
-
-
-@contextmanager
-def _progress(total: int, made: int, wanted: bool) -> Iterator[Callable[[int], None]]:
-    """A function that counts showers, on a progress bar where stderr is a terminal."""
-    if not (wanted and sys.stderr.isatty()):
-        yield lambda count: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn("simulating"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]} showers/s"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("simulate", total=total, completed=made, rate="–")
-
-        def advance(count: int) -> None:
-            bar.advance(task, count)
-            speed = bar.tasks[0].speed
-            if speed:
-                bar.update(task, rate=f"{speed:.3g}")
-
-        yield advance

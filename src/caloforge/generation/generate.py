@@ -32,6 +32,7 @@ from caloforge.generation.parts import PartStore
 from caloforge.generation.request import asked_conditions, asked_mesh, check_range, conditions_digest
 from caloforge.models.base import ConditionTensors, GeneratorModel
 from caloforge.models.flow.kernels import kernel_name
+from caloforge.progress import progress_bar
 from caloforge.provenance import provenance
 from caloforge.training.checkpoint import Checkpoint
 from caloforge.training.interrupt import Interrupt, catch_signals, raise_interrupt
@@ -207,7 +208,7 @@ class _Run:
         total, at = len(self.conditions), start
         held: list[Energies] = []
         began = time.monotonic()
-        with _bar(progress, total) as show:
+        with progress_bar("generating", total, start, unit="showers", wanted=progress) as show:
             for low, high in self._spans(start):
                 held.append(self._decode(low, high))
                 show(high)
@@ -324,21 +325,3 @@ class _Run:
 
 def _device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-
-
-@contextmanager
-def _bar(enabled: bool, total: int) -> Iterator[Any]:
-    """A function that shows how many showers are made, on a terminal only."""
-    from rich.console import Console
-
-    console = Console(stderr=True)
-    if not (enabled and console.is_terminal):
-        yield lambda done: None
-        return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
-    with Progress(
-        "generating", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console
-    ) as bar:
-        task = bar.add_task("showers", total=total)
-        yield lambda done: bar.update(task, completed=done)

@@ -14,6 +14,7 @@ from caloforge.data.disk import whole_file
 from caloforge.errors import DataError
 from caloforge.evaluation import METRICS_FILE, write_metrics
 from caloforge.evaluation.verdict import find_verdict
+from caloforge.progress import progress_bar
 from caloforge.provenance import provenance
 from caloforge.report.style import require_drawing_packages
 
@@ -204,15 +205,10 @@ def _draw_all(
 @contextmanager
 def _bar(progress: bool, evaluation: Evaluation) -> Iterator[Step]:
     """A bar on standard error that is silent unless a terminal shows it."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    console = Console(stderr=True)
     groups = sum(len(part) > 1 for part in _by_group(evaluation).values())
-    with Progress(console=console, transient=True, disable=not (progress and console.is_terminal)) as bar:
-        task = bar.add_task("report", total=5 + groups)
+    with progress_bar("report", 5 + groups, wanted=progress, transient=True) as show:
 
         def step(what: str, finished: int = 1) -> None:
-            bar.update(task, description=f"report: {what}", advance=finished)
+            show(advance=finished, what=f"report: {what}")
 
         yield step
