@@ -118,7 +118,7 @@ class Ranks(Coordinates):
 
     def inverse(self, x: Tensor, incident: Tensor, layer_energies: Tensor | None, slots: Tensor) -> Tensor:
         assert layer_energies is not None
-        return self.table.inverse(x, self.tables(layer_energies, slots))
+        return self.table.inverse(x, self.tables(layer_energies, slots), fill=True)
 
     def tables(self, layer_energies: Tensor, slots: Tensor) -> tuple[Tensor, Tensor]:
         """What is known of the cells of layers (n, Z), see `Marginals.tables`."""

@@ -101,14 +101,21 @@ class Marginals(nn.Module):
         """The probability of a cell with energy in layers of energies (n, Z): (n, Z, 1, R)."""
         return normal_rank(-self.tables(layer_energies, slots)[0])
 
-    def inverse(self, x: Tensor, tables: tuple[Tensor, Tensor]) -> Tensor:
-        """Energies (n, Z, P, R) of normal numbers (n, Z, P, R) with their `tables`; empty cells are 0."""
+    def inverse(self, x: Tensor, tables: tuple[Tensor, Tensor], *, fill: bool = False) -> Tensor:
+        """Energies (n, Z, P, R) of normal numbers (n, Z, P, R) with their `tables`; empty cells are 0.
+
+        With ``fill`` the cell that comes nearest to having energy has some, if no cell of its layer has.
+        """
         empty, quantiles = tables
         place = -normal_score(normal_rank(-x) / normal_rank(-empty))
         place = ((place.clamp(-REACH, REACH) + REACH) / self.step).transpose(2, 3)
         lower = place.floor().clamp(0, quantiles.shape[-1] - 2).long()
         log_e = torch.lerp(quantiles.gather(-1, lower), quantiles.gather(-1, lower + 1), place - lower)
-        return torch.where(x > empty, log_e.transpose(2, 3).exp(), 0.0)
+        margin = x - empty
+        lit = margin > 0
+        if fill:
+            lit = lit | (margin == margin.amax(dim=(2, 3), keepdim=True))
+        return torch.where(lit, log_e.transpose(2, 3).exp(), 0.0)
 
 
 def _layer_tables(cells: Tensor, n_nodes: int, n_quantiles: int) -> tuple[Tensor, Tensor, Tensor]:
