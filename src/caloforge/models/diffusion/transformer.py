@@ -28,6 +28,8 @@ __all__ = ["Transformer", "TransformerSettings"]
 SHARE_SCALE, MOST_EXCESS, LEAST_LEVEL = 4.0, 10.0, 0.02
 LONGEST = 100.0
 """Longest period of the rotations along z and r, in tokens over 2π."""
+SHORT = 512
+"""Tokens up to which a processor multiplies all queries and keys at once, see `_attend`."""
 
 
 class TransformerSettings(BaseModel):
@@ -174,12 +176,11 @@ class _Block(nn.Module):
     def forward(self, x: Tensor, signals: list[Tensor], cosines: Tensor, sines: Tensor) -> Tensor:
         """Tokens (n, T, W) → the same shape; six signals (n, 1, W)."""
         n, length, width = x.shape
-        qkv = self.qkv(_modulate(x, signals[0], signals[1]))
-        q, k, v = qkv.view(n, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        q, k = _rotate(q, cosines, sines), _rotate(k, cosines, sines)
-        attended = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(n, length, width)
+        qkv = self.qkv(_modulate(x, signals[0], signals[1])).view(n, length, 3, self.heads, -1)
+        q, k = _rotate(qkv[:, :, :2], cosines, sines).permute(2, 0, 3, 1, 4)  # (n, H, T, d)
+        attended = _attend(q, k, qkv[:, :, 2].transpose(1, 2)).transpose(1, 2).reshape(n, length, width)
         x = x + signals[2] * self.out(attended)
-        hidden = F.gelu(self.up(_modulate(x, signals[3], signals[4])), approximate="tanh")
+        hidden = F.gelu(self.up(_modulate(x, signals[3], signals[4])))
         out: Tensor = x + signals[5] * self.down(hidden)
         return out
 
@@ -188,15 +189,28 @@ def _modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     return F.layer_norm(x, x.shape[-1:]) * (1 + scale) + shift
 
 
+def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """softmax(q kᵀ) v of heads (n, H, T, d), of which q and k hold the factor d^−½.
+
+    On a processor torch's own attention takes longer for few tokens, and five times as long with gradients;
+    there the softmax is in float32, which is faster than bfloat16 as well as more precise.
+    """
+    if q.device.type == "cpu" and q.shape[2] <= SHORT:
+        return (q @ k.transpose(-1, -2)).softmax(dim=-1, dtype=torch.float32).to(v.dtype) @ v
+    return F.scaled_dot_product_attention(q, k, v, scale=1.0)
+
+
 def _rotate(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
-    """Turn pairs of numbers of each head (n, H, T, d) by the angles of their tokens (T, d/2)."""
-    cosines, sines = cosines.to(x.dtype), sines.to(x.dtype)
-    a, b = x.chunk(2, dim=-1)
-    return torch.cat([a * cosines - b * sines, a * sines + b * cosines], dim=-1)
+    """Turn pairs of numbers (n, T, …, H, d), a number and the one d/2 after it, see `_rotations`."""
+    return torch.addcmul(x * cosines.to(x.dtype), x.roll(x.shape[-1] // 2, dims=-1), sines.to(x.dtype))
 
 
 def _rotations(grid: tuple[int, int, int], size: int, periodic: bool) -> tuple[Tensor, Tensor]:
-    """Cosines and sines (T, size/2): pairs are dealt to the axes that have more than one token, in turn."""
+    """Cosines and signed sines (T, 1, 1, size) of the angles by which tokens are turned, times size^−¼.
+
+    Pairs of numbers are dealt in turn to the axes that have more than one token. The factor is that of the
+    attention's scores, shared by queries and keys.
+    """
     axes = [axis for axis in range(3) if grid[axis] > 1] or [0]
     pairs = size // 2
     positions = torch.meshgrid(*(torch.arange(length) for length in grid), indexing="ij")
@@ -209,5 +223,6 @@ def _rotations(grid: tuple[int, int, int], size: int, periodic: bool) -> tuple[T
         else:
             frequencies = LONGEST ** (-torch.arange(own) / max(own, 1))
         columns.append(positions[axis].flatten()[:, None] * frequencies)
-    angles = torch.cat(columns, dim=1)
-    return angles.cos(), angles.sin()
+    angles = torch.cat(columns, dim=1)[:, None, None]
+    cosines, sines = angles.cos() * size**-0.25, angles.sin() * size**-0.25
+    return torch.cat([cosines, cosines], dim=-1), torch.cat([-sines, sines], dim=-1)
