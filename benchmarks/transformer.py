@@ -37,7 +37,7 @@ from caloforge.detector import CylinderMesh
 from caloforge.models.base import ConditionTensors
 from caloforge.models.diffusion.model import DiffusionModel
 from caloforge.models.diffusion.samplers import SamplerSettings
-from caloforge.models.diffusion.transformer import LONGEST, Transformer
+from caloforge.models.diffusion.transformer import LONGEST, SHARE_SCALE, Transformer
 from caloforge.training import Checkpoint, Recipe
 
 SECONDS = 2.0
@@ -56,7 +56,9 @@ class Straightforward(nn.Module):
         """Nothing is prepared."""
         return conditions, layers
 
-    def forward(self, x: Tensor, level: Tensor, prepared: tuple[Tensor, Tensor]) -> Tensor:
+    def forward(
+        self, x: Tensor, level: Tensor, prepared: tuple[Tensor, Tensor], shares: Tensor | None = None
+    ) -> Tensor:
         """(n, Z, P, R) → (n, Z, P, R)."""
         net, (conditions, layers) = self.net, prepared
         (tz, tp, tr), (pz, pp, pr) = net.grid, net.settings.patch
@@ -70,6 +72,9 @@ class Straightforward(nn.Module):
         if net.layer_patches is not None:
             tokens = tokens + net.layer_patches(layers.reshape(n, tz, -1))[:, :, None, None]
         tokens = tokens.reshape(n, -1, width)
+        if shares is not None:
+            cut, (direction, excess) = net._cut(shares), net._excess(shares, level)
+            tokens = tokens + net.share_patches(torch.cat([SHARE_SCALE * cut, excess], dim=-1))
         signal = net.condition(torch.cat([conditions, layers.flatten(1)], dim=1)) + net.level(level)
         signals = net.modulation(F.silu(signal)).view(n, 1, -1, width)
         cosines, sines = rotations(net, width // heads)
@@ -84,9 +89,13 @@ class Straightforward(nn.Module):
             read = torch.einsum("nhij,njhd->nihd", scores.softmax(dim=-1), v).reshape(n, -1, width)
             tokens = tokens + gate_1 * block.out(read)
             h = F.layer_norm(tokens, (width,)) * (1 + scale_2) + shift_2
-            tokens = tokens + gate_2 * block.down(F.gelu(block.up(h), approximate="tanh"))
+            tokens = tokens + gate_2 * block.down(F.gelu(block.up(h)))
         shift, scale = signals[:, :, :2].unbind(2)
-        cells = net.last(F.layer_norm(tokens, (width,)) * (1 + scale) + shift)
+        tokens = F.layer_norm(tokens, (width,)) * (1 + scale) + shift
+        cells = net.last(tokens)
+        if shares is not None:
+            along = (net.excess_last(tokens) * excess).repeat_interleave(pp * pr, dim=-1)
+            cells = cells + cut * net.share_last(tokens) + along * net._cut(direction)
         cells = cells.view(n, tz, tp, tr, pz, pp, pr).permute(0, 1, 4, 2, 5, 3, 6)
         return cells.reshape(x.shape)
 
