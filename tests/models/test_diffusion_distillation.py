@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from caloforge.data import Conditions, Showers
 from caloforge.detector import CylinderMesh
-from caloforge.errors import RecipeError
+from caloforge.errors import MeshError, RecipeError
 from caloforge.models.base import Batch, GeneratorModel
 from caloforge.models.diffusion.distillation import (
     ConsistencyStudent,
@@ -254,9 +254,24 @@ def test_wrong_teachers_are_refused() -> None:
     alone: GeneratorModel = FlowMapStudent(MESH, SMALL)
     with pytest.raises(RecipeError, match="--teacher"):
         alone.fit(showers())
+    wider = CylinderMesh.regular(n_z=4, n_phi=4, n_r=6)
+    settings = SMALL | {"backbone": SMALL["backbone"] | {"patch": [1, 4, 6]}}
+    with pytest.raises(MeshError, match="the teacher's mesh"):
+        FlowMapStudent(wider, settings).use_teacher(teacher)
     student.detectors = ("another",)
     with pytest.raises(RecipeError, match="cannot teach another"):
         student.use_teacher(teacher)
+
+
+def test_a_student_of_one_detector_takes_over_what_the_teacher_knows_of_all() -> None:
+    teacher, _ = models(FlowMapStudent)
+    teacher.detectors = (*DETECTORS, "odd-ecal")
+    larger = CylinderMesh.regular(n_z=4, n_phi=4, n_r=3, dz=5.05, dr=6.0)
+    teacher.meshes = dict(zip(teacher.detectors, (MESH, larger), strict=True))
+    student = FlowMapStudent(larger, SMALL)
+    student.detectors, student.meshes = ("odd-ecal",), {"odd-ecal": larger}
+    student.use_teacher(teacher)
+    assert (student.detectors, student.mesh, student.meshes) == (teacher.detectors, MESH, teacher.meshes)
 
 
 @pytest.mark.parametrize("sampler", [{"kind": "ddpm", "steps": 8}, {"kind": "midpoint", "steps": 6}])

@@ -88,7 +88,8 @@ class StudentModel(DiffusionModel):
             raise RecipeError(
                 f"{type(self).__name__} learns from a trained DiffusionModel, got a {type(teacher).__name__}"
             )
-        self.mesh.require_same(teacher.mesh, "the teacher's mesh")
+        if (self.mesh.kind, self.mesh.shape) != (teacher.mesh.kind, teacher.mesh.shape):
+            self.mesh.require_same(teacher.mesh, "the teacher's mesh")
         for name in set(DiffusionModel.Settings.model_fields) - {"sampler", "bf16"}:
             ours, its = getattr(self.settings, name), getattr(teacher.settings, name)
             if ours != its:
@@ -102,7 +103,7 @@ class StudentModel(DiffusionModel):
                 f"the teacher knows {', '.join(teacher.detectors)}; it cannot teach {', '.join(strange)}"
             )
         self.load_state_dict(self.state_dict() | teacher.state_dict())
-        self.detectors, self.meshes = teacher.detectors, teacher.meshes
+        self.detectors, self.mesh, self.meshes = teacher.detectors, teacher.mesh, teacher.meshes
         self._teacher = (teacher,)
 
     def fit(self, showers: Showers) -> None:
