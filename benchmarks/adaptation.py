@@ -13,12 +13,15 @@ that the run may be interrupted and go on.
 from __future__ import annotations
 
 import argparse
+import json
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 
 from caloforge.data import open_showers
 from caloforge.evaluation import evaluate, read_metrics
@@ -27,7 +30,7 @@ from caloforge.generation import generate
 from caloforge.training import Checkpoint, adapt, train
 
 SEED = 1
-METRICS = {"auc_low": ("AUC low", 1), "auc_high": ("AUC high", 1), "fpd": ("FPD·10³", 1e3)}
+METRICS = {"auc_low": "AUC low", "auc_high": "AUC high", "fpd": "FPD"}
 
 
 @dataclass(frozen=True)
@@ -57,13 +60,20 @@ def planned(sizes: list[int], everything: int, steps: int, others: list[int]) ->
     return list(dict.fromkeys(runs))
 
 
-def make(run: Run, joint: Checkpoint, new: Path, folder: Path) -> Checkpoint:
-    """Train the model of a run, or read it where it is made."""
-    showers = open_showers(new)[: run.n]
+def make(run: Run, joint: Checkpoint, new: Path, folder: Path) -> tuple[Checkpoint, float]:
+    """The model of a run and the processor time, s, of its training, which is left out where it is done."""
+    showers, out = open_showers(new)[: run.n], folder / run.name
+    clock, before = out / "processor_seconds.json", time.process_time()
+    anew = not (out / "checkpoint.json").exists()
     if run.adapted:
-        return adapt(joint, showers, out=folder / run.name, steps=run.steps, seed=SEED, resume=True)
-    changes = {"training.steps": run.steps}
-    return train(joint.recipe, showers, out=folder / run.name, overrides=changes, seed=SEED, resume=True)
+        model = adapt(joint, showers, out=out, steps=run.steps, seed=SEED, resume=True)
+    else:
+        changes = {"training.steps": run.steps}
+        model = train(joint.recipe, showers, out=out, overrides=changes, seed=SEED, resume=True)
+    if not clock.exists():  # of one that was resumed, the time on the clock
+        seconds = time.process_time() - before if anew else model.metrics["seconds"]
+        clock.write_text(json.dumps(seconds))
+    return model, float(json.loads(clock.read_text()))
 
 
 def judged(
@@ -73,9 +83,10 @@ def judged(
     if not (folder / "metrics.json").exists():
         settings = {"sampler.steps": sampler_steps}
         out = folder / f"{test.stem}.h5"
-        showers = generate(
-            checkpoint, like=test, out=out, settings=settings, seed=SEED, resume=True, threads=1
-        )
+        showers = generate(  # a few of the test showers lie just outside the range of few training showers
+            checkpoint, like=test, out=out, settings=settings, seed=SEED, resume=True, threads=1,
+            allow_extrapolation=True,
+        )  # fmt: skip
         evaluate(test, showers, out=folder, slices=slices, seed=SEED)
     return read_metrics(folder / "metrics.json")
 
@@ -88,8 +99,8 @@ def metric(evaluation: Evaluation, key: str) -> Estimate:
     return evaluation.distances[key]
 
 
-def cell(estimate: Estimate | None, factor: float) -> str:
-    return "–" if estimate is None else f"{factor * estimate.value:.3g} ± {factor * estimate.error:.1g}"
+def cell(estimate: Estimate | None) -> str:
+    return "–" if estimate is None else f"{estimate.value:.3g} ± {estimate.error:.1g}"
 
 
 def table(heads: list[str], rows: list[list[str]]) -> str:
@@ -101,56 +112,65 @@ def adaptation_table(done: dict[Run, tuple[float, Evaluation]]) -> str:
     rows = [
         [
             "adapted" if run.adapted else "from scratch", str(run.n), str(run.steps), f"{seconds:.0f}",
-            *(cell(metric(evaluation, key), factor) for key, (_, factor) in METRICS.items()),
+            *(cell(metric(evaluation, key)) for key in METRICS),
         ]
         for run, (seconds, evaluation) in sorted(
             done.items(), key=lambda item: (not item[0].adapted, item[0].n, item[0].steps)
         )
     ]  # fmt: skip
-    return table(["model", "showers", "steps", "s", *(head for head, _ in METRICS.values())], rows)
+    return table(["model", "showers", "steps", "processor s", *METRICS.values()], rows)
 
 
 def known_table(judgements: dict[str, Evaluation]) -> str:
     """Quality in each detector, over all directions and in each bin of θ."""
     rows = []
     for name, evaluation in judgements.items():
-        whole = [cell(metric(evaluation, key), factor) for key, (_, factor) in METRICS.items()]
+        whole = [cell(metric(evaluation, key)) for key in METRICS]
         rows.append([name, "all", *whole])
         for part in evaluation.slices:
             if part.condition == "theta":
-                cells = [cell(part.metrics.get(key), factor) for key, (_, factor) in METRICS.items()]
+                cells = [cell(part.metrics.get(key)) for key in METRICS]
                 rows.append([name, part.label, *cells])
-    return table(["detector", "directions", *(head for head, _ in METRICS.values())], rows)
+    return table(["detector", "directions", *METRICS.values()], rows)
 
 
 def draw(done: dict[Run, tuple[float, Evaluation]], steps: int, path: Path) -> None:
-    """AUC of the low-level classifier and FPD against the number of showers and the time of training."""
-    figure = Figure(figsize=(8, 5.2), layout="constrained")
-    panels = figure.subplots(2, 2, sharey="row")
+    """Each metric against the number of showers and, of one number each, against the time of training."""
+    figure = Figure(figsize=(8, 6.5), layout="constrained")
+    panels = figure.subplots(len(METRICS), 2, sharey="row", sharex="col")
     for adapted, colour, label in ((True, "#c8102e", "adapted"), (False, "#4a4f57", "from scratch")):
         of_kind = {run: value for run, value in done.items() if run.adapted == adapted and run.steps > 1}
-        by_size = sorted((run.n, e) for run, (_, e) in of_kind.items() if run.steps == steps)
-        sizes = [n for n, _ in by_size]
-        few = min(sizes, key=lambda n: abs(n - 1000)) if adapted else max(sizes)
-        by_time = sorted(
-            ((s, e) for run, (s, e) in of_kind.items() if run.n == few), key=lambda pair: pair[0]
-        )
-        curves = ((by_size, label), (by_time, f"{label}, {few} showers"))
-        for row, key in enumerate(("auc_low", "fpd")):
-            for panel, (points, text) in zip(panels[row], curves, strict=True):
-                values = [metric(evaluation, key) for _, evaluation in points]
+        by_size = sorted((run.n, i) for i, run in enumerate(of_kind) if run.steps == steps)
+        n = min((n for n, _ in by_size), key=lambda n: abs(n - (1000 if adapted else 1e9)))
+        by_time = sorted((s, i) for i, (run, (s, _)) in enumerate(of_kind.items()) if run.n == n)
+        values = [evaluation for _, evaluation in of_kind.values()]
+        for row, key in zip(panels, METRICS, strict=True):
+            for panel, points, text in zip(
+                row, (by_size, by_time), (label, f"{label}, {n} showers"), strict=True
+            ):
+                shown = [metric(values[i], key) for _, i in points]
                 panel.errorbar(
-                    [x for x, _ in points], [v.value for v in values], [v.error for v in values],
+                    [x for x, _ in points], [v.value for v in shown], [v.error for v in shown],
                     color=colour, marker="o", markersize=4, capsize=2, label=text,
                 )  # fmt: skip
-                panel.set_xscale("log")
-    for panel, text in zip(panels[1], ("showers of the new detector", "training, s"), strict=True):
+    sizes = sorted({run.n for run in done if run.steps == steps})
+    for panel, text in zip(panels[-1], ("showers of the new detector", "training, processor s"), strict=True):
+        panel.set_xscale("log")
         panel.set_xlabel(text)
-    for panel, text in zip(panels[:, 0], ("AUC, low level", "FPD"), strict=True):
-        panel.set_ylabel(text)
-    panels[1, 0].set_yscale("log")
+    panels[-1, 0].set_xticks(sizes, labels=map(str, sizes), minor=False)
+    for axis in (panel.xaxis for panel in panels[-1]):
+        axis.set_minor_locator(NullLocator())
+    panels[-1, 1].xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    panels[-1, 1].xaxis.set_major_formatter("{x:.0f}")
+    for row, (key, text) in zip(panels, METRICS.items(), strict=True):
+        row[0].set_ylabel(text)
+        if key.startswith("auc"):
+            for panel in row:
+                panel.axhline(0.5, color="#d5d8dd", zorder=0)
+        else:
+            row[0].set_yscale("log")
+            row[0].yaxis.set_major_formatter("{x:g}")
     for panel in panels[0]:
-        panel.axhline(0.5, color="#d5d8dd", zorder=0)
         panel.legend(frameon=False, fontsize=8)
     figure.savefig(path, dpi=100)
 
@@ -179,15 +199,16 @@ def main() -> None:
     done: dict[Run, tuple[float, Evaluation]] = {}
     for run in runs:
         print(run.name, flush=True)
-        model = make(run, joint, given.train, given.out)
+        model, seconds = make(run, joint, given.train, given.out)
         folder = given.out / run.name / "judged"
         evaluation = judged(model, given.test, folder, given.sampler_steps, no_slices)
-        done[run] = (float(model.metrics["seconds"]), evaluation)
+        done[run] = (seconds, evaluation)
         (given.out / "adaptation.md").write_text(adaptation_table(done))
     draw(done, given.steps, given.out / "adaptation.png")
     print(adaptation_table(done))
     known = {}
-    for who, model in (("", joint), (", after adaptation", make(runs[0], joint, given.train, given.out))):
+    adapted, _ = make(runs[0], joint, given.train, given.out)
+    for who, model in (("", joint), (", after adaptation", adapted)):
         for test in given.known:
             folder = given.out / f"known{'-adapted' * bool(who)}" / test.stem
             name = f"{open_showers(test).conditions.detector[0]}{who}"
