@@ -247,8 +247,29 @@ def test_ranks_of_cells_are_standard_normal_and_come_back() -> None:
     fresh = table.inverse(torch.randn(x.shape, generator=generator), table.tables(sums, slots))
     assert abs(float((fresh > 0).float().mean() / lit.float().mean()) - 1) < 0.02
     a, b = fresh[fresh > 0].log(), cells[lit].log()
-    for q in (0.1, 0.5, 0.9, 0.99):
-        assert abs(float(a.quantile(q) - b.quantile(q))) < 0.05
+    for q, error in (
+        (0.1, 0.05),
+        (0.5, 0.05),
+        (0.9, 0.05),
+        (0.99, 0.25),
+    ):  # the last node is a mean of layers
+        assert abs(float(a.quantile(q) - b.quantile(q))) < error
+
+
+def test_layers_close_by_their_large_cells_and_not_by_a_common_factor() -> None:
+    """What a layer's cells lack goes where most of its energy is, and the small cells stay what they are."""
+    model, showers = trained("ranks")
+    batch = batch_of(model, showers, 40)
+    layers = batch.energies.sum(dim=(2, 3))
+    x = model.to_coordinates(batch, torch.Generator().manual_seed(0))
+    unit = float(model.thresholds[0])
+    asked = 1.15 * layers / unit
+    with torch.no_grad():
+        slots = torch.zeros(40, dtype=torch.int64)
+        made = model.coordinates.inverse(x, batch.energy / unit, asked, slots)
+    excess = (made.sum(dim=(2, 3)) / asked).log().abs()
+    assert float(excess.median()) < 0.03
+    assert float(excess.quantile(0.95)) < 0.2
 
 
 def test_few_showers_and_empty_layers_give_usable_tables() -> None:
