@@ -264,7 +264,10 @@ def recipes() -> None:
     """List the recipes that come with caloforge."""
     from caloforge.training import Recipe
 
-    table = Table("name", "model", "what it is")
+    table = Table()
+    table.add_column("name", min_width=max(map(len, Recipe.names())))
+    for heading in ("model", "what it is"):
+        table.add_column(heading)
     for name in Recipe.names():
         recipe = Recipe.load(name)
         table.add_row(name, recipe.model, escape(recipe.description))
