@@ -118,6 +118,11 @@ def adaptation_table(done: dict[Run, tuple[float, Evaluation]]) -> str:
             done.items(), key=lambda item: (not item[0].adapted, item[0].n, item[0].steps)
         )
     ]  # fmt: skip
+    _, last = next(reversed(done.values()))
+    fpd = last.distances["fpd"]
+    chance = [Estimate(0.5, last.classifiers[name].auc_noise) for name in ("low", "high")]
+    chance.append(Estimate(fpd.floor, fpd.floor_error))
+    rows.append(["two samples of one origin", "", "", "", *map(cell, chance)])
     return table(["model", "showers", "steps", "processor s", *METRICS.values()], rows)
 
 
