@@ -96,7 +96,9 @@ class LongitudinalFlow(LayerEnergyDensity):
 
     def fit_batch(self, energies: Tensor, incident: Tensor, threshold: float) -> None:
         """Add layer energies (n, Z) and incident energies (n,), MeV."""
-        self._moments.add(self._values(energies, threshold, torch.full_like(energies, 0.5)))
+        generator = torch.Generator().manual_seed(self._moments.count)
+        uniform = torch.rand(energies.shape, generator=generator)  # layers that are never hit vary too
+        self._moments.add(self._values(energies, threshold, uniform))
         self._total_moments.add(self._ratio(energies, incident))
 
     def end_fit(self) -> None:
