@@ -166,7 +166,8 @@ def generate(
         typer.Option("--out", "-o", help="HDF5 file to make; by default named after what is asked for."),
     ] = None,
     detector: Annotated[
-        str | None, typer.Option(help="Detector (see caloforge detectors), where the model knows several.")
+        str | None,
+        typer.Option(help="Whose default model is taken, or, with a checkpoint, one of those it knows."),
     ] = None,
     particle: Annotated[
         str | None, typer.Option(help="Particle, such as e-, where the model knows several.")
