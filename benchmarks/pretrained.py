@@ -1,9 +1,9 @@
 """Put a trained checkpoint into the package with a model card made of what was measured.
 
-    python benchmarks/pretrained.py NAME FLOWS/SYSTEM RECIPE "what it is" --limits "what it cannot do"
+    python benchmarks/pretrained.py NAME SYSTEMS/SYSTEM RECIPE "what it is" --limits "what it cannot do"
 
-FLOWS is the folder of benchmarks/flows.py: the checkpoint is FLOWS/SYSTEM, its times FLOWS/SYSTEM.json and
-its metrics those of FLOWS/comparison.
+SYSTEMS is the folder of benchmarks/systems.py: the checkpoint is SYSTEMS/SYSTEM, its times SYSTEMS/SYSTEM.json and
+its metrics those of SYSTEMS/comparison.
 """
 
 from __future__ import annotations

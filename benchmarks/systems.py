@@ -1,6 +1,6 @@
-"""Every flow trained on the same showers, timed on one CPU thread and judged on others: see docs/flows.md.
+"""Systems trained on the same showers, timed on one CPU thread and judged on others: docs/flows.md and others.
 
-    python benchmarks/flows.py TRAIN.h5 TEST.h5 -o flows [--only icaloflow,supercalo-a] [--which low,high]
+    python benchmarks/systems.py TRAIN.h5 TEST.h5 -o systems [--only icaloflow,supercalo-a] [--which low,high]
 
 Each system is trained from its reduced recipe on one thread (about half an hour each), generates showers at
 the conditions of TEST.h5, is timed beside Geant4 by `caloforge bench` and judged by `caloforge compare`. What
@@ -44,6 +44,11 @@ SYSTEMS = {
     "supercalo-inductive": System("supercalo-inductive-small"),
     "l2lflows": System("l2lflows-small"),
     "conv-l2lflows": System("conv-l2lflows-small"),
+    "showertransformer": System("showertransformer"),
+    "showertransformer-few": System("showertransformer-few", teacher="showertransformer"),
+    "calodream": System("calodream-small"),
+    "calodiffusion": System("calodiffusion-small"),
+    "calodit2": System("calodit2-small"),
 }
 
 
