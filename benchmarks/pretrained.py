@@ -2,7 +2,7 @@
 
     python benchmarks/pretrained.py NAME SYSTEMS/SYSTEM RECIPE "what it is" --limits "what it cannot do"
 
-SYSTEMS is the folder of benchmarks/systems.py: the checkpoint is SYSTEMS/SYSTEM, its times SYSTEMS/SYSTEM.json
+SYSTEMS is the folder of benchmarks/systems.py: the checkpoint is SYSTEMS/SYSTEM, its times SYSTEM.json beside it
 and its metrics those of SYSTEMS/comparison.
 """
 
