@@ -2,8 +2,8 @@
 
     python benchmarks/pretrained.py NAME SYSTEMS/SYSTEM RECIPE "what it is" --limits "what it cannot do"
 
-SYSTEMS is the folder of benchmarks/systems.py: the checkpoint is SYSTEMS/SYSTEM, its times SYSTEM.json beside it
-and its metrics those of SYSTEMS/comparison.
+SYSTEMS is the folder of benchmarks/systems.py: the checkpoint is SYSTEMS/SYSTEM, its times are beside it in
+SYSTEM.json and its metrics those of SYSTEMS/comparison.
 """
 
 from __future__ import annotations

@@ -170,7 +170,6 @@ def blocks(noise: dict[str, Tensor], conditions: ConditionTensors, size: int) ->
         yield {name: values[chosen] for name, values in noise.items()}, conditions[chosen]
 
 
-@torch.inference_mode()
 def measure(case: Case) -> dict[str, Any]:
     """Milliseconds a shower for each number of steps, and MiB."""
     torch.set_num_threads(1)
@@ -185,10 +184,11 @@ def measure(case: Case) -> dict[str, Any]:
     if "compiled" in case.kind:
         start = time.perf_counter()
         model.backbone.compile(dynamic=False)
-        noises, first = next(blocks(noise, conditions, size))
-        model.decode(noises, first)
+        with torch.inference_mode():
+            model.decode(*next(blocks(noise, conditions, size)))
         result["compiled in, s"] = time.perf_counter() - start
 
+    @torch.inference_mode()
     def run() -> None:
         for noises, some in blocks(noise, conditions, size):
             model.decode(noises, some)
@@ -214,32 +214,33 @@ def least(run: Callable[[], None], clock: Callable[[], float]) -> float:
     return min(times)
 
 
-@torch.inference_mode()
 def differences(source: str, device: str) -> dict[str, float]:
     """Ours less the straightforward one: the network's outputs over their standard deviation."""
-    x, outputs = None, {}
+    outputs = {}
     for name, plain, bf16 in (("plain", True, False), ("float32", False, False), ("bfloat16", False, True)):
         model = model_of(source, plain=plain, bf16=bf16).to(device)
         noise, conditions = inputs(model, 64, device)
         x = noise["cells"]
-        layer_energies = model.sampled_layer_energies(noise, conditions)
-        network = model.network(model.prepare(conditions, layer_energies))
-        outputs[name] = network(x, torch.linspace(0, 1, 64, device=device)[:, None])
+        with torch.no_grad():
+            layer_energies = model.sampled_layer_energies(noise, conditions)
+        level = torch.linspace(0, 1, 64, device=device)[:, None]
+        with torch.inference_mode():
+            outputs[name] = model.network(model.prepare(conditions, layer_energies))(x, level)
     scale, exact = outputs["plain"].std(), outputs.pop("plain")
     result = {f"{name}, rms": float((out - exact).std() / scale) for name, out in outputs.items()}
     return result | {"float32, largest": float((outputs["float32"] - exact).abs().max() / scale)}
 
 
-@torch.inference_mode()
 def shares(source: str, device: str, n: int = 64, top: int = 8) -> dict[str, float]:
     """Shares of the time of a `decode` in 4 steps: matrix products, and what else takes most."""
     torch.set_num_threads(1)
     model = model_of(source).to(device)
     noise, conditions = inputs(model, n, device)
     model.settings = model.settings.model_copy(update={"sampler": SamplerSettings(kind="euler", steps=4)})
-    model.decode(noise, conditions)
-    with profile() as profiled:
+    with torch.inference_mode():
         model.decode(noise, conditions)
+        with profile() as profiled:
+            model.decode(noise, conditions)
     times: dict[str, float] = {}
     for event in profiled.key_averages():
         own = event.self_cpu_time_total if device == "cpu" else event.self_device_time_total
