@@ -27,7 +27,7 @@ def _scaled(key: str, value: float | None, digits: int = 4) -> str:
     return "" if value is None else f"{value * (1e3 if key in ('fpd', 'kpd') else 1):.{digits}g}"
 
 
-def card(name: str, system: Path, recipe_name: str, what: str, limits: str) -> str:
+def card(name: str, system: Path, recipe_name: str, teacher: str | None, what: str, limits: str) -> str:
     """The model card of the checkpoint in the folder ``system``."""
     checkpoint = Checkpoint.load(system)
     recipe, valid, made = checkpoint.recipe, checkpoint.valid_range, checkpoint.provenance
@@ -44,6 +44,14 @@ def card(name: str, system: Path, recipe_name: str, what: str, limits: str) -> s
         f"(Geant4 {timed['geant4']['ms']:.0f} in the same run) | |"
         for row in timed["rows"]
     )
+    options = f"--seed {checkpoint.seed} --out"
+    commands = [f"caloforge train {recipe_name} showers.h5 {options} {name}"]
+    if teacher is not None:
+        commands = [
+            f"caloforge train {teacher} showers.h5 {options} teacher",
+            f"{commands[0]} --teacher teacher",
+        ]
+    command = "\n    ".join(commands)
     low, high = (f"{e / 1000:.3g}" for e in valid["energy"])
     geant4 = made["showers"].get("attributes", {})
     particles, detectors = ", ".join(valid["particle"]), ", ".join(valid["detector"])
@@ -65,7 +73,7 @@ Fingerprint of the data: {made["data_fingerprint"]}.
 
 Model `{checkpoint.model_name}`; the whole recipe, with all settings, is in `checkpoint.json`.
 
-    caloforge train {recipe_name} showers.h5 --seed {checkpoint.seed} --out {name}
+    {command}
 
 {recipe["training"]["epochs"]} epochs of batches of {recipe["training"]["batch_size"]}, one processor thread.
 caloforge {made["caloforge"]}, torch {made["packages"]["torch"]}.
@@ -104,9 +112,10 @@ def main() -> None:
     parser.add_argument("system", type=Path)
     parser.add_argument("recipe")
     parser.add_argument("what")
+    parser.add_argument("--teacher", help="recipe of the model that it learned from")
     parser.add_argument("--limits", required=True)
     given = parser.parse_args()
-    text = card(given.name, given.system, given.recipe, given.what, given.limits)
+    text = card(given.name, given.system, given.recipe, given.teacher, given.what, given.limits)
     Checkpoint.load(given.system).save(PRETRAINED / given.name, overwrite=True)
     (PRETRAINED / given.name / CARD).write_text(text, encoding="utf-8")
 
