@@ -106,9 +106,11 @@ class Exact(nn.Module):
                 for place, time in ((x, t), (solution(p, x, t, s), s))
             ]
             return p.raw_of_slope((z[1] - z[0]) / (p.clock(s) - p.clock(t))[:, None, None, None], x, t)
-        x0 = a * SPREAD**2 / (a**2 * SPREAD**2 + b**2) * x
         if self.to_data:
-            x0 = solution(p, x, t, p.time(torch.zeros_like(t)))
+            end = solution(p, x, t, p.time(torch.zeros_like(t)))
+            length, clock = (w[:, None, None, None] for w in (p.length(t), p.clock(t).clamp_min(1e-6)))
+            return p.raw_of_slope((x / length - end) / clock, x, t)
+        x0 = a * SPREAD**2 / (a**2 * SPREAD**2 + b**2) * x
         q, weight = (w[:, None, None, None] for w in p.target(t))
         return q * x0 + weight * (x - a * x0) / b.clamp_min(1e-6)
 

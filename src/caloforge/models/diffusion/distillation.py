@@ -9,9 +9,9 @@ a student's steps are halves and quarters of it.
   arXiv:2406.07507, as average velocity: Geng et al., MeanFlow, arXiv:2505.13447). Targets are exact: the
   teacher's solution is computed from noise to data, and each of its seven quarters, halves and whole is an
   example. The same weights go one, two or four steps, all to the teacher's shower of that noise.
-* `ConsistencyStudent`: the network answers with the end of the solution through a noisy shower (Song,
-  Dhariwal, Chen, Sutskever, arXiv:2303.01469). Targets are its own answers one step of the teacher further.
-  With more steps it adds new noise to its answer and answers again.
+* `ConsistencyStudent`: the network answers with the mean slope to the end of the solution through a noisy
+  shower (Song, Dhariwal, Chen, Sutskever, arXiv:2303.01469). Targets are its own answers one step of the
+  teacher further. With more steps it adds new noise to its answer and answers again.
 
 Legend: ``n`` showers, mesh (Z, P, R).
 """
@@ -200,11 +200,16 @@ class ConsistencyStudent(StudentModel):
         shapes, more = super().noise_shapes(), self.settings.steps - 1
         return shapes | ({"steps": (more, *self.shape)} if more else {})
 
+    def _end(self, network: Network, x: Tensor, t: Tensor) -> Tensor:
+        """Where the network says that the solution through x_t = x ends: along the mean slope to the data."""
+        slope = self.process.slope(self.process.raw(network, x, t), x, t)
+        return self.process.move(x, slope, t, self.process.time(torch.zeros_like(t)))
+
     def jumps(self, network: Network, noise: Mapping[str, Tensor], steps: int) -> Tensor:
-        times, process = equidistant_times(self.process, steps), self.process
-        x = process.denoised(network, process.noise(times[0]) * noise["cells"], times[0])
+        times = equidistant_times(self.process, steps)
+        x = self._end(network, self.process.noise(times[0]) * noise["cells"], times[0])
         for i in range(1, steps):
-            x = process.denoised(network, process.mix(x, noise["steps"][:, i - 1], times[i]), times[i])
+            x = self._end(network, self.process.mix(x, noise["steps"][:, i - 1], times[i]), times[i])
         return x
 
     def distances(self, batch: Batch, teacher: DiffusionModel, generator: torch.Generator) -> Tensor:
@@ -218,8 +223,7 @@ class ConsistencyStudent(StudentModel):
         network = self.network(self.prepare(batch, self._known(batch)))
         with torch.no_grad():
             further = self._solution(teacher, batch, x, torch.stack([t, s]))[1]
-            end = process.denoised(network, further, s)
-            q, p, a, b = *process.target(t), process.signal(t), process.noise(t)
-            wide = [weight[:, None, None, None] for weight in (q - p * a / b, p / b)]
-            target = wide[0] * end + wide[1] * x
+            end = self._end(network, further, s)
+            length, clock = (w[:, None, None, None] for w in (process.length(t), process.clock(t)))
+            target = process.raw_of_slope((x / length - end) / clock, x, t)
         return self._weighted((process.raw(network, x, t) - target).square(), batch)
