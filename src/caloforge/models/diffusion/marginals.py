@@ -27,7 +27,7 @@ FAR = 6.0
 LEAST_STEP = 1e-3
 FEWEST = 64
 """Cells with energy below which a node takes its quantiles from all nodes of the layer."""
-NODE_SHOWERS = 64
+NODE_SHOWERS = 16
 """Showers that a node is made of at least; with fewer, nodes are interpolated."""
 
 
