@@ -12,6 +12,8 @@ import argparse
 import json
 from pathlib import Path
 
+import torch
+
 from caloforge.evaluation.comparison import read_comparison
 from caloforge.training import Checkpoint
 from caloforge.training.pretrained import CARD, PRETRAINED
@@ -27,9 +29,16 @@ def _scaled(key: str, value: float | None, digits: int = 4) -> str:
     return "" if value is None else f"{value * (1e3 if key in ('fpd', 'kpd') else 1):.{digits}g}"
 
 
-def card(name: str, system: Path, recipe_name: str, teacher: str | None, what: str, limits: str) -> str:
-    """The model card of the checkpoint in the folder ``system``."""
-    checkpoint = Checkpoint.load(system)
+def card(
+    name: str,
+    checkpoint: Checkpoint,
+    system: Path,
+    recipe_name: str,
+    teacher: str | None,
+    what: str,
+    limits: str,
+) -> str:
+    """The model card of the checkpoint, which is that in the folder ``system`` or its `in_half`."""
     recipe, valid, made = checkpoint.recipe, checkpoint.valid_range, checkpoint.provenance
     comparison = read_comparison(system.parent / "comparison")
     (measured,) = (model for model in comparison.models if model.name == system.name)
@@ -44,6 +53,10 @@ def card(name: str, system: Path, recipe_name: str, teacher: str | None, what: s
         f"(Geant4 {timed['geant4']['ms']:.0f} in the same run) | |"
         for row in timed["rows"]
     )
+    training = recipe["training"]
+    length = f"{training['steps']} steps" if "steps" in training else f"{training['epochs']} epochs"
+    halved = any(tensor.dtype == torch.float16 for tensor in checkpoint.tensors.values())
+    stored = " The network is stored in float16." if halved else ""
     options = f"--seed {checkpoint.seed} --out"
     commands = [f"caloforge train {recipe_name} showers.h5 {options} {name}"]
     if teacher is not None:
@@ -75,7 +88,7 @@ Model `{checkpoint.model_name}`; the whole recipe, with all settings, is in `che
 
     {command}
 
-{recipe["training"]["epochs"]} epochs of batches of {recipe["training"]["batch_size"]}, one processor thread.
+{length} of batches of {recipe["training"]["batch_size"]}, one processor thread.{stored}
 caloforge {made["caloforge"]}, torch {made["packages"]["torch"]}.
 Fingerprint of the checkpoint: {checkpoint.fingerprint}.
 
@@ -113,10 +126,14 @@ def main() -> None:
     parser.add_argument("recipe")
     parser.add_argument("what")
     parser.add_argument("--teacher", help="recipe of the model that it learned from")
+    parser.add_argument("--half", metavar="PREFIX", help="store tensors of such names in float16")
     parser.add_argument("--limits", required=True)
     given = parser.parse_args()
-    text = card(given.name, given.system, given.recipe, given.teacher, given.what, given.limits)
-    Checkpoint.load(given.system).save(PRETRAINED / given.name, overwrite=True)
+    checkpoint = Checkpoint.load(given.system)
+    if given.half:
+        checkpoint = checkpoint.in_half(given.half)
+    text = card(given.name, checkpoint, given.system, given.recipe, given.teacher, given.what, given.limits)
+    checkpoint.save(PRETRAINED / given.name, overwrite=True)
     (PRETRAINED / given.name / CARD).write_text(text, encoding="utf-8")
 
 

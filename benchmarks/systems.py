@@ -68,7 +68,9 @@ def make(name: str, train: Path, test: Path, folder: Path) -> None:
             words += ["--teacher", folder / system.teacher]
         caloforge("train", system.recipe, train, "--seed", SEED, "-o", model, "--resume", *words)
     if not showers.exists():
-        caloforge("generate", model, "--like", test, "--seed", SEED, "--threads", 1, "-o", showers)
+        caloforge(
+            "generate", model, "--like", test, "--seed", SEED, "--threads", 1, "--resume", "-o", showers
+        )
     if not (folder / f"{name}.json").exists():
         words = ["--batches", "1,100,1000", "--threads", 1, "--devices", "cpu", "--repetitions", 3]
         caloforge("bench", model, "--like", test, *words, "--geant4", 60, "-o", folder / f"{name}.json")

@@ -31,6 +31,21 @@ def test_saving_and_loading_gives_the_same(saved):
         assert torch.equal(tensor, saved.tensors[name])
 
 
+def test_halved_it_is_smaller_and_nearly_the_same(saved, tmp_path):
+    name = max(saved.tensors, key=lambda key: saved.tensors[key].numel())
+    halved = saved.in_half(name)
+    halved.save(tmp_path / "half")
+    weights = (tmp_path / "half" / "model.safetensors").stat().st_size
+    assert weights < (saved.path / "model.safetensors").stat().st_size
+    model = Checkpoint.load(tmp_path / "half").model()
+    for key, tensor in model.state_dict().items():
+        assert tensor.dtype == saved.tensors[key].dtype
+        if key == name:
+            torch.testing.assert_close(tensor, saved.tensors[key], rtol=1e-3, atol=1e-6)
+        else:
+            assert torch.equal(tensor, saved.tensors[key])
+
+
 def test_an_existing_checkpoint_is_kept(saved):
     with pytest.raises(CheckpointError, match="allow overwriting"):
         saved.save(saved.path)
