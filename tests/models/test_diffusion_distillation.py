@@ -246,6 +246,11 @@ def test_learning_the_flow_map_comes_nearer_to_the_teacher() -> None:
     assert all(b < 0.7 * a for a, b in zip(before, after, strict=True))
 
 
+def test_a_student_is_not_adapted_but_its_teacher() -> None:
+    with pytest.raises(RecipeError, match="adapt the teacher"):
+        FlowMapStudent(MESH, SMALL).adapt(showers())
+
+
 def test_wrong_teachers_are_refused() -> None:
     teacher, student = models(FlowMapStudent)
     other = FlowMapStudent(MESH, SMALL | {"process": {"kind": "flow"}})

@@ -72,7 +72,7 @@ def check_start(start: Checkpoint, recipe: Recipe, showers: Showers) -> None:
         )
     for name, mesh in showers.meshes.items():
         if name in start.detectors or not model_class.joint:
-            start.require_mesh(mesh, "the showers", name)
+            start.require_mesh(mesh, "the file of showers", name)
         elif (mesh.kind, mesh.frame, mesh.shape) != (start.mesh.kind, start.mesh.frame, start.mesh.shape):
             raise CheckpointError(
                 f"the showers in {name} are on a {mesh} in the {mesh.frame}'s frame, but the checkpoint "

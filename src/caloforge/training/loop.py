@@ -218,7 +218,7 @@ class _Run:
             model.meshes = self.start.meshes | meshes
         if self.teacher is not None:
             for name, mesh in meshes.items():
-                self.teacher.require_mesh(mesh, "the showers", name)
+                self.teacher.require_mesh(mesh, "the file of showers", name)
             teacher = self.teacher.model(self.accelerator.device)
             model.use_teacher(teacher.requires_grad_(False))
         if fit and self.start is None:

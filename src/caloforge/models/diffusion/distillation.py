@@ -110,6 +110,12 @@ class StudentModel(DiffusionModel):
         """All statistics are the teacher's."""
         self._needed_teacher()
 
+    def adapt(self, showers: Showers) -> None:
+        raise RecipeError(
+            "a student cannot be adapted, since it learns from its teacher; adapt the teacher and train a "
+            "student of the result (--teacher)"
+        )
+
     def _needed_teacher(self) -> DiffusionModel:
         if not self._teacher:
             raise RecipeError(
