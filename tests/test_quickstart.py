@@ -31,7 +31,7 @@ def test_quickstart_from_nothing_and_again(tmp_path: Path) -> None:
     assert metrics["counts"]["reference"] == 30
     assert metrics["timing"]["speed_up"] > 1
     assert "Geant4" in (folder / "report" / "report.html").read_text()
-    assert any("training showers are repeated" in warning for warning in metrics["warnings"])  # 30 are too few
+    assert any("training showers are repeated" in warning for warning in metrics["warnings"])
 
     # the model that comes with caloforge stands beside it, judged on the same showers
     pretrained = default_model("par04-siw")
