@@ -29,8 +29,7 @@ from torch import Tensor, nn
 
 from caloforge.data.showers import Showers
 from caloforge.errors import RecipeError
-from caloforge.models.base import Batch, ConditionTensors, GeneratorModel
-from caloforge.models.diffusion.context import slots_of
+from caloforge.models.base import Batch, GeneratorModel
 from caloforge.models.diffusion.model import DiffusionModel
 from caloforge.models.diffusion.process import Network, Process
 from caloforge.models.diffusion.samplers import trajectory
@@ -132,19 +131,15 @@ class StudentModel(DiffusionModel):
         teacher = self._needed_teacher().to(batch.energies.device)
         return {"loss": self.distances(batch, teacher, generator).mean()}
 
-    def decode(self, noise: Mapping[str, Tensor], conditions: ConditionTensors) -> Tensor:
-        layer_energies = self.sampled_layer_energies(noise, conditions)
-        network = self.network(self.prepare(conditions, layer_energies))
-        x = self.jumps(network, noise, self.settings.steps)
-        return self.from_coordinates(x, conditions, layer_energies)
+    def solve(self, network: Network, noise: Mapping[str, Tensor]) -> Tensor:
+        return self.jumps(network, noise, self.settings.steps)
 
     def _known(self, batch: Batch) -> Tensor | None:
         """Layer energies (n, Z) of training showers, where the network is given them."""
         return None if self.energy_flow is None else batch.energies.sum(dim=(2, 3))
 
     def _weighted(self, distances: Tensor, batch: Batch) -> Tensor:
-        layer_energies = batch.energies.sum(dim=(2, 3)) / self._unit(batch)[:, None]
-        weights = self.coordinates.weights(layer_energies, slots_of(batch.detector))
+        weights = self.weights(batch)
         return distances if weights is None else weights * distances
 
     def _solution(self, teacher: DiffusionModel, batch: Batch, x: Tensor, times: Tensor) -> list[Tensor]:

@@ -199,7 +199,6 @@ class DiffusionModel(GeneratorModel):
 
     def network(self, prepared: Any) -> Callable[[Tensor, Tensor], Tensor]:
         """The network for those showers: (cells (n, Z, P, R), level (n, levels)) → (n, Z, P, R), float32."""
-
         known, of_shares = prepared
 
         def call(x: Tensor, level: Tensor) -> Tensor:
@@ -254,9 +253,12 @@ class DiffusionModel(GeneratorModel):
         x = self.to_coordinates(batch, generator)
         known = None if self.energy_flow is None else layer_energies
         network = self.network(self.prepare(batch, known))
-        unit, slots = self._unit(batch)[:, None], slots_of(batch.detector)
-        weights = self.coordinates.weights(layer_energies / unit, slots)
-        return {"loss": self.process.loss(network, x, generator, weights).mean()}
+        return {"loss": self.process.loss(network, x, generator, self.weights(batch)).mean()}
+
+    def weights(self, batch: Batch) -> Tensor | None:
+        """How much each cell counts in the loss, see `Coordinates.weights`."""
+        layer_energies = batch.energies.sum(dim=(2, 3)) / self._unit(batch)[:, None]
+        return self.coordinates.weights(layer_energies, slots_of(batch.detector))
 
     def sampled_layer_energies(
         self, noise: Mapping[str, Tensor], conditions: ConditionTensors
@@ -275,8 +277,11 @@ class DiffusionModel(GeneratorModel):
     def decode(self, noise: Mapping[str, Tensor], conditions: ConditionTensors) -> Tensor:
         layer_energies = self.sampled_layer_energies(noise, conditions)
         network = self.network(self.prepare(conditions, layer_energies))
-        x = sample(self.process, network, noise["cells"], self.settings.sampler, noise.get("steps"))
-        return self.from_coordinates(x, conditions, layer_energies)
+        return self.from_coordinates(self.solve(network, noise), conditions, layer_energies)
+
+    def solve(self, network: Callable[[Tensor, Tensor], Tensor], noise: Mapping[str, Tensor]) -> Tensor:
+        """Coordinates (n, Z, P, R) of n noises, by a `network` for these showers."""
+        return sample(self.process, network, noise["cells"], self.settings.sampler, noise.get("steps"))
 
     @torch.no_grad()
     def calibrate(self, showers: Showers, generator: torch.Generator) -> None:
