@@ -84,9 +84,15 @@ def judged(
         settings = {"sampler.steps": sampler_steps}
         out = folder / f"{test.stem}.h5"
         showers = generate(  # a few of the test showers lie just outside the range of few training showers
-            checkpoint, like=test, out=out, settings=settings, seed=SEED, resume=True, threads=1,
+            checkpoint,
+            like=test,
+            out=out,
+            settings=settings,
+            seed=SEED,
+            resume=True,
+            threads=1,
             allow_extrapolation=True,
-        )  # fmt: skip
+        )
         evaluate(test, showers, out=folder, slices=slices, seed=SEED)
     return read_metrics(folder / "metrics.json")
 
@@ -111,13 +117,16 @@ def adaptation_table(done: dict[Run, tuple[float, Evaluation]]) -> str:
     """Quality and time of every run, few showers first."""
     rows = [
         [
-            "adapted" if run.adapted else "from scratch", str(run.n), str(run.steps), f"{seconds:.0f}",
+            "adapted" if run.adapted else "from scratch",
+            str(run.n),
+            str(run.steps),
+            f"{seconds:.0f}",
             *(cell(metric(evaluation, key)) for key in METRICS),
         ]
         for run, (seconds, evaluation) in sorted(
             done.items(), key=lambda item: (not item[0].adapted, item[0].n, item[0].steps)
         )
-    ]  # fmt: skip
+    ]
     _, last = next(reversed(done.values()))
     fpd = last.distances["fpd"]
     chance = [Estimate(0.5, last.classifiers[name].auc_noise) for name in ("low", "high")]
@@ -155,9 +164,15 @@ def draw(done: dict[Run, tuple[float, Evaluation]], steps: int, path: Path) -> N
             ):
                 shown = [metric(values[i], key) for _, i in points]
                 panel.errorbar(
-                    [x for x, _ in points], [v.value for v in shown], [v.error for v in shown],
-                    color=colour, marker="o", markersize=4, capsize=2, label=text,
-                )  # fmt: skip
+                    [x for x, _ in points],
+                    [v.value for v in shown],
+                    [v.error for v in shown],
+                    color=colour,
+                    marker="o",
+                    markersize=4,
+                    capsize=2,
+                    label=text,
+                )
     sizes = sorted({run.n for run in done if run.steps == steps})
     for panel, text in zip(panels[-1], ("showers of the new detector", "training, processor s"), strict=True):
         panel.set_xscale("log")

@@ -58,9 +58,15 @@ class Case:
         """Ours, with random weights whose splines are not the identity."""
         torch.manual_seed(0)
         flow = AutoregressiveFlow(
-            self.dims, self.context, blocks=blocks, hidden=self.hidden, depth=self.depth, bins=BINS,
-            bound=self.bound, context_units=min(32, self.hidden // 4),
-        )  # fmt: skip
+            self.dims,
+            self.context,
+            blocks=blocks,
+            hidden=self.hidden,
+            depth=self.depth,
+            bins=BINS,
+            bound=self.bound,
+            context_units=min(32, self.hidden // 4),
+        )
         for block in flow.masked_splines():
             nn.init.normal_(block.weight, std=0.3 / (block.weight.shape[1] ** 0.5))
         return flow.eval()
@@ -97,11 +103,16 @@ def nflows_native(case: Case) -> tuple[Inverse, Inverse]:
     least = {f"min_{what}": 1e-6 for what in ("bin_width", "bin_height", "derivative")}
     blocks = [
         MaskedPiecewiseRationalQuadraticAutoregressiveTransform(
-            **sizes, **least, num_bins=BINS, tails="linear", tail_bound=case.bound, num_blocks=case.depth,
+            **sizes,
+            **least,
+            num_bins=BINS,
+            tails="linear",
+            tail_bound=case.bound,
+            num_blocks=case.depth,
             use_residual_blocks=False,
         ).eval()
         for _ in range(BLOCKS)
-    ]  # fmt: skip
+    ]
     parts = [part for block in blocks for part in (block, ReversePermutation(case.dims))]
     flow = CompositeTransform(parts)
     return (lambda z, c: flow.inverse(z, c)[0]), _one_pass(blocks)
@@ -271,9 +282,16 @@ def main() -> None:
     torch.set_num_threads(1)
     result: dict[str, Any] = {"kernel": kernel_name(), "torch": torch.__version__}
     columns = [
-        "density torch f32", "density torch bf16", "density f32", "inverse f32", "density bf16",
-        "inverse bf16", "nflows", "nflows*", "zuko*",
-    ]  # fmt: skip
+        "density torch f32",
+        "density torch bf16",
+        "density f32",
+        "inverse f32",
+        "density bf16",
+        "inverse bf16",
+        "nflows",
+        "nflows*",
+        "zuko*",
+    ]
     print("| flow | showers | " + " | ".join(columns) + " | nflows / ours | inverse / density |")
     print("|" + "---|" * (len(columns) + 4))
     with torch.no_grad():

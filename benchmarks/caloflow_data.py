@@ -40,9 +40,14 @@ def main() -> None:
     args = parser.parse_args()
     detector = Detector.load("par04-siw")
     showers = simulate(
-        detector, out=args.out, n=args.n, energy="1-10GeV", seed=args.seed, mesh=ragged_mesh(),
+        detector,
+        out=args.out,
+        n=args.n,
+        energy="1-10GeV",
+        seed=args.seed,
+        mesh=ragged_mesh(),
         workers=args.workers,
-    )  # fmt: skip
+    )
     print(showers, f"{showers.energies.mean(axis=0).reshape(-1).sum():.0f} MeV on average")
 
 

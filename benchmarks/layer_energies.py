@@ -114,8 +114,11 @@ def set_weights(model: nn.Module, weights: list[Tensor]) -> None:
 def inputs(energies: Array, incident: Array, threshold: float) -> Array:
     """What the classifiers see, (n, 2 + Z)."""
     total = energies.sum(axis=1, keepdims=True)
-    logs = [incident[:, None], np.maximum(total, threshold) / incident[:, None],
-            np.maximum(energies, 0.3 * threshold) / threshold]  # fmt: skip
+    logs = [
+        incident[:, None],
+        np.maximum(total, threshold) / incident[:, None],
+        np.maximum(energies, 0.3 * threshold) / threshold,
+    ]
     return np.log(np.concatenate(logs, axis=1)).astype(np.float32)
 
 
@@ -129,9 +132,14 @@ def network_scores(x: Array, y: Array, tested: Array) -> Array:
     )
     for _ in range(2):
         network = nn.Sequential(
-            nn.Linear(x.shape[1], 128), nn.SiLU(), nn.Dropout(0.1), nn.Linear(128, 128), nn.SiLU(),
-            nn.Dropout(0.1), nn.Linear(128, 1),
-        )  # fmt: skip
+            nn.Linear(x.shape[1], 128),
+            nn.SiLU(),
+            nn.Dropout(0.1),
+            nn.Linear(128, 128),
+            nn.SiLU(),
+            nn.Dropout(0.1),
+            nn.Linear(128, 1),
+        )
         epochs, steps = 25, -(-len(x) // 100)
         optimiser = torch.optim.AdamW(network.parameters(), 1e-3, weight_decay=0.05)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 2e-3, total_steps=epochs * steps)

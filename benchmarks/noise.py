@@ -54,10 +54,12 @@ def main() -> None:
 
     def generator_per_shower() -> torch.Tensor:
         generator = torch.Generator(device=device)
-        return torch.stack([
-            torch.randn(k, generator=generator.manual_seed(7 * 1_000_003 + int(i)), device=device)
-            for i in showers
-        ])  # fmt: skip
+        return torch.stack(
+            [
+                torch.randn(k, generator=generator.manual_seed(7 * 1_000_003 + int(i)), device=device)
+                for i in showers
+            ]
+        )
 
     ways: dict[str, Callable[[], object]] = {
         "keyed, numpy (used on a CPU)": lambda: streams.normals(7, showers, "x", k),

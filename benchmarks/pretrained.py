@@ -19,10 +19,14 @@ from caloforge.training import Checkpoint
 from caloforge.training.pretrained import CARD, PRETRAINED
 
 NAMES = {
-    "auc_low": "classifier AUC, cells", "auc_high": "classifier AUC, high-level features",
-    "auc_resnet": "classifier AUC, ResNet", "fpd": "FPD × 10³", "kpd": "KPD × 10³", "precision": "precision",
+    "auc_low": "classifier AUC, cells",
+    "auc_high": "classifier AUC, high-level features",
+    "auc_resnet": "classifier AUC, ResNet",
+    "fpd": "FPD × 10³",
+    "kpd": "KPD × 10³",
+    "precision": "precision",
     "recall": "recall",
-}  # fmt: skip
+}
 
 
 def _scaled(key: str, value: float | None, digits: int = 4) -> str:

@@ -55,9 +55,14 @@ def measure(way: str, path: str, batch: int) -> dict[str, float]:
 
 
 WAYS = (
-    "h5py [:]", "open", "one shower", "100 in a row", "500 anywhere", "batches",
+    "h5py [:]",
+    "open",
+    "one shower",
+    "100 in a row",
+    "500 anywhere",
+    "batches",
     "shuffled batches of the whole",
-)  # fmt: skip
+)
 
 
 def main() -> None:

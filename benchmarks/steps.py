@@ -24,9 +24,12 @@ from caloforge.training import Checkpoint
 
 SEED = 1
 SAMPLERS = {  # kind: steps
-    "euler": (1, 2, 4, 8), "ddim": (4, 8), "midpoint": (1, 2, 4, 8, 16), "heun": (2, 4),
+    "euler": (1, 2, 4, 8),
+    "ddim": (4, 8),
+    "midpoint": (1, 2, 4, 8, 16),
+    "heun": (2, 4),
     "dpm-solver++": (4, 8),
-}  # fmt: skip
+}
 CALLS = {"midpoint": lambda steps: 2 * steps, "heun": lambda steps: 2 * steps - 1}
 
 
@@ -57,9 +60,18 @@ def measured(row: Row, test: Path, out: Path) -> str:
     common = {"settings": row.settings, "seed": SEED}
     generate(row.model, like=test, out=showers, resume=True, threads=1, progress=False, **common)
     timed = bench(
-        row.model, like=test, out=times, resume=True, batch_sizes=(100,), threads=(1,), devices=("cpu",),
-        geant4=0, repetitions=3, progress=False, **common,
-    )  # fmt: skip
+        row.model,
+        like=test,
+        out=times,
+        resume=True,
+        batch_sizes=(100,),
+        threads=(1,),
+        devices=("cpu",),
+        geant4=0,
+        repetitions=3,
+        progress=False,
+        **common,
+    )
     if not (folder / METRICS_FILE).exists():
         evaluate(open_showers(test), open_showers(showers), out=folder, distances=False, progress=False)
     found = read_metrics(folder / METRICS_FILE).classifiers

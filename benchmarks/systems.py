@@ -21,9 +21,12 @@ from caloforge.evaluation.comparison import read_comparison
 
 SEED = 1
 METRICS = {  # of `caloforge compare`: heading, factor
-    "auc_low": ("AUC low", 1), "auc_high": ("AUC high", 1), "auc_resnet": ("AUC ResNet", 1),
-    "fpd": ("FPD·10³", 1e3), "kpd": ("KPD·10³", 1e3),
-}  # fmt: skip
+    "auc_low": ("AUC low", 1),
+    "auc_high": ("AUC high", 1),
+    "auc_resnet": ("AUC ResNet", 1),
+    "fpd": ("FPD·10³", 1e3),
+    "kpd": ("KPD·10³", 1e3),
+}
 
 
 @dataclass(frozen=True)
@@ -96,8 +99,9 @@ def table(names: list[str], folder: Path) -> str:
         cells += [
             " / ".join(f"{rows[size]['processor_ms']:.3g}" for size in sorted(rows)),
             f"{max(row['speed_up'] for row in rows.values()):.0f}",
-            f"{timed['parameters'] / 1e6:.2f} M", f"{about['metrics']['seconds'] / 60:.0f}",
-        ]  # fmt: skip
+            f"{timed['parameters'] / 1e6:.2f} M",
+            f"{about['metrics']['seconds'] / 60:.0f}",
+        ]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 

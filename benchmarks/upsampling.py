@@ -66,9 +66,13 @@ def main() -> None:
         reference = open_showers(arguments.reference).load()
     counts = [n for n in map(int, arguments.counts.split(",")) if n <= len(showers)]
     result = curve(
-        Checkpoint.load(arguments.checkpoint), showers, reference, counts, arguments.which.split(","),
+        Checkpoint.load(arguments.checkpoint),
+        showers,
+        reference,
+        counts,
+        arguments.which.split(","),
         arguments.seed,
-    )  # fmt: skip
+    )
     Console().print(result.summary())
     if arguments.json:
         arguments.json.write_text(json.dumps(result.to_dict(), indent=1) + "\n")

@@ -97,9 +97,16 @@ def job(path: Path, **options: Any) -> dict[str, Any]:
     """What a process is given."""
     few = {"energy": [2e3, 1e4], "particle": [11, 11], "detector": ["toy", "toy"]}
     return {
-        "checkpoint": str(path), "device": "cpu", "threads": 1, "batch_size": 1, "repetitions": 5,
-        "budget_s": 10.0, "seed": 0, "conditions": few, "settings": {},
-    } | options  # fmt: skip
+        "checkpoint": str(path),
+        "device": "cpu",
+        "threads": 1,
+        "batch_size": 1,
+        "repetitions": 5,
+        "budget_s": 10.0,
+        "seed": 0,
+        "conditions": few,
+        "settings": {},
+    } | options
 
 
 def test_energies_outside_the_range_must_be_allowed(checkpoint: Checkpoint) -> None:
@@ -128,9 +135,14 @@ def test_what_is_timed_is_what_generate_makes(checkpoint: Checkpoint, first: int
     with torch.inference_mode():
         made = make_batch(checkpoint.model(), pool, 5, numbers, torch.device("cpu"))
     expected = generate(
-        checkpoint, conditions=pool[numbers % 7], seed=5, first=first, fixed_blocks=False, batch_size=30,
+        checkpoint,
+        conditions=pool[numbers % 7],
+        seed=5,
+        first=first,
+        fixed_blocks=False,
+        batch_size=30,
         progress=False,
-    )  # fmt: skip
+    )
     assert np.array_equal(made, expected.energies)
 
 
@@ -161,9 +173,23 @@ def test_rows_say_what_was_measured(checkpoint: Checkpoint, tmp_path: Path) -> N
 def test_an_interrupted_benchmark_goes_on(checkpoint: Checkpoint, tmp_path: Path) -> None:
     out = tmp_path / "b.json"
     command = [
-        sys.executable, "-m", "caloforge", "bench", str(checkpoint.path), "-o", str(out), "--threads", "1",
-        "--batches", "1,2,3,4,5,6,7,8", "--devices", "cpu", "--repetitions", "2", "--no-geant4",
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "caloforge",
+        "bench",
+        str(checkpoint.path),
+        "-o",
+        str(out),
+        "--threads",
+        "1",
+        "--batches",
+        "1,2,3,4,5,6,7,8",
+        "--devices",
+        "cpu",
+        "--repetitions",
+        "2",
+        "--no-geant4",
+    ]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline and not _measured(out):
@@ -221,9 +247,12 @@ def test_what_does_not_fit_the_memory_is_said(checkpoint: Checkpoint) -> None:
         "print(json.dumps(worker.measure(json.load(sys.stdin))))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], input=json.dumps(job(Path(str(checkpoint.path)), batch_size=10**7)),
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
+        [sys.executable, "-c", code],
+        input=json.dumps(job(Path(str(checkpoint.path)), batch_size=10**7)),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     report = json.loads(done.stdout)
     assert report["times"] == []
     assert "GiB of memory, and 0.1 GiB are free" in report["remark"]

@@ -17,10 +17,21 @@ from caloforge.detector import CylinderMesh
 from caloforge.training.pretrained import default_model
 
 SMALL = [
-    "--set", "settings.blocks=2", "--set", "settings.hidden=8", "--set", "settings.depth=1",
-    "--set", "settings.bins=4", "--set", "settings.energy_hidden=8", "--set", "training.epochs=2",
-    "--set", "training.batch_size=16",
-]  # fmt: skip
+    "--set",
+    "settings.blocks=2",
+    "--set",
+    "settings.hidden=8",
+    "--set",
+    "settings.depth=1",
+    "--set",
+    "settings.bins=4",
+    "--set",
+    "settings.energy_hidden=8",
+    "--set",
+    "training.epochs=2",
+    "--set",
+    "training.batch_size=16",
+]
 
 
 def caloforge(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -84,9 +95,17 @@ def test_lists() -> None:
 def test_generate_like_a_file_is_reproducible(folder: Path, tmp_path: Path) -> None:
     for name, batch in (("a.h5", 7), ("b.h5", 80)):
         told = succeeds(
-            "generate", folder / "model", "--like", folder / "showers.h5", "-o", tmp_path / name,
-            "--seed", 5, "--batch-size", batch,
-        )  # fmt: skip
+            "generate",
+            folder / "model",
+            "--like",
+            folder / "showers.h5",
+            "-o",
+            tmp_path / name,
+            "--seed",
+            5,
+            "--batch-size",
+            batch,
+        )
         assert "showers/s" in told
         assert "peak memory" in told
     a, b = open_showers(tmp_path / "a.h5"), open_showers(tmp_path / "b.h5")
@@ -121,9 +140,21 @@ def test_a_detector_is_enough_to_generate(tmp_path: Path) -> None:
 
 def test_detector_particle_and_settings_of_a_checkpoint(folder: Path, tmp_path: Path) -> None:
     ask = [
-        "generate", folder / "model", "--energy", "2GeV,4GeV", "-n", 4, "--first", 7, "--theta", "90deg",
-        "--particle", "e-", "--detector", "toy",
-    ]  # fmt: skip
+        "generate",
+        folder / "model",
+        "--energy",
+        "2GeV,4GeV",
+        "-n",
+        4,
+        "--first",
+        7,
+        "--theta",
+        "90deg",
+        "--particle",
+        "e-",
+        "--detector",
+        "toy",
+    ]
     succeeds(*ask, "--set", "bf16=auto", cwd=tmp_path)
     showers = open_showers(tmp_path / "toy_e-_2GeV-4GeV_theta90deg_n4_from7_seed0.h5")
     assert showers.provenance["request"]["changed_settings"] == {"bf16": "auto"}
@@ -150,9 +181,18 @@ def test_evaluate_writes_metrics_and_report(folder: Path, tmp_path: Path) -> Non
 
 def test_ctrl_c_says_what_is_kept(folder: Path, tmp_path: Path) -> None:
     command = [
-        sys.executable, "-m", "caloforge", "generate", str(folder / "model"), "--energy", "2-5GeV",
-        "-n", "2000000", "-o", str(tmp_path / "many.h5"),
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "caloforge",
+        "generate",
+        str(folder / "model"),
+        "--energy",
+        "2-5GeV",
+        "-n",
+        "2000000",
+        "-o",
+        str(tmp_path / "many.h5"),
+    ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         deadline = time.monotonic() + 120
         while not any(tmp_path.iterdir()) and time.monotonic() < deadline:
@@ -179,10 +219,24 @@ def plain_file(path: Path, n: int, seed: int) -> Path:
 def test_anyones_files_are_judged(tmp_path: Path) -> None:
     first, second, third = (plain_file(tmp_path / f"{seed}.h5", 60, seed) for seed in range(3))
     succeeds(
-        "evaluate", first, second, "-o", tmp_path / "report", "--classifiers", "none", "--no-distances",
-        "--no-report", "--second-reference", third, "--training", third, "--slice", "energy=2",
-        "--threshold", "0.5",
-    )  # fmt: skip
+        "evaluate",
+        first,
+        second,
+        "-o",
+        tmp_path / "report",
+        "--classifiers",
+        "none",
+        "--no-distances",
+        "--no-report",
+        "--second-reference",
+        third,
+        "--training",
+        third,
+        "--slice",
+        "energy=2",
+        "--threshold",
+        "0.5",
+    )
     metrics = json.loads((tmp_path / "report" / "metrics.json").read_text())
     assert metrics["threshold_mev"] == 0.5
     assert [part["condition"] for part in metrics["slices"]] == ["energy", "energy"]

@@ -43,9 +43,12 @@ def test_the_flow_learns_every_kind_of_detector(folder: Path, detector: str) -> 
     losses = []
     for epochs in (1, 8):
         model = train(
-            "layer-flow", showers, out=folder / f"{detector}-{epochs}", seed=1,
+            "layer-flow",
+            showers,
+            out=folder / f"{detector}-{epochs}",
+            seed=1,
             overrides={"training.epochs": epochs, "training.batch_size": 16},
-        )  # fmt: skip
+        )
         losses.append({name: part["validation_loss"] for name, part in model.metrics["parts"].items()})
     assert losses[1]["cells"] < losses[0]["cells"]
     assert losses[1]["layers"] < losses[0]["layers"]

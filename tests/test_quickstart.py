@@ -14,9 +14,20 @@ from caloforge.training.pretrained import default_model
 
 def run(folder: Path) -> str:
     command = [
-        sys.executable, "-m", "caloforge", "quickstart", str(folder), "-n", "100",
-        "--set", "training.epochs=1", "--set", "settings.hidden=16", "--set", "settings.blocks=4",
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "caloforge",
+        "quickstart",
+        str(folder),
+        "-n",
+        "100",
+        "--set",
+        "training.epochs=1",
+        "--set",
+        "settings.hidden=16",
+        "--set",
+        "settings.blocks=4",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     return done.stdout

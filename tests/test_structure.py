@@ -13,8 +13,15 @@ PACKAGE = Path(caloforge.__file__).parent
 ORDER = ["detector", "data", "geant4", "models", "training", "generation", "evaluation", "report"]
 SHARED = {"errors", "progress", "provenance", "streams"}
 COMMANDS = {
-    "cli", "cli_adapt", "cli_bench", "cli_compare", "cli_data", "cli_evaluate", "cli_options", "cli_upsample",
-}  # fmt: skip
+    "cli",
+    "cli_adapt",
+    "cli_bench",
+    "cli_compare",
+    "cli_data",
+    "cli_evaluate",
+    "cli_options",
+    "cli_upsample",
+}
 OUTSIDE = {"bench", *COMMANDS, "quickstart", "__main__", "__init__"}
 
 

@@ -106,10 +106,22 @@ def simulate(
     from caloforge.geant4 import simulate as run
 
     showers = run(
-        detector, out=out, n=n, particle=particle, energy=energy, spectrum=spectrum, theta=theta, phi=phi,
-        impact=impact, seed=seed, workers=workers, resume=resume, overwrite=overwrite,
-        allow_outside=allow_outside, reduced_data=reduced_data,
-    )  # fmt: skip
+        detector,
+        out=out,
+        n=n,
+        particle=particle,
+        energy=energy,
+        spectrum=spectrum,
+        theta=theta,
+        phi=phi,
+        impact=impact,
+        seed=seed,
+        workers=workers,
+        resume=resume,
+        overwrite=overwrite,
+        allow_outside=allow_outside,
+        reduced_data=reduced_data,
+    )
     _say(f"{len(showers)} showers on a {showers.mesh} → {out}")
 
 
@@ -126,8 +138,7 @@ def train(
         Path | None, typer.Option(help="Folder of a checkpoint to learn from, for recipes of students.")
     ] = None,
     given: Annotated[
-        Path | None,
-        typer.Option(help="The same showers on a coarser mesh, for recipes that refine those."),
+        Path | None, typer.Option(help="The same showers on a coarser mesh, for recipes that refine those.")
     ] = None,
     settings: ChangesOfRecipe = None,
 ) -> None:
@@ -197,17 +208,36 @@ def generate(
     model = chosen_checkpoint(checkpoint, detector, overrides(settings))
     valid = model.valid_range
     words = [
-        detector or "+".join(valid["detector"]), particle or "+".join(valid["particle"]),
-        energy or f"like-{like.stem if like else ''}", theta and f"theta{theta}", phi and f"phi{phi}",
-        n and f"n{n}", first and f"from{first}", f"seed{seed}",
-    ]  # fmt: skip
+        detector or "+".join(valid["detector"]),
+        particle or "+".join(valid["particle"]),
+        energy or f"like-{like.stem if like else ''}",
+        theta and f"theta{theta}",
+        phi and f"phi{phi}",
+        n and f"n{n}",
+        first and f"from{first}",
+        f"seed{seed}",
+    ]
     target = out or _file_name(words)
     showers = run(
-        model, detector=detector, particle=particle, out=target, like=like, energy=energy,
-        spectrum=spectrum, theta=theta, phi=phi, n=n, seed=seed, first=first, batch_size=batch_size or "auto",
-        threads=threads, device=device, allow_extrapolation=allow_extrapolation, resume=resume,
+        model,
+        detector=detector,
+        particle=particle,
+        out=target,
+        like=like,
+        energy=energy,
+        spectrum=spectrum,
+        theta=theta,
+        phi=phi,
+        n=n,
+        seed=seed,
+        first=first,
+        batch_size=batch_size or "auto",
+        threads=threads,
+        device=device,
+        allow_extrapolation=allow_extrapolation,
+        resume=resume,
         overwrite=overwrite,
-    )  # fmt: skip
+    )
     speed = showers.provenance.get("performance", {})
     _say(
         f"{len(showers)} showers by {model.path.name if model.path else 'the model'} → "
@@ -254,9 +284,12 @@ def detectors() -> None:
         detector = Detector.load(name)
         low, high = detector.energy_range_mev
         table.add_row(
-            name, " × ".join(map(str, detector.mesh.shape)), ", ".join(detector.particles),
-            f"{low / 1000:g}-{high / 1000:g} GeV", escape(detector.description),
-        )  # fmt: skip
+            name,
+            " × ".join(map(str, detector.mesh.shape)),
+            ", ".join(detector.particles),
+            f"{low / 1000:g}-{high / 1000:g} GeV",
+            escape(detector.description),
+        )
     console.print(table)
 
 
@@ -300,9 +333,10 @@ def models(
             known,
             ", ".join(checkpoint.detectors),
             ", ".join(valid["particle"]),
-            f"{low / 1000:.3g}-{high / 1000:.3g} GeV", " × ".join(map(str, checkpoint.mesh.shape)),
+            f"{low / 1000:.3g}-{high / 1000:.3g} GeV",
+            " × ".join(map(str, checkpoint.mesh.shape)),
             f"{model.n_parameters:,}",
-        )  # fmt: skip
+        )
     console.print(table)
 
 

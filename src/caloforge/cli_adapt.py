@@ -36,14 +36,24 @@ def adapt(
     from caloforge.training import adapt as run
 
     made = run(
-        checkpoint, Showers.join([open_showers(path) for path in data]), out=out, n=n, steps=steps, seed=seed,
-        resume=resume, overwrite=overwrite, device=device, overrides=overrides(settings),
-    )  # fmt: skip
+        checkpoint,
+        Showers.join([open_showers(path) for path in data]),
+        out=out,
+        n=n,
+        steps=steps,
+        seed=seed,
+        resume=resume,
+        overwrite=overwrite,
+        device=device,
+        overrides=overrides(settings),
+    )
     parts = made.metrics.get("parts", {}).items()
     losses = {name: part["validation_loss"] for name, part in parts}
     told = ", ".join(f"{name} {loss:.3f}" for name, loss in losses.items() if loss is not None)
     told = f" (validation losses: {told})" if told else ""
     Console().print(
         f"checkpoint for {', '.join(made.detectors)} → {out}{told}",
-        highlight=False, markup=False, soft_wrap=True,
-    )  # fmt: skip
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )

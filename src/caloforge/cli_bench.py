@@ -9,15 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from caloforge.cli_options import (
-    AllowExtrapolation,
-    Changes,
-    Like,
-    Overwrite,
-    Resume,
-    Seed,
-    overrides,
-)
+from caloforge.cli_options import AllowExtrapolation, Changes, Like, Overwrite, Resume, Seed, overrides
 from caloforge.errors import ConditionError, DataError
 
 if TYPE_CHECKING:
@@ -136,17 +128,25 @@ def amplify(
 
         chosen = [tuple(item.split("+")) for item in _items(observables)] if observables else OBSERVABLES
         result = amplification(
-            truth, training, generated, observables=chosen, quantiles=_counts(quantiles, "--quantiles"),
+            truth,
+            training,
+            generated,
+            observables=chosen,
+            quantiles=_counts(quantiles, "--quantiles"),
             seed=seed,
-        )  # fmt: skip
+        )
         drawing = draw_amplification(result, out)
     else:
         from caloforge.evaluation.upsampling import upsampling_curve
 
         result = upsampling_curve(
-            truth, dict(map(_upsampled, upsampled or [])), copies=True if copies is None else copies,
-            classifiers=classifiers, which=_items(which), seed=seed,
-        )  # fmt: skip
+            truth,
+            dict(map(_upsampled, upsampled or [])),
+            copies=True if copies is None else copies,
+            classifiers=classifiers,
+            which=_items(which),
+            seed=seed,
+        )
         drawing = draw_upsampling(result, out)
     try:
         with whole_file(target) as file:

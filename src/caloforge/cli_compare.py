@@ -47,11 +47,18 @@ def compare(
 
     options: dict[str, Any] = {} if second_reference is None else {"second_reference": second_reference}
     comparison = run(
-        reference, named_files(generated), out=out, classifiers=classifiers,
-        which=tuple(filter(None, which.split(","))), seed=seed, device=device_of(device),
-        multiclass=None if multiclass == "none" else multiclass, resume=resume, overwrite=overwrite,
+        reference,
+        named_files(generated),
+        out=out,
+        classifiers=classifiers,
+        which=tuple(filter(None, which.split(","))),
+        seed=seed,
+        device=device_of(device),
+        multiclass=None if multiclass == "none" else multiclass,
+        resume=resume,
+        overwrite=overwrite,
         **options,
-    )  # fmt: skip
+    )
     console = Console()
     console.print(comparison.summary())
     if report:

@@ -54,11 +54,20 @@ def evaluate(
 
     truth, candidate = open_showers(reference), open_showers(generated)
     result = run(
-        truth, candidate, out=out, classifiers=classifiers, which=tuple(filter(None, which.split(","))),
-        second_reference=second_reference, training=training, distances=distances,
-        slices=slices_of(slices) if slices else None, threshold_mev=threshold, seed=seed,
-        device=device_of(device), overwrite=overwrite,
-    )  # fmt: skip
+        truth,
+        candidate,
+        out=out,
+        classifiers=classifiers,
+        which=tuple(filter(None, which.split(","))),
+        second_reference=second_reference,
+        training=training,
+        distances=distances,
+        slices=slices_of(slices) if slices else None,
+        threshold_mev=threshold,
+        seed=seed,
+        device=device_of(device),
+        overwrite=overwrite,
+    )
     console = Console()
     console.print(result.summary())
     if report:

@@ -63,10 +63,7 @@ ChangesOfRecipe = Annotated[
 ]
 Changes = Annotated[
     list[str] | None,
-    typer.Option(
-        "--set",
-        help="Change a setting that leaves the weights: sampler.steps=4. May be repeated.",
-    ),
+    typer.Option("--set", help="Change a setting that leaves the weights: sampler.steps=4. May be repeated."),
 ]
 
 Reference = Annotated[Path, typer.Argument(help="File of reference showers, from Geant4.")]

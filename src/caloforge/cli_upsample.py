@@ -45,13 +45,26 @@ def upsample(
     from caloforge.generation import generate
 
     showers = generate(
-        checkpoint, out=out, given=coarse, copies=copies, settings=overrides(settings), n=n, seed=seed,
-        first=first, batch_size=batch_size or "auto", threads=threads, device=device,
-        allow_extrapolation=allow_extrapolation, resume=resume, overwrite=overwrite,
-    )  # fmt: skip
+        checkpoint,
+        out=out,
+        given=coarse,
+        copies=copies,
+        settings=overrides(settings),
+        n=n,
+        seed=seed,
+        first=first,
+        batch_size=batch_size or "auto",
+        threads=threads,
+        device=device,
+        allow_extrapolation=allow_extrapolation,
+        resume=resume,
+        overwrite=overwrite,
+    )
     speed = showers.provenance.get("performance", {})
     Console().print(
         f"{len(showers)} showers on a {showers.mesh} → {out} "
         f"({speed.get('ms_per_shower', 0):.2f} ms each, threads: {speed.get('threads')})",
-        highlight=False, markup=False, soft_wrap=True,
-    )  # fmt: skip
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )

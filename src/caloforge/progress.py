@@ -51,9 +51,12 @@ def progress_bar(
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-        TextColumn("{task.fields[speed_told]}"), TimeRemainingColumn(),
-    )  # fmt: skip
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[speed_told]}"),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=console, transient=transient) as bar:
         task = bar.add_task(what, total=total, completed=done, speed_told="")
 

@@ -61,9 +61,15 @@ def quickstart(
 
     with _step(console, 1, f"Geant4: {n} electrons of 1-10 GeV in {DETECTOR}"):
         simulate(
-            DETECTOR, out=folder / "geant4.h5", n=n, particle=PARTICLE, energy=ENERGY, seed=seed,
-            workers=workers, resume=True,
-        )  # fmt: skip
+            DETECTOR,
+            out=folder / "geant4.h5",
+            n=n,
+            particle=PARTICLE,
+            energy=ENERGY,
+            seed=seed,
+            workers=workers,
+            resume=True,
+        )
         showers = open_showers(folder / "geant4.h5")
         training, held_out = showers.split(TRAIN_FRACTION)
         write_showers(training, folder / "train.h5", overwrite=True)

@@ -44,8 +44,13 @@ def worth(truth: Columns, training: Columns, generated: Columns, **options: obje
 def test_the_error_of_true_samples_is_that_of_the_multinomial(observables: list[str]) -> None:
     scaled = []
     for seed in range(60):
-        result = worth(normal(2000, 3 * seed), normal(500, 3 * seed + 1), normal(900, 3 * seed + 2),
-                       observables=observables, seed=seed)  # fmt: skip
+        result = worth(
+            normal(2000, 3 * seed),
+            normal(500, 3 * seed + 1),
+            normal(900, 3 * seed + 2),
+            observables=observables,
+            seed=seed,
+        )
         curve = result.curves[0]
         assert curve.constant == pytest.approx(1 - 1 / curve.bins, abs=1e-3)
         assert curve.truth_error == curve.constant / 2000
@@ -191,9 +196,16 @@ def test_what_cannot_be_done_is_said(make: Callable[..., Showers]) -> None:
 
 
 TINY = ClassifierSettings(
-    hidden=32, layers=2, epochs=8, batch_size=50, learning_rate=2e-3, repeats=1, standardise=True, threads=1,
+    hidden=32,
+    layers=2,
+    epochs=8,
+    batch_size=50,
+    learning_rate=2e-3,
+    repeats=1,
+    standardise=True,
+    threads=1,
     calibration_floor=None,
-)  # fmt: skip
+)
 
 
 @pytest.fixture(scope="module")

@@ -14,13 +14,7 @@ from caloforge.data import Conditions, Showers
 from caloforge.detector import CylinderMesh, Mesh, calochallenge_mesh
 from caloforge.errors import DataError, RecipeError
 from caloforge.evaluation import PRESETS, ClassifierSettings, compute_features, train_classifier
-from caloforge.evaluation.classifiers import (
-    CLASSIFIERS,
-    auc,
-    auc_and_jsd,
-    auc_noise,
-    classifier_settings,
-)
+from caloforge.evaluation.classifiers import CLASSIFIERS, auc, auc_and_jsd, auc_noise, classifier_settings
 from caloforge.evaluation.classifiers.batches import Batches
 from caloforge.evaluation.classifiers.inputs import (
     Layout,

@@ -225,9 +225,12 @@ def test_files_and_round_trip(judged: tuple[ModelComparison, Path]) -> None:
     made, out = judged
     names = {p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file()}
     assert names == {
-        "comparison.json", "comparison.md", "comparison.csv", "multiclass.json",
+        "comparison.json",
+        "comparison.md",
+        "comparison.csv",
+        "multiclass.json",
         *(f"{n}/{f}" for n in ("good", "bad") for f in ("metrics.json", "settings.json")),
-    }  # fmt: skip
+    }
     plain = json.loads((out / "comparison.json").read_text())
     assert plain["schema"] == 1
     again = read_comparison(out)
@@ -364,9 +367,12 @@ def test_published_rows_belong_to_their_mesh() -> None:
     assert published_results(deeper) == found["2"]
     dream = next(r for r in found["2"] if r.model == "CaloDREAM")
     assert dream.metrics == {
-        "auc_low": 0.531, "auc_high": 0.521, "auc_resnet": 0.681, "fpd": pytest.approx(24.6e-3),
+        "auc_low": 0.531,
+        "auc_high": 0.521,
+        "auc_resnet": 0.681,
+        "fpd": pytest.approx(24.6e-3),
         "kpd": pytest.approx(23e-6),
-    }  # fmt: skip
+    }
     assert dream.time("gpu") == (74.0, "gpu_100")
     assert dream.time("cpu") == (5052.0, "cpu_100")
     for rows in found.values():

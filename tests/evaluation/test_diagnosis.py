@@ -23,9 +23,18 @@ from caloforge.evaluation.results import ClassifierResult, Diagnosis, from_plain
 Make = Callable[..., Showers]
 MESH = CylinderMesh.regular(n_z=4, n_phi=8, n_r=3)
 TINY = ClassifierSettings(
-    hidden=32, layers=2, epochs=10, batch_size=50, learning_rate=2e-3, repeats=2, standardise=True, threads=1,
-    calibration_floor=None, widths=(4, 4, 8, 8), special={"resnet": {"repeats": 1, "epochs": 6}},
-)  # fmt: skip
+    hidden=32,
+    layers=2,
+    epochs=10,
+    batch_size=50,
+    learning_rate=2e-3,
+    repeats=2,
+    standardise=True,
+    threads=1,
+    calibration_floor=None,
+    widths=(4, 4, 8, 8),
+    special={"resnet": {"repeats": 1, "epochs": 6}},
+)
 
 
 def sample(showers: Showers) -> Sample:
@@ -131,9 +140,10 @@ def test_scores_are_the_held_out_showers_of_every_training(make: Make) -> None:
     )
     assert scores.rows[scores.labels == 1].max() < 100
     assert scores.rows[scores.labels == 0].max() < 140
-    areas = [roc_auc_score(*half) for half in zip(
-        np.split(scores.labels, 2), np.split(scores.probabilities, 2), strict=True
-    )]  # fmt: skip
+    areas = [
+        roc_auc_score(*half)
+        for half in zip(np.split(scores.labels, 2), np.split(scores.probabilities, 2), strict=True)
+    ]
     np.testing.assert_allclose(areas, result.aucs)
 
 

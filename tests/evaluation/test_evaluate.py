@@ -140,9 +140,15 @@ def test_everything_together(make: Make) -> None:
     parts = [make(MESH, n=240, seed=seed) for seed in range(4)]
     heard: set[str] = set()
     evaluation = quiet(
-        parts[0], parts[1], second_reference=parts[2], training=parts[3], slices={"energy": 2},
-        classifiers=TINY, distances=True, progress=lambda text, fraction: heard.add(text),
-    )  # fmt: skip
+        parts[0],
+        parts[1],
+        second_reference=parts[2],
+        training=parts[3],
+        slices={"energy": 2},
+        classifiers=TINY,
+        distances=True,
+        progress=lambda text, fraction: heard.add(text),
+    )
     assert set(evaluation.distances) == {"fpd", "kpd", "precision", "recall", "density", "coverage"}
     for estimate in evaluation.distances.values():
         assert np.isfinite([estimate.value, estimate.error, estimate.floor]).all()

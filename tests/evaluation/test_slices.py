@@ -46,13 +46,17 @@ def test_given_edges_discrete_energies_and_names_are_taken_as_they_are() -> None
     conditions = Conditions(energies, particle="e-", detector=detector)
     discrete = slice_edges(conditions, conditions, {"energy": 2})
     assert [(s.low, s.label, int(s.holds(conditions).sum())) for s in discrete] == [
-        (256.0, "energy 256 MeV", 10), (512.0, "energy 512 MeV", 10), (1024.0, "energy 1.02 GeV", 10)
-    ]  # fmt: skip
+        (256.0, "energy 256 MeV", 10),
+        (512.0, "energy 512 MeV", 10),
+        (1024.0, "energy 1.02 GeV", 10),
+    ]
     given = slice_edges(conditions, conditions, {"energy": [256, 512, 1000]})
     assert [int(s.holds(conditions).sum()) for s in given] == [10, 10]
     assert [s.label for s in slice_edges(conditions, conditions, {"detector": 1, "particle": 1})] == [
-        "detector odd", "detector par04", "particle e-"
-    ]  # fmt: skip
+        "detector odd",
+        "detector par04",
+        "particle e-",
+    ]
     assert list(default_slices(conditions)) == ["energy", "detector"]
     assert default_slices(Conditions([5.0, 5.0])) == {}
     for wrong in ({"mass": 3}, {"energy": 0}, {"theta": [1.0, 0.5]}):

@@ -83,9 +83,23 @@ def classifier(auc: float, name: str = "high", noise: float = 0.02, share: float
         features = [FeatureShare("e_layer_2", share, 0.01), FeatureShare("sparsity_0", 0.001, 0.01)]
         diagnosis = Diagnosis(np.arange(3.0), np.ones(2), np.ones(2), features, [], [])
     return ClassifierResult(
-        name, auc, 0.0, 0.1, 0.0, noise, None, None, (auc,), (0.1,), (3,), (540, 180, 180), 1.0, "cpu",
-        {"preset": "quick"}, diagnosis=diagnosis,
-    )  # fmt: skip
+        name,
+        auc,
+        0.0,
+        0.1,
+        0.0,
+        noise,
+        None,
+        None,
+        (auc,),
+        (0.1,),
+        (3,),
+        (540, 180, 180),
+        1.0,
+        "cpu",
+        {"preset": "quick"},
+        diagnosis=diagnosis,
+    )
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -197,9 +211,18 @@ def test_response_shift_of_known_numbers(equal):
 
 
 MEMORY = Memorisation(
-    {"generated": 900, "training": 900, "held_out": 900}, "cells", np.arange(3.0), np.ones(2), np.ones(2),
-    np.ones(2), Estimate(0.5, 0.017, 0.5, 0.0), 1, 0.9, (), "",
-)  # fmt: skip
+    {"generated": 900, "training": 900, "held_out": 900},
+    "cells",
+    np.arange(3.0),
+    np.ones(2),
+    np.ones(2),
+    np.ones(2),
+    Estimate(0.5, 0.017, 0.5, 0.0),
+    1,
+    0.9,
+    (),
+    "",
+)
 CONSERVED = Conservation(1.2, 0.001, 0.002, 0.0015, 1.25, 1.22, (), 0)
 
 
@@ -210,12 +233,17 @@ SHIFT = Shift("layer 2", "layer", 0.0102, 0.0015, 6.8, 1e-9)
 def slices(*excess: float) -> list[Slice]:
     return [
         Slice(
-            "energy", float(k), k + 1.0, f"{k} to {k + 1} GeV", {"reference": 300, "generated": 300},
+            "energy",
+            float(k),
+            k + 1.0,
+            f"{k} to {k + 1} GeV",
+            {"reference": 300, "generated": 300},
             {"e_layer": Separation(0.02 + e, 0.02, 0.003), "sparsity": Separation(0.02 + e, 0.02, 0.003)},
-            Comparison(1.0, 0.1, 1.0, 0.1), {},
+            Comparison(1.0, 0.1, 1.0, 0.1),
+            {},
         )
         for k, e in enumerate(excess)
-    ]  # fmt: skip
+    ]
 
 
 def correlation(value: float) -> Correlation:
@@ -225,33 +253,73 @@ def correlation(value: float) -> Correlation:
 @pytest.mark.parametrize(
     ("good", "bad", "word"),
     [
-        ({"distances": {"fpd": Estimate(0.011, 0.003, 0.010, 0.002)}},
-         {"distances": {"fpd": Estimate(0.080, 0.003, 0.010, 0.002)}}, "FPD"),
-        ({"distances": {"recall": Estimate(0.84, 0.02, 0.85, 0.02, ideal=1.0, higher_is_better=True)}},
-         {"distances": {"recall": Estimate(0.40, 0.02, 0.85, 0.02, ideal=1.0, higher_is_better=True)}},
-         "recall"),
-        ({"correlations": {"layers": correlation(0.035)}},
-         {"correlations": {"layers": correlation(0.2)}}, "correlations between layers"),
+        (
+            {"distances": {"fpd": Estimate(0.011, 0.003, 0.010, 0.002)}},
+            {"distances": {"fpd": Estimate(0.080, 0.003, 0.010, 0.002)}},
+            "FPD",
+        ),
+        (
+            {"distances": {"recall": Estimate(0.84, 0.02, 0.85, 0.02, ideal=1.0, higher_is_better=True)}},
+            {"distances": {"recall": Estimate(0.40, 0.02, 0.85, 0.02, ideal=1.0, higher_is_better=True)}},
+            "recall",
+        ),
+        (
+            {"correlations": {"layers": correlation(0.035)}},
+            {"correlations": {"layers": correlation(0.2)}},
+            "correlations between layers",
+        ),
         ({"slices": slices(0.0, 0.001, -0.001)}, {"slices": slices(0.0, 0.06, 0.001)}, "incident energy"),
-        ({"conservation": CONSERVED},
-         {"conservation": dataclasses.replace(CONSERVED, generated_above=0.05)}, "ΣE/E_inc"),
-        ({"conservation": CONSERVED},
-         {"conservation": dataclasses.replace(CONSERVED, negative_or_empty=9)}, "no energy at all"),
-        ({"localisation": PLACES},
-         {"localisation": dataclasses.replace(PLACES, found={"layer": 1}, shifts=[SHIFT])},
-         "given all other layers, differs in 1 of 4 layers, most in layer 2 (+1.02 ± 0.15 %)"),
-        ({"localisation": PLACES},
-         {"localisation": dataclasses.replace(PLACES, shared_showers=0.5)}, "50 % of the rows"),
-        ({"counts": {"reference": 900, "generated": 900, "generated_repeated": 2, "reference_repeated": 2}},
-         {"counts": {"reference": 900, "generated": 900, "generated_repeated": 9, "reference_repeated": 2}},
-         "repeat another generated one"),
-        ({}, {"counts": {"reference": 900, "generated": 900, "generated_in_reference": 3}},
-         "3 of 900 generated showers are reference showers"),
-        ({"memorisation": MEMORY},
-         {"memorisation": dataclasses.replace(MEMORY, nearer=Estimate(0.9, 0.01, 0.5, 0.0), copies=700)},
-         "training shower"),
+        (
+            {"conservation": CONSERVED},
+            {"conservation": dataclasses.replace(CONSERVED, generated_above=0.05)},
+            "ΣE/E_inc",
+        ),
+        (
+            {"conservation": CONSERVED},
+            {"conservation": dataclasses.replace(CONSERVED, negative_or_empty=9)},
+            "no energy at all",
+        ),
+        (
+            {"localisation": PLACES},
+            {"localisation": dataclasses.replace(PLACES, found={"layer": 1}, shifts=[SHIFT])},
+            "given all other layers, differs in 1 of 4 layers, most in layer 2 (+1.02 ± 0.15 %)",
+        ),
+        (
+            {"localisation": PLACES},
+            {"localisation": dataclasses.replace(PLACES, shared_showers=0.5)},
+            "50 % of the rows",
+        ),
+        (
+            {
+                "counts": {
+                    "reference": 900,
+                    "generated": 900,
+                    "generated_repeated": 2,
+                    "reference_repeated": 2,
+                }
+            },
+            {
+                "counts": {
+                    "reference": 900,
+                    "generated": 900,
+                    "generated_repeated": 9,
+                    "reference_repeated": 2,
+                }
+            },
+            "repeat another generated one",
+        ),
+        (
+            {},
+            {"counts": {"reference": 900, "generated": 900, "generated_in_reference": 3}},
+            "3 of 900 generated showers are reference showers",
+        ),
+        (
+            {"memorisation": MEMORY},
+            {"memorisation": dataclasses.replace(MEMORY, nearer=Estimate(0.9, 0.01, 0.5, 0.0), copies=700)},
+            "training shower",
+        ),
     ],
-)  # fmt: skip
+)
 def test_every_kind_of_number_is_judged_both_ways(equal, good, bad, word):
     fine = find_verdict(dataclasses.replace(equal, **good))
     assert fine.level == 0
@@ -326,17 +394,22 @@ def test_a_shift_gives_the_auc_that_its_separation_says():
 
 def test_worst_features_are_those_beyond_chance(equal):
     assert worst_features(equal) == []
-    wrong = [dataclasses.replace(h, separation=Separation(0.1 * k, 0.01, 0.001)) for k, h in
-             enumerate(equal.histograms[:4])]  # fmt: skip
+    wrong = [
+        dataclasses.replace(h, separation=Separation(0.1 * k, 0.01, 0.001))
+        for k, h in enumerate(equal.histograms[:4])
+    ]
     evaluation = dataclasses.replace(equal, histograms=wrong + equal.histograms[4:])
     assert [h.name for h in worst_features(evaluation)] == [h.name for h in wrong[:0:-1]]
 
 
 def test_summary_table_holds_verdict_and_floors(equal):
     full = dataclasses.replace(
-        equal, classifiers={"resnet": classifier(0.7, "resnet")}, memorisation=MEMORY,
-        distances={"fpd": Estimate(0.0123, 0.003, 0.0101, 0.002)}, warnings=["Beware."],
-    )  # fmt: skip
+        equal,
+        classifiers={"resnet": classifier(0.7, "resnet")},
+        memorisation=MEMORY,
+        distances={"fpd": Estimate(0.0123, 0.003, 0.0101, 0.002)},
+        warnings=["Beware."],
+    )
     table = summary_table(full)
     cells = "|".join(str(cell) for column in table.columns for cell in column.cells)
     for text in ("AUC cells (3D ResNet) (quick)", "0.700", "0.500 ± 0.020", "12.3 ± 3.0", "10.1 ± 2.0"):
@@ -347,10 +420,17 @@ def test_summary_table_holds_verdict_and_floors(equal):
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [(percent(0.0123, 0.0031), "+1.23 ± 0.31 %"), (percent(-0.5), "−50 %"), (percent(0.0), "+0.0 %"),
-     (percent(0.00042, 0.00011, signed=False), "0.042 ± 0.011 %"), (number(-3), "−3"),
-     (number(1.234e-5), "1.23·10⁻⁵"), (group_title("ec_eta"), "Centre of energy in η"),
-     (group_title("new_thing"), "New thing"), (feature_words("cells_of_layer_3"), "cells of layer 3")],
-)  # fmt: skip
+    [
+        (percent(0.0123, 0.0031), "+1.23 ± 0.31 %"),
+        (percent(-0.5), "−50 %"),
+        (percent(0.0), "+0.0 %"),
+        (percent(0.00042, 0.00011, signed=False), "0.042 ± 0.011 %"),
+        (number(-3), "−3"),
+        (number(1.234e-5), "1.23·10⁻⁵"),
+        (group_title("ec_eta"), "Centre of energy in η"),
+        (group_title("new_thing"), "New thing"),
+        (feature_words("cells_of_layer_3"), "cells of layer 3"),
+    ],
+)
 def test_words_and_numbers(text, expected):
     assert text == expected

@@ -22,10 +22,7 @@ MESH = CylinderMesh.regular(n_z=4, n_phi=8, n_r=3)
 
 
 def said(
-    reference: Conditions,
-    generated: Conditions,
-    histograms: list[Histogram] | None = None,
-    **counts: int,
+    reference: Conditions, generated: Conditions, histograms: list[Histogram] | None = None, **counts: int
 ) -> str:
     """All warnings of two samples with these conditions."""
     numbers = {

@@ -6,13 +6,7 @@ import numpy as np
 import pytest
 
 from caloforge.detector.detector import Detector
-from caloforge.geant4.validate import (
-    TESTEM3_REFERENCE,
-    Mean,
-    energy_balance,
-    probe,
-    run_testem3,
-)
+from caloforge.geant4.validate import TESTEM3_REFERENCE, Mean, energy_balance, probe, run_testem3
 
 
 def test_geant4s_reference_testem3():

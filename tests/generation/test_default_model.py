@@ -53,9 +53,12 @@ def several(checkpoint: Checkpoint) -> Checkpoint:
     """As if trained on two detectors and two particles."""
     known = {"detector": ["other", "toy"], "particle": ["e-", "gamma"]}
     return dataclasses.replace(
-        checkpoint, valid_range=checkpoint.valid_range | known, detectors=("other", "toy"), meshes={},
+        checkpoint,
+        valid_range=checkpoint.valid_range | known,
+        detectors=("other", "toy"),
+        meshes={},
         valid_ranges={},
-    )  # fmt: skip
+    )
 
 
 def test_every_detector_of_a_shipped_model_has_a_default_and_no_other():

@@ -79,8 +79,14 @@ def test_the_result_says_what_it_is(checkpoint, tmp_path):
     assert about["checkpoint"]["fingerprint"] == checkpoint.fingerprint
     assert about["checkpoint"]["provenance"]["showers"] == {"action": "toy"}
     assert set(about["performance"]) >= {
-        "showers_per_second", "ms_per_shower", "seconds", "batch_size", "threads", "device", "peak_memory_mib"
-    }  # fmt: skip
+        "showers_per_second",
+        "ms_per_shower",
+        "seconds",
+        "batch_size",
+        "threads",
+        "device",
+        "peak_memory_mib",
+    }
     assert about["settings"]["seed"] == 5
     assert [path.name for path in tmp_path.iterdir()] == ["a.h5"]
 

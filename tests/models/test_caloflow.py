@@ -36,10 +36,12 @@ CASES = [
     pytest.param(cls, mesh, settings, id=f"{cls.__name__}-{mesh.kind}-{name}")
     for cls in (CaloFlow, CaloFlowStudent)
     for mesh, name, settings in (
-        (RAGGED, "log", SMALL), (RAGGED, "logit", LOGIT), (RAGGED_BOX, "log", SMALL),
+        (RAGGED, "log", SMALL),
+        (RAGGED, "logit", LOGIT),
+        (RAGGED_BOX, "log", SMALL),
         (REGULAR, "logit", LOGIT),
     )
-]  # fmt: skip
+]
 
 
 def showers_on(mesh: Mesh, n: int = 40) -> Showers:

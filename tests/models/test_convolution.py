@@ -44,9 +44,17 @@ def flow(
     **net: object,
 ) -> ConvolutionFlow:
     made = ConvolutionFlow(
-        groups, rows, columns, factors, maps=2, vector=3, context=2, periodic=periodic, blocks=5,
+        groups,
+        rows,
+        columns,
+        factors,
+        maps=2,
+        vector=3,
+        context=2,
+        periodic=periodic,
+        blocks=5,
         **(NET | net),  # type: ignore[arg-type]
-    ).double()  # fmt: skip
+    ).double()
     random_parameters(made, scale)
     return made
 

@@ -203,9 +203,13 @@ def test_a_student_learns_from_a_checkpoint_and_steps_can_be_changed(
     cls: type[StudentModel], tmp_path: Path
 ) -> None:
     training = {
-        "steps": 10, "batch_size": 8, "precision": "float32", "learning_rate": 3e-3, "ema": 0,
+        "steps": 10,
+        "batch_size": 8,
+        "precision": "float32",
+        "learning_rate": 3e-3,
+        "ema": 0,
         "validation_fraction": 0,
-    }  # fmt: skip
+    }
     recipe = {"model": "diffusion.model:DiffusionModel", "settings": SMALL, "training": training}
     train(recipe, showers(), out=tmp_path / "teacher", progress=False)
     recipe["model"] = f"diffusion.distillation:{cls.__name__}"

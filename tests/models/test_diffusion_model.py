@@ -26,10 +26,13 @@ BOX = BoxMesh.regular((4, 4, 6), (3.0, 5.0, 5.0))
 PATCHES = {"kind": "transformer", "patch": (2, 1, 3), "width": 16, "depth": 2, "heads": 2, "phi": "relative"}
 ENERGIES = {"kind": "inductive", "hidden": 8, "depth": 1, "bins": 4}
 COMMON: dict[str, Any] = {
-    "backbone": PATCHES, "energies": ENERGIES, "process": {"kind": "trig"}, "bf16": False,
+    "backbone": PATCHES,
+    "energies": ENERGIES,
+    "process": {"kind": "trig"},
+    "bf16": False,
     "sampler": {"kind": "midpoint", "steps": 3},
     "coordinates": {"kind": "marginals", "nodes": 3, "quantiles": 9},
-}  # fmt: skip
+}
 MODELS: dict[str, tuple[Any, dict[str, Any]]] = {
     "ranks": (CYLINDER, COMMON),
     "box": (BOX, COMMON | {"backbone": PATCHES | {"patch": (1, 2, 3), "phi": "absolute"}}),
@@ -162,9 +165,12 @@ def test_the_network_is_told_the_energy_the_direction_and_the_detector() -> None
     model.eval()
     noise = {name: value.expand(5, *value.shape[1:]) for name, value in model.noise(1).items()}
     changed = Conditions(
-        [5000.0, 6000.0, 5000.0, 5000.0, 5000.0], [1.5, 1.5, 1.0, 1.5, 1.5], [1.0, 1.0, 1.0, 2.0, 1.0], "e-",
+        [5000.0, 6000.0, 5000.0, 5000.0, 5000.0],
+        [1.5, 1.5, 1.0, 1.5, 1.5],
+        [1.0, 1.0, 1.0, 2.0, 1.0],
+        "e-",
         ["toy", "toy", "toy", "toy", "par04-siw"],
-    )  # fmt: skip
+    )
     tensors = ConditionTensors.of(changed, model.detectors)
     tensors.layer_energies = torch.full((5, 4), 1000.0)
     energies = decode(model, dict(noise), tensors)

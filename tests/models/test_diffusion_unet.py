@@ -23,8 +23,11 @@ def awake(mesh=MESH, levels=1, **settings) -> UNet:
     torch.manual_seed(0)
     unet = UNet(
         UNetSettings(**{"channels": (8, 8, 16), "attention": 4, "embedding": 16} | settings),
-        mesh, conditions=3, layers=2, levels=levels,
-    )  # fmt: skip
+        mesh,
+        conditions=3,
+        layers=2,
+        levels=levels,
+    )
     nn.init.normal_(unet.last.weight, std=0.1)
     return unet.eval()
 

@@ -72,10 +72,8 @@ def batch_of(showers: Showers, n: int | None = None) -> Batch:
 CASES = [
     pytest.param(cls, mesh, settings, id=f"{cls.__name__}-{mesh.kind}{mesh.n_layers}-{name}")
     for cls in (ICaloFlow, ICaloFlowStudent)
-    for mesh, name, settings in (
-        (CYLINDER, "log", SMALL), (BOX, "logit", LOGIT), (IMAGE, "log", SMALL),
-    )
-]  # fmt: skip
+    for mesh, name, settings in ((CYLINDER, "log", SMALL), (BOX, "logit", LOGIT), (IMAGE, "log", SMALL))
+]
 
 
 @pytest.mark.parametrize(("cls", "mesh", "settings"), CASES)

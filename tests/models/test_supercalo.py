@@ -123,10 +123,12 @@ def test_a_refined_shower_does_not_depend_on_the_others(fine_case):
     others[5] = 5
     same = decode(
         model,
-        {name: torch.where(torch.arange(len(z)).view(-1, *[1] * (z.dim() - 1)) == 5, z, z[others])
-         for name, z in noise.items()},
+        {
+            name: torch.where(torch.arange(len(z)).view(-1, *[1] * (z.dim() - 1)) == 5, z, z[others])
+            for name, z in noise.items()
+        },
         conditions[others],
-    )  # fmt: skip
+    )
     torch.testing.assert_close(same[5], whole[5], rtol=0, atol=0)
 
 
@@ -170,8 +172,9 @@ def test_fine_layers_that_are_not_given_are_sampled_to_the_coarse_sums():
         layers = model._layers(noise, blind, model.incident(blind), given)
     sums = layers.view(len(layers), -1, 2).sum(dim=2)
     torch.testing.assert_close(sums, conditions.given.sum(dim=(2, 3)), rtol=1e-5, atol=1e-3)
-    assert torch.equal(model._layers(noise, conditions, model.incident(blind), given),
-                       conditions.layer_energies)  # fmt: skip
+    assert torch.equal(
+        model._layers(noise, conditions, model.incident(blind), given), conditions.layer_energies
+    )
 
 
 def assert_gradients_reach_all(model, batch):
@@ -254,8 +257,12 @@ def test_parts_and_noise_of_a_chain_are_those_of_its_slots(chain):
     model, showers = chain
     assert list(model.parts()) == ["energies", "coarse.cells", "fine.layers", "fine.cells"]
     assert set(model.noise_shapes()) == {
-        "energies", "coarse.layers", "coarse.cells", "fine.layers", "fine.cells"
-    }  # fmt: skip
+        "energies",
+        "coarse.layers",
+        "coarse.cells",
+        "fine.layers",
+        "fine.cells",
+    }
     assert_gradients_reach_all(model, Batch.with_energies(showers.energies, showers.conditions))
 
 

@@ -43,10 +43,14 @@ MESHES: list[Mesh] = [
     CylinderMesh.regular(n_z=4, n_phi=3, n_r=2),
     BoxMesh.regular((4, 3, 2), (1.0, 2.0, 2.0)),
     RaggedCylinderMesh(
-        (RaggedLayer(0, 1, (0, 1, 2)), RaggedLayer(1, 3, (0, 1, 2, 3)), RaggedLayer(2, 2, (0, 1, 2, 3, 4)),
-         RaggedLayer(12, 5, (0, 1)))
+        (
+            RaggedLayer(0, 1, (0, 1, 2)),
+            RaggedLayer(1, 3, (0, 1, 2, 3)),
+            RaggedLayer(2, 2, (0, 1, 2, 3, 4)),
+            RaggedLayer(12, 5, (0, 1)),
+        )
     ),
-]  # fmt: skip
+]
 V, Z = 24, 4
 
 
@@ -96,7 +100,7 @@ CASES: dict[str, Case] = {
         moves=5e-5,
     ),
     **{name: case for mesh in MESHES for name, case in layered(mesh).items()},
-}  # fmt: skip
+}
 
 
 def sizes_of(transform: Transform) -> Layers:
@@ -283,7 +287,7 @@ def test_missing_context_is_named() -> None:
         ({"kind": "chain", "transforms": [{"kind": "log", "base": 10}]}, "no setting 'base'"),
         ({"kind": "chain", "transforms": [3]}, "table"),
     ],
-)  # fmt: skip
+)
 def test_malformed_descriptions_are_explained(description: dict[str, object], message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         transform_from_dict(description)

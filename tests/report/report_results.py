@@ -59,29 +59,51 @@ def everything(evaluation: Evaluation, seed: int = 0) -> Evaluation:
         conservation=Conservation(1.21, 0.001, 0.012, 0.002, 1.34, 1.23, (7, 31), 2),
         memorisation=memorisation(rng),
         localisation=Localisation(
-            [Shift("layer 2", "layer", 0.031, 0.004, 7.7, 1e-12),
-             Shift("cell 2/1/0", "cell", -0.2, 0.03, -6.6, 0.002)],
-            {"layer": 4, "cell": 72}, {"layer": 1, "cell": 1}, 0.25, {"layer 3": 0.01},
+            [
+                Shift("layer 2", "layer", 0.031, 0.004, 7.7, 1e-12),
+                Shift("cell 2/1/0", "cell", -0.2, 0.03, -6.6, 0.002),
+            ],
+            {"layer": 4, "cell": 72},
+            {"layer": 1, "cell": 1},
+            0.25,
+            {"layer 3": 0.01},
         ),
-    )  # fmt: skip
+    )
 
 
 def shape(name: str, label: str, rng: np.random.Generator) -> Histogram:
     edges = np.linspace(0, 100, 51)
     reference, generated = (np.histogram(rng.normal(m, 15, 900), edges)[0].astype(float) for m in (40, 43))
     return Histogram(
-        name, name, None, label, edges, reference, generated, np.sqrt(reference), np.sqrt(generated),
-        (0.0, 0.0), (0.0, 0.0), Separation(0.03, 0.02, 0.003, 0.004),
-    )  # fmt: skip
+        name,
+        name,
+        None,
+        label,
+        edges,
+        reference,
+        generated,
+        np.sqrt(reference),
+        np.sqrt(generated),
+        (0.0, 0.0),
+        (0.0, 0.0),
+        Separation(0.03, 0.02, 0.003, 0.004),
+    )
 
 
 def sparsity() -> Profile:
     thresholds = np.geomspace(0.02, 500, 25)
     mean = 0.3 * np.exp(-np.sqrt(thresholds / 5))
     return Profile(
-        "sparsity_by_threshold", "mean fraction of cells above the threshold", "threshold [MeV]", thresholds,
-        np.geomspace(0.016, 620, 26), mean, mean * 1.05, mean * 0.01, mean * 0.01,
-    )  # fmt: skip
+        "sparsity_by_threshold",
+        "mean fraction of cells above the threshold",
+        "threshold [MeV]",
+        thresholds,
+        np.geomspace(0.016, 620, 26),
+        mean,
+        mean * 1.05,
+        mean * 0.01,
+        mean * 0.01,
+    )
 
 
 DISTANCES = {
@@ -112,13 +134,23 @@ def response(condition: str, rng: np.random.Generator) -> ResponseCurve:
     if energy:
         values = [np.append(v[:-1], np.nan) for v in values]  # a bin without showers
     return ResponseCurve(
-        condition, "incident energy [MeV]" if energy else "detector",
-        np.geomspace(1000, 50000, n + 1) if energy else np.zeros(0), positions,
-        () if energy else ("par04-siw", "odd-ecal"), np.full(n, 200.0), np.full(n, 180.0), *values[:2],
-        np.full(n, 0.004), np.full(n, 0.004), values[2], values[3], np.full(n, 0.003), np.full(n, 0.003),
+        condition,
+        "incident energy [MeV]" if energy else "detector",
+        np.geomspace(1000, 50000, n + 1) if energy else np.zeros(0),
+        positions,
+        () if energy else ("par04-siw", "odd-ecal"),
+        np.full(n, 200.0),
+        np.full(n, 180.0),
+        *values[:2],
+        np.full(n, 0.004),
+        np.full(n, 0.004),
+        values[2],
+        values[3],
+        np.full(n, 0.003),
+        np.full(n, 0.003),
         Estimate(0.012, 0.004, 0.005, 0.002, "permutation"),
         {"reference": ResolutionFit(0.17, 0.0, 0.01, 0.005, np.nan, 0.002, 4.4, 3)} if energy else {},
-    )  # fmt: skip
+    )
 
 
 def correlation(name: str, k: int, rng: np.random.Generator) -> Correlation:
@@ -130,20 +162,29 @@ def correlation(name: str, k: int, rng: np.random.Generator) -> Correlation:
 
 def one_slice(k: int) -> Slice:
     return Slice(
-        "energy", 1000.0 * 4**k, 4000.0 * 4**k, f"{4**k} to {4 ** (k + 1)} GeV",
+        "energy",
+        1000.0 * 4**k,
+        4000.0 * 4**k,
+        f"{4**k} to {4 ** (k + 1)} GeV",
         {"reference": 40, "generated": 30},
         {"e_layer": Separation(0.02 + 0.05 * k, 0.02, 0.003), "width_r": Separation(0.02, 0.02, 0.003)},
         Comparison(0.96, 0.06, 0.97, 0.07),
         {"fpd": Estimate(0.02, 0.003, 0.01, 0.002), "auc_high": Estimate(0.61, 0.03, 0.5, 0.03, ideal=0.5)},
         "too few showers for the kernel distance" if k == 2 else "",
-    )  # fmt: skip
+    )
 
 
 def memorisation(rng: np.random.Generator) -> Memorisation:
     edges = np.linspace(0, 4, 41)
     counts = [np.histogram(rng.normal(m, 0.4, 500), edges)[0].astype(float) for m in (1.9, 2.0, 2.0)]
     return Memorisation(
-        {"generated": 100, "training": 90, "held_out": 90}, "the layers’ energies", edges, *counts,
-        Estimate(0.52, 0.02, 0.5, 0.02, "expectation", 0.5), 1, 0.5, ((4, 17), (8, 3)),
+        {"generated": 100, "training": 90, "held_out": 90},
+        "the layers’ energies",
+        edges,
+        *counts,
+        Estimate(0.52, 0.02, 0.5, 0.02, "expectation", 0.5),
+        1,
+        0.5,
+        ((4, 17), (8, 3)),
         "No sign that training showers are repeated.",
-    )  # fmt: skip
+    )

@@ -65,16 +65,35 @@ def judged(reference: Showers, generated: Showers) -> Evaluation:
         classifiers={"low": classifier("low", 0.71), "high": classifier("high", 0.62)},
         timing=Timing(900.0, 70.0, 0.5, 1800.0, 12e3, {"threads": 2, "peak_memory_mib": 512.5}),
         warnings=["A <b>warning</b> & more."],
-        distances={}, responses=[], correlations={}, slices=[], conservation=None, memorisation=None,
-        localisation=None, verdict=None,
-    )  # fmt: skip
+        distances={},
+        responses=[],
+        correlations={},
+        slices=[],
+        conservation=None,
+        memorisation=None,
+        localisation=None,
+        verdict=None,
+    )
 
 
 def classifier(name: str, auc: float) -> ClassifierResult:
     return ClassifierResult(
-        name, auc, 0.01, 0.2, 0.01, 0.02, 0.502, 0.01, (auc, auc), (0.2, 0.2), (3, 4), (600, 200, 200), 1.5,
-        "cpu", {"preset": "quick"},
-    )  # fmt: skip
+        name,
+        auc,
+        0.01,
+        0.2,
+        0.01,
+        0.02,
+        0.502,
+        0.01,
+        (auc, auc),
+        (0.2, 0.2),
+        (3, 4),
+        (600, 200, 200),
+        1.5,
+        "cpu",
+        {"preset": "quick"},
+    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -78,9 +78,17 @@ def test_page_is_complete_and_loads_nothing(written: tuple[ModelComparison, Path
     text = path.read_text(encoding="utf-8")
     page = Page(text)
     assert page.headings == [
-        "Verdict", "The numbers", "Quality and speed", "Distance from chance", "Distributions", "Profiles",
-        "Separation by layer", "By energy and direction", "Warnings", "Settings and origin",
-    ]  # fmt: skip
+        "Verdict",
+        "The numbers",
+        "Quality and speed",
+        "Distance from chance",
+        "Distributions",
+        "Profiles",
+        "Separation by layer",
+        "By energy and direction",
+        "Warnings",
+        "Settings and origin",
+    ]
     assert len(page.ids) == len(set(page.ids))
     assert all(
         image["alt"] and str(image["src"]).startswith("data:image/png;base64,") for image in page.images

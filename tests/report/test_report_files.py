@@ -21,9 +21,15 @@ from caloforge.report.write import earlier_figures
 
 VOID = {"meta", "link", "img", "input", "br"}
 OPTIONAL = {
-    "Distances", "Where they differ", "Response and resolution", "Shower shapes", "Correlations",
-    "By energy and direction", "Energy conservation", "Memorisation",
-}  # fmt: skip
+    "Distances",
+    "Where they differ",
+    "Response and resolution",
+    "Shower shapes",
+    "Correlations",
+    "By energy and direction",
+    "Energy conservation",
+    "Memorisation",
+}
 
 
 def listed(folder: Path) -> list[str]:

@@ -63,11 +63,19 @@ def test_visible_radius_leaves_empty_rings_out():
 def histogram(reference: np.ndarray, generated: np.ndarray, **changes: object) -> Histogram:
     edges = np.arange(len(reference) + 1.0)
     known = {
-        "name": "x", "group": "x", "layer": None, "label": "x [mm]", "edges": edges,
-        "reference": reference, "generated": generated, "reference_error": np.sqrt(reference),
-        "generated_error": np.sqrt(generated), "reference_outside": (0.0, 0.0),
-        "generated_outside": (0.1, 0.1), "separation": Separation(0.1, 0.01, 0.002),
-    }  # fmt: skip
+        "name": "x",
+        "group": "x",
+        "layer": None,
+        "label": "x [mm]",
+        "edges": edges,
+        "reference": reference,
+        "generated": generated,
+        "reference_error": np.sqrt(reference),
+        "generated_error": np.sqrt(generated),
+        "reference_outside": (0.0, 0.0),
+        "generated_outside": (0.1, 0.1),
+        "separation": Separation(0.1, 0.01, 0.002),
+    }
     return Histogram(**(known | changes))  # type: ignore[arg-type]
 
 
@@ -105,10 +113,15 @@ def test_mean_shower_and_differences_by_chance():
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [(with_error(0.01234, 0.00021), "0.01234 ± 0.00021"), (with_error(12.34, 3.1), "12.3 ± 3.1"),
-     (with_error(-5.0), "−5.00"), (with_error(float("nan"), 1.0), "not known"),
-     (with_error(1234.5, 250.0), "1234 ± 250"), (with_error(0.5, 0.0), "0.500")],
-)  # fmt: skip
+    [
+        (with_error(0.01234, 0.00021), "0.01234 ± 0.00021"),
+        (with_error(12.34, 3.1), "12.3 ± 3.1"),
+        (with_error(-5.0), "−5.00"),
+        (with_error(float("nan"), 1.0), "not known"),
+        (with_error(1234.5, 250.0), "1234 ± 250"),
+        (with_error(0.5, 0.0), "0.500"),
+    ],
+)
 def test_numbers_carry_two_digits_of_their_error(text, expected):
     assert text == expected
 
@@ -146,8 +159,9 @@ def test_unknown_times_are_said_to_be_unknown(sample):
     evaluation = dataclasses.replace(sample("box").evaluation, timing=Timing(None, None, None, None, 1e4))
     rows, _ = timing_table(evaluation)
     assert rows == [
-        ("Time per shower", "not known", "not known"), ("Showers per second", "not known", "not known"),
-    ]  # fmt: skip
+        ("Time per shower", "not known", "not known"),
+        ("Showers per second", "not known", "not known"),
+    ]
 
 
 def test_pairs_are_the_nearest_in_energy():

@@ -168,9 +168,14 @@ def test_the_recipe_of_an_adaptation(parent):
     parts = {"training.parts.model.learning_rate": 0.5, "training.parts.model.patience": 1}
     special = {"data.detectors": list(NAMES)} | parts
     restricted = Checkpoint(
-        parent.model_name, parent.settings, parent.mesh, parent.valid_range, {},
-        recipe=Recipe.load(RECIPE, special).to_dict(), metrics={"steps": 5000},
-    )  # fmt: skip
+        parent.model_name,
+        parent.settings,
+        parent.mesh,
+        parent.valid_range,
+        {},
+        recipe=Recipe.load(RECIPE, special).to_dict(),
+        metrics={"steps": 5000},
+    )
     recipe = adaptation_recipe(restricted, 200, overrides={"training.clip": 3.0})
     assert recipe.data.detectors == ()
     assert recipe.training.part("model").learning_rate == pytest.approx(0.15)

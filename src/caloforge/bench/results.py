@@ -144,9 +144,14 @@ class BenchResult:
             if row.repetitions:
                 spread = "" if math.isnan(row.ms_std) else f" ± {_number(row.ms_std, 2)}"
                 table.add_row(
-                    *where, _number(row.ms) + spread, _number(row.ms_min), _number(row.processor_ms),
-                    str(row.repetitions), f"{row.peak_memory_mib:.0f}", _number(row.speed_up),
-                )  # fmt: skip
+                    *where,
+                    _number(row.ms) + spread,
+                    _number(row.ms_min),
+                    _number(row.processor_ms),
+                    str(row.repetitions),
+                    f"{row.peak_memory_mib:.0f}",
+                    _number(row.speed_up),
+                )
             else:
                 table.add_row(*where, "–")
         notes = [

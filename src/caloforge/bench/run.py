@@ -126,9 +126,13 @@ def bench(
         return now
 
     job = {
-        "checkpoint": str(loaded.path), "settings": dict(settings or {}), "conditions": _plain(pool),
-        "seed": seed, "repetitions": repetitions, "budget_s": budget_s,
-    }  # fmt: skip
+        "checkpoint": str(loaded.path),
+        "settings": dict(settings or {}),
+        "conditions": _plain(pool),
+        "seed": seed,
+        "repetitions": repetitions,
+        "budget_s": budget_s,
+    }
     with _status(progress) as say:
         try:
             time = result.geant4
@@ -197,13 +201,15 @@ def _empty(
         model_mib=weights.stat().st_size / 2**20,
         blocks={"cpu": model.block_size, "gpu": model.block_size_gpu},
         conditions={
-            **pool.ranges(), "mean_energy": float(pool.energy.mean()), "digest": conditions_digest(pool)
+            **pool.ranges(),
+            "mean_energy": float(pool.energy.mean()),
+            "digest": conditions_digest(pool),
         },
         machine=describe_machine([device for device, *_ in keys]),
         geant4=Geant4Time(),
         rows=[],
         provenance=provenance("bench", seed=seed, repetitions=repetitions),
-    )  # fmt: skip
+    )
 
 
 def _resumed(new: BenchResult, old: BenchResult, path: Path) -> BenchResult:
@@ -230,10 +236,14 @@ def _measure(key: tuple[str, int, int], job: dict[str, Any]) -> BenchRow:
     path = os.pathsep.join([package, *filter(None, [os.environ.get("PYTHONPATH")])])
     count = {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
     process = subprocess.Popen(
-        [sys.executable, "-m", "caloforge.bench.worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, text=True, env={**os.environ, **count, "PYTHONPATH": path},
+        [sys.executable, "-m", "caloforge.bench.worker"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **count, "PYTHONPATH": path},
         start_new_session=True,  # Ctrl-C goes to this process alone, which then stops the other
-    )  # fmt: skip
+    )
     try:
         answer, log = process.communicate(json.dumps(job))
     finally:

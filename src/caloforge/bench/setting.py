@@ -19,13 +19,7 @@ from caloforge.data import Conditions, Showers
 from caloforge.data.conditions import pdg_name
 from caloforge.data.quantities import Quantity, Range, parse_energies
 from caloforge.detector.detector import Detector
-from caloforge.errors import (
-    ConditionError,
-    DetectorError,
-    MeshError,
-    MissingDependencyError,
-    SimulationError,
-)
+from caloforge.errors import ConditionError, DetectorError, MeshError, MissingDependencyError, SimulationError
 from caloforge.geant4 import simulate
 from caloforge.generation.choice import chosen_name
 from caloforge.generation.request import asked_conditions
@@ -114,10 +108,20 @@ def time_geant4(
         loaded = detector if isinstance(detector, Detector) else Detector.load(detector or names[0])
         with tempfile.TemporaryDirectory() as folder:
             showers = simulate(
-                loaded, out=Path(folder) / "geant4.h5", n=len(pool), particle=particles[0],
-                energy=pool.energy.tolist(), theta=spans["theta"], phi=spans["phi"], impact=impact, seed=seed,
-                workers=1, progress=False, mesh=checkpoint.mesh_of(names[0]), allow_outside=True,
-            )  # fmt: skip
+                loaded,
+                out=Path(folder) / "geant4.h5",
+                n=len(pool),
+                particle=particles[0],
+                energy=pool.energy.tolist(),
+                theta=spans["theta"],
+                phi=spans["phi"],
+                impact=impact,
+                seed=seed,
+                workers=1,
+                progress=False,
+                mesh=checkpoint.mesh_of(names[0]),
+                allow_outside=True,
+            )
             seconds = np.asarray(showers.extra["geant4_cpu_seconds"], dtype=np.float64)
             physics = showers.provenance["settings"]
     except (MissingDependencyError, SimulationError, DetectorError, ConditionError, MeshError) as error:

@@ -14,9 +14,20 @@ from caloforge.errors import ConditionError
 __all__ = ["PDG_CODES", "Conditions", "merged_ranges", "pdg_code", "pdg_name"]
 
 PDG_CODES = {
-    "e-": 11, "e+": -11, "mu-": 13, "mu+": -13, "gamma": 22, "pi+": 211, "pi-": -211, "pi0": 111,
-    "kaon+": 321, "kaon-": -321, "kaon0L": 130, "proton": 2212, "neutron": 2112,
-}  # fmt: skip
+    "e-": 11,
+    "e+": -11,
+    "mu-": 13,
+    "mu+": -13,
+    "gamma": 22,
+    "pi+": 211,
+    "pi-": -211,
+    "pi0": 111,
+    "kaon+": 321,
+    "kaon-": -321,
+    "kaon0L": 130,
+    "proton": 2212,
+    "neutron": 2112,
+}
 """Codes of the Particle Data Group by Geant4's particle names; 0 means unknown."""
 
 

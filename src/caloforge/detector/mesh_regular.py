@@ -139,9 +139,12 @@ class CylinderMesh(RegularMesh):
 
     def to_dict(self) -> dict[str, Any]:
         return {
-            "kind": self.kind, "frame": self.frame, "z_edges": list(self.z_edges),
-            "n_phi": self.n_phi, "r_edges": list(self.r_edges),
-        }  # fmt: skip
+            "kind": self.kind,
+            "frame": self.frame,
+            "z_edges": list(self.z_edges),
+            "n_phi": self.n_phi,
+            "r_edges": list(self.r_edges),
+        }
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,6 +199,9 @@ class BoxMesh(RegularMesh):
 
     def to_dict(self) -> dict[str, Any]:
         return {
-            "kind": self.kind, "frame": self.frame, "z_edges": list(self.z_edges),
-            "y_edges": list(self.y_edges), "x_edges": list(self.x_edges),
-        }  # fmt: skip
+            "kind": self.kind,
+            "frame": self.frame,
+            "z_edges": list(self.z_edges),
+            "y_edges": list(self.y_edges),
+            "x_edges": list(self.x_edges),
+        }

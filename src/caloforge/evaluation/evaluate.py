@@ -21,12 +21,7 @@ from caloforge.evaluation.context import compare_conditions, measure_times
 from caloforge.evaluation.distances import feature_matrix, fpd, kpd, memorisation, prdc
 from caloforge.evaluation.distances.memorisation import LEAST_SHOWERS as FEWEST_TO_COMPARE
 from caloforge.evaluation.features import Features
-from caloforge.evaluation.histograms import (
-    HistogramPlan,
-    cell_histogram,
-    fill_histogram,
-    histogram_plans,
-)
+from caloforge.evaluation.histograms import HistogramPlan, cell_histogram, fill_histogram, histogram_plans
 from caloforge.evaluation.localise import localise
 from caloforge.evaluation.metrics_file import METRICS_FILE, read_metrics, write_metrics
 from caloforge.evaluation.physics import (
@@ -54,15 +49,7 @@ from caloforge.evaluation.verdict import find_verdict
 from caloforge.evaluation.verdict.warnings import find_warnings
 from caloforge.provenance import provenance
 
-__all__ = [
-    "LEAST_SHOWERS",
-    "METRICS_FILE",
-    "Progress",
-    "Source",
-    "evaluate",
-    "read_metrics",
-    "write_metrics",
-]
+__all__ = ["LEAST_SHOWERS", "METRICS_FILE", "Progress", "Source", "evaluate", "read_metrics", "write_metrics"]
 
 LEAST_SHOWERS = 20
 

@@ -192,12 +192,7 @@ def _cell_shifts(first: CellSums, second: CellSums) -> Iterator[tuple[str, list[
         yield "neighbours", *_named(pairs, first.n, second.n, "neighbours")
 
 
-def _named(
-    sets: list[_Set],
-    n1: int,
-    n2: int,
-    kind: str,
-) -> tuple[list[Shift], int]:
+def _named(sets: list[_Set], n1: int, n2: int, kind: str) -> tuple[list[Shift], int]:
     """Places whose means differ (Welch's test) among those that are usable, and the number of these."""
     shifts, count = [], sum(int(usable.sum()) for _, _, usable, _ in sets)
     for a, b, usable, name in sets:

@@ -93,11 +93,7 @@ class _Parts(NamedTuple):
 
 
 def read_samples(
-    reference: Showers,
-    others: dict[str, Showers],
-    *,
-    threshold_mev: float | None,
-    report: Progress,
+    reference: Showers, others: dict[str, Showers], *, threshold_mev: float | None, report: Progress
 ) -> tuple[Reading, dict[str, Reading]]:
     """Read the reference and the other samples.
 

@@ -75,9 +75,7 @@ def default_slices(reference: Conditions) -> dict[str, int]:
 
 
 def slice_edges(
-    reference: Conditions,
-    generated: Conditions,
-    spec: Mapping[str, int | Sequence[float]] | None = None,
+    reference: Conditions, generated: Conditions, spec: Mapping[str, int | Sequence[float]] | None = None
 ) -> list[SliceSpec]:
     """The bins to slice both samples in.
 

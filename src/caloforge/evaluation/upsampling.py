@@ -156,9 +156,13 @@ def upsampling_curve(
     elif copies is not False:
         repeatable = _open(copies)
     options: dict[str, Any] = {
-        "classifiers": classifiers, "which": which, "seed": seed, "device": device, "progress": progress,
+        "classifiers": classifiers,
+        "which": which,
+        "seed": seed,
+        "device": device,
+        "progress": progress,
         "distances": False,
-    }  # fmt: skip
+    }
     points, settings = [], {}
     for coarse in sorted(samples):
         fine = _open(samples[coarse])

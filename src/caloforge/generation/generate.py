@@ -129,9 +129,19 @@ def generate(
         source = GivenShowers.open(given, copies)
         conditions = source.conditions
     asked = asked_conditions(
-        checkpoint, conditions=conditions, like=like, energy=energy, theta=theta, phi=phi, spectrum=spectrum,
-        detector=detector, particle=particle, n=n, seed=seed, first=first,
-    )  # fmt: skip
+        checkpoint,
+        conditions=conditions,
+        like=like,
+        energy=energy,
+        theta=theta,
+        phi=phi,
+        spectrum=spectrum,
+        detector=detector,
+        particle=particle,
+        n=n,
+        seed=seed,
+        first=first,
+    )
     if not allow_extrapolation:
         check_range(asked, checkpoint)
     if first < 0 or (batch_size != "auto" and batch_size < 1) or (threads is not None and threads < 1):

@@ -216,9 +216,7 @@ def check_range(conditions: Conditions, checkpoint: Checkpoint) -> None:
 
 def conditions_digest(conditions: Conditions) -> str:
     """Sixteen hexadecimal digits that differ where any condition does."""
-    columns = (
-        conditions.energy, conditions.theta, conditions.phi, conditions.particle, conditions.impact
-    )  # fmt: skip
+    columns = (conditions.energy, conditions.theta, conditions.phi, conditions.particle, conditions.impact)
     state = hashlib.sha256()
     for column in columns:
         state.update(b"none" if column is None else np.ascontiguousarray(column).tobytes())

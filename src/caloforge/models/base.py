@@ -57,10 +57,7 @@ class ConditionTensors:
 
     @classmethod
     def of(
-        cls,
-        conditions: Conditions,
-        detectors: Sequence[str] = (),
-        device: torch.device | str = "cpu",
+        cls, conditions: Conditions, detectors: Sequence[str] = (), device: torch.device | str = "cpu"
     ) -> ConditionTensors:
         """Tensors of ``conditions``; ``detectors`` are the names that the detector index counts."""
         return ConditionTensors(**_columns(conditions, detectors)).to(device)
@@ -311,9 +308,10 @@ def load_model_class(name: str) -> type[GeneratorModel]:
         if isinstance(cls, type) and issubclass(cls, GeneratorModel):
             return cls
         known = [
-            key for key, value in vars(module).items()
+            key
+            for key, value in vars(module).items()
             if isinstance(value, type) and issubclass(value, GeneratorModel) and value is not GeneratorModel
-        ]  # fmt: skip
+        ]
         raise RecipeError(
             f"model {name!r}: {full_name} has no GeneratorModel called {class_name}; "
             f"it has {', '.join(known) or 'none'}"

@@ -119,8 +119,9 @@ class CoarseToFine(GeneratorModel):
         return parts
 
     def parts(self) -> dict[str, list[nn.Parameter]]:
-        return {name: group for name, group in self._all_parts().items()
-                if name not in self.settings.leave_out}  # fmt: skip
+        return {
+            name: group for name, group in self._all_parts().items() if name not in self.settings.leave_out
+        }
 
     def fit(self, showers: Showers) -> None:
         least = least_energy(showers)

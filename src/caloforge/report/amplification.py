@@ -39,9 +39,15 @@ def draw_amplification(result: AmplificationResult, folder: Path) -> Drawing:
     with figure_style():
         figure = new_figure(width, height)
         grid = figure.add_gridspec(
-            rows, columns, left=0.85 / width, right=1 - 0.12 / width, top=1 - 0.75 / height,
-            bottom=0.6 / height, wspace=0.28, hspace=0.42,
-        )  # fmt: skip
+            rows,
+            columns,
+            left=0.85 / width,
+            right=1 - 0.12 / width,
+            top=1 - 0.75 / height,
+            bottom=0.6 / height,
+            wspace=0.28,
+            hspace=0.42,
+        )
         for i, curve in enumerate(result.curves):
             axes = figure.add_subplot(grid[i // columns, i % columns])
             _draw_curve(axes, curve, result.counts["training"])
@@ -51,9 +57,14 @@ def draw_amplification(result: AmplificationResult, folder: Path) -> Drawing:
                 axes.set_xlabel("showers")
         handles, labels = axes.get_legend_handles_labels()
         figure.legend(
-            handles, labels, loc="upper left", bbox_to_anchor=(0.6 / width, 1 - 0.02 / height), ncols=4,
-            columnspacing=1.2, handletextpad=0.5,
-        )  # fmt: skip
+            handles,
+            labels,
+            loc="upper left",
+            bbox_to_anchor=(0.6 / width, 1 - 0.02 / height),
+            ncols=4,
+            columnspacing=1.2,
+            handletextpad=0.5,
+        )
         worth = ", ".join(f"{c.name} ({c.bins} bins) {_short(c)}" for c in result.curves)
         return _save(
             figure,
@@ -81,22 +92,32 @@ def _draw_curve(axes: Axes, curve: AmplificationCurve, n: int) -> None:
     span = np.array([min(n, curve.sizes[0]), max(n, curve.sizes[-1], np.nan_to_num(curve.equivalent))])
     span = span * np.array([0.7, 1.4])
     axes.fill_between(
-        span, *(np.maximum(curve.constant / span * (1 + s * _scatter(curve)), 1e-300) for s in (-1, 1)),
-        color=REFERENCE_FILL, linewidth=0,
-    )  # fmt: skip
+        span,
+        *(np.maximum(curve.constant / span * (1 + s * _scatter(curve)), 1e-300) for s in (-1, 1)),
+        color=REFERENCE_FILL,
+        linewidth=0,
+    )
     axes.plot(span, curve.constant / span, color=REFERENCE, label=REFERENCE_NAME)
     axes.errorbar(
-        sizes, errors, yerr=curve.errors_std[good], color=GENERATED, marker="o", markersize=3.5,
-        linewidth=1.0, elinewidth=1.0, label=GENERATED_NAME,
-    )  # fmt: skip
+        sizes,
+        errors,
+        yerr=curve.errors_std[good],
+        color=GENERATED,
+        marker="o",
+        markersize=3.5,
+        linewidth=1.0,
+        elinewidth=1.0,
+        label=GENERATED_NAME,
+    )
     axes.plot(n, curve.training_error, "*", color=REFERENCE, markersize=10, label="training sample")
     axes.axvline(n, color=REFERENCE, linewidth=0.8, linestyle=":")
     if np.isfinite(curve.equivalent):
         axes.annotate(
-            "", xy=(curve.equivalent, curve.constant / curve.equivalent),
+            "",
+            xy=(curve.equivalent, curve.constant / curve.equivalent),
             xytext=(n, curve.constant / curve.equivalent),
             arrowprops={"arrowstyle": "->", "color": GENERATED, "linewidth": 1.2},
-        )  # fmt: skip
+        )
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_xlim(*span)
@@ -135,11 +156,14 @@ def draw_upsampling(result: UpsamplingResult, folder: Path) -> Drawing:
                         coarse,
                         [np.nan if v is None else v.value for v in values],
                         yerr=[0.0 if v is None or np.isnan(v.error) else v.error for v in values],
-                        color=REFERENCE if copies else GENERATED, marker=MARKERS[i % len(MARKERS)],
-                        linestyle="--" if copies else "-", markersize=5, elinewidth=1,
+                        color=REFERENCE if copies else GENERATED,
+                        marker=MARKERS[i % len(MARKERS)],
+                        linestyle="--" if copies else "-",
+                        markersize=5,
+                        elinewidth=1,
                         markerfacecolor="white" if i % 2 else None,
                         label=f"{'copies' if copies else 'upsampled'}, {name}",
-                    )  # fmt: skip
+                    )
             axes.axhline(0.5 if quantity == "auc" else 0.0, color=REFERENCE, linewidth=0.7, linestyle=":")
             axes.set_xscale("log")
             axes.set_xticks(coarse, [f"{n:,.0f}" for n in coarse])

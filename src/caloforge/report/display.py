@@ -15,14 +15,7 @@ from numpy.typing import NDArray
 from caloforge.data import Conditions, Showers, pdg_name
 from caloforge.detector import Mesh
 from caloforge.report.geometry import cell_bounds, layer_cells
-from caloforge.report.style import (
-    GENERATED_NAME,
-    REFERENCE_NAME,
-    Drawing,
-    figure_style,
-    new_figure,
-    save,
-)
+from caloforge.report.style import GENERATED_NAME, REFERENCE_NAME, Drawing, figure_style, new_figure, save
 
 __all__ = ["CELLS_SHOWN", "Event", "EventPair", "choose_pairs", "draw_events"]
 
@@ -140,9 +133,15 @@ def draw_events(mesh: Mesh, pairs: Sequence[EventPair], folder: Path) -> Drawing
         height = 0.35 + 2.9 * len(pairs) + 1.2
         figure = new_figure(10.5, height)
         grid = figure.add_gridspec(
-            len(pairs), 2, left=0.075, right=0.985, wspace=0.05, hspace=0.24,
-            top=1 - 0.35 / height, bottom=1.4 / height,
-        )  # fmt: skip
+            len(pairs),
+            2,
+            left=0.075,
+            right=0.985,
+            wspace=0.05,
+            hspace=0.24,
+            top=1 - 0.35 / height,
+            bottom=1.4 / height,
+        )
         for row, pair in enumerate(pairs):
             shared = None
             for column, (event, name) in enumerate(
@@ -153,9 +152,15 @@ def draw_events(mesh: Mesh, pairs: Sequence[EventPair], folder: Path) -> Drawing
                 order = event.cells[::-1]
                 size = 3 + 32 * np.clip(norm(event.energies[::-1]), 0, 1) ** 2
                 axes.scatter(
-                    along[order], across[order], s=size, c=event.energies[::-1], norm=norm, cmap="viridis",
-                    linewidths=0, rasterized=True,
-                )  # fmt: skip
+                    along[order],
+                    across[order],
+                    s=size,
+                    c=event.energies[::-1],
+                    norm=norm,
+                    cmap="viridis",
+                    linewidths=0,
+                    rasterized=True,
+                )
                 axes.set_title(
                     f"{name}, {_energy_text(event.incident)}: "
                     f"ΣE = {_energy_text(event.total)} in {event.hits} cells"
@@ -168,9 +173,10 @@ def draw_events(mesh: Mesh, pairs: Sequence[EventPair], folder: Path) -> Drawing
                 if row == len(pairs) - 1:
                     axes.set_xlabel("x (mm)" if single else "depth z (mm)" if known else "layer")
         bar = figure.colorbar(
-            ScalarMappable(norm, "viridis"), cax=figure.add_axes((0.3, 0.52 / height, 0.42, 0.12 / height)),
+            ScalarMappable(norm, "viridis"),
+            cax=figure.add_axes((0.3, 0.52 / height, 0.42, 0.12 / height)),
             orientation="horizontal",
-        )  # fmt: skip
+        )
         bar.set_label("cell energy (MeV)", loc="center")
         bar.ax.tick_params(direction="out", top=False, which="both")
         return save(

@@ -156,9 +156,13 @@ def _legend(figure: Figure, height: float, left: float) -> None:
         Patch(facecolor=GENERATED, alpha=0.25, label="statistical error"),
     ]
     figure.legend(
-        handles=handles, loc="upper left", bbox_to_anchor=(left - 0.008, 1 - 0.02 / height), ncols=3,
-        borderaxespad=0.2, columnspacing=1.5,
-    )  # fmt: skip
+        handles=handles,
+        loc="upper left",
+        bbox_to_anchor=(left - 0.008, 1 - 0.02 / height),
+        ncols=3,
+        borderaxespad=0.2,
+        columnspacing=1.5,
+    )
 
 
 def _separation_text(histogram: Histogram) -> str:
@@ -183,9 +187,15 @@ def draw_layer_pages(group: str, title: str, histograms: Sequence[Histogram], fo
         with figure_style(small=True):
             figure = new_figure(10.0, height)
             grid = figure.add_gridspec(
-                rows, COLUMNS, left=0.06, right=0.99, wspace=0.2, hspace=0.38 if own_labels else 0.3,
-                top=1 - (top + (0.05 if own_labels else 0.2)) / height, bottom=bottom / height,
-            )  # fmt: skip
+                rows,
+                COLUMNS,
+                left=0.06,
+                right=0.99,
+                wspace=0.2,
+                hspace=0.38 if own_labels else 0.3,
+                top=1 - (top + (0.05 if own_labels else 0.2)) / height,
+                bottom=bottom / height,
+            )
             for k, histogram in enumerate(part):
                 row, column = divmod(k, COLUMNS)
                 pair = grid[row, column].subgridspec(2, 1, height_ratios=(3, 1), hspace=0.06)
@@ -196,9 +206,14 @@ def draw_layer_pages(group: str, title: str, histograms: Sequence[Histogram], fo
                 if not own_labels:
                     axes.set_title(_panel_title(histogram), pad=2.5, fontweight="bold")
                 axes.text(
-                    0.98, 0.96, _separation_text(histogram), transform=axes.transAxes, ha="right", va="top",
+                    0.98,
+                    0.96,
+                    _separation_text(histogram),
+                    transform=axes.transAxes,
+                    ha="right",
+                    va="top",
                     fontsize="small",
-                )  # fmt: skip
+                )
                 if column == 0:
                     axes.set_ylabel("fraction per bin")
                     below.set_ylabel("ratio", loc="center")
@@ -255,9 +270,15 @@ def draw_single_pages(name: str, histograms: Sequence[Histogram], folder: Path) 
         with figure_style():
             figure = new_figure(5.2 * columns + 0.2, height)
             grid = figure.add_gridspec(
-                rows, columns, left=0.145 / columns + 0.01, right=0.985, wspace=0.24, hspace=0.26,
-                top=1 - 0.2 / height, bottom=0.6 / height,
-            )  # fmt: skip
+                rows,
+                columns,
+                left=0.145 / columns + 0.01,
+                right=0.985,
+                wspace=0.24,
+                hspace=0.26,
+                top=1 - 0.2 / height,
+                bottom=0.6 / height,
+            )
             for k, histogram in enumerate(part):
                 pair = grid[divmod(k, columns)].subgridspec(2, 1, height_ratios=(3, 1), hspace=0.05)
                 axes = figure.add_subplot(pair[0])

@@ -195,9 +195,13 @@ def draw_side_view(mesh: Mesh, reference: MeanShower, generated: MeanShower, fol
             axes = figure.add_subplot(grid[k])
             values = np.ma.masked_invalid(cells) if k == 2 else np.ma.masked_less_equal(cells, 0)
             axes.pcolormesh(
-                depth, bins, values.T, norm=limits if k == 2 else norm,
-                cmap="RdBu_r" if k == 2 else "viridis", rasterized=True,
-            )  # fmt: skip
+                depth,
+                bins,
+                values.T,
+                norm=limits if k == 2 else norm,
+                cmap="RdBu_r" if k == 2 else "viridis",
+                rasterized=True,
+            )
             axes.set_title(title)
             axes.set_xlabel(along)
             if not known:

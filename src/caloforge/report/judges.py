@@ -47,9 +47,15 @@ def draw_weights(classifiers: Mapping[str, ClassifierResult], folder: Path) -> D
     with figure_style():
         figure = new_figure(5.3 * columns + 0.1, height)
         grid = figure.add_gridspec(
-            rows, columns, left=0.13 / columns + 0.01, right=0.985, wspace=0.24, hspace=0.4,
-            top=1 - 0.35 / height, bottom=0.62 / height,
-        )  # fmt: skip
+            rows,
+            columns,
+            left=0.13 / columns + 0.01,
+            right=0.985,
+            wspace=0.24,
+            hspace=0.4,
+            top=1 - 0.35 / height,
+            bottom=0.62 / height,
+        )
         for k, (name, diagnosis) in enumerate(found.items()):
             axes = figure.add_subplot(grid[divmod(k, columns)])
             edges = diagnosis.edges
@@ -95,9 +101,13 @@ def draw_inputs(
             row, column = divmod(k, columns)
             inner = panel - 0.9
             axes = figure.add_axes(
-                ((5.3 * column + 2.35) / width, 1 - (row * panel + 0.35 + inner) / height,
-                 2.75 / width, inner / height)
-            )  # fmt: skip
+                (
+                    (5.3 * column + 2.35) / width,
+                    1 - (row * panel + 0.35 + inner) / height,
+                    2.75 / width,
+                    inner / height,
+                )
+            )
             _draw_inputs(axes, diagnosis, histograms)
             axes.set_title(f"classifier of {classifier_title(name)}", fontsize="medium")
         return save(

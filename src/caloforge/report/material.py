@@ -32,8 +32,15 @@ class Material:
 
     def drawings(self) -> list[Drawing]:
         """All of them."""
-        single = (self.weights, self.inputs, self.separation, self.profiles, self.memorisation, self.side,
-                  self.events)  # fmt: skip
+        single = (
+            self.weights,
+            self.inputs,
+            self.separation,
+            self.profiles,
+            self.memorisation,
+            self.side,
+            self.events,
+        )
         many = [self.responses, self.shapes, self.overview, self.layers, list(self.correlations.values())]
         return [d for d in single if d is not None] + [
             d for part in (*many, *self.groups.values()) for d in part

@@ -50,9 +50,13 @@ def _draw(correlation: Correlation, folder: Path) -> Drawing:
             x = left + k * (side + gap)
             axes = figure.add_axes((x / width, bottom / height, side / width, side / height))
             axes.imshow(
-                np.ma.masked_invalid(matrix), cmap="RdBu_r", vmin=-reach, vmax=reach, origin="lower",
+                np.ma.masked_invalid(matrix),
+                cmap="RdBu_r",
+                vmin=-reach,
+                vmax=reach,
+                origin="lower",
                 interpolation="nearest",
-            )  # fmt: skip
+            )
             axes.set_facecolor("#b8bcc2")
             axes.set_title(title, fontsize="medium")
             _label(axes, correlation, cells, first=k == 0)

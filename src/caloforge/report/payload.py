@@ -95,10 +95,7 @@ def events_payload(mesh: Mesh, pairs: Sequence[EventPair]) -> dict[str, Any]:
         "range": [float(joint.min()), float(joint.max())],
         "colours": colour_table("plasma", 0.12, 1.0, 24),
         "pairs": [
-            {
-                "title": pair.title,
-                "events": [_event(pair.reference, bounds), _event(pair.generated, bounds)],
-            }
+            {"title": pair.title, "events": [_event(pair.reference, bounds), _event(pair.generated, bounds)]}
             for pair in pairs
         ],
     }

@@ -35,9 +35,16 @@ def points(
 ) -> None:
     """Points with error bars."""
     axes.errorbar(
-        x, y, yerr=error, color=colour, marker=marker, markersize=4, linestyle="none", elinewidth=1,
+        x,
+        y,
+        yerr=error,
+        color=colour,
+        marker=marker,
+        markersize=4,
+        linestyle="none",
+        elinewidth=1,
         label=label,
-    )  # fmt: skip
+    )
 
 
 def ratio_limits(axes: Axes, ratio: Floats, error: Floats) -> None:
@@ -58,9 +65,15 @@ def draw_profiles(profiles: Mapping[str, Profile], folder: Path) -> Drawing | No
     with figure_style():
         figure = new_figure(5.3 * columns + 0.1, height)
         grid = figure.add_gridspec(
-            rows, columns, left=0.145 / columns + 0.005, right=0.985, wspace=0.27, hspace=0.28,
-            top=1 - 0.2 / height, bottom=0.62 / height,
-        )  # fmt: skip
+            rows,
+            columns,
+            left=0.145 / columns + 0.005,
+            right=0.985,
+            wspace=0.27,
+            hspace=0.28,
+            top=1 - 0.2 / height,
+            bottom=0.62 / height,
+        )
         for k, profile in enumerate(profiles.values()):
             pair = grid[divmod(k, columns)].subgridspec(2, 1, height_ratios=(3, 1), hspace=0.05)
             axes = figure.add_subplot(pair[0])
@@ -133,9 +146,15 @@ def draw_separation(
     with figure_style(small=True):
         figure = new_figure(3.4 * columns + 0.3, height)
         grid = figure.add_gridspec(
-            rows, columns, left=0.23 / columns, right=0.99, wspace=0.24, hspace=0.42,
-            top=1 - 0.3 / height, bottom=0.5 / height,
-        )  # fmt: skip
+            rows,
+            columns,
+            left=0.23 / columns,
+            right=0.99,
+            wspace=0.24,
+            hspace=0.42,
+            top=1 - 0.3 / height,
+            bottom=0.5 / height,
+        )
         for k, (name, part) in enumerate(groups.items()):
             axes = figure.add_subplot(grid[divmod(k, columns)])
             at = np.arange(len(part))
@@ -143,9 +162,14 @@ def draw_separation(
                 [(h.separation.value, h.separation.floor, h.separation.floor_std) for h in part]
             ).T
             axes.fill_between(
-                at, np.maximum(floor - 3 * spread, 0), floor + 3 * spread, step="mid", color=REFERENCE_FILL,
-                linewidth=0, label="by chance ± 3σ",
-            )  # fmt: skip
+                at,
+                np.maximum(floor - 3 * spread, 0),
+                floor + 3 * spread,
+                step="mid",
+                color=REFERENCE_FILL,
+                linewidth=0,
+                label="by chance ± 3σ",
+            )
             axes.step(at, floor, where="mid", color=REFERENCE, linewidth=0.8)
             axes.plot(at, value, "o", color=GENERATED, markersize=2.6, label="separation power")
             axes.set_ylim(0, 1.3 * max(float(value.max()), float((floor + 3 * spread).max()), 1e-9))

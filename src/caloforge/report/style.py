@@ -67,15 +67,31 @@ def _parameters(small: bool) -> Any:
 
     size = 8.5 if small else 11.0
     own = {
-        "font.size": size, "axes.labelsize": size, "axes.titlesize": size, "axes.linewidth": 0.8,
-        "xtick.labelsize": 0.88 * size, "ytick.labelsize": 0.88 * size, "legend.fontsize": 0.86 * size,
-        "xtick.major.size": 3 if small else 5, "ytick.major.size": 3 if small else 5,
-        "xtick.minor.size": 1.5 if small else 2.5, "ytick.minor.size": 1.5 if small else 2.5,
-        "xtick.major.pad": 3, "ytick.major.pad": 3, "lines.linewidth": 1.2, "patch.linewidth": 1.0,
-        "text.usetex": False, "figure.facecolor": "white", "savefig.facecolor": "white",
-        "axes.formatter.limits": (-3, 4), "axes.formatter.use_mathtext": True, "axes.titlelocation": "left",
-        "font.sans-serif": ["TeX Gyre Heros", "DejaVu Sans"], "pdf.fonttype": 42, "pdf.compression": 3,
-    }  # fmt: skip
+        "font.size": size,
+        "axes.labelsize": size,
+        "axes.titlesize": size,
+        "axes.linewidth": 0.8,
+        "xtick.labelsize": 0.88 * size,
+        "ytick.labelsize": 0.88 * size,
+        "legend.fontsize": 0.86 * size,
+        "xtick.major.size": 3 if small else 5,
+        "ytick.major.size": 3 if small else 5,
+        "xtick.minor.size": 1.5 if small else 2.5,
+        "ytick.minor.size": 1.5 if small else 2.5,
+        "xtick.major.pad": 3,
+        "ytick.major.pad": 3,
+        "lines.linewidth": 1.2,
+        "patch.linewidth": 1.0,
+        "text.usetex": False,
+        "figure.facecolor": "white",
+        "savefig.facecolor": "white",
+        "axes.formatter.limits": (-3, 4),
+        "axes.formatter.use_mathtext": True,
+        "axes.titlelocation": "left",
+        "font.sans-serif": ["TeX Gyre Heros", "DejaVu Sans"],
+        "pdf.fonttype": 42,
+        "pdf.compression": 3,
+    }
     if small:  # minor ticks are half of the drawing time of a page with many panels
         own |= {f"{axis}tick.minor.visible": False for axis in "xy"}
         own |= {"xtick.top": False, "ytick.right": False}

@@ -99,9 +99,11 @@ def write_report(
             material = _draw_all(evaluation, reference, generated, figures, titles, display_energy, step)
             step("page", 0)
             settings = {
-                "title": title, "display_energy_mev": display_energy, "reference": len(reference),
+                "title": title,
+                "display_energy_mev": display_energy,
+                "reference": len(reference),
                 "generated": len(generated),
-            }  # fmt: skip
+            }
             heading = title or _default_title(reference)
             text = render(evaluation, material, titles, heading, provenance("report", **settings))
             with whole_file(page) as file:

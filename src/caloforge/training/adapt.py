@@ -76,17 +76,20 @@ def adapt(
             raise DataError(f"n must be from 2 to the {len(showers)} showers there are, got {n}")
         showers = showers[:n]
     return train(
-        adaptation_recipe(checkpoint, len(showers), steps=steps, overrides=overrides), showers, out=out,
-        seed=seed, resume=resume, overwrite=overwrite, device=device, progress=progress, start=checkpoint,
-    )  # fmt: skip
+        adaptation_recipe(checkpoint, len(showers), steps=steps, overrides=overrides),
+        showers,
+        out=out,
+        seed=seed,
+        resume=resume,
+        overwrite=overwrite,
+        device=device,
+        progress=progress,
+        start=checkpoint,
+    )
 
 
 def adaptation_recipe(
-    checkpoint: Checkpoint,
-    n: int,
-    *,
-    steps: int | None = None,
-    overrides: Mapping[str, Any] | None = None,
+    checkpoint: Checkpoint, n: int, *, steps: int | None = None, overrides: Mapping[str, Any] | None = None
 ) -> Recipe:
     """The checkpoint's recipe as it is changed for adaptation with n showers.
 

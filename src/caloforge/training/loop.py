@@ -110,9 +110,17 @@ def train(
     cuda = [accelerator.device] if accelerator.device.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda), catch_signals() as interrupt:
         run = _Run(
-            recipe, showers, folder, seed, accelerator, resume=resume, prefetch=workers > 0,
-            teacher=teacher, given=given, start=start,
-        )  # fmt: skip
+            recipe,
+            showers,
+            folder,
+            seed,
+            accelerator,
+            resume=resume,
+            prefetch=workers > 0,
+            teacher=teacher,
+            given=given,
+            start=start,
+        )
         return run.go(interrupt, progress, keep_resume)
 
 
@@ -183,8 +191,10 @@ class _Run:
         }
         model = self._model(training, fit=not resume)
         common: dict[str, Any] = {
-            "detectors": model.detectors, "device": accelerator.device, "in_memory": in_memory,
-        }  # fmt: skip
+            "detectors": model.detectors,
+            "device": accelerator.device,
+            "in_memory": in_memory,
+        }
         batch_size = recipe.training.batch_size
         loader = ShowerLoader(
             training,

@@ -11,13 +11,7 @@ import torch
 
 from caloforge.errors import CaloforgeError
 
-__all__ = [
-    "derived_seed",
-    "free_memory",
-    "peak_memory_mib",
-    "pick_device",
-    "seed_torch",
-]
+__all__ = ["derived_seed", "free_memory", "peak_memory_mib", "pick_device", "seed_torch"]
 
 
 def derived_seed(*keys: int | str) -> int:

@@ -72,9 +72,11 @@ def read(path: Path, file: h5py.File, mesh: Mesh | None, ignore: tuple[str, ...]
     particle = next((code for word, code in _PARTICLES.items() if word in path.stem.lower()), 0)
     conditions = Conditions(energy, theta=0.0, phi=0.0, particle=particle, detector="calogan")
     provenance = {
-        "file": path.name, "layout": NAME, "attributes": file_attributes(file),
+        "file": path.name,
+        "layout": NAME,
+        "attributes": file_attributes(file),
         "assumed": {"particle": particle or "unknown", "theta": 0.0, "axes": "layer, φ = y, η = x"},
-    }  # fmt: skip
+    }
     extra = {}
     if "overflow" in file and "overflow" not in ignore:
         require_shape(file, "overflow", (3,), "showers, layers")

@@ -49,9 +49,11 @@ def read(path: Path, file: h5py.File, mesh: Mesh | None, ignore: tuple[str, ...]
     energy = read_condition(file, f"{GROUP}/energy", n, unit="GeV", scale=MEV_PER_GEV, positive=True)
     conditions = Conditions(energy, theta=0.0, phi=0.0, particle="gamma", detector=DETECTOR)
     provenance = {
-        "file": path.name, "layout": NAME, "attributes": file_attributes(file),
+        "file": path.name,
+        "layout": NAME,
+        "attributes": file_attributes(file),
         "assumed": {"particle": "gamma", "theta": 0.0, "detector": DETECTOR, "axes": "layer, y, x"},
-    }  # fmt: skip
+    }
     source = HDF5Source(path, f"{GROUP}/layers", n, _to_mev)
     return Showers(source, conditions, mesh, provenance)
 

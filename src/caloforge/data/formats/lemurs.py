@@ -27,9 +27,12 @@ __all__ = ["NAME", "matches", "read"]
 NAME = "LEMURS"
 STORED = (9, 16, 45)
 _DETECTORS = {
-    "par04siw": "par04-siw", "par04scipb": "par04-scipb", "odd": "odd-ecal",
-    "fcceecld": "cld-ecal", "fcceeallegro": "allegro-ecal",
-}  # fmt: skip
+    "par04siw": "par04-siw",
+    "par04scipb": "par04-scipb",
+    "odd": "odd-ecal",
+    "fcceecld": "cld-ecal",
+    "fcceeallegro": "allegro-ecal",
+}
 
 
 def matches(file: h5py.File) -> bool:
@@ -55,9 +58,11 @@ def read(path: Path, file: h5py.File, mesh: Mesh | None, ignore: tuple[str, ...]
         detector,
     )
     provenance = {
-        "file": path.name, "layout": NAME, "attributes": attributes,
+        "file": path.name,
+        "layout": NAME,
+        "attributes": attributes,
         "assumed": {"detector": detector} | ({} if "particle" in attributes else {"particle": particle}),
-    }  # fmt: skip
+    }
     return Showers(HDF5Source(path, "showers", n, _to_z_phi_r), conditions, mesh, provenance)
 
 

@@ -64,9 +64,11 @@ def read(path: Path, file: h5py.File, mesh: Mesh | None, ignore: tuple[str, ...]
     sources = [HDF5Source(path, name, n, _to_z_phi_r) for name, n in zip(energies_gev, counts, strict=True)]
     conditions = Conditions(energy, theta=theta, phi=0.0, particle="e-", detector=_DETECTORS[material])
     provenance = {
-        "file": path.name, "layout": NAME, "attributes": file_attributes(file),
+        "file": path.name,
+        "layout": NAME,
+        "attributes": file_attributes(file),
         "assumed": {"particle": "e-", "theta": theta, "detector": _DETECTORS[material], "phi": 0.0},
-    }  # fmt: skip
+    }
     return Showers(ConcatenatedSource(sources), conditions, mesh, provenance)
 
 

@@ -156,8 +156,17 @@ def add_sums(cells: Table, mesh: Mesh) -> Table:
 
 def _high_layout(features: Features) -> Layout:
     first, second = features.plane
-    order = ("e_layer", f"ec_{first}", f"ec_{second}", f"width_{first}", f"width_{second}", "e_total",
-             "sparsity", "ec_r", "width_r")  # fmt: skip
+    order = (
+        "e_layer",
+        f"ec_{first}",
+        f"ec_{second}",
+        f"width_{first}",
+        f"width_{second}",
+        "e_total",
+        "sparsity",
+        "ec_r",
+        "width_r",
+    )
     singles, groups, start = {"e_inc": np.arange(1)}, {"e_inc": np.arange(1)}, 1
     for group in order:
         numbers = (None,) if group == "e_total" else features.layers_of(group)

@@ -83,8 +83,7 @@ class ClassifierSettings:
 _ON_IMAGES = {"batch_size": 50, "learning_rate": 1e-3, "repeats": 1, "threads": None}
 PRESETS: dict[str, ClassifierSettings] = {
     "calochallenge": ClassifierSettings(
-        special={"c2st": {"widths": (64, 128, 256, 512), "epochs": 100}},
-        preset="calochallenge",
+        special={"c2st": {"widths": (64, 128, 256, 512), "epochs": 100}}, preset="calochallenge"
     ),
     "quick": ClassifierSettings(
         hidden=128,

@@ -24,13 +24,7 @@ from caloforge.evaluation.comparison.posterior import REFERENCE_CLASS, multiclas
 from caloforge.evaluation.comparison.published import published_results
 from caloforge.evaluation.comparison.ranking import metrics_of, pareto_names, quality_keys, table_columns
 from caloforge.evaluation.comparison.words import find_warnings, headline, sentences
-from caloforge.evaluation.evaluate import (
-    LEAST_SHOWERS,
-    METRICS_FILE,
-    Source,
-    evaluate,
-    read_metrics,
-)
+from caloforge.evaluation.evaluate import LEAST_SHOWERS, METRICS_FILE, Source, evaluate, read_metrics
 from caloforge.evaluation.progress import Progress, reporting
 from caloforge.evaluation.results import Evaluation, MulticlassResult, to_plain
 from caloforge.evaluation.results.comparison import ComparedModel, ModelComparison
@@ -111,17 +105,32 @@ def compare(
                     (place / METRICS_FILE).unlink(missing_ok=True)
                     _write(place / SETTINGS_FILE, json.dumps(task.settings, indent=1) + "\n")
                 found = evaluate(
-                    truth, task.showers, out=place, classifiers=classifiers, which=which, seed=seed,
-                    device=device, progress=partial(_named, report, task.name), overwrite=True, **options,
-                )  # fmt: skip
+                    truth,
+                    task.showers,
+                    out=place,
+                    classifiers=classifiers,
+                    which=which,
+                    seed=seed,
+                    device=device,
+                    progress=partial(_named, report, task.name),
+                    overwrite=True,
+                    **options,
+                )
             evaluations[task.name] = found
         judged = None
         if settings is not None and multiclass is not None and len(tasks) > 1:
             judged = multiclass_posterior(
-                truth, {t.name: t.showers for t in tasks}, settings, inputs=multiclass, seed=seed,
-                device=device, report=report, folder=folder, resume=resume,
+                truth,
+                {t.name: t.showers for t in tasks},
+                settings,
+                inputs=multiclass,
+                seed=seed,
+                device=device,
+                report=report,
+                folder=folder,
+                resume=resume,
                 request={"inputs": multiclass, **{t.name: t.settings for t in tasks}},
-            )  # fmt: skip
+            )
     comparison = _assemble(truth, _file_of(reference), tasks, evaluations, judged, request)
     if folder is not None:
         write_comparison_files(comparison, folder)

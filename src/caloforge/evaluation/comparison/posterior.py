@@ -52,9 +52,13 @@ def multiclass_posterior(
         samples[name] = (showers, compute_features(showers))
     report("features for the multi-class classifier", 1.0)
     result = train_multiclass(
-        samples, settings, inputs=inputs, seed=seed, device=device,
+        samples,
+        settings,
+        inputs=inputs,
+        seed=seed,
+        device=device,
         progress=partial(report, "multi-class classifier"),
-    )  # fmt: skip
+    )
     if path is not None:
         try:
             with whole_file(path) as file:

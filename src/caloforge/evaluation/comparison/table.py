@@ -18,15 +18,7 @@ if TYPE_CHECKING:
     from rich.console import Group
     from rich.table import Table
 
-__all__ = [
-    "PARTS",
-    "TableRow",
-    "csv_text",
-    "markdown",
-    "published_rows",
-    "rich_tables",
-    "table_rows",
-]
+__all__ = ["PARTS", "TableRow", "csv_text", "markdown", "published_rows", "rich_tables", "table_rows"]
 
 PARTS = {
     "main": "Quality and speed",

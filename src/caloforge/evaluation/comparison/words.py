@@ -165,10 +165,12 @@ def _level_pairs(columns: Sequence[Column], models: Sequence[ComparedModel]) -> 
     text = []
     for first, second in itertools.combinations(models, 2):
         keys = [
-            k for k in quality
-            if k in first.metrics and k in second.metrics
+            k
+            for k in quality
+            if k in first.metrics
+            and k in second.metrics
             and math.isfinite(math.hypot(first.metrics[k].error, second.metrics[k].error))
-        ]  # fmt: skip
+        ]
         ranked = any(
             clearly_better(k, first.metrics[k], second.metrics[k])
             or clearly_better(k, second.metrics[k], first.metrics[k])
@@ -188,9 +190,10 @@ def _fastest(models: Sequence[ComparedModel]) -> list[str]:
         return ["No file tells how long its showers took, so the models are not compared in speed."]
     best = min(timed, key=lambda m: m.metrics["ms"].value)
     as_fast = [
-        m.name for m in timed
+        m.name
+        for m in timed
         if m is not best and not clearly_better("ms", best.metrics["ms"], m.metrics["ms"])
-    ]  # fmt: skip
+    ]
     speed = best.metrics.get("speed_up")
     gain = f", {number(speed.value)} times as fast as Geant4" if speed else ""
     text = f"{best.name} is the fastest with {number(best.metrics['ms'].value)} ms per shower{gain}"

@@ -165,13 +165,7 @@ def _usual_distance(log_energy: Floats, distances: Floats) -> Callable[[Floats],
 
 
 def _nearer(
-    d_seen: Floats,
-    d_unseen: Floats,
-    to_seen: Rows,
-    to_unseen: Rows,
-    n_seen: Rows,
-    n_unseen: Rows,
-    equal: int,
+    d_seen: Floats, d_unseen: Floats, to_seen: Rows, to_unseen: Rows, n_seen: Rows, n_unseen: Rows, equal: int
 ) -> Estimate:
     """Share of showers nearer to a training than to a held-out shower; ties count half."""
     n = len(d_seen)

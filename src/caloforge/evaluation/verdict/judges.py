@@ -34,10 +34,7 @@ __all__ = [
 
 MOST_GROUPS = 4
 """Groups of features of which a verdict speaks one by one."""
-_DISTANCES = {
-    "fpd": ("Fréchet distance (FPD × 10³)", 1e3),
-    "kpd": ("kernel distance (KPD × 10³)", 1e3),
-}
+_DISTANCES = {"fpd": ("Fréchet distance (FPD × 10³)", 1e3), "kpd": ("kernel distance (KPD × 10³)", 1e3)}
 
 
 def classifier_floor(result: ClassifierResult) -> tuple[float, float]:

@@ -28,12 +28,7 @@ BackboneSettings = Annotated[
 
 
 def backbone_of(
-    settings: TransformerSettings | UNetSettings,
-    mesh: Mesh,
-    *,
-    conditions: int,
-    layers: int,
-    levels: int = 1,
+    settings: TransformerSettings | UNetSettings, mesh: Mesh, *, conditions: int, layers: int, levels: int = 1
 ) -> Backbone:
     """The network that the settings ask for; see `Backbone` for the keywords."""
     if isinstance(settings, UNetSettings):

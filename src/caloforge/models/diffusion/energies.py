@@ -189,9 +189,12 @@ class LayerEnergyTransformer(LayerEnergyModel):
             return F.pad(x, (steps, 0))[:, : self.layers]
 
         known = (
-            delayed(tails[:, :1].expand_as(tails), 1), delayed(tails, 1), delayed(kept, 2), delayed(kept, 3),
+            delayed(tails[:, :1].expand_as(tails), 1),
+            delayed(tails, 1),
+            delayed(kept, 2),
+            delayed(kept, 3),
             delayed((kept * depth).cumsum(dim=1), 2),
-        )  # fmt: skip
+        )
         steps = context[:, None].expand(-1, self.layers, -1)
         tokens = self._tokens(steps, delayed(z, 1), known, threshold, self.place)
         return z, self.transformer(tokens), active

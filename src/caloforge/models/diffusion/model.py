@@ -103,9 +103,12 @@ class DiffusionModel(GeneratorModel):
         self.spectrum = SpectrumMap() if s.spectrum else None
         self.process = process_of(s.process)
         self.backbone = backbone_of(
-            s.backbone, mesh, conditions=self.incident.size,
-            layers=0 if s.energies is None else LAYER_NUMBERS, levels=self.levels,
-        )  # fmt: skip
+            s.backbone,
+            mesh,
+            conditions=self.incident.size,
+            layers=0 if s.energies is None else LAYER_NUMBERS,
+            levels=self.levels,
+        )
         self.reads_shares = bool(getattr(s.backbone, "shares", False))
         if self.reads_shares and not isinstance(self.coordinates, Ranks):
             raise RecipeError('backbone.shares needs coordinates of kind "marginals"')

@@ -332,9 +332,7 @@ class EDM(Process):
 
 def process_of(settings: ProcessSettings) -> Process:
     """The process of some settings."""
-    kinds: dict[str, type[Process]] = {
-        "flow": FlowMatching, "trig": Trigonometric, "ddpm": DDPM, "edm": EDM,
-    }  # fmt: skip
+    kinds: dict[str, type[Process]] = {"flow": FlowMatching, "trig": Trigonometric, "ddpm": DDPM, "edm": EDM}
     return kinds[settings.kind](settings)
 
 

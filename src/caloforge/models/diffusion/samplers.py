@@ -55,11 +55,7 @@ def noise_steps(settings: SamplerSettings) -> int:
 
 
 def sample(
-    process: Process,
-    network: Network,
-    noise: Tensor,
-    settings: SamplerSettings,
-    extra: Tensor | None = None,
+    process: Process, network: Network, noise: Tensor, settings: SamplerSettings, extra: Tensor | None = None
 ) -> Tensor:
     """Coordinates (n, *) of standard normal noise (n, *); deterministic.
 
@@ -82,11 +78,7 @@ def sample(
 
 
 def trajectory(
-    process: Process,
-    network: Network,
-    x: Tensor,
-    times: Tensor,
-    kind: Literal["euler", "midpoint", "heun"],
+    process: Process, network: Network, x: Tensor, times: Tensor, kind: Literal["euler", "midpoint", "heun"]
 ) -> list[Tensor]:
     """Where the probability-flow equation leads from x (n, *), at each of S + 1 falling times, float64.
 

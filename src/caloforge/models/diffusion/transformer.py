@@ -150,16 +150,20 @@ class Transformer(Backbone):
     def _cut(self, x: Tensor) -> Tensor:
         """Cells (n, Z, P, R) in patches (n, T, cells)."""
         (pz, pp, pr), (tz, tp, tr) = self.settings.patch, self.grid
-        return x.reshape(-1, tz, pz, tp, pp, tr, pr).permute(0, 1, 3, 5, 2, 4, 6).reshape(
-            len(x), tz * tp * tr, pz * pp * pr
-        )  # fmt: skip
+        return (
+            x.reshape(-1, tz, pz, tp, pp, tr, pr)
+            .permute(0, 1, 3, 5, 2, 4, 6)
+            .reshape(len(x), tz * tp * tr, pz * pp * pr)
+        )
 
     def _join(self, patches: Tensor) -> Tensor:
         """The inverse of `_cut`."""
         (pz, pp, pr), (tz, tp, tr) = self.settings.patch, self.grid
-        return patches.reshape(-1, tz, tp, tr, pz, pp, pr).permute(0, 1, 4, 2, 5, 3, 6).reshape(
-            len(patches), tz * pz, tp * pp, tr * pr
-        )  # fmt: skip
+        return (
+            patches.reshape(-1, tz, tp, tr, pz, pp, pr)
+            .permute(0, 1, 4, 2, 5, 3, 6)
+            .reshape(len(patches), tz * pz, tp * pp, tr * pr)
+        )
 
 
 class _Block(nn.Module):

@@ -84,9 +84,16 @@ class CellFlowModel(GeneratorModel):
         """A flow of D = ``dims`` cells given ``context`` numbers, with the sizes of the settings."""
         s = self.settings
         return AutoregressiveFlow(
-            dims, context, blocks=s.blocks, direction=self.direction, hidden=s.hidden, depth=s.depth,
-            bins=s.bins, bound=s.bound, dropout=s.dropout,
-        )  # fmt: skip
+            dims,
+            context,
+            blocks=s.blocks,
+            direction=self.direction,
+            hidden=s.hidden,
+            depth=s.depth,
+            bins=s.bins,
+            bound=s.bound,
+            dropout=s.dropout,
+        )
 
     def flow(self, part: str) -> AutoregressiveFlow:
         """The flow of the cells that a part trains."""

@@ -145,9 +145,15 @@ class UNetCoupling(nn.Module):
         super().__init__()
         self.moved, self.bound = moved, bound
         self.network = UNet(
-            groups, channels - moved + context, size, width=width, levels=levels, depth=depth,
-            periodic=periodic, norm=norm,
-        )  # fmt: skip
+            groups,
+            channels - moved + context,
+            size,
+            width=width,
+            levels=levels,
+            depth=depth,
+            periodic=periodic,
+            norm=norm,
+        )
         # rows q·moved + c; zero, so that the coupling starts as the identity
         self.weight = nn.Parameter(torch.zeros(groups, n_spline_parameters(bins) * moved, width))
         self.bias = nn.Parameter(torch.zeros(groups, n_spline_parameters(bins) * moved, 1))
@@ -236,10 +242,16 @@ class ConvolutionFlow(nn.Module):
         self.norms = nn.ModuleList(ActNorm(groups, self.channels) for _ in range(blocks))
         self.couplings = nn.ModuleList(
             UNetCoupling(
-                groups, self.channels, int(mask.sum()), context, self.size, periodic=periodic, **coupling  # type: ignore[arg-type]
+                groups,
+                self.channels,
+                int(mask.sum()),
+                context,
+                self.size,
+                periodic=periodic,
+                **coupling,  # type: ignore[arg-type]
             )
             for mask in masks
-        )  # fmt: skip
+        )
         self.convolutions = nn.ModuleList(LUConvolution(groups, step) for step in steps)
 
     @torch.no_grad()

@@ -164,11 +164,20 @@ class CouplingFlow(nn.Module):
         turns = [(axis, parity) for axis in axes for parity in (0, 1)]
         self.blocks = nn.ModuleList(
             SplineCoupling(
-                rows, columns, maps, context, hidden=hidden, depth=depth, bins=bins, bound=bound,
-                periodic=periodic, axis=turns[i % len(turns)][0], parity=turns[i % len(turns)][1],
+                rows,
+                columns,
+                maps,
+                context,
+                hidden=hidden,
+                depth=depth,
+                bins=bins,
+                bound=bound,
+                periodic=periodic,
+                axis=turns[i % len(turns)][0],
+                parity=turns[i % len(turns)][1],
             )
             for i in range(blocks)
-        )  # fmt: skip
+        )
 
     def given(self, maps: Tensor, context: Tensor, low_precision: bool) -> tuple[Tensor, Tensor]:
         """What all couplings are given: windows of maps (n, P, 3M) and context (n, C), maybe in bfloat16."""

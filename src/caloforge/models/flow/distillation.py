@@ -204,9 +204,10 @@ class StudentModel(CellFlowModel):
                 )
         everything = teacher.state_dict()
         shared = {
-            name: everything[name] for name in everything
+            name: everything[name]
+            for name in everything
             if not name.startswith("flows.") or name.endswith(".orders")
-        }  # fmt: skip
+        }
         self.load_state_dict(shared, strict=False)
         self._teacher = (teacher,)
 
@@ -230,6 +231,11 @@ class StudentModel(CellFlowModel):
         teacher = self._needed_teacher().to(batch.energies.device)
         x, context = self.examples(batch, part, generator)
         return distillation_losses(
-            teacher.flow(part), self.flow(part), x, context, generator,
-            self.settings.distillation, use_bf16(self.settings.bf16, x.device),
-        )  # fmt: skip
+            teacher.flow(part),
+            self.flow(part),
+            x,
+            context,
+            generator,
+            self.settings.distillation,
+            use_bf16(self.settings.bf16, x.device),
+        )

@@ -102,9 +102,15 @@ class LayerEnergyFlow(LayerEnergyDensity):
         s = self.settings = settings
         self.layers = layers
         self.flow = AutoregressiveFlow(
-            layers, context, blocks=s.blocks, hidden=s.hidden, depth=max(s.depth, 1), bins=s.bins,
-            bound=s.bound, dropout=s.dropout,
-        )  # fmt: skip
+            layers,
+            context,
+            blocks=s.blocks,
+            hidden=s.hidden,
+            depth=max(s.depth, 1),
+            bins=s.bins,
+            bound=s.bound,
+            dropout=s.dropout,
+        )
         self.register_buffer("mean", torch.zeros(layers))
         self.register_buffer("std", torch.ones(layers))
 
@@ -161,14 +167,29 @@ def layer_energy_flow(layers: int, context: int, settings: LayerEnergySettings) 
         from caloforge.models.diffusion.energies import LayerEnergyTransformer
 
         return LayerEnergyTransformer(
-            layers, context, width=settings.hidden, depth=settings.blocks, heads=settings.heads,
-            dropout=settings.dropout, head=settings.head, head_depth=settings.depth, bins=settings.bins,
-            bound=settings.bound, steps=settings.steps, scale=settings.scale, fill=settings.width,
-        )  # fmt: skip
+            layers,
+            context,
+            width=settings.hidden,
+            depth=settings.blocks,
+            heads=settings.heads,
+            dropout=settings.dropout,
+            head=settings.head,
+            head_depth=settings.depth,
+            bins=settings.bins,
+            bound=settings.bound,
+            steps=settings.steps,
+            scale=settings.scale,
+            fill=settings.width,
+        )
     return LongitudinalFlow(
-        layers, context, hidden=settings.hidden, depth=settings.depth, bins=settings.bins,
-        bound=settings.bound, width=settings.width,
-    )  # fmt: skip
+        layers,
+        context,
+        hidden=settings.hidden,
+        depth=settings.depth,
+        bins=settings.bins,
+        bound=settings.bound,
+        width=settings.width,
+    )
 
 
 def fitted_batches(

@@ -29,13 +29,7 @@ from caloforge.models.flow.incident import IncidentContext
 from caloforge.models.flow.longitudinal import LongitudinalFlow
 from caloforge.models.flow.threshold import least_energy
 from caloforge.models.precision import use_bf16
-from caloforge.models.transforms import (
-    Layers,
-    exp_threshold,
-    fill_below,
-    log_threshold,
-    renormalise_layers,
-)
+from caloforge.models.transforms import Layers, exp_threshold, fill_below, log_threshold, renormalise_layers
 
 __all__ = ["InductiveLayerFlow"]
 
@@ -87,13 +81,26 @@ class InductiveLayerFlow(GeneratorModel):
         self.shape = (n_z, rows, columns)
         self.one_layer = Layers([rows * columns], Layers.of(mesh).central[:1])
         self.energy_flow = LongitudinalFlow(
-            n_z, IncidentContext.size, hidden=s.energy_hidden, depth=s.energy_depth, bins=s.energy_bins,
-            bound=s.bound, width=s.width,
-        )  # fmt: skip
+            n_z,
+            IncidentContext.size,
+            hidden=s.energy_hidden,
+            depth=s.energy_depth,
+            bins=s.energy_bins,
+            bound=s.bound,
+            width=s.width,
+        )
         self.cell_flow = CouplingFlow(
-            rows, columns, maps=2 * columns, context=IncidentContext.size + 3 + n_z, blocks=s.blocks,
-            hidden=s.hidden, depth=s.depth, bins=s.bins, bound=s.bound, periodic=mesh.kind == "cylinder",
-        )  # fmt: skip
+            rows,
+            columns,
+            maps=2 * columns,
+            context=IncidentContext.size + 3 + n_z,
+            blocks=s.blocks,
+            hidden=s.hidden,
+            depth=s.depth,
+            bins=s.bins,
+            bound=s.bound,
+            periodic=mesh.kind == "cylinder",
+        )
         self.register_buffer("threshold", torch.tensor(s.threshold_mev or 1.0))
         self.incident = IncidentContext()
 

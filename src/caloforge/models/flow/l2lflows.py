@@ -69,10 +69,22 @@ class ConvL2LFlows(CausalLayerFlow):
                 "them whose product is 2 or more"
             )
         self.cell_flow = ConvolutionFlow(
-            self.n_flows, rows, columns, factors, maps=self.n_maps, vector=self.n_vector, context=s.context,
-            periodic=self.periodic, blocks=s.blocks, bins=s.bins, bound=s.bound, width=s.unet_width,
-            levels=s.levels, depth=s.depth, norm=s.norm,
-        )  # fmt: skip
+            self.n_flows,
+            rows,
+            columns,
+            factors,
+            maps=self.n_maps,
+            vector=self.n_vector,
+            context=s.context,
+            periodic=self.periodic,
+            blocks=s.blocks,
+            bins=s.bins,
+            bound=s.bound,
+            width=s.unet_width,
+            levels=s.levels,
+            depth=s.depth,
+            norm=s.norm,
+        )
 
     def fit(self, showers: Showers) -> None:
         super().fit(showers)
@@ -137,11 +149,18 @@ class L2LFlows(CausalLayerFlow):
         s, cells = self.settings, self.shape[1] * self.shape[2]
         self.cell_flow = nn.ModuleList(
             _LayerMAF(
-                cells, self.n_maps, self.n_vector, s.context, blocks=s.blocks, hidden=s.hidden, depth=s.depth,
-                bins=s.bins, bound=s.bound,
+                cells,
+                self.n_maps,
+                self.n_vector,
+                s.context,
+                blocks=s.blocks,
+                hidden=s.hidden,
+                depth=s.depth,
+                bins=s.bins,
+                bound=s.bound,
             )
             for _ in range(self.n_flows)
-        )  # fmt: skip
+        )
 
     def cell_log_prob(self, y: Tensor, maps: Tensor, vector: Tensor, low_precision: bool) -> Tensor:
         log_p = []

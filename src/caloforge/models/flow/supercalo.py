@@ -121,9 +121,15 @@ class SuperCaloCoarse(GeneratorModel):
         self.incident = IncidentContext()
         self.energy_flow = layer_energy_flow(n_z, IncidentContext.size, s.energies)
         self.flow = AutoregressiveFlow(
-            mesh.n_voxels, IncidentContext.size + n_z, blocks=s.blocks, hidden=s.hidden, depth=s.depth,
-            bins=s.bins, bound=s.bound, dropout=s.dropout,
-        )  # fmt: skip
+            mesh.n_voxels,
+            IncidentContext.size + n_z,
+            blocks=s.blocks,
+            hidden=s.hidden,
+            depth=s.depth,
+            bins=s.bins,
+            bound=s.bound,
+            dropout=s.dropout,
+        )
         self.register_buffer("threshold", torch.tensor(s.threshold_mev or 1.0))
         self.register_buffer("largest", torch.tensor(1.0))
         self.register_buffer("mean", torch.zeros(mesh.n_voxels))

@@ -31,11 +31,7 @@ from caloforge.models.flow.autoregressive import AutoregressiveFlow
 from caloforge.models.flow.energies import FIT_BATCH, LayerEnergySettings, layer_energy_flow
 from caloforge.models.flow.incident import IncidentContext
 from caloforge.models.flow.parts import Parts
-from caloforge.models.flow.supercalo import (
-    SMALLEST_STD,
-    lit_values,
-    tentative_energies,
-)
+from caloforge.models.flow.supercalo import SMALLEST_STD, lit_values, tentative_energies
 from caloforge.models.flow.threshold import least_energy
 from caloforge.models.precision import use_bf16
 from caloforge.models.transforms import Layers, RunningMoments, renormalise_layers
@@ -125,13 +121,19 @@ class SuperCaloFine(GeneratorModel):
         self.incident = IncidentContext()
         split = self.grouping.factors[0] > 1
         n_coarse = self.grouping.coarse.n_layers
-        self.layer_flow = layer_energy_flow(
-            mesh.n_layers, IncidentContext.size + n_coarse, s.layers
-        ) if split else None  # fmt: skip
+        self.layer_flow = (
+            layer_energy_flow(mesh.n_layers, IncidentContext.size + n_coarse, s.layers) if split else None
+        )
         self.flow = AutoregressiveFlow(
-            self.grouping.slots, IncidentContext.size + self.cells.context_size, blocks=s.blocks,
-            hidden=s.hidden, depth=s.depth, bins=s.bins, bound=s.bound, dropout=s.dropout,
-        )  # fmt: skip
+            self.grouping.slots,
+            IncidentContext.size + self.cells.context_size,
+            blocks=s.blocks,
+            hidden=s.hidden,
+            depth=s.depth,
+            bins=s.bins,
+            bound=s.bound,
+            dropout=s.dropout,
+        )
         self.one_cell = Layers([self.grouping.slots])
         self.groups = Layers([self.grouping.factors[0]] * n_coarse)
         self.register_buffer("threshold", torch.tensor(s.threshold_mev or 1.0))

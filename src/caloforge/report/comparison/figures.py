@@ -54,9 +54,15 @@ def draw_plane(comparison: ModelComparison, folder: Path) -> Drawing | None:
     with figure_style():
         figure = new_figure(5.2 * columns, height)
         grid = figure.add_gridspec(
-            rows, columns, left=0.15 / columns, right=0.98, wspace=0.24, hspace=0.24, top=1 - top / height,
+            rows,
+            columns,
+            left=0.15 / columns,
+            right=0.98,
+            wspace=0.24,
+            hspace=0.24,
+            top=1 - top / height,
             bottom=0.6 / height,
-        )  # fmt: skip
+        )
         for k, key in enumerate(keys):
             axes = figure.add_subplot(grid[divmod(k, columns)])
             _plane(axes, comparison, key, styles)
@@ -91,9 +97,15 @@ def _plane(axes: Axes, comparison: ModelComparison, key: str, styles: Mapping[st
         y, error = (scale * v for v in (model.metrics[key].value, model.metrics[key].error))
         style = styles[name]
         axes.errorbar(
-            model.metrics["ms"].value, y, yerr=None if math.isnan(error) else error, color=style.colour,
-            marker=style.marker, markersize=8, elinewidth=1.2, zorder=4,
-        )  # fmt: skip
+            model.metrics["ms"].value,
+            y,
+            yerr=None if math.isnan(error) else error,
+            color=style.colour,
+            marker=style.marker,
+            markersize=8,
+            elinewidth=1.2,
+            zorder=4,
+        )
     front = [known[name] for name in comparison.pareto.get(key, ()) if name in known]
     if front:
         x = [m.metrics["ms"].value for m in front]
@@ -147,9 +159,14 @@ def _write_names(
         k = free[0] if free else 0
         boxes.append(placed[k])
         axes.annotate(
-            name, (x, y), xytext=(sides[k][0], sides[k][1] + 1), textcoords="offset points", fontsize=size,
-            color=GREY, va="bottom",
-        )  # fmt: skip
+            name,
+            (x, y),
+            xytext=(sides[k][0], sides[k][1] + 1),
+            textcoords="offset points",
+            fontsize=size,
+            color=GREY,
+            va="bottom",
+        )
 
 
 def _is_free(box: Box, frame: Sequence[float], others: Sequence[Box]) -> bool:
@@ -187,9 +204,14 @@ def draw_heat_map(comparison: ModelComparison, folder: Path) -> Drawing:
         for (i, j), value in np.ndenumerate(table):
             text = "–" if math.isnan(value) else f"{value:z.1f}" if abs(value) < 9.95 else f"{value:.0f}"
             axes.text(
-                j, i, text.replace("-", "−"), ha="center", va="center", fontsize=7.5,
+                j,
+                i,
+                text.replace("-", "−"),
+                ha="center",
+                va="center",
+                fontsize=7.5,
                 color="white" if value > LEVELS[-2] else "black",
-            )  # fmt: skip
+            )
         axes.set_xticks(range(len(names)), names, rotation=25, ha="left")
         axes.xaxis.tick_top()
         axes.set_yticks(range(len(columns)), [_row_label(c.label, c.part) for c in columns])
@@ -202,11 +224,13 @@ def draw_heat_map(comparison: ModelComparison, folder: Path) -> Drawing:
         bar.set_ticks(list(LEVELS), labels=[f"{v:g}" for v in LEVELS])
         bar.set_label("standard deviations above chance")
         return save(
-            figure, folder, "distance_from_chance",
+            figure,
+            folder,
+            "distance_from_chance",
             "How far each metric lies above what two samples of Geant4 of these sizes would give. White: not "
             "more than chance.",
             f"Heat map of {len(columns)} metrics of {', '.join(names)}.",
-        )  # fmt: skip
+        )
 
 
 def _row_label(label: str, part: str) -> str:
@@ -235,10 +259,13 @@ def draw_posterior(comparison: ModelComparison, folder: Path) -> Drawing | None:
         for i, name in enumerate(names):
             style = styles.get(name)
             axes.errorbar(
-                result.log_posterior[i], i, xerr=result.log_posterior_error[i],
-                color=style.colour if style else REFERENCE, marker=style.marker if style else "*",
+                result.log_posterior[i],
+                i,
+                xerr=result.log_posterior_error[i],
+                color=style.colour if style else REFERENCE,
+                marker=style.marker if style else "*",
                 markersize=6,
-            )  # fmt: skip
+            )
         axes.set_yticks(range(k), names)
         axes.set_ylim(k - 0.5, -0.5)
         axes.set_xlabel("log-posterior: mean of ln p(class | Geant4 shower) + ln K")
@@ -259,13 +286,15 @@ def draw_posterior(comparison: ModelComparison, folder: Path) -> Drawing | None:
         matrix.tick_params(length=0)
         matrix.set_xlabel("showers of each row taken for …")
         return save(
-            figure, folder, "log_posterior",
+            figure,
+            folder,
+            "log_posterior",
             "One network for all samples. Left: to which class it gives Geant4’s showers; the model farthest "
             "to the right is nearest to Geant4, one that reaches Geant4’s own band is not told from it, 0 is "
             "chance. Right: where the showers of each sample go; models that share showers resemble each "
             "other.",
             f"Log-posteriors and confusion matrix of {', '.join(names)}.",
-        )  # fmt: skip
+        )
 
 
 def draw_separations(evaluations: Mapping[str, Evaluation], folder: Path) -> Drawing | None:
@@ -282,9 +311,15 @@ def draw_separations(evaluations: Mapping[str, Evaluation], folder: Path) -> Dra
     with figure_style(small=True):
         figure = new_figure(3.45 * columns, height)
         grid = figure.add_gridspec(
-            rows, columns, left=0.2 / columns, right=0.99, wspace=0.24, hspace=0.42, top=1 - top / height,
+            rows,
+            columns,
+            left=0.2 / columns,
+            right=0.99,
+            wspace=0.24,
+            hspace=0.42,
+            top=1 - top / height,
             bottom=0.48 / height,
-        )  # fmt: skip
+        )
         for k, group in enumerate(groups):
             axes = figure.add_subplot(grid[divmod(k, columns)])
             _separations(axes, [p[group] for p in per_model], styles)

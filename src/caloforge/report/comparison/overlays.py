@@ -14,14 +14,7 @@ from numpy.typing import NDArray
 
 from caloforge.evaluation import Evaluation, Histogram, Profile
 from caloforge.report.comparison.style import ModelStyle, legend, legend_height, model_styles
-from caloforge.report.style import (
-    REFERENCE,
-    REFERENCE_FILL,
-    Drawing,
-    figure_style,
-    new_figure,
-    save,
-)
+from caloforge.report.style import REFERENCE, REFERENCE_FILL, Drawing, figure_style, new_figure, save
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -85,9 +78,15 @@ def _pages(
         with figure_style(small=small):
             figure = new_figure(10.4, height)
             grid = figure.add_gridspec(
-                n_rows, columns, left=0.07, right=0.988, wspace=0.22, hspace=0.36 if small else 0.27,
-                top=1 - top / height, bottom=bottom / height,
-            )  # fmt: skip
+                n_rows,
+                columns,
+                left=0.07,
+                right=0.988,
+                wspace=0.22,
+                hspace=0.36 if small else 0.27,
+                top=1 - top / height,
+                bottom=bottom / height,
+            )
             for k, histograms in enumerate(part):
                 pair = grid[divmod(k, columns)].subgridspec(2, 1, height_ratios=(2.4, 1), hspace=0.06)
                 axes = figure.add_subplot(pair[0])
@@ -228,10 +227,12 @@ def draw_mean_profiles(evaluations: Mapping[str, Evaluation], folder: Path) -> D
         legend(figure, styles, 0.06)
         listed = ", ".join(per_model[0][n].label.partition(" [")[0] for n in names)
         return save(
-            figure, folder, "profiles",
+            figure,
+            folder,
+            "profiles",
             f"Means with their standard errors: {listed}.",
             f"Profiles of Geant4 and {', '.join(evaluations)}, with ratios to Geant4: {listed}.",
-        )  # fmt: skip
+        )
 
 
 def _profiles(evaluation: Evaluation) -> dict[str, Profile]:
@@ -245,11 +246,16 @@ def _profiles(evaluation: Evaluation) -> dict[str, Profile]:
         rows = [evaluation.features[h.name] for h in histograms]
         at = np.array([h.layer for h in histograms], dtype=np.float64)
         found[f"mean_{group}"] = Profile(
-            "longitudinal", label, "layer", at, np.append(at - 0.5, at[-1] + 0.5),
-            np.array([c.reference_mean for c in rows]), np.array([c.generated_mean for c in rows]),
+            "longitudinal",
+            label,
+            "layer",
+            at,
+            np.append(at - 0.5, at[-1] + 0.5),
+            np.array([c.reference_mean for c in rows]),
+            np.array([c.generated_mean for c in rows]),
             np.array([c.reference_std for c in rows]) / counts[0],
             np.array([c.generated_std for c in rows]) / counts[1],
-        )  # fmt: skip
+        )
     return found
 
 
@@ -270,9 +276,15 @@ def _profile(axes: Axes, below: Axes, profiles: Sequence[Profile], styles: Seque
         axes.stairs(profile.generated, edges, color=style.colour, linestyle=style.line, linewidth=1.2)
         ratio, error = profile.generated / base, profile.generated_error / base
         below.errorbar(
-            positions, ratio, yerr=error, color=style.colour, marker=style.marker, markersize=3,
-            linestyle="none", elinewidth=0.8,
-        )  # fmt: skip
+            positions,
+            ratio,
+            yerr=error,
+            color=style.colour,
+            marker=style.marker,
+            markersize=3,
+            linestyle="none",
+            elinewidth=0.8,
+        )
         sure = np.isfinite(ratio) & (np.hypot(error, band) < 0.1)
         reach = max(reach, float(np.max(np.abs(ratio[sure] - 1) + error[sure], initial=0.0)))
     half = min(1.1 * reach, 1.0)

@@ -57,9 +57,14 @@ def legend(figure: Figure, styles: Sequence[ModelStyle], left: float, *, lines: 
         for s in styles
     ]
     figure.legend(
-        handles=handles, loc="upper left", bbox_to_anchor=(left, 0.998), ncols=min(5, len(handles)),
-        borderaxespad=0.2, columnspacing=1.4, handlelength=2.2,
-    )  # fmt: skip
+        handles=handles,
+        loc="upper left",
+        bbox_to_anchor=(left, 0.998),
+        ncols=min(5, len(handles)),
+        borderaxespad=0.2,
+        columnspacing=1.4,
+        handlelength=2.2,
+    )
 
 
 def legend_height(styles: Sequence[ModelStyle]) -> float:

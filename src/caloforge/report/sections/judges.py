@@ -103,9 +103,15 @@ def distances_section(evaluation: Evaluation) -> str:
         row = estimate_row(title, meaning, estimate, 1e3 if name in ("fpd", "kpd") else 1.0)
         better = "higher" if estimate.higher_is_better else "lower"
         rows.append(
-            (explained(row.name, row.meaning), row.value, row.floor, sigmas_cell(row.sigmas), better,
-             estimate.floor_from)
-        )  # fmt: skip
+            (
+                explained(row.name, row.meaning),
+                row.value,
+                row.floor,
+                sigmas_cell(row.sigmas),
+                better,
+                estimate.floor_from,
+            )
+        )
     if not rows:
         return ""
     head = ("Distance", "Generated", "By chance", "Beyond chance", "Better is", "Floor from")

@@ -149,9 +149,12 @@ def conservation_section(evaluation: Evaluation) -> str:
             f"{percent(kept.reference_above, signed=False)} (± {percent(kept.expected_error, signed=False)})",
         ),
         ("Largest ΣE/E_inc", number(kept.largest, 4), number(kept.largest_reference, 4)),
-        ("Showers without energy", number(kept.negative_or_empty),
-         number(evaluation.counts.get("reference_empty", 0))),
-    ]  # fmt: skip
+        (
+            "Showers without energy",
+            number(kept.negative_or_empty),
+            number(evaluation.counts.get("reference_empty", 0)),
+        ),
+    ]
     html = [
         note(
             "The limit is the energy that one Geant4 shower in a thousand exceeds, or the largest where "

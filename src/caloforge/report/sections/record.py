@@ -55,8 +55,11 @@ def provenance_section(evaluation: Evaluation, report: Mapping[str, Any]) -> str
         title = names.get(name, name.capitalize())
         rows = definition_rows(record) if isinstance(record, Mapping) else [(name, str(record))]
         what = title if name in names else name
-        body = table(f"Origin of the {what[:1].lower() + what[1:] if name != 'reference' else what}",
-                     ("Setting", "Value"), rows)  # fmt: skip
+        body = table(
+            f"Origin of the {what[:1].lower() + what[1:] if name != 'reference' else what}",
+            ("Setting", "Value"),
+            rows,
+        )
         html.append(details(title, body if rows else "<p>Nothing is recorded.</p>"))
     for result in evaluation.classifiers.values():
         rows = definition_rows(

@@ -55,8 +55,10 @@ def compiled(source: str, *definitions: str) -> ctypes.CDLL | None:
         said = getattr(error, "stderr", None) or b""
         log.warning(
             "%s could not be compiled; plain torch does the same, slower: %s %s",
-            source, error, said.decode(errors="replace")[-2000:],
-        )  # fmt: skip
+            source,
+            error,
+            said.decode(errors="replace")[-2000:],
+        )
         return None
 
 

@@ -150,18 +150,25 @@ def _run(
     places = packed.places[::-1] if inverse else packed.places
     orders = packed.orders_reversed if inverse else packed.orders
     described = _Flow(
-        packed.sizes, len(places), (ctypes.c_void_p * len(places))(*places), orders.data_ptr(),
-        block.bound, block.largest_logit, inverse, inverse == (flow.direction == "density"),
-    )  # fmt: skip
+        packed.sizes,
+        len(places),
+        (ctypes.c_void_p * len(places))(*places),
+        orders.data_ptr(),
+        block.bound,
+        block.largest_logit,
+        inverse,
+        inverse == (flow.direction == "density"),
+    )
     x = x.detach().contiguous()
     given = x if context is None else context.detach().expand(len(x), -1).contiguous()
     y, log_det = torch.empty_like(x), x.new_empty(len(x))
 
     def rows(begin: int, end: int) -> None:
         packed.library.run(
-            ctypes.byref(described), ctypes.c_int64(end - begin),
+            ctypes.byref(described),
+            ctypes.c_int64(end - begin),
             *(ctypes.c_void_p(t[begin:end].data_ptr()) for t in (x, given, y, log_det)),
-        )  # fmt: skip
+        )
 
     in_threads(rows, len(x), FEW_ROWS)
     return y, log_det
