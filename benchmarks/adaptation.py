@@ -23,11 +23,12 @@ import torch
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
+from caloforge.checkpoint import Checkpoint
 from caloforge.data import open_showers
 from caloforge.evaluation import evaluate, read_metrics
 from caloforge.evaluation.results import Estimate, Evaluation
 from caloforge.generation import generate
-from caloforge.training import Checkpoint, adapt, train
+from caloforge.training import adapt, train
 
 SEED = 1
 METRICS = {"auc_low": "AUC low", "auc_high": "AUC high", "fpd": "FPD"}

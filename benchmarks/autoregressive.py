@@ -33,9 +33,8 @@ from measure import peak_mib
 from torch import Tensor, nn
 
 from caloforge.models.flow import splines
-from caloforge.models.flow.autoregressive import AutoregressiveFlow, MaskedSplines
-from caloforge.models.flow.kernels import kernel_name
-from caloforge.models.flow.kernels.autoregressive import FlowKernel
+from caloforge.models.flow.autoregressive.flow import AutoregressiveFlow, MaskedSplines
+from caloforge.models.flow.autoregressive.kernel import FlowKernel, kernel_name
 
 BLOCKS, BINS = 8, 8
 LONG = 1.0

@@ -21,10 +21,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from caloforge.checkpoint import Checkpoint
 from caloforge.data import Showers, open_showers
 from caloforge.generation import generate
-from caloforge.models.upsampling import coarse_showers
-from caloforge.training import Checkpoint
+from caloforge.models.supercalo.chain import coarse_showers
 
 Array = NDArray[np.float64]
 BLOCK = (4, 3)

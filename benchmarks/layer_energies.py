@@ -32,9 +32,9 @@ from torch.nn import functional as F
 
 from caloforge.data import open_showers
 from caloforge.models.base import ConditionTensors
-from caloforge.models.flow.energies import LayerEnergySettings, layer_energy_flow
-from caloforge.models.flow.energy_model import LayerEnergyModel
-from caloforge.models.flow.incident import IncidentContext
+from caloforge.models.conditions.incident import IncidentContext
+from caloforge.models.energies.autoregressive import LayerEnergySettings, layer_energy_flow
+from caloforge.models.energies.base import LayerEnergyModel
 
 Array = NDArray[np.float32]
 MODELS = {

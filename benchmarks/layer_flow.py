@@ -19,11 +19,11 @@ from pathlib import Path
 
 import torch
 
+from caloforge.checkpoint import Checkpoint
 from caloforge.data import open_showers
 from caloforge.detector.detector import Detector
 from caloforge.geant4 import simulate
-from caloforge.models.flow.splines import n_spline_parameters, rational_quadratic
-from caloforge.training import Checkpoint
+from caloforge.models.flow.splines.splines import n_spline_parameters, rational_quadratic
 
 BINS, SCALARS, BOUND = 8, 72 * 128, 5.0
 

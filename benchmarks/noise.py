@@ -17,8 +17,8 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from caloforge import streams
 from caloforge.generation.noise import torch_normals
+from caloforge.runtime import streams
 
 
 def seconds(

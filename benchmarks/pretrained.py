@@ -14,9 +14,9 @@ from pathlib import Path
 
 import torch
 
+from caloforge.checkpoint import Checkpoint
+from caloforge.checkpoint.pretrained import CARD, PRETRAINED
 from caloforge.evaluation.comparison import read_comparison
-from caloforge.training import Checkpoint
-from caloforge.training.pretrained import CARD, PRETRAINED
 
 NAMES = {
     "auc_low": "classifier AUC, cells",

@@ -18,9 +18,9 @@ import torch
 
 from caloforge import generate
 from caloforge.bench import bench
+from caloforge.checkpoint import Checkpoint
 from caloforge.data import open_showers
 from caloforge.evaluation import METRICS_FILE, evaluate, read_metrics
-from caloforge.training import Checkpoint
 
 SEED = 1
 SAMPLERS = {  # kind: steps

@@ -32,13 +32,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.profiler import profile
 
+from caloforge.checkpoint import Checkpoint
 from caloforge.data import Conditions
 from caloforge.detector import CylinderMesh
 from caloforge.models.base import ConditionTensors
 from caloforge.models.diffusion.model import DiffusionModel
 from caloforge.models.diffusion.samplers import SamplerSettings
 from caloforge.models.diffusion.transformer import LONGEST, SHARE_SCALE, Transformer
-from caloforge.training import Checkpoint, Recipe
+from caloforge.training import Recipe
 
 SECONDS = 2.0
 """Of processor time that runs of one case are repeated for, twice at least."""

@@ -17,11 +17,11 @@ from pathlib import Path
 
 from rich.console import Console
 
+from caloforge.checkpoint import Checkpoint
 from caloforge.data import Showers, open_showers
 from caloforge.evaluation.upsampling import UpsamplingResult, upsampling_curve
 from caloforge.generation import generate
-from caloforge.models.upsampling import coarse_showers
-from caloforge.training import Checkpoint
+from caloforge.models.supercalo.chain import coarse_showers
 
 COUNTS = (50, 100, 200, 400, 800)
 

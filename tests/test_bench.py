@@ -26,10 +26,11 @@ import toy_models
 from caloforge.bench import BenchResult, bench, read_bench
 from caloforge.bench.setting import choose_conditions, time_geant4
 from caloforge.bench.worker import make_batch, measure
-from caloforge.cli import app
+from caloforge.checkpoint import Checkpoint
+from caloforge.cli.app import app
 from caloforge.errors import CaloforgeError, CheckpointError, ConditionError, DataError
 from caloforge.generation import generate
-from caloforge.training import Checkpoint, train
+from caloforge.training import train
 
 MODELS = '''
 import os, signal, time

@@ -12,9 +12,9 @@ import h5py
 import numpy as np
 import pytest
 
+from caloforge.checkpoint.pretrained import default_model
 from caloforge.data import Conditions, Showers, open_showers, write_showers
 from caloforge.detector import CylinderMesh
-from caloforge.training.pretrained import default_model
 
 SMALL = [
     "--set",

@@ -17,7 +17,7 @@ LIMITED = """
 import resource, sys
 limit = int(sys.argv.pop(1))
 resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
-from caloforge.cli import main
+from caloforge.cli.app import main
 main()
 """
 

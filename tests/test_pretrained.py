@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
+from caloforge.checkpoint import Checkpoint
+from caloforge.checkpoint.pretrained import PRETRAINED, model_card, pretrained_names
 from caloforge.errors import CheckpointError
 from caloforge.generation import generate
-from caloforge.training import Checkpoint
-from caloforge.training.pretrained import PRETRAINED, model_card, pretrained_names
 
 SECTIONS = ("Data", "Recipe and command", "Seed", "Metrics", "Valid range", "Limits")
 LARGEST_FILE, LARGEST_SUM = 25e6, 60e6

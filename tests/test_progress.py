@@ -2,7 +2,7 @@
 
 import pytest
 
-from caloforge.progress import progress_bar
+from caloforge.runtime.progress import progress_bar
 
 
 def count(**options: object) -> None:

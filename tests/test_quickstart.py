@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from caloforge.checkpoint.pretrained import default_model
 from caloforge.data import open_showers
 from caloforge.evaluation.comparison import read_comparison
-from caloforge.training.pretrained import default_model
 
 
 def run(folder: Path) -> str:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from caloforge.streams import normals, philox, stream_id, uniforms
+from caloforge.runtime.streams import normals, philox, stream_id, uniforms
 
 # Random123 1.14, tests/kat_vectors, philox4x32 10 rounds: counter, key, result
 VECTORS = [

@@ -11,6 +11,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from caloforge.checkpoint import Checkpoint
     from caloforge.data import Conditions, Showers, open_showers
     from caloforge.detector import BoxMesh, CylinderMesh, RaggedCylinderMesh, calochallenge_mesh
     from caloforge.detector.detector import Detector
@@ -20,11 +21,11 @@ if TYPE_CHECKING:
     from caloforge.generation import generate
     from caloforge.report import write_report
     from caloforge.report.comparison import write_comparison
-    from caloforge.training import Checkpoint, Recipe, adapt, train
+    from caloforge.training import Recipe, adapt, train
 
 _HOMES = {
     "BoxMesh": "detector",
-    "Checkpoint": "training",
+    "Checkpoint": "checkpoint",
     "Conditions": "data",
     "CylinderMesh": "detector",
     "Detector": "detector.detector",

@@ -1,5 +1,5 @@
 """``python -m caloforge`` is the ``caloforge`` command."""
 
-from caloforge.cli import main
+from caloforge.cli.app import main
 
 main()

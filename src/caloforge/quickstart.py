@@ -13,6 +13,7 @@ from typing import Any
 
 from rich.console import Console
 
+from caloforge.checkpoint.pretrained import default_model
 from caloforge.data import open_showers, write_showers
 from caloforge.errors import CaloforgeError
 from caloforge.evaluation.comparison import compare
@@ -21,7 +22,6 @@ from caloforge.geant4 import simulate
 from caloforge.report import write_report
 from caloforge.report.comparison import write_comparison
 from caloforge.training import train
-from caloforge.training.pretrained import default_model
 
 __all__ = ["quickstart"]
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from caloforge.cli_data import app
+from caloforge.cli.data import app
 from caloforge.data import layout_of, open_showers
 from caloforge.errors import CaloforgeError, DataError, MeshError
 

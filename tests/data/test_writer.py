@@ -18,9 +18,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from caloforge.data import Conditions, Showers, ShowerWriter, open_showers, write_showers
-from caloforge.data.disk import PatientFile, interrupts_deferred
 from caloforge.detector import BoxMesh, CylinderMesh, calochallenge_mesh
 from caloforge.errors import DataError
+from caloforge.runtime.disk import PatientFile, interrupts_deferred
 
 MESH = CylinderMesh.regular()
 

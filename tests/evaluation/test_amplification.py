@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from caloforge.cli import app
+from caloforge.cli.app import app
 from caloforge.data import Conditions, Showers, write_showers
 from caloforge.detector import CylinderMesh
 from caloforge.errors import DataError, MeshError

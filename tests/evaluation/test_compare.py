@@ -17,7 +17,7 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from caloforge.cli_compare import named_files
+from caloforge.cli.compare import named_files
 from caloforge.data import Conditions, Showers, write_showers
 from caloforge.detector import CylinderMesh, calochallenge_mesh
 from caloforge.errors import DataError, MeshError, RecipeError
@@ -407,7 +407,7 @@ def test_names_on_the_command_line(tmp_path: Path) -> None:
 
 
 def test_the_command_writes_everything(samples: dict[str, Showers], tmp_path: Path) -> None:
-    from caloforge.cli import app
+    from caloforge.cli.app import app
 
     for name, showers in samples.items():
         write_showers(showers, tmp_path / f"{name}.h5")

@@ -10,11 +10,11 @@ import pytest
 from pydantic import BaseModel, ConfigDict, Field
 from toy_models import LayerGaussian, toy_showers
 
+from caloforge.checkpoint import Checkpoint
+from caloforge.checkpoint.pretrained import default_model, default_models, pretrained_names
 from caloforge.data import Conditions, open_showers
 from caloforge.errors import CheckpointError, ConditionError, DataError, DetectorError, RecipeError
 from caloforge.generation import chosen_checkpoint, generate
-from caloforge.training import Checkpoint
-from caloforge.training.pretrained import default_model, default_models, pretrained_names
 
 
 class Settings(BaseModel):

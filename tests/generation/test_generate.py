@@ -11,12 +11,12 @@ import torch
 import toy_models
 from toy_models import MESH, LayerGaussian, toy_showers
 
+from caloforge.checkpoint import Checkpoint
 from caloforge.data import Conditions, Showers, open_showers
 from caloforge.detector import CylinderMesh
 from caloforge.errors import CheckpointError, ConditionError, DataError
 from caloforge.generation import generate
 from caloforge.generation.parts import PartStore
-from caloforge.training import Checkpoint
 
 LIKE = toy_showers(200, seed=9)
 

@@ -4,10 +4,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from caloforge import streams
 from caloforge.errors import ConditionError
 from caloforge.generation import draw_noise, noise_stream, normals
 from caloforge.generation.noise import torch_normals
+from caloforge.runtime import streams
 
 NUMBERS = [0, 5, 2**32 - 1, 2**32, 2**40 + 17, 2**63 - 1]
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from caloforge.checkpoint import Checkpoint
 from caloforge.data import Conditions, Showers
 from caloforge.detector import CylinderMesh
 from caloforge.errors import MeshError, RecipeError
@@ -23,7 +24,7 @@ from caloforge.models.diffusion.distillation import (
 from caloforge.models.diffusion.model import DiffusionModel
 from caloforge.models.diffusion.process import Process
 from caloforge.models.diffusion.samplers import SamplerSettings, sample, trajectory
-from caloforge.training import Checkpoint, train
+from caloforge.training import train
 
 PROCESSES = ("flow", "trig", "ddpm", "edm")
 STUDENTS = (FlowMapStudent, ConsistencyStudent)

@@ -10,10 +10,10 @@ from torch import Tensor
 from caloforge.detector import CylinderMesh
 from caloforge.errors import RecipeError
 from caloforge.models.base import load_model_class
-from caloforge.models.diffusion.energies import LayerEnergyTransformer, Splits, _FlowMatchingHead, _split
-from caloforge.models.diffusion.energy_transformer import CausalTransformer, KeyValueCache
-from caloforge.models.flow.energies import LayerEnergySettings, layer_energy_flow
-from caloforge.models.flow.energy_model import LayerEnergyDensity
+from caloforge.models.energies.autoregressive import LayerEnergySettings, layer_energy_flow
+from caloforge.models.energies.base import LayerEnergyDensity
+from caloforge.models.energies.causal_transformer import CausalTransformer, KeyValueCache
+from caloforge.models.energies.transformer import LayerEnergyTransformer, Splits, _FlowMatchingHead, _split
 from caloforge.training.recipe import Recipe
 
 LAYERS, CONTEXT, THRESHOLD = 7, 3, 15.0

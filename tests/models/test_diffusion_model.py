@@ -9,17 +9,17 @@ import pytest
 import torch
 from torch import Tensor
 
+from caloforge.checkpoint.checkpoint import Checkpoint
 from caloforge.data import Conditions, Showers
 from caloforge.detector import BoxMesh, CylinderMesh
 from caloforge.detector.detector import Detector
 from caloforge.errors import CheckpointError, DataError, MeshError, RecipeError
 from caloforge.models.base import Batch, ConditionTensors
+from caloforge.models.conditions.detector import DetectorContext, detector_properties
+from caloforge.models.coordinates.marginals import Marginals
 from caloforge.models.diffusion.backbone import LevelEmbedding
-from caloforge.models.diffusion.context import DetectorContext, detector_properties
-from caloforge.models.diffusion.marginals import Marginals
 from caloforge.models.diffusion.model import DiffusionModel
 from caloforge.models.diffusion.transformer import Transformer, TransformerSettings
-from caloforge.training.checkpoint import Checkpoint
 
 CYLINDER = CylinderMesh.regular(n_z=4, n_phi=8, n_r=3)
 BOX = BoxMesh.regular((4, 4, 6), (3.0, 5.0, 5.0))

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from caloforge.models.flow.autoregressive import AutoregressiveFlow
+from caloforge.models.flow.autoregressive.flow import AutoregressiveFlow
 from caloforge.models.flow.distillation import DistillationSettings, distillation_losses
 
 PUBLISHED = DistillationSettings.model_validate({})

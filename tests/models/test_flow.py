@@ -12,10 +12,10 @@ from caloforge.data import Conditions, Showers
 from caloforge.detector import BoxMesh, CylinderMesh
 from caloforge.errors import DataError, MeshError, RecipeError
 from caloforge.models.base import Batch, ConditionTensors
+from caloforge.models.energies.inductive import LongitudinalFlow
 from caloforge.models.flow.coupling import CouplingFlow
 from caloforge.models.flow.inductive import InductiveLayerFlow
-from caloforge.models.flow.longitudinal import LongitudinalFlow
-from caloforge.models.flow.splines import n_spline_parameters, rational_quadratic
+from caloforge.models.flow.splines.splines import n_spline_parameters, rational_quadratic
 
 MESHES = [
     CylinderMesh.regular(n_z=5, n_phi=4, n_r=3),

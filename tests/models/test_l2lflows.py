@@ -11,8 +11,8 @@ from caloforge.data import Conditions, Showers
 from caloforge.detector import BoxMesh, CylinderMesh
 from caloforge.errors import DataError, MeshError, RecipeError
 from caloforge.models.base import Batch, ConditionTensors
+from caloforge.models.coordinates.cells import CellCoordinates
 from caloforge.models.flow.causal import CausalLayerFlow
-from caloforge.models.flow.cell_coordinates import CellCoordinates
 from caloforge.models.flow.l2lflows import ConvL2LFlows, L2LFlows
 from caloforge.training.recipe import Recipe
 

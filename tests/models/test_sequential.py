@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from caloforge.models.flow import kernels
-from caloforge.models.flow.autoregressive import AutoregressiveFlow
-from caloforge.models.flow.splines import _in_torch, n_spline_parameters, rational_quadratic
+from caloforge.models.flow.autoregressive.flow import AutoregressiveFlow
+from caloforge.models.flow.splines.splines import _in_torch, n_spline_parameters, rational_quadratic
 
 SHAPES = [  # dims, context, hidden, depth, bins, context units
     (1, 0, 5, 1, 4, 3),

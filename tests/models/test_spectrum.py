@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from caloforge.models.flow.spectrum import SpectrumMap
+from caloforge.models.coordinates.spectrum import SpectrumMap
 
 THRESHOLD = 0.5
 

@@ -10,9 +10,9 @@ from caloforge.data import Conditions, Showers
 from caloforge.detector import BoxMesh, CylinderMesh
 from caloforge.errors import MeshError, RecipeError
 from caloforge.models.base import Batch, ConditionTensors
-from caloforge.models.flow.supercalo import SuperCaloCoarse, lit_values, tentative_energies
-from caloforge.models.flow.supercalo_fine import SuperCaloFine
-from caloforge.models.upsampling import CoarseToFine
+from caloforge.models.supercalo.chain import CoarseToFine
+from caloforge.models.supercalo.coarse import SuperCaloCoarse, lit_values, tentative_energies
+from caloforge.models.supercalo.fine import SuperCaloFine
 
 THRESHOLD = 15.0
 CYLINDER = CylinderMesh.regular(n_z=4, n_phi=8, n_r=3)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from caloforge.detector.mesh import BoxMesh, CylinderMesh, Mesh, RaggedCylinderMesh, RaggedLayer
 from caloforge.errors import DataError, RecipeError
-from caloforge.models.transforms import (
+from caloforge.models.coordinates import (
     AddNoise,
     Chain,
     Context,

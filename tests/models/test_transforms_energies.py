@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from caloforge.errors import DataError
-from caloforge.models.transforms import (
+from caloforge.models.coordinates import (
     AddNoise,
     Chain,
     Context,
@@ -31,7 +31,7 @@ from caloforge.models.transforms import (
     layer_energies_from_ratios,
     log_threshold,
 )
-from caloforge.models.transforms.noise import LARGEST, U_MAX, Fill
+from caloforge.models.coordinates.noise import LARGEST, U_MAX, Fill
 
 T = 0.0151515
 energies = st.one_of(st.just(0.0), st.floats(0.015625, 1e6, width=32))

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from caloforge.detector.mesh import BoxMesh, CylinderMesh, Mesh, RaggedCylinderMesh, RaggedLayer
 from caloforge.errors import MeshError
-from caloforge.models.transforms import Layers, PadLayers, Threshold, renormalise_layers
+from caloforge.models.coordinates import Layers, PadLayers, Threshold, renormalise_layers
 
 T = 0.0151515
 CYLINDER = CylinderMesh.regular(n_z=3, n_phi=4, n_r=2)

@@ -11,12 +11,13 @@ from joint_models import RECIPE, RESPONSE, JointGaussian, mesh_of, showers_in
 from toy_models import toy_showers
 from typer.testing import CliRunner
 
-from caloforge.cli import app
+from caloforge.checkpoint import Checkpoint
+from caloforge.cli.app import app
 from caloforge.data import Showers, write_showers
 from caloforge.detector import CylinderMesh
 from caloforge.errors import CheckpointError, DataError, RecipeError
 from caloforge.models.base import ConditionTensors
-from caloforge.training import Checkpoint, Recipe, adapt, train
+from caloforge.training import Recipe, adapt, train
 from caloforge.training.adapt import adaptation_recipe
 
 NAMES = ("small", "large")

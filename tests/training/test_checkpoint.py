@@ -4,9 +4,9 @@ import pytest
 import torch
 from toy_models import MESH, LayerGaussian, toy_showers
 
+from caloforge.checkpoint import Checkpoint
 from caloforge.detector import CylinderMesh
 from caloforge.errors import CheckpointError
-from caloforge.training import Checkpoint
 
 
 @pytest.fixture

@@ -5,9 +5,10 @@ import pytest
 import torch
 from toy_models import MESH, RECIPE, toy_showers
 
+from caloforge.checkpoint import Checkpoint
 from caloforge.data import Showers, write_showers
 from caloforge.errors import CheckpointError, RecipeError, TrainingError
-from caloforge.training import Checkpoint, loop, train
+from caloforge.training import loop, train
 
 
 def rows(folder):

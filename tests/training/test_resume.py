@@ -9,8 +9,9 @@ import pytest
 import toy_models
 from toy_models import RECIPE, LayerGaussian, toy_showers
 
+from caloforge.checkpoint import Checkpoint
 from caloforge.errors import CheckpointError
-from caloforge.training import Checkpoint, loop, train
+from caloforge.training import loop, train
 
 CHANGES = {"settings.dropout": 0.3, "training.clip": 1.0, "training.augment": ["rotate_phi"]}
 

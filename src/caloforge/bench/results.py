@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from caloforge.data.disk import whole_file
 from caloforge.errors import DataError
 from caloforge.evaluation.results.serial import from_plain, to_plain
+from caloforge.runtime.disk import whole_file
 
 if TYPE_CHECKING:
     from rich.table import Table

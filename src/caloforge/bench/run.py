@@ -23,15 +23,15 @@ import numpy as np
 import caloforge
 from caloforge.bench.results import BenchResult, BenchRow, Geant4Time, read_bench, write_bench
 from caloforge.bench.setting import choose_conditions, describe_machine, time_geant4, usable_cores
+from caloforge.checkpoint import Checkpoint
+from caloforge.checkpoint.checkpoint import WEIGHTS
 from caloforge.data import Conditions, Showers
 from caloforge.data.quantities import Quantity
 from caloforge.detector.detector import Detector
 from caloforge.errors import CaloforgeError, CheckpointError, ConditionError, DataError
 from caloforge.generation.request import asked_mesh, check_range, conditions_digest
-from caloforge.provenance import provenance
-from caloforge.training import Checkpoint
-from caloforge.training.checkpoint import WEIGHTS
-from caloforge.training.resources import pick_device
+from caloforge.runtime.provenance import provenance
+from caloforge.runtime.resources import pick_device
 
 __all__ = ["bench"]
 

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caloforge.bench.results import Geant4Time
+from caloforge.checkpoint import Checkpoint
 from caloforge.data import Conditions, Showers
 from caloforge.data.conditions import pdg_name
 from caloforge.data.quantities import Quantity, Range, parse_energies
@@ -23,7 +24,6 @@ from caloforge.errors import ConditionError, DetectorError, MeshError, MissingDe
 from caloforge.geant4 import simulate
 from caloforge.generation.choice import chosen_name
 from caloforge.generation.request import asked_conditions
-from caloforge.training import Checkpoint
 
 __all__ = ["choose_conditions", "describe_machine", "time_geant4", "usable_cores"]
 

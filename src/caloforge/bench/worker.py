@@ -16,12 +16,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from caloforge.checkpoint import Checkpoint
 from caloforge.data.conditions import Conditions
 from caloforge.errors import CaloforgeError, CheckpointError
 from caloforge.generation import draw_noise
 from caloforge.models.base import ConditionTensors, GeneratorModel
-from caloforge.training import Checkpoint
-from caloforge.training.resources import free_memory, peak_memory_mib, pick_device
+from caloforge.runtime.resources import free_memory, peak_memory_mib, pick_device
 
 __all__ = ["main", "make_batch", "measure"]
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from caloforge.data.conditions import Conditions
 from caloforge.data.quantities import Range
 from caloforge.errors import ConditionError
-from caloforge.streams import uniforms
+from caloforge.runtime.streams import uniforms
 
 __all__ = ["Beam", "Spectrum", "spectrum_named"]
 

@@ -24,7 +24,7 @@ from caloforge.data import Showers, open_showers
 from caloforge.errors import DataError
 from caloforge.evaluation.features import EPSILON, Features, compute_features
 from caloforge.evaluation.results.serial import from_plain, to_plain
-from caloforge.provenance import provenance
+from caloforge.runtime.provenance import provenance
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -47,7 +47,7 @@ from caloforge.evaluation.results import (
 from caloforge.evaluation.slices import slice_edges, slice_metrics
 from caloforge.evaluation.verdict import find_verdict
 from caloforge.evaluation.verdict.warnings import find_warnings
-from caloforge.provenance import provenance
+from caloforge.runtime.provenance import provenance
 
 __all__ = ["LEAST_SHOWERS", "METRICS_FILE", "Progress", "Source", "evaluate", "read_metrics", "write_metrics"]
 

@@ -23,7 +23,7 @@ from caloforge.evaluation.evaluate import evaluate
 from caloforge.evaluation.results.classifiers import ClassifierResult
 from caloforge.evaluation.results.numbers import Estimate
 from caloforge.evaluation.results.serial import from_plain, to_plain
-from caloforge.provenance import provenance
+from caloforge.runtime.provenance import provenance
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from caloforge.data.disk import whole_file
 from caloforge.errors import DataError
+from caloforge.runtime.disk import whole_file
 
 __all__ = ["read_chunk", "write_chunk"]
 

@@ -22,7 +22,7 @@ from caloforge.data.conditions import Conditions, pdg_name
 from caloforge.detector.detector import Detector
 from caloforge.geant4.recorder import Recorder
 from caloforge.geant4.world import ENTRY_MM, World, build_world
-from caloforge.streams import uniforms
+from caloforge.runtime.streams import uniforms
 
 __all__ = ["Engine", "Event", "to_shower_frame"]
 

@@ -30,8 +30,8 @@ from caloforge.geant4.beam import make_beam
 from caloforge.geant4.chunks import read_chunk
 from caloforge.geant4.environment import Geant4Data, find_data, require_particle
 from caloforge.geant4.pool import Chunk, run_chunks
-from caloforge.progress import progress_bar
-from caloforge.provenance import provenance
+from caloforge.runtime.progress import progress_bar
+from caloforge.runtime.provenance import provenance
 
 __all__ = ["simulate"]
 

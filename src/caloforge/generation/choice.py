@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from caloforge.checkpoint.checkpoint import Checkpoint
+from caloforge.checkpoint.pretrained import default_model, default_models, pretrained_folder
 from caloforge.errors import CheckpointError, ConditionError
-from caloforge.training.checkpoint import Checkpoint
-from caloforge.training.pretrained import default_model, default_models, pretrained_folder
 
 __all__ = ["chosen_checkpoint", "chosen_name"]
 

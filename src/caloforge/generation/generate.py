@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
+from caloforge.checkpoint.checkpoint import Checkpoint
 from caloforge.data.conditions import Conditions
 from caloforge.data.formats import open_showers
 from caloforge.data.quantities import Quantity
@@ -31,12 +32,11 @@ from caloforge.generation.noise import draw_noise
 from caloforge.generation.parts import PartStore
 from caloforge.generation.request import asked_conditions, asked_mesh, check_range, conditions_digest
 from caloforge.models.base import ConditionTensors, GeneratorModel
-from caloforge.models.flow.kernels import kernel_name
-from caloforge.progress import progress_bar
-from caloforge.provenance import provenance
-from caloforge.training.checkpoint import Checkpoint
-from caloforge.training.interrupt import Interrupt, catch_signals, raise_interrupt
-from caloforge.training.resources import peak_memory_mib, pick_device
+from caloforge.models.flow.autoregressive.kernel import kernel_name
+from caloforge.runtime.progress import progress_bar
+from caloforge.runtime.provenance import provenance
+from caloforge.runtime.resources import peak_memory_mib, pick_device
+from caloforge.runtime.signals import Interrupt, catch_signals, raise_interrupt
 
 __all__ = ["generate"]
 

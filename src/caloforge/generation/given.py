@@ -11,12 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from caloforge.checkpoint.checkpoint import Checkpoint
 from caloforge.data.conditions import Conditions
 from caloforge.data.formats import open_showers
 from caloforge.data.showers import Showers
 from caloforge.errors import CheckpointError, ConditionError
 from caloforge.models.base import GeneratorModel
-from caloforge.training.checkpoint import Checkpoint
 from caloforge.training.state import data_fingerprint
 
 __all__ = ["GivenShowers"]

@@ -1,8 +1,8 @@
 """Noise that is a function of (seed, shower number, name) alone, on any device.
 
-On a CPU it comes from `caloforge.streams`. Elsewhere torch computes the same numbers, to the rounding of
-float32: Philox4x32-10 (Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC'11)
-with 32-bit words in int64, then Box and Muller.
+On a CPU it comes from `caloforge.runtime.streams`. Elsewhere torch computes the same numbers, to the rounding
+of float32: Philox4x32-10 (Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3",
+SC'11) with 32-bit words in int64, then Box and Muller.
 Legend: ``n`` showers, ``k`` numbers of a shower, ``b`` blocks of four words, b = ⌈k/4⌉.
 """
 
@@ -16,8 +16,8 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from caloforge import streams
 from caloforge.errors import ConditionError
+from caloforge.runtime import streams
 
 __all__ = ["draw_noise", "noise_stream", "normals", "torch_normals"]
 
@@ -29,7 +29,7 @@ BLOCKS_AT_ONCE = 1 << 23
 
 
 def noise_stream(name: str) -> str:
-    """Name of the stream (see `caloforge.streams`) from which a model's noise part ``name`` is drawn."""
+    """Name of the stream (see `caloforge.runtime.streams`) of a model's noise ``name``."""
     return f"noise/{name}"
 
 
@@ -60,7 +60,7 @@ def draw_noise(
 def normals(
     seed: int, numbers: ArrayLike | Tensor, stream: str, k: int, device: torch.device | str = "cpu"
 ) -> Tensor:
-    """Standard normal numbers (n, k), float32, as `caloforge.streams.normals` gives, for showers (n,)."""
+    """Standard normal numbers (n, k), float32, as `runtime.streams.normals` gives, for showers (n,)."""
     device = torch.device(device)
     if not isinstance(numbers, Tensor):
         numbers = torch.from_numpy(np.array(numbers, dtype=np.int64, ndmin=1))

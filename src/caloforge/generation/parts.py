@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from caloforge.data.disk import whole_file
 from caloforge.errors import DataError
+from caloforge.runtime.disk import whole_file
 
 __all__ = ["PartStore"]
 

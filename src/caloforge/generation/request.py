@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from caloforge.checkpoint.checkpoint import Checkpoint
 from caloforge.data.beam import Beam, spectrum_named
 from caloforge.data.conditions import Conditions, pdg_code, pdg_name
 from caloforge.data.formats import open_showers
@@ -18,7 +19,6 @@ from caloforge.data.showers import Showers
 from caloforge.detector.mesh import Mesh
 from caloforge.errors import ConditionError
 from caloforge.generation.choice import chosen_name
-from caloforge.training.checkpoint import Checkpoint
 
 __all__ = ["asked_conditions", "asked_mesh", "check_range", "conditions_digest"]
 

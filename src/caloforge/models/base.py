@@ -29,6 +29,14 @@ if TYPE_CHECKING:
 __all__ = ["Batch", "ConditionTensors", "GeneratorModel", "load_model_class"]
 
 
+MOVED = {
+    "upsampling": "supercalo.chain",
+    "flow.supercalo": "supercalo.coarse",
+    "flow.supercalo_fine": "supercalo.fine",
+}
+"""Where modules are now that recipes and checkpoints may still call by another name."""
+
+
 @dataclass
 class ConditionTensors:
     """Incident conditions of n showers as tensors on one device.
@@ -296,6 +304,7 @@ def load_model_class(name: str) -> type[GeneratorModel]:
         raise RecipeError(
             f'model {name!r} is not of the form "module:Class", e.g. "flow.inductive:InductiveLayerFlow"'
         )
+    module_name = MOVED.get(module_name, module_name)
     for full_name in (f"caloforge.models.{module_name}", module_name):
         try:
             found = importlib.util.find_spec(full_name) is not None

@@ -9,12 +9,12 @@ from string import Template
 from typing import Any
 
 from caloforge.evaluation import Evaluation
-from caloforge.provenance import code_version
 from caloforge.report import sections
 from caloforge.report.html import script_data, section
 from caloforge.report.material import Material
 from caloforge.report.payload import to_script_json
 from caloforge.report.summary import number
+from caloforge.runtime.provenance import code_version
 
 __all__ = ["fill_template", "render"]
 

@@ -10,13 +10,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from caloforge.data.disk import whole_file
 from caloforge.errors import DataError
 from caloforge.evaluation import METRICS_FILE, write_metrics
 from caloforge.evaluation.verdict import find_verdict
-from caloforge.progress import progress_bar
-from caloforge.provenance import provenance
 from caloforge.report.style import require_drawing_packages
+from caloforge.runtime.disk import whole_file
+from caloforge.runtime.progress import progress_bar
+from caloforge.runtime.provenance import provenance
 
 if TYPE_CHECKING:
     from caloforge.data import Showers

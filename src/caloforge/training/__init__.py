@@ -1,8 +1,7 @@
-"""Recipes, the training loop and checkpoints."""
+"""Recipes, the training loop and adaptation."""
 
 from caloforge.training.adapt import adapt
-from caloforge.training.checkpoint import Checkpoint
 from caloforge.training.loop import train
 from caloforge.training.recipe import Recipe
 
-__all__ = ["Checkpoint", "Recipe", "adapt", "train"]
+__all__ = ["Recipe", "adapt", "train"]

@@ -11,10 +11,10 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from caloforge.checkpoint.checkpoint import Checkpoint
 from caloforge.data.formats import open_showers
 from caloforge.data.showers import Showers
 from caloforge.errors import DataError
-from caloforge.training.checkpoint import Checkpoint
 from caloforge.training.loop import train
 from caloforge.training.recipe import Recipe, with_overrides
 

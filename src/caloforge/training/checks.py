@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
+from caloforge.checkpoint.checkpoint import ABOUT, Checkpoint
 from caloforge.data.showers import Showers
 from caloforge.errors import CheckpointError, DataError, RecipeError
 from caloforge.models.base import load_model_class
-from caloforge.training.checkpoint import ABOUT, Checkpoint
 from caloforge.training.recipe import Recipe
 from caloforge.training.state import has_state, remove_state
 

@@ -11,20 +11,20 @@ from typing import Any
 import numpy as np
 import torch
 
+from caloforge.checkpoint.checkpoint import Checkpoint
 from caloforge.data.conditions import merged_ranges
 from caloforge.data.formats import open_showers
 from caloforge.data.showers import Showers
 from caloforge.errors import MissingDependencyError, TrainingError
 from caloforge.models.base import GeneratorModel, load_model_class
-from caloforge.models.precision import fast_bf16
-from caloforge.provenance import provenance
-from caloforge.training.checkpoint import Checkpoint
+from caloforge.runtime.precision import fast_bf16
+from caloforge.runtime.provenance import provenance
+from caloforge.runtime.resources import derived_seed, pick_device
+from caloforge.runtime.signals import Interrupt, catch_signals, raise_interrupt
 from caloforge.training.checks import check_given, check_start, finished_training
-from caloforge.training.interrupt import Interrupt, catch_signals, raise_interrupt
 from caloforge.training.loader import ShowerLoader, fits_in_memory
 from caloforge.training.recipe import Recipe
 from caloforge.training.record import Display, Log, display
-from caloforge.training.resources import derived_seed, pick_device
 from caloforge.training.state import (
     data_fingerprint,
     has_state,

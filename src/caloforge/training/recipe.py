@@ -20,23 +20,22 @@ meshes = ["cylinder"]
 from __future__ import annotations
 
 import copy
-import difflib
-import json
 import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from types import UnionType
-from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin
+from typing import Any, Literal, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from caloforge.data.conditions import pdg_name
 from caloforge.data.showers import Showers
 from caloforge.errors import RecipeError
+from caloforge.registry import suggestion
+from caloforge.settings import Settings, explain, with_overrides
 
-__all__ = ["DataSettings", "PartSettings", "Recipe", "TrainingSettings", "explain", "with_overrides"]
+__all__ = ["DataSettings", "PartSettings", "Recipe", "TrainingSettings"]
 
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"
 
@@ -44,11 +43,7 @@ Schedule = Literal["one-cycle", "cosine", "constant"]
 Augmentation = Literal["rotate_phi", "reflect_phi"]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class PartSettings(_Strict):
+class PartSettings(Settings):
     """How one part of a model is optimised (AdamW); ``[training.parts.<name>]`` gives only what differs.
 
     Attributes:
@@ -116,7 +111,7 @@ class TrainingSettings(PartSettings):
         return PartSettings(**(common | given))
 
 
-class DataSettings(_Strict):
+class DataSettings(Settings):
     """The ``[data]`` table: kinds of mesh, particles and detectors the recipe is for; empty means any."""
 
     meshes: tuple[str, ...] = ()
@@ -124,7 +119,7 @@ class DataSettings(_Strict):
     detectors: tuple[str, ...] = ()
 
 
-class Recipe(_Strict):
+class Recipe(Settings):
     """A model, its settings and how it is trained; read it with `Recipe.load`."""
 
     model: str
@@ -158,7 +153,7 @@ class Recipe(_Strict):
         try:
             recipe = cls.model_validate(table)
         except ValidationError as error:
-            raise RecipeError(explain(error, cls, where)) from None
+            raise RecipeError(explain(error, where)) from None
         return recipe._with_valid_settings(where)
 
     def _with_valid_settings(self, where: str) -> Recipe:
@@ -168,7 +163,7 @@ class Recipe(_Strict):
         try:
             settings_class.model_validate(self.settings)
         except ValidationError as error:
-            raise RecipeError(explain(error, settings_class, where, "settings")) from None
+            raise RecipeError(explain(error, where, "settings")) from None
         return self
 
     def check(self, showers: Showers) -> None:
@@ -219,7 +214,7 @@ def _read(source: str | os.PathLike[str] | Mapping[str, Any] | Recipe) -> tuple[
     if path.suffix != ".toml" and os.fspath(source) == path.name:
         if path.name not in Recipe.names():
             raise RecipeError(
-                f"no recipe {path.name!r}{_suggestion(path.name, Recipe.names())}; "
+                f"no recipe {path.name!r}{suggestion(path.name, Recipe.names())}; "
                 f"known are {', '.join(Recipe.names()) or 'none'}, or give the path of a .toml file"
             )
         path = RECIPES / f"{path.name}.toml"
@@ -231,97 +226,3 @@ def _read(source: str | os.PathLike[str] | Mapping[str, Any] | Recipe) -> tuple[
         return tomllib.loads(text), str(path)
     except tomllib.TOMLDecodeError as error:
         raise RecipeError(f"{path}: not valid TOML: {error}") from error
-
-
-def with_overrides(table: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of nested tables with other values at dotted keys, ``{"training.epochs": 5}``; None removes one.
-
-    Raises:
-        RecipeError: a key leads through something that is a value.
-    """
-    changed = copy.deepcopy(dict(table))
-    for key, value in overrides.items():
-        *tables, last = key.split(".")
-        inner = changed
-        for name in tables:
-            inner = inner.setdefault(name, {})
-            if not isinstance(inner, dict):
-                raise RecipeError(f"override {key!r}: {name!r} is a value, not a table")
-        inner.pop(last, None)
-        if value is not None:
-            inner[last] = value
-            twin = {"training.epochs": "steps", "training.steps": "epochs"}.get(key)
-            if twin:
-                inner.pop(twin, None)
-    return changed
-
-
-def _suggestion(name: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1)
-    return f" (did you mean {near[0]!r}?)" if near else ""
-
-
-def explain(error: ValidationError, model: type[BaseModel], where: str, prefix: str = "") -> str:
-    """One line per problem: where, which key, what was given, what is expected."""
-    lines = []
-    for problem in error.errors():
-        location = [str(step) for step in problem["loc"]]
-        tables, known = _table(model, location[:-1])
-        key = ".".join([*([prefix] if prefix else []), *tables, *location[-1:]])
-        if problem["type"] == "extra_forbidden":
-            lines.append(
-                f"{where}: unknown key {key!r}{_suggestion(location[-1], known)}; "
-                f"known are {', '.join(known) or 'none'}"
-            )
-        elif problem["type"] == "missing":
-            lines.append(f"{where}: key {key!r} is missing")
-        else:
-            given = json.dumps(problem["input"], default=str)
-            shown = f", got {given}" if len(given) < 100 else ""
-            lines.append(f"{where}: {key}: {problem['msg'].removeprefix('Value error, ')}{shown}")
-    return "\n".join(lines)
-
-
-def _table(model: type[BaseModel], location: list[str]) -> tuple[list[str], list[str]]:
-    """Tables that ``location`` leads through, without the tags of unions, and the keys of the last one.
-
-    It may lead through nested models, unions of models, and dictionaries of them.
-    """
-    tables: list[str] = []
-    there: list[Any] = [model]  # what the table may be
-    for step in location:
-        models = [kind for kind in there if isinstance(kind, type) and issubclass(kind, BaseModel)]
-        fields = [kind.model_fields[step] for kind in models if step in kind.model_fields]
-        values = [get_args(kind)[1] for kind in there if get_origin(kind) is dict]
-        if fields or values:
-            tables.append(step)
-            there = [
-                member for kind in (*(f.annotation for f in fields), *values) for member in _members(kind)
-            ]
-        else:
-            there = [kind for kind in models if step in _tags(kind)]
-    keys = {
-        key
-        for kind in there
-        if isinstance(kind, type) and issubclass(kind, BaseModel)
-        for key in kind.model_fields
-    }
-    return tables, sorted(keys)
-
-
-def _members(annotation: Any) -> list[Any]:
-    """The alternatives of a union, or the annotation alone."""
-    origin = get_origin(annotation)
-    if origin is Annotated:
-        return _members(get_args(annotation)[0])
-    if origin in (Union, UnionType):
-        return [member for kind in get_args(annotation) for member in _members(kind)]
-    return [annotation]
-
-
-def _tags(model: type[BaseModel]) -> set[str]:
-    """What pydantic may call a member of a union: its class, or a value of the field that tells it apart."""
-    literals = [
-        get_args(f.annotation) for f in model.model_fields.values() if get_origin(f.annotation) is Literal
-    ]
-    return {model.__name__, *(str(value) for values in literals for value in values)}

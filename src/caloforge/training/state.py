@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from caloforge.checkpoint.files import read_json, read_tensors, write_json, write_tensors
 from caloforge.data.showers import Showers
 from caloforge.errors import CheckpointError
-from caloforge.training.files import read_json, read_tensors, write_json, write_tensors
 from caloforge.training.trainer import Position, Trainer
 
 __all__ = ["data_fingerprint", "has_state", "load_state", "remove_state", "save_state"]

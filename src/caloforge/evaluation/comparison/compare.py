@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from caloforge.data import Showers, open_showers
-from caloforge.data.disk import whole_file
 from caloforge.errors import DataError
 from caloforge.evaluation.classifiers import ClassifierSettings, classifier_settings
 from caloforge.evaluation.comparison.posterior import REFERENCE_CLASS, multiclass_posterior, with_posterior
@@ -28,7 +27,8 @@ from caloforge.evaluation.evaluate import LEAST_SHOWERS, METRICS_FILE, Source, e
 from caloforge.evaluation.progress import Progress, reporting
 from caloforge.evaluation.results import Evaluation, MulticlassResult, to_plain
 from caloforge.evaluation.results.comparison import ComparedModel, ModelComparison
-from caloforge.provenance import provenance
+from caloforge.runtime.disk import whole_file
+from caloforge.runtime.provenance import provenance
 
 __all__ = ["COMPARISON_FILE", "compare", "read_comparison", "write_comparison_files"]
 

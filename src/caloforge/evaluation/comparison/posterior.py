@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from caloforge.data import Showers
-from caloforge.data.disk import whole_file
 from caloforge.errors import DataError
 from caloforge.evaluation.classifiers import ClassifierSettings, train_multiclass
 from caloforge.evaluation.features import compute_features
 from caloforge.evaluation.progress import Progress
 from caloforge.evaluation.results import Estimate, MulticlassResult, from_plain, to_plain
+from caloforge.runtime.disk import whole_file
 
 __all__ = ["MULTICLASS_FILE", "REFERENCE_CLASS", "multiclass_posterior", "with_posterior"]
 

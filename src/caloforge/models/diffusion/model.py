@@ -20,22 +20,22 @@ from caloforge.data.showers import Showers
 from caloforge.detector.mesh import Mesh
 from caloforge.errors import CheckpointError, DataError, RecipeError
 from caloforge.models.base import Batch, ConditionTensors, GeneratorModel
-from caloforge.models.diffusion.backbones import BackboneSettings, backbone_of
-from caloforge.models.diffusion.context import DetectorContext, slots_of
-from caloforge.models.diffusion.coordinates import (
+from caloforge.models.conditions.detector import DetectorContext, slots_of
+from caloforge.models.coordinates import Layers, renormalise_layers
+from caloforge.models.coordinates.diffusion import (
     CoordinatesSettings,
     MarginalSettings,
     Ranks,
     coordinates_of,
     most_showers,
 )
+from caloforge.models.coordinates.spectrum import SpectrumMap
+from caloforge.models.diffusion.backbones import BackboneSettings, backbone_of
 from caloforge.models.diffusion.process import ProcessSettings, process_of
 from caloforge.models.diffusion.samplers import SamplerSettings, noise_steps, sample
 from caloforge.models.diffusion.transformer import TransformerSettings
-from caloforge.models.flow.energies import FIT_BATCH, LayerEnergySettings, layer_energy_flow
-from caloforge.models.flow.spectrum import SpectrumMap
-from caloforge.models.precision import use_bf16
-from caloforge.models.transforms import Layers, renormalise_layers
+from caloforge.models.energies.autoregressive import FIT_BATCH, LayerEnergySettings, layer_energy_flow
+from caloforge.runtime.precision import use_bf16
 
 __all__ = ["DiffusionModel"]
 

@@ -24,18 +24,18 @@ from caloforge.data.showers import Showers
 from caloforge.detector.mesh import Mesh
 from caloforge.errors import DataError, MeshError, RecipeError
 from caloforge.models.base import Batch, ConditionTensors, GeneratorModel
-from caloforge.models.flow.cell_coordinates import CellCoordinates, Coordinates
-from caloforge.models.flow.energies import (
+from caloforge.models.conditions.incident import IncidentContext
+from caloforge.models.coordinates import Layers, renormalise_layers
+from caloforge.models.coordinates.cells import CellCoordinates, Coordinates
+from caloforge.models.coordinates.spectrum import SpectrumMap
+from caloforge.models.energies.autoregressive import (
     FIT_BATCH,
     LayerEnergySettings,
     fitted_batches,
     layer_energy_flow,
     regular_layer_sums,
 )
-from caloforge.models.flow.incident import IncidentContext
-from caloforge.models.flow.spectrum import SpectrumMap
-from caloforge.models.precision import use_bf16
-from caloforge.models.transforms import Layers, renormalise_layers
+from caloforge.runtime.precision import use_bf16
 
 __all__ = ["CausalLayerFlow"]
 

@@ -15,12 +15,12 @@ from torch import Tensor, nn
 
 from caloforge.data.showers import Showers
 from caloforge.models.base import Batch, ConditionTensors, GeneratorModel
-from caloforge.models.flow.autoregressive import AutoregressiveFlow, Direction
-from caloforge.models.flow.energies import LayerEnergySettings, fitted_batches, layer_energy_flow
-from caloforge.models.flow.incident import IncidentContext
-from caloforge.models.flow.threshold import least_energy
-from caloforge.models.precision import use_bf16
-from caloforge.models.transforms import Layers, cut_noise, exp_threshold, fill_below, log_threshold
+from caloforge.models.conditions.incident import IncidentContext
+from caloforge.models.coordinates import Layers, cut_noise, exp_threshold, fill_below, log_threshold
+from caloforge.models.coordinates.threshold import least_energy
+from caloforge.models.energies.autoregressive import LayerEnergySettings, fitted_batches, layer_energy_flow
+from caloforge.models.flow.autoregressive.flow import AutoregressiveFlow, Direction
+from caloforge.runtime.precision import use_bf16
 
 __all__ = ["CellFlowModel"]
 

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from caloforge.models.flow.kept import Kept
-from caloforge.models.flow.splines import n_spline_parameters, rational_quadratic
+from caloforge.models.flow.splines.splines import n_spline_parameters, rational_quadratic
+from caloforge.models.flow.tensor_cache import Kept
 from caloforge.models.flow.unet import SLOPE, GroupedConvolution, UNet
 
 __all__ = ["ActNorm", "ConvolutionFlow", "LUConvolution", "UNetCoupling", "squeeze", "unsqueeze"]

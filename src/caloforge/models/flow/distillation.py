@@ -23,10 +23,10 @@ from torch.nn import functional as F
 from caloforge.data.showers import Showers
 from caloforge.errors import RecipeError
 from caloforge.models.base import Batch, GeneratorModel
-from caloforge.models.flow.autoregressive import AutoregressiveFlow, Direction
+from caloforge.models.flow.autoregressive.flow import AutoregressiveFlow, Direction
 from caloforge.models.flow.cell_model import CellFlowModel
-from caloforge.models.flow.splines import MIN_SLOPE
-from caloforge.models.precision import use_bf16
+from caloforge.models.flow.splines.splines import MIN_SLOPE
+from caloforge.runtime.precision import use_bf16
 
 __all__ = ["DistillationSettings", "StudentModel", "distillation_losses"]
 

@@ -17,11 +17,11 @@ from torch import Tensor
 
 from caloforge.detector.mesh import Mesh
 from caloforge.models.base import Batch, ConditionTensors
+from caloforge.models.conditions.incident import IncidentContext
+from caloforge.models.coordinates import Layers, renormalise_layers
 from caloforge.models.flow.cell_model import CellFlowModel
 from caloforge.models.flow.distillation import StudentModel
-from caloforge.models.flow.incident import IncidentContext
-from caloforge.models.precision import use_bf16
-from caloforge.models.transforms import Layers, renormalise_layers
+from caloforge.runtime.precision import use_bf16
 
 __all__ = ["ICaloFlow", "ICaloFlowStudent"]
 

@@ -23,13 +23,13 @@ from caloforge.data.showers import Showers
 from caloforge.detector.mesh import Mesh
 from caloforge.errors import RecipeError
 from caloforge.models.base import Batch, ConditionTensors, GeneratorModel
+from caloforge.models.conditions.incident import IncidentContext
+from caloforge.models.coordinates import Layers, exp_threshold, fill_below, log_threshold, renormalise_layers
+from caloforge.models.coordinates.threshold import least_energy
+from caloforge.models.energies.autoregressive import fitted_batches, regular_layer_sums
+from caloforge.models.energies.inductive import LongitudinalFlow
 from caloforge.models.flow.coupling import CouplingFlow
-from caloforge.models.flow.energies import fitted_batches, regular_layer_sums
-from caloforge.models.flow.incident import IncidentContext
-from caloforge.models.flow.longitudinal import LongitudinalFlow
-from caloforge.models.flow.threshold import least_energy
-from caloforge.models.precision import use_bf16
-from caloforge.models.transforms import Layers, exp_threshold, fill_below, log_threshold, renormalise_layers
+from caloforge.runtime.precision import use_bf16
 
 __all__ = ["InductiveLayerFlow"]
 

@@ -17,11 +17,11 @@ from caloforge.data.showers import Showers
 from caloforge.detector.mesh import Mesh
 from caloforge.errors import MeshError
 from caloforge.models.base import Batch
-from caloforge.models.flow.autoregressive import AutoregressiveFlow
+from caloforge.models.coordinates import RunningMoments
+from caloforge.models.energies.autoregressive import FIT_BATCH
+from caloforge.models.flow.autoregressive.flow import AutoregressiveFlow
 from caloforge.models.flow.causal import CausalLayerFlow
 from caloforge.models.flow.convolution import ConvolutionFlow, squeeze
-from caloforge.models.flow.energies import FIT_BATCH
-from caloforge.models.transforms import RunningMoments
 
 __all__ = ["ConvL2LFlows", "L2LFlows"]
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from caloforge.models.flow.kept import Kept
+from caloforge.models.flow.tensor_cache import Kept
 
 __all__ = ["GroupedConvolution", "UNet"]
 

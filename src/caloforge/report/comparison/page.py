@@ -7,13 +7,11 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
 
-from caloforge.data.disk import whole_file
 from caloforge.errors import DataError
 from caloforge.evaluation.comparison.published import PUBLISHED_NOTE
 from caloforge.evaluation.comparison.table import PARTS, TableRow, published_rows, table_rows
 from caloforge.evaluation.results.comparison import Column, ModelComparison
 from caloforge.evaluation.verdict.words import number
-from caloforge.provenance import provenance
 from caloforge.report.comparison.figures import draw_heat_map, draw_plane, draw_posterior, draw_separations
 from caloforge.report.comparison.overlays import draw_distributions, draw_mean_profiles
 from caloforge.report.comparison.slices import draw_slices
@@ -30,6 +28,8 @@ from caloforge.report.html import (
 )
 from caloforge.report.page import fill_template
 from caloforge.report.style import Drawing, require_drawing_packages
+from caloforge.runtime.disk import whole_file
+from caloforge.runtime.provenance import provenance
 
 __all__ = ["PAGE_FILE", "write_comparison"]
 

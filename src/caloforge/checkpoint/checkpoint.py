@@ -1,0 +1,294 @@
+"""Checkpoints: a folder with ``model.safetensors`` and ``checkpoint.json``, and nothing that runs code."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+
+from caloforge.checkpoint.files import read_json, read_tensors, write_json, write_tensors
+from caloforge.checkpoint.pretrained import pretrained_folder
+from caloforge.detector.mesh import Mesh, mesh_from_dict
+from caloforge.errors import CheckpointError, MeshError, RecipeError
+from caloforge.models.base import GeneratorModel, load_model_class
+from caloforge.settings import explain, with_overrides
+
+__all__ = ["FORMAT_VERSION", "Checkpoint"]
+
+FORMAT = "caloforge-checkpoint"
+FORMAT_VERSION = 1
+WEIGHTS = "model.safetensors"
+ABOUT = "checkpoint.json"
+
+
+@dataclass
+class Checkpoint:
+    """A trained model and all that is needed to use it and to know where it came from.
+
+    Attributes:
+        model_name: "module:Class", as in a recipe.
+        settings: the model's settings.
+        mesh: cells of the showers it makes, or of those in its first detector.
+        valid_range: `Conditions.ranges` of the training showers, MeV, rad and mm.
+        tensors: parameters and buffers.
+        detectors: names that the model's detector index counts.
+        meshes: cells of each detector, see `mesh_of`.
+        valid_ranges: ``valid_range`` of each detector, see `range_of`.
+        recipe: the recipe it was trained with.
+        provenance: what made it, with the provenance of the training showers.
+        seed: seed of the training.
+        metrics: numbers from the training, such as the best validation loss of each part.
+        path: the folder, where it is on disk.
+    """
+
+    model_name: str
+    settings: dict[str, Any]
+    mesh: Mesh
+    valid_range: dict[str, Any]
+    tensors: dict[str, Tensor] = field(repr=False)
+    detectors: tuple[str, ...] = ()
+    meshes: dict[str, Mesh] = field(default_factory=dict, repr=False)
+    valid_ranges: dict[str, dict[str, Any]] = field(default_factory=dict, repr=False)
+    recipe: dict[str, Any] = field(default_factory=dict, repr=False)
+    provenance: dict[str, Any] = field(default_factory=dict, repr=False)
+    seed: int = 0
+    metrics: dict[str, Any] = field(default_factory=dict)
+    path: Path | None = None
+
+    @classmethod
+    def of(
+        cls, model: GeneratorModel, model_name: str, valid_range: dict[str, Any], **about: Any
+    ) -> Checkpoint:
+        """A checkpoint of a model as it is now; ``about`` are further attributes."""
+        tensors = {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
+        settings = model.settings.model_dump(mode="json")
+        about |= {"detectors": model.detectors, "meshes": dict(model.meshes)}
+        return cls(model_name, settings, model.mesh, valid_range, tensors, **about)
+
+    @property
+    def fingerprint(self) -> str:
+        """Sixteen hexadecimal digits that differ where weights, settings, mesh or class do."""
+        state = hashlib.sha256()
+        for text in (self.model_name, repr(sorted(self.settings.items())), self.mesh.fingerprint):
+            state.update(text.encode())
+        for name, mesh in sorted(self._other_meshes().items()):
+            state.update(f"{name} {mesh.fingerprint}".encode())
+        for name in sorted(self.tensors):
+            tensor = self.tensors[name].contiguous()
+            state.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            state.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+        return state.hexdigest()[:16]
+
+    def model(self, device: torch.device | str = "cpu") -> GeneratorModel:
+        """The model with its weights, in eval mode.
+
+        Raises:
+            CheckpointError: the class or its settings are no longer what the weights were made for.
+        """
+        where = self.path or "checkpoint"
+        try:
+            with torch.random.fork_rng(devices=[]):
+                model = load_model_class(self.model_name)(self.mesh, self.settings)
+        except (RecipeError, MeshError, ValidationError) as error:
+            raise CheckpointError(f"{where}: its model cannot be built: {error}") from error
+        expected, given = model.state_dict(), self.tensors
+        wrong = [f"{name} is missing" for name in expected if name not in given]
+        wrong += [f"{name} is unknown" for name in given if name not in expected]
+        wrong += [
+            f"{name} has shape {tuple(given[name].shape)} instead of {tuple(expected[name].shape)}"
+            for name in expected
+            if name in given and given[name].shape != expected[name].shape
+        ]
+        if wrong:
+            raise CheckpointError(
+                f"{where}: the weights do not fit {self.model_name}: {'; '.join(wrong[:5])}"
+                f"{f' and {len(wrong) - 5} more' if len(wrong) > 5 else ''}; "
+                f"{self._why_not()}"
+            )
+        model.load_state_dict(given)
+        model.detectors, model.meshes = self.detectors, dict(self.meshes)
+        model.progress = 1.0
+        return model.eval().to(device)
+
+    def _why_not(self) -> str:
+        changed = self.provenance.get("changed_settings")
+        if not changed:
+            return "they were made with another version of the model"
+        return (
+            f"{', '.join(changed)} cannot be changed after training; train with the settings that are wanted"
+        )
+
+    def with_settings(self, changes: Mapping[str, Any]) -> Checkpoint:
+        """The same weights with other settings, for those that leave the weights as they are.
+
+        The provenance of what the model makes has them under "changed_settings".
+
+        Args:
+            changes: values by dotted key of the model's settings, ``{"sampler.steps": 4}``; None stands for
+                the default.
+
+        Raises:
+            RecipeError: there is no such setting, or the value is illegal. Settings for which the weights do
+                not fit are a CheckpointError of `model`.
+        """
+        if not changes:
+            return self
+        settings_class = load_model_class(self.model_name).Settings
+        try:
+            whole = settings_class.model_validate(self.settings).model_dump(mode="json")
+            settings = settings_class.model_validate(with_overrides(whole, changes))
+        except ValidationError as error:
+            where = self.path.name if self.path else "checkpoint"
+            raise RecipeError(explain(error, where)) from None
+        changed = {**self.provenance.get("changed_settings", {}), **changes}
+        return replace(
+            self,
+            settings=settings.model_dump(mode="json"),
+            provenance=self.provenance | {"changed_settings": changed},
+        )
+
+    def _other_meshes(self) -> dict[str, Mesh]:
+        return {name: mesh for name, mesh in self.meshes.items() if mesh != self.mesh}
+
+    def mesh_of(self, detector: str) -> Mesh:
+        """Cells of the showers in a detector; CheckpointError where that matters and it is not known."""
+        if detector in self.meshes or not self._other_meshes():
+            return self.meshes.get(detector, self.mesh)
+        raise CheckpointError(
+            f"the checkpoint {self.path or ''} makes showers in {', '.join(self.meshes)}, each on cells of "
+            f"its own, but not in {detector!r}; choose one of these, or adapt it (caloforge adapt)"
+        )
+
+    def range_of(self, detector: str) -> dict[str, Any]:
+        """Range of the training showers in a detector, or of all where there is none of its own."""
+        return self.valid_ranges.get(detector, self.valid_range)
+
+    def in_half(self, prefix: str) -> Checkpoint:
+        """The same with the tensors whose names begin with ``prefix`` in float16, which halves their file.
+
+        For networks that run in bfloat16, which keeps three bits less. Reading it makes them float32 again.
+        """
+        tensors = {
+            name: tensor.half() if name.startswith(prefix) and tensor.dtype == torch.float32 else tensor
+            for name, tensor in self.tensors.items()
+        }
+        return replace(self, tensors=tensors, path=None)
+
+    def require_mesh(self, mesh: Mesh, what: str, detector: str = "") -> None:
+        """CheckpointError unless ``mesh`` has the cells that the model was trained on in the detector."""
+        own = self.mesh_of(detector)
+        if mesh != own:
+            raise CheckpointError(
+                f"{what} has a {mesh} [{mesh.fingerprint}], but the checkpoint {self.path or ''} makes "
+                f"showers on a {own} [{own.fingerprint}]; train on this mesh or use other showers"
+            )
+
+    def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
+        """Write both files into the folder ``path``, the JSON file last."""
+        folder = Path(path)
+        if (folder / ABOUT).exists() and not overwrite:
+            raise CheckpointError(f"{folder} holds a checkpoint; choose another folder or allow overwriting")
+        if folder.exists() and not folder.is_dir():
+            raise CheckpointError(f"{folder} is a file; a checkpoint is a folder")
+        digest = write_tensors(folder / WEIGHTS, self.tensors)
+        write_json(
+            folder / ABOUT,
+            {
+                "format": FORMAT,
+                "version": FORMAT_VERSION,
+                "model": self.model_name,
+                "settings": self.settings,
+                "detectors": list(self.detectors),
+                "valid_range": self.valid_range,
+                "metrics": self.metrics,
+                "seed": self.seed,
+                "recipe": self.recipe,
+                "weights_sha256": digest,
+                "mesh_fingerprint": self.mesh.fingerprint,
+                "mesh": self.mesh.to_dict(),
+                "other_meshes": {
+                    name: {"fingerprint": mesh.fingerprint, "mesh": mesh.to_dict()}
+                    for name, mesh in self._other_meshes().items()
+                },
+                "valid_ranges": self.valid_ranges,
+                "provenance": self.provenance,
+            },
+        )
+        self.path = folder
+        return folder
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Checkpoint:
+        """Read a checkpoint and check it; a name of `pretrained_names` stands for that model.
+
+        Raises:
+            CheckpointError: it is missing, truncated, foreign, of another version or inconsistent.
+        """
+        folder = Path(path)
+        if not folder.exists() and folder.name == os.fspath(path):
+            folder = pretrained_folder(folder.name)
+        if not (folder / ABOUT).is_file():
+            raise CheckpointError(_missing(folder))
+        about = read_json(folder / ABOUT)
+        where = folder / ABOUT
+        if about.get("format") != FORMAT:
+            raise CheckpointError(f"{where}: not a caloforge checkpoint (format is {about.get('format')!r})")
+        if about.get("version") != FORMAT_VERSION:
+            raise CheckpointError(
+                f"{where}: has format version {about.get('version')!r}, but {FORMAT_VERSION} is expected; "
+                "use the version of caloforge in its provenance or train again"
+            )
+        try:
+            mesh = _mesh(about["mesh"], about["mesh_fingerprint"], where)
+            meshes = dict.fromkeys(about["detectors"], mesh) | {
+                name: _mesh(other["mesh"], other["fingerprint"], where)
+                for name, other in about.get("other_meshes", {}).items()
+            }
+            return cls(
+                model_name=str(about["model"]),
+                settings=dict(about["settings"]),
+                mesh=mesh,
+                valid_range=dict(about["valid_range"]),
+                tensors=read_tensors(folder / WEIGHTS, str(about["weights_sha256"])),
+                detectors=tuple(about["detectors"]),
+                meshes=meshes,
+                valid_ranges=dict(about.get("valid_ranges", {})),
+                recipe=dict(about["recipe"]),
+                provenance=dict(about["provenance"]),
+                seed=int(about["seed"]),
+                metrics=dict(about["metrics"]),
+                path=folder,
+            )
+        except KeyError as error:
+            raise CheckpointError(f"{where}: {error} is missing; the file is incomplete") from error
+        except (TypeError, ValueError) as error:
+            if isinstance(error, CheckpointError):
+                raise
+            raise CheckpointError(f"{where}: {error}; the file is damaged") from error
+
+
+def _mesh(description: dict[str, Any], fingerprint: str, where: Path) -> Mesh:
+    mesh = mesh_from_dict(description)
+    if mesh.fingerprint != fingerprint:
+        raise CheckpointError(
+            f"{where}: the mesh has fingerprint {mesh.fingerprint}, but the model was trained on "
+            f"{fingerprint}; the file was changed after training"
+        )
+    return mesh
+
+
+def _missing(folder: Path) -> str:
+    if not folder.exists():
+        return f"{folder}: no such folder"
+    if not folder.is_dir():
+        return f"{folder} is a file; give the folder that holds {ABOUT}"
+    if (folder / "resume").is_dir():
+        return f"{folder}: its training has not finished an epoch; resume it with resume=True (--resume)"
+    return f"{folder}: no {ABOUT} in it, so it is not a checkpoint"

@@ -1,0 +1,318 @@
+"""``caloforge data``: look into, convert, split, merge and download files of showers."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from caloforge.errors import DataError
+from caloforge.runtime.progress import progress_bar
+from caloforge.runtime.provenance import provenance
+
+if TYPE_CHECKING:
+    from caloforge.data import Showers
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    help="Look into, convert, split, merge and download files of showers.", no_args_is_help=True
+)
+console = Console()
+errors = Console(stderr=True)
+
+MeshOption = Annotated[
+    str | None,
+    typer.Option(help="The cells where the file does not tell: 1-photons, 2, …, a detector, a binning XML."),
+]
+IgnoreOption = Annotated[list[str] | None, typer.Option(help="A data set to leave out; may be repeated.")]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")]
+LayoutOption = Annotated[
+    str,
+    typer.Option(help="caloforge, or calochallenge: the two data sets of the challenge and nothing else."),
+]
+
+
+@app.command()
+def info(
+    paths: Annotated[list[Path], typer.Argument(help="Files of showers, of any layout.")],
+    check: Annotated[bool, typer.Option("--check", help="Read and check every shower.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    mesh: MeshOption = None,
+    ignore: IgnoreOption = None,
+) -> None:
+    """Say what is in files of showers."""
+    from caloforge.data import describe, layout_of
+
+    results = []
+    for path in paths:
+        showers = _open(path, mesh, ignore)
+        with progress_bar(f"reading {path.name}") as step:
+            facts = describe(showers, everything=check, progress=step)
+        facts = {"file": str(path), "layout": layout_of(path), "checked": check} | facts
+        results.append(facts | {"provenance": showers.provenance})
+        if not as_json:
+            _print_table(results[-1])
+    if as_json:
+        print(json.dumps(results if len(results) > 1 else results[0], indent=2, default=str))
+
+
+@app.command()
+def convert(
+    source: Annotated[Path, typer.Argument(help="A file of showers, of any layout.")],
+    target: Annotated[Path, typer.Argument(help="The file to write.")],
+    mesh: MeshOption = None,
+    coarsen: Annotated[
+        str | None, typer.Option(help="Cells to join along (z, φ, r) or (z, y, x), for example 1,2,3.")
+    ] = None,
+    energy: Annotated[
+        str | None,
+        typer.Option(help="Keep incident energies in [LOW, HIGH) MeV, as LOW:HIGH; either may lack."),
+    ] = None,
+    detector: Annotated[str | None, typer.Option(help="Keep the showers in this detector.")] = None,
+    layout: LayoutOption = "caloforge",
+    compression: Annotated[int, typer.Option(min=0, max=9, help="gzip level.")] = 1,
+    ignore: IgnoreOption = None,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Write showers in caloforge's own layout, which every reader of the CaloChallenge's can read."""
+    from caloforge.data import coarsened
+
+    showers = _open(source, mesh, ignore)
+    found = len(showers)
+    if energy is not None or detector is not None:
+        showers = showers.filter(energy=None if energy is None else _span(energy), detector=detector)
+        if not len(showers):
+            detectors = ", ".join(sorted(set(_open(source, mesh, ignore).conditions.detector.tolist())))
+            raise DataError(
+                f"none of the {found} showers in {source} is left; its detectors are: {detectors}"
+            )
+    if coarsen is not None:
+        showers = coarsened(showers, _factors(coarsen))
+    settings = {"source": source.name, "coarsen": coarsen, "energy": energy, "detector": detector}
+    _write(showers, target, "convert", settings, overwrite, layout=layout, compression=compression)
+    _say(f"{len(showers)} of {found} showers on a {showers.mesh} → {target}")
+
+
+@app.command()
+def split(
+    source: Annotated[Path, typer.Argument(help="A file of showers, of any layout.")],
+    parts: Annotated[
+        str, typer.Option(help="Fractions (0.8,0.2) or numbers of showers (6000,600).")
+    ] = "0.8,0.2",
+    names: Annotated[str | None, typer.Option(help="Names of the parts, for example train,test.")] = None,
+    folder: Annotated[Path | None, typer.Option(help="Where to write; by default beside the source.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Shuffle before splitting; without it the order is kept.")
+    ] = None,
+    mesh: MeshOption = None,
+    layout: LayoutOption = "caloforge",
+    ignore: IgnoreOption = None,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Split a file into disjoint parts, named SOURCE_NAME.h5."""
+    showers = _open(source, mesh, ignore)
+    pieces = _pieces(showers, parts, seed)
+    labels = names.split(",") if names else [f"part{i + 1}" for i in range(len(pieces))]
+    if len(labels) != len(pieces) or len(set(labels)) != len(labels) or not all(map(_is_label, labels)):
+        raise DataError(
+            f"{len(pieces)} parts need as many different names of letters and digits, got {labels}"
+        )
+    targets = [(folder or source.parent) / f"{source.stem}_{label}.h5" for label in labels]
+    for target in targets:
+        if target.exists() and not overwrite:
+            raise DataError(f"{target} exists; choose other names or allow overwriting (--overwrite)")
+    for piece, target in zip(pieces, targets, strict=True):
+        settings = {"source": source.name, "parts": parts, "seed": seed, "part": target.stem}
+        _write(piece, target, "split", settings, overwrite, layout=layout)
+        _say(f"{len(piece)} showers → {target}")
+
+
+@app.command()
+def merge(
+    target: Annotated[Path, typer.Argument(help="The file to write.")],
+    sources: Annotated[list[Path], typer.Argument(help="Files of showers on the same mesh, in this order.")],
+    mesh: MeshOption = None,
+    layout: LayoutOption = "caloforge",
+    ignore: IgnoreOption = None,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Join files of showers on the same mesh."""
+    from caloforge.data import Showers
+
+    opened = [_open(path, mesh, ignore) for path in sources]
+    for path, showers in zip(sources, opened, strict=True):
+        opened[0].mesh.require_same(showers.mesh, f"{path} cannot be joined to {sources[0]}")
+        if (showers.conditions.impact is None) != (opened[0].conditions.impact is None):
+            raise DataError(
+                f"of {sources[0]} and {path} only one has impact points, so they cannot be joined"
+            )
+    merged = Showers.concatenate(opened)
+    dropped = sorted(set().union(*(showers.extra for showers in opened)) - set(merged.extra))
+    if dropped:
+        _warn(f"columns that not all files have are left out: {', '.join(dropped)}")
+    settings = {"sources": [path.name for path in sources]}
+    _write(merged, target, "merge", settings, overwrite, layout=layout)
+    _say(f"{len(merged)} showers of {len(sources)} files → {target}")
+
+
+@app.command()
+def download(
+    name: Annotated[
+        str | None, typer.Argument(help="A data set or one of its files; without it, a list.")
+    ] = None,
+    folder: Annotated[Path, typer.Option(help="Where to put the files.")] = Path(),
+    base_url: Annotated[
+        str | None, typer.Option(help="A mirror: the address of a folder that holds the files.")
+    ] = None,
+) -> None:
+    """Download public data sets, resuming where an earlier attempt broke off."""
+    from caloforge.data.catalogue import CATALOGUE
+    from caloforge.data.download import download as fetch
+
+    if name is None:
+        for data_set in dict.fromkeys(file.data_set for file in CATALOGUE):
+            files = [file for file in CATALOGUE if file.data_set == data_set]
+            pinned = "pinned" if all(file.checksum for file in files) else "not known"
+            how = f"checksum {pinned}" if files[0].url else "to be downloaded by hand"
+            _say(f"{data_set}  ({how}, {files[0].page})")
+            for file in files:
+                _say(f"    {file.name}")
+        return
+    with _bytes_progress() as step:
+        paths = fetch(name, folder, base_url=base_url, progress=step, warn=_warn)
+    for path in paths:
+        _say(str(path))
+
+
+def _say(text: str) -> None:
+    console.print(Text(text), soft_wrap=True)
+
+
+def _warn(text: str) -> None:
+    errors.print(Text(f"warning: {text}", style="yellow"), soft_wrap=True)
+
+
+def _open(path: Path, mesh: str | None, ignore: list[str] | None) -> Showers:
+    from caloforge.data import named_mesh, open_showers
+
+    return open_showers(path, None if mesh is None else named_mesh(mesh), ignore=ignore or ())
+
+
+def _write(
+    showers: Showers, target: Path, action: str, settings: dict[str, Any], overwrite: bool, **how: Any
+) -> None:
+    from caloforge.data import write_showers
+
+    showers.provenance = provenance(action, **settings) | {"source": showers.provenance}
+    with progress_bar(f"writing {target.name}") as step:
+        write_showers(showers, target, overwrite=overwrite, progress=step, **how)
+
+
+def _pieces(showers: Showers, parts: str, seed: int | None) -> tuple[Showers, ...]:
+    import numpy as np
+
+    try:
+        sizes = [float(text) for text in parts.split(",")]
+    except ValueError as error:
+        raise DataError(f"--parts must be numbers, like 0.8,0.2 or 6000,600, got {parts!r}") from error
+    if max(sizes) <= 1 and sum(sizes) <= 1 + 1e-9:
+        return showers.split(*sizes, seed=seed)
+    if any(size < 1 or size != int(size) for size in sizes) or sum(sizes) > len(showers):
+        raise DataError(
+            f"--parts {parts}: fractions must add up to at most 1, and numbers of showers be whole and add "
+            f"up to at most {len(showers)}"
+        )
+    order = np.arange(len(showers)) if seed is None else np.random.default_rng(seed).permutation(len(showers))
+    stops = np.cumsum(sizes).astype(int).tolist()
+    return tuple(showers[np.sort(order[a:b])] for a, b in zip([0, *stops[:-1]], stops, strict=True))
+
+
+def _is_label(text: str) -> bool:
+    return re.fullmatch(r"[\w.-]+", text) is not None
+
+
+def _span(text: str) -> tuple[float, float]:
+    low, colon, high = text.partition(":")
+    try:
+        if not colon:
+            raise ValueError("no colon")
+        return float(low or 0), float(high or "inf")
+    except ValueError as error:
+        raise DataError(f"--energy must be LOW:HIGH in MeV, like 1000:50000, got {text!r}") from error
+
+
+def _factors(text: str) -> tuple[int, int, int]:
+    try:
+        a, b, c = (int(part) for part in text.split(","))
+    except ValueError as error:
+        raise DataError(f"--coarsen must be three whole numbers, like 1,2,3, got {text!r}") from error
+    return a, b, c
+
+
+@contextmanager
+def _bytes_progress() -> Iterator[Callable[[str, int, int | None], None]]:
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TaskID,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    tasks: dict[str, TaskID] = {}
+    with Progress(*columns, TimeRemainingColumn(), console=errors, disable=not errors.is_terminal) as bar:
+
+        def step(name: str, done: int, total: int | None) -> None:
+            if name not in tasks:
+                tasks[name] = bar.add_task(name, total=total)
+            bar.update(tasks[name], completed=done, total=total)
+
+        yield step
+
+
+def _print_table(facts: dict[str, Any]) -> None:
+    def span(key: str, unit: str) -> str:
+        low, high = facts[key]
+        return f"{low:.6g} {unit}" if low == high else f"{low:.6g} to {high:.6g} {unit}"
+
+    table = Table(title=Text(facts["file"]), show_header=False)
+    rows = [("layout", facts["layout"]), ("showers", f"{facts['showers']}")]
+    rows.append(("mesh", f"{facts['mesh']} [{facts['mesh_fingerprint']}]"))
+    if facts["showers"]:
+        discrete = f" ({len(facts['discrete_energies'])} values)" if "discrete_energies" in facts else ""
+        rows += [
+            ("incident energy", span("energy", "MeV") + discrete),
+            ("θ, φ", f"{span('theta', 'rad')}, {span('phi', 'rad')}"),
+            ("particles", ", ".join(facts["particle"])),
+            ("detectors", ", ".join(name or "unknown" for name in facts["detector"])),
+        ]
+        (mean, error), (low, high) = facts["response"], facts["cell_energy"]
+        rows += [
+            ("ΣE/E_inc", f"{mean:.4f}" + ("" if error is None else f" ± {error:.4f}")),
+            ("sparsity", f"{facts['sparsity']:.4f}"),
+            ("cell energies > 0", "none" if low is None else f"{low:.4g} to {high:.4g} MeV"),
+            ("looked at", f"{'all' if facts['checked'] else facts['looked_at']} showers"),
+        ]
+    if facts["columns"]:
+        rows.append(("further columns", ", ".join(facts["columns"])))
+    provenance_text = json.dumps(facts["provenance"], default=str)
+    rows.append(
+        ("provenance", provenance_text if len(provenance_text) < 600 else provenance_text[:597] + "…")
+    )
+    for name, value in rows:
+        table.add_row(name, Text(value))
+    console.print(table)
+    if facts["checked"]:
+        _say(f"all {facts['showers']} showers are readable, finite and not negative")

@@ -1,0 +1,267 @@
+"""Voxels by layer: sums, shares, exact closure with a threshold, and padding of ragged layers.
+
+Legend: ``n`` showers, ``V`` voxels, ``Z`` layers, ``M`` cells of the largest layer. Energies are MeV.
+Voxels come as (n, V) or with the mesh's axes (n, *shape) and leave in the shape they came in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from caloforge.detector.mesh import Mesh
+from caloforge.errors import MeshError, RecipeError
+from caloforge.models.coordinates.base import Context, Transform, captured, non_negative, sum_examples
+
+__all__ = ["LayerClosure", "LayerShares", "Layers", "PadLayers", "renormalise_layers"]
+
+ROUNDING = 1e-6
+"""A cell this part under the threshold is taken as being at it, so that rounding drops none."""
+
+
+class Layers(nn.Module):
+    """Which voxels make up which layer; the same few operations for regular and ragged meshes.
+
+    Args:
+        sizes: voxels in each layer, Z numbers, in the order of the flattened voxels.
+        central: for each layer the cell, counted within the layer, that is nearest to the shower axis.
+
+    Raises:
+        RecipeError: a layer is empty, or ``central`` names a cell that its layer has not.
+    """
+
+    cells: Tensor
+    slots: Tensor
+    mask: Tensor
+    owner: Tensor
+    centre: Tensor
+
+    def __init__(self, sizes: Sequence[int], central: Sequence[int] | None = None) -> None:
+        super().__init__()
+        self.sizes = tuple(int(s) for s in sizes)
+        self.central = tuple(int(c) for c in (central if central is not None else [0] * len(self.sizes)))
+        if not self.sizes or min(self.sizes) < 1 or len(self.central) != len(self.sizes):
+            raise RecipeError(f"layers need positive sizes and one central cell each, got {self}")
+        if not all(0 <= c < s for c, s in zip(self.central, self.sizes, strict=True)):
+            raise RecipeError(f"a central cell lies outside its layer: {self}")
+        size, width = torch.tensor(self.sizes), max(self.sizes)
+        within = torch.arange(width)
+        mask = within < size[:, None]
+        first = size.cumsum(0) - size
+        buffers = {
+            "mask": mask,  # (Z, M), True where a padded cell exists
+            "cells": torch.where(mask, first[:, None] + within, 0).flatten(),  # (Z·M,) voxel of a padded cell
+            "slots": mask.flatten().nonzero()[:, 0],  # (V,) padded cell of a voxel
+            "owner": torch.arange(len(size)).repeat_interleave(size),  # (V,) layer of a voxel
+            "centre": torch.tensor(self.central)[:, None],  # (Z, 1) cell nearest to the axis
+        }
+        for name, buffer in buffers.items():
+            self.register_buffer(name, buffer, persistent=False)
+
+    @classmethod
+    def of(cls, source: Layers | Mesh | Mapping[str, Any]) -> Layers:
+        """From a mesh, from `to_dict`'s description, or from layers themselves."""
+        if isinstance(source, Layers):
+            return source
+        if isinstance(source, Mesh):
+            where = source.centres()
+            parts = np.split(np.hypot(where["x"], where["y"]), source.layer_offsets[1:-1])
+            nearest = [int((part <= part.min() * (1 + 1e-9)).argmax()) for part in parts]  # first of equals
+            return cls(source.layer_sizes.tolist(), nearest)
+        try:
+            return cls(**source)
+        except TypeError as error:
+            raise RecipeError(f"layers are given by 'sizes' and 'central', got {source!r}") from error
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able description that `of` reads."""
+        return {"sizes": list(self.sizes), "central": list(self.central)}
+
+    def __repr__(self) -> str:
+        return f"Layers(sizes={self.sizes}, central={self.central})"
+
+    @property
+    def n_layers(self) -> int:
+        return len(self.sizes)
+
+    @property
+    def n_voxels(self) -> int:
+        return sum(self.sizes)
+
+    @property
+    def width(self) -> int:
+        """M, the cells of the largest layer."""
+        return max(self.sizes)
+
+    @property
+    def regular(self) -> bool:
+        return min(self.sizes) == self.width
+
+    def split(self, x: Tensor) -> Tensor:
+        """Voxels by layer, ragged ones filled with zeros: (n, V) or (n, *shape) → (n, Z, M)."""
+        if not captured() and (x.dim() < 2 or x.shape[1:].numel() != self.n_voxels):
+            raise MeshError(f"values of shape {tuple(x.shape)} do not fit {self.n_voxels} voxels")
+        flat, shape = x.flatten(1), (-1, self.n_layers, self.width)
+        if self.regular:
+            return flat.reshape(shape)
+        return torch.where(self.mask, flat[:, self.cells].reshape(shape), 0.0)
+
+    def join(self, y: Tensor) -> Tensor:
+        """Undo `split`: (n, Z, M) → (n, V)."""
+        flat = y.flatten(1)
+        return flat if self.regular else flat[:, self.slots]
+
+    def sum(self, x: Tensor) -> Tensor:
+        """Energy in each layer: (n, V) or (n, *shape) → (n, Z). The same for any batch size."""
+        return self.split(x).sum(-1)
+
+    def spread(self, values: Tensor) -> Tensor:
+        """Each voxel's layer's value: (n, Z) → (n, V)."""
+        return values[:, self.owner]
+
+
+def renormalise_layers(
+    energies: Tensor, layer_energies: Tensor, layers: Layers, threshold: float = 0.0
+) -> Tensor:
+    """Cut and rescale so that each layer has its energy and no cell lies between 0 and the threshold.
+
+    In each layer, with tentative cell energies w ≥ 0 and the energy E that it shall have:
+
+    1. Cells with w < threshold are cut. If none is left, the hottest one stays alone; if all are zero, that
+       is the cell nearest to the shower axis.
+    2. The k hottest of the rest are kept and rescaled to E, with the largest k for which the faintest of
+       them stays at or above the threshold: w_k·E/Σ_{i≤k} w_i ≥ threshold. The left side falls with k, so
+       one sort finds what cutting and rescaling in turns would converge to.
+    3. A layer with E = 0 is empty. If 0 < E < threshold both demands cannot be met: the energy is kept,
+       in the hottest cell alone.
+
+    Layers have their energy within 10⁻⁶ relative in float32, and what was closed stays as it is; but where a
+    proposal misses E by more than that, a cell as near to the threshold as the miss may be cut.
+    NaN or ∞ in a layer gives NaN in it.
+    The threshold-aware renormalisation of L2LFlows (arXiv:2302.11594) serves the same end.
+
+    Args:
+        energies: w, MeV, (n, V) or (n, *shape).
+        layer_energies: E ≥ 0, MeV, (n, Z).
+        layers: which voxel belongs to which layer.
+        threshold: of a cell, MeV.
+
+    Returns:
+        Energies in the shape of ``energies``, MeV.
+    """
+    total = layer_energies.to(energies.dtype)[..., None]  # (n, Z, 1)
+    limit = threshold * (1 - ROUNDING)
+    ordered, order = layers.split(energies).sort(dim=-1, descending=True, stable=True)  # (n, Z, M)
+    top = ordered[..., :1]
+    empty = top <= 0
+    shares = ordered / torch.where(empty, 1.0, top)
+    fits = (shares * total >= limit * shares.cumsum(-1)) & (ordered >= limit)
+    keep = fits | (torch.arange(layers.width, device=energies.device) == 0)
+    kept = torch.where(keep, shares, 0.0)
+    scale = torch.where(empty, 0.0, total / kept.sum(-1, keepdim=True))
+    least = torch.where(empty, 0.0, total.clamp(max=threshold))
+    scaled = torch.where(keep, torch.maximum(kept * scale, least), 0.0)
+    cells = torch.zeros_like(scaled).scatter(-1, order, scaled)
+    centre = layers.centre.expand_as(total)
+    cells = cells.scatter(-1, centre, torch.where(empty, total, cells.gather(-1, centre)))
+    return layers.join(cells).reshape(energies.shape)
+
+
+class _Layered(Transform):
+    """Shared by the transforms that know layers and a threshold."""
+
+    def __init__(self, layers: Layers | Mesh | Mapping[str, Any], threshold: float = 0.0) -> None:
+        super().__init__()
+        self.layers = Layers.of(layers)
+        self.threshold = non_negative("threshold", threshold)
+
+    def config(self) -> dict[str, Any]:
+        return {"layers": self.layers.to_dict(), "threshold": self.threshold}
+
+    def layer_energies(self, context: Context, x: Tensor) -> Tensor:
+        given = self.need(context, "layer_energies").to(x.dtype)
+        if not captured() and given.shape != (len(x), self.layers.n_layers):
+            raise RecipeError(
+                f"transform {self.kind!r}: layer energies of shape {tuple(given.shape)}, "
+                f"expected {(len(x), self.layers.n_layers)}"
+            )
+        return given
+
+    def extra_repr(self) -> str:
+        return f"threshold={self.threshold}"
+
+
+class LayerClosure(_Layered):
+    """y = x; the inverse gives each layer exactly its energy, see `renormalise_layers`.
+
+    First in a chain of transforms of voxel energies. Needs the context's layer energies for the inverse.
+
+    Args:
+        layers: the mesh, or its `Layers`, or their description.
+        threshold: of a cell, MeV.
+    """
+
+    kind = "layer-closure"
+
+    def forward(self, x: Tensor, context: Context) -> tuple[Tensor, Tensor]:
+        return x, x.new_zeros(len(x))
+
+    def inverse(self, y: Tensor, context: Context) -> Tensor:
+        return renormalise_layers(y, self.layer_energies(context, y), self.layers, self.threshold)
+
+
+class LayerShares(_Layered):
+    """y = x/E_layer, each voxel's share of its layer; the inverse multiplies and closes exactly.
+
+    A layer without energy has shares 0. The log-determinant, −Σ log E_layer over the voxels of the layers
+    that have energy, takes the layer energies as given. CaloFlow, CaloDREAM (arXiv:2106.05285, 2405.09629).
+
+    Args:
+        layers: the mesh, or its `Layers`, or their description.
+        threshold: of a cell in MeV; used by the inverse, see `renormalise_layers`.
+    """
+
+    kind = "layer-shares"
+
+    def forward(self, x: Tensor, context: Context) -> tuple[Tensor, Tensor]:
+        given = self.layer_energies(context, x)
+        has = given > 0
+        safe = torch.where(has, given, 1.0)
+        shares = x / self.layers.spread(safe).reshape(x.shape)
+        log_det = -sum_examples(safe.log() * self.layers.mask.sum(-1))
+        return torch.where(self.layers.spread(has).reshape(x.shape), shares, 0.0), log_det
+
+    def inverse(self, y: Tensor, context: Context) -> Tensor:
+        given = self.layer_energies(context, y)
+        energies = y * self.layers.spread(given).reshape(y.shape)
+        return renormalise_layers(energies, given, self.layers, self.threshold)
+
+
+class PadLayers(Transform):
+    """Voxels (n, V) or (n, *shape) ↔ layers of equal length (n, Z, M), filled with zeros; no log-determinant.
+
+    ``layers.mask`` (Z, M) tells which entries exist; the inverse crops the others whatever they hold and
+    gives (n, V), also where `forward` was given the mesh's axes.
+    """
+
+    kind = "pad-layers"
+
+    def __init__(self, layers: Layers | Mesh | Mapping[str, Any]) -> None:
+        super().__init__()
+        self.layers = Layers.of(layers)
+
+    def config(self) -> dict[str, Any]:
+        return {"layers": self.layers.to_dict()}
+
+    def extra_repr(self) -> str:
+        return ""
+
+    def forward(self, x: Tensor, context: Context) -> tuple[Tensor, Tensor]:
+        return self.layers.split(x), x.new_zeros(len(x))
+
+    def inverse(self, y: Tensor, context: Context) -> Tensor:
+        return self.layers.join(y)

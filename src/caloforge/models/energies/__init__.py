@@ -1,0 +1,1 @@
+"""Models of how the energy of a shower is shared among layers."""

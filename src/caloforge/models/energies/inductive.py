@@ -1,0 +1,179 @@
+"""How the energy is shared among layers: the total, then each layer given those before it.
+
+Legend: ``n`` showers, ``Z`` layers, ``C`` context numbers, ``K`` spline bins, t the cell threshold.
+
+p(E_1 … E_Z | context) = p(w | context) · Π_i p(v_i | w, v_1 … v_{i−1}, context) with w = log(ΣE/E_inc) and
+v_i the `log_threshold` of E_i. All layers share one network, so that one shower is Z training examples; the
+factors are splines of one number, so that a density needs one pass and a sample Z small ones.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from caloforge.models.coordinates import RunningMoments, exp_threshold, fill_below, log_threshold
+from caloforge.models.energies.base import LayerEnergyDensity
+from caloforge.models.flow.splines.splines import n_spline_parameters, rational_quadratic
+
+__all__ = ["LongitudinalFlow", "SplineNetwork"]
+
+HISTORY = 4
+SUMMARY = 4
+TOTAL_FLOOR = 1e-6
+
+
+class SplineNetwork(nn.Module):
+    """Features (*, F) → shift, log scale and spline of one number."""
+
+    def __init__(self, features: int, hidden: int, depth: int, bins: int, bound: float) -> None:
+        super().__init__()
+        self.bound = bound
+        self.enter = nn.Linear(features, hidden)
+        self.blocks = nn.ModuleList(nn.Linear(hidden, hidden) for _ in range(depth))
+        self.head = nn.Linear(hidden, 2 + n_spline_parameters(bins))
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    def _coefficients(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        h = self.enter(features)
+        for block in self.blocks:
+            h = h + block(F.silu(h))
+        out = self.head(F.silu(h)).movedim(-1, 0)
+        return out[0], out[1].clamp(-5, 5), out[2:].contiguous()
+
+    def log_prob(self, v: Tensor, features: Tensor) -> Tensor:
+        """log p(v | features), of the shape of v."""
+        shift, log_scale, spline = self._coefficients(features)
+        z, slope = rational_quadratic((v - shift) * log_scale.exp(), spline, bound=self.bound)
+        return slope + log_scale - 0.5 * z.square() - 0.5 * math.log(2 * math.pi)
+
+    def sample(self, z: Tensor, features: Tensor) -> Tensor:
+        """The v that standard normal z stands for."""
+        shift, log_scale, spline = self._coefficients(features)
+        u, _ = rational_quadratic(z, spline, bound=self.bound, inverse=True)
+        return u * (-log_scale).exp() + shift
+
+
+class LongitudinalFlow(LayerEnergyDensity):
+    """Density and sampler of layer energies (n, Z), MeV.
+
+    Args:
+        layers: Z.
+        context: C, standardised numbers that are known before the shower.
+        hidden, depth, bins, bound: of the networks and their splines.
+        width: of the values that stand for an empty layer, see `fill_below`.
+    """
+
+    mean: Tensor
+    std: Tensor
+    total_mean: Tensor
+    total_std: Tensor
+
+    def __init__(
+        self, layers: int, context: int, *, hidden: int, depth: int, bins: int, bound: float, width: float
+    ) -> None:
+        super().__init__()
+        self.layers, self.width = layers, width
+        self.total = SplineNetwork(context, hidden, depth, bins, bound)
+        self.layer = SplineNetwork(context + 1 + layers + HISTORY + SUMMARY, hidden, depth, bins, bound)
+        for name in ("mean", "total_mean"):
+            self.register_buffer(name, torch.zeros(layers if name == "mean" else ()))
+        for name in ("std", "total_std"):
+            self.register_buffer(name, torch.ones(layers if name == "std" else ()))
+
+    @property
+    def noise_size(self) -> int:
+        """Normal numbers that one shower takes."""
+        return self.layers + 1
+
+    def begin_fit(self) -> None:
+        """Start collecting the statistics of the training split."""
+        self._moments, self._total_moments = RunningMoments((self.layers,)), RunningMoments(())
+
+    def fit_batch(self, energies: Tensor, incident: Tensor, threshold: float) -> None:
+        """Add layer energies (n, Z) and incident energies (n,), MeV."""
+        generator = torch.Generator().manual_seed(self._moments.count)
+        uniform = torch.rand(energies.shape, generator=generator)  # layers that are never hit vary too
+        self._moments.add(self._values(energies, threshold, uniform))
+        self._total_moments.add(self._ratio(energies, incident))
+
+    def end_fit(self) -> None:
+        """Keep the statistics collected since `begin_fit` as buffers."""
+        self.mean.copy_(self._moments.mean)
+        self.std.copy_(self._moments.std().clamp_min(1e-3))
+        self.total_mean.copy_(self._total_moments.mean)
+        self.total_std.copy_(self._total_moments.std().clamp_min(1e-3))
+        del self._moments, self._total_moments
+
+    def _values(self, energies: Tensor, threshold: float, uniform: Tensor) -> Tensor:
+        return log_threshold(energies, threshold, fill_below(uniform, self.width, "log-normal")[0])
+
+    @staticmethod
+    def _ratio(energies: Tensor, incident: Tensor) -> Tensor:
+        return (energies.sum(dim=-1) / incident).clamp_min(TOTAL_FLOOR).log()
+
+    def _summary(self, seen: Tensor, depth_sum: Tensor, total: Tensor, position: Tensor) -> Tensor:
+        """What is known of the layers before: fraction left, its logarithm, mean depth, depth since."""
+        left = (1 - seen / total).clamp(0, 1)
+        mean_depth = depth_sum / seen.clamp_min(TOTAL_FLOOR)
+        return torch.stack(
+            [2 * left - 1, (left + 1e-4).log() / 4 + 1, 2 * mean_depth - 1, 2 * (position - mean_depth)],
+            dim=-1,
+        )
+
+    def log_prob(
+        self, energies: Tensor, incident: Tensor, context: Tensor, threshold: float, uniform: Tensor
+    ) -> Tensor:
+        """log p of layer energies (n, Z) with uniform noise (n, Z) in place of empty layers: (n,)."""
+        n, layers = energies.shape
+        w = (self._ratio(energies, incident) - self.total_mean) / self.total_std
+        v = (self._values(energies, threshold, uniform) - self.mean) / self.std
+        total = energies.sum(dim=-1, keepdim=True).clamp_min(threshold)
+        before = F.pad(energies.cumsum(dim=-1), (1, 0))[:, :-1]
+        position = torch.linspace(0, 1, layers, device=energies.device).expand(n, -1)
+        depth = F.pad((energies * position).cumsum(dim=-1), (1, 0))[:, :-1]
+        past = F.pad(v, (HISTORY, 0))
+        history = torch.stack(
+            [past[:, HISTORY - k : HISTORY - k + layers] for k in range(1, HISTORY + 1)], dim=-1
+        )
+        features = torch.cat(
+            [
+                torch.cat([context, w[:, None]], dim=-1)[:, None].expand(-1, layers, -1),
+                torch.eye(layers, device=energies.device).expand(n, -1, -1),
+                history,
+                self._summary(before, depth, total, position),
+            ],
+            dim=-1,
+        )  # (n, Z, F)
+        return self.total.log_prob(w, context) + self.layer.log_prob(v, features).sum(dim=-1)
+
+    def sample(self, noise: Tensor, incident: Tensor, context: Tensor, threshold: float) -> Tensor:
+        """Layer energies (n, Z), MeV, of noise (n, Z + 1); they sum to the sampled total."""
+        n, layers = len(noise), self.layers
+        w = self.total.sample(noise[:, 0], context)
+        total = (w * self.total_std + self.total_mean).exp() * incident
+        total = torch.where(total >= threshold, total, torch.zeros_like(total))
+        common = torch.cat([context, w[:, None]], dim=-1)
+        one_hot = torch.eye(layers, device=noise.device)
+        history = noise.new_zeros(n, HISTORY)
+        seen, depth, energies = torch.zeros_like(total), torch.zeros_like(total), []
+        for i in range(layers):
+            position = torch.full_like(total, i / max(layers - 1, 1))
+            summary = self._summary(seen, depth, total.clamp_min(threshold), position)
+            features = torch.cat([common, one_hot[i].expand(n, -1), history, summary], dim=-1)
+            v = self.layer.sample(noise[:, i + 1], features)
+            energy = exp_threshold(v * self.std[i] + self.mean[i], threshold)
+            history = torch.cat([v[:, None], history[:, :-1]], dim=-1)
+            seen, depth = seen + energy, depth + energy * position
+            energies.append(energy)
+        stacked = torch.stack(energies, dim=-1)
+        scaled = stacked * (total / stacked.sum(dim=-1).clamp_min(TOTAL_FLOOR))[:, None]
+        scaled = torch.where(scaled >= threshold, scaled, torch.zeros_like(scaled))
+        kept = scaled.sum(dim=-1, keepdim=True)
+        return scaled * torch.where(
+            kept > 0, total[:, None] / kept.clamp_min(TOTAL_FLOOR), torch.zeros_like(kept)
+        )

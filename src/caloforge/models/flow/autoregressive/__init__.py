@@ -1,0 +1,1 @@
+"""Autoregressive spline flows: blocks, their sequential sampler and its compiled kernel."""

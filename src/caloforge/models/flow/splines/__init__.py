@@ -1,0 +1,1 @@
+"""Monotonic rational-quadratic splines, in torch and compiled."""

@@ -1,0 +1,1 @@
+"""SuperCalo: layer energies, a coarse shower, then a fine one."""

@@ -1,0 +1,311 @@
+"""SuperCalo's super-resolution flow: how the energy of each coarse cell is shared by its parts.
+
+One masked autoregressive flow, shared by all coarse cells, gives the energies of the S parts of a coarse cell
+given its own energy and place, its six neighbours, the energies of the fine layers that it spans and the
+incident particle (Pang, Raine, Shih, arXiv:2308.11700). Only coarse cells with energy are computed.
+
+Where the energies of the fine layers are not given, as in the upsampling of coarse showers, a small flow
+samples them given the energies of the coarse layers.
+
+Legend: ``n`` showers, ``Z`` fine layers, coarse mesh (Zc, Bc, Cc) of ``V`` cells, ``S`` slots of parts,
+``L`` coarse cells with energy in all showers, ``C`` context numbers. Energies are MeV.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar, Literal, Self
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from caloforge.data.showers import Showers
+from caloforge.detector.grouping import Grouping
+from caloforge.detector.mesh import Mesh
+from caloforge.detector.mesh_regular import RegularMesh
+from caloforge.errors import MeshError
+from caloforge.models.base import Batch, ConditionTensors, GeneratorModel
+from caloforge.models.conditions.incident import IncidentContext
+from caloforge.models.coordinates import Layers, RunningMoments, renormalise_layers
+from caloforge.models.coordinates.threshold import least_energy
+from caloforge.models.energies.autoregressive import FIT_BATCH, LayerEnergySettings, layer_energy_flow
+from caloforge.models.flow.autoregressive.flow import AutoregressiveFlow
+from caloforge.models.supercalo.cells import Parts
+from caloforge.models.supercalo.coarse import SMALLEST_STD, lit_values, tentative_energies
+from caloforge.runtime.precision import use_bf16
+
+__all__ = ["SuperCaloFine"]
+
+ALPHA = 1e-6
+SPLIT_PARTS = 0.01
+"""Parts of straddling cells down to this part of the threshold are kept apart from empty ones."""
+
+
+class SuperCaloFine(GeneratorModel):
+    """Super-resolution flow on the fine mesh; `decode` refines ``conditions.given``."""
+
+    class Settings(GeneratorModel.Settings):
+        """The grouping and the sizes of the flows.
+
+        Attributes:
+            grouping: fine cells of a coarse one along each axis, or
+            coarse_shape: coarse cells along each axis, which need not nest in φ; see `Grouping`.
+            blocks, hidden, depth, bins, bound, dropout: MADE blocks, hidden units and layers of each, bins
+                and half range of the splines, fraction of hidden units dropped in training.
+            layers: of the flow for fine layer energies given coarse ones.
+            coordinates: "log-threshold", logarithms over the threshold with log-normal values for empty
+                cells, standardised; or "logit" of noisy fractions of the coarse cell's energy, as published.
+            width: of the log-normal values, see `fill_below`.
+            smear: relative smearing of energies in training; keeps densities finite where the energy of a
+                coarse cell or layer fixes that of its last part.
+            knee_mev: energy below which few cells lie, see `lit_values`; 0 for plain logarithms.
+            noise_mev: width of the uniform noise of "logit".
+            layer_passes: how often cells are rescaled to the energies of the fine layers before coarse cells
+                get theirs exactly; 0 as published.
+            chunk: coarse cells that are computed at once.
+            threshold_mev: cells below are empty; by default the least cell energy in the training showers.
+            bf16: networks in bfloat16 (splines stay in float32); "auto" where the processor has it.
+        """
+
+        grouping: tuple[int, int, int] | None = None
+        coarse_shape: tuple[int, int, int] | None = None
+        blocks: int = Field(6, ge=1)
+        hidden: int = Field(128, ge=1)
+        depth: int = Field(2, ge=1)
+        bins: int = Field(8, ge=2)
+        bound: float = Field(6.0, gt=0)
+        dropout: float = Field(0.0, ge=0, lt=1)
+        layers: LayerEnergySettings = LayerEnergySettings.model_validate(
+            {"kind": "inductive", "hidden": 96, "depth": 3, "bins": 12}
+        )
+        coordinates: Literal["log-threshold", "logit"] = "log-threshold"
+        width: float = Field(2.0, gt=0)
+        smear: float = Field(0.01, ge=0)
+        knee_mev: float = Field(0.0, ge=0)
+        noise_mev: float = Field(1e-4, gt=0)
+        layer_passes: int = Field(4, ge=0)
+        chunk: int = Field(2048, ge=1)
+        threshold_mev: float | None = Field(None, gt=0)
+        bf16: bool | Literal["auto"] = "auto"
+
+        @model_validator(mode="after")
+        def _one_grouping(self) -> Self:
+            if (self.grouping is None) == (self.coarse_shape is None):
+                raise ValueError("exactly one of grouping and coarse_shape must be given")
+            return self
+
+    mesh_kinds: ClassVar[tuple[str, ...]] = ("cylinder", "box")
+    block_size: ClassVar[int] = 128
+    settings: Settings
+    threshold: Tensor
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mesh: Mesh, settings: Settings | Mapping[str, object] | None = None) -> None:
+        super().__init__(mesh, settings)
+        s = self.settings
+        assert isinstance(mesh, RegularMesh)
+        if s.grouping is not None:
+            self.grouping = Grouping.by_factors(mesh, s.grouping)
+        else:
+            assert s.coarse_shape is not None
+            self.grouping = Grouping.by_shape(mesh, s.coarse_shape)
+        if self.grouping.slots == 1:
+            raise MeshError(
+                f"the coarse cells are those of the {mesh} itself: there is nothing to refine; train on "
+                "showers of a finer mesh or choose a coarser one (settings.grouping or settings.coarse_shape)"
+            )
+        self.cells = Parts(self.grouping)
+        self.incident = IncidentContext()
+        split = self.grouping.factors[0] > 1
+        n_coarse = self.grouping.coarse.n_layers
+        self.layer_flow = (
+            layer_energy_flow(mesh.n_layers, IncidentContext.size + n_coarse, s.layers) if split else None
+        )
+        self.flow = AutoregressiveFlow(
+            self.grouping.slots,
+            IncidentContext.size + self.cells.context_size,
+            blocks=s.blocks,
+            hidden=s.hidden,
+            depth=s.depth,
+            bins=s.bins,
+            bound=s.bound,
+            dropout=s.dropout,
+        )
+        self.one_cell = Layers([self.grouping.slots])
+        self.groups = Layers([self.grouping.factors[0]] * n_coarse)
+        self.register_buffer("threshold", torch.tensor(s.threshold_mev or 1.0))
+        self.register_buffer("mean", torch.zeros(self.grouping.slots))
+        self.register_buffer("std", torch.ones(self.grouping.slots))
+
+    @property
+    def given_mesh(self) -> Mesh:
+        """Mesh of the showers that are refined."""
+        return self.grouping.coarse
+
+    @property
+    def part_threshold(self) -> float:
+        """Parts below this are empty, MeV: the threshold where parts are fine cells."""
+        return float(self.threshold) * (1.0 if self.grouping.nested else SPLIT_PARTS)
+
+    def noise_shapes(self) -> dict[str, tuple[int, ...]]:
+        shapes: dict[str, tuple[int, ...]] = {"cells": (self.grouping.coarse.n_voxels, self.grouping.slots)}
+        return shapes if self.layer_flow is None else {"layers": (self.layer_flow.noise_size,), **shapes}
+
+    def parts(self) -> dict[str, list[nn.Parameter]]:
+        cells = {"cells": list(self.flow.parameters())}
+        return cells if self.layer_flow is None else {"layers": list(self.layer_flow.parameters()), **cells}
+
+    def fit(self, showers: Showers) -> None:
+        s = self.settings
+        self.threshold.fill_(s.threshold_mev or least_energy(showers))
+        self.incident.begin_fit()
+        if self.layer_flow is not None:
+            self.layer_flow.begin_fit()
+        moments, generator = RunningMoments((self.grouping.slots,)), torch.Generator().manual_seed(0)
+        for energies, conditions in showers.batches(FIT_BATCH // 5):
+            batch = Batch.with_energies(energies, conditions)
+            self.incident.fit_batch(batch)
+            if self.layer_flow is not None:
+                layers = batch.energies.sum(dim=(2, 3))
+                self.layer_flow.fit_batch(layers, batch.energy, float(self.threshold))
+            parts = self.cells.gather(batch.energies, torch.from_numpy(self.grouping.estimate(energies)))
+            lit = parts[parts.sum(dim=2) > 0]
+            moments.add(self._values(lit, generator))
+        self.incident.end_fit()
+        if self.layer_flow is not None:
+            self.layer_flow.end_fit()
+        if s.coordinates == "log-threshold":
+            self.mean.copy_(moments.mean)
+            self.std.copy_(moments.std().clamp_min(SMALLEST_STD))
+
+    def _values(self, parts: Tensor, generator: torch.Generator) -> Tensor:
+        """Coordinates (L, S) of the parts' energies (L, S) before they are standardised."""
+        s = self.settings
+        if s.coordinates == "log-threshold":
+            return lit_values(parts, self.part_threshold, s.width, s.smear, generator, s.knee_mev)
+        noisy = parts + s.noise_mev * torch.rand(parts.shape, generator=generator, device=parts.device)
+        fractions = noisy / noisy.sum(dim=1, keepdim=True)
+        return torch.logit(ALPHA + (1 - 2 * ALPHA) * fractions)
+
+    def _energies(self, y: Tensor, total: Tensor) -> Tensor:
+        """Undo `_values`, up to the sum: energies (L, S) of coordinates (L, S) and coarse energies (L,)."""
+        if self.settings.coordinates == "log-threshold":
+            return tentative_energies(y, self.part_threshold, self.settings.knee_mev)
+        return (torch.sigmoid(y) - ALPHA).clamp_min(0) * total[:, None]
+
+    def _layer_context(self, incident: Tensor, coarse_layers: Tensor) -> Tensor:
+        return torch.cat([incident, self._log(coarse_layers)], dim=1)
+
+    def _log(self, energies: Tensor) -> Tensor:
+        return torch.log1p(energies / self.threshold) / 3 - 1
+
+    def _known(self, layers: Tensor, given: Tensor) -> tuple[Tensor, Tensor]:
+        """Logarithms of the energies of fine layers and of coarse cells, as contexts use them."""
+        return self._log(layers), self.cells.bordered(self._log(given))
+
+    def _context(self, incident: Tensor, known: tuple[Tensor, Tensor], rows: Tensor) -> Tensor:
+        """Context (L, C) of the coarse cells ``rows`` (L,) = shower·V + cell."""
+        n_cells = self.grouping.coarse.n_voxels
+        shower, cell = rows // n_cells, rows % n_cells
+        return torch.cat([incident[shower], self.cells.context(*known, shower, cell)], dim=1)
+
+    def _given(self, conditions: ConditionTensors) -> Tensor:
+        given, shape = conditions.given, self.grouping.coarse.shape
+        if given is None or given.shape[1:] != shape:
+            what = "none are given" if given is None else f"those given have shape {tuple(given.shape[1:])}"
+            raise MeshError(
+                f"SuperCaloFine refines coarse showers on a mesh of shape {shape}, but {what}; "
+                "pass coarse showers as given"
+            )
+        return given
+
+    def losses(self, batch: Batch, part: str, generator: torch.Generator) -> dict[str, Tensor]:
+        """Mean negative log-likelihood of the parts of a coarse cell, or of a shower's fine layers."""
+        incident, layers = self.incident(batch), batch.energies.sum(dim=(2, 3))
+        if batch.given is None and self.grouping.nested:
+            parts = self.cells.gather(batch.energies)
+            given = parts.sum(dim=2)
+        else:
+            given = self._given(batch)
+            parts = self.cells.gather(batch.energies, given)
+            given = given.flatten(1)
+        if part == "layers":
+            assert self.layer_flow is not None
+            context = self._layer_context(incident, self.cells.coarse_layers(given))
+            shift = torch.randn(layers.shape, generator=generator, device=layers.device)
+            smeared = layers * (self.settings.smear * shift).exp()
+            loss = self.layer_flow.loss(smeared, batch.energy, context, float(self.threshold), generator)
+            return {"loss": loss.mean()}
+        rows = (parts.sum(dim=2).flatten() > 0).nonzero()[:, 0]
+        context = self._context(incident, self._known(layers, given), rows)
+        y = (self._values(parts.flatten(0, 1)[rows], generator) - self.mean) / self.std
+        y = self.cells.filled(y, rows, generator)
+        log_p = self.flow.log_prob(y, context, use_bf16(self.settings.bf16, incident.device))
+        return {"loss": -log_p.sum() / len(rows)}
+
+    def decode(self, noise: Mapping[str, Tensor], conditions: ConditionTensors) -> Tensor:
+        incident, given = self.incident(conditions), self._given(conditions).flatten(1)
+        layers = self._layers(noise, conditions, incident, given)
+        energies = given.flatten()
+        lit = (energies > 0).nonzero()[:, 0]
+        # whole chunks, so that all products have one shape; what fills the last one has no energy
+        n_chunks = max(1, -(-len(lit) // self.settings.chunk))
+        rows = F.pad(lit, (0, n_chunks * self.settings.chunk - len(lit)))
+        total = torch.where(torch.arange(len(rows), device=rows.device) < len(lit), energies[rows], 0.0)
+        known = self._known(layers, given)
+        z, low, made = noise["cells"].flatten(0, 1), use_bf16(self.settings.bf16, incident.device), []
+        for chunk in torch.split(rows, self.settings.chunk):
+            y = self.flow.sample(z[chunk], self._context(incident, known, chunk), low)
+            made.append(self._energies(y * self.std + self.mean, energies[chunk]))
+        parts = z.new_zeros(z.shape)
+        parts[lit] = self._closed(torch.cat(made), total, layers, rows)[: len(lit)]
+        parts = parts.view_as(noise["cells"])
+        return self.cells.scatter(parts) if self.grouping.nested else self._cut(parts, given)
+
+    def _layers(
+        self, noise: Mapping[str, Tensor], conditions: ConditionTensors, incident: Tensor, given: Tensor
+    ) -> Tensor:
+        """Energies of the fine layers (n, Z): as given, or sampled given those of the coarse layers."""
+        if conditions.layer_energies is not None:
+            return conditions.layer_energies
+        coarse = self.cells.coarse_layers(given)
+        if self.layer_flow is None:
+            return coarse
+        context = self._layer_context(incident, coarse)
+        sampled = self.layer_flow.sample(noise["layers"], conditions.energy, context, float(self.threshold))
+        return renormalise_layers(sampled, coarse, self.groups, float(self.threshold))
+
+    def _closed(self, parts: Tensor, total: Tensor, layers: Tensor, rows: Tensor) -> Tensor:
+        """Tentative parts (L, S) of the coarse cells ``rows`` so that these have their energies (L,) exactly.
+
+        Before that, cells are scaled to the energies of the fine layers (n, Z) and back to those of the
+        coarse cells in turns (iterative proportional fitting), which keeps their pattern and brings both
+        about, as far as it can be.
+        """
+        parts = self._close_cells(parts * self.cells.mask[rows % len(self.cells.mask)], total)
+        for _ in range(self.settings.layer_passes):
+            parts = self._scaled(self.cells.towards_layers(parts, layers, rows), total)
+        return self._close_cells(parts, total) if self.settings.layer_passes else parts
+
+    @staticmethod
+    def _scaled(parts: Tensor, total: Tensor) -> Tensor:
+        summed = parts.sum(dim=-1)
+        return parts * (total / torch.where(summed > 0, summed, 1.0))[..., None]
+
+    def _close_cells(self, parts: Tensor, total: Tensor) -> Tensor:
+        return renormalise_layers(parts, total[:, None], self.one_cell, self.part_threshold)
+
+    def _cut(self, parts: Tensor, given: Tensor) -> Tensor:
+        """Fine showers of parts (n, V, S) where fine cells have several: those below the threshold are cut.
+
+        Coarse cells get what they lose from their other parts. One without any gives all its energy to its
+        largest part.
+        """
+        lit = self.cells.spread(self.cells.scatter(parts) >= self.threshold)
+        kept = parts * lit
+        largest = parts * F.one_hot(parts.argmax(dim=2), parts.shape[2])
+        kept = torch.where((kept.sum(dim=2) > 0)[:, :, None], kept, largest)
+        return self.cells.scatter(self._scaled(kept, given))
