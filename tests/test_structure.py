@@ -22,7 +22,7 @@ ORDER = [
     "evaluation",
     "report",
 ]
-SHARED = {"errors"}
+SHARED = {"errors", "registry", "settings"}
 OUTSIDE = {"bench", "cli", "quickstart", "__main__", "__init__"}
 
 

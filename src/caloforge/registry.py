@@ -134,9 +134,7 @@ def load_object(name: str, what: str, *, package: str = "", error: type[Caloforg
             module = importlib.import_module(full_name)
             if hasattr(module, attribute):
                 return getattr(module, attribute)
-            own = [
-                key for key, value in vars(module).items() if getattr(value, "__module__", "") == full_name
-            ]
+            own = [key for key, v in vars(module).items() if getattr(v, "__module__", "") == full_name]
             raise error(
                 f"{what} {name!r}: {full_name} has no {attribute}{suggestion(attribute, own)}; "
                 f"it has {', '.join(key for key in own if not key.startswith('_')) or 'nothing'}"

@@ -1,4 +1,4 @@
-"""Settings that users write: unknown keys are errors with a suggestion, single values change by dotted key."""
+"""Settings that users write: unknown keys are errors, single values change by dotted key."""
 
 from __future__ import annotations
 

@@ -10,9 +10,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from caloforge.models.flow import kernels
+from caloforge.models.flow.autoregressive import kernel
 from caloforge.models.flow.autoregressive.flow import AutoregressiveFlow
+from caloforge.models.flow.autoregressive.kernel import FOLDER, SOURCE
 from caloforge.models.flow.splines.splines import _in_torch, n_spline_parameters, rational_quadratic
+from caloforge.runtime import compiled as kernels
 
 SHAPES = [  # dims, context, hidden, depth, bins, context units
     (1, 0, 5, 1, 4, 3),
@@ -22,7 +24,7 @@ SHAPES = [  # dims, context, hidden, depth, bins, context units
     (45, 1, 50, 1, 8, 9),
     (20, 4, 61, 2, 11, 1),
 ]
-needs_compiler = pytest.mark.skipif(kernels.kernel_name() == "plain", reason="no C compiler")
+needs_compiler = pytest.mark.skipif(kernel.kernel_name() == "plain", reason="no C compiler")
 
 
 @pytest.fixture(params=["plain", pytest.param("compiled", marks=needs_compiler)])
@@ -31,7 +33,7 @@ def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
     if request.param == "plain":
         monkeypatch.setenv("CALOFORGE_KERNELS", "0")
     forget()
-    assert kernels.kernel_name() == request.param
+    assert kernel.kernel_name() == request.param
     yield request.param
     monkeypatch.undo()
     forget()
@@ -225,7 +227,7 @@ def test_without_a_compiler_it_says_so_and_goes_on(
     monkeypatch.setenv("CC", "no-such-compiler")
     forget()
     try:
-        assert kernels.kernel_name() == "plain"
+        assert kernel.kernel_name() == "plain"
         assert "plain torch" in caplog.text
         shape = SHAPES[2]
         with torch.no_grad():
@@ -242,12 +244,12 @@ def test_compiled_libraries_are_kept(tmp_path: object, monkeypatch: pytest.Monke
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     forget()
     try:
-        assert kernels.compiled("autoregressive.c", "-DREAL=float", "-DBF16=0") is not None
+        assert kernels.compiled(SOURCE, FOLDER, "-DREAL=float", "-DBF16=0") is not None
         kept = list((tmp_path / "caloforge" / "kernels").iterdir())
         assert [path.suffix for path in kept] == [".so"]
         time = kept[0].stat().st_mtime_ns
         forget()
-        assert kernels.compiled("autoregressive.c", "-DREAL=float", "-DBF16=0") is not None
+        assert kernels.compiled(SOURCE, FOLDER, "-DREAL=float", "-DBF16=0") is not None
         assert [path.stat().st_mtime_ns for path in (tmp_path / "caloforge" / "kernels").iterdir()] == [time]
     finally:
         monkeypatch.undo()

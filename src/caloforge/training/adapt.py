@@ -15,8 +15,9 @@ from caloforge.checkpoint.checkpoint import Checkpoint
 from caloforge.data.formats import open_showers
 from caloforge.data.showers import Showers
 from caloforge.errors import DataError
+from caloforge.settings import with_overrides
 from caloforge.training.loop import train
-from caloforge.training.recipe import Recipe, with_overrides
+from caloforge.training.recipe import Recipe
 
 __all__ = ["adapt", "adaptation_recipe"]
 

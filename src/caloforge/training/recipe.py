@@ -95,7 +95,7 @@ class TrainingSettings(PartSettings):
     precision: Literal["auto", "float32", "bf16"] = "auto"
     validation_fraction: float = Field(0.1, ge=0, lt=1)
     augment: tuple[Augmentation, ...] = ()
-    parts: dict[str, PartSettings] = {}
+    parts: dict[str, PartSettings] = Field({})
 
     @model_validator(mode="after")
     def _one_length(self) -> Self:
@@ -124,7 +124,7 @@ class Recipe(Settings):
 
     model: str
     description: str = ""
-    settings: dict[str, Any] = {}
+    settings: dict[str, Any] = Field({})
     training: TrainingSettings
     data: DataSettings = DataSettings()
 
