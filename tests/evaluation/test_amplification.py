@@ -256,7 +256,7 @@ def amplify(*arguments: object) -> Any:
 
 def test_the_command(upsampling: UpsamplingResult, make: Callable[..., Showers], tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    from caloforge.report.amplification import draw_upsampling
+    from caloforge.report.figures.amplification import draw_upsampling
 
     mesh = CylinderMesh.regular(n_z=3, n_phi=4, n_r=2)
     for name, n in (("truth", 800), ("training", 100), ("generated", 300)):

@@ -21,8 +21,8 @@ from caloforge.evaluation.comparison.published import published_results
 from caloforge.evaluation.comparison.ranking import metrics_of
 from caloforge.evaluation.results.comparison import ModelComparison
 from caloforge.report.comparison import write_comparison
-from caloforge.report.comparison.overlays import chosen_layers
-from caloforge.report.comparison.style import COLOURS, model_styles
+from caloforge.report.figures.histograms import chosen_layers
+from caloforge.report.figures.style import COLOURS, model_styles
 
 NAMES = ("first", "second (b)", "third")
 GROUPS = ("e_ratio", "cell_energy", "e_layer", "width_r")

@@ -12,15 +12,15 @@ from report_samples import MESHES, make_showers
 
 from caloforge.detector import CylinderMesh
 from caloforge.evaluation import Correlation, Estimate, Histogram, ResolutionFit, Separation, Timing
-from caloforge.report.curves import resolution_of
-from caloforge.report.display import CELLS_SHOWN, choose_pairs
+from caloforge.evaluation.verdict.words import with_error
+from caloforge.report.events import CELLS_SHOWN, choose_pairs, events_payload
+from caloforge.report.figures.correlations import difference_limit
+from caloforge.report.figures.histograms import join_bins
+from caloforge.report.figures.responses import fitted_resolution
 from caloforge.report.geometry import cell_bounds, layer_cells, visible_radius
-from caloforge.report.histograms import bars
-from caloforge.report.images import significant_difference
-from caloforge.report.matrices import difference_limit
-from caloforge.report.means import MeanShower, mean_shower
-from caloforge.report.payload import events_payload, layers_payload, to_script_json
-from caloforge.report.summary import estimate_row, number_rows, timing_table, with_error
+from caloforge.report.mean_shower import MeanShower, layers_payload, mean_shower, significant_difference
+from caloforge.report.script_data import script_json
+from caloforge.report.summary import estimate_row, number_rows, timing_rows
 from caloforge.report.worker import GroupPages
 
 
@@ -82,21 +82,32 @@ def histogram(reference: np.ndarray, generated: np.ndarray, **changes: object) -
 def test_joined_bins_keep_every_entry():
     rng = np.random.default_rng(0)
     counts = rng.poisson(2.0, (2, 100)).astype(float)
-    drawn = bars(histogram(*counts))
-    assert 16 <= len(drawn.reference) < 60
-    assert drawn.reference.sum() == pytest.approx(1.0)
-    assert drawn.generated.sum() == pytest.approx(0.8)
+    drawn = join_bins([histogram(*counts)])
+    reference, generated = drawn.values
+    assert 16 <= len(reference) < 60
+    assert reference.sum() == pytest.approx(1.0)
+    assert generated.sum() == pytest.approx(0.8)
     assert set(drawn.edges) <= set(np.arange(101.0))
     total = counts[0].sum()
-    np.testing.assert_allclose(drawn.reference_error, np.sqrt(drawn.reference / total))
+    np.testing.assert_allclose(drawn.errors[0], np.sqrt(reference / total))
 
 
-def test_bars_of_empty_and_peaked_histograms():
-    nothing = bars(histogram(np.zeros(20), np.zeros(20)))
-    assert nothing.reference.sum() == 0
+def test_bins_of_empty_and_peaked_histograms():
+    nothing = join_bins([histogram(np.zeros(20), np.zeros(20))])
+    assert nothing.values.sum() == 0
     peak = np.zeros(100)
     peak[50] = 1000.0
-    assert len(bars(histogram(peak, peak)).edges) == 4
+    assert len(join_bins([histogram(peak, peak)]).edges) == 4
+
+
+def test_several_samples_share_their_bins_without_thin_tails():
+    rng = np.random.default_rng(0)
+    counts = [np.histogram(rng.normal(50, 8, 20000), np.arange(101.0))[0].astype(float) for _ in range(4)]
+    drawn = join_bins([histogram(counts[0], made) for made in counts[1:]], tail=0.001)
+    assert drawn.values.shape == drawn.errors.shape == (4, len(drawn.edges) - 1)
+    assert 20 < drawn.edges[0] < 30
+    assert 70 < drawn.edges[-1] < 80
+    np.testing.assert_allclose(drawn.values[0].sum(), 1, atol=0.003)
 
 
 def test_mean_shower_and_differences_by_chance():
@@ -144,7 +155,7 @@ def test_every_number_stands_beside_its_floor(sample):
 def test_resolution_falls_as_its_terms_say():
     fit = ResolutionFit(0.2, 0.1, 0.01, 0.0, 0.0, 0.0, 1.0, 1)
     expected = np.sqrt(0.2**2 / 4 + 0.1**2 / 16 + 0.01**2)
-    np.testing.assert_allclose(resolution_of(fit, np.array([4.0])), [expected])
+    np.testing.assert_allclose(fitted_resolution(fit, np.array([4.0])), [expected])
 
 
 def test_scale_of_differences_is_symmetric_and_holds_all():
@@ -157,7 +168,7 @@ def test_scale_of_differences_is_symmetric_and_holds_all():
 
 def test_unknown_times_are_said_to_be_unknown(sample):
     evaluation = dataclasses.replace(sample("box").evaluation, timing=Timing(None, None, None, None, 1e4))
-    rows, _ = timing_table(evaluation)
+    rows, _ = timing_rows(evaluation)
     assert rows == [
         ("Time per shower", "not known", "not known"),
         ("Showers per second", "not known", "not known"),
@@ -184,7 +195,7 @@ def test_data_of_the_page_is_strict_json():
     empty = MeanShower(*(np.zeros(mesh.n_voxels),) * 2)
     layers = layers_payload(mesh, mean_shower(reference), empty)
     events = events_payload(mesh, choose_pairs(reference, generated))
-    text = to_script_json({"layers": layers, "events": events, "text": "</script><!--"})
+    text = script_json({"layers": layers, "events": events, "text": "</script><!--"})
     assert "<" not in text
     assert json.loads(text)["text"] == "</script><!--"
     assert events["depthKnown"] is False
@@ -195,10 +206,9 @@ def test_second_process_draws_the_same_pages(sample, tmp_path):
     groups = {
         name: [h for h in evaluation.histograms if h.group == name][:2] for name in ("e_layer", "width_r")
     }
-    titles = {name: name for name in groups}
     finished: list[str] = []
-    alone = GroupPages(groups, titles, tmp_path / "one", processes=1).finish()
-    with GroupPages(groups, titles, tmp_path / "two", processes=2) as pages:
+    alone = GroupPages(groups, tmp_path / "one", processes=1).finish()
+    with GroupPages(groups, tmp_path / "two", processes=2) as pages:
         both = pages.finish(finished.append)
     assert sorted(finished) == sorted(groups)
     assert {k: [d.name for d in v] for k, v in both.items()} == {
@@ -213,7 +223,7 @@ def test_second_process_draws_the_same_pages(sample, tmp_path):
 
 def test_second_process_ends_with_the_first_one(sample, tmp_path):
     groups = {name: sample("box").evaluation.histograms[:1] for name in ("first", "second")}
-    with GroupPages(groups, dict.fromkeys(groups, "x"), tmp_path, processes=2) as pages:
-        helper = pages._helper
+    with GroupPages(groups, tmp_path, processes=2) as pages:
+        helper = pages.helper
     assert helper is not None
     assert helper.poll() is not None

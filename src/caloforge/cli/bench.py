@@ -110,8 +110,8 @@ def amplify(
     overwrite: Overwrite = False,
 ) -> None:
     """Does a generated sample know more than its training showers, or the coarse showers it is made of?"""
-    from caloforge.report.amplification import draw_amplification, draw_upsampling
-    from caloforge.report.style import require_drawing_packages
+    from caloforge.report.figures.amplification import draw_amplification, draw_upsampling
+    from caloforge.report.figures.style import require_drawing_packages
     from caloforge.runtime.disk import whole_file
 
     target = out / AMPLIFICATION_FILE

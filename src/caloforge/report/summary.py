@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 from caloforge.evaluation import ClassifierResult, Estimate, Evaluation, Histogram
 from caloforge.evaluation.verdict.findings import classifier_floor, response_shift
-from caloforge.evaluation.verdict.significance import SIGMAS, beyond_chance
-from caloforge.evaluation.verdict.words import classifier_title, group_title, number, percent, with_error
+from caloforge.evaluation.verdict.significance import beyond_chance
+from caloforge.evaluation.verdict.words import classifier_title, number, percent, with_error
 
 __all__ = [
     "DISTANCES",
     "Row",
     "classifier_sigmas",
+    "distance_row",
     "estimate_row",
-    "flagged",
-    "group_titles",
     "is_shape",
-    "number",
     "number_rows",
-    "timing_table",
-    "with_error",
+    "timing_rows",
 ]
 
 DISTANCES = {
@@ -75,11 +71,6 @@ class Row:
     sigmas: float = math.nan
 
 
-def group_titles(groups: Sequence[str]) -> dict[str, str]:
-    """Readable titles of the groups of histograms; a group unknown here keeps its name."""
-    return {group: group_title(group) for group in groups}
-
-
 def is_shape(histogram: Histogram) -> bool:
     """True for observables with one entry a shower other than its energy: start, length, asymmetry, …"""
     energies = ("e_ratio", "e_ratio_at_energy", "cell_energy")
@@ -95,6 +86,12 @@ def estimate_row(name: str, meaning: str, estimate: Estimate, scale: float = 1.0
     note = f" {estimate.note}" if estimate.note else ""
     value = with_error(scale * estimate.value, scale * estimate.error)
     return Row(name, meaning + note, value, floor, estimate.sigmas() if known else math.nan)
+
+
+def distance_row(name: str, estimate: Estimate) -> Row:
+    """A row of a distance, with its title and meaning."""
+    title, meaning = DISTANCES.get(name, (name, ""))
+    return estimate_row(title, meaning, estimate, 1e3 if name in _THOUSANDTHS else 1.0)
 
 
 def classifier_sigmas(result: ClassifierResult) -> float:
@@ -131,9 +128,8 @@ def _classifiers(evaluation: Evaluation) -> Iterator[Row]:
 
 def _distances(evaluation: Evaluation) -> Iterator[Row]:
     for name, estimate in evaluation.distances.items():
-        title, meaning = DISTANCES.get(name, (name, ""))
-        estimate = dataclasses.replace(estimate, note="")  # it stands in the section on distances
-        yield estimate_row(title, meaning, estimate, 1e3 if name in _THOUSANDTHS else 1.0)
+        _, meaning = DISTANCES.get(name, (name, ""))
+        yield replace(distance_row(name, estimate), meaning=meaning)  # its note stands in the section on them
 
 
 def _features(evaluation: Evaluation) -> Iterator[Row]:
@@ -220,12 +216,7 @@ def _span(evaluation: Evaluation, sample: str) -> str:
     return f"{text} {particles}" if particles else text
 
 
-def flagged(sigmas: float) -> bool:
-    """True for a number that lies beyond chance."""
-    return math.isfinite(sigmas) and sigmas > SIGMAS
-
-
-def timing_table(evaluation: Evaluation) -> tuple[list[tuple[str, str, str]], list[tuple[str, str]]]:
+def timing_rows(evaluation: Evaluation) -> tuple[list[tuple[str, str, str]], list[tuple[str, str]]]:
     """Rows (quantity, Geant4, generator) and rows (condition, value) that say how it was measured."""
     timing = evaluation.timing
     rows = [("Time per shower", _ms(timing.geant4_ms), _ms(timing.generator_ms))]

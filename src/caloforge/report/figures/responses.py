@@ -7,30 +7,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
-from caloforge.evaluation.results import ResolutionFit, ResponseCurve
-from caloforge.report.profiles import points, ratio_limits
-from caloforge.report.style import (
-    GENERATED,
-    GENERATED_NAME,
-    REFERENCE,
-    REFERENCE_NAME,
-    Drawing,
-    figure_style,
-    new_figure,
-    save,
-)
+from caloforge.evaluation import ResolutionFit, ResponseCurve
+from caloforge.report.figures.marks import Floats, points, ratio_limits
+from caloforge.report.figures.sheet import Drawing, panel_sheet
+from caloforge.report.figures.style import GENERATED, GENERATED_NAME, REFERENCE, REFERENCE_NAME
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["draw_responses", "resolution_of"]
-
-Floats = NDArray[np.float64]
+__all__ = ["draw_responses", "fitted_resolution"]
 
 
-def resolution_of(fit: ResolutionFit, energy_gev: Floats) -> Floats:
+def fitted_resolution(fit: ResolutionFit, energy_gev: Floats) -> Floats:
     """a/√E ⊕ b/E ⊕ c at these energies; terms that could not be fitted count as zero."""
     a, b, c = (np.nan_to_num(term) for term in (fit.stochastic, fit.noise, fit.constant))
     return np.asarray(np.sqrt((a / np.sqrt(energy_gev)) ** 2 + (b / energy_gev) ** 2 + c**2))
@@ -42,48 +31,57 @@ def draw_responses(curves: Sequence[ResponseCurve], folder: Path) -> list[Drawin
 
 
 def _draw(curve: ResponseCurve, folder: Path) -> Drawing:
-    parts = (
-        (r"mean of $\Sigma E\,/\,E_\mathrm{inc}$", "response"),
-        (r"resolution $\sigma/\mu$ of $\Sigma E\,/\,E_\mathrm{inc}$", "resolution"),
-    )
-    energy = curve.condition == "energy"
-    x = curve.positions / 1000 if energy else curve.positions
-    with figure_style():
-        figure = new_figure(10.7, 4.8)
-        grid = figure.add_gridspec(1, 2, left=0.08, right=0.985, wspace=0.27, top=0.96, bottom=0.13)
-        for k, (label, name) in enumerate(parts):
-            pair = grid[k].subgridspec(2, 1, height_ratios=(3, 1), hspace=0.05)
-            axes = figure.add_subplot(pair[0])
-            below = figure.add_subplot(pair[1], sharex=axes)
-            y = [getattr(curve, f"{sample}_{name}") for sample in ("reference", "generated")]
-            e = [getattr(curve, f"{sample}_{name}_error") for sample in ("reference", "generated")]
-            points(axes, x, y[0], e[0], REFERENCE, "o", REFERENCE_NAME)
-            points(axes, x, y[1], e[1], GENERATED, "s", GENERATED_NAME)
-            if name == "resolution" and energy:
-                _draw_fits(axes, curve, x)
-            with np.errstate(divide="ignore", invalid="ignore"):
-                ratio = y[1] / y[0]
-                error = ratio * np.hypot(e[0] / y[0], e[1] / y[1])
-            below.axhline(1, color=REFERENCE, linewidth=0.8)
-            points(below, x, ratio, error, GENERATED, "s")
-            ratio_limits(below, ratio, error)
-            low, high = axes.get_ylim()
-            bottom = max(low, 0.0) if name == "resolution" else low
-            axes.set_ylim(bottom, high + 0.3 * (high - bottom))
-            axes.set_ylabel(label)
-            axes.tick_params(labelbottom=False)
-            axes.legend(loc="upper right", ncols=1)
-            below.set_ylabel("ratio", loc="center")
-            _label_positions(axes, below, curve, x)
+    with panel_sheet(
+        2,
+        2,
+        width=(5.35, 0.0),
+        height=(4.8, 0.0),
+        left=(0.0, 0.08),
+        right=0.985,
+        top=0.19,
+        bottom=0.62,
+        gaps=(0.27, 0.0),
+    ) as page:
+        axes, below = page.ratio_panel(0)
+        _draw_quantity(axes, below, curve, "response", r"mean of $\Sigma E\,/\,E_\mathrm{inc}$")
+        axes, below = page.ratio_panel(1)
+        _draw_quantity(
+            axes, below, curve, "resolution", r"resolution $\sigma/\mu$ of $\Sigma E\,/\,E_\mathrm{inc}$"
+        )
         what = curve.label.partition(" [")[0]
-        return save(
-            figure,
+        return page.save(
             folder,
             f"response_{curve.condition}",
             f"Response and resolution against {what}, with statistical errors; below, generated / Geant4.",
             f"Mean and relative spread of the total energy over the incident energy in bins of {what}, "
             "Geant4 and generated with their ratio.",
         )
+
+
+def _draw_quantity(axes: Axes, below: Axes, curve: ResponseCurve, name: str, label: str) -> None:
+    """``response`` or ``resolution`` of both samples, and their ratio."""
+    energy = curve.condition == "energy"
+    x = curve.positions / 1000 if energy else curve.positions
+    y, generated = (getattr(curve, f"{sample}_{name}") for sample in ("reference", "generated"))
+    e, e_generated = (getattr(curve, f"{sample}_{name}_error") for sample in ("reference", "generated"))
+    points(axes, x, y, e, REFERENCE, "o", REFERENCE_NAME)
+    points(axes, x, generated, e_generated, GENERATED, "s", GENERATED_NAME)
+    if name == "resolution" and energy:
+        _draw_fits(axes, curve, x)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = generated / y
+        error = ratio * np.hypot(e / y, e_generated / generated)
+    below.axhline(1, color=REFERENCE, linewidth=0.8)
+    points(below, x, ratio, error, GENERATED, "s")
+    ratio_limits(below, [(ratio, error)])
+    low, high = axes.get_ylim()
+    bottom = max(low, 0.0) if name == "resolution" else low
+    axes.set_ylim(bottom, high + 0.3 * (high - bottom))
+    axes.set_ylabel(label)
+    axes.tick_params(labelbottom=False)
+    axes.legend(loc="upper right", ncols=1)
+    below.set_ylabel("ratio", loc="center")
+    _label_positions(axes, below, curve, x)
 
 
 def _draw_fits(axes: Axes, curve: ResponseCurve, x: Floats) -> None:
@@ -95,7 +93,7 @@ def _draw_fits(axes: Axes, curve: ResponseCurve, x: Floats) -> None:
     for name, colour, style in (("reference", REFERENCE, "-"), ("generated", GENERATED, "--")):
         fit = curve.fits.get(name)
         if fit is not None and np.isfinite([fit.stochastic, fit.noise, fit.constant]).any():
-            axes.plot(line, resolution_of(fit, line), style, color=colour, linewidth=1.0)
+            axes.plot(line, fitted_resolution(fit, line), style, color=colour, linewidth=1.0)
 
 
 def _label_positions(axes: Axes, below: Axes, curve: ResponseCurve, x: Floats) -> None:

@@ -1,4 +1,4 @@
-"""Correlation matrices side by side. Legend: ``K`` rows."""
+"""Correlation matrices side by side."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from caloforge.evaluation.results import Correlation
-from caloforge.report.style import GENERATED_NAME, REFERENCE_NAME, Drawing, figure_style, new_figure, save
+from caloforge.evaluation import Correlation
+from caloforge.report.figures.sheet import Drawing, sheet
+from caloforge.report.figures.style import GENERATED_NAME, REFERENCE_NAME
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,7 +33,6 @@ def draw_correlations(correlations: Mapping[str, Correlation], folder: Path) -> 
 
 
 def _draw(correlation: Correlation, folder: Path) -> Drawing:
-    from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 
     limit = difference_limit(correlation)
@@ -43,12 +43,9 @@ def _draw(correlation: Correlation, folder: Path) -> Drawing:
     )
     cells = correlation.name == "cells"
     left, side, gap, bottom = (0.85 if cells else 0.6), 3.0, 0.2, (1.75 if cells else 1.35)
-    width, height = left + 3 * side + 2 * gap + 0.15, bottom + side + 0.35
-    with figure_style():
-        figure = new_figure(width, height)
+    with sheet(left + 3 * side + 2 * gap + 0.15, bottom + side + 0.35) as page:
         for k, (title, matrix, reach) in enumerate(matrices):
-            x = left + k * (side + gap)
-            axes = figure.add_axes((x / width, bottom / height, side / width, side / height))
+            axes = page.axes(left + k * (side + gap), bottom, side, side)
             axes.imshow(
                 np.ma.masked_invalid(matrix),
                 cmap="RdBu_r",
@@ -60,27 +57,15 @@ def _draw(correlation: Correlation, folder: Path) -> Drawing:
             axes.set_facecolor("#b8bcc2")
             axes.set_title(title, fontsize="medium")
             _label(axes, correlation, cells, first=k == 0)
-        for start, columns, reach, label in (
+        for first, columns, reach, label in (
             (0, 2, 1.0, "correlation coefficient"),
             (2, 1, limit, "difference"),
         ):
-            x = left + start * (side + gap)
             span = columns * side + (columns - 1) * gap
-            bar_axes = figure.add_axes(
-                ((x + 0.1 * span) / width, 0.55 / height, 0.8 * span / width, 0.12 / height)
-            )
-            bar = figure.colorbar(
-                ScalarMappable(Normalize(-reach, reach), "RdBu_r"), cax=bar_axes, orientation="horizontal"
-            )
-            bar.set_label(label, loc="center")
-            bar.ax.tick_params(direction="out", top=False, which="both")
-        what = (
-            "layers (energy / E_inc)"
-            if correlation.name == "layers"
-            else f"{correlation.name} (energy / E_inc)"
-        )
-        return save(
-            figure,
+            axes = page.axes(left + first * (side + gap) + 0.1 * span, 0.55, 0.8 * span, 0.12)
+            page.colour_bar(axes, Normalize(-reach, reach), "RdBu_r", label)
+        what = f"{correlation.name} (energy / E_inc)"
+        return page.save(
             folder,
             f"correlation_{correlation.name}",
             f"Correlations between {what}; grey where a quantity never varies. The scale of the differences "
