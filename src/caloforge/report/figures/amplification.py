@@ -29,17 +29,8 @@ MARKERS = "osD^v"
 def draw_amplification(result: AmplificationResult, folder: Path) -> Drawing:
     """Error against sample size, a panel a curve: generated showers, the training sample, true showers."""
     columns = min(3, len(result.curves))
-    width = 4.1 * columns + 0.3
     with panel_sheet(
-        len(result.curves),
-        columns,
-        width=(4.1, 0.3),
-        height=(3.5, 0.5),
-        left=(0.0, 0.85 / width),
-        right=1 - 0.12 / width,
-        top=0.75,
-        bottom=0.6,
-        gaps=(0.28, 0.42),
+        len(result.curves), columns, panel=(4.2, 2.8), margins=(0.85, 0.12, 0.75, 0.6), gaps=(0.28, 0.42)
     ) as page:
         for k, curve in enumerate(result.curves):
             axes = page.panel(k)
@@ -53,7 +44,7 @@ def draw_amplification(result: AmplificationResult, folder: Path) -> Drawing:
             handles,
             labels,
             loc="upper left",
-            bbox_to_anchor=(0.6 / width, 1 - 0.02 / page.height),
+            bbox_to_anchor=(0.6 / page.width, 1 - 0.02 / page.height),
             ncols=4,
             columnspacing=1.2,
             handletextpad=0.5,
@@ -111,17 +102,7 @@ def _factor(curve: AmplificationCurve) -> str:
 
 def draw_upsampling(result: UpsamplingResult, folder: Path) -> Drawing:
     """AUC and JSD against the number of coarse showers, with those of plain copies dashed."""
-    with panel_sheet(
-        2,
-        2,
-        width=(4.6, 0.0),
-        height=(4.2, 0.0),
-        left=(0.0, 0.085),
-        right=0.985,
-        top=0.126,
-        bottom=0.63,
-        gaps=(0.24, 0.0),
-    ) as page:
+    with panel_sheet(2, 2, panel=(4.6, 3.45), margins=(0.78, 0.14, 0.12, 0.63), gaps=(0.24, 0.0)) as page:
         axes = page.panel(0)
         _draw_scores(axes, result, "auc", 0.5, "AUC")
         axes.legend()

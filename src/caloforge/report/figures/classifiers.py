@@ -36,15 +36,7 @@ def draw_weights(classifiers: Mapping[str, ClassifierResult], folder: Path) -> l
     if not found:
         return []
     with panel_sheet(
-        len(found),
-        min(2, len(found)),
-        width=(5.3, 0.1),
-        height=(3.1, 0.15),
-        left=(0.13, 0.01),
-        right=0.985,
-        top=0.35,
-        bottom=0.62,
-        gaps=(0.24, 0.4),
+        len(found), min(2, len(found)), panel=(5.35, 2.4), margins=(0.8, 0.15, 0.35, 0.62), gaps=(0.24, 0.4)
     ) as page:
         for k, (name, diagnosis) in enumerate(found.items()):
             axes = page.panel(k)

@@ -105,12 +105,8 @@ def draw_posterior(comparison: ModelComparison, folder: Path) -> list[Drawing]:
     with panel_sheet(
         2,
         2,
-        width=(5.2, 0.0),
-        height=(top + 0.6 + 0.4 * len(names), 0.0),
-        left=(0.0, 0.14),
-        right=0.98,
-        top=top,
-        bottom=0.55,
+        panel=(5.2, 0.4 * len(names) + 0.05),
+        margins=(1.45, 0.2, top, 0.55),
         gaps=(0.5, 0.0),
         small=True,
     ) as page:
@@ -163,15 +159,7 @@ def draw_slices(evaluations: Mapping[str, Evaluation], folder: Path) -> list[Dra
         aucs = [key for s in per_model[0] for key in s.metrics if key.startswith("auc_")]
         keys = [*dict.fromkeys(aucs), "response"]
         with panel_sheet(
-            len(keys),
-            len(keys),
-            width=(4.3, 0.0),
-            height=(top + 3.6, 0.0),
-            left=(0.22, 0.0),
-            right=0.985,
-            top=top,
-            bottom=0.17 * (top + 3.6),
-            gaps=(0.32, 0.0),
+            len(keys), len(keys), panel=(4.3, 2.95), margins=(0.95, 0.15, top, 0.65), gaps=(0.32, 0.0)
         ) as page:
             for k, key in enumerate(keys):
                 axes = page.panel(k)

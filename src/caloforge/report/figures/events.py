@@ -32,15 +32,7 @@ def draw_events(mesh: Mesh, pairs: Sequence[EventPair], folder: Path) -> list[Dr
     low, high = float(energies.min()), float(energies.max())
     norm = LogNorm(max(low, high * 1e-5), high if high > low else low * 10)
     with panel_sheet(
-        2 * len(pairs),
-        2,
-        width=(5.25, 0.0),
-        height=(2.9, 1.55),
-        left=(0.0, 0.075),
-        right=0.985,
-        top=0.35,
-        bottom=1.4,
-        gaps=(0.05, 0.24),
+        2 * len(pairs), 2, panel=(5.25, 2.8), margins=(0.79, 0.16, 0.35, 1.4), gaps=(0.05, 0.24)
     ) as page:
         for row, pair in enumerate(pairs):
             first = None

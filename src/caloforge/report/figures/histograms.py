@@ -210,12 +210,8 @@ def _draw_layer_page(name: str, title: str, part: Sequence[Histogram], folder: P
     with panel_sheet(
         len(part),
         3,
-        width=(10.0 / 3, 0.0),
-        height=(2.5 if own_labels else 2.3, 0.82),
-        left=(0.0, 0.06),
-        right=0.99,
-        top=0.39 if own_labels else 0.54,
-        bottom=0.48,
+        panel=(3.35, 2.5 if own_labels else 2.25),
+        margins=(0.6, 0.1, 0.4 if own_labels else 0.54, 0.48),
         gaps=(0.2, 0.38 if own_labels else 0.3),
         small=True,
     ) as page:
@@ -267,15 +263,7 @@ def draw_single_pages(name: str, histograms: Sequence[Histogram], folder: Path) 
     drawings = []
     for page_name, part in numbered_pages(name, histograms, 4):
         with panel_sheet(
-            len(part),
-            min(2, len(part)),
-            width=(5.2, 0.2),
-            height=(4.3, 0.1),
-            left=(0.145, 0.01),
-            right=0.985,
-            top=0.2,
-            bottom=0.6,
-            gaps=(0.24, 0.26),
+            len(part), min(2, len(part)), panel=(5.3, 3.85), margins=(0.85, 0.15, 0.2, 0.6), gaps=(0.24, 0.26)
         ) as page:
             for k, histogram in enumerate(part):
                 axes, below = page.ratio_panel(k)
@@ -336,12 +324,8 @@ def _overlay_pages(
         with panel_sheet(
             len(part),
             columns,
-            width=(10.4 / columns, 0.0),
-            height=(2.5 if small else 3.9, top + 0.55),
-            left=(0.0, 0.07),
-            right=0.988,
-            top=top,
-            bottom=0.55,
+            panel=(10.4 / columns, 2.5 if small else 3.9),
+            margins=(0.73, 0.12, top, 0.55),
             gaps=(0.22, 0.36 if small else 0.27),
             small=small,
         ) as page:

@@ -147,17 +147,7 @@ def draw_side_view(mesh: Mesh, reference: MeanShower, generated: MeanShower, fol
         (GENERATED_NAME, made, norms[0], ENERGIES),
         ("relative difference", relative_difference(true, made), norms[1], DIFFERENCES),
     )
-    with panel_sheet(
-        3,
-        3,
-        width=(3.5, 0.0),
-        height=(4.2, 0.0),
-        left=(0.0, 0.065),
-        right=0.985,
-        top=0.35,
-        bottom=1.5,
-        gaps=(0.12, 0.0),
-    ) as page:
+    with panel_sheet(3, 3, panel=(3.5, 2.35), margins=(0.68, 0.16, 0.35, 1.5), gaps=(0.12, 0.0)) as page:
         for k, (title, cells, norm, colours) in enumerate(images):
             axes = page.panel(k)
             _paint(axes, edges, bins, cells, norm, colours)

@@ -40,16 +40,11 @@ def draw_profiles(profiles: Mapping[str, Profile], folder: Path) -> list[Drawing
     """Mean energy against depth and radius, with ratio panels; nothing where there is no profile."""
     if not profiles:
         return []
-    columns = min(2, len(profiles))
     with panel_sheet(
         len(profiles),
-        columns,
-        width=(5.3, 0.1),
-        height=(4.6, 0.2),
-        left=(0.145, 0.005),
-        right=0.985,
-        top=0.2,
-        bottom=0.62,
+        min(2, len(profiles)),
+        panel=(5.35, 4.2),
+        margins=(0.82, 0.15, 0.2, 0.62),
         gaps=(0.27, 0.28),
     ) as page:
         for k, profile in enumerate(profiles.values()):
@@ -71,15 +66,7 @@ def draw_model_profiles(evaluations: Mapping[str, Evaluation], folder: Path) -> 
     styles = model_styles(list(evaluations))
     top = legend_height(styles) + 0.1
     with panel_sheet(
-        len(names),
-        2,
-        width=(5.2, 0.0),
-        height=(3.7, top + 0.6),
-        left=(0.0, 0.075),
-        right=0.985,
-        top=top,
-        bottom=0.6,
-        gaps=(0.24, 0.27),
+        len(names), 2, panel=(5.2, 3.7), margins=(0.78, 0.15, top, 0.6), gaps=(0.24, 0.27)
     ) as page:
         for k, name in enumerate(names):
             axes, below = page.ratio_panel(k, above=2.2)
@@ -200,12 +187,8 @@ def _draw_separations(
     with panel_sheet(
         len(groups),
         min(3, len(groups)),
-        width=(3.45, 0.0),
-        height=(2.2 if several else 2.0, top + 0.4),
-        left=(0.21, 0.0),
-        right=0.99,
-        top=top,
-        bottom=0.5,
+        panel=(3.45, 2.1 if several else 1.95),
+        margins=(0.75, 0.1, top, 0.5),
         gaps=(0.24, 0.42),
         small=True,
     ) as page:

@@ -42,15 +42,7 @@ def draw_plane(comparison: ModelComparison, folder: Path) -> list[Drawing]:
     columns = min(2, len(keys))
     top = legend_height([*styles.values()]) + 0.1
     with panel_sheet(
-        len(keys),
-        columns,
-        width=(5.2, 0.0),
-        height=(4.0, top + 0.55),
-        left=(0.15, 0.0),
-        right=0.98,
-        top=top,
-        bottom=0.6,
-        gaps=(0.24, 0.24),
+        len(keys), columns, panel=(5.2, 4.0), margins=(0.78, 0.2, top, 0.6), gaps=(0.24, 0.24)
     ) as page:
         for k, key in enumerate(keys):
             _draw_plane(page.panel(k), comparison, key, styles)

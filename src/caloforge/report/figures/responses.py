@@ -31,17 +31,7 @@ def draw_responses(curves: Sequence[ResponseCurve], folder: Path) -> list[Drawin
 
 
 def _draw(curve: ResponseCurve, folder: Path) -> Drawing:
-    with panel_sheet(
-        2,
-        2,
-        width=(5.35, 0.0),
-        height=(4.8, 0.0),
-        left=(0.0, 0.08),
-        right=0.985,
-        top=0.19,
-        bottom=0.62,
-        gaps=(0.27, 0.0),
-    ) as page:
+    with panel_sheet(2, 2, panel=(5.35, 4.0), margins=(0.85, 0.16, 0.2, 0.62), gaps=(0.27, 0.0)) as page:
         axes, below = page.ratio_panel(0)
         _draw_quantity(axes, below, curve, "response", r"mean of $\Sigma E\,/\,E_\mathrm{inc}$")
         axes, below = page.ratio_panel(1)

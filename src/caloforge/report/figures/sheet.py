@@ -124,13 +124,9 @@ def panel_sheet(
     n: int,
     columns: int,
     *,
-    width: tuple[float, float],
-    height: tuple[float, float],
-    left: tuple[float, float],
-    right: float,
-    top: float,
-    bottom: float,
-    gaps: tuple[float, float],
+    panel: tuple[float, float],
+    margins: tuple[float, float, float, float],
+    gaps: tuple[float, float] = (0.0, 0.0),
     small: bool = False,
 ) -> Iterator[Sheet]:
     """A sheet with a grid for ``n`` panels.
@@ -138,22 +134,20 @@ def panel_sheet(
     Args:
         n: how many panels.
         columns: panels in a row.
-        width: inches of a column, and those added to all columns.
-        height: inches of a row, and those added to all rows.
-        left: margin as a fraction of a column, and the fraction of the sheet added to it.
-        right: right edge of the panels as a fraction of the sheet.
-        top, bottom: margins, inches.
+        panel: inches of a column, margins and gaps between columns included, and of a row.
+        margins: left, right, top and bottom, inches; those above and below are added to the rows.
         gaps: between columns and between rows, in panels.
         small: the style for pages of many panels.
     """
     rows = -(-n // columns)
-    with sheet(width[0] * columns + width[1], height[0] * rows + height[1], small=small) as page:
+    left, right, top, bottom = margins
+    with sheet(panel[0] * columns, panel[1] * rows + top + bottom, small=small) as page:
         page.n, page.columns = n, columns
         page.grid = page.figure.add_gridspec(
             rows,
             columns,
-            left=left[0] / columns + left[1],
-            right=right,
+            left=left / page.width,
+            right=1 - right / page.width,
             wspace=gaps[0],
             hspace=gaps[1],
             top=1 - top / page.height,
