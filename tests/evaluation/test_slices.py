@@ -137,13 +137,16 @@ def test_classifier_scores_and_distances_are_given_per_slice(make: Make) -> None
 
     def distances(first: np.ndarray, second: np.ndarray) -> dict[str, Estimate]:
         asked.append(len(first) + len(second))
-        return {"fpd": Estimate(float(first.mean() - second.mean()))}
+        return {"fpd": Estimate(value=float(first.mean() - second.mean()))}
 
     low, high = sliced(
         reference,
         generated,
         specs,
-        scores={"low": Scores(rows, labels, told), "few": Scores(rows[235:245], labels[235:245], told[:10])},
+        scores={
+            "low": Scores(rows=rows, labels=labels, probabilities=told),
+            "few": Scores(rows=rows[235:245], labels=labels[235:245], probabilities=told[:10]),
+        },
         distances=distances,
     )
     assert low.metrics["auc_low"].value == 1

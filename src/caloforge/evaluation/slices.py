@@ -202,7 +202,7 @@ def slice_metrics(
                 label=spec.label,
                 counts=counts,
                 separation=separations[number],
-                response=Comparison(*ratios[0], *ratios[1]),
+                response=Comparison.of(*ratios),
                 metrics=metrics,
                 note=_note(counts),
             )
@@ -228,7 +228,12 @@ class _Group:
         floors = separation_powers(draws, h1 + h2 - draws).mean(axis=-1)
         spread = float(floors.std())
         error = math.hypot(self._first_order(h1, h2, first), self._first_order(h2, h1, second), spread)
-        return Separation(float(separation_powers(h1, h2).mean()), float(floors.mean()), spread, error)
+        return Separation(
+            value=float(separation_powers(h1, h2).mean()),
+            floor=float(floors.mean()),
+            floor_std=spread,
+            error=error,
+        )
 
     def _count(self, slots: NDArray[np.int32]) -> Floats:
         """Entries in the bins, (Z, B); the first and last slot of a histogram are outside."""

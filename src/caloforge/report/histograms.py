@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from caloforge.evaluation import Histogram
+from caloforge.evaluation.results import Histogram
 from caloforge.report.style import (
     GENERATED,
     GENERATED_NAME,

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from caloforge.evaluation.results import ClassifierResult, Diagnosis, Histogram, Memorisation
-from caloforge.evaluation.verdict.words import classifier_title, feature_words
 from caloforge.report.style import (
     GENERATED,
     GENERATED_NAME,
@@ -22,6 +21,7 @@ from caloforge.report.style import (
     new_figure,
     save,
 )
+from caloforge.report.words.text import classifier_title, feature_words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

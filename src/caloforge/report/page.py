@@ -8,12 +8,12 @@ from importlib.resources import files
 from string import Template
 from typing import Any
 
-from caloforge.evaluation import Evaluation
+from caloforge.evaluation.results import Evaluation
 from caloforge.report import sections
 from caloforge.report.html import script_data, section
 from caloforge.report.material import Material
 from caloforge.report.payload import to_script_json
-from caloforge.report.summary import number
+from caloforge.report.words.rows import number
 from caloforge.runtime.provenance import code_version
 
 __all__ = ["fill_template", "render"]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from caloforge.evaluation import Histogram, Profile
+from caloforge.evaluation.results import Histogram, Profile
 from caloforge.report.style import (
     GENERATED,
     GENERATED_NAME,

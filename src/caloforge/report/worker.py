@@ -15,10 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
-
-from caloforge.evaluation import Histogram
-from caloforge.evaluation.results import from_plain
+from caloforge.evaluation.results import Histogram
 from caloforge.report.histograms import draw_layer_pages
 from caloforge.report.style import Drawing
 
@@ -101,7 +98,7 @@ def _start(
     job = {
         "folder": str(folder.resolve()),
         "groups": [
-            {"name": name, "title": titles[name], "histograms": [dataclasses.asdict(h) for h in part]}
+            {"name": name, "title": titles[name], "histograms": [h.to_dict() for h in part]}
             for name, part in groups.items()
         ],
     }
@@ -117,7 +114,7 @@ def _start(
         return None
     assert helper.stdin is not None
     try:
-        json.dump(job, helper.stdin, default=_plain)
+        json.dump(job, helper.stdin)
         helper.stdin.close()
     except OSError:
         pass  # it ended before it read the job; `_answer` finds out
@@ -137,19 +134,13 @@ def _answer(helper: subprocess.Popen[str], folder: Path) -> dict[str, list[Drawi
     }
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, np.ndarray | np.generic):
-        return value.tolist()
-    raise TypeError(f"{type(value).__name__} is not JSON")
-
-
 def main() -> None:
     """Draw the groups of the job on standard input."""
     job = json.load(sys.stdin)
     folder = Path(job["folder"])
     answer = {}
     for group in job["groups"]:
-        histograms = [from_plain(Histogram, plain) for plain in group["histograms"]]
+        histograms = [Histogram.from_dict(plain) for plain in group["histograms"]]
         drawings = draw_layer_pages(group["name"], group["title"], histograms, folder)
         answer[group["name"]] = [dataclasses.asdict(d) | {"folder": ""} for d in drawings]
     json.dump(answer, sys.stdout)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -11,16 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from caloforge.errors import DataError
-from caloforge.evaluation import METRICS_FILE, write_metrics
-from caloforge.evaluation.verdict import find_verdict
+from caloforge.evaluation.results import METRICS_FILE
 from caloforge.report.style import require_drawing_packages
+from caloforge.report.words import in_words
 from caloforge.runtime.disk import whole_file
 from caloforge.runtime.progress import progress_bar
 from caloforge.runtime.provenance import provenance
 
 if TYPE_CHECKING:
     from caloforge.data import Showers
-    from caloforge.evaluation import Evaluation, Histogram
+    from caloforge.evaluation.results import Evaluation, Histogram
     from caloforge.report.material import Material
 
 __all__ = ["write_report"]
@@ -86,11 +85,11 @@ def write_report(
         raise DataError(f"{page} exists; choose another folder or allow overwriting (--overwrite)")
     require_drawing_packages()
     from caloforge.report.page import render
-    from caloforge.report.summary import group_titles
+    from caloforge.report.words.rows import group_titles
 
     titles = group_titles([histogram.group for histogram in evaluation.histograms])
     if evaluation.verdict is None:
-        evaluation = dataclasses.replace(evaluation, verdict=find_verdict(evaluation))
+        evaluation = in_words(evaluation)
     figures = folder / "figures"
     try:
         figures.mkdir(parents=True, exist_ok=True)
@@ -108,7 +107,7 @@ def write_report(
             text = render(evaluation, material, titles, heading, provenance("report", **settings))
             with whole_file(page) as file:
                 file.write(text.encode())
-            write_metrics(evaluation, folder / METRICS_FILE)
+            evaluation.write(folder / METRICS_FILE)
             _tidy(figures, old, [f"{d.name}.{kind}" for d in material.drawings() for kind in ("pdf", "png")])
             step("page")
     except OSError as error:
@@ -166,7 +165,7 @@ def _draw_all(
     from caloforge.report.means import mean_shower
     from caloforge.report.payload import events_payload, layers_payload
     from caloforge.report.profiles import draw_profiles, draw_separation
-    from caloforge.report.summary import is_shape
+    from caloforge.report.words.rows import is_shape
     from caloforge.report.worker import GroupPages
 
     mesh = reference.mesh

@@ -68,16 +68,28 @@ def kpd(
     values = _mmd_of(pool, draws, together)
     value, error = _median_error(values[:batches])
     if not floor:
-        return Estimate(value, error, note=note)
+        return Estimate(value=value, error=error, note=note)
     levels = np.median(values[batches:].reshape(dealt, per_deal), axis=1)
     scatter = float(levels.std(ddof=1))
     if others:
         draws = _draws(pool, x, others[0], seed, batches, batch_size)
         level, spread = _median_error(_mmd_of(pool, draws, together))
         return Estimate(
-            value, error, level, second_reference_error(spread, scatter), "second reference", note=note
+            value=value,
+            error=error,
+            floor=level,
+            floor_error=second_reference_error(spread, scatter),
+            floor_from="second reference",
+            note=note,
         )
-    return Estimate(value, error, float(levels.mean()), scatter, "permutation", note=note)
+    return Estimate(
+        value=value,
+        error=error,
+        floor=float(levels.mean()),
+        floor_error=scatter,
+        floor_from="permutation",
+        note=note,
+    )
 
 
 def polynomial_mmd(pool: Floats, first: Rows, second: Rows) -> Floats:

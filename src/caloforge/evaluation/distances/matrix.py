@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caloforge.errors import DataError
-from caloforge.evaluation.classifiers.inputs import high_inputs
+from caloforge.evaluation.classifiers.inputs.high import high_inputs
 from caloforge.evaluation.features import Features
 
 __all__ = [

@@ -88,10 +88,11 @@ def prdc(
         floors = {name: (float(np.mean(m)), float(np.std(m, ddof=1))) for name, m in means.items()}
     return {
         name: Estimate(
-            float(values.mean()),
-            float(values.std() / np.sqrt(len(values))),
-            *floors[name],
-            "permutation" if second is None else "second reference",
+            value=float(values.mean()),
+            error=float(values.std() / np.sqrt(len(values))),
+            floor=floors[name][0],
+            floor_error=floors[name][1],
+            floor_from="permutation" if second is None else "second reference",
             ideal=1.0,
             higher_is_better=True,
             note=_note(reference, generated, samples, points),

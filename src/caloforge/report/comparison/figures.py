@@ -10,18 +10,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from caloforge.evaluation import Evaluation, Histogram
-from caloforge.evaluation.comparison.ranking import (
-    badness,
-    display_scale,
-    is_quality,
-    quality_keys,
-    sigmas_above_floor,
-)
-from caloforge.evaluation.results.comparison import ModelComparison
-from caloforge.evaluation.verdict.words import group_title
+from caloforge.evaluation.comparison.ranking import badness, is_quality, quality_keys, sigmas_above_floor
+from caloforge.evaluation.results import Evaluation, Histogram, ModelComparison
 from caloforge.report.comparison.style import ModelStyle, legend, legend_height, model_styles
 from caloforge.report.style import REFERENCE, REFERENCE_FILL, Drawing, figure_style, new_figure, save
+from caloforge.report.words.columns import display_scale
+from caloforge.report.words.text import group_title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from caloforge.evaluation import Evaluation, Histogram, Profile
+from caloforge.evaluation.results import Evaluation, Histogram, Profile
 from caloforge.report.comparison.style import ModelStyle, legend, legend_height, model_styles
 from caloforge.report.style import REFERENCE, REFERENCE_FILL, Drawing, figure_style, new_figure, save
 
@@ -246,15 +246,15 @@ def _profiles(evaluation: Evaluation) -> dict[str, Profile]:
         rows = [evaluation.features[h.name] for h in histograms]
         at = np.array([h.layer for h in histograms], dtype=np.float64)
         found[f"mean_{group}"] = Profile(
-            "longitudinal",
-            label,
-            "layer",
-            at,
-            np.append(at - 0.5, at[-1] + 0.5),
-            np.array([c.reference_mean for c in rows]),
-            np.array([c.generated_mean for c in rows]),
-            np.array([c.reference_std for c in rows]) / counts[0],
-            np.array([c.generated_std for c in rows]) / counts[1],
+            name="longitudinal",
+            label=label,
+            position_label="layer",
+            positions=at,
+            edges=np.append(at - 0.5, at[-1] + 0.5),
+            reference=np.array([c.reference_mean for c in rows]),
+            generated=np.array([c.generated_mean for c in rows]),
+            reference_error=np.array([c.reference_std for c in rows]) / counts[0],
+            generated_error=np.array([c.generated_std for c in rows]) / counts[1],
         )
     return found
 

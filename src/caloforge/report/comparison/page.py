@@ -8,10 +8,7 @@ from html import escape
 from pathlib import Path
 
 from caloforge.errors import DataError
-from caloforge.evaluation.comparison.published import PUBLISHED_NOTE
-from caloforge.evaluation.comparison.table import PARTS, TableRow, published_rows, table_rows
-from caloforge.evaluation.results.comparison import Column, ModelComparison
-from caloforge.evaluation.verdict.words import number
+from caloforge.evaluation.results import Column, ModelComparison
 from caloforge.report.comparison.figures import draw_heat_map, draw_plane, draw_posterior, draw_separations
 from caloforge.report.comparison.overlays import draw_distributions, draw_mean_profiles
 from caloforge.report.comparison.slices import draw_slices
@@ -28,6 +25,8 @@ from caloforge.report.html import (
 )
 from caloforge.report.page import fill_template
 from caloforge.report.style import Drawing, require_drawing_packages
+from caloforge.report.words.table import PARTS, PUBLISHED_NOTE, TableRow, published_rows, table_rows
+from caloforge.report.words.text import number
 from caloforge.runtime.disk import whole_file
 from caloforge.runtime.provenance import provenance
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from caloforge.evaluation import Evaluation, Slice
+from caloforge.evaluation.results import Evaluation, Slice
 from caloforge.report.comparison.style import ModelStyle, legend, legend_height, model_styles
 from caloforge.report.style import REFERENCE, REFERENCE_FILL, Drawing, figure_style, new_figure, save
 

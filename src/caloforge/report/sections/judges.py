@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from caloforge.evaluation import ClassifierResult, Evaluation
-from caloforge.evaluation.verdict.findings import classifier_floor
-from caloforge.evaluation.verdict.words import classifier_title, percent
+from caloforge.evaluation.differences import classifier_floor
+from caloforge.evaluation.results import ClassifierResult, Evaluation
 from caloforge.report.html import details, explained, figure, markup, note, scroll, table
 from caloforge.report.material import Material
 from caloforge.report.sections.overview import sigmas_cell
-from caloforge.report.summary import DISTANCES, classifier_sigmas, estimate_row, number
+from caloforge.report.words.rows import DISTANCES, classifier_sigmas, estimate_row, number
+from caloforge.report.words.text import classifier_title, percent
 
 __all__ = ["classifiers_section", "distances_section", "localisation_section", "memorisation_section"]
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from caloforge.evaluation import Evaluation
-from caloforge.evaluation.verdict import find_verdict, worst_features
-from caloforge.evaluation.verdict.significance import chance_sigmas
+from caloforge.evaluation.differences import worst_features
+from caloforge.evaluation.results import Evaluation
+from caloforge.evaluation.significance import chance_sigmas
 from caloforge.report.html import Markup, bullets, explained, note, scroll, table
-from caloforge.report.summary import flagged, number, number_rows, timing_table
+from caloforge.report.words import find_verdict
+from caloforge.report.words.rows import flagged, number, number_rows, timing_table
 
 __all__ = ["numbers_section", "sigmas_cell", "timing_section", "verdict_section", "warnings_section"]
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from caloforge.evaluation import Estimate, Evaluation, ResolutionFit, Slice
-from caloforge.evaluation.verdict.significance import chance_sigmas
-from caloforge.evaluation.verdict.words import classifier_title, group_title, lowered, number, percent
+from caloforge.evaluation.results import Estimate, Evaluation, ResolutionFit, Slice
+from caloforge.evaluation.significance import chance_sigmas
 from caloforge.report.html import Markup, details, figure, markup, note, scroll, table
 from caloforge.report.material import Material
-from caloforge.report.summary import with_error
+from caloforge.report.words.rows import with_error
+from caloforge.report.words.text import classifier_title, group_title, lowered, number, percent
 
 __all__ = [
     "conservation_section",

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from caloforge.evaluation import Evaluation
-from caloforge.evaluation.verdict.significance import beyond_chance, chance_sigmas
+from caloforge.evaluation.results import Evaluation
+from caloforge.evaluation.significance import beyond_chance, chance_sigmas
 from caloforge.report.html import definition_rows, details, note, scroll, table
-from caloforge.report.summary import number
+from caloforge.report.words.rows import number
 
 __all__ = ["features_section", "provenance_section"]
 

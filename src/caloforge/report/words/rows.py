@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from caloforge.evaluation import ClassifierResult, Estimate, Evaluation, Histogram
-from caloforge.evaluation.verdict.findings import classifier_floor, response_shift
-from caloforge.evaluation.verdict.significance import SIGMAS, beyond_chance
-from caloforge.evaluation.verdict.words import classifier_title, group_title, number, percent, with_error
+from caloforge.evaluation.differences import classifier_floor, response_shift
+from caloforge.evaluation.results import ClassifierResult, Estimate, Evaluation, Histogram
+from caloforge.evaluation.significance import SIGMAS, beyond_chance
+from caloforge.report.words.text import classifier_title, group_title, number, percent, with_error
 
 __all__ = [
     "DISTANCES",
@@ -132,7 +131,7 @@ def _classifiers(evaluation: Evaluation) -> Iterator[Row]:
 def _distances(evaluation: Evaluation) -> Iterator[Row]:
     for name, estimate in evaluation.distances.items():
         title, meaning = DISTANCES.get(name, (name, ""))
-        estimate = dataclasses.replace(estimate, note="")  # it stands in the section on distances
+        estimate = estimate.replace(note="")  # it stands in the section on distances
         yield estimate_row(title, meaning, estimate, 1e3 if name in _THOUSANDTHS else 1.0)
 
 
