@@ -30,8 +30,6 @@ Distances = Callable[[Floats, Floats], Mapping[str, Estimate]]
 
 FEW_IN_SLICE = 100
 """Showers of one sample below which a slice says nothing."""
-FEW_SCORES = 20
-"""Validation showers of one class below which an AUC says nothing."""
 REPEATS = 50
 """Pairs of samples dealt out for a floor."""
 FEWEST_BLOCKS, MOST_BLOCKS = 200, 1000
@@ -204,7 +202,6 @@ def slice_metrics(
                 separation=separations[number],
                 response=Comparison.of(*ratios),
                 metrics=metrics,
-                note=_note(counts),
             )
         )
     return found
@@ -294,9 +291,6 @@ def _auc(scores: Scores, masks: tuple[Mask, Mask]) -> Estimate | None:
     n_real, n_generated = int(labels.sum()), int(len(labels) - labels.sum())
     if min(n_real, n_generated) == 0:
         return None
-    note = ""
-    if min(n_real, n_generated) < FEW_SCORES:
-        note = f"only {n_real} reference and {n_generated} generated validation showers: this says nothing"
     return Estimate(
         value=float(auc(p, labels)),
         error=_auc_error(p[labels == 1], p[labels == 0]),
@@ -304,7 +298,7 @@ def _auc(scores: Scores, masks: tuple[Mask, Mask]) -> Estimate | None:
         floor_error=auc_noise(n_real, n_generated),
         floor_from="expectation",
         ideal=0.5,
-        note=note,
+        showers=(n_real, n_generated),
     )
 
 
@@ -320,8 +314,3 @@ def _auc_error(real: Floats, generated: Floats) -> float:
 
 def _mean_and_spread(values: Floats) -> tuple[float, float]:
     return (float(values.mean()), float(values.std())) if len(values) else (math.nan, math.nan)
-
-
-def _note(counts: Mapping[str, int]) -> str:
-    few = [f"{n} {role}" for role, n in counts.items() if n < FEW_IN_SLICE]
-    return f"Only {' and '.join(few)} showers: too few to say anything." if few else ""

@@ -88,8 +88,7 @@ def write_report(
     from caloforge.report.words.rows import group_titles
 
     titles = group_titles([histogram.group for histogram in evaluation.histograms])
-    if evaluation.verdict is None:
-        evaluation = in_words(evaluation)
+    evaluation = in_words(evaluation)
     figures = folder / "figures"
     try:
         figures.mkdir(parents=True, exist_ok=True)

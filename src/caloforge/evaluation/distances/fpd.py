@@ -15,7 +15,6 @@ from caloforge.evaluation.distances.matrix import (
     draw,
     pool_matrices,
     second_reference_error,
-    small_sample_note,
 )
 from caloforge.evaluation.distances.parallel import in_threads
 from caloforge.evaluation.results import Estimate
@@ -65,9 +64,9 @@ def fpd(
     single = pool.astype(np.float32)
     del pool
     value, error = _extrapolated(single, x, y, np.random.default_rng(seed), sizes, batches)
-    note = small_sample_note(x, y)
+    showers = len(x), len(y)
     if not floor:
-        return Estimate(value=value, error=error, note=note)
+        return Estimate(value=value, error=error, showers=showers)
     levels = [
         _extrapolated(single, *rows, np.random.default_rng((seed, i)), sizes, FLOOR_BATCHES)[0]
         for i, rows in enumerate(dealt_again(x, y, seed, PERMUTATIONS))
@@ -81,7 +80,7 @@ def fpd(
             floor=level,
             floor_error=second_reference_error(spread, scatter),
             floor_from="second reference",
-            note=note,
+            showers=showers,
         )
     return Estimate(
         value=value,
@@ -89,7 +88,7 @@ def fpd(
         floor=float(np.mean(levels)),
         floor_error=scatter,
         floor_from="permutation",
-        note=note,
+        showers=showers,
     )
 
 

@@ -202,7 +202,7 @@ def _distance(first: Floats, second: Floats) -> Floats:
 def _distance_estimate(first: Floats, second: Floats, value: float, seed: int) -> Estimate:
     n1, n2 = len(first), len(second)
     if min(n1, n2) < 2 * LEAST_SHOWERS or not math.isfinite(value):
-        return Estimate(value=value, note="Too few showers at the same energies, or too few that vary.")
+        return Estimate(value=value)
     rng = np.random.default_rng(seed)
     weights = [_bootstrap_weights(x, rng) for x in (first, second)]
     drawn = [_matrices(*_weighted(*w)) for w in weights]

@@ -40,8 +40,13 @@ class Estimate(Result):
     """The value of a perfect generator in the limit of infinitely many showers."""
     higher_is_better: bool = False
     """For metrics such as precision and recall."""
+    showers: tuple[int, int] | None = None
+    """Reference and generated showers it comes from, where these are fewer than all or matter."""
+    outside: int = 0
+    """Cells that its range does not hold, taken as the range's ends."""
     note: str = ""
-    """One sentence where the number must not be held against published ones or says nothing."""
+    """One sentence of `caloforge.report` where the number must not be held against published ones or says
+    nothing."""
 
     def sigmas(self) -> float:
         """Distance from the floor (or the ideal) towards worse in standard deviations; NaN if unknown.

@@ -172,7 +172,7 @@ class Slice(Result):
     """``fpd``, ``kpd`` and ``auc_<classifier>`` (of the whole sample's classifiers, on their validation
     showers in this bin), as far as there are enough showers."""
     note: str = ""
-    """A plain sentence where there are too few showers to say anything."""
+    """A sentence of `caloforge.report` where there are too few showers to say anything."""
 
 
 class Shift(Result):

@@ -9,6 +9,7 @@ from caloforge.evaluation.amplification import AmplificationResult
 from caloforge.evaluation.results import Evaluation, Result
 from caloforge.evaluation.upsampling import UpsamplingPoint, UpsamplingResult
 from caloforge.report.words.memorisation import memorisation_verdict
+from caloforge.report.words.notes import with_notes
 from caloforge.report.words.verdict import find_verdict
 from caloforge.report.words.warnings import find_warnings
 
@@ -18,11 +19,11 @@ R = TypeVar("R", bound=Result)
 
 
 def in_words(result: R) -> R:
-    """The result with its sentences.
+    """The result with its sentences; those that it has already stay.
 
     Args:
-        result: an `Evaluation` gets its verdict and warnings, and the verdict on memorised training showers;
-            an `AmplificationResult` its warnings; an `UpsamplingResult` the notes of its points.
+        result: an `Evaluation` gets its verdict, warnings and notes, and the verdict on memorised training
+            showers; an `AmplificationResult` its warnings; an `UpsamplingResult` the notes of its points.
     """
     told: R = _told(result)
     return told
@@ -35,12 +36,13 @@ def _told(result: Any) -> Any:
 
 @_told.register
 def _evaluation(result: Evaluation) -> Evaluation:
-    warnings = find_warnings(result.counts, result.conditions, result.histograms, result.classifiers)
+    result = with_notes(result)
+    parts = result.counts, result.conditions, result.histograms, result.classifiers
     found = result.memorisation
     return result.replace(
-        verdict=find_verdict(result),
-        warnings=warnings,
-        memorisation=found and found.replace(verdict=memorisation_verdict(found)),
+        verdict=result.verdict or find_verdict(result),
+        warnings=result.warnings or find_warnings(*parts),
+        memorisation=found and found.replace(verdict=found.verdict or memorisation_verdict(found)),
     )
 
 

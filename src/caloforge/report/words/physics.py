@@ -9,6 +9,7 @@ from caloforge.evaluation.differences import response_shift, sure_shifts, uneven
 from caloforge.evaluation.results import Evaluation
 from caloforge.evaluation.significance import SIGMAS, equivalent_auc
 from caloforge.report.words.finding import Finding
+from caloforge.report.words.notes import slice_note
 from caloforge.report.words.text import number, percent, with_error
 
 __all__ = [
@@ -100,7 +101,9 @@ def slice_findings(evaluation: Evaluation) -> Iterator[Finding]:
     """Is the generator worse for some conditions than for others?"""
     conditions = dict.fromkeys(part.condition for part in evaluation.slices)
     for condition in conditions:
-        parts = [s for s in evaluation.slices if s.condition == condition and s.separation and not s.note]
+        parts = [
+            s for s in evaluation.slices if s.condition == condition and s.separation and not slice_note(s)
+        ]
         if len(parts) < 2:
             continue
         uneven = uneven_slices(parts)

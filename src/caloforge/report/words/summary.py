@@ -16,7 +16,6 @@ from caloforge.evaluation.upsampling import UpsamplingResult
 from caloforge.report.words.in_words import in_words
 from caloforge.report.words.table import comparison_tables
 from caloforge.report.words.text import classifier_title, group_title, lowered, percent, with_error
-from caloforge.report.words.verdict import find_verdict
 
 __all__ = ["summary"]
 
@@ -42,9 +41,9 @@ def _evaluation(evaluation: Evaluation) -> Table:
 
     The title is the verdict's headline, the caption the warnings.
     """
-    verdict = evaluation.verdict or find_verdict(evaluation)
-    warnings = evaluation.warnings or in_words(evaluation).warnings
-    table = Table(title=verdict.headline, caption="\n".join(warnings) or None)
+    evaluation = in_words(evaluation)
+    title = evaluation.verdict.headline if evaluation.verdict else None
+    table = Table(title=title, caption="\n".join(evaluation.warnings) or None)
     table.add_column("quantity")
     table.add_column("value", justify="right")
     table.add_column("by chance", justify="right")
