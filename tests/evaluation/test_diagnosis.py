@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Callable
 
@@ -17,8 +16,8 @@ from caloforge.evaluation import ClassifierSettings, compute_features
 from caloforge.evaluation.classifiers import train_classifier_with_scores
 from caloforge.evaluation.classifiers.diagnosis import _shuffled_scores
 from caloforge.evaluation.classifiers.engine import fit
-from caloforge.evaluation.classifiers.inputs import Sample, fill_table, layout_of
-from caloforge.evaluation.results import ClassifierResult, Diagnosis, from_plain, to_plain
+from caloforge.evaluation.classifiers.inputs import INPUTS, Sample, fill_table
+from caloforge.evaluation.results import ClassifierResult, Diagnosis
 
 Make = Callable[..., Showers]
 MESH = CylinderMesh.regular(n_z=4, n_phi=8, n_r=3)
@@ -86,7 +85,7 @@ def test_two_swapped_cells_are_named(standardise: bool, make: Make) -> None:
     first, second = steep(make(MESH, n=600)), steep(make(MESH, n=600, seed=1))
     cells = second.energies.copy()
     cells[:, 1, 3, [0, 2]] = cells[:, 1, 3, [2, 0]]
-    settings = dataclasses.replace(TINY, standardise=standardise, repeats=1)
+    settings = TINY.replace(standardise=standardise, repeats=1)
     swapped = sample(Showers(cells, second.conditions, MESH))
     result, _ = train_classifier_with_scores("low", sample(first), swapped, settings)
     assert result.diagnosis is not None
@@ -150,9 +149,9 @@ def test_scores_are_the_held_out_showers_of_every_training(make: Make) -> None:
 @pytest.mark.parametrize("name", ["low", "high"])
 def test_shuffling_through_the_first_layer_is_plain_shuffling(name: str, make: Make) -> None:
     pair = changed(make(MESH, n=60, seed=1)), sample(make(MESH, n=60))
-    layout = layout_of(name, pair[0][1], sums=True)
+    layout = INPUTS[name].layout(pair[0][1], sums=True)
     table = fill_table(name, [(s, np.arange(60)) for s in pair], layout, 1.0)
-    trained = fit(table, layout, [60, 60], dataclasses.replace(TINY, epochs=2), [0], torch.device("cpu"))
+    trained = fit(table, layout, [60, 60], TINY.replace(epochs=2), [0], torch.device("cpu"))
     groups = [trained.batches.columns(c) for c in layout.features.values()]
     assert sorted(torch.cat(groups).tolist()) == list(range(trained.batches.width))
     order = np.random.default_rng(0).permutation(24)
@@ -167,9 +166,7 @@ def test_shuffling_through_the_first_layer_is_plain_shuffling(name: str, make: M
 
 def test_a_feature_alone_is_its_own_auc(make: Make) -> None:
     reference, generated = sample(make(MESH, n=200)), changed(make(MESH, n=200, seed=1))
-    result, _ = train_classifier_with_scores(
-        "high", reference, generated, dataclasses.replace(TINY, epochs=1)
-    )
+    result, _ = train_classifier_with_scores("high", reference, generated, TINY.replace(epochs=1))
     assert result.diagnosis is not None
     alone = {f.name: f.alone for f in result.diagnosis.features}["e_layer_2"]
     share = np.concatenate([f.e_layer[:, 2] / f.incident_energy for _, f in (reference, generated)])
@@ -179,10 +176,7 @@ def test_a_feature_alone_is_its_own_auc(make: Make) -> None:
 
 def test_a_result_survives_json(make: Make) -> None:
     result, _ = train_classifier_with_scores(
-        "high",
-        sample(make(MESH, n=50)),
-        sample(make(MESH, n=50, seed=1)),
-        dataclasses.replace(TINY, epochs=1),
+        "high", sample(make(MESH, n=50)), sample(make(MESH, n=50, seed=1)), TINY.replace(epochs=1)
     )
-    plain = json.loads(json.dumps(to_plain(result), allow_nan=False))
-    assert to_plain(from_plain(ClassifierResult, plain)) == plain
+    plain = json.loads(json.dumps(result.to_dict(), allow_nan=False))
+    assert ClassifierResult.from_dict(plain).to_dict() == plain

@@ -11,8 +11,7 @@ import pytest
 from report_samples import MESHES, make_showers
 
 from caloforge.detector import CylinderMesh
-from caloforge.evaluation import Correlation, Estimate, Histogram, ResolutionFit, Separation, Timing
-from caloforge.evaluation.verdict.words import with_error
+from caloforge.evaluation.results import Correlation, Estimate, Histogram, ResolutionFit, Separation, Timing
 from caloforge.report.events import CELLS_SHOWN, choose_pairs, events_payload
 from caloforge.report.figures.correlations import difference_limit
 from caloforge.report.figures.histograms import join_bins
@@ -20,7 +19,8 @@ from caloforge.report.figures.responses import fitted_resolution
 from caloforge.report.geometry import cell_bounds, layer_cells, visible_radius
 from caloforge.report.mean_shower import MeanShower, layers_payload, mean_shower, significant_difference
 from caloforge.report.script_data import script_json
-from caloforge.report.summary import estimate_row, number_rows, timing_rows
+from caloforge.report.words.rows import estimate_row, number_rows, timing_rows
+from caloforge.report.words.text import with_error
 from caloforge.report.worker import GroupPages
 
 
@@ -74,7 +74,7 @@ def histogram(reference: np.ndarray, generated: np.ndarray, **changes: object) -
         "generated_error": np.sqrt(generated),
         "reference_outside": (0.0, 0.0),
         "generated_outside": (0.1, 0.1),
-        "separation": Separation(0.1, 0.01, 0.002),
+        "separation": Separation(value=0.1, floor=0.01, floor_std=0.002),
     }
     return Histogram(**(known | changes))  # type: ignore[arg-type]
 
@@ -148,12 +148,21 @@ def test_every_number_stands_beside_its_floor(sample):
     assert rows["Classifier AUC, cells"].floor == "0.502 ± 0.020"
     assert rows["Showers with ΣE/E_inc above 1.21"].sigmas == pytest.approx(5.5)
     assert all(row.floor for name, row in rows.items() if not name.startswith("Speed-up"))
-    noted = estimate_row("x", "What it is.", dataclasses.replace(evaluation.distances["fpd"], note="Beware."))
+    noted = estimate_row("x", "What it is.", evaluation.distances["fpd"].replace(note="Beware."))
     assert noted.meaning == "What it is. Beware."
 
 
 def test_resolution_falls_as_its_terms_say():
-    fit = ResolutionFit(0.2, 0.1, 0.01, 0.0, 0.0, 0.0, 1.0, 1)
+    fit = ResolutionFit(
+        stochastic=0.2,
+        noise=0.1,
+        constant=0.01,
+        stochastic_error=0.0,
+        noise_error=0.0,
+        constant_error=0.0,
+        chi2=1.0,
+        ndf=1,
+    )
     expected = np.sqrt(0.2**2 / 4 + 0.1**2 / 16 + 0.01**2)
     np.testing.assert_allclose(fitted_resolution(fit, np.array([4.0])), [expected])
 
@@ -162,12 +171,22 @@ def test_scale_of_differences_is_symmetric_and_holds_all():
     reference, generated = np.eye(3), np.eye(3)
     generated[0, 1] = -0.33
     reference[2] = np.nan
-    part = Correlation("layers", ("0", "1", "2"), reference, generated, Estimate(0.1))
+    part = Correlation(
+        name="layers",
+        labels=("0", "1", "2"),
+        reference=reference,
+        generated=generated,
+        distance=Estimate(value=0.1),
+    )
     assert difference_limit(part) == pytest.approx(0.4)
 
 
 def test_unknown_times_are_said_to_be_unknown(sample):
-    evaluation = dataclasses.replace(sample("box").evaluation, timing=Timing(None, None, None, None, 1e4))
+    evaluation = sample("box").evaluation.replace(
+        timing=Timing(
+            geant4_ms=None, geant4_ms_per_gev=None, generator_ms=None, speed_up=None, mean_energy_mev=1e4
+        )
+    )
     rows, _ = timing_rows(evaluation)
     assert rows == [
         ("Time per shower", "not known", "not known"),

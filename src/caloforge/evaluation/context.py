@@ -81,7 +81,14 @@ def measure_times(reference: Showers, generated: Showers) -> Timing:
     if generator is None and "geant4_cpu_seconds" in generated.extra:
         generator = _positive(1000 * float(generated.extra["geant4_cpu_seconds"].mean()))
     speed_up = None if geant4 is None or generator is None else geant4 / generator
-    return Timing(geant4, per_gev, generator, speed_up, mean, performance)
+    return Timing(
+        geant4_ms=geant4,
+        geant4_ms_per_gev=per_gev,
+        generator_ms=generator,
+        speed_up=speed_up,
+        mean_energy_mev=mean,
+        performance=performance,
+    )
 
 
 def geant4_ms_per_gev(reference: Showers) -> float | None:

@@ -7,7 +7,6 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +22,6 @@ from caloforge.evaluation.distances.memorisation import LEAST_SHOWERS as FEWEST_
 from caloforge.evaluation.features import Features
 from caloforge.evaluation.histograms import HistogramPlan, cell_histogram, fill_histogram, histogram_plans
 from caloforge.evaluation.localise import localise
-from caloforge.evaluation.metrics_file import METRICS_FILE, read_metrics, write_metrics
 from caloforge.evaluation.physics import (
     cell_correlation,
     conservation,
@@ -45,11 +43,9 @@ from caloforge.evaluation.results import (
     Scores,
 )
 from caloforge.evaluation.slices import slice_edges, slice_metrics
-from caloforge.evaluation.verdict import find_verdict
-from caloforge.evaluation.verdict.warnings import find_warnings
 from caloforge.runtime.provenance import provenance
 
-__all__ = ["LEAST_SHOWERS", "METRICS_FILE", "Progress", "Source", "evaluate", "read_metrics", "write_metrics"]
+__all__ = ["LEAST_SHOWERS", "Progress", "Source", "evaluate"]
 
 LEAST_SHOWERS = 20
 
@@ -73,7 +69,6 @@ def evaluate(
     reference: Source,
     generated: Source,
     *,
-    out: str | os.PathLike[str] | None = None,
     classifiers: str | ClassifierSettings = "quick",
     which: Sequence[str] = ("low", "high"),
     second_reference: Source | None = None,
@@ -84,7 +79,6 @@ def evaluate(
     seed: int = 0,
     device: str | None = None,
     progress: bool | Progress = True,
-    overwrite: bool = False,
 ) -> Evaluation:
     """Compare generated showers with reference showers as the field does (CaloChallenge, arXiv:2410.21611).
 
@@ -94,7 +88,6 @@ def evaluate(
 
     Args:
         reference, generated: showers on the same mesh, or the files they are in.
-        out: a folder for ``metrics.json``, made where it is missing.
         classifiers: a preset (``"quick"``, ``"calochallenge"``), ``"none"``, or settings.
         which: classifiers to train: ``low``, ``low-normed``, ``high``, ``resnet``, ``c2st``.
         second_reference: more Geant4 showers, independent of the reference: floors are then what it gives
@@ -110,7 +103,6 @@ def evaluate(
         seed: of floors, resampling and classifiers; the same seed gives the same numbers.
         device: of the classifiers; by default a GPU where there is one.
         progress: show progress bars on the terminal, or a function that is called instead.
-        overwrite: replace ``metrics.json`` in ``out``; otherwise that is a DataError.
 
     Raises:
         MeshError: the samples are on different meshes, or a classifier does not fit the mesh.
@@ -119,9 +111,6 @@ def evaluate(
         RecipeError: the classifiers are unknown.
         MissingDependencyError: an optional package is not installed.
     """
-    target = None if out is None else Path(out) / METRICS_FILE
-    if target is not None and target.exists() and not overwrite:
-        raise DataError(f"{target} exists; choose another folder or allow overwriting (--overwrite)")
     chosen = None if classifiers == "none" else classifier_settings(classifiers)
     names = tuple(dict.fromkeys(which)) if chosen is not None else ()
     truth = _opened(reference, "reference showers", None)
@@ -132,10 +121,7 @@ def evaluate(
     trained_on = None if training is None else _opened(training, "training showers", truth)
     settings = _Settings(chosen, names, distances, slices, threshold_mev, seed, device)
     with reporting(progress) as report:
-        evaluation = _evaluate(truth, samples, trained_on, settings, report)
-    if target is not None:
-        write_metrics(evaluation, target)
-    return evaluation
+        return _evaluate(truth, samples, trained_on, settings, report)
 
 
 def _opened(source: Source, role: str, reference: Showers | None) -> Showers:
@@ -174,6 +160,7 @@ def _evaluate(
         "reference_empty": int((first.features.e_total == 0).sum()),
         "generated_empty": int((second.features.e_total == 0).sum()),
         **count_repeats(first.prints, second.prints),
+        **({} if training is None else {"training": len(training)}),
     }
     report("slices", 0.0)
     slices = slice_metrics(
@@ -199,8 +186,7 @@ def _evaluate(
         layer_correlation(*pairs, seed=seed),
         cell_correlation(first.brightest, second.brightest, reference.mesh, seed=seed),
     )
-    remembered, unsaid = _remembered(second.showers, training, reference, seed, report)
-    evaluation = Evaluation(
+    return Evaluation(
         counts=counts,
         mesh=reference.mesh.to_dict(),
         threshold_mev=float(first.counts.edges[0]),
@@ -211,7 +197,6 @@ def _evaluate(
         classifiers=judged,
         timing=measure_times(reference, second.showers),
         conditions=conditions,
-        warnings=[*find_warnings(counts, conditions, histograms, judged), *unsaid],
         provenance={
             **{name: s.provenance for name, s in (("reference", reference), ("generated", second.showers))},
             **({} if third is None else {"second reference": third.showers.provenance}),
@@ -231,22 +216,17 @@ def _evaluate(
         localisation=localise(*pairs, (first.sums, second.sums)),
         conservation=conservation(*ratios),
         cells=cell_range(first, second),
-        memorisation=remembered,
+        memorisation=_remembered(second.showers, training, reference, seed, report),
     )
-    return dataclasses.replace(evaluation, verdict=find_verdict(evaluation))
 
 
 def _remembered(
     generated: Showers, training: Showers | None, reference: Showers, seed: int, report: Progress
-) -> tuple[Memorisation | None, list[str]]:
-    """Whether training showers are repeated, or a warning where too few showers are there to tell."""
-    if training is None:
-        return None, []
-    fewest = min(len(generated), len(training), len(reference))
-    if fewest < FEWEST_TO_COMPARE:
-        text = f"Whether training showers are repeated cannot be told from {fewest} showers of a sample"
-        return None, [f"{text}; {FEWEST_TO_COMPARE} of each are needed."]
-    return memorisation(generated, training, reference, seed=seed, progress=report), []
+) -> Memorisation | None:
+    """Whether training showers are repeated; None where there are none, or too few showers to tell."""
+    if training is None or min(map(len, (generated, training, reference))) < FEWEST_TO_COMPARE:
+        return None
+    return memorisation(generated, training, reference, seed=seed, progress=report)
 
 
 def _plans(first: Reading, second: Reading, third: Reading | None) -> list[HistogramPlan]:
@@ -308,7 +288,7 @@ def _comparisons(reference: Reading, generated: Reading) -> dict[str, Comparison
         for name, values in reading.observables.items():
             known[name] = float(np.nanmean(values)), float(np.nanstd(values))
     shared = [name for name in numbers[0] if name in numbers[1]]
-    return {name: Comparison(*numbers[0][name], *numbers[1][name]) for name in shared}
+    return {name: Comparison.of(numbers[0][name], numbers[1][name]) for name in shared}
 
 
 def _moments(features: Features) -> dict[str, tuple[float, float]]:

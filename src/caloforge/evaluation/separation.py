@@ -172,8 +172,9 @@ def separation_error_clustered(
 def cell_separation(first: NDArray[np.int32], second: NDArray[np.int32], *, seed: int = 0) -> Separation:
     """Separation power of the summed entries of showers, (N₁, B) and (N₂, B), with floor and error."""
     value = separation_power(*(np.asarray(e).sum(axis=0, dtype=np.float64) for e in (first, second)))
-    floor = separation_floor_clustered(first, second, seed=seed)
-    return Separation(value, *floor, separation_error_clustered(first, second, seed=seed))
+    floor, floor_std = separation_floor_clustered(first, second, seed=seed)
+    error = separation_error_clustered(first, second, seed=seed)
+    return Separation(value=value, floor=floor, floor_std=floor_std, error=error)
 
 
 def bin_places(values: NDArray[Any], edges: Floats) -> NDArray[np.int64]:

@@ -7,16 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from caloforge.errors import DataError
-from caloforge.evaluation.comparison.published import PUBLISHED_NOTE
-from caloforge.evaluation.comparison.table import PARTS, TableRow, published_rows, table_rows
-from caloforge.evaluation.results.comparison import ModelComparison
-from caloforge.evaluation.verdict.words import number
+from caloforge.evaluation.results import ModelComparison
 from caloforge.report.figures.comparison import draw_heat_map, draw_posterior, draw_slices
 from caloforge.report.figures.histograms import draw_distributions
 from caloforge.report.figures.profiles import draw_model_profiles, draw_model_separations
 from caloforge.report.figures.quality_speed import draw_plane
 from caloforge.report.page import page_path, write_page
 from caloforge.report.tables import Cell, Table, settings
+from caloforge.report.words.table import PARTS, PUBLISHED_NOTE, TableRow, published_rows, table_rows
+from caloforge.report.words.text import number
 from caloforge.runtime.provenance import provenance
 
 __all__ = ["PAGE_FILE", "write_comparison"]

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from caloforge.errors import DataError
-from caloforge.evaluation.verdict.words import group_title, number, percent, with_error
 from caloforge.report.figures.style import require_drawing_packages
 from caloforge.report.script_data import script_json
+from caloforge.report.words.text import group_title, number, percent, with_error
 from caloforge.runtime.disk import whole_file
 from caloforge.runtime.provenance import code_version
 

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from caloforge.evaluation import (
+from caloforge.evaluation.differences import classifier_floor, worst_features
+from caloforge.evaluation.results import (
     ClassifierResult,
     Estimate,
     Evaluation,
@@ -17,18 +18,9 @@ from caloforge.evaluation import (
     ResolutionFit,
     Slice,
 )
-from caloforge.evaluation.verdict import worst_features
-from caloforge.evaluation.verdict.findings import classifier_floor
-from caloforge.evaluation.verdict.significance import SIGMAS, beyond_chance, chance_sigmas
-from caloforge.evaluation.verdict.words import (
-    classifier_title,
-    group_title,
-    lowered,
-    number,
-    percent,
-    with_error,
-)
-from caloforge.report.summary import classifier_sigmas, distance_row, number_rows, timing_rows
+from caloforge.evaluation.significance import SIGMAS, beyond_chance, chance_sigmas
+from caloforge.report.words.rows import classifier_sigmas, distance_row, number_rows, timing_rows
+from caloforge.report.words.text import classifier_title, group_title, lowered, number, percent, with_error
 
 __all__ = ["Cell", "Table"]
 

@@ -15,10 +15,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
-from caloforge.evaluation import Histogram
-from caloforge.evaluation.verdict.words import group_title
+from caloforge.evaluation.results import Histogram
 from caloforge.report.figures.histograms import draw_layer_pages
 from caloforge.report.figures.sheet import Drawing
+from caloforge.report.words.text import group_title
 
 __all__ = ["GroupPages"]
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from caloforge.errors import DataError
-from caloforge.evaluation import METRICS_FILE, write_metrics
-from caloforge.evaluation.verdict import find_verdict
-from caloforge.evaluation.verdict.words import group_title, number
+from caloforge.evaluation.results import METRICS_FILE
 from caloforge.report import tables
 from caloforge.report.events import choose_pairs, events_payload
 from caloforge.report.figures.classifiers import draw_inputs, draw_neighbours, draw_weights
@@ -26,7 +24,9 @@ from caloforge.report.figures.responses import draw_responses
 from caloforge.report.figures.sheet import Drawing
 from caloforge.report.mean_shower import layers_payload, mean_shower
 from caloforge.report.page import page_path, write_page
-from caloforge.report.summary import is_shape
+from caloforge.report.words import in_words
+from caloforge.report.words.rows import is_shape
+from caloforge.report.words.text import group_title, number
 from caloforge.report.worker import GroupPages
 from caloforge.runtime.disk import whole_file
 from caloforge.runtime.progress import progress_bar
@@ -34,7 +34,7 @@ from caloforge.runtime.provenance import provenance
 
 if TYPE_CHECKING:
     from caloforge.data import Showers
-    from caloforge.evaluation import Evaluation
+    from caloforge.evaluation.results import Evaluation
 
 __all__ = ["earlier_figures", "write_report"]
 
@@ -87,8 +87,7 @@ def write_report(
     if display_energy is not None and not display_energy > 0:
         raise DataError(f"display_energy must be a positive energy in MeV, got {display_energy}")
     page = page_path(out, PAGE_FILE, "report", overwrite=overwrite)
-    if evaluation.verdict is None:
-        evaluation = replace(evaluation, verdict=find_verdict(evaluation))
+    evaluation = in_words(evaluation)
     figures = page.parent / "figures"
     settings = {
         "title": title,
@@ -102,7 +101,7 @@ def write_report(
         drawn = _draw(evaluation, reference, generated, figures, display_energy, progress)
         values = _values(evaluation, drawn, provenance("report", **settings))
         write_page(page, PAGE_FILE, values | {"title": title or _default_title(reference)})
-        write_metrics(evaluation, page.parent / METRICS_FILE)
+        evaluation.write(page.parent / METRICS_FILE)
         _tidy(figures, old, drawn.files())
     except OSError as error:
         raise DataError(f"cannot write the report into {page.parent}: {error}") from error

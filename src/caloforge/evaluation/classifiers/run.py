@@ -6,7 +6,6 @@ calibrate, 20 % judge. Legend: ``n`` showers.
 
 from __future__ import annotations
 
-import dataclasses
 import time
 import zlib
 from collections.abc import Callable
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from caloforge.evaluation.classifiers.inputs import Sample, fill_table, layout_of
+from caloforge.evaluation.classifiers.inputs import INPUTS, Sample, fill_table
 from caloforge.evaluation.classifiers.scores import auc_and_jsd, auc_noise, log_posterior
 from caloforge.evaluation.classifiers.settings import ClassifierSettings
 from caloforge.evaluation.classifiers.split import are_twins, draw_rows, part_sizes
@@ -91,7 +90,7 @@ def train_classifier_with_scores(
     from caloforge.evaluation.classifiers.engine import chosen_device, cpu_threads, fit
 
     settings = settings.of(name)
-    layout = layout_of(name, reference[1], sums=settings.standardise)
+    layout = INPUTS[name].layout(reference[1], sums=settings.standardise)
     started = time.perf_counter()
     where = chosen_device(device)
     with_floor = settings.floor or second is not None
@@ -138,7 +137,7 @@ def train_classifier_with_scores(
         showers=sizes,
         seconds=time.perf_counter() - started,
         device=name_of(where),
-        settings=dataclasses.asdict(settings),
+        settings=settings.model_dump(),
         parameters=parameters,
         error_rate=float(np.mean([j.error_rate for j in judged])),
         error_rate_std=float(np.std([j.error_rate for j in judged])),

@@ -13,7 +13,7 @@ from caloforge.errors import DataError
 from caloforge.evaluation.classifiers import ClassifierSettings, train_multiclass
 from caloforge.evaluation.features import compute_features
 from caloforge.evaluation.progress import Progress
-from caloforge.evaluation.results import Estimate, MulticlassResult, from_plain, to_plain
+from caloforge.evaluation.results import Estimate, MulticlassResult
 from caloforge.runtime.disk import whole_file
 
 __all__ = ["MULTICLASS_FILE", "REFERENCE_CLASS", "multiclass_posterior", "with_posterior"]
@@ -62,7 +62,7 @@ def multiclass_posterior(
     if path is not None:
         try:
             with whole_file(path) as file:
-                file.write(json.dumps({"request": request, "result": to_plain(result)}, indent=1).encode())
+                file.write(json.dumps({"request": request, "result": result.to_dict()}, indent=1).encode())
         except OSError as error:
             raise DataError(f"cannot write {path}: {error}") from error
     return result
@@ -72,7 +72,7 @@ def _finished(path: Path, request: Mapping[str, Any]) -> MulticlassResult | None
     """The result in a file, if it was asked for in the same words; anything else is trained again."""
     try:
         before = json.loads(path.read_text(encoding="utf-8"))
-        return from_plain(MulticlassResult, before["result"]) if before["request"] == request else None
+        return MulticlassResult.from_dict(before["result"]) if before["request"] == request else None
     except (OSError, KeyError, TypeError, ValueError):
         return None
 
@@ -89,7 +89,13 @@ def with_posterior(
     for name, found in metrics.items():
         value, error = (float(v) for v in values[name])
         mine = Estimate(
-            value, error, own, own_error, "class of the reference", ideal=float("nan"), higher_is_better=True
+            value=value,
+            error=error,
+            floor=own,
+            floor_error=own_error,
+            floor_from="class of the reference",
+            ideal=float("nan"),
+            higher_is_better=True,
         )
         aucs = {key: e for key, e in found.items() if key.startswith("auc_")}
         extended[name] = aucs | {"log_posterior": mine} | found

@@ -15,7 +15,6 @@ from caloforge.evaluation.distances.matrix import (
     draw,
     pool_matrices,
     second_reference_error,
-    small_sample_note,
 )
 from caloforge.evaluation.distances.parallel import in_threads
 from caloforge.evaluation.results import Estimate
@@ -65,9 +64,9 @@ def fpd(
     single = pool.astype(np.float32)
     del pool
     value, error = _extrapolated(single, x, y, np.random.default_rng(seed), sizes, batches)
-    note = small_sample_note(x, y)
+    showers = len(x), len(y)
     if not floor:
-        return Estimate(value, error, note=note)
+        return Estimate(value=value, error=error, showers=showers)
     levels = [
         _extrapolated(single, *rows, np.random.default_rng((seed, i)), sizes, FLOOR_BATCHES)[0]
         for i, rows in enumerate(dealt_again(x, y, seed, PERMUTATIONS))
@@ -76,9 +75,21 @@ def fpd(
     if others:
         level, spread = _extrapolated(single, x, others[0], np.random.default_rng(seed), sizes, batches)
         return Estimate(
-            value, error, level, second_reference_error(spread, scatter), "second reference", note=note
+            value=value,
+            error=error,
+            floor=level,
+            floor_error=second_reference_error(spread, scatter),
+            floor_from="second reference",
+            showers=showers,
         )
-    return Estimate(value, error, float(np.mean(levels)), scatter, "permutation", note=note)
+    return Estimate(
+        value=value,
+        error=error,
+        floor=float(np.mean(levels)),
+        floor_error=scatter,
+        floor_from="permutation",
+        showers=showers,
+    )
 
 
 def frechet_distance(first: tuple[Floats, Floats], second: tuple[Floats, Floats]) -> float:

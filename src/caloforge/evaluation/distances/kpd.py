@@ -15,7 +15,6 @@ from caloforge.evaluation.distances.matrix import (
     draw,
     pool_matrices,
     second_reference_error,
-    small_sample_note,
 )
 from caloforge.evaluation.distances.parallel import in_threads
 from caloforge.evaluation.results import Estimate
@@ -58,7 +57,7 @@ def kpd(
     """
     matrices = (reference, generated) if second is None else (reference, generated, second)
     pool, (x, y, *others) = pool_matrices(*matrices)
-    note = small_sample_note(x, y)
+    showers = len(x), len(y)
     together = len(x) + len(y) <= 2 * np.sqrt(batches) * batch_size  # one kernel of all pairs costs less
     draws = _draws(pool, x, y, seed, batches, batch_size)
     per_deal = batches if together else 1
@@ -68,16 +67,28 @@ def kpd(
     values = _mmd_of(pool, draws, together)
     value, error = _median_error(values[:batches])
     if not floor:
-        return Estimate(value, error, note=note)
+        return Estimate(value=value, error=error, showers=showers)
     levels = np.median(values[batches:].reshape(dealt, per_deal), axis=1)
     scatter = float(levels.std(ddof=1))
     if others:
         draws = _draws(pool, x, others[0], seed, batches, batch_size)
         level, spread = _median_error(_mmd_of(pool, draws, together))
         return Estimate(
-            value, error, level, second_reference_error(spread, scatter), "second reference", note=note
+            value=value,
+            error=error,
+            floor=level,
+            floor_error=second_reference_error(spread, scatter),
+            floor_from="second reference",
+            showers=showers,
         )
-    return Estimate(value, error, float(levels.mean()), scatter, "permutation", note=note)
+    return Estimate(
+        value=value,
+        error=error,
+        floor=float(levels.mean()),
+        floor_error=scatter,
+        floor_from="permutation",
+        showers=showers,
+    )
 
 
 def polynomial_mmd(pool: Floats, first: Rows, second: Rows) -> Floats:

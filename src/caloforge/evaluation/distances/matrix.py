@@ -12,26 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caloforge.errors import DataError
-from caloforge.evaluation.classifiers.inputs import high_inputs
+from caloforge.evaluation.classifiers.inputs.high import high_inputs
 from caloforge.evaluation.features import Features
 
-__all__ = [
-    "PUBLISHED_SHOWERS",
-    "check_matrix",
-    "dealt_again",
-    "draw",
-    "feature_matrix",
-    "pool_matrices",
-    "second_reference_error",
-    "small_sample_note",
-]
+__all__ = ["check_matrix", "dealt_again", "draw", "feature_matrix", "pool_matrices", "second_reference_error"]
 
 Floats = NDArray[np.float64]
 Rows = NDArray[np.int64]
 
 _RESIDUE = 1e-6
-PUBLISHED_SHOWERS = 50_000
-"""Showers from which on FPD and KPD may be held against published values (arXiv:2211.10295)."""
 
 
 def feature_matrix(features: Features) -> Floats:
@@ -97,17 +86,6 @@ def dealt_again(first: Rows, second: Rows, seed: int, times: int) -> Iterator[tu
 def draw(rng: np.random.Generator, rows: Rows, size: int, total: int) -> Rows:
     """How often each of ``total`` rows is among ``size`` drawn from ``rows`` with replacement, (total,)."""
     return np.bincount(rows[rng.choice(len(rows), size=size)], minlength=total)
-
-
-def small_sample_note(*samples: Rows) -> str:
-    """A sentence where a sample is too small for the published protocol, else nothing."""
-    fewest = min(len(sample) for sample in samples)
-    if fewest >= PUBLISHED_SHOWERS:
-        return ""
-    return (
-        f"With {fewest:,} showers, fewer than {PUBLISHED_SHOWERS:,}, the protocol draws the same showers "
-        "again and again, which lifts the value: hold it against its floor, not against published values."
-    )
 
 
 def second_reference_error(error: float, scatter: float) -> float:

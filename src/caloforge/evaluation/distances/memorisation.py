@@ -150,8 +150,8 @@ def memorisation(
         nearer=nearer,
         copies=copies,
         copies_expected=expected,
+        significant=significant,
         rows=tuple((int(made.rows[usable][g]), int(seen.rows[to_seen[usable][g]])) for g in worst),
-        verdict=_verdict(nearer, copies, expected, len(d_seen), significant),
     )
 
 
@@ -174,7 +174,14 @@ def _nearer(
     popularity = np.bincount(nearest).astype(np.float64)
     error = float(np.sqrt(np.sum(popularity**2))) / (2 * n)
     expected = float((n_seen / (n_seen + n_unseen)).mean())
-    return Estimate(float(wins.mean()), error, expected, 0.0, "expectation", ideal=0.5)
+    return Estimate(
+        value=float(wins.mean()),
+        error=error,
+        floor=expected,
+        floor_error=0.0,
+        floor_from="expectation",
+        ideal=0.5,
+    )
 
 
 def _significant(near_seen: Rows, near_unseen: Rows, generated: int, held_out: int, rank: int) -> bool:
@@ -201,28 +208,3 @@ def _significant(near_seen: Rows, near_unseen: Rows, generated: int, held_out: i
 
 def _histogram(values: Floats, edges: Floats) -> Floats:
     return np.histogram(values, bins=edges)[0].astype(np.float64)
-
-
-def _verdict(nearer: Estimate, copies: int, expected: float, n: int, significant: bool) -> str:
-    if significant:
-        return (
-            f"{copies:,} of {n:,} generated showers are nearly copies of training showers, where about "
-            f"{expected:.1f} would be by chance: the generator repeats what it was trained on."
-        )
-    sigmas = nearer.sigmas()
-    share = f"{nearer.value:.1%} (by chance {nearer.floor:.1%} ± {nearer.error:.1%})"
-    if sigmas > 5:
-        return (
-            f"{share} of the generated showers are nearer to a training shower than to a held-out one: the "
-            "generator has partly memorised its training showers, though it makes no copies."
-        )
-    if sigmas < -5:
-        return (
-            f"Only {share} of the generated showers are nearer to a training shower than to a held-out one: "
-            "training and held-out showers are not of one kind, so this check says nothing."
-        )
-    return (
-        f"No sign of memorisation: {share} of the generated showers are nearer to a training shower than to "
-        f"a held-out one, and {copies} are nearly copies, where about {expected:.1f} would be by chance. "
-        "Training showers that were turned, mirrored or recombined would not be noticed."
-    )

@@ -88,13 +88,15 @@ def prdc(
         floors = {name: (float(np.mean(m)), float(np.std(m, ddof=1))) for name, m in means.items()}
     return {
         name: Estimate(
-            float(values.mean()),
-            float(values.std() / np.sqrt(len(values))),
-            *floors[name],
-            "permutation" if second is None else "second reference",
+            value=float(values.mean()),
+            error=float(values.std() / np.sqrt(len(values))),
+            floor=floors[name][0],
+            floor_error=floors[name][1],
+            floor_from="permutation" if second is None else "second reference",
             ideal=1.0,
             higher_is_better=True,
-            note=_note(reference, generated, samples, points),
+            showers=(len(samples[0]), len(samples[1])),
+            outside=points.outside,
         )
         for name, values in parts.items()
     }
@@ -160,16 +162,3 @@ def _balls_of(points: Points, rows: Rows, real: Flags, k: int) -> Flags:
     other = real[rows][:, None] != real
     radii = np.partition(np.where(other, np.inf, squares), k - 1, axis=1)[:, k - 1]
     return np.asarray(other & (squares < radii[:, None]))
-
-
-def _note(reference: Showers, generated: Showers, samples: list[Showers], points: Points) -> str:
-    """Sentences on what was left out."""
-    said = []
-    if len(samples[0]) < len(reference) or len(samples[1]) < len(generated):
-        said.append(
-            f"Of {len(reference):,} and {len(generated):,} showers {len(samples[0]):,} and "
-            f"{len(samples[1]):,} were used, drawn at random."
-        )
-    if points.outside:
-        said.append(f"{points.outside:,} cells below 10⁻⁹ or above 10⁷ MeV were taken as such.")
-    return " ".join(said)

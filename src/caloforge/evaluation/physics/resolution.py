@@ -128,4 +128,13 @@ def fit_resolution(sample: BinnedResponse, energy_gev: Floats, bins: Ints) -> Re
         errors = np.where(free, np.sqrt(variances) / scale / (2 * values), np.nan)
     chi2 = float((((measured - curve) / sigma) ** 2).sum())
     (a, b, c), (da, db, dc) = values.tolist(), errors.tolist()
-    return ResolutionFit(a, b, c, da, db, dc, chi2, int(used.sum() - free.sum()))
+    return ResolutionFit(
+        stochastic=a,
+        noise=b,
+        constant=c,
+        stochastic_error=da,
+        noise_error=db,
+        constant_error=dc,
+        chi2=chi2,
+        ndf=int(used.sum() - free.sum()),
+    )

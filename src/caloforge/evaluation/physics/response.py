@@ -207,7 +207,7 @@ def _linearity(first: BinnedResponse, second: BinnedResponse, seed: int) -> Esti
     enough = np.minimum(first.count, second.count) >= LEAST_SHOWERS
     enough &= (first.response > 0) & np.isfinite(second.response)
     if not enough.any():
-        return Estimate(math.nan, note=f"No bin has {LEAST_SHOWERS} showers of each sample.")
+        return Estimate(value=math.nan)
     n1, n2, m1, m2, e1, e2, s1, s2 = (
         getattr(sample, name)[enough]
         for name in ("count", "response", "response_error", "spread")
@@ -227,5 +227,9 @@ def _linearity(first: BinnedResponse, second: BinnedResponse, seed: int) -> Esti
     floors = (np.abs(shuffled) / scatter).max(axis=1) * scatter[worst]
     error = math.hypot(float(e2[worst]), float((1 + deviation[worst]) * e1[worst])) / float(m1[worst])
     return Estimate(
-        float(abs(deviation[worst])), error, float(floors.mean()), float(floors.std()), "permutation"
+        value=float(abs(deviation[worst])),
+        error=error,
+        floor=float(floors.mean()),
+        floor_error=float(floors.std()),
+        floor_from="permutation",
     )

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from caloforge.evaluation import ClassifierResult, Diagnosis, Histogram, Memorisation
-from caloforge.evaluation.verdict.words import classifier_title, feature_words
+from caloforge.evaluation.results import ClassifierResult, Diagnosis, Histogram, Memorisation
 from caloforge.report.figures.marks import Floats, filled_stairs, spans_decades
 from caloforge.report.figures.sheet import Drawing, panel_sheet, sheet
 from caloforge.report.figures.style import GENERATED, GENERATED_NAME, REFERENCE, REFERENCE_FILL
+from caloforge.report.words.text import classifier_title, feature_words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,10 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from caloforge.evaluation import Evaluation, Slice
 from caloforge.evaluation.comparison.ranking import is_quality, sigmas_above_floor
-from caloforge.evaluation.results.comparison import ModelComparison
-from caloforge.evaluation.verdict.words import lowered
+from caloforge.evaluation.results import Evaluation, ModelComparison, Slice
 from caloforge.report.figures.marks import points
 from caloforge.report.figures.quality_speed import GREY
 from caloforge.report.figures.sheet import Drawing, panel_sheet, sheet
@@ -24,6 +22,7 @@ from caloforge.report.figures.style import (
     legend_height,
     model_styles,
 )
+from caloforge.report.words.text import lowered
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

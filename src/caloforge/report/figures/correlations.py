@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from caloforge.evaluation import Correlation
+from caloforge.evaluation.results import Correlation
 from caloforge.report.figures.sheet import Drawing, sheet
 from caloforge.report.figures.style import GENERATED_NAME, REFERENCE_NAME
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from caloforge.evaluation import Evaluation, Histogram
+from caloforge.evaluation.results import Evaluation, Histogram
 from caloforge.report.figures.marks import Floats, band, few_ticks, filled_stairs
 from caloforge.report.figures.sheet import Drawing, Sheet, numbered_pages, panel_sheet
 from caloforge.report.figures.style import (

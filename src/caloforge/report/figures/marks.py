@@ -13,7 +13,7 @@ from caloforge.report.figures.style import REFERENCE, REFERENCE_FILL, REFERENCE_
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from caloforge.evaluation import Histogram
+    from caloforge.evaluation.results import Histogram
 
 __all__ = [
     "Floats",

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from caloforge.evaluation import Evaluation, Histogram, Profile
-from caloforge.evaluation.verdict.words import group_title
+from caloforge.evaluation.results import Evaluation, Histogram, Profile
 from caloforge.report.figures.marks import (
     Floats,
     by_group,
@@ -29,6 +28,7 @@ from caloforge.report.figures.style import (
     legend_height,
     model_styles,
 )
+from caloforge.report.words.text import group_title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

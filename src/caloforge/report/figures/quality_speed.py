@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from caloforge.evaluation.comparison.ranking import badness, display_scale, quality_keys
-from caloforge.evaluation.results.comparison import ModelComparison
+from caloforge.evaluation.comparison.ranking import badness, quality_keys
+from caloforge.evaluation.results import ModelComparison
 from caloforge.report.figures.sheet import Drawing, panel_sheet
 from caloforge.report.figures.style import (
     REFERENCE,
@@ -18,6 +18,7 @@ from caloforge.report.figures.style import (
     legend_height,
     model_styles,
 )
+from caloforge.report.words.columns import display_scale
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

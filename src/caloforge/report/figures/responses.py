@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from caloforge.evaluation import ResolutionFit, ResponseCurve
+from caloforge.evaluation.results import ResolutionFit, ResponseCurve
 from caloforge.report.figures.marks import Floats, points, ratio_limits
 from caloforge.report.figures.sheet import Drawing, panel_sheet
 from caloforge.report.figures.style import GENERATED, GENERATED_NAME, REFERENCE, REFERENCE_NAME

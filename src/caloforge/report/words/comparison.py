@@ -6,17 +6,11 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 
-from caloforge.evaluation.comparison.ranking import (
-    badness,
-    cell_text,
-    clearly_better,
-    is_quality,
-    sigmas_above_floor,
-)
-from caloforge.evaluation.results import MulticlassResult
-from caloforge.evaluation.results.comparison import Column, ComparedModel
-from caloforge.evaluation.verdict.significance import SIGMAS
-from caloforge.evaluation.verdict.words import classifier_title, number
+from caloforge.evaluation.comparison.ranking import badness, clearly_better, is_quality, sigmas_above_floor
+from caloforge.evaluation.results import Column, ComparedModel, Evaluation, MulticlassResult
+from caloforge.evaluation.significance import SIGMAS
+from caloforge.report.words.columns import cell_text
+from caloforge.report.words.text import classifier_title, number
 
 __all__ = ["find_warnings", "headline", "joined", "sentences", "strictest"]
 
@@ -26,9 +20,8 @@ _MOST_NAMED = 4
 def strictest(columns: Sequence[Column], models: Sequence[ComparedModel]) -> str:
     """The metric that ranks: the AUC that is largest on average; without classifiers the worst feature's."""
     aucs = [c.key for c in columns if c.key.startswith("auc_") and all(c.key in m.metrics for m in models)]
-    if aucs:
-        return max(aucs, key=lambda key: sum(m.metrics[key].value for m in models))
-    return "worst_feature"
+    means = {key: sum(m.metrics[key].value for m in models) for key in aucs}
+    return max(means, key=means.__getitem__, default="worst_feature")
 
 
 def headline(columns: Sequence[Column], models: Sequence[ComparedModel]) -> tuple[int, str]:
@@ -69,7 +62,11 @@ def sentences(
     ]
 
 
-def find_warnings(columns: Sequence[Column], models: Sequence[ComparedModel]) -> list[str]:
+def find_warnings(
+    columns: Sequence[Column],
+    models: Sequence[ComparedModel],
+    evaluations: Mapping[str, Evaluation] | None = None,
+) -> list[str]:
     """What limits the comparison as a whole, then what limits single models; shared sentences only once."""
     found = []
     counts = {model.showers for model in models}
@@ -97,7 +94,15 @@ def find_warnings(columns: Sequence[Column], models: Sequence[ComparedModel]) ->
     for column in columns:
         for note in dict.fromkeys(m.metrics[column.key].note for m in models if column.key in m.metrics):
             notes.setdefault(note, []).append(column.label)
-    return found + [f"{joined(labels)}: {note}" for note, labels in notes.items() if note]
+    found += [f"{joined(labels)}: {note}" for note, labels in notes.items() if note]
+    made_by = {name: e.provenance.get("evaluation", {}) for name, e in (evaluations or {}).items()}
+    versions = {name: made.get("caloforge") for name, made in made_by.items()}
+    if len(set(versions.values())) > 1:
+        listed = ", ".join(f"{name}: {version}" for name, version in versions.items())
+        found.append(
+            f"The evaluations were made by different versions of caloforge ({listed}); use --overwrite."
+        )
+    return found
 
 
 def _ranked(key: str, models: Sequence[ComparedModel]) -> list[ComparedModel]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from caloforge.evaluation.results import Evaluation
-from caloforge.evaluation.verdict.finding import Finding
-from caloforge.evaluation.verdict.words import number
+from caloforge.report.words.finding import Finding
+from caloforge.report.words.text import number
 
 __all__ = ["threshold_findings"]
 

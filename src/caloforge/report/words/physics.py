@@ -3,49 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
-import numpy as np
-
-from caloforge.evaluation.results import Estimate, Evaluation, Separation, Shift, Slice
-from caloforge.evaluation.verdict.finding import Finding
-from caloforge.evaluation.verdict.significance import SIGMAS, equivalent_auc
-from caloforge.evaluation.verdict.words import number, percent, with_error
+from caloforge.evaluation.differences import response_shift, sure_shifts, uneven_slices
+from caloforge.evaluation.results import Evaluation
+from caloforge.evaluation.significance import SIGMAS, equivalent_auc
+from caloforge.report.words.finding import Finding
+from caloforge.report.words.notes import slice_note
+from caloforge.report.words.text import number, percent, with_error
 
 __all__ = [
     "conservation_findings",
     "correlation_findings",
     "place_findings",
     "response_findings",
-    "response_shift",
     "slice_findings",
-    "strongest_shift",
-    "uneven_slices",
 ]
-
-SURE = {"layer": 0.005, "cell": 0.001, "neighbours": 0.001}
-"""Corrected p-values below which a verdict speaks of a place: together below a false alarm in a hundred."""
-
-
-def response_shift(evaluation: Evaluation) -> tuple[Estimate, Estimate] | None:
-    """Relative shift of the mean of ΣE/E_inc and of its relative spread, with errors; None where unknown.
-
-    The error of the spread is that of a normal distribution.
-    """
-    compared = evaluation.features.get("e_ratio")
-    if compared is None or compared.reference_mean <= 0 or compared.generated_mean <= 0:
-        return None
-    counts = [evaluation.counts["reference"], evaluation.counts["generated"]]
-    relative = [
-        compared.reference_std / compared.reference_mean,
-        compared.generated_std / compared.generated_mean,
-    ]
-    mean_error = math.hypot(*(r / math.sqrt(n) for r, n in zip(relative, counts, strict=True)))
-    mean = Estimate(compared.generated_mean / compared.reference_mean - 1, mean_error)
-    if relative[0] <= 0:
-        return mean, Estimate(math.nan)
-    spread_error = math.sqrt(sum(1 / (2 * n) for n in counts))
-    return mean, Estimate(relative[1] / relative[0] - 1, spread_error)
 
 
 def response_findings(evaluation: Evaluation) -> Iterator[Finding]:
@@ -88,20 +61,6 @@ def _condition(name: str) -> str:
     return {"energy": "incident energy", "theta": "θ", "phi": "φ"}.get(name, name)
 
 
-def strongest_shift(evaluation: Evaluation) -> Shift | None:
-    """The layer whose mean differs most significantly; else the cell or pair; None where none does."""
-    for kind in ("layer", "cell", "neighbours"):
-        shifts = _sure_shifts(evaluation, kind)
-        if shifts:
-            return max(shifts, key=lambda shift: abs(shift.z))
-    return None
-
-
-def _sure_shifts(evaluation: Evaluation, kind: str) -> list[Shift]:
-    found = evaluation.localisation.shifts if evaluation.localisation is not None else []
-    return [shift for shift in found if shift.kind == kind and shift.p_value < SURE[kind]]
-
-
 def place_findings(evaluation: Evaluation) -> Iterator[Finding]:
     """Layers, cells and pairs of cells whose means differ."""
     known = evaluation.localisation
@@ -110,7 +69,7 @@ def place_findings(evaluation: Evaluation) -> Iterator[Finding]:
     places = {"layer": "layers", "cell": "cells", "neighbours": "pairs of neighbouring cells"}
     same = []
     for kind, tested in known.tested.items():
-        name, sure = places.get(kind, kind), _sure_shifts(evaluation, kind)
+        name, sure = places.get(kind, kind), sure_shifts(evaluation, kind)
         if not sure:
             same.append(f"{number(tested)} {name}")
             continue
@@ -142,7 +101,9 @@ def slice_findings(evaluation: Evaluation) -> Iterator[Finding]:
     """Is the generator worse for some conditions than for others?"""
     conditions = dict.fromkeys(part.condition for part in evaluation.slices)
     for condition in conditions:
-        parts = [s for s in evaluation.slices if s.condition == condition and s.separation and not s.note]
+        parts = [
+            s for s in evaluation.slices if s.condition == condition and s.separation and not slice_note(s)
+        ]
         if len(parts) < 2:
             continue
         uneven = uneven_slices(parts)
@@ -156,30 +117,6 @@ def slice_findings(evaluation: Evaluation) -> Iterator[Finding]:
                 f"features, is {number(excess, 2)} at {worst.label} and {number(others, 2)} elsewhere."
             )
             yield Finding(text, True)
-
-
-def uneven_slices(parts: Sequence[Slice]) -> tuple[Slice, float, float] | None:
-    """The slice that is worse than the mean of the others by more than chance, its excess and theirs.
-
-    None where no slice is.
-    Compared are separation powers above their floors, mean over the groups of features. Groups may be fully
-    correlated, so the error of that mean is the mean of their errors; the limit is raised for the number of
-    slices.
-    """
-    excess = np.array([np.mean([s.value - s.floor for s in part.separation.values()]) for part in parts])
-    error = np.array([np.mean([_error(s) for s in part.separation.values()]) for part in parts])
-    k = int(np.argmax(excess))
-    others, n = np.delete(excess, k), len(parts) - 1
-    spread = math.hypot(error[k], float(np.sqrt((np.delete(error, k) ** 2).sum())) / n)
-    limit = SIGMAS + 0.5 * math.log(len(parts))  # about three standard deviations for the largest of them
-    mean = float(others.mean())
-    if excess[k] - mean <= limit * spread or excess[k] < 1.5 * max(mean, 0.0):
-        return None
-    return parts[k], float(excess[k]), mean
-
-
-def _error(separation: Separation) -> float:
-    return math.hypot(separation.error, separation.floor_std)
 
 
 def conservation_findings(evaluation: Evaluation) -> Iterator[Finding]:

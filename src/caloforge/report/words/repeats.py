@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from caloforge.evaluation.results import Evaluation, Histogram
-from caloforge.evaluation.verdict.finding import Finding
-from caloforge.evaluation.verdict.significance import SIGMAS, chance_sigmas
-from caloforge.evaluation.verdict.words import number, percent
+from caloforge.evaluation.significance import SIGMAS, chance_sigmas
+from caloforge.report.words.finding import Finding
+from caloforge.report.words.text import number, percent
 
 __all__ = ["repeat_findings"]
 

@@ -6,16 +6,11 @@ import math
 from collections.abc import Iterator, Sequence
 from statistics import NormalDist
 
-from caloforge.evaluation.results import ClassifierResult, Comparison, Evaluation, Histogram
-from caloforge.evaluation.verdict.finding import Finding
-from caloforge.evaluation.verdict.significance import (
-    SIGMAS,
-    beyond_chance,
-    detectable_auc,
-    equivalent_auc,
-    excess,
-)
-from caloforge.evaluation.verdict.words import (
+from caloforge.evaluation.differences import classifier_floor
+from caloforge.evaluation.results import Comparison, Evaluation, Histogram
+from caloforge.evaluation.significance import SIGMAS, beyond_chance, detectable_auc, equivalent_auc, excess
+from caloforge.report.words.finding import Finding
+from caloforge.report.words.text import (
     classifier_title,
     feature_words,
     group_title,
@@ -24,24 +19,11 @@ from caloforge.evaluation.verdict.words import (
     with_error,
 )
 
-__all__ = [
-    "classifier_findings",
-    "classifier_floor",
-    "distance_findings",
-    "feature_findings",
-    "how_it_differs",
-]
+__all__ = ["classifier_findings", "distance_findings", "feature_findings", "how_it_differs"]
 
 MOST_GROUPS = 4
 """Groups of features of which a verdict speaks one by one."""
 _DISTANCES = {"fpd": ("Fréchet distance (FPD × 10³)", 1e3), "kpd": ("kernel distance (KPD × 10³)", 1e3)}
-
-
-def classifier_floor(result: ClassifierResult) -> tuple[float, float]:
-    """AUC of samples that do not differ, and the standard deviation of the difference to it."""
-    if result.auc_floor is None:
-        return 0.5, result.auc_noise
-    return result.auc_floor, max(result.auc_floor_std or 0.0, result.auc_noise)
 
 
 def classifier_findings(evaluation: Evaluation) -> Iterator[Finding]:

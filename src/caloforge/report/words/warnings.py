@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caloforge.evaluation.classifiers.scores import auc_noise
+from caloforge.evaluation.distances.memorisation import LEAST_SHOWERS
 from caloforge.evaluation.results import ClassifierResult, Histogram
 
 __all__ = ["find_warnings"]
@@ -37,8 +38,9 @@ def find_warnings(
     """All warnings, those that spoil every number first.
 
     Args:
-        counts: showers, ``reference`` and ``generated``; without energy, ``reference_empty`` and
-            ``generated_empty``; and, where they were looked for, copies as `count_repeats` gives them.
+        counts: showers, ``reference`` and ``generated``, and ``training`` where these were given; without
+            energy, ``reference_empty`` and ``generated_empty``; and, where they were looked for, copies as
+            `count_repeats` gives them.
         conditions: see `compare_conditions`.
         histograms: all of them.
         classifiers: those trained.
@@ -51,6 +53,7 @@ def find_warnings(
         *_low_cells(histograms),
         *_outside(histograms, counts),
         *_small_classifiers(classifiers),
+        *_few_to_compare(counts),
     ]
 
 
@@ -183,4 +186,13 @@ def _small_classifiers(classifiers: Mapping[str, ClassifierResult]) -> Iterator[
         yield (
             "The classifiers are smaller than the CaloChallenge's; do not hold their AUC against published "
             "numbers, use the preset calochallenge for that."
+        )
+
+
+def _few_to_compare(counts: Mapping[str, int]) -> Iterator[str]:
+    fewest = min(counts["generated"], counts["reference"], counts.get("training", LEAST_SHOWERS))
+    if "training" in counts and fewest < LEAST_SHOWERS:
+        yield (
+            f"Whether training showers are repeated cannot be told from {fewest} showers of a sample; "
+            f"{LEAST_SHOWERS} of each are needed."
         )

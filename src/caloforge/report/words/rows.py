@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-from caloforge.evaluation import ClassifierResult, Estimate, Evaluation, Histogram
-from caloforge.evaluation.verdict.findings import classifier_floor, response_shift
-from caloforge.evaluation.verdict.significance import beyond_chance
-from caloforge.evaluation.verdict.words import classifier_title, number, percent, with_error
+from caloforge.evaluation.differences import classifier_floor, response_shift
+from caloforge.evaluation.results import ClassifierResult, Estimate, Evaluation, Histogram
+from caloforge.evaluation.significance import beyond_chance
+from caloforge.report.words.text import classifier_title, number, percent, with_error
 
 __all__ = [
     "DISTANCES",
@@ -128,8 +128,7 @@ def _classifiers(evaluation: Evaluation) -> Iterator[Row]:
 
 def _distances(evaluation: Evaluation) -> Iterator[Row]:
     for name, estimate in evaluation.distances.items():
-        _, meaning = DISTANCES.get(name, (name, ""))
-        yield replace(distance_row(name, estimate), meaning=meaning)  # its note stands in the section on them
+        yield distance_row(name, estimate.replace(note=""))  # it stands in the section on distances
 
 
 def _features(evaluation: Evaluation) -> Iterator[Row]:

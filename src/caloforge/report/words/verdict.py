@@ -9,19 +9,15 @@ from __future__ import annotations
 
 import math
 
-from caloforge.evaluation.results import Evaluation, Histogram, Verdict
-from caloforge.evaluation.verdict.findings import (
-    Finding,
-    classifier_floor,
-    find_all,
-    how_it_differs,
-    strongest_shift,
-)
-from caloforge.evaluation.verdict.judges import classifier_findings
-from caloforge.evaluation.verdict.significance import SIGMAS, beyond_chance, detectable_auc, excess
-from caloforge.evaluation.verdict.words import classifier_title, feature_words, number, percent
+from caloforge.evaluation.differences import classifier_floor, noticeable_auc, strongest_shift, worst_features
+from caloforge.evaluation.results import Evaluation, Verdict
+from caloforge.evaluation.significance import SIGMAS
+from caloforge.report.words.finding import Finding
+from caloforge.report.words.findings import find_all
+from caloforge.report.words.judges import classifier_findings, how_it_differs
+from caloforge.report.words.text import classifier_title, feature_words, number, percent
 
-__all__ = ["find_verdict", "worst_features"]
+__all__ = ["find_verdict"]
 
 TOO_FEW = 200
 """Showers of one sample below which nothing is concluded from the absence of differences."""
@@ -65,13 +61,6 @@ def find_verdict(evaluation: Evaluation) -> Verdict:
     )
 
 
-def worst_features(evaluation: Evaluation, n: int = 5) -> list[Histogram]:
-    """The ``n`` features that differ most: of those beyond chance, by their `excess`."""
-    named = beyond_chance(evaluation.histograms)
-    chosen = [h for h, beyond in zip(evaluation.histograms, named, strict=True) if beyond]
-    return sorted(chosen, key=excess, reverse=True)[:n]
-
-
 def _headline(level: int, evaluation: Evaluation, differs: list[Finding]) -> str:
     reference, generated = evaluation.counts["reference"], evaluation.counts["generated"]
     with_showers = f"with {number(generated)} generated and {number(reference)} reference showers"
@@ -90,23 +79,20 @@ def _headline(level: int, evaluation: Evaluation, differs: list[Finding]) -> str
 
 def _limits(evaluation: Evaluation) -> tuple[float, str]:
     """The smallest AUC that would have been noticed (NaN if unknown), and a sentence on what would not."""
-    seen, texts = [], []
-    floors = [classifier_floor(result) for result in evaluation.classifiers.values()]
-    if floors:
-        auc = min(floor + SIGMAS * spread for floor, spread in floors)
+    network, single = noticeable_auc(evaluation)
+    texts = []
+    if math.isfinite(network):
         train = min(result.showers[0] for result in evaluation.classifiers.values())
-        seen.append(auc)
         texts.append(
-            f"a classifier's AUC below {auc:.3f} (networks trained on {number(train)} showers of each sample "
-            "also overlook subtle faults)"
+            f"a classifier's AUC below {network:.3f} (networks trained on {number(train)} showers of each "
+            "sample also overlook subtle faults)"
         )
-    single = detectable_auc(evaluation.histograms)
     if math.isfinite(single):
-        seen.append(single)
         texts.append(f"a single feature that alone would give an AUC below {single:.3f}")
-    if not seen:
+    if not texts:
         return math.nan, ""
-    return min(seen), f"Too small to be seen with these samples: {'; '.join(texts)}."
+    seen = min(auc for auc in (network, single) if math.isfinite(auc))
+    return seen, f"Too small to be seen with these samples: {'; '.join(texts)}."
 
 
 def _first_culprit(evaluation: Evaluation, differs: list[Finding]) -> str:

@@ -1,36 +1,19 @@
 """What the numbers of an evaluation say one by one: sentences on what differs, or how well it agrees."""
 
 from caloforge.evaluation.results import Evaluation
-from caloforge.evaluation.verdict.finding import Finding
-from caloforge.evaluation.verdict.judges import (
-    classifier_findings,
-    classifier_floor,
-    distance_findings,
-    feature_findings,
-    how_it_differs,
-)
-from caloforge.evaluation.verdict.physics import (
+from caloforge.report.words.finding import Finding
+from caloforge.report.words.judges import classifier_findings, distance_findings, feature_findings
+from caloforge.report.words.physics import (
     conservation_findings,
     correlation_findings,
     place_findings,
     response_findings,
-    response_shift,
     slice_findings,
-    strongest_shift,
-    uneven_slices,
 )
-from caloforge.evaluation.verdict.repeats import repeat_findings
-from caloforge.evaluation.verdict.threshold import threshold_findings
+from caloforge.report.words.repeats import repeat_findings
+from caloforge.report.words.threshold import threshold_findings
 
-__all__ = [
-    "Finding",
-    "classifier_floor",
-    "find_all",
-    "how_it_differs",
-    "response_shift",
-    "strongest_shift",
-    "uneven_slices",
-]
+__all__ = ["find_all"]
 
 _KINDS = (
     classifier_findings,

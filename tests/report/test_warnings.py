@@ -15,7 +15,7 @@ from caloforge.evaluation.context import compare_conditions
 from caloforge.evaluation.histograms import CellCounts, HistogramPlan, cell_histogram, fill_histogram
 from caloforge.evaluation.repeats import Fingerprints, count_repeats
 from caloforge.evaluation.results import Histogram
-from caloforge.evaluation.verdict.warnings import find_warnings
+from caloforge.report.words import find_warnings
 
 Make = Callable[..., Showers]
 MESH = CylinderMesh.regular(n_z=4, n_phi=8, n_r=3)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Callable
 
@@ -12,6 +11,7 @@ import pytest
 from caloforge.data import Conditions, Showers
 from caloforge.detector import CylinderMesh
 from caloforge.evaluation import evaluate
+from caloforge.evaluation.differences import response_shift, uneven_slices, worst_features
 from caloforge.evaluation.results import (
     ClassifierResult,
     Comparison,
@@ -27,16 +27,11 @@ from caloforge.evaluation.results import (
     Shift,
     Slice,
 )
-from caloforge.evaluation.summary import summary_table
-from caloforge.evaluation.verdict import find_verdict, worst_features
-from caloforge.evaluation.verdict.findings import find_all, response_shift, uneven_slices
-from caloforge.evaluation.verdict.significance import (
-    beyond_chance,
-    chance_sigmas,
-    detectable_auc,
-    equivalent_auc,
-)
-from caloforge.evaluation.verdict.words import feature_words, group_title, number, percent
+from caloforge.evaluation.significance import beyond_chance, chance_sigmas, detectable_auc, equivalent_auc
+from caloforge.report import summary
+from caloforge.report.words import find_verdict
+from caloforge.report.words.findings import find_all
+from caloforge.report.words.text import feature_words, group_title, number, percent
 
 MESH = CylinderMesh.regular(n_z=4, n_phi=8, n_r=3)
 
@@ -66,38 +61,42 @@ def changed(showers: Showers, change: Callable[[np.ndarray], None]) -> Showers:
 def equal() -> Evaluation:
     """Samples of one origin, judged by their features alone."""
     evaluation = judged(fluctuating(900, 1), fluctuating(900, 2))
-    return dataclasses.replace(
-        evaluation,
-        responses=[],
-        correlations={},
-        slices=[],
-        conservation=None,
-        localisation=None,
-        verdict=None,
+    return evaluation.replace(
+        responses=[], correlations={}, slices=[], conservation=None, localisation=None, verdict=None
     )
 
 
 def classifier(auc: float, name: str = "high", noise: float = 0.02, share: float = 0.0) -> ClassifierResult:
     diagnosis = None
     if share:
-        features = [FeatureShare("e_layer_2", share, 0.01), FeatureShare("sparsity_0", 0.001, 0.01)]
-        diagnosis = Diagnosis(np.arange(3.0), np.ones(2), np.ones(2), features, [], [])
+        features = [
+            FeatureShare(name="e_layer_2", drop=share, error=0.01),
+            FeatureShare(name="sparsity_0", drop=0.001, error=0.01),
+        ]
+        diagnosis = Diagnosis(
+            edges=np.arange(3.0),
+            reference=np.ones(2),
+            generated=np.ones(2),
+            features=features,
+            generated_tails=[],
+            reference_tails=[],
+        )
     return ClassifierResult(
-        name,
-        auc,
-        0.0,
-        0.1,
-        0.0,
-        noise,
-        None,
-        None,
-        (auc,),
-        (0.1,),
-        (3,),
-        (540, 180, 180),
-        1.0,
-        "cpu",
-        {"preset": "quick"},
+        name=name,
+        auc=auc,
+        auc_std=0.0,
+        jsd=0.1,
+        jsd_std=0.0,
+        auc_noise=noise,
+        auc_floor=None,
+        auc_floor_std=None,
+        aucs=(auc,),
+        jsds=(0.1,),
+        best_epochs=(3,),
+        showers=(540, 180, 180),
+        seconds=1.0,
+        device="cpu",
+        settings={"preset": "quick"},
         diagnosis=diagnosis,
     )
 
@@ -143,7 +142,7 @@ def test_the_reference_itself_is_recognised():
     assert any("900 of 900 generated showers are reference showers" in text for text in verdict.differs)
     assert "are not new" in verdict.headline
     counts = {name: evaluation.counts[name] for name in ("reference", "generated")}
-    by_histograms = find_verdict(dataclasses.replace(evaluation, counts=counts, localisation=None))
+    by_histograms = find_verdict(evaluation.replace(counts=counts, localisation=None))
     assert any("seem to be the reference showers" in text for text in by_histograms.differs)
 
 
@@ -167,7 +166,7 @@ def test_level_follows_the_strongest_classifier(equal):
     levels, headlines = [], set()
     for auc in (0.51, 0.6, 0.7, 0.95):
         judged = {"low": classifier(auc, "low"), "high": classifier(0.5)}
-        verdict = find_verdict(dataclasses.replace(equal, classifiers=judged))
+        verdict = find_verdict(equal.replace(classifiers=judged))
         levels.append(verdict.level)
         headlines.add(verdict.headline)
         assert any(f"{auc:.3f}" in text for text in verdict.agrees + verdict.differs)
@@ -176,34 +175,36 @@ def test_level_follows_the_strongest_classifier(equal):
 
 
 def test_a_noisy_classifier_passes_no_judgement(equal):
-    judged = dataclasses.replace(equal, histograms=[], classifiers={"high": classifier(0.55, noise=0.08)})
+    judged = equal.replace(histograms=[], classifiers={"high": classifier(0.55, noise=0.08)})
     assert find_verdict(judged).level == -1
 
 
 def test_an_auc_below_chance_is_no_praise(equal):
-    verdict = find_verdict(dataclasses.replace(equal, classifiers={"high": classifier(0.3)}))
+    verdict = find_verdict(equal.replace(classifiers={"high": classifier(0.3)}))
     assert any("below chance" in text for text in verdict.differs)
 
 
 def test_the_input_a_classifier_relies_on_is_told_only_where_it_matters(equal):
-    told = find_verdict(dataclasses.replace(equal, classifiers={"high": classifier(0.7, share=0.1)}))
+    told = find_verdict(equal.replace(classifiers={"high": classifier(0.7, share=0.1)}))
     assert told.giveaway.startswith(
         "The classifier of high-level features relies most on the energy in layer 2"
     )
     for result in (classifier(0.51, share=0.1), classifier(0.7, share=0.02)):
-        assert find_verdict(dataclasses.replace(equal, classifiers={"high": result})).giveaway == ""
+        assert find_verdict(equal.replace(classifiers={"high": result})).giveaway == ""
 
 
 def test_a_place_gives_the_generator_away_where_no_feature_does(equal):
-    places = dataclasses.replace(PLACES, found={"layer": 1}, shifts=[SHIFT])
-    verdict = find_verdict(dataclasses.replace(equal, localisation=places))
+    places = PLACES.replace(found={"layer": 1}, shifts=[SHIFT])
+    verdict = find_verdict(equal.replace(localisation=places))
     assert verdict.level == 1
     assert verdict.giveaway == "The mean energy of layer 2: +1.02 ± 0.15 %, given all other layers."
 
 
 def test_response_shift_of_known_numbers(equal):
-    features = {"e_ratio": Comparison(0.9, 0.09, 0.909, 0.1)}
-    mean, spread = response_shift(dataclasses.replace(equal, features=features)) or (None, None)
+    features = {
+        "e_ratio": Comparison(reference_mean=0.9, reference_std=0.09, generated_mean=0.909, generated_std=0.1)
+    }
+    mean, spread = response_shift(equal.replace(features=features)) or (None, None)
     assert mean.value == pytest.approx(0.01)
     assert mean.error == pytest.approx(math.hypot(0.1, 0.1 / 0.909) / 30)
     assert spread.value == pytest.approx(0.1 / 0.909 / 0.1 - 1)
@@ -211,56 +212,86 @@ def test_response_shift_of_known_numbers(equal):
 
 
 MEMORY = Memorisation(
-    {"generated": 900, "training": 900, "held_out": 900},
-    "cells",
-    np.arange(3.0),
-    np.ones(2),
-    np.ones(2),
-    np.ones(2),
-    Estimate(0.5, 0.017, 0.5, 0.0),
-    1,
-    0.9,
-    (),
-    "",
+    counts={"generated": 900, "training": 900, "held_out": 900},
+    space="cells",
+    edges=np.arange(3.0),
+    generated_to_training=np.ones(2),
+    generated_to_held_out=np.ones(2),
+    held_out_to_training=np.ones(2),
+    nearer=Estimate(value=0.5, error=0.017, floor=0.5, floor_error=0.0),
+    copies=1,
+    copies_expected=0.9,
+    rows=(),
+    verdict="",
 )
-CONSERVED = Conservation(1.2, 0.001, 0.002, 0.0015, 1.25, 1.22, (), 0)
+CONSERVED = Conservation(
+    limit=1.2,
+    reference_above=0.001,
+    generated_above=0.002,
+    expected_error=0.0015,
+    largest=1.25,
+    largest_reference=1.22,
+    worst=(),
+    negative_or_empty=0,
+)
 
 
-PLACES = Localisation([], {"layer": 4, "cell": 96}, {}, 0.0, {})
-SHIFT = Shift("layer 2", "layer", 0.0102, 0.0015, 6.8, 1e-9)
+PLACES = Localisation(shifts=[], tested={"layer": 4, "cell": 96}, found={}, shared_showers=0.0, exact={})
+SHIFT = Shift(name="layer 2", kind="layer", relative=0.0102, error=0.0015, z=6.8, p_value=1e-9)
 
 
 def slices(*excess: float) -> list[Slice]:
     return [
         Slice(
-            "energy",
-            float(k),
-            k + 1.0,
-            f"{k} to {k + 1} GeV",
-            {"reference": 300, "generated": 300},
-            {"e_layer": Separation(0.02 + e, 0.02, 0.003), "sparsity": Separation(0.02 + e, 0.02, 0.003)},
-            Comparison(1.0, 0.1, 1.0, 0.1),
-            {},
+            condition="energy",
+            low=float(k),
+            high=k + 1.0,
+            label=f"{k} to {k + 1} GeV",
+            counts={"reference": 300, "generated": 300},
+            separation={
+                "e_layer": Separation(value=0.02 + e, floor=0.02, floor_std=0.003),
+                "sparsity": Separation(value=0.02 + e, floor=0.02, floor_std=0.003),
+            },
+            response=Comparison(reference_mean=1.0, reference_std=0.1, generated_mean=1.0, generated_std=0.1),
+            metrics={},
         )
         for k, e in enumerate(excess)
     ]
 
 
 def correlation(value: float) -> Correlation:
-    return Correlation("layers", ("0", "1"), np.eye(2), np.eye(2), Estimate(value, 0.004, 0.03, 0.005))
+    return Correlation(
+        name="layers",
+        labels=("0", "1"),
+        reference=np.eye(2),
+        generated=np.eye(2),
+        distance=Estimate(value=value, error=0.004, floor=0.03, floor_error=0.005),
+    )
 
 
 @pytest.mark.parametrize(
     ("good", "bad", "word"),
     [
         (
-            {"distances": {"fpd": Estimate(0.011, 0.003, 0.010, 0.002)}},
-            {"distances": {"fpd": Estimate(0.080, 0.003, 0.010, 0.002)}},
+            {"distances": {"fpd": Estimate(value=0.011, error=0.003, floor=0.010, floor_error=0.002)}},
+            {"distances": {"fpd": Estimate(value=0.080, error=0.003, floor=0.010, floor_error=0.002)}},
             "FPD",
         ),
         (
-            {"distances": {"recall": Estimate(0.84, 0.02, 0.85, 0.02, ideal=1.0, higher_is_better=True)}},
-            {"distances": {"recall": Estimate(0.40, 0.02, 0.85, 0.02, ideal=1.0, higher_is_better=True)}},
+            {
+                "distances": {
+                    "recall": Estimate(
+                        value=0.84, error=0.02, floor=0.85, floor_error=0.02, ideal=1.0, higher_is_better=True
+                    )
+                }
+            },
+            {
+                "distances": {
+                    "recall": Estimate(
+                        value=0.40, error=0.02, floor=0.85, floor_error=0.02, ideal=1.0, higher_is_better=True
+                    )
+                }
+            },
             "recall",
         ),
         (
@@ -269,26 +300,18 @@ def correlation(value: float) -> Correlation:
             "correlations between layers",
         ),
         ({"slices": slices(0.0, 0.001, -0.001)}, {"slices": slices(0.0, 0.06, 0.001)}, "incident energy"),
+        ({"conservation": CONSERVED}, {"conservation": CONSERVED.replace(generated_above=0.05)}, "ΣE/E_inc"),
         (
             {"conservation": CONSERVED},
-            {"conservation": dataclasses.replace(CONSERVED, generated_above=0.05)},
-            "ΣE/E_inc",
-        ),
-        (
-            {"conservation": CONSERVED},
-            {"conservation": dataclasses.replace(CONSERVED, negative_or_empty=9)},
+            {"conservation": CONSERVED.replace(negative_or_empty=9)},
             "no energy at all",
         ),
         (
             {"localisation": PLACES},
-            {"localisation": dataclasses.replace(PLACES, found={"layer": 1}, shifts=[SHIFT])},
+            {"localisation": PLACES.replace(found={"layer": 1}, shifts=[SHIFT])},
             "given all other layers, differs in 1 of 4 layers, most in layer 2 (+1.02 ± 0.15 %)",
         ),
-        (
-            {"localisation": PLACES},
-            {"localisation": dataclasses.replace(PLACES, shared_showers=0.5)},
-            "50 % of the rows",
-        ),
+        ({"localisation": PLACES}, {"localisation": PLACES.replace(shared_showers=0.5)}, "50 % of the rows"),
         (
             {
                 "counts": {
@@ -315,28 +338,32 @@ def correlation(value: float) -> Correlation:
         ),
         (
             {"memorisation": MEMORY},
-            {"memorisation": dataclasses.replace(MEMORY, nearer=Estimate(0.9, 0.01, 0.5, 0.0), copies=700)},
+            {
+                "memorisation": MEMORY.replace(
+                    nearer=Estimate(value=0.9, error=0.01, floor=0.5, floor_error=0.0), copies=700
+                )
+            },
             "training shower",
         ),
     ],
 )
 def test_every_kind_of_number_is_judged_both_ways(equal, good, bad, word):
-    fine = find_verdict(dataclasses.replace(equal, **good))
+    fine = find_verdict(equal.replace(**good))
     assert fine.level == 0
     assert fine.differs == []
-    wrong = find_verdict(dataclasses.replace(equal, **bad))
+    wrong = find_verdict(equal.replace(**bad))
     assert wrong.level >= 1
     assert any(word in text for text in wrong.differs)
 
 
 def test_a_distance_without_a_floor_is_no_evidence(equal):
-    blind = dataclasses.replace(equal, distances={"fpd": Estimate(5.0)})
+    blind = equal.replace(distances={"fpd": Estimate(value=5.0)})
     assert not any("FPD" in finding.text for finding in find_all(blind))
 
 
 def test_copies_are_reported_although_nothing_can_be_told_apart(equal):
-    copies = dataclasses.replace(MEMORY, nearer=Estimate(1.0, 0.0, 0.5, 0.017), copies=900)
-    verdict = find_verdict(dataclasses.replace(equal, memorisation=copies))
+    copies = MEMORY.replace(nearer=Estimate(value=1.0, error=0.0, floor=0.5, floor_error=0.017), copies=900)
+    verdict = find_verdict(equal.replace(memorisation=copies))
     assert verdict.headline.startswith("Not told apart")
     assert "are not new" in verdict.headline
     assert "repeats training showers" in verdict.differs[0]
@@ -355,12 +382,12 @@ def test_sigmas_of_chance_are_normal():
     for bins in (4, 10, 60):
         values = rng.chisquare(bins - 1, 40_000) / 3300
         floor, spread = (bins - 1) / 3300, math.sqrt(2 * (bins - 1)) / 3300
-        z = np.array([chance_sigmas(Separation(v, floor, spread)) for v in values])
+        z = np.array([chance_sigmas(Separation(value=v, floor=floor, floor_std=spread)) for v in values])
         assert abs(z.mean()) < 0.03
         assert z.std() == pytest.approx(1, abs=0.03)
         assert 0.0005 < (z > 3).mean() < 0.0025
-    assert chance_sigmas(Separation(0.0, 0.0, 0.0)) == 0
-    assert chance_sigmas(Separation(0.1, 0.0, 0.0)) == math.inf
+    assert chance_sigmas(Separation(value=0.0, floor=0.0, floor_std=0.0)) == 0
+    assert chance_sigmas(Separation(value=0.1, floor=0.0, floor_std=0.0)) == math.inf
 
 
 def test_hundreds_of_equal_features_raise_no_alarm(equal):
@@ -369,13 +396,15 @@ def test_hundreds_of_equal_features_raise_no_alarm(equal):
     for _ in range(60):
         values = rng.chisquare(39, 370) / 3300
         features = [
-            dataclasses.replace(
-                equal.histograms[0], separation=Separation(v, 39 / 3300, math.sqrt(78) / 3300)
+            equal.histograms[0].replace(
+                separation=Separation(value=v, floor=39 / 3300, floor_std=math.sqrt(78) / 3300)
             )
             for v in values
         ]
         alarms += bool(beyond_chance(features).any())
-        bad = dataclasses.replace(features[7], separation=Separation(0.05, 39 / 3300, math.sqrt(78) / 3300))
+        bad = features[7].replace(
+            separation=Separation(value=0.05, floor=39 / 3300, floor_std=math.sqrt(78) / 3300)
+        )
         named = beyond_chance([*features[:7], bad, *features[8:]])
         assert named[7]
     assert alarms <= 3
@@ -395,22 +424,21 @@ def test_a_shift_gives_the_auc_that_its_separation_says():
 def test_worst_features_are_those_beyond_chance(equal):
     assert worst_features(equal) == []
     wrong = [
-        dataclasses.replace(h, separation=Separation(0.1 * k, 0.01, 0.001))
+        h.replace(separation=Separation(value=0.1 * k, floor=0.01, floor_std=0.001))
         for k, h in enumerate(equal.histograms[:4])
     ]
-    evaluation = dataclasses.replace(equal, histograms=wrong + equal.histograms[4:])
+    evaluation = equal.replace(histograms=wrong + equal.histograms[4:])
     assert [h.name for h in worst_features(evaluation)] == [h.name for h in wrong[:0:-1]]
 
 
 def test_summary_table_holds_verdict_and_floors(equal):
-    full = dataclasses.replace(
-        equal,
+    full = equal.replace(
         classifiers={"resnet": classifier(0.7, "resnet")},
         memorisation=MEMORY,
-        distances={"fpd": Estimate(0.0123, 0.003, 0.0101, 0.002)},
+        distances={"fpd": Estimate(value=0.0123, error=0.003, floor=0.0101, floor_error=0.002)},
         warnings=["Beware."],
     )
-    table = summary_table(full)
+    table = summary(full)
     cells = "|".join(str(cell) for column in table.columns for cell in column.cells)
     for text in ("AUC cells (3D ResNet) (quick)", "0.700", "0.500 ± 0.020", "12.3 ± 3.0", "10.1 ± 2.0"):
         assert text in cells, text

@@ -21,18 +21,27 @@ from caloforge.errors import DataError
 from caloforge.evaluation.classifiers import ClassifierSettings, classifier_settings
 from caloforge.evaluation.comparison.posterior import REFERENCE_CLASS, multiclass_posterior, with_posterior
 from caloforge.evaluation.comparison.published import published_results
-from caloforge.evaluation.comparison.ranking import metrics_of, pareto_names, quality_keys, table_columns
-from caloforge.evaluation.comparison.words import find_warnings, headline, sentences
-from caloforge.evaluation.evaluate import LEAST_SHOWERS, METRICS_FILE, Source, evaluate, read_metrics
+from caloforge.evaluation.comparison.ranking import metrics_of, pareto_names, quality_keys
+from caloforge.evaluation.evaluate import LEAST_SHOWERS, Source
 from caloforge.evaluation.progress import Progress, reporting
-from caloforge.evaluation.results import Evaluation, MulticlassResult, to_plain
-from caloforge.evaluation.results.comparison import ComparedModel, ModelComparison
+from caloforge.evaluation.results import (
+    COMPARISON_FILE,
+    METRICS_FILE,
+    ComparedModel,
+    Evaluation,
+    ModelComparison,
+    MulticlassResult,
+    jsonable,
+)
+from caloforge.report.evaluate import evaluate
+from caloforge.report.words.columns import table_columns
+from caloforge.report.words.comparison import find_warnings, headline, sentences
+from caloforge.report.words.table import csv_text, markdown
 from caloforge.runtime.disk import whole_file
 from caloforge.runtime.provenance import provenance
 
-__all__ = ["COMPARISON_FILE", "compare", "read_comparison", "write_comparison_files"]
+__all__ = ["compare", "write_comparison_files"]
 
-COMPARISON_FILE = "comparison.json"
 SETTINGS_FILE = "settings.json"
 _NAME = re.compile(r"[^\W_][\w.+ ()-]*")
 _RESERVED = ("figures", REFERENCE_CLASS)
@@ -90,7 +99,7 @@ def compare(
     folder = None if out is None else Path(out)
     settings = None if classifiers == "none" else classifier_settings(classifiers)
     asked = {"classifiers": settings, "which": list(which) if settings else [], "seed": seed, **options}
-    request = to_plain({key: _plain_option(value) for key, value in asked.items()})
+    request = jsonable({key: _plain_option(value) for key, value in asked.items()})
     truth, tasks = _checked(reference, generated, request)
     if folder is not None:
         _check_folder(folder, tasks, resume, overwrite)
@@ -139,31 +148,10 @@ def compare(
 
 def write_comparison_files(comparison: ModelComparison, out: str | os.PathLike[str]) -> None:
     """Write ``comparison.json``, ``comparison.md`` and ``comparison.csv``; DataError where that fails."""
-    from caloforge.evaluation.comparison.table import csv_text, markdown
-
     folder = Path(out)
-    plain = json.dumps(comparison.to_dict(), indent=1, ensure_ascii=False, allow_nan=False)
-    _write(folder / COMPARISON_FILE, plain + "\n")
+    comparison.write(folder / COMPARISON_FILE)
     _write(folder / "comparison.md", markdown(comparison))
     _write(folder / "comparison.csv", csv_text(comparison))
-
-
-def read_comparison(path: str | os.PathLike[str]) -> ModelComparison:
-    """The comparison in a folder or ``comparison.json``, with the evaluations that lie beside it.
-
-    Raises:
-        DataError: a file is missing, damaged or of another schema.
-    """
-    path = Path(path)
-    if path.is_dir():
-        path /= COMPARISON_FILE
-    try:
-        plain = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError) as error:
-        raise DataError(f"cannot read {path}: {error}") from error
-    made = ModelComparison.from_dict(plain)
-    found = {model.name: read_metrics(path.parent / model.name / METRICS_FILE) for model in made.models}
-    return dataclasses.replace(made, evaluations=found)
 
 
 def _checked(
@@ -220,7 +208,7 @@ def _file_of(source: Source) -> str:
 def _identity(source: Source, showers: Showers) -> dict[str, Any]:
     """What tells whether a sample is the one that was evaluated before; a file by its size and time."""
     if isinstance(source, Showers):
-        return {"showers": len(showers), "provenance": to_plain(showers.provenance)}
+        return {"showers": len(showers), "provenance": jsonable(showers.provenance)}
     status = Path(source).stat()
     return {"showers": len(showers), "bytes": status.st_size, "modified_ns": status.st_mtime_ns}
 
@@ -275,7 +263,7 @@ def _finished(place: Path, task: _Task, replace: bool) -> Evaluation | None:
             f"{place / METRICS_FILE} cannot be gone on with: {', '.join(words[p] for p in parts)} changed "
             "since. Use the same as before, another folder, or --overwrite"
         )
-    return read_metrics(place / METRICS_FILE)
+    return Evaluation.read(place / METRICS_FILE)
 
 
 def _assemble(
@@ -291,13 +279,13 @@ def _assemble(
         metrics = with_posterior(metrics, judged)
     models = [
         ComparedModel(
-            t.name,
-            t.file,
-            len(t.showers),
-            metrics[t.name],
-            evaluations[t.name].timing,
-            evaluations[t.name].warnings,
-            evaluations[t.name].verdict,
+            name=t.name,
+            file=t.file,
+            showers=len(t.showers),
+            metrics=metrics[t.name],
+            timing=evaluations[t.name].timing,
+            warnings=evaluations[t.name].warnings,
+            verdict=evaluations[t.name].verdict,
         )
         for t in tasks
     ]
@@ -316,20 +304,11 @@ def _assemble(
         pareto=pareto,
         multiclass=judged,
         published=published_results(truth.mesh),
-        warnings=find_warnings(columns, models) + _version_warning(evaluations),
+        warnings=find_warnings(columns, models, evaluations),
         mesh=truth.mesh.to_dict(),
         provenance=provenance("compare", reference=file, **request),
         evaluations=dict(evaluations),
     )
-
-
-def _version_warning(evaluations: Mapping[str, Evaluation]) -> list[str]:
-    """A sentence where evaluations that were kept come from another version of the code."""
-    made_by = {name: e.provenance.get("evaluation", {}).get("caloforge") for name, e in evaluations.items()}
-    if len(set(made_by.values())) < 2:
-        return []
-    listed = ", ".join(f"{name}: {version}" for name, version in made_by.items())
-    return [f"The evaluations were made by different versions of caloforge ({listed}); use --overwrite."]
 
 
 def _named(report: Progress, name: str, text: str, fraction: float) -> None:

@@ -21,9 +21,8 @@ from caloforge.cli.compare import named_files
 from caloforge.data import Conditions, Showers, write_showers
 from caloforge.detector import CylinderMesh, calochallenge_mesh
 from caloforge.errors import DataError, MeshError, RecipeError
-from caloforge.evaluation import ClassifierSettings, Estimate, evaluate
+from caloforge.evaluation import ClassifierSettings, Estimate, ModelComparison, read_comparison
 from caloforge.evaluation.binning import challenge_set
-from caloforge.evaluation.comparison import compare, read_comparison
 from caloforge.evaluation.comparison.published import published_results
 from caloforge.evaluation.comparison.ranking import (
     auc_error,
@@ -31,10 +30,10 @@ from caloforge.evaluation.comparison.ranking import (
     clearly_better,
     metrics_of,
     pareto_front,
-    value_text,
 )
-from caloforge.evaluation.comparison.table import csv_text, markdown
-from caloforge.evaluation.results.comparison import ModelComparison, comparison_schema
+from caloforge.report import compare, evaluate, summary
+from caloforge.report.words.columns import value_text
+from caloforge.report.words.table import csv_text, markdown
 
 Make = Callable[..., Showers]
 MESH = CylinderMesh.regular(n_z=3, n_phi=4, n_r=2)
@@ -112,19 +111,21 @@ def test_pareto_front_of_known_points() -> None:
 
 def test_better_is_decided_by_the_errors() -> None:
     def auc(value: float, error: float) -> Estimate:
-        return Estimate(value, error, ideal=0.5)
+        return Estimate(value=value, error=error, ideal=0.5)
 
     assert clearly_better("auc_low", auc(0.6, 0.01), auc(0.7, 0.01))
     assert not clearly_better("auc_low", auc(0.7, 0.01), auc(0.6, 0.01))
     assert not clearly_better("auc_low", auc(0.6, 0.06), auc(0.7, 0.01))
     assert not clearly_better("auc_low", auc(0.6, math.nan), auc(0.7, 0.01))
     assert not clearly_better("auc_low", auc(0.3, 0.01), auc(0.5, 0.01))  # below 0.5 is luck, not quality
-    first, second = (Estimate(v, 0.01, ideal=1.0, higher_is_better=True) for v in (0.9, 0.8))
+    first, second = (Estimate(value=v, error=0.01, ideal=1.0, higher_is_better=True) for v in (0.9, 0.8))
     assert clearly_better("recall", first, second)
     assert badness(first) == pytest.approx(0.1)
-    assert clearly_better("ms", Estimate(1.0), Estimate(1.3))
-    assert not clearly_better("ms", Estimate(1.0), Estimate(1.05))
-    fpd = [Estimate(v, 0.001, 0.1, 0.1) for v in (0.2, 0.3)]  # scatter of other showers counts
+    assert clearly_better("ms", Estimate(value=1.0), Estimate(value=1.3))
+    assert not clearly_better("ms", Estimate(value=1.0), Estimate(value=1.05))
+    fpd = [
+        Estimate(value=v, error=0.001, floor=0.1, floor_error=0.1) for v in (0.2, 0.3)
+    ]  # scatter of other showers counts
     assert not clearly_better("fpd", *fpd)
 
 
@@ -243,10 +244,10 @@ def test_files_and_round_trip(judged: tuple[ModelComparison, Path]) -> None:
 
 
 def test_the_file_fits_its_documented_schema(judged: tuple[ModelComparison, Path]) -> None:
-    # to renew it: print(json.dumps(comparison_schema(), indent=1, ensure_ascii=False))
+    # to renew it: print(json.dumps(ModelComparison.json_schema(), indent=1, ensure_ascii=False))
     documented = Path(__file__).parents[2] / "docs" / "comparison.schema.json"
-    assert json.loads(documented.read_text()) == comparison_schema()
-    check = jsonschema.Draft202012Validator(comparison_schema())
+    assert json.loads(documented.read_text()) == ModelComparison.json_schema()
+    check = jsonschema.Draft202012Validator(ModelComparison.json_schema())
     plain = json.loads((judged[1] / "comparison.json").read_text())
     check.validate(plain)
     assert not check.is_valid(plain | {"models": {}})
@@ -266,7 +267,7 @@ def test_tables_hold_the_numbers(judged: tuple[ModelComparison, Path]) -> None:
     assert text == (out / "comparison.md").read_text()
     assert f"**{value_text(auc.value, auc.error)}**" in text
     console = Console(width=140, record=True, file=io.StringIO())
-    console.print(made.summary())
+    console.print(summary(made))
     shown = console.export_text()
     for expected in (
         "Geant4 against itself",
