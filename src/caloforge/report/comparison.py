@@ -78,7 +78,7 @@ def _values(comparison: ModelComparison, figures: Path) -> dict[str, Any]:
         "more": _turned_table(comparison, "more"),
         "separation": _turned_table(comparison, "separation"),
         "model_files": _files(comparison),
-        "origins": _origins(comparison),
+        "records": _origins(comparison),
         "drawings": {
             "plane": draw_plane(comparison, figures),
             "posterior": draw_posterior(comparison, figures),

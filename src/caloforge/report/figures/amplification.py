@@ -9,6 +9,7 @@ import numpy as np
 
 from caloforge.evaluation.amplification import AmplificationCurve, AmplificationResult
 from caloforge.evaluation.upsampling import UpsamplingResult
+from caloforge.report.figures.marks import points
 from caloforge.report.figures.sheet import Drawing, panel_sheet
 from caloforge.report.figures.style import (
     GENERATED,
@@ -35,10 +36,7 @@ def draw_amplification(result: AmplificationResult, folder: Path) -> Drawing:
         for k, curve in enumerate(result.curves):
             axes = page.panel(k)
             _draw_curve(axes, curve, result.counts["training"])
-            if page.first_in_row(k):
-                axes.set_ylabel(r"$\sum_j\,(x_j - 1/Q)^2$")
-            if page.lowest_in_column(k):
-                axes.set_xlabel("showers")
+            page.label(k, axes, "showers", r"$\sum_j\,(x_j - 1/Q)^2$")
         handles, labels = axes.get_legend_handles_labels()
         page.figure.legend(
             handles,
@@ -68,16 +66,9 @@ def _draw_curve(axes: Axes, curve: AmplificationCurve, n: int) -> None:
     low, high = (np.maximum(curve.constant / span * (1 + s * scatter), 1e-300) for s in (-1, 1))
     axes.fill_between(span, low, high, color=REFERENCE_FILL, linewidth=0)
     axes.plot(span, curve.constant / span, color=REFERENCE, label=REFERENCE_NAME)
-    axes.errorbar(
-        curve.sizes[good],
-        curve.errors[good],
-        yerr=curve.errors_std[good],
-        color=GENERATED,
-        marker="o",
-        markersize=3.5,
-        linewidth=1.0,
-        elinewidth=1.0,
-        label=GENERATED_NAME,
+    sizes, errors, spread = curve.sizes[good], curve.errors[good], curve.errors_std[good]
+    points(
+        axes, sizes, errors, spread, GENERATED, "o", GENERATED_NAME, size=3.5, linestyle="-", linewidth=1.0
     )
     axes.plot(n, curve.training_error, "*", color=REFERENCE, markersize=10, label="training sample")
     axes.axvline(n, color=REFERENCE, linewidth=0.8, linestyle=":")
@@ -127,17 +118,17 @@ def _draw_scores(axes: Axes, result: UpsamplingResult, quantity: str, chance: fl
         for copies in (False, True):
             scores = [(p.copies if copies else p.scores).get(name) for p in result.points]
             values = [getattr(score, quantity) if score else None for score in scores]
-            axes.errorbar(
+            points(
+                axes,
                 coarse,
-                [np.nan if v is None else v.value for v in values],
-                yerr=[0.0 if v is None or np.isnan(v.error) else v.error for v in values],
-                color=REFERENCE if copies else GENERATED,
-                marker=MARKERS[i % len(MARKERS)],
+                np.array([np.nan if v is None else v.value for v in values]),
+                np.array([0.0 if v is None or np.isnan(v.error) else v.error for v in values]),
+                REFERENCE if copies else GENERATED,
+                MARKERS[i % len(MARKERS)],
+                f"{'copies' if copies else 'upsampled'}, {name}",
+                size=5,
                 linestyle="--" if copies else "-",
-                markersize=5,
-                elinewidth=1,
                 markerfacecolor="white" if i % 2 else None,
-                label=f"{'copies' if copies else 'upsampled'}, {name}",
             )
     axes.axhline(chance, color=REFERENCE, linewidth=0.7, linestyle=":")
     axes.set_xscale("log")

@@ -14,14 +14,7 @@ from caloforge.evaluation.results import Evaluation, ModelComparison, Slice
 from caloforge.report.figures.marks import points
 from caloforge.report.figures.quality_speed import GREY
 from caloforge.report.figures.sheet import Drawing, panel_sheet, sheet
-from caloforge.report.figures.style import (
-    REFERENCE,
-    REFERENCE_FILL,
-    SampleStyle,
-    legend,
-    legend_height,
-    model_styles,
-)
+from caloforge.report.figures.style import REFERENCE, REFERENCE_FILL, SampleStyle, model_styles
 from caloforge.report.words.text import lowered
 
 if TYPE_CHECKING:
@@ -115,14 +108,8 @@ def draw_posterior(comparison: ModelComparison, folder: Path) -> list[Drawing]:
         axes.axvspan(own - error, own + error, color=REFERENCE_FILL, linewidth=0)
         for i, name in enumerate(names):
             style = styles.get(name, SampleStyle(name, REFERENCE, "*", "-"))
-            axes.errorbar(
-                result.log_posterior[i],
-                i,
-                xerr=result.log_posterior_error[i],
-                color=style.colour,
-                marker=style.marker,
-                markersize=6,
-            )
+            look: dict[str, Any] = {"color": style.colour, "marker": style.marker, "markersize": 6}
+            axes.errorbar(result.log_posterior[i], i, xerr=result.log_posterior_error[i], **look)
         axes.set_yticks(range(len(names)), names)
         axes.set_ylim(len(names) - 0.5, -0.5)
         axes.set_xlabel("log-posterior: mean of ln p(class | Geant4 shower) + ln K")
@@ -150,7 +137,6 @@ def draw_slices(evaluations: Mapping[str, Evaluation], folder: Path) -> list[Dra
     """AUCs and ratios of the responses in every bin of each condition that varies, one figure each."""
     drawings = []
     styles = model_styles(list(evaluations))
-    top = legend_height(styles) + 0.1
     for condition, label in CONDITIONS.items():
         per_model = [[s for s in e.slices if s.condition == condition] for e in evaluations.values()]
         if min(len(slices) for slices in per_model) < 2:
@@ -158,13 +144,18 @@ def draw_slices(evaluations: Mapping[str, Evaluation], folder: Path) -> list[Dra
         aucs = [key for s in per_model[0] for key in s.metrics if key.startswith("auc_")]
         keys = [*dict.fromkeys(aucs), "response"]
         with panel_sheet(
-            len(keys), len(keys), panel=(4.3, 2.95), margins=(0.95, 0.15, top, 0.65), gaps=(0.32, 0.0)
+            len(keys),
+            len(keys),
+            panel=(4.3, 2.95),
+            margins=(0.95, 0.15, 0.1, 0.65),
+            gaps=(0.32, 0.0),
+            models=styles,
+            lines=False,
         ) as page:
             for k, key in enumerate(keys):
                 axes = page.panel(k)
                 _draw_slices(axes, key, per_model, styles, 1000.0 if condition == "energy" else 1.0)
                 axes.set_xlabel(label)
-            legend(page.figure, styles, 0.15 / len(keys), lines=False)
             words = ", ".join("ratio of the responses" if k == "response" else f"AUC {k[4:]}" for k in keys)
             drawings.append(
                 page.save(

@@ -23,8 +23,6 @@ from caloforge.report.figures.style import (
     REFERENCE_FILL,
     REFERENCE_NAME,
     SampleStyle,
-    legend,
-    legend_height,
     model_styles,
 )
 
@@ -223,10 +221,8 @@ def _draw_layer_page(name: str, title: str, part: Sequence[Histogram], folder: P
                 axes.set_title(_panel_title(histogram), pad=2.5, fontweight="bold")
             text = _separation_text(histogram)
             axes.text(0.98, 0.96, text, transform=axes.transAxes, ha="right", va="top", fontsize="small")
-            if page.first_in_row(k):
-                axes.set_ylabel("fraction per bin")
-                below.set_ylabel("ratio", loc="center")
-            if own_labels or page.lowest_in_column(k):
+            page.label(k, axes, _axis_label(histogram), "fraction per bin", below)
+            if own_labels:
                 below.set_xlabel(_axis_label(histogram))
         _error_legend(page, 0.06)
         layers = [str(h.layer) for h in part if h.layer is not None]
@@ -319,15 +315,15 @@ def _overlay_pages(
     rows: int,
     small: bool = False,
 ) -> Iterator[Drawing]:
-    top = legend_height(styles) + 0.1
     for page_name, part in numbered_pages(name, panels, rows * columns):
         with panel_sheet(
             len(part),
             columns,
             panel=(10.4 / columns, 2.5 if small else 3.9),
-            margins=(0.73, 0.12, top, 0.55),
+            margins=(0.73, 0.12, 0.1, 0.55),
             gaps=(0.22, 0.36 if small else 0.27),
             small=small,
+            models=styles,
         ) as page:
             for k, histograms in enumerate(part):
                 axes, below = page.ratio_panel(k, above=2.4, gap=0.06)
@@ -335,10 +331,7 @@ def _overlay_pages(
                 below.set_xlabel(histograms[0].label)
                 if small:
                     few_ticks(axes, below)
-                if page.first_in_row(k):
-                    axes.set_ylabel("fraction per bin")
-                    below.set_ylabel("ratio", loc="center")
-            legend(page.figure, styles, 0.06)
+                page.label(k, axes, "", "fraction per bin", below)
             labels = "; ".join(dict.fromkeys(p[0].label for p in part))
             models = ", ".join(style.name for style in styles)
             alt = f"Histograms of Geant4 and {models}, with ratios to Geant4: {labels}."

@@ -68,19 +68,11 @@ def points(
     *,
     size: float = 4,
     width: float = 1,
+    **style: Any,
 ) -> None:
-    """Points with error bars."""
-    axes.errorbar(
-        x,
-        y,
-        yerr=error,
-        color=colour,
-        marker=marker,
-        markersize=size,
-        linestyle="none",
-        elinewidth=width,
-        label=label,
-    )
+    """Points with error bars, ``width`` points wide; ``style`` is what `Axes.errorbar` takes besides."""
+    look: dict[str, Any] = {"linestyle": "none", "markersize": size, "elinewidth": width} | style
+    axes.errorbar(x, y, yerr=error, color=colour, marker=marker, label=label, **look)
 
 
 def ratio_limits(axes: Axes, ratios: Sequence[tuple[Floats, Floats]]) -> None:

@@ -24,8 +24,6 @@ from caloforge.report.figures.style import (
     REFERENCE,
     REFERENCE_FILL,
     SampleStyle,
-    legend,
-    legend_height,
     model_styles,
 )
 from caloforge.report.words.text import group_title
@@ -64,14 +62,12 @@ def draw_model_profiles(evaluations: Mapping[str, Evaluation], folder: Path) -> 
     if not names:
         return []
     styles = model_styles(list(evaluations))
-    top = legend_height(styles) + 0.1
     with panel_sheet(
-        len(names), 2, panel=(5.2, 3.7), margins=(0.78, 0.15, top, 0.6), gaps=(0.24, 0.27)
+        len(names), 2, panel=(5.2, 3.7), margins=(0.78, 0.15, 0.1, 0.6), gaps=(0.24, 0.27), models=styles
     ) as page:
         for k, name in enumerate(names):
             axes, below = page.ratio_panel(k, above=2.2)
             _draw_profile(axes, below, [p[name] for p in per_model], styles)
-        legend(page.figure, styles, 0.06)
         labels = ", ".join(per_model[0][n].label.partition(" [")[0] for n in names)
         caption = f"Means with their standard errors: {labels}."
         alt = f"Profiles of Geant4 and {', '.join(evaluations)}, with ratios to Geant4: {labels}."
@@ -183,27 +179,23 @@ def _draw_separations(
     if not groups:
         return []
     several = len(styles) > 1
-    top = legend_height(styles) + 0.3 if several else 0.3
     with panel_sheet(
         len(groups),
         min(3, len(groups)),
         panel=(3.45, 2.1 if several else 1.95),
-        margins=(0.75, 0.1, top, 0.5),
+        margins=(0.75, 0.1, 0.3, 0.5),
         gaps=(0.24, 0.42),
         small=True,
+        models=styles if several else (),
+        lines=False,
     ) as page:
         for k, (name, parts) in enumerate(groups.items()):
             axes = page.panel(k)
             _draw_separation(axes, parts, styles)
             axes.set_title(group_title(name), pad=2.5, fontweight="bold")
-            if page.first_in_row(k):
-                axes.set_ylabel("separation power", loc="center")
-            if page.lowest_in_column(k):
-                axes.set_xlabel("layer")
+            page.label(k, axes, "layer", "separation power")
             if k == 0 and not several:
                 axes.legend(loc="upper right")
-        if several:
-            legend(page.figure, styles, 0.04, lines=False)
         models = f" of {', '.join(style.name for style in styles)}" if several else ""
         return [
             page.save(

@@ -9,15 +9,9 @@ from typing import TYPE_CHECKING
 
 from caloforge.evaluation.comparison.ranking import badness, quality_keys
 from caloforge.evaluation.results import ModelComparison
+from caloforge.report.figures.marks import points
 from caloforge.report.figures.sheet import Drawing, panel_sheet
-from caloforge.report.figures.style import (
-    REFERENCE,
-    REFERENCE_FILL,
-    SampleStyle,
-    legend,
-    legend_height,
-    model_styles,
-)
+from caloforge.report.figures.style import REFERENCE, REFERENCE_FILL, SampleStyle, model_styles
 from caloforge.report.words.columns import display_scale
 
 if TYPE_CHECKING:
@@ -40,14 +34,17 @@ def draw_plane(comparison: ModelComparison, folder: Path) -> list[Drawing]:
     if not keys or len(timed) + len(comparison.published) < 2 or not timed:
         return []
     styles = {s.name: s for s in model_styles([m.name for m in comparison.models])}
-    columns = min(2, len(keys))
-    top = legend_height([*styles.values()]) + 0.1
     with panel_sheet(
-        len(keys), columns, panel=(5.2, 4.0), margins=(0.78, 0.2, top, 0.6), gaps=(0.24, 0.24)
+        len(keys),
+        min(2, len(keys)),
+        panel=(5.2, 4.0),
+        margins=(0.78, 0.2, 0.1, 0.6),
+        gaps=(0.24, 0.24),
+        models=[styles[m.name] for m in timed],
+        lines=False,
     ) as page:
         for k, key in enumerate(keys):
             _draw_plane(page.panel(k), comparison, key, styles)
-        legend(page.figure, [styles[m.name] for m in timed], 0.15 / columns - 0.01, lines=False)
         caption = (
             "Quality against time per shower, better towards the lower left. The line is the Pareto front of "
             "the models measured here; the star is Geant4."
@@ -76,16 +73,8 @@ def _draw_plane(axes: Axes, comparison: ModelComparison, key: str, styles: Mappi
     measured = {name: (m["ms"].value, scale * m[key].value) for name, m in known.items()}
     for name, (ms, value) in measured.items():
         error = scale * known[name][key].error
-        axes.errorbar(
-            ms,
-            value,
-            yerr=None if math.isnan(error) else error,
-            color=styles[name].colour,
-            marker=styles[name].marker,
-            markersize=8,
-            elinewidth=1.2,
-            zorder=4,
-        )
+        style = styles[name]
+        points(axes, ms, value, error, style.colour, style.marker, size=8, width=1.2, zorder=4)
     front = [known[name] for name in comparison.pareto.get(key, ()) if name in known]
     if front:
         x = [m["ms"].value for m in front]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from caloforge.report.figures.style import figure_style
+from caloforge.report.figures.style import SampleStyle, figure_style, legend, legend_height
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -67,11 +67,14 @@ class Sheet:
         axes = self.figure.add_subplot(pair[0])
         return axes, self.figure.add_subplot(pair[1], sharex=axes)
 
-    def first_in_row(self, k: int) -> bool:
-        return k % self.columns == 0
-
-    def lowest_in_column(self, k: int) -> bool:
-        return k + self.columns >= self.n
+    def label(self, k: int, axes: Axes, x: str, y: str, below: Axes | None = None) -> None:
+        """Name the axes at place ``k`` at the edges of the sheet only: ``y`` left, ``x`` lowest."""
+        if k % self.columns == 0:
+            axes.set_ylabel(y)
+            if below is not None:
+                below.set_ylabel("ratio", loc="center")
+        if x and k + self.columns >= self.n:
+            (below or axes).set_xlabel(x)
 
     def axes(self, left: float, bottom: float, width: float, height: float) -> Axes:
         """Axes anywhere on the sheet, inches."""
@@ -128,6 +131,8 @@ def panel_sheet(
     margins: tuple[float, float, float, float],
     gaps: tuple[float, float] = (0.0, 0.0),
     small: bool = False,
+    models: Sequence[SampleStyle] = (),
+    lines: bool = True,
 ) -> Iterator[Sheet]:
     """A sheet with a grid for ``n`` panels.
 
@@ -138,9 +143,12 @@ def panel_sheet(
         margins: left, right, top and bottom, inches; those above and below are added to the rows.
         gaps: between columns and between rows, in panels.
         small: the style for pages of many panels.
+        models: samples named in one legend above all panels, with room of its own.
+        lines: whether the legend shows their lines or their markers.
     """
     rows = -(-n // columns)
     left, right, top, bottom = margins
+    top += legend_height(models, panel[0] * columns) if models else 0.0
     with sheet(panel[0] * columns, panel[1] * rows + top + bottom, small=small) as page:
         page.n, page.columns = n, columns
         page.grid = page.figure.add_gridspec(
@@ -153,6 +161,8 @@ def panel_sheet(
             top=1 - top / page.height,
             bottom=bottom / page.height,
         )
+        if models:
+            legend(page.figure, models, (left - 0.15) / page.width, lines=lines)
         yield page
 
 

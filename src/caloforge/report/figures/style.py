@@ -143,13 +143,17 @@ def legend(figure: Figure, styles: Sequence[SampleStyle], left: float, *, lines:
         handles=handles,
         loc="upper left",
         bbox_to_anchor=(left, 0.998),
-        ncols=min(5, len(handles)),
+        ncols=_legend_columns(styles, float(figure.get_figwidth())),
         borderaxespad=0.2,
         columnspacing=1.4,
         handlelength=2.2,
     )
 
 
-def legend_height(styles: Sequence[SampleStyle]) -> float:
-    """Inches that `legend` takes."""
-    return 0.12 + 0.22 * math.ceil((len(styles) + 1) / 5)
+def legend_height(styles: Sequence[SampleStyle], width: float) -> float:
+    """Inches that `legend` takes on a figure of this width."""
+    return 0.12 + 0.22 * math.ceil((len(styles) + 1) / _legend_columns(styles, width))
+
+
+def _legend_columns(styles: Sequence[SampleStyle], width: float) -> int:
+    return min(5, len(styles) + 1, max(1, int(width / 1.4)))
