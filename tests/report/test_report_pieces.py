@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 from report_samples import MESHES, make_showers
 
-from caloforge.detector import CylinderMesh
+from caloforge.detector import CylinderMesh, Mesh
+from caloforge.errors import MeshError
 from caloforge.evaluation.results import Correlation, Estimate, Histogram, ResolutionFit, Separation, Timing
 from caloforge.report.events import CELLS_SHOWN, choose_pairs, events_payload
 from caloforge.report.figures.correlations import difference_limit
-from caloforge.report.figures.histograms import join_bins
+from caloforge.report.figures.histograms import draw_layer_pages, join_bins
 from caloforge.report.figures.responses import fitted_resolution
-from caloforge.report.geometry import cell_bounds, layer_cells, visible_radius
+from caloforge.report.geometry import LayerCells, cell_bounds, layer_cells, visible_radius
 from caloforge.report.mean_shower import MeanShower, layers_payload, mean_shower, significant_difference
 from caloforge.report.script_data import script_json
 from caloforge.report.words.rows import estimate_row, number_rows, timing_rows
@@ -49,6 +50,19 @@ def test_outlines_cover_each_layer(kind):
         values = layer.values(np.arange(np.prod(layer.shape)))
         assert values.shape == (x.shape[0] - 1, x.shape[1] - 1)
         assert values[::k].ravel().tolist() == list(range(values[::k].size))
+
+
+def test_a_new_kind_of_mesh_registers_how_its_cells_lie(monkeypatch):
+    class RingMesh(Mesh):
+        kind = "rings"
+
+    monkeypatch.setattr(RingMesh, "__abstractmethods__", frozenset())
+    mesh = RingMesh()  # type: ignore[abstract]
+    with pytest.raises(MeshError, match="cannot draw a mesh of kind 'rings'"):
+        layer_cells(mesh)
+    rings = LayerCells(0, True, np.linspace(-np.pi, np.pi, 2), np.arange(3.0), None)
+    layer_cells.register(RingMesh, lambda mesh: [rings])
+    assert layer_cells(mesh) == [rings]
 
 
 def test_visible_radius_leaves_empty_rings_out():
@@ -246,3 +260,34 @@ def test_second_process_ends_with_the_first_one(sample, tmp_path):
         helper = pages.helper
     assert helper is not None
     assert helper.poll() is not None
+
+
+def test_figures_do_not_depend_on_a_users_matplotlibrc(sample, tmp_path):
+    import matplotlib
+
+    histograms = sample("box").evaluation.histograms[:2]
+    before = dict(matplotlib.rcParams)
+    plain = draw_layer_pages("page", "Title", histograms, tmp_path / "plain")
+    users = {
+        "figure.dpi": 33,
+        "savefig.dpi": 300,
+        "savefig.bbox": "tight",
+        "savefig.transparent": True,
+        "font.family": "monospace",
+        "axes.grid": True,
+        "axes.labelpad": 20,
+        "lines.antialiased": False,
+        "mathtext.fontset": "cm",
+        "path.sketch": (1, 100, 2),
+        "pdf.use14corefonts": True,
+        "text.usetex": True,
+    }
+    with matplotlib.rc_context(users):
+        inside = dict(matplotlib.rcParams)
+        changed = draw_layer_pages("page", "Title", histograms, tmp_path / "changed")
+        assert dict(matplotlib.rcParams) == inside
+    assert dict(matplotlib.rcParams) == before
+    for one, other in zip(plain, changed, strict=True):
+        for ending in ("png", "pdf"):
+            first, second = (drawing.folder / f"{drawing.name}.{ending}" for drawing in (one, other))
+            assert first.read_bytes() == second.read_bytes()
