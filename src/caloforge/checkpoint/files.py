@@ -13,7 +13,7 @@ import safetensors.torch
 from torch import Tensor
 
 from caloforge.errors import CheckpointError
-from caloforge.runtime.disk import whole_file
+from caloforge.runtime.files import whole_file
 
 __all__ = ["digest", "read_json", "read_tensors", "write_bytes", "write_json", "write_tensors"]
 

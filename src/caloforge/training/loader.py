@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from caloforge.data.showers import Showers
 from caloforge.data.sources import Energies
 from caloforge.models.base import Batch
-from caloforge.runtime.resources import derived_seed, free_memory
+from caloforge.runtime.memory import free_memory
+from caloforge.runtime.seeds import derived_seed
 
 __all__ = ["ShowerLoader", "fits_in_memory"]
 

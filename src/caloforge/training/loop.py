@@ -17,9 +17,10 @@ from caloforge.data.formats import open_showers
 from caloforge.data.showers import Showers
 from caloforge.errors import MissingDependencyError, TrainingError
 from caloforge.models.base import GeneratorModel, load_model_class
+from caloforge.runtime.devices import pick_device
 from caloforge.runtime.precision import fast_bf16
 from caloforge.runtime.provenance import provenance
-from caloforge.runtime.resources import derived_seed, pick_device
+from caloforge.runtime.seeds import derived_seed
 from caloforge.runtime.signals import Interrupt, catch_signals, raise_interrupt
 from caloforge.training.checks import check_given, check_start, finished_training
 from caloforge.training.loader import ShowerLoader, fits_in_memory

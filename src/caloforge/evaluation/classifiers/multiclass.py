@@ -14,7 +14,7 @@ import numpy as np
 
 from caloforge.errors import RecipeError
 from caloforge.evaluation.classifiers.inputs import Sample, fill_table, layout_of
-from caloforge.evaluation.classifiers.run import Counter, Progress, name_of
+from caloforge.evaluation.classifiers.run import Counter, Progress
 from caloforge.evaluation.classifiers.scores import Floats, log_posterior
 from caloforge.evaluation.classifiers.settings import ClassifierSettings
 from caloforge.evaluation.classifiers.split import are_twins, draw_rows, part_sizes
@@ -59,7 +59,8 @@ def train_multiclass(
         DataError: a sample has fewer than 10 showers.
         MissingDependencyError: scipy is not installed.
     """
-    from caloforge.evaluation.classifiers.engine import chosen_device, cpu_threads, fit
+    from caloforge.evaluation.classifiers.engine import chosen_device, fit
+    from caloforge.runtime.devices import cpu_threads, device_name
 
     if len(samples) < 2:
         raise RecipeError(f"a multi-class classifier needs the reference and a model, got {list(samples)}")
@@ -99,7 +100,7 @@ def train_multiclass(
         showers=sizes,
         parameters=trained.parameters,
         seconds=time.perf_counter() - started,
-        device=name_of(where),
+        device=device_name(where),
         settings=dataclasses.asdict(settings),
     )
 
