@@ -23,7 +23,7 @@ import caloforge
 from caloforge.bench.results import BenchResult, BenchRow, Geant4Time, read_bench, write_bench
 from caloforge.bench.setting import choose_conditions, describe_machine, time_geant4
 from caloforge.checkpoint import Checkpoint
-from caloforge.checkpoint.checkpoint import WEIGHTS
+from caloforge.checkpoint.folder import WEIGHTS
 from caloforge.data import Conditions, Showers
 from caloforge.data.quantities import Quantity
 from caloforge.detector.detector import Detector
