@@ -71,6 +71,19 @@ def test_termination_saves_too(tmp_path, monkeypatch, stops):
         fit(tmp_path / "a")
 
 
+def test_only_files_of_the_state_are_removed(tmp_path, stops):
+    notes = tmp_path / "a" / "resume" / "notes.txt"
+    notes.parent.mkdir(parents=True)
+    notes.write_text("mine")
+    fit(tmp_path / "a")
+    assert [path.name for path in notes.parent.iterdir()] == ["notes.txt"]
+    stops.count, stops.at = 0, 20
+    with pytest.raises(KeyboardInterrupt):
+        fit(tmp_path / "b")
+    names = sorted(path.name for path in (tmp_path / "b" / "resume").iterdir())
+    assert names == ["state-20.safetensors", "state.json"]
+
+
 def test_only_the_same_training_is_resumed(tmp_path, stops):
     stops.at = 3
     with pytest.raises(KeyboardInterrupt):

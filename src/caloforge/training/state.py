@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
+import re
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ __all__ = ["RESUME", "finished_training", "has_state", "load_state", "remove_sta
 
 STATE_VERSION = 1
 ABOUT = "state.json"
+OURS = re.compile(r"(state\.json|state-\d+\.safetensors)(\.partial)?")
+"""Names of the files of a state."""
 RESUME = "resume"
 """Folder of the state, in that of the checkpoint."""
 
@@ -39,9 +42,7 @@ def save_state(folder: Path, trainer: Trainer, run: dict[str, Any]) -> None:
     about = {"version": STATE_VERSION, "file": file, "sha256": digest, "run": run}
     about |= {"position": asdict(trainer.at), "parts": parts}
     write_json(folder / ABOUT, about, indent=2, error=CheckpointError)
-    for old in folder.glob("state-*"):
-        if old.name != file:
-            old.unlink(missing_ok=True)
+    _remove_files(folder, keep=(file, ABOUT))
 
 
 def load_state(folder: Path, trainer: Trainer, run: dict[str, Any]) -> None:
@@ -84,8 +85,18 @@ def check_run(folder: Path, about: dict[str, Any], run: dict[str, Any]) -> None:
 
 
 def remove_state(folder: Path) -> None:
-    """Remove the folder of a state."""
-    shutil.rmtree(folder, ignore_errors=True)
+    """Remove the files of a state, and the folder where nothing else is in it."""
+    if not folder.is_dir():
+        return
+    _remove_files(folder, keep=())
+    with suppress(OSError):
+        folder.rmdir()
+
+
+def _remove_files(folder: Path, keep: tuple[str, ...]) -> None:
+    for path in list(folder.iterdir()):
+        if OURS.fullmatch(path.name) and path.name not in keep:
+            path.unlink(missing_ok=True)
 
 
 def finished_training(
