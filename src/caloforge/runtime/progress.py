@@ -43,13 +43,16 @@ class Display:
         if self._enabled and console.is_terminal:
             from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-            fields = ("amount", "speed", "text")
-            texts = [TextColumn(f"{{task.fields[{name}]}}", markup=False) for name in fields]
+            amount, speed, text = (
+                TextColumn(f"{{task.fields[{name}]}}", markup=False) for name in ("amount", "speed", "text")
+            )
             self._bars = Progress(
                 TextColumn("{task.description}", markup=False),
                 BarColumn(),
-                *texts,
+                amount,
+                speed,
                 TimeRemainingColumn(),
+                text,
                 console=console,
                 transient=self._transient,
                 refresh_per_second=5,
