@@ -58,7 +58,7 @@ class Checkpoint:
     path: Path | None = None
 
     @classmethod
-    def of(
+    def from_model(
         cls, model: GeneratorModel, model_name: str, valid_range: dict[str, Any], **about: Any
     ) -> Checkpoint:
         """A checkpoint of a model as it is now; ``about`` are further attributes."""

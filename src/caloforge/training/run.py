@@ -87,7 +87,7 @@ class TrainingRun:
             KeyboardInterrupt: Ctrl-C, after saving.
         """
         trainer = self.trainer
-        log = Log(self.folder, trainer.at.epoch) if self.main else None
+        log = Log(self.folder, trainer.position.epoch) if self.main else None
         try:
             with Display("showers", enabled=progress and self.main) as show:
                 self._tell_step(show, "")
@@ -120,14 +120,14 @@ class TrainingRun:
     def _tell_step(self, show: Display, loss: str) -> None:
         trainer = self.trainer
         size = trainer.loader.batch_size
-        text = f"epoch {trainer.at.epoch + 1}/{trainer.n_epochs}: {loss}" if loss else ""
-        show("training", trainer.at.total * size, trainer.n_steps * size, text)
+        text = f"epoch {trainer.position.epoch + 1}/{trainer.n_epochs}: {loss}" if loss else ""
+        show("training", trainer.position.total * size, trainer.n_steps * size, text)
 
     def _tell_epoch(self, show: Display, row: dict[str, Any]) -> None:
         trainer = self.trainer
         size = trainer.loader.batch_size
         text = f"epoch {row['epoch'] + 1}/{trainer.n_epochs}: {summary(row)}"
-        show("training", trainer.at.total * size, trainer.n_steps * size, text)
+        show("training", trainer.position.total * size, trainer.n_steps * size, text)
         line = f"{text}, {row['showers_per_second']:.0f} showers/s"
         show.line(line, last=row["epoch"] + 1 == trainer.n_epochs)
 
@@ -146,7 +146,7 @@ class TrainingRun:
             return
         self._save()
         message = (
-            f"stopped in epoch {self.trainer.at.epoch + 1} of {self.trainer.n_epochs}; all is saved in "
+            f"stopped in epoch {self.trainer.position.epoch + 1} of {self.trainer.n_epochs}; all is saved in "
             f"{self.folder}, go on with resume=True (--resume)"
         )
         show.note(message)
@@ -158,7 +158,7 @@ class TrainingRun:
         start = time.monotonic()
         if self.main:
             save_state(self.state_folder, self.trainer, self.fingerprints)
-            if self.trainer.at.epoch:
+            if self.trainer.position.epoch:
                 with self.trainer.best_weights():
                     self._checkpoint().save(self.folder, overwrite=True)
                 self.trainer.last_saved = str(self.folder)

@@ -37,10 +37,10 @@ def save_state(folder: Path, trainer: Trainer, run: dict[str, Any]) -> None:
     for name, part in trainer.parts.items():
         own, parts[name] = part.state()
         tensors |= {f"part/{key}": tensor for key, tensor in own.items()}
-    file = f"state-{trainer.at.total}.safetensors"
+    file = f"state-{trainer.position.total}.safetensors"
     digest = write_tensors(folder / file, tensors)
     about = {"version": STATE_VERSION, "file": file, "sha256": digest, "run": run}
-    about |= {"position": asdict(trainer.at), "parts": parts}
+    about |= {"position": asdict(trainer.position), "parts": parts}
     write_json(folder / ABOUT, about, indent=2, error=CheckpointError)
     _remove_files(folder, keep=(file, ABOUT))
 
@@ -62,7 +62,7 @@ def load_state(folder: Path, trainer: Trainer, run: dict[str, Any]) -> None:
         trainer.model.load_state_dict(model)
         for name, part in trainer.parts.items():
             part.load_state(own, about["parts"][name])
-        trainer.at = Position(**about["position"])
+        trainer.position = Position(**about["position"])
     except (KeyError, TypeError, RuntimeError) as error:
         raise CheckpointError(f"{folder}: the state does not fit the model ({error}); train anew") from error
 

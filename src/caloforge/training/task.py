@@ -106,7 +106,7 @@ class TrainingTask:
         ranges |= {
             name: conditions[conditions.detector == name].ranges() for name in sorted(self.showers.meshes)
         }
-        return Checkpoint.of(
+        return Checkpoint.from_model(
             model,
             self.recipe.model,
             merged_ranges(list(ranges.values())),
