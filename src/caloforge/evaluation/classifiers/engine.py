@@ -23,7 +23,7 @@ from caloforge.evaluation.classifiers.scores import Floats, Labels, temperature
 from caloforge.evaluation.classifiers.settings import ClassifierSettings
 from caloforge.evaluation.classifiers.split import split_rows
 
-__all__ = ["Trained", "chosen_device", "fit"]
+__all__ = ["Trained", "fit"]
 
 AT_ONCE = 1000
 """Showers a network judges at once where no gradients are needed."""
@@ -55,11 +55,6 @@ class Trained:
     def parameters(self) -> int:
         """Trained weights of the network."""
         return sum(p.numel() for p in self.network.parameters())
-
-
-def chosen_device(device: str | None) -> torch.device:
-    """The device asked for; by default a GPU where there is one."""
-    return torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
 
 
 def fit(

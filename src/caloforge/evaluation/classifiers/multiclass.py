@@ -59,8 +59,8 @@ def train_multiclass(
         DataError: a sample has fewer than 10 showers.
         MissingDependencyError: scipy is not installed.
     """
-    from caloforge.evaluation.classifiers.engine import chosen_device, fit
-    from caloforge.runtime.devices import cpu_threads, device_name
+    from caloforge.evaluation.classifiers.engine import fit
+    from caloforge.runtime.devices import cpu_threads, device_name, pick_device
 
     if len(samples) < 2:
         raise RecipeError(f"a multi-class classifier needs the reference and a model, got {list(samples)}")
@@ -69,7 +69,7 @@ def train_multiclass(
         pool[0][0].mesh.require_same(showers.mesh, f"showers of {name} to classify")
     settings = settings.of(inputs)
     layout = layout_of(inputs, pool[0][1], sums=settings.standardise)
-    started, where, k = time.perf_counter(), chosen_device(device), len(names)
+    started, where, k = time.perf_counter(), pick_device(device or "auto"), len(names)
     rng = np.random.default_rng([seed, zlib.crc32(inputs.encode()), k])
     twins = are_twins(pool)
     rows = draw_rows(pool, rng, twins=twins)

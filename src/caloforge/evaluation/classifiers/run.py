@@ -86,13 +86,13 @@ def train_classifier_with_scores(
     makes trainings comparable.
     """
     from caloforge.evaluation.classifiers.diagnosis import diagnose
-    from caloforge.evaluation.classifiers.engine import chosen_device, fit
-    from caloforge.runtime.devices import cpu_threads, device_name
+    from caloforge.evaluation.classifiers.engine import fit
+    from caloforge.runtime.devices import cpu_threads, device_name, pick_device
 
     settings = settings.of(name)
     layout = layout_of(name, reference[1], sums=settings.standardise)
     started = time.perf_counter()
-    where = chosen_device(device)
+    where = pick_device(device or "auto")
     with_floor = settings.floor or second is not None
     tick = Counter(progress, settings.repeats * settings.epochs * (2 if with_floor else 1))
     rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
