@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from caloforge.data import Conditions
 from caloforge.detector import Mesh
-from caloforge.detector.mesh_regular import RegularMesh
+from caloforge.detector.mesh import RegularMesh
 from caloforge.evaluation.features import Features
 from caloforge.evaluation.results import Localisation, Shift
 

@@ -19,8 +19,7 @@ from torch import Tensor, nn
 from caloforge.data.operations import coarsened
 from caloforge.data.showers import Showers
 from caloforge.detector.grouping import Grouping
-from caloforge.detector.mesh import Mesh
-from caloforge.detector.mesh_regular import RegularMesh
+from caloforge.detector.mesh import Mesh, RegularMesh
 from caloforge.errors import MeshError, RecipeError
 from caloforge.models.base import Batch, ConditionTensors, GeneratorModel, load_model_class
 from caloforge.models.conditions.incident import IncidentContext

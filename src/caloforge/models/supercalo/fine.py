@@ -23,8 +23,7 @@ from torch.nn import functional as F
 
 from caloforge.data.showers import Showers
 from caloforge.detector.grouping import Grouping
-from caloforge.detector.mesh import Mesh
-from caloforge.detector.mesh_regular import RegularMesh
+from caloforge.detector.mesh import Mesh, RegularMesh
 from caloforge.errors import MeshError
 from caloforge.models.base import Batch, ConditionTensors, GeneratorModel
 from caloforge.models.conditions.incident import IncidentContext
