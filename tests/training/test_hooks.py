@@ -12,7 +12,7 @@ from caloforge.data.operations import coarsened
 from caloforge.errors import CheckpointError, DataError, RecipeError
 from caloforge.models.base import Batch
 from caloforge.training import loop, train
-from caloforge.training.augment import augment
+from caloforge.training.augmentations import augment
 
 
 def fit(out, model, showers=None, **options):

@@ -19,7 +19,7 @@ from torch import Tensor
 from caloforge.errors import TrainingError
 from caloforge.models.base import Batch, GeneratorModel
 from caloforge.runtime.resources import derived_seed, peak_memory_mib, seed_torch
-from caloforge.training.augment import augment
+from caloforge.training.augmentations import augment
 from caloforge.training.loader import ShowerLoader
 from caloforge.training.optimise import PartTrainer, part_trainers
 from caloforge.training.recipe import TrainingSettings
