@@ -34,7 +34,8 @@ from caloforge.models.diffusion.backbones import BackboneSettings, backbone_of
 from caloforge.models.diffusion.process import ProcessSettings, process_of
 from caloforge.models.diffusion.samplers import SamplerSettings, noise_steps, sample
 from caloforge.models.diffusion.transformer import TransformerSettings
-from caloforge.models.energies.autoregressive import FIT_BATCH, LayerEnergySettings, layer_energy_flow
+from caloforge.models.energies.autoregressive import FIT_BATCH
+from caloforge.models.energies.base import LayerEnergyChoice, layer_energy_model
 from caloforge.runtime.precision import use_bf16
 
 __all__ = ["DiffusionModel"]
@@ -62,7 +63,7 @@ class DiffusionModel(GeneratorModel):
             bf16: the network in bfloat16; "auto" where the processor has it.
         """
 
-        energies: LayerEnergySettings | None = LayerEnergySettings.model_validate({"kind": "inductive"})
+        energies: LayerEnergyChoice | None = Field({"kind": "inductive"}, validate_default=True)
         backbone: BackboneSettings = TransformerSettings.model_validate({})
         process: ProcessSettings = ProcessSettings.model_validate({})
         sampler: SamplerSettings = SamplerSettings.model_validate({})
@@ -97,7 +98,7 @@ class DiffusionModel(GeneratorModel):
         self.layers = Layers.of(mesh)
         self.incident = DetectorContext(s.slots)
         self.energy_flow = (
-            None if s.energies is None else layer_energy_flow(n_z, self.incident.size, s.energies)
+            None if s.energies is None else layer_energy_model(s.energies, n_z, self.incident.size)
         )
         self.coordinates = coordinates_of(s.coordinates, s.slots, self.shape)
         self.spectrum = SpectrumMap() if s.spectrum else None

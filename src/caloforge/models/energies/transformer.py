@@ -15,20 +15,19 @@ Legend: ``n`` showers, ``Z`` layers and steps, ``C`` context numbers, ``W`` widt
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from caloforge.models.coordinates import fill_below
-from caloforge.models.energies.base import LayerEnergyModel
+from caloforge.models.energies.base import ENERGIES, LayerEnergyModel, LayerEnergySettings
 from caloforge.models.energies.causal_transformer import CausalTransformer, KeyValueCache
 from caloforge.models.energies.inductive import SplineNetwork
 
-__all__ = ["Head", "LayerEnergyTransformer", "Splits"]
-
-Head = Literal["splines", "flow-matching"]
+__all__ = ["LayerEnergyTransformer", "Splits", "TransformerSettings"]
 
 LARGEST = 25.0
 """|y| is kept within it; stands for a ratio of 10⁻¹¹."""
@@ -70,49 +69,36 @@ def _split(left: Tensor, y: Tensor, threshold: float) -> Tensor:
     return torch.where(none, 0.0, torch.where(rest < threshold, left, part))
 
 
+class TransformerSettings(LayerEnergySettings):
+    """See `LayerEnergySettings`; what is smaller than there by default."""
+
+    kind: str = "transformer"
+    blocks: int = Field(3, ge=1)
+    hidden: int = Field(64, ge=1)
+    bins: int = Field(10, ge=2)
+    bound: float = Field(5.0, gt=0)
+    dropout: float = Field(0.1, ge=0, lt=1)
+
+
+@ENERGIES.add("transformer")
 class LayerEnergyTransformer(LayerEnergyModel):
-    """Loss and sampler of layer energies (n, Z).
+    """Loss and sampler of layer energies (n, Z)."""
 
-    Args:
-        layers, context: Z and C.
-        width, depth, heads, dropout: of the transformer.
-        head: "splines" or "flow-matching".
-        head_depth: hidden layers of the head.
-        bins, bound: of the splines.
-        steps: midpoint steps of the flow.
-        scale: c, larger than any ΣE/E_inc.
-        fill: width of the values that stand for empty parts, see `fill_below`.
-    """
-
+    Settings = TransformerSettings
     mean: Tensor
     std: Tensor
 
-    def __init__(
-        self,
-        layers: int,
-        context: int,
-        *,
-        width: int,
-        depth: int,
-        heads: int,
-        dropout: float,
-        head: Head,
-        head_depth: int,
-        bins: int,
-        bound: float,
-        steps: int,
-        scale: float,
-        fill: float,
-    ) -> None:
-        super().__init__()
-        self.layers, self.scale, self.fill = layers, scale, fill
+    def __init__(self, settings: TransformerSettings, layers: int, context: int) -> None:
+        super().__init__(settings, layers, context)
+        s, width = settings, settings.hidden
+        self.layers, self.scale, self.fill = layers, s.scale, s.width
         self.enter = nn.Linear(context + TOLD + 1, width)
         self.place = nn.Parameter(0.3 * torch.randn(layers, width))
-        self.transformer = CausalTransformer(width, depth, heads, dropout)
+        self.transformer = CausalTransformer(width, s.blocks, s.heads, s.dropout)
         self.head: _Head = (
-            _SplineHead(width, head_depth, bins, bound)
-            if head == "splines"
-            else _FlowMatchingHead(width, head_depth, steps)
+            _SplineHead(width, s.depth, s.bins, s.bound)
+            if s.head == "splines"
+            else _FlowMatchingHead(width, s.depth, s.steps)
         )
         self.register_buffer("mean", torch.zeros(layers))
         self.register_buffer("std", torch.ones(layers))
