@@ -114,10 +114,8 @@ class Exact(nn.Module):
             )
         if self.to_data:
             end = solution(p, x, t, p.time(torch.zeros_like(t)))
-            length, clock = (
-                w[:, None, None, None] for w in (p.path_scale(t), p.path_variable(t).clamp_min(1e-6))
-            )
-            return p.raw_of_slope((x / length - end) / clock, x, t)
+            scale, u = (w[:, None, None, None] for w in (p.path_scale(t), p.path_variable(t).clamp_min(1e-6)))
+            return p.raw_of_slope((x / scale - end) / u, x, t)
         x0 = a * SPREAD**2 / (a**2 * SPREAD**2 + b**2) * x
         q, weight = (w[:, None, None, None] for w in p.target(t))
         return q * x0 + weight * (x - a * x0) / b.clamp_min(1e-6)

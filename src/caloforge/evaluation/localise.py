@@ -77,7 +77,7 @@ class CellSums:
         self.cells.add(root)
         grid = root.reshape(n, *self.mesh.shape)
         for axis in self.pairs:
-            if self.mesh.periodic[axis]:  # type: ignore[attr-defined]
+            if self.mesh.periodic[axis]:
                 grid = grid - grid.mean(axis=axis + 1, keepdims=True)
         for axis, moments in self.pairs.items():
             size = self.mesh.shape[axis]

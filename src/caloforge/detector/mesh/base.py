@@ -61,12 +61,14 @@ class Mesh(ABC):
     Attributes:
         kind: name of the subclass in `MESHES`.
         frame: what the cells are fixed to.
+        periodic: which axes of `shape` close on themselves, such as φ.
         equal_cells: keys of a detector file that say how many equal cells there are and how large, in
             addition to those of the layers; none where such a file has to give the mesh in full.
     """
 
     kind: ClassVar[str]
     frame: Frame
+    periodic: ClassVar[tuple[bool, ...]] = (False,)
     equal_cells: ClassVar[tuple[str, ...]] = ()
 
     @property

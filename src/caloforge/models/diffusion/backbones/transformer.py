@@ -100,7 +100,7 @@ class Transformer(Backbone):
         for layer in closed:
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
-        periodic = mesh.kind == "cylinder"
+        periodic = mesh.periodic[1]
         cosines, sines = _rotations(self.grid, width // s.heads, periodic)
         self.register_buffer("cosines", cosines, persistent=False)
         self.register_buffer("sines", sines, persistent=False)

@@ -70,7 +70,7 @@ class CylinderUNet(Backbone):
         super().__init__(settings, mesh, conditions=conditions, layers=layers, levels=levels)
         s = self.settings = settings
         n_z, n_rows, n_columns = mesh.shape
-        size, periodic = (n_z, n_rows, n_columns), mesh.kind == "cylinder"
+        size, periodic = (n_z, n_rows, n_columns), mesh.periodic[1]
         self.register_buffer("places", _places(size, periodic, s.phi_maps), persistent=False)
         self.level = LevelEmbedding(s.embedding, levels)
         self.condition = nn.Sequential(
