@@ -12,7 +12,8 @@ from caloforge.errors import RecipeError
 from caloforge.models.base import load_model_class
 from caloforge.models.energies.base import ENERGIES, LayerEnergyDensity, layer_energy_model
 from caloforge.models.energies.causal_transformer import CausalTransformer, KeyValueCache
-from caloforge.models.energies.transformer import LayerEnergyTransformer, Splits, _FlowMatchingHead, _split
+from caloforge.models.energies.heads.flow_matching import FlowMatchingHead
+from caloforge.models.energies.transformer import LayerEnergyTransformer, Splits, TransformerSettings, _split
 from caloforge.training.recipe import Recipe
 
 LAYERS, CONTEXT, THRESHOLD = 7, 3, 15.0
@@ -206,7 +207,7 @@ def test_splines_give_a_density_of_the_ratios() -> None:
 
 def test_flow_matching_error_falls_with_the_square_of_the_steps() -> None:
     torch.manual_seed(0)
-    head = _FlowMatchingHead(16, depth=2, steps=1).double()
+    head = FlowMatchingHead(TransformerSettings(hidden=16, depth=2, steps=1)).double()
     states, noise = torch.randn(200, 16).double(), torch.randn(200).double()
     drawn = {}
     for steps in (8, 16, 32, 512):

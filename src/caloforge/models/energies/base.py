@@ -55,7 +55,7 @@ class LayerEnergySettings(KindSettings):
     bound: float = Field(6.0, gt=0)
     dropout: float = Field(0.0, ge=0, lt=1)
     heads: int = Field(4, ge=1)
-    head: Literal["splines", "flow-matching"] = "splines"
+    head: str = "splines"
     steps: int = Field(8, ge=1)
     scale: float = Field(2.5, gt=0)
     fill: Literal["log-normal", "uniform"] = "log-normal"
