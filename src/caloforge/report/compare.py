@@ -8,7 +8,6 @@ of the multi-class classifier.
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -37,7 +36,7 @@ from caloforge.report.evaluate import evaluate
 from caloforge.report.words.columns import table_columns
 from caloforge.report.words.comparison import find_warnings, headline, sentences
 from caloforge.report.words.table import csv_text, markdown
-from caloforge.runtime.disk import whole_file
+from caloforge.runtime.files import read_json, write_json, write_text
 from caloforge.runtime.provenance import provenance
 
 __all__ = ["compare", "write_comparison_files"]
@@ -112,7 +111,7 @@ def compare(
             if found is None:
                 if place is not None:  # old metrics must never stand beside new settings
                     (place / METRICS_FILE).unlink(missing_ok=True)
-                    _write(place / SETTINGS_FILE, json.dumps(task.settings, indent=1) + "\n")
+                    write_json(place / SETTINGS_FILE, task.settings)
                 found = evaluate(
                     truth,
                     task.showers,
@@ -150,8 +149,8 @@ def write_comparison_files(comparison: ModelComparison, out: str | os.PathLike[s
     """Write ``comparison.json``, ``comparison.md`` and ``comparison.csv``; DataError where that fails."""
     folder = Path(out)
     comparison.write(folder / COMPARISON_FILE)
-    _write(folder / "comparison.md", markdown(comparison))
-    _write(folder / "comparison.csv", csv_text(comparison))
+    write_text(folder / "comparison.md", markdown(comparison))
+    write_text(folder / "comparison.csv", csv_text(comparison))
 
 
 def _checked(
@@ -245,11 +244,11 @@ def _finished(place: Path, task: _Task, replace: bool) -> Evaluation | None:
     if not (place / METRICS_FILE).exists():
         return None
     try:
-        before = json.loads((place / SETTINGS_FILE).read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError) as error:
+        before = read_json(place / SETTINGS_FILE)
+    except DataError as error:
         if replace:
             return None
-        raise DataError(f"cannot read {place / SETTINGS_FILE}: {error}; use --overwrite") from error
+        raise DataError(f"{error}; use --overwrite") from error
     if before != task.settings:
         if replace:
             return None
@@ -313,11 +312,3 @@ def _assemble(
 
 def _named(report: Progress, name: str, text: str, fraction: float) -> None:
     report(f"{name}: {text}", fraction)
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        with whole_file(path) as file:
-            file.write(text.encode())
-    except OSError as error:
-        raise DataError(f"cannot write {path}: {error}") from error

@@ -27,7 +27,7 @@ from caloforge.report.page import fill_template
 from caloforge.report.style import Drawing, require_drawing_packages
 from caloforge.report.words.table import PARTS, PUBLISHED_NOTE, TableRow, published_rows, table_rows
 from caloforge.report.words.text import number
-from caloforge.runtime.disk import whole_file
+from caloforge.runtime.files import whole_file
 from caloforge.runtime.provenance import provenance
 
 __all__ = ["PAGE_FILE", "write_comparison"]
