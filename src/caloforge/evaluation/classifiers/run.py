@@ -24,7 +24,7 @@ from caloforge.evaluation.results import ClassifierResult, Scores
 if TYPE_CHECKING:
     from caloforge.evaluation.classifiers.engine import Trained
 
-__all__ = ["Counter", "Progress", "train_classifier", "train_classifier_with_scores"]
+__all__ = ["Counter", "Progress", "train_classifier"]
 
 Progress = Callable[[float], None]
 Rows = NDArray[np.int64]
@@ -44,7 +44,7 @@ def train_classifier(
     """Train ``settings.repeats`` classifiers and say how well they tell the samples apart.
 
     Where one sample is larger, as many of its showers as the other has are drawn, since the divergence
-    assumes equal classes.
+    assumes equal classes. ``scores`` of the result are what the networks say of single showers.
 
     Args:
         name: ``low``, ``low-normed``, ``high``, ``resnet`` or ``c2st``.
@@ -60,29 +60,6 @@ def train_classifier(
         MeshError: the classifier does not fit the mesh.
         DataError: a class has fewer than 10 showers.
         MissingDependencyError: scikit-learn is not installed.
-    """
-    result, _ = train_classifier_with_scores(
-        name, reference, generated, settings, seed=seed, device=device, progress=progress, second=second
-    )
-    return result
-
-
-def train_classifier_with_scores(
-    name: str,
-    reference: Sample,
-    generated: Sample,
-    settings: ClassifierSettings,
-    *,
-    seed: int = 0,
-    device: str | None = None,
-    progress: Progress | None = None,
-    second: Sample | None = None,
-) -> tuple[ClassifierResult, Scores]:
-    """`train_classifier`, and what the networks say of single showers.
-
-    The scores are those of every training's own held-out showers, one training after the other, so a shower
-    may occur several times. Their probabilities are calibrated by a temperature, which keeps the order and
-    makes trainings comparable.
     """
     from caloforge.evaluation.classifiers.diagnosis import diagnose
     from caloforge.evaluation.classifiers.engine import fit
@@ -120,34 +97,33 @@ def train_classifier_with_scores(
                 ).auc
                 for i in range(settings.repeats)
             ]
-    origin = np.concatenate(rows)
-    result = ClassifierResult(
+    areas, jsds, error_rates = ([getattr(j, key) for j in judged] for key in ("auc", "jsd", "error_rate"))
+    return ClassifierResult(
         name=name,
-        auc=float(np.mean([j.auc for j in judged])),
-        auc_std=float(np.std([j.auc for j in judged])),
-        jsd=float(np.mean([j.jsd for j in judged])),
-        jsd_std=float(np.std([j.jsd for j in judged])),
+        auc=float(np.mean(areas)),
+        auc_std=float(np.std(areas)),
+        jsd=float(np.mean(jsds)),
+        jsd_std=float(np.std(jsds)),
         auc_noise=auc_noise(sizes[2], sizes[2]),
         auc_floor=float(np.mean(floors)) if with_floor else None,
         auc_floor_std=float(np.std(floors)) if with_floor else None,
-        aucs=tuple(j.auc for j in judged),
-        jsds=tuple(j.jsd for j in judged),
+        aucs=tuple(areas),
+        jsds=tuple(jsds),
         best_epochs=tuple(j.epoch for j in judged),
         showers=sizes,
         seconds=time.perf_counter() - started,
         device=device_name(where),
         settings=settings.model_dump(),
         parameters=parameters,
-        error_rate=float(np.mean([j.error_rate for j in judged])),
-        error_rate_std=float(np.std([j.error_rate for j in judged])),
+        error_rate=float(np.mean(error_rates)),
+        error_rate_std=float(np.std(error_rates)),
         diagnosis=diagnosis,
+        scores=Scores(
+            rows=np.concatenate(rows)[np.concatenate([j.rows for j in judged])],
+            labels=np.concatenate([j.labels for j in judged]),
+            probabilities=np.concatenate([j.probabilities for j in judged]),
+        ),
     )
-    scores = Scores(
-        rows=np.concatenate([origin[j.rows] for j in judged]),
-        labels=np.concatenate([j.labels for j in judged]),
-        probabilities=np.concatenate([j.probabilities for j in judged]),
-    )
-    return result, scores
 
 
 @dataclass(frozen=True, eq=False)
