@@ -35,7 +35,7 @@ from caloforge.evaluation.results import Comparison, Estimate, Evaluation, Memor
 from caloforge.evaluation.slices import slice_edges, slice_metrics
 from caloforge.runtime.provenance import provenance
 
-__all__ = ["LEAST_SHOWERS", "Progress", "Source", "evaluate"]
+__all__ = ["LEAST_SHOWERS", "Progress", "Source", "evaluate", "opened"]
 
 LEAST_SHOWERS = 20
 
@@ -90,12 +90,12 @@ def evaluate(
     """
     chosen = None if classifiers == "none" else classifier_settings(classifiers)
     names = tuple(dict.fromkeys(which)) if chosen is not None else ()
-    truth = _opened(reference, "reference showers", None)
+    truth = _checked(reference, "reference showers", None)
     check_names(names, truth.mesh)
-    samples = {"generated showers": _opened(generated, "generated showers", truth)}
+    samples = {"generated showers": _checked(generated, "generated showers", truth)}
     if second_reference is not None:
-        samples["second reference"] = _opened(second_reference, "showers of the second reference", truth)
-    trained_on = None if training is None else _opened(training, "training showers", truth)
+        samples["second reference"] = _checked(second_reference, "showers of the second reference", truth)
+    trained_on = None if training is None else _checked(training, "training showers", truth)
     pair = truth.conditions, samples["generated showers"].conditions
     bins = slice_edges(*pair, slices)
     with reporting(progress) as report:
@@ -183,8 +183,13 @@ def evaluate(
     )
 
 
-def _opened(source: Source, role: str, reference: Showers | None) -> Showers:
-    showers = source if isinstance(source, Showers) else open_showers(source)
+def opened(source: Source) -> Showers:
+    """The showers, or those in the file."""
+    return source if isinstance(source, Showers) else open_showers(source)
+
+
+def _checked(source: Source, role: str, reference: Showers | None) -> Showers:
+    showers = opened(source)
     if reference is not None:
         reference.mesh.require_same(showers.mesh, f"{role} to evaluate")
     if len(showers) < LEAST_SHOWERS:

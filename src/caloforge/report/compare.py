@@ -15,13 +15,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from caloforge.data import Showers, open_showers
+from caloforge.data import Showers
 from caloforge.errors import DataError
 from caloforge.evaluation.classifiers import ClassifierSettings, classifier_settings
 from caloforge.evaluation.comparison.posterior import REFERENCE_CLASS, multiclass_posterior, with_posterior
 from caloforge.evaluation.comparison.published import published_results
 from caloforge.evaluation.comparison.ranking import metrics_of, pareto_names, quality_keys
-from caloforge.evaluation.evaluate import LEAST_SHOWERS, Source
+from caloforge.evaluation.evaluate import LEAST_SHOWERS, Source, opened
 from caloforge.evaluation.progress import Progress, reporting
 from caloforge.evaluation.results import (
     COMPARISON_FILE,
@@ -161,13 +161,13 @@ def _checked(
         raise DataError(
             "give at least one generated sample, in a list or by name: compare(reference, [a, b])"
         )
-    truth = _opened(reference)
+    truth = opened(reference)
     if len(truth) < LEAST_SHOWERS:
         raise DataError(f"{len(truth)} reference showers; a comparison needs at least {LEAST_SHOWERS}")
     tasks: list[_Task] = []
     for name, source in _named_sources(generated):
         _check_name(name, [task.name for task in tasks])
-        showers = _opened(source)
+        showers = opened(source)
         truth.mesh.require_same(showers.mesh, f"generated showers {name!r} to compare")
         if len(showers) < LEAST_SHOWERS:
             raise DataError(
@@ -196,10 +196,6 @@ def _check_name(name: str, taken: Sequence[str]) -> None:
         raise DataError(f"two models are named {name!r}; name one of them, on the command line NAME=FILE")
 
 
-def _opened(source: Source) -> Showers:
-    return source if isinstance(source, Showers) else open_showers(source)
-
-
 def _file_of(source: Source) -> str:
     return "" if isinstance(source, Showers) else os.fspath(source)
 
@@ -215,7 +211,7 @@ def _identity(source: Source, showers: Showers) -> dict[str, Any]:
 def _plain_option(value: Any) -> Any:
     """An argument of `evaluate` as it is remembered; samples by what identifies them."""
     if isinstance(value, Showers | os.PathLike):
-        return {"file": _file_of(value)} | _identity(value, _opened(value))
+        return {"file": _file_of(value)} | _identity(value, opened(value))
     return value
 
 

@@ -13,10 +13,11 @@ import numpy as np
 
 from caloforge.errors import RecipeError
 from caloforge.evaluation.classifiers.inputs import INPUTS, Sample, fill_table
-from caloforge.evaluation.classifiers.run import Counter, Progress
+from caloforge.evaluation.classifiers.run import Counter
 from caloforge.evaluation.classifiers.scores import Floats, log_posterior
 from caloforge.evaluation.classifiers.settings import ClassifierSettings
 from caloforge.evaluation.classifiers.split import are_twins, draw_rows, part_sizes
+from caloforge.evaluation.progress import Fraction
 from caloforge.evaluation.results import MulticlassResult
 
 __all__ = ["train_multiclass"]
@@ -31,7 +32,7 @@ def train_multiclass(
     inputs: str = "high",
     seed: int = 0,
     device: str | None = None,
-    progress: Progress | None = None,
+    progress: Fraction | None = None,
 ) -> MulticlassResult:
     """Train one network to tell the reference and several models apart; where does it put the reference?
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 import zlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,14 +18,14 @@ from caloforge.evaluation.classifiers.inputs import INPUTS, Sample, fill_table
 from caloforge.evaluation.classifiers.scores import auc_and_jsd, auc_noise, log_posterior
 from caloforge.evaluation.classifiers.settings import ClassifierSettings
 from caloforge.evaluation.classifiers.split import are_twins, draw_rows, part_sizes
+from caloforge.evaluation.progress import Fraction
 from caloforge.evaluation.results import ClassifierResult, Scores
 
 if TYPE_CHECKING:
     from caloforge.evaluation.classifiers.engine import Trained
 
-__all__ = ["Counter", "Progress", "train_classifier"]
+__all__ = ["Counter", "train_classifier"]
 
-Progress = Callable[[float], None]
 Rows = NDArray[np.int64]
 
 
@@ -38,7 +37,7 @@ def train_classifier(
     *,
     seed: int = 0,
     device: str | None = None,
-    progress: Progress | None = None,
+    progress: Fraction | None = None,
     second: Sample | None = None,
 ) -> ClassifierResult:
     """Train ``settings.repeats`` classifiers and say how well they tell the samples apart.
@@ -175,7 +174,7 @@ def _floor_rows(
 class Counter:
     """Reports the fraction of steps done, each time it is called."""
 
-    def __init__(self, progress: Progress | None, steps: int) -> None:
+    def __init__(self, progress: Fraction | None, steps: int) -> None:
         self._progress, self._steps, self._done = progress, steps, 0
 
     def __call__(self) -> None:
