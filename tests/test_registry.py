@@ -20,8 +20,9 @@ from caloforge.checkpoint import Checkpoint
 from caloforge.data import Conditions, Showers, open_showers, write_showers
 from caloforge.data.formats import FORMATS
 from caloforge.detector import BoxMesh, CylinderMesh, Mesh
+from caloforge.detector.detector import Detector
 from caloforge.detector.mesh import MESHES, mesh_from_dict
-from caloforge.errors import MeshError, RecipeError
+from caloforge.errors import DataError, MeshError, RecipeError
 from caloforge.generation import generate
 from caloforge.models.base import Batch
 from caloforge.models.coordinates.diffusion import COORDINATES
@@ -142,6 +143,8 @@ def test_a_mesh_from_outside_is_rebuilt_scored_and_stored(page: Path) -> None:
     assert scored.tolist() == [1, 0, 0, 0, 2, 0, 0, 0]
     with pytest.raises(MeshError, match=r"malformed mylab\.mesh:StripMesh mesh description"):
         mesh_from_dict({"kind": "mylab.mesh:StripMesh", "layers": 2})
+    detector = Detector.load("par04-siw").to_dict() | {"mesh": {"edges": description}}
+    assert Detector.from_dict(detector).mesh == mesh
     write_showers(Showers(np.ones((3, 8)), Conditions([1e3] * 3), mesh), page / "strips.h5")
     assert open_showers(page / "strips.h5").mesh == mesh
 
@@ -167,6 +170,15 @@ print(BACKBONES.settings({"kind": "cellwise", "width": 8}), *BACKBONES.names())
     assert (layout, ours) == ("MyLab", "caloforge")
     assert float(total) == pytest.approx(showers.energies.sum(), rel=1e-5)
     assert second == "kind='cellwise' width=8 cellwise transformer unet"
+
+
+def test_an_entry_point_that_cannot_be_imported_is_named(page: Path) -> None:
+    project = page / "pyproject.toml"
+    project.write_text(project.read_text().replace("mylab.format:", "mylab.fromat:"))
+    install(page)
+    registry: Registry[Any] = Registry("file format", "caloforge.data.formats", error=DataError)
+    with pytest.raises(DataError, match=r"file format 'mylab', .* as 'mylab\.fromat:MyLabFormat'.*No module"):
+        registry["mylab"]
 
 
 @pytest.mark.parametrize("registry", REGISTRIES, ids=lambda registry: registry.what)
