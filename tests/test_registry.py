@@ -29,7 +29,7 @@ from caloforge.models.coordinates.diffusion import COORDINATES
 from caloforge.models.diffusion.backbones import BACKBONES
 from caloforge.models.diffusion.processes import PROCESSES
 from caloforge.models.diffusion.samplers import SAMPLERS
-from caloforge.models.energies.base import ENERGIES
+from caloforge.models.energies import ENERGIES
 from caloforge.models.energies.heads import HEADS
 from caloforge.registry import Registry
 from caloforge.training import Recipe, train
