@@ -1,8 +1,8 @@
 """Finished showers of an unfinished run on disk, from which a stopped one goes on.
 
 A `ChunkStore` is a folder with a lock, ``request.json``, which says what decides the showers, and one file
-for each `Chunk`, ``chunk-<start>-<stop>.npz``. Each file appears whole or not at all, so that a kill at any time
-loses no finished chunk; at the end the store removes what it wrote and nothing else.
+for each `Chunk`, ``chunk-<start>-<stop>.npz``. Each file appears whole or not at all, so that a kill at any
+time loses no finished chunk; at the end the store removes what it wrote and nothing else.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ class ChunkStore:
         self._remove(keep_logs=False)
 
     def _remove(self, *, keep_logs: bool) -> None:
-        names = [path.name for path in self.folder.iterdir() if OURS.fullmatch(path.name)]
+        names = [path.name for path in self.folder.glob("*") if OURS.fullmatch(path.name)]
         for name in sorted(names, key=lambda name: name == LOCK):  # the lock last
             if not (keep_logs and name.endswith(".log")):
                 (self.folder / name).unlink(missing_ok=True)
@@ -151,8 +151,7 @@ class ChunkStore:
             self.folder.rmdir()
 
     def _refuse_other_files(self) -> None:
-        names = sorted(path.name for path in self.folder.iterdir()) if self.folder.is_dir() else []
-        others = [name for name in names if not OURS.fullmatch(name)]
+        others = sorted(path.name for path in self.folder.glob("*") if not OURS.fullmatch(path.name))
         if others:
             raise DataError(
                 f"{self.folder} holds other files ({', '.join(others[:3])}{', …' if others[3:] else ''}), "

@@ -1,8 +1,8 @@
 """Child processes of ours: ``python -m module``, spoken to in lines of JSON over a channel of their own.
 
 Plain processes, so that a user's script needs no ``if __name__ == "__main__"``. The channel is not the
-standard output: whatever a library prints, or dies of, ends up in a log. A child imports nothing from the working
-directory (``-P``), and Ctrl-C reaches the parent alone, which then ends its children.
+standard output: whatever a library prints, or dies of, ends up in a log. A child imports nothing from the
+working directory (``-P``), and Ctrl-C reaches the parent alone, which then ends its children.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ class ChildError(CaloforgeError, RuntimeError):
 
     Attributes:
         status: its exit status, −n after signal n.
-        log: the last lines of what it printed.
+        details: the reason and the last lines of what it printed.
     """
 
-    def __init__(self, message: str, status: int, log: str) -> None:
-        super().__init__(message)
-        self.status, self.log = status, log
+    def __init__(self, reason: str, status: int, details: str) -> None:
+        super().__init__(reason)
+        self.status, self.details = status, details
 
 
 class Channel:
@@ -169,11 +169,10 @@ class Child:
         self._end(SECONDS_TO_END)
         status, size = self._process.returncode, os.fstat(self._log.fileno()).st_size
         text = os.pread(self._log.fileno(), LOG_BYTES, max(0, size - LOG_BYTES)).decode(errors="replace")
-        log = "\n".join(text.strip().splitlines()[-LOG_LINES:])
-        if reported is not None:
-            return ChildError(reported, status, log)
-        how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
-        return ChildError(f"it {how}; the end of its output:\n{log}", status, log)
+        how = f"it was killed by signal {-status}" if status < 0 else f"it ended with status {status}"
+        last = "\n".join(text.strip().splitlines()[-LOG_LINES:])
+        details = f"{reported or how}; the end of its output:\n{last}"
+        return ChildError(reported or details, status, details)
 
 
 def serve(work: Callable[[Channel], None]) -> int:
