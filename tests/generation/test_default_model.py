@@ -7,18 +7,17 @@ from typing import Annotated, Literal
 
 import numpy as np
 import pytest
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from toy_models import LayerGaussian, toy_showers
 
 from caloforge.checkpoint import Checkpoint
 from caloforge.checkpoint.pretrained import default_model, default_models, pretrained_names
 from caloforge.data import Conditions, open_showers
+from caloforge.data.packing import PackedEnergies
 from caloforge.errors import CheckpointError, ConditionError, DataError, DetectorError, RecipeError
-from caloforge.generation import chosen_checkpoint, generate
-
-
-class Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+from caloforge.generation import generate, resolve_checkpoint
+from caloforge.runtime.chunks import ChunkStore
+from caloforge.settings import Settings
 
 
 class Euler(Settings):
@@ -161,7 +160,7 @@ def test_settings_change_showers_and_are_recorded(stepwise, tmp_path):
 
 
 def test_changed_settings_are_kept_on_disk(stepwise, tmp_path):
-    changed = chosen_checkpoint(stepwise, settings={"factor": 3.0})
+    changed = resolve_checkpoint(stepwise, settings={"factor": 3.0})
     changed.save(tmp_path / "m")
     again = Checkpoint.load(tmp_path / "m")
     assert again.fingerprint == changed.fingerprint != stepwise.fingerprint
@@ -171,11 +170,10 @@ def test_changed_settings_are_kept_on_disk(stepwise, tmp_path):
 
 
 def test_a_stopped_generation_does_not_go_on_with_other_settings(stepwise, tmp_path):
-    from caloforge.generation.parts import PartStore
-
     first = generate(stepwise, energy=2e3, n=4, settings={"factor": 2.0}, progress=False)
-    parts = PartStore(tmp_path / "a.h5.parts", first.provenance["request"], first.mesh.n_voxels)
-    parts.add(0, first.energies[:2].reshape(2, -1))
+    store = ChunkStore(tmp_path / "a.h5.parts", first.provenance["request"], 4)
+    with store.open(resume=False, overwrite=False):
+        store.chunk(0, 2).write(PackedEnergies.pack(first.energies[:2].reshape(2, -1)).columns())
     ask = {"energy": 2e3, "n": 4, "out": tmp_path / "a.h5", "resume": True, "progress": False}
     with pytest.raises(DataError, match=r"its changed_settings differs.*2\.0.*None"):
         generate(stepwise, **ask)
