@@ -251,3 +251,16 @@ def test_a_killed_generation_goes_on_to_the_same_showers(checkpoint, tmp_path, r
     assert made.provenance["performance"]["n_showers"] == 72
     assert np.array_equal(made.energies, reference)
     assert np.array_equal(open_showers(out).energies, reference)
+
+
+def test_a_kill_after_the_last_shower_does_no_harm(stopped, reference):
+    checkpoint, out = stopped
+    parts = out.with_name("a.h5.parts")
+    kept = {path.name: path.read_bytes() for path in parts.iterdir()}
+    make(checkpoint, out=out, seed=3, resume=True)
+    parts.mkdir()
+    for name, content in kept.items():
+        (parts / name).write_bytes(content)
+    made = make(checkpoint, out=out, seed=3, resume=True)
+    assert np.array_equal(made.energies, reference)
+    assert [path.name for path in out.parent.iterdir()] == ["a.h5"]

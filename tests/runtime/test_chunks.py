@@ -77,6 +77,15 @@ def test_without_a_finished_chunk_nothing_is_left(tmp_path: Path) -> None:
     assert names(tmp_path) == []
 
 
+def test_a_kill_after_the_end_leaves_something_that_is_cleared(tmp_path: Path) -> None:
+    store(tmp_path).clear()
+    fill(tmp_path, (0, 40), (40, 100))
+    with pytest.raises(DataError, match="its seed differs"):
+        store(tmp_path, seed=2).clear()
+    store(tmp_path).clear()
+    assert names(tmp_path) == []
+
+
 def test_what_others_put_there_stays(tmp_path: Path) -> None:
     fill(tmp_path, (0, 40))
     thesis = tmp_path / "a.h5.parts" / "thesis.tex"

@@ -110,9 +110,10 @@ def simulate(
     require_particle(data, particle)
     settings = _settings(detector, mesh or detector.mesh, beam, n, seed, data)
     target = Path(out)
-    if _is_done(target, settings, resume, overwrite):
-        return open_showers(target)
     store = ChunkStore(target.with_name(target.name + ".parts"), settings, n, "simulation")
+    if _is_done(target, settings, resume, overwrite):
+        store.clear()
+        return open_showers(target)
     with store.open(resume=resume, overwrite=overwrite):
         try:
             with progress_bar("simulating", n, store.n_finished, unit="showers", wanted=progress) as show:

@@ -80,10 +80,9 @@ class Production:
         n = len(self.request)
         store = ChunkStore(out.with_name(out.name + ".parts"), self.request.description, n, "generation")
         if out.exists() and not overwrite:
-            if resume and not store.folder.exists():
-                finished = open_showers(out)
-                if finished.provenance.get("request") == self.request.description:
-                    return finished
+            if resume and open_showers(out).provenance.get("request") == self.request.description:
+                store.clear()
+                return open_showers(out)
             raise DataError(f"{out} exists; choose another name or allow overwriting (--overwrite)")
         with store.open(resume=resume, overwrite=overwrite):
             done = store.n_finished

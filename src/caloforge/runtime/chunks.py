@@ -142,9 +142,15 @@ class ChunkStore:
         """Remove all files of the store, and the folder where nothing else is in it."""
         self._remove(keep_logs=False)
 
+    def clear(self) -> None:
+        """Remove what a kill left behind after the result was there; DataError as `open` where it is not."""
+        if self.folder.exists():
+            with self.open(resume=True, overwrite=False):
+                self.remove()
+
     def _remove(self, *, keep_logs: bool) -> None:
         names = [path.name for path in self.folder.glob("*") if OURS.fullmatch(path.name)]
-        for name in sorted(names, key=lambda name: name == LOCK):  # the lock last
+        for name in sorted(names, key=lambda name: (name == LOCK, name == REQUEST)):  # the lock last
             if not (keep_logs and name.endswith(".log")):
                 (self.folder / name).unlink(missing_ok=True)
         with suppress(OSError):
