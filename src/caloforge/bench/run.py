@@ -10,25 +10,26 @@ import dataclasses
 import math
 import os
 import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from caloforge.bench.results import BenchResult, BenchRow, Geant4Time, read_bench, write_bench
-from caloforge.bench.setting import choose_conditions, describe_machine, time_geant4, usable_cores
+from caloforge.bench.setting import choose_conditions, describe_machine, time_geant4
 from caloforge.checkpoint import Checkpoint
-from caloforge.checkpoint.checkpoint import WEIGHTS
+from caloforge.checkpoint.folder import WEIGHTS
 from caloforge.data import Conditions, Showers
 from caloforge.data.quantities import Quantity
 from caloforge.detector.detector import Detector
 from caloforge.errors import CaloforgeError, CheckpointError, ConditionError, DataError
 from caloforge.generation.request import GenerationRequest
+from caloforge.runtime.cores import usable_cores
+from caloforge.runtime.devices import pick_device
 from caloforge.runtime.processes import Child, ChildError
+from caloforge.runtime.progress import Display
 from caloforge.runtime.provenance import provenance
-from caloforge.runtime.resources import pick_device
 
 __all__ = ["bench"]
 
@@ -130,18 +131,19 @@ def bench(
         "repetitions": repetitions,
         "budget_s": budget_s,
     }
-    with _status(progress) as say:
+    with Display(enabled=progress, transient=True) as show:
         try:
             time = result.geant4
             if geant4 and not time.showers:
-                say(f"Geant4, {geant4} showers")
+                show("benchmark", 0, len(wanted), f"Geant4, {geant4} showers")
                 time = time_geant4(loaded, pool, detector, seed)
             current = keep(time)
-            for i, key in enumerate(wanted, start=1):
+            for i, key in enumerate(wanted):
                 if rows[key].repetitions:
                     continue
                 device, n_threads, size = key
-                say(f"{device}, threads: {n_threads}, batch {size:,} ({i} of {len(wanted)})")
+                about = f"{device}, threads: {n_threads}, batch {size:,}"
+                show("benchmark", i, len(wanted), about)
                 rows[key] = _measure(key, job)
                 current = keep(time)
         except KeyboardInterrupt:
@@ -271,16 +273,3 @@ def _warnings(machine: dict[str, Any], rows: Sequence[BenchRow]) -> list[str]:
             "processor time they used: other programs had the processor meanwhile."
         )
     return found
-
-
-@contextmanager
-def _status(enabled: bool) -> Iterator[Callable[[str], None]]:
-    """A function that says what is being measured, on a terminal only."""
-    from rich.console import Console
-
-    console = Console(stderr=True)
-    if not (enabled and console.is_terminal):
-        yield lambda text: None
-        return
-    with console.status("starting") as status:
-        yield lambda text: status.update(text)

@@ -16,8 +16,8 @@ from caloforge.data.conditions import Conditions
 from caloforge.errors import CaloforgeError
 from caloforge.generation.blocks import BlockDecoder
 from caloforge.generation.request import GenerationRequest
+from caloforge.runtime.memory import free_memory, peak_memory_mib
 from caloforge.runtime.processes import Channel, serve
-from caloforge.runtime.resources import free_memory, peak_memory_mib
 
 __all__ = ["measure", "work"]
 

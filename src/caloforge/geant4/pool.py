@@ -32,13 +32,13 @@ def run_chunks(
         folder: where the workers' logs go, ``worker-<number>.log``.
         environment: variables that Geant4 needs.
         settings: of the simulation, as `caloforge.geant4.worker` takes them.
-        progress: hears of each shower made.
+        progress: hears how many showers were made so far.
 
     Raises:
         SimulationError: a worker failed; the others are stopped.
     """
     waiting = list(reversed(chunks))
-    unfinished = len(chunks)
+    unfinished, made = len(chunks), 0
     try:
         with ExitStack() as stack, selectors.DefaultSelector() as selector:
             for number in range(min(workers, len(chunks))):
@@ -51,7 +51,8 @@ def run_chunks(
                     assert isinstance(key.fileobj, Child)
                     for message in key.fileobj.receive():
                         if "shower" in message:
-                            progress(1)
+                            made += 1
+                            progress(made)
                             continue
                         unfinished -= "chunk" in message
                         if waiting:

@@ -30,7 +30,8 @@ from caloforge.geant4.beam import make_beam
 from caloforge.geant4.environment import Geant4Data, find_data, require_particle
 from caloforge.geant4.pool import run_chunks
 from caloforge.runtime.chunks import Chunk, ChunkStore
-from caloforge.runtime.progress import progress_bar
+from caloforge.runtime.cores import usable_cores
+from caloforge.runtime.progress import Display
 from caloforge.runtime.provenance import provenance
 
 __all__ = ["simulate"]
@@ -116,14 +117,16 @@ def simulate(
         return open_showers(target)
     with store.open(resume=resume, overwrite=overwrite):
         try:
-            with progress_bar("simulating", n, store.n_finished, unit="showers", wanted=progress) as show:
+            finished = store.n_finished
+            with Display("showers", enabled=progress) as show:
+                show("simulating", finished, n)
                 run_chunks(
                     _unfinished(store, settings["chunk"]),
-                    workers=workers or _usable_cores(),
+                    workers=workers or usable_cores(),
                     folder=store.folder,
                     environment=data.environment,
                     settings=settings,
-                    progress=lambda count: show(advance=count),
+                    progress=lambda made: show("simulating", finished + made, n),
                 )
             _join(store, target, detector, mesh or detector.mesh, beam, overwrite)
         except (SimulationError, DataError) as error:
@@ -133,12 +136,6 @@ def simulate(
             raise
         store.remove()
     return open_showers(target)
-
-
-def _usable_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _settings(

@@ -119,7 +119,7 @@ def _conditions_like(
 ) -> Conditions:
     """Conditions of showers on the cells that the model makes."""
     assert like is not None
-    showers = like if isinstance(like, Showers) else open_showers(like)
+    showers = open_showers(like)
     what = "these showers" if isinstance(like, Showers) else str(like)
     for name, mesh in showers.meshes.items():
         checkpoint.require_mesh(mesh, what, name or detector or "")

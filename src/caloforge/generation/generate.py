@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +17,7 @@ from caloforge.data.showers import Showers
 from caloforge.errors import ConditionError
 from caloforge.generation.production import Production
 from caloforge.generation.request import GenerationRequest
+from caloforge.runtime.devices import cpu_threads
 from caloforge.runtime.signals import catch_signals
 
 __all__ = ["generate"]
@@ -119,18 +119,8 @@ def generate(
         fixed_blocks=fixed_blocks,
         allow_extrapolation=allow_extrapolation,
     )
-    with _threads(threads), catch_signals() as interrupt, torch.inference_mode():
+    with cpu_threads(threads), catch_signals() as interrupt, torch.inference_mode():
         production = Production(request, batch_size, interrupt, progress)
         if out is None:
             return production.in_memory()
         return production.to_file(Path(out), resume=resume, overwrite=overwrite)
-
-
-@contextmanager
-def _threads(n: int | None) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(n or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -23,9 +23,10 @@ from caloforge.generation.blocks import BlockDecoder, Energies
 from caloforge.generation.request import GenerationRequest
 from caloforge.models.flow.autoregressive.kernel import kernel_name
 from caloforge.runtime.chunks import ChunkStore
-from caloforge.runtime.progress import progress_bar
+from caloforge.runtime.devices import device_name
+from caloforge.runtime.memory import peak_memory_mib
+from caloforge.runtime.progress import Display
 from caloforge.runtime.provenance import provenance
-from caloforge.runtime.resources import peak_memory_mib
 from caloforge.runtime.signals import Interrupt, raise_interrupt
 
 __all__ = ["Production"]
@@ -64,9 +65,10 @@ class Production:
         """The showers; an interrupt drops them."""
         n = len(self.request)
         energies = np.empty((n, self.request.mesh.n_voxels), dtype=np.float32)
-        with progress_bar("generating", n, unit="showers", wanted=self.progress) as show:
-            for low, block in self._blocks(0, n, show):
+        with Display("showers", enabled=self.progress) as show:
+            for low, block in self._blocks(0, n):
                 energies[low : low + len(block)] = block
+                show("generating", low + len(block), n)
         self._stop_if_asked(f"{self.decoder.n_made} of {n} showers were made and dropped")
         source = ArraySource(energies, checked=True)
         return Showers(source, self.request.conditions, self.request.mesh, self.provenance())
@@ -85,10 +87,11 @@ class Production:
                 return open_showers(out)
             raise DataError(f"{out} exists; choose another name or allow overwriting (--overwrite)")
         with store.open(resume=resume, overwrite=overwrite):
-            done = store.n_finished
-            with progress_bar("generating", n, done, unit="showers", wanted=self.progress) as show:
+            finished = store.n_finished
+            with Display("showers", enabled=self.progress) as show:
+                show("generating", finished, n)
                 for start, stop in store.gaps():
-                    self._fill(store, start, stop, show)
+                    self._fill(store, start, stop, lambda made: show("generating", finished + made, n))
             self._stop_if_asked(
                 f"{store.n_finished} of {n} showers were made and kept in {store.folder}; go on with "
                 "resume=True (--resume)"
@@ -102,18 +105,20 @@ class Production:
             store.remove()
         return open_showers(out)
 
-    def _blocks(self, start: int, stop: int, show: Callable[..., None]) -> Iterator[tuple[int, Energies]]:
+    def _blocks(self, start: int, stop: int) -> Iterator[tuple[int, Energies]]:
         """Position and energies (n, V) of each block of the showers start … stop − 1, until an interrupt."""
         for low, high in self.decoder.spans(start, stop):
             if self.interrupt.signal:
                 return
             energies = self.decoder.decode(low, high)
             self.decoder.check(energies, low)
-            show(advance=high - low)
             yield low, energies
 
-    def _fill(self, store: ChunkStore, start: int, stop: int, show: Callable[..., None]) -> None:
-        """Make showers start … stop − 1, until an interrupt, and save all that were made."""
+    def _fill(self, store: ChunkStore, start: int, stop: int, show: Callable[[int], None]) -> None:
+        """Make showers start … stop − 1, until an interrupt, and save all that were made.
+
+        ``show`` hears how many were made since the beginning.
+        """
         size = min(self.batch_size + self.request.block_size, stop - start)
         held = np.empty((size, self.request.mesh.n_voxels), dtype=np.float32)
         saved, n_held, saved_at = start, 0, time.monotonic()
@@ -122,7 +127,8 @@ class Production:
             packed = PackedEnergies.pack(held[:n_held], saved)
             store.chunk(saved, saved + n_held).write(packed.columns())
 
-        for _, energies in self._blocks(start, stop, show):
+        for _, energies in self._blocks(start, stop):
+            show(self.decoder.n_made)
             held[n_held : n_held + len(energies)] = energies
             n_held += len(energies)
             if n_held >= self.batch_size or time.monotonic() - saved_at > CHUNK_SECONDS:
@@ -156,12 +162,8 @@ class Production:
                 "n_showers": decoder.n_made,
                 "batch_size": request.block_size,
                 "threads": torch.get_num_threads(),
-                "device": _device_name(request.device),
+                "device": device_name(request.device),
                 "kernels": kernel_name() if request.device.type == "cpu" else "plain",
                 "peak_memory_mib": peak_memory_mib(request.device),
             },
         }
-
-
-def _device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

@@ -20,7 +20,7 @@ from caloforge.generation.conditions import conditions_digest, incident_conditio
 from caloforge.generation.given import GivenShowers
 from caloforge.generation.trained import check_range, trained_mesh
 from caloforge.models.base import GeneratorModel
-from caloforge.runtime.resources import pick_device
+from caloforge.runtime.devices import pick_device
 
 __all__ = ["GenerationRequest", "resolve_checkpoint"]
 
@@ -44,8 +44,7 @@ def resolve_checkpoint(
                 f"detector for which one comes with caloforge: --detector {' or '.join(default_models())}"
             )
         checkpoint = pretrained_folder(default_model(detector))
-    loaded = checkpoint if isinstance(checkpoint, Checkpoint) else Checkpoint.load(checkpoint)
-    return loaded.with_settings(settings or {})
+    return Checkpoint.load(checkpoint).with_settings(settings or {})
 
 
 @dataclass(frozen=True, eq=False)
