@@ -33,7 +33,8 @@ from measure import peak_mib
 from torch import Tensor, nn
 
 from caloforge.models.flow import splines
-from caloforge.models.flow.autoregressive.flow import AutoregressiveFlow, MaskedSplines
+from caloforge.models.flow.autoregressive.block import MaskedSplines
+from caloforge.models.flow.autoregressive.flow import AutoregressiveFlow
 from caloforge.models.flow.autoregressive.kernel import FlowKernel, kernel_name
 
 BLOCKS, BINS = 8, 8

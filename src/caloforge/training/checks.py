@@ -10,6 +10,7 @@ from caloforge.checkpoint.checkpoint import ABOUT, Checkpoint
 from caloforge.data.showers import Showers
 from caloforge.errors import CheckpointError, DataError, RecipeError
 from caloforge.models.base import load_model_class
+from caloforge.models.names import current_name, current_names
 from caloforge.training.recipe import Recipe
 from caloforge.training.state import has_state, remove_state
 
@@ -25,7 +26,7 @@ def finished_training(
         raise CheckpointError(f"{folder} is a file; give the name of a folder for the checkpoint")
     if resume and not has_state(state) and (folder / ABOUT).exists():
         checkpoint = Checkpoint.load(folder)
-        if checkpoint.recipe == recipe.to_dict() and checkpoint.seed == seed:
+        if current_names(checkpoint.recipe) == recipe.to_dict() and checkpoint.seed == seed:
             return checkpoint
         raise CheckpointError(
             f"{folder} holds a finished training with another recipe or seed; choose another folder or "
@@ -65,7 +66,7 @@ def check_start(start: Checkpoint, recipe: Recipe, showers: Showers) -> None:
     """RecipeError unless the recipe is for this model, CheckpointError unless the showers' cells fit it."""
     model_class = load_model_class(recipe.model)
     wanted, there = (model_class.Settings.model_validate(s) for s in (recipe.settings, start.settings))
-    if recipe.model != start.model_name or wanted != there:
+    if recipe.model != current_name(start.model_name) or wanted != there:
         raise RecipeError(
             f"the model and its settings are those of the checkpoint {start.path or ''} that is the start "
             "and cannot be changed; change those under training only"

@@ -13,6 +13,7 @@ import numpy as np
 from caloforge.checkpoint.files import read_json, read_tensors, write_json, write_tensors
 from caloforge.data.showers import Showers
 from caloforge.errors import CheckpointError
+from caloforge.models.names import current_names
 from caloforge.training.trainer import Position, Trainer
 
 __all__ = ["data_fingerprint", "has_state", "load_state", "remove_state", "save_state"]
@@ -84,7 +85,7 @@ def saved_run(folder: Path) -> dict[str, Any]:
 
 def check_run(folder: Path, about: dict[str, Any], run: dict[str, Any]) -> None:
     """CheckpointError naming what differs between a saved training and this one."""
-    saved = about.get("run", {})
+    saved = current_names(about.get("run", {}))
     for key, value in run.items():
         if saved.get(key) != value:
             raise CheckpointError(

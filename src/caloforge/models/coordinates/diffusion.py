@@ -12,9 +12,8 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from caloforge.models.coordinates import RunningMoments
+from caloforge.models.coordinates import FIT_BATCH, RunningMoments
 from caloforge.models.coordinates.marginals import Marginals
-from caloforge.models.energies.autoregressive import FIT_BATCH
 
 __all__ = [
     "Coordinates",

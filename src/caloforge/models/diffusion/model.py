@@ -21,7 +21,7 @@ from caloforge.detector.mesh import Mesh
 from caloforge.errors import CheckpointError, DataError, RecipeError
 from caloforge.models.base import Batch, ConditionTensors, GeneratorModel
 from caloforge.models.conditions.detector import DetectorContext, slots_of
-from caloforge.models.coordinates import Layers, renormalise_layers
+from caloforge.models.coordinates import FIT_BATCH, Layers, renormalise_layers
 from caloforge.models.coordinates.diffusion import (
     CoordinatesSettings,
     MarginalSettings,
@@ -34,7 +34,7 @@ from caloforge.models.diffusion.backbones import BackboneSettings, backbone_of
 from caloforge.models.diffusion.process import ProcessSettings, process_of
 from caloforge.models.diffusion.samplers import SamplerSettings, noise_steps, sample
 from caloforge.models.diffusion.transformer import TransformerSettings
-from caloforge.models.energies.autoregressive import FIT_BATCH, LayerEnergySettings, layer_energy_flow
+from caloforge.models.energies.autoregressive import LayerEnergySettings, layer_energy_flow
 from caloforge.runtime.precision import use_bf16
 
 __all__ = ["DiffusionModel"]

@@ -9,16 +9,12 @@ Legend: ``n`` showers, ``Z`` layers, ``C`` context numbers. Energies are MeV.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
-from caloforge.data.showers import Showers
-from caloforge.models.base import Batch
-from caloforge.models.conditions.incident import IncidentContext
 from caloforge.models.coordinates import (
     RunningMoments,
     cut_noise,
@@ -30,18 +26,7 @@ from caloforge.models.energies.base import LayerEnergyDensity, LayerEnergyModel
 from caloforge.models.energies.inductive import LongitudinalFlow
 from caloforge.models.flow.autoregressive.flow import AutoregressiveFlow
 
-__all__ = [
-    "FIT_BATCH",
-    "LayerEnergyFlow",
-    "LayerEnergySettings",
-    "fitted_batches",
-    "layer_energy_flow",
-    "regular_layer_sums",
-]
-
-FIT_BATCH = 500
-"""Showers that are read at once to fit statistics."""
-
+__all__ = ["LayerEnergyFlow", "LayerEnergySettings", "layer_energy_flow"]
 
 TRANSFORMER = {"blocks": 3, "hidden": 64, "dropout": 0.1, "bins": 10, "bound": 5.0}
 """What differs for transformers where nothing is given."""
@@ -131,8 +116,7 @@ class LayerEnergyFlow(LayerEnergyDensity):
 
     def end_fit(self) -> None:
         """Keep the statistics collected since `begin_fit` as buffers."""
-        self.mean.copy_(self._moments.mean)
-        self.std.copy_(self._moments.std().clamp_min(1e-3))
+        self._moments.store(self.mean, self.std)
         del self._moments
 
     def _coordinates(self, energies: Tensor, incident: Tensor, threshold: float, uniform: Tensor) -> Tensor:
@@ -140,7 +124,7 @@ class LayerEnergyFlow(LayerEnergyDensity):
         if s.fill == "uniform":
             filled = energies + s.noise_mev * uniform.clamp(1e-6, 1)
         else:
-            below = threshold * fill_below(uniform, s.width, "log-normal")[0].exp()
+            below = threshold * fill_below(uniform, s.width).exp()
             filled = torch.where(energies >= threshold, energies, below)
         return energy_logits(filled, incident, s.scale)
 
@@ -190,31 +174,3 @@ def layer_energy_flow(layers: int, context: int, settings: LayerEnergySettings) 
         bound=settings.bound,
         width=settings.width,
     )
-
-
-def fitted_batches(
-    showers: Showers,
-    incident: IncidentContext,
-    energy_flow: LayerEnergyModel,
-    layer_sums: Callable[[Tensor], Tensor],
-    threshold: float,
-) -> Iterator[Batch]:
-    """The batches of the training split, each after ``incident`` and ``energy_flow`` have taken it in.
-
-    Their statistics are set when the last batch is done, so that a model that fits more does it in the same
-    reading. ``layer_sums`` gives the layer energies (n, Z) of energies (n, \\*shape).
-    """
-    incident.begin_fit()
-    energy_flow.begin_fit()
-    for energies, conditions in showers.batches(FIT_BATCH):
-        batch = Batch.with_energies(energies, conditions)
-        incident.fit_batch(batch)
-        energy_flow.fit_batch(layer_sums(batch.energies), batch.energy, threshold)
-        yield batch
-    incident.end_fit()
-    energy_flow.end_fit()
-
-
-def regular_layer_sums(energies: Tensor) -> Tensor:
-    """Layer energies (n, Z) of energies (n, Z, P, R) on a regular mesh."""
-    return energies.sum(dim=(2, 3))
