@@ -71,7 +71,7 @@ def test_a_model_may_choose_its_meshes(monkeypatch):
 def test_model_classes_are_found_by_name():
     assert load_model_class("toy_models:TwoParts") is TwoParts
     for name, message in {
-        "toy_models": "module:Name",
+        "toy_models": "module:Class",
         "toy_models:LayerGausian": r"did you mean 'LayerGaussian'\?\); it has .*TwoParts",
         "toy_models:MESH": r"not a GeneratorModel, but CylinderMesh",
         "no_such.thing:A": r"no module caloforge\.models\.no_such\.thing or no_such\.thing",

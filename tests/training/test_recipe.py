@@ -70,7 +70,7 @@ def test_overrides_change_single_values(path):
         ("epochs = 3", "epochs = 0", ["training.epochs", "greater than or equal to 1", "got 0"]),
         ("epochs = 3", "epochs = ", ["not valid TOML", "toy.toml"]),
         ('model = "toy_models:LayerGaussian"', "", ["'model' is missing"]),
-        ("LayerGaussian", "LayerGausian", ["no GeneratorModel called LayerGausian", "LayerGaussian"]),
+        ("LayerGaussian", "LayerGausian", ["has no LayerGausian", "did you mean 'LayerGaussian'"]),
         ("toy_models:", "nowhere.at_all:", ["nowhere.at_all"]),
         ("toy_models:LayerGaussian", "LayerGaussian", ["module:Class"]),
     ],

@@ -290,6 +290,10 @@ def load_model_class(name: str) -> type[GeneratorModel]:
     Raises:
         RecipeError: the name is malformed, or there is no such module or class.
     """
+    if ":" not in name:
+        raise RecipeError(
+            f'model {name!r} is not of the form "module:Class", e.g. "flow.inductive:InductiveLayerFlow"'
+        )
     model_class = load_object(current_name(name), "model", package="caloforge.models")
     if not (isinstance(model_class, type) and issubclass(model_class, GeneratorModel)):
         raise RecipeError(f"model {name!r} is not a GeneratorModel, but {model_class!r}")

@@ -56,7 +56,7 @@ class CausalLayerFlow(LayersThenCells):
 
         Attributes:
             energies: the flow of the layer energies.
-            shared: one flow for all layers that is told the layer's number, instead of one for each.
+            shared: one flow for all layers that knows the layer's number, instead of one for each.
             history: layers before that a layer is given.
             coordinates: "threshold" for `ThresholdLogarithms` or "layer-max" for `LargestCellLogits`.
             scale: of "threshold" coordinates and of energies as context.
