@@ -31,7 +31,7 @@ class Settings(BaseModel):
             InitErrorDetails(
                 type=PydanticCustomError(
                     "unknown_key",
-                    "unknown key{near}; known are {known}",
+                    "{near}; known are {known}",
                     {"near": suggestion(str(key), known), "known": ", ".join(known) or "none"},
                 ),
                 loc=(str(key),),
@@ -50,9 +50,13 @@ def explain(error: ValidationError, where: str, prefix: str = "") -> str:
     lines = []
     for problem in error.errors(include_url=False):
         key = ".".join([*([prefix] if prefix else []), *map(str, problem["loc"])])
+        said = problem["msg"].removeprefix("Value error, ")
+        if problem["type"] == "unknown_key":
+            lines.append(f"{where}: unknown key {key!r}{said}")
+            continue
         given = json.dumps(problem["input"], default=str)
         shown = f", got {given}" if len(given) < 100 and problem["type"] != "missing" else ""
-        lines.append(f"{where}: {key}: {problem['msg'].removeprefix('Value error, ')}{shown}")
+        lines.append(f"{where}: {key}: {said}{shown}")
     return "\n".join(lines)
 
 

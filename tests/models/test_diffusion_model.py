@@ -351,7 +351,7 @@ def test_saved_and_read_it_makes_the_same_showers(tmp_path: Path) -> None:
     model, showers = trained("ranks")
     conditions = batch_of(model, showers, 5)
     noise = model.noise(5, torch.Generator().manual_seed(4))
-    checkpoint = Checkpoint.of(model, "diffusion.model:DiffusionModel", showers.conditions.ranges())
+    checkpoint = Checkpoint.from_model(model, "diffusion.model:DiffusionModel", showers.conditions.ranges())
     checkpoint.save(tmp_path / "model")
     again = Checkpoint.load(tmp_path / "model").model()
     assert torch.equal(again.decode(noise, conditions), decode(model, noise, conditions))

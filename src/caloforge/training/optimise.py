@@ -112,6 +112,12 @@ class PartTrainer:
         """The moving average, or the weights themselves where there is none."""
         return [p.detach() for p in self.parameters] if self.ema is None else self.ema
 
+    @torch.no_grad()
+    def use_average(self) -> None:
+        """Put the moving average into the model."""
+        for parameter, average in zip(self.parameters, self.averaged(), strict=True):
+            parameter.copy_(average)
+
     def finish_epoch(self, epoch: int, validation_loss: float | None) -> None:
         """Keep the averaged weights if they are the best so far; stop when patience is over."""
         if validation_loss is None or self.settings.keep == "last":

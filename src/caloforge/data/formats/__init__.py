@@ -33,18 +33,20 @@ _FORMATS: tuple[_Format, ...] = (calochallenge, lemurs, getting_high, calogan, p
 
 
 def open_showers(
-    path: str | os.PathLike[str], mesh: Mesh | None = None, *, ignore: Iterable[str] = ()
+    path: Showers | str | os.PathLike[str], mesh: Mesh | None = None, *, ignore: Iterable[str] = ()
 ) -> Showers:
     """Open a file of showers lazily, whatever its layout.
 
     Args:
-        path: the file.
+        path: the file; showers are returned as they are.
         mesh: the cells, where the file does not tell them.
         ignore: names of further data sets to leave out, such as some without a row for each shower.
 
     Raises:
         DataError: the file is missing, truncated, of an unknown layout or inconsistent.
     """
+    if isinstance(path, Showers):
+        return path
     path = Path(path)
     with open_file(path) as file:
         layout = _find(path, file)

@@ -1,4 +1,4 @@
-"""Writing that survives a full disk, a kill and Ctrl-C: whole files, and a file that HDF5 can live with.
+"""A file that HDF5 can live with when the disk is full.
 
 HDF5 does not survive a failed write: the error turns up in h5py's clean-up, where it is printed and ignored,
 later writes go on, and the process ends in a segmentation fault. Here HDF5 writes to a Python object that
@@ -10,40 +10,12 @@ from __future__ import annotations
 import fcntl
 import io
 import os
-import signal
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
-from typing import Any, BinaryIO
+from typing import Any
 
 from caloforge.errors import DataError
 
-__all__ = ["PatientFile", "interrupts_deferred", "whole_file"]
-
-
-@contextmanager
-def whole_file(path: Path, mark: str = "") -> Iterator[BinaryIO]:
-    """A new file to write bytes to, which gets the name ``path`` when all of it is on disk, or never.
-
-    Args:
-        path: the name; what is there stays until the new file is complete.
-        mark: told apart by this, several processes may write the same file.
-
-    Raises:
-        OSError: the disk does not take it; nothing is left under another name.
-    """
-    partial = path.with_name(f"{path.name}.{mark}partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+__all__ = ["PatientFile"]
 
 
 class PatientFile:
@@ -129,26 +101,3 @@ class PatientFile:
         return self._size
 
     def flush(self) -> None: ...
-
-
-@contextmanager
-def interrupts_deferred() -> Iterator[None]:
-    """Hold back Ctrl-C and SIGTERM handlers until the block ends, so that they never strike inside HDF5."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # Python runs signal handlers in the main thread only
-        return
-    caught: list[tuple[int, FrameType | None]] = []
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    for number, handler in before.items():
-        if callable(handler):
-            signal.signal(number, lambda number, frame: caught.append((number, frame)))
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            if callable(handler):
-                signal.signal(number, handler)
-        for caught_number, frame in caught[:1]:
-            handler = before[signal.Signals(caught_number)]
-            if callable(handler):
-                handler(caught_number, frame)
