@@ -10,7 +10,7 @@ from caloforge.models.coordinates.cells import (
     Whole,
 )
 from caloforge.models.coordinates.layer_energies import energy_logits, layer_energies_from_logits
-from caloforge.models.coordinates.layers import Layers, renormalise_layers
+from caloforge.models.coordinates.layers import Layers, block_sums, renormalise_layers
 from caloforge.models.coordinates.scan import energy_range, least_energy
 from caloforge.models.coordinates.spectrum import SpectrumMap
 from caloforge.models.coordinates.standardise import FIT_BATCH, RunningMoments
@@ -36,6 +36,7 @@ __all__ = [
     "SpectrumMap",
     "ThresholdLogarithms",
     "Whole",
+    "block_sums",
     "cut_noise",
     "energy_logits",
     "energy_range",

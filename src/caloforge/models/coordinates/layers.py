@@ -16,7 +16,7 @@ from caloforge.detector.mesh import Mesh
 from caloforge.errors import MeshError, RecipeError
 from caloforge.runtime.compiled import traced
 
-__all__ = ["Layers", "renormalise_layers"]
+__all__ = ["Layers", "block_sums", "renormalise_layers"]
 
 ROUNDING = 1e-6
 """A cell this part under the threshold is taken as being at it, so that rounding drops none."""
@@ -69,6 +69,10 @@ class Layers(nn.Module):
         nearest = [int((r <= r.min() * (1 + 1e-9)).argmax()) for r in radii]  # first of equals
         return cls(mesh.layer_sizes.tolist(), nearest)
 
+    def layer(self, i: int) -> Layers:
+        """A single layer alone."""
+        return Layers([self.sizes[i]], [self.central[i]])
+
     def __repr__(self) -> str:
         return f"Layers(sizes={self.sizes}, central={self.central})"
 
@@ -110,6 +114,12 @@ class Layers(nn.Module):
     def spread(self, values: Tensor) -> Tensor:
         """Each voxel's layer's value: (n, Z) → (n, V)."""
         return values[:, self.owner]
+
+
+def block_sums(cells: Tensor, factors: Sequence[int]) -> Tensor:
+    """Sums over blocks of (a, b, c) cells of a regular mesh: (n, Z, P, R) → (n, Z/a, P/b, R/c)."""
+    (n, z, p, r), (a, b, c) = cells.shape, factors
+    return cells.reshape(n, z // a, a, p // b, b, r // c, c).sum(dim=(2, 4, 6))
 
 
 def renormalise_layers(

@@ -28,10 +28,10 @@ from caloforge.models.conditions.incident import IncidentContext
 from caloforge.models.coordinates import (
     CellCoordinates,
     LargestCellLogits,
-    Layers,
     SpectrumMap,
     ThresholdLogarithms,
     Whole,
+    block_sums,
     energy_range,
     log_energy,
     renormalise_layers,
@@ -93,7 +93,7 @@ class CausalLayerFlow(LayersThenCells):
         self.n_vector = IncidentContext.size + 3 + (n_z if s.shared else 0)
         energies = layer_energy_flow(n_z, IncidentContext.size, s.energies)
         self._add_layer_energies(energies, s.threshold_mev)
-        self.one_layer = Layers([rows * columns], self.layers.central[:1])
+        self.one_layer = self.layers.layer(0)
         self.coordinates: CellCoordinates = (
             LargestCellLogits(width=s.width, smear=s.smear)
             if s.coordinates == "layer-max"
@@ -156,8 +156,7 @@ class CausalLayerFlow(LayersThenCells):
         """Energies of the batch in coarse cells, (n, *coarse shape), or None without a grouping."""
         if self.settings.grouping is None:
             return None
-        (fz, fp, fr), (z, p, r) = self.settings.grouping, self.shape
-        return batch.energies.reshape(-1, z // fz, fz, p // fp, fp, r // fr, fr).sum(dim=(2, 4, 6))
+        return block_sums(batch.energies, self.settings.grouping)
 
     def _given_maps(self, given: Tensor | None) -> Tensor | None:
         """Coarse energies spread evenly over their cells, as maps (n, Z, P, R)."""

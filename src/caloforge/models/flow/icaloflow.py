@@ -18,7 +18,7 @@ from torch import Tensor
 from caloforge.detector.mesh import Mesh
 from caloforge.models.base import Batch, ConditionTensors
 from caloforge.models.conditions.incident import IncidentContext
-from caloforge.models.coordinates import Layers, Whole, renormalise_layers
+from caloforge.models.coordinates import Whole, renormalise_layers
 from caloforge.models.flow.cell_model import CellFlowModel
 from caloforge.models.flow.distillation import DensityStudent
 from caloforge.runtime.precision import use_bf16
@@ -45,7 +45,7 @@ class ICaloFlow(CellFlowModel):
             context = IncidentContext.size + 2 + (n_z - 1) + self.n_cells
             flows["next"] = self._cell_flow(self.n_cells, context)
         self._build(flows)
-        self.one_layer = Layers([self.n_cells], self.layers.central[:1])
+        self.one_layer = self.layers.layer(0)
 
     def noise_shapes(self) -> dict[str, tuple[int, ...]]:
         return {"energies": (self.energy_flow.noise_size,), "cells": self.mesh.shape}

@@ -24,7 +24,7 @@ from caloforge.detector.mesh import Mesh
 from caloforge.errors import RecipeError
 from caloforge.models.base import Batch, ConditionTensors
 from caloforge.models.conditions.incident import IncidentContext
-from caloforge.models.coordinates import Layers, ThresholdLogarithms, log_energy, renormalise_layers
+from caloforge.models.coordinates import ThresholdLogarithms, log_energy, renormalise_layers
 from caloforge.models.energies.inductive import LongitudinalFlow
 from caloforge.models.energies.layers_then_cells import CellSettings, LayersThenCells
 from caloforge.models.flow.coupling import CouplingFlow
@@ -78,7 +78,7 @@ class InductiveLayerFlow(LayersThenCells):
             width=s.width,
         )
         self._add_layer_energies(energies, s.threshold_mev)
-        self.one_layer = Layers([rows * columns], self.layers.central[:1])
+        self.one_layer = self.layers.layer(0)
         self.coordinates = ThresholdLogarithms(width=s.width, smear=s.smear, scale=s.scale)
         self.cell_flow = CouplingFlow(
             rows,

@@ -24,7 +24,7 @@ from caloforge.detector.mesh_regular import RegularMesh
 from caloforge.errors import MeshError, RecipeError
 from caloforge.models.base import Batch, ConditionTensors, GeneratorModel, load_model_class
 from caloforge.models.conditions.incident import IncidentContext
-from caloforge.models.coordinates import Layers, renormalise_layers
+from caloforge.models.coordinates import Layers, block_sums, renormalise_layers
 from caloforge.models.energies.autoregressive import LayerEnergySettings, layer_energy_flow
 from caloforge.models.energies.layers_then_cells import LayersThenCells
 from caloforge.models.names import current_name
@@ -133,17 +133,12 @@ class CoarseToFine(LayersThenCells):
     def _slot(self, name: str) -> GeneratorModel:
         return self.coarse if name == "coarse" else self.fine
 
-    def _coarsen(self, energies: Tensor) -> Tensor:
-        """Sums over the cells of each coarse cell: (n, Z, B, C) → (n, Zc, Bc, Cc)."""
-        (fz, fb, fc), (n_z, n_b, n_c) = self.grouping.factors, self.grouping.coarse.shape
-        return energies.reshape(-1, n_z, fz, n_b, fb, n_c, fc).sum(dim=(2, 4, 6))
-
     def losses(self, batch: Batch, part: str, generator: torch.Generator) -> dict[str, Tensor]:
         """Loss of the layer energies, or of a part of the model in one of the slots."""
         slot, _, name = part.partition(".")
         if not name:
             return self.layer_energy_losses(batch, generator)
-        model, coarse = self._slot(slot), self._coarsen(batch.energies)
+        model, coarse = self._slot(slot), block_sums(batch.energies, self.settings.grouping)
         model.progress = self.progress
         seen = replace(batch, energies=coarse) if slot == "coarse" else replace(batch, given=coarse)
         return model.losses(seen, name, generator)
