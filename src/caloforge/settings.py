@@ -13,7 +13,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from caloforge.errors import RecipeError
 from caloforge.registry import suggestion
 
-__all__ = ["Settings", "explain", "with_overrides"]
+__all__ = ["KindSettings", "Settings", "explain", "with_overrides"]
 
 
 class Settings(BaseModel):
@@ -43,6 +43,12 @@ class Settings(BaseModel):
         if problems:
             raise ValidationError.from_exception_data(cls.__name__, problems)
         return given
+
+
+class KindSettings(Settings):
+    """Settings of an exchangeable part, a table whose ``kind`` is the part's name in its `Registry`."""
+
+    kind: str
 
 
 def explain(error: ValidationError, where: str, prefix: str = "") -> str:

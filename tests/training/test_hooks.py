@@ -13,7 +13,7 @@ from caloforge.errors import CheckpointError, DataError, RecipeError
 from caloforge.models.base import Batch
 from caloforge.runtime.seeds import derived_seed
 from caloforge.training import run, train
-from caloforge.training.augment import augment
+from caloforge.training.augmentations import augment
 from caloforge.training.loader import hold_out
 
 

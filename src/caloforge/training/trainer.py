@@ -20,7 +20,7 @@ from caloforge.errors import TrainingError
 from caloforge.models.base import Batch, GeneratorModel
 from caloforge.runtime.memory import peak_memory_mib
 from caloforge.runtime.seeds import derived_seed, seed_torch
-from caloforge.training.augment import augment
+from caloforge.training.augmentations import augment
 from caloforge.training.loader import ShowerLoader
 from caloforge.training.optimise import PartTrainer, part_trainers
 from caloforge.training.recipe import TrainingSettings

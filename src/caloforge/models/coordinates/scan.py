@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 import torch
 from torch import Tensor
 
@@ -16,25 +18,31 @@ BELOW = 1 - 1e-6
 """So that rounding puts no cell under the threshold."""
 
 
-def energy_range(showers: Showers, layers: Layers, name: str = "training showers") -> tuple[float, Tensor]:
-    """The least energy of a cell that is not empty, MeV, and the largest of each layer, (Z,), MeV.
+def least_energy(energies: Iterable[Tensor], name: str = "training showers") -> float:
+    """The least energy of a cell that is not empty, MeV: the threshold, where nobody says what it is.
 
-    The first is the threshold where nobody says what it is, by a hair lower.
+    Args:
+        energies: of showers, in batches, (n, \\*shape).
+        name: what showers, for the error.
 
     Raises:
-        DataError: all cells are empty; ``name`` says of which showers.
+        DataError: all cells are empty.
     """
-    lowest, largest = [], torch.zeros(layers.n_layers)
-    for energies, _ in showers.batches(FIT_BATCH):
-        lit = energies[energies > 0]
-        lowest += [float(lit.min())] if len(lit) else []
-        cells = layers.split(torch.as_tensor(energies))  # (n, Z, M)
-        largest = torch.maximum(largest, cells.amax(dim=(0, 2)))
+    lowest = [float(cells[cells > 0].min()) for cells in energies if (cells > 0).any()]
     if not lowest:
         raise DataError(f"all cells of all {name} are empty; there is nothing to learn")
-    return min(lowest) * BELOW, largest
+    return min(lowest) * BELOW
 
 
-def least_energy(showers: Showers, name: str = "training showers") -> float:
-    """The first of `energy_range`."""
-    return energy_range(showers, Layers.of(showers.mesh), name)[0]
+def energy_range(showers: Showers) -> tuple[float, Tensor]:
+    """`least_energy`, and the largest energy of a cell of each layer, (Z,), MeV, in one reading."""
+    layers = Layers.of(showers.mesh)
+    largest = torch.zeros(layers.n_layers)
+
+    def batches() -> Iterator[Tensor]:
+        for energies, _ in showers.batches(FIT_BATCH):
+            cells = layers.split(torch.as_tensor(energies))  # (n, Z, M)
+            torch.maximum(largest, cells.amax(dim=(0, 2)), out=largest)
+            yield cells
+
+    return least_energy(batches()), largest

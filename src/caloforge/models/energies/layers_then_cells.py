@@ -15,7 +15,7 @@ from torch import Tensor
 from caloforge.data.showers import Showers
 from caloforge.models.base import Batch, ConditionTensors, GeneratorModel
 from caloforge.models.conditions.incident import IncidentContext
-from caloforge.models.coordinates import FIT_BATCH, Layers, least_energy
+from caloforge.models.coordinates import FIT_BATCH, Layers, energy_range
 from caloforge.models.energies.base import LayerEnergyModel
 
 __all__ = ["CellSettings", "LayersThenCells", "fitted_batches"]
@@ -65,7 +65,7 @@ class LayersThenCells(GeneratorModel):
 
     def fitted_batches(self, showers: Showers, least: float | None = None) -> Iterator[Batch]:
         """See `fitted_batches`; sets the threshold, to ``least`` where the settings do not say what it is."""
-        threshold = self._threshold_mev or (least_energy(showers) if least is None else least)
+        threshold = self._threshold_mev or (energy_range(showers)[0] if least is None else least)
         self.threshold.fill_(threshold)
 
         def layer_energies(batch: Batch) -> tuple[Tensor, Tensor, float]:

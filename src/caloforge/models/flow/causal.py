@@ -36,7 +36,7 @@ from caloforge.models.coordinates import (
     log_energy,
     renormalise_layers,
 )
-from caloforge.models.energies.autoregressive import LayerEnergySettings, layer_energy_flow
+from caloforge.models.energies.base import LayerEnergyChoice, layer_energy_model
 from caloforge.models.energies.layers_then_cells import CellSettings, LayersThenCells
 from caloforge.runtime.precision import use_bf16
 
@@ -65,7 +65,7 @@ class CausalLayerFlow(LayersThenCells):
                 one more context map: for the fine step of a chain.
         """
 
-        energies: LayerEnergySettings = LayerEnergySettings.model_validate({})
+        energies: LayerEnergyChoice = Field({"kind": "autoregressive"}, validate_default=True)
         shared: bool = False
         history: int = Field(5, ge=1)
         coordinates: Literal["threshold", "layer-max"] = "threshold"
@@ -91,7 +91,7 @@ class CausalLayerFlow(LayersThenCells):
         self.n_flows = 1 if s.shared else n_z
         self.n_maps = s.history + 1 + (s.grouping is not None)
         self.n_vector = IncidentContext.size + 3 + (n_z if s.shared else 0)
-        energies = layer_energy_flow(n_z, IncidentContext.size, s.energies)
+        energies = layer_energy_model(s.energies, n_z, IncidentContext.size)
         self._add_layer_energies(energies, s.threshold_mev)
         self.one_layer = self.layers.layer(0)
         self.coordinates: CellCoordinates = (
@@ -125,7 +125,7 @@ class CausalLayerFlow(LayersThenCells):
         return self.coordinates.get_buffer("largest")
 
     def fit(self, showers: Showers) -> None:
-        least, largest = energy_range(showers, self.layers)
+        least, largest = energy_range(showers)
         for _ in self.fitted_batches(showers, least):
             pass
         self.largest.copy_(largest.clamp_min(float(self.threshold)))

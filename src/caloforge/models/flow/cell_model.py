@@ -16,9 +16,13 @@ from torch import Tensor, nn
 from caloforge.models.base import Batch
 from caloforge.models.conditions.incident import IncidentContext
 from caloforge.models.coordinates import CellCoordinates, ShareLogits, ThresholdLogarithms, log_energy
-from caloforge.models.energies.autoregressive import LayerEnergySettings, layer_energy_flow
+from caloforge.models.energies.base import LayerEnergyChoice, layer_energy_model
 from caloforge.models.energies.layers_then_cells import CellSettings, LayersThenCells
-from caloforge.models.flow.autoregressive.flow import AutoregressiveFlow, AutoregressiveSettings, Direction
+from caloforge.models.flow.autoregressive.flow import (
+    AutoregressiveFlow,
+    AutoregressiveFlowSettings,
+    Direction,
+)
 from caloforge.runtime.precision import use_bf16
 
 __all__ = ["CellFlowModel"]
@@ -31,7 +35,7 @@ class CellFlowModel(LayersThenCells):
     what their examples are and how showers are decoded.
     """
 
-    class Settings(AutoregressiveSettings, CellSettings):
+    class Settings(AutoregressiveFlowSettings, CellSettings):
         """Sizes of the flows and coordinates of the cells.
 
         Attributes:
@@ -40,7 +44,7 @@ class CellFlowModel(LayersThenCells):
                 published, for `ShareLogits`, with noise of ``noise_mev``.
         """
 
-        energies: LayerEnergySettings = LayerEnergySettings.model_validate({})
+        energies: LayerEnergyChoice = Field({"kind": "autoregressive"}, validate_default=True)
         coordinates: Literal["log", "logit"] = "log"
         scale: float = Field(2.0, gt=0)
         noise_mev: float = Field(1e-3, gt=0)
@@ -52,7 +56,7 @@ class CellFlowModel(LayersThenCells):
     def _build(self, flows: dict[str, AutoregressiveFlow]) -> None:
         """Add the layer energies, the incident context and the flows of the cells by part."""
         s = self.settings
-        energies = layer_energy_flow(self.mesh.n_layers, IncidentContext.size, s.energies)
+        energies = layer_energy_model(s.energies, self.mesh.n_layers, IncidentContext.size)
         self._add_layer_energies(energies, s.threshold_mev)
         self.flows = nn.ModuleDict(flows)
         self.coordinates: CellCoordinates = (

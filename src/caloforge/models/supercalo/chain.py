@@ -19,13 +19,12 @@ from torch import Tensor, nn
 from caloforge.data.operations import coarsened
 from caloforge.data.showers import Showers
 from caloforge.detector.grouping import Grouping
-from caloforge.detector.mesh import Mesh
-from caloforge.detector.mesh_regular import RegularMesh
+from caloforge.detector.mesh import Mesh, RegularMesh
 from caloforge.errors import MeshError, RecipeError
 from caloforge.models.base import Batch, ConditionTensors, GeneratorModel, load_model_class
 from caloforge.models.conditions.incident import IncidentContext
 from caloforge.models.coordinates import Layers, block_sums, renormalise_layers
-from caloforge.models.energies.autoregressive import LayerEnergySettings, layer_energy_flow
+from caloforge.models.energies.base import LayerEnergyChoice, layer_energy_model
 from caloforge.models.energies.layers_then_cells import LayersThenCells
 from caloforge.models.names import current_name
 from caloforge.settings import Settings
@@ -59,7 +58,7 @@ class CoarseToFine(LayersThenCells):
         """
 
         grouping: tuple[int, int, int] = (5, 2, 1)
-        energies: LayerEnergySettings = LayerEnergySettings.model_validate({})
+        energies: LayerEnergyChoice = Field({"kind": "autoregressive"}, validate_default=True)
         coarse: Slot = Slot(model="supercalo.coarse:SuperCaloCoarse")
         fine: Slot = Slot(model="supercalo.fine:SuperCaloFine")
         leave_out: tuple[str, ...] = ()
@@ -84,7 +83,7 @@ class CoarseToFine(LayersThenCells):
         s = self.settings
         assert isinstance(mesh, RegularMesh)
         self.grouping = Grouping.by_factors(mesh, s.grouping)
-        self._add_layer_energies(layer_energy_flow(mesh.n_layers, IncidentContext.size, s.energies))
+        self._add_layer_energies(layer_energy_model(s.energies, mesh.n_layers, IncidentContext.size))
         self.coarse = load_model_class(s.coarse.model)(self.grouping.coarse, s.coarse.settings)
         self.fine = load_model_class(s.fine.model)(mesh, {"grouping": s.grouping, **s.fine.settings})
         self.coarse_layers = Layers.of(self.grouping.coarse)

@@ -29,9 +29,9 @@ from caloforge.models.coordinates import (
     log_energy,
     renormalise_layers,
 )
-from caloforge.models.energies.autoregressive import LayerEnergySettings, layer_energy_flow
+from caloforge.models.energies.base import LayerEnergyChoice, layer_energy_model
 from caloforge.models.energies.layers_then_cells import CellSettings, LayersThenCells
-from caloforge.models.flow.autoregressive.flow import AutoregressiveSettings
+from caloforge.models.flow.autoregressive.flow import AutoregressiveFlowSettings
 from caloforge.runtime.precision import use_bf16
 
 __all__ = ["SuperCaloCoarse"]
@@ -46,7 +46,7 @@ class SuperCaloCoarse(LayersThenCells):
     Layer energies come from ``conditions.layer_energies`` or, without these, from a flow of its own.
     """
 
-    class Settings(AutoregressiveSettings, CellSettings):
+    class Settings(AutoregressiveFlowSettings, CellSettings):
         """Sizes of the flows.
 
         Attributes:
@@ -58,7 +58,7 @@ class SuperCaloCoarse(LayersThenCells):
         blocks: int = Field(4, ge=1)
         hidden: int = Field(128, ge=1)
         depth: int = Field(1, ge=1)
-        energies: LayerEnergySettings = LayerEnergySettings.model_validate({})
+        energies: LayerEnergyChoice = Field({"kind": "autoregressive"}, validate_default=True)
         coordinates: Literal["log-threshold", "log"] = "log-threshold"
         knee_mev: float = Field(0.0, ge=0)
         noise_mev: float = Field(5e-3, gt=0)
@@ -73,7 +73,7 @@ class SuperCaloCoarse(LayersThenCells):
     def __init__(self, mesh: Mesh, settings: Settings | Mapping[str, object] | None = None) -> None:
         super().__init__(mesh, settings)
         s = self.settings
-        energies = layer_energy_flow(mesh.n_layers, IncidentContext.size, s.energies)
+        energies = layer_energy_model(s.energies, mesh.n_layers, IncidentContext.size)
         self._add_layer_energies(energies, s.threshold_mev)
         self.flow = s.flow(mesh.n_voxels, IncidentContext.size + mesh.n_layers)
         self.coordinates: CellCoordinates = (
@@ -92,7 +92,7 @@ class SuperCaloCoarse(LayersThenCells):
         return {"layers": list(self.energy_flow.parameters()), "cells": list(self.flow.parameters())}
 
     def fit(self, showers: Showers) -> None:
-        least, largest = energy_range(showers, self.layers)
+        least, largest = energy_range(showers)
         self.largest.copy_(largest.max())
         moments, generator = RunningMoments((self.mesh.n_voxels,)), torch.Generator().manual_seed(0)
         for batch in self.fitted_batches(showers, least):

@@ -23,8 +23,7 @@ from torch.nn import functional as F
 
 from caloforge.data.showers import Showers
 from caloforge.detector.grouping import Grouping
-from caloforge.detector.mesh import Mesh
-from caloforge.detector.mesh_regular import RegularMesh
+from caloforge.detector.mesh import Mesh, RegularMesh
 from caloforge.errors import MeshError
 from caloforge.models.base import Batch, ConditionTensors, GeneratorModel
 from caloforge.models.conditions.incident import IncidentContext
@@ -36,13 +35,13 @@ from caloforge.models.coordinates import (
     RunningMoments,
     ThresholdLogarithms,
     Whole,
-    least_energy,
+    energy_range,
     log_energy,
     renormalise_layers,
 )
-from caloforge.models.energies.autoregressive import LayerEnergySettings, layer_energy_flow
+from caloforge.models.energies.base import LayerEnergyChoice, layer_energy_model
 from caloforge.models.energies.layers_then_cells import CellSettings, fitted_batches
-from caloforge.models.flow.autoregressive.flow import AutoregressiveSettings
+from caloforge.models.flow.autoregressive.flow import AutoregressiveFlowSettings
 from caloforge.models.supercalo.cells import GroupedCells
 from caloforge.runtime.precision import use_bf16
 
@@ -57,7 +56,7 @@ LOG_SCALE = 3.0
 class SuperCaloFine(GeneratorModel):
     """Super-resolution flow on the fine mesh; `decode` refines ``conditions.given``."""
 
-    class Settings(AutoregressiveSettings, CellSettings):
+    class Settings(AutoregressiveFlowSettings, CellSettings):
         """The grouping and the sizes of the flows.
 
         Attributes:
@@ -75,8 +74,8 @@ class SuperCaloFine(GeneratorModel):
         coarse_shape: tuple[int, int, int] | None = None
         blocks: int = Field(6, ge=1)
         hidden: int = Field(128, ge=1)
-        layers: LayerEnergySettings = LayerEnergySettings.model_validate(
-            {"kind": "inductive", "hidden": 96, "depth": 3, "bins": 12}
+        layers: LayerEnergyChoice = Field(
+            {"kind": "inductive", "hidden": 96, "depth": 3, "bins": 12}, validate_default=True
         )
         coordinates: Literal["log-threshold", "logit"] = "log-threshold"
         knee_mev: float = Field(0.0, ge=0)
@@ -116,7 +115,7 @@ class SuperCaloFine(GeneratorModel):
         split = self.grouping.factors[0] > 1
         n_coarse = self.grouping.coarse.n_layers
         self.layer_flow = (
-            layer_energy_flow(mesh.n_layers, IncidentContext.size + n_coarse, s.layers) if split else None
+            layer_energy_model(s.layers, mesh.n_layers, IncidentContext.size + n_coarse) if split else None
         )
         self.flow = s.flow(self.grouping.slots, IncidentContext.size + self.cells.context_size)
         self.coordinates: CellCoordinates = (
@@ -149,7 +148,7 @@ class SuperCaloFine(GeneratorModel):
         return cells if self.layer_flow is None else {"layers": list(self.layer_flow.parameters()), **cells}
 
     def fit(self, showers: Showers) -> None:
-        threshold = self.settings.threshold_mev or least_energy(showers)
+        threshold = self.settings.threshold_mev or energy_range(showers)[0]
         self.threshold.fill_(threshold)
 
         def layer_energies(batch: Batch) -> tuple[Tensor, Tensor, float]:

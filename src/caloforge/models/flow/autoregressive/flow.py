@@ -23,12 +23,12 @@ from caloforge.models.flow.autoregressive.kernel import FlowKernel
 from caloforge.models.flow.autoregressive.sequential import sequential
 from caloforge.settings import Settings
 
-__all__ = ["AutoregressiveFlow", "AutoregressiveSettings", "Direction"]
+__all__ = ["AutoregressiveFlow", "AutoregressiveFlowSettings", "Direction"]
 
 Direction = Literal["density", "sampling"]
 
 
-class AutoregressiveSettings(Settings):
+class AutoregressiveFlowSettings(Settings):
     """Sizes of an `AutoregressiveFlow`.
 
     Attributes:
@@ -46,7 +46,7 @@ class AutoregressiveSettings(Settings):
 
     def flow(self, dims: int, context: int, direction: Direction = "density") -> AutoregressiveFlow:
         """A flow of D = ``dims`` dimensions given C = ``context`` numbers."""
-        sizes = {name: getattr(self, name) for name in AutoregressiveSettings.model_fields}
+        sizes = {name: getattr(self, name) for name in AutoregressiveFlowSettings.model_fields}
         return AutoregressiveFlow(dims, context, direction=direction, **sizes)
 
 

@@ -1,4 +1,4 @@
-"""Cell energies as normal numbers: what a cell holds, given the energy of its layer, mapped onto N(0, 1).
+"""Tables of what cells hold, given the energy of their layer, which map it onto N(0, 1).
 
 The spectrum of cell energies, with its threshold, its many empty cells and tails over decades, is what
 diffusion models get wrong. Here it is not learned at all: a table holds, for each layer and r, the fraction
@@ -18,7 +18,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Marginals", "normal_rank"]
+__all__ = ["ConditionalQuantiles", "normal_cdf"]
 
 REACH = 4.0
 """Quantiles are kept at normal scores from −REACH to REACH."""
@@ -31,7 +31,7 @@ NODE_SHOWERS = 16
 """Showers that a node is made of at least; with fewer, nodes are interpolated."""
 
 
-def normal_rank(x: Tensor) -> Tensor:
+def normal_cdf(x: Tensor) -> Tensor:
     """The probability Φ(x) of a standard normal number below x, precise in the lower tail."""
     return 0.5 * torch.erfc(x * -math.sqrt(0.5))
 
@@ -42,7 +42,7 @@ def normal_score(p: Tensor) -> Tensor:
     return score.clamp(-FAR, FAR)
 
 
-class Marginals(nn.Module):
+class ConditionalQuantiles(nn.Module):
     """Conditional quantiles of cell energies of D detectors on meshes (Z, P, R) of one shape.
 
     Attributes:
@@ -93,13 +93,13 @@ class Marginals(nn.Module):
         upper = torch.searchsorted(quantiles, log_e).clamp(1, quantiles.shape[-1] - 1)
         left, right = quantiles.gather(-1, upper - 1), quantiles.gather(-1, upper)
         place = (upper - 1 + ((log_e - left) / (right - left)).clamp(0, 1)) * self.step - REACH
-        above = normal_rank(-place.transpose(2, 3)) * normal_rank(-empty)  # probability of more energy
+        above = normal_cdf(-place.transpose(2, 3)) * normal_cdf(-empty)  # probability of more energy
         lit = -normal_score(above)
-        return torch.where(energies > 0, lit, normal_score(uniform * normal_rank(empty)))
+        return torch.where(energies > 0, lit, normal_score(uniform * normal_cdf(empty)))
 
     def filled(self, layer_energies: Tensor, slots: Tensor) -> Tensor:
         """The probability of a cell with energy in layers of energies (n, Z): (n, Z, 1, R)."""
-        return normal_rank(-self.tables(layer_energies, slots)[0])
+        return normal_cdf(-self.tables(layer_energies, slots)[0])
 
     def inverse(self, x: Tensor, tables: tuple[Tensor, Tensor], *, fill: bool = False) -> Tensor:
         """Energies (n, Z, P, R) of normal numbers (n, Z, P, R) with their `tables`; empty cells are 0.
@@ -107,7 +107,7 @@ class Marginals(nn.Module):
         With ``fill`` the cell that comes nearest to having energy has some, if no cell of its layer has.
         """
         empty, quantiles = tables
-        place = -normal_score(normal_rank(-x) / normal_rank(-empty))
+        place = -normal_score(normal_cdf(-x) / normal_cdf(-empty))
         place = ((place.clamp(-REACH, REACH) + REACH) / self.step).transpose(2, 3)
         lower = place.floor().clamp(0, quantiles.shape[-1] - 2).long()
         log_e = torch.lerp(quantiles.gather(-1, lower), quantiles.gather(-1, lower + 1), place - lower)
@@ -120,7 +120,7 @@ class Marginals(nn.Module):
 
 def _layer_tables(cells: Tensor, n_nodes: int, n_quantiles: int) -> tuple[Tensor, Tensor, Tensor]:
     """Tables of one layer of cells (n, P, R): nodes (K,), scores of emptiness (K, R), quantiles (K, R, Q)."""
-    grid = normal_rank(torch.linspace(-REACH, REACH, n_quantiles))
+    grid = normal_cdf(torch.linspace(-REACH, REACH, n_quantiles))
     columns = cells.shape[-1]
     sums = cells.sum(dim=(1, 2))
     cells, sums = cells[sums > 0], sums[sums > 0]

@@ -3,20 +3,39 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 import torch
+from pydantic import BeforeValidator, SerializeAsAny
 from torch import Tensor, nn
 
-__all__ = ["Backbone", "LevelEmbedding"]
+from caloforge.detector.mesh import Mesh
+from caloforge.registry import Registry
+from caloforge.settings import KindSettings
+
+__all__ = ["BACKBONES", "Backbone", "BackboneChoice", "LevelEmbedding"]
 
 
 class Backbone(nn.Module, ABC):
     """A network over the cells of a regular mesh (Z, P, R).
 
-    A subclass is one file; it takes its settings, a mesh and the keywords ``conditions``, the K numbers of a
-    shower, ``layers``, the L numbers of each layer, and ``levels``, the noise levels that it is told.
+    Args:
+        settings: `Settings` of the subclass.
+        mesh: a regular mesh; the φ axis of a cylinder is cyclic.
+        conditions: K, numbers that are known of a shower.
+        layers: L, numbers that are known of each layer.
+        levels: noise levels that the network is given.
+
+    Attributes:
+        reads_shares: True where `forward` needs ``shares``, for which coordinates of some kinds are needed.
     """
+
+    Settings: ClassVar[type[KindSettings]]
+    reads_shares: bool = False
+
+    @abstractmethod
+    def __init__(self, settings: Any, mesh: Mesh, *, conditions: int, layers: int, levels: int = 1) -> None:
+        super().__init__()
 
     @abstractmethod
     def prepare(self, conditions: Tensor, layers: Tensor) -> Any:
@@ -31,9 +50,18 @@ class Backbone(nn.Module, ABC):
     def forward(self, x: Tensor, level: Tensor, prepared: Any, shares: Tensor | None = None) -> Tensor:
         """A map (n, Z, P, R) of noisy cells (n, Z, P, R) at noise levels (n, levels) in [0, 1].
 
-        ``shares`` (n, Z, P, R) are the shares of their layers' energies that the noisy cells stand for, for
-        networks that were made for it.
+        ``shares`` (n, Z, P, R) are the shares of their layers' energies that the noisy cells stand for, where
+        `reads_shares` is true.
         """
+
+
+BACKBONES: Registry[type[Backbone]] = Registry(
+    "backbone", "caloforge.models.diffusion.backbones", default="transformer"
+)
+"""Networks of diffusion models by the ``kind`` of their settings."""
+
+BackboneChoice = Annotated[SerializeAsAny[KindSettings], BeforeValidator(BACKBONES.settings)]
+"""Type of a settings field that says which network, and its settings."""
 
 
 class LevelEmbedding(nn.Module):

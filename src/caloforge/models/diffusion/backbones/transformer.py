@@ -15,13 +15,14 @@ import math
 from typing import Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from caloforge.detector.mesh import Mesh
 from caloforge.errors import MeshError, RecipeError
-from caloforge.models.diffusion.backbone import Backbone, LevelEmbedding
+from caloforge.models.diffusion.backbones.base import BACKBONES, Backbone, LevelEmbedding
+from caloforge.settings import KindSettings
 
 __all__ = ["Transformer", "TransformerSettings"]
 
@@ -32,7 +33,7 @@ SHORT = 192
 """Tokens up to which a processor multiplies all queries and keys at once, see `_attend`."""
 
 
-class TransformerSettings(BaseModel):
+class TransformerSettings(KindSettings):
     """Sizes of the transformer.
 
     Attributes:
@@ -45,8 +46,7 @@ class TransformerSettings(BaseModel):
             network sees directly whether a layer's cells add up; for coordinates of kind "marginals".
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    kind: Literal["transformer"] = "transformer"
+    kind: str = "transformer"
     patch: tuple[int, int, int] = (3, 2, 9)
     width: int = Field(192, ge=2)
     depth: int = Field(6, ge=1)
@@ -56,17 +56,20 @@ class TransformerSettings(BaseModel):
     shares: bool = False
 
 
+@BACKBONES.add("transformer")
 class Transformer(Backbone):
     """Patches, blocks of attention with adaptive layer norm, and back to cells."""
 
+    Settings = TransformerSettings
     cosines: Tensor
     sines: Tensor
 
     def __init__(
         self, settings: TransformerSettings, mesh: Mesh, *, conditions: int, layers: int, levels: int = 1
     ) -> None:
-        super().__init__()
+        super().__init__(settings, mesh, conditions=conditions, layers=layers, levels=levels)
         s = self.settings = settings
+        self.reads_shares = s.shares
         if len(mesh.shape) != 3 or any(a % b for a, b in zip(mesh.shape, s.patch, strict=True)):
             raise MeshError(f"patches of {s.patch} cells do not divide the {mesh}; set backbone.patch")
         if s.width % s.heads or s.width // s.heads % 2:
@@ -97,19 +100,19 @@ class Transformer(Backbone):
         for layer in closed:
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
-        periodic = mesh.kind == "cylinder"
+        periodic = mesh.periodic[1]
         cosines, sines = _rotations(self.grid, width // s.heads, periodic)
         self.register_buffer("cosines", cosines, persistent=False)
         self.register_buffer("sines", sines, persistent=False)
 
     def prepare(self, conditions: Tensor, layers: Tensor) -> tuple[Tensor, Tensor]:
-        """The embedded conditions (n, W), and what each token is told of its layers and place (n, T, W)."""
+        """The embedded conditions (n, W), and what each token knows of its layers and place (n, T, W)."""
         embedded = self.condition(torch.cat([conditions, layers.flatten(1)], dim=1))
         place = self.position if self.turn is None else self.position + self.turn  # (Zt, 1 or Pt, Rt, W)
         place = place.expand(*self.grid, -1)[None]
         if self.layer_patches is not None:
-            told = self.layer_patches(layers.reshape(len(layers), self.grid[0], -1))
-            place = place + told[:, :, None, None]
+            layer_tokens = self.layer_patches(layers.reshape(len(layers), self.grid[0], -1))
+            place = place + layer_tokens[:, :, None, None]
         return embedded, place.expand(len(conditions), *self.grid, -1).flatten(1, 3)
 
     def forward(

@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, ClassVar, Literal, get_args
 
@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from caloforge.errors import MeshError
+from caloforge.registry import Registry
 
-__all__ = ["Floats", "Frame", "Ints", "Mesh", "bin_of", "checked_edges", "checked_frame", "phi_bin"]
+__all__ = ["MESHES", "Floats", "Frame", "Ints", "Mesh", "bin_of", "checked_edges", "checked_frame", "phi_bin"]
 
 Frame = Literal["shower", "detector"]
 Floats = NDArray[np.float64]
@@ -55,10 +56,20 @@ def phi_bin(x: Floats, y: Floats, n_phi: int) -> Ints:
 
 
 class Mesh(ABC):
-    """Cells of a detector; subclasses say how they are arranged."""
+    """Cells of a detector; subclasses say how they are arranged.
+
+    Attributes:
+        kind: name of the subclass in `MESHES`.
+        frame: what the cells are fixed to.
+        periodic: which axes of `shape` close on themselves, such as φ.
+        equal_cells: keys of a detector file that say how many equal cells there are and how large, in
+            addition to those of the layers; none where such a file has to give the mesh in full.
+    """
 
     kind: ClassVar[str]
     frame: Frame
+    periodic: ClassVar[tuple[bool, ...]] = (False,)
+    equal_cells: ClassVar[tuple[str, ...]] = ()
 
     @property
     @abstractmethod
@@ -93,6 +104,20 @@ class Mesh(ABC):
     @abstractmethod
     def to_dict(self) -> dict[str, Any]:
         """A JSON-able description that `mesh_from_dict` reads."""
+
+    @classmethod
+    @abstractmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> Mesh:
+        """The mesh that `to_dict` describes with its ``fields`` beside ``kind``.
+
+        Raises:
+            TypeError, KeyError, ValueError: they are malformed; `mesh_from_dict` makes a MeshError of it.
+        """
+
+    @classmethod
+    def of_equal_cells(cls, z_edges: tuple[float, ...], sizes: Mapping[str, Any], frame: Frame) -> Mesh:
+        """The mesh of layers between ``z_edges``, mm, with equal cells; ``sizes`` holds `equal_cells`."""
+        raise MeshError(f"a mesh of kind {cls.kind!r} must be given in full, by mesh.edges")
 
     @property
     def is_regular(self) -> bool:
@@ -167,3 +192,7 @@ class Mesh(ABC):
         if np.isnan(array).any():
             raise MeshError(f"position {int(np.argwhere(np.isnan(array))[0, 0])} is NaN")
         return array[:, 0], array[:, 1], array[:, 2]
+
+
+MESHES: Registry[type[Mesh]] = Registry("mesh kind", "caloforge.detector.mesh", error=MeshError)
+"""Kinds of mesh by the ``kind`` of their descriptions."""

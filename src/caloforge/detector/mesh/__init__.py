@@ -5,19 +5,23 @@ Lengths are mm, angles rad. Flattened order is layer (slowest), φ or y, r or x 
 A mesh whose ``frame`` is ``"shower"`` has its origin where the particle enters the detector and its
 z axis along the particle; one whose ``frame`` is ``"detector"`` is fixed to the detector's face.
 
-`mesh_base` holds what all meshes can do, `mesh_regular` those with three axes, `mesh_ragged` the others.
+A new kind is a new file here, or a class elsewhere: see docs/extending.md.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from caloforge.detector.mesh_base import Floats, Frame, Ints, Mesh
-from caloforge.detector.mesh_ragged import RaggedBoxLayer, RaggedBoxMesh, RaggedCylinderMesh, RaggedLayer
-from caloforge.detector.mesh_regular import BoxMesh, CylinderMesh, RegularMesh
+from caloforge.detector.mesh.base import MESHES, Floats, Frame, Ints, Mesh
+from caloforge.detector.mesh.box import BoxMesh
+from caloforge.detector.mesh.cylinder import CylinderMesh
+from caloforge.detector.mesh.ragged_box import RaggedBoxLayer, RaggedBoxMesh
+from caloforge.detector.mesh.ragged_cylinder import RaggedCylinderMesh, RaggedLayer
+from caloforge.detector.mesh.regular import RegularMesh
 from caloforge.errors import MeshError
 
 __all__ = [
+    "MESHES",
     "BoxMesh",
     "CylinderMesh",
     "Floats",
@@ -40,19 +44,8 @@ def mesh_from_dict(description: dict[str, Any]) -> Mesh:
     except (TypeError, ValueError) as error:
         raise MeshError(f"a mesh description must be a table, got {description!r}") from error
     kind = fields.pop("kind", None)
+    mesh = MESHES[str(kind)]
     try:
-        if kind == "cylinder":
-            return CylinderMesh(**fields)
-        if kind == "box":
-            return BoxMesh(**fields)
-        if kind == "ragged-cylinder":
-            cylinders = tuple(RaggedLayer(**layer) for layer in fields.pop("layers"))
-            return RaggedCylinderMesh(cylinders, **fields)
-        if kind == "ragged-box":
-            boxes = tuple(RaggedBoxLayer(**layer) for layer in fields.pop("layers"))
-            return RaggedBoxMesh(boxes, **fields)
+        return mesh.from_dict(fields)
     except (TypeError, KeyError, ValueError) as error:
         raise MeshError(f"malformed {kind} mesh description: {error}") from error
-    raise MeshError(
-        f"unknown mesh kind {kind!r}; expected 'cylinder', 'box', 'ragged-cylinder' or 'ragged-box'"
-    )

@@ -1,8 +1,8 @@
 """CaloDiffusion's backbone: a three-dimensional U-Net whose convolutions are cyclic along φ.
 
-Residual blocks that are told the noise level and the conditions, linear attention, and constant maps that
-tell a convolution where it is (Amram, Pedro, arXiv:2308.03876). What depends on the conditions alone is
-computed once for all calls, with it the share of all constant maps in the first convolution.
+Residual blocks that noise level and conditions scale and shift, linear attention, and constant maps that tell
+a convolution where it is (Amram, Pedro, arXiv:2308.03876). What depends on the conditions alone is computed
+once for all calls, with it the share of all constant maps in the first convolution.
 
 Legend: ``n`` showers, mesh (Z, P, R), ``K`` condition numbers, ``L`` numbers of a layer, ``C`` channels,
 ``E`` numbers of the embedding. Maps are (n, C, Z, P, R).
@@ -11,17 +11,18 @@ Legend: ``n`` showers, mesh (Z, P, R), ``K`` condition numbers, ``L`` numbers of
 from __future__ import annotations
 
 import math
-from typing import Literal, Self
+from typing import Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from caloforge.detector.mesh import Mesh
-from caloforge.models.diffusion.backbone import Backbone, LevelEmbedding
+from caloforge.models.diffusion.backbones.base import BACKBONES, Backbone, LevelEmbedding
+from caloforge.settings import KindSettings
 
-__all__ = ["UNet", "UNetSettings"]
+__all__ = ["CylinderUNet", "UNetSettings"]
 
 GROUPS = 8
 """Of channels that are normalised together."""
@@ -30,20 +31,19 @@ Size = tuple[int, int, int]
 Flags = tuple[bool, bool, bool]
 
 
-class UNetSettings(BaseModel):
+class UNetSettings(KindSettings):
     """Settings of the cylindrical U-Net.
 
     Attributes:
         channels: of each level, the finest first; each level halves all axes, rounding up. Multiples of 8.
         blocks: residual blocks of a level, on the way down and on the way up.
         attention: features of the linear attention after the blocks of each level; 0 for none.
-        embedding: E, numbers that tell the blocks of noise level and conditions.
+        embedding: E, numbers of the embedding of noise level and conditions.
         phi_maps: maps of cos φ and sin φ, so that showers may depend on the direction. Without them a shower
             turns with its noise, by 2^(levels − 1) bins where that divides their number.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    kind: Literal["unet"] = "unet"
+    kind: str = "unet"
     channels: tuple[int, ...] = Field((16, 16, 16, 32), min_length=1)
     blocks: int = Field(2, ge=1)
     attention: int = Field(32, ge=0)
@@ -57,26 +57,20 @@ class UNetSettings(BaseModel):
         return self
 
 
-class UNet(Backbone):
-    """Maps (n, Z, P, R) and levels of noise → maps (n, Z, P, R), on cylinders and boxes.
+@BACKBONES.add("unet")
+class CylinderUNet(Backbone):
+    """Maps (n, Z, P, R) and levels of noise → maps (n, Z, P, R), on cylinders and boxes."""
 
-    Args:
-        settings: see `UNetSettings`.
-        mesh: a regular mesh; the φ axis of a cylinder is cyclic.
-        conditions: K.
-        layers: L.
-        levels: numbers that say how noisy the maps are.
-    """
-
+    Settings = UNetSettings
     places: Tensor
 
     def __init__(
         self, settings: UNetSettings, mesh: Mesh, *, conditions: int, layers: int, levels: int = 1
     ) -> None:
-        super().__init__()
+        super().__init__(settings, mesh, conditions=conditions, layers=layers, levels=levels)
         s = self.settings = settings
         n_z, n_rows, n_columns = mesh.shape
-        size, periodic = (n_z, n_rows, n_columns), mesh.kind == "cylinder"
+        size, periodic = (n_z, n_rows, n_columns), mesh.periodic[1]
         self.register_buffer("places", _places(size, periodic, s.phi_maps), persistent=False)
         self.level = LevelEmbedding(s.embedding, levels)
         self.condition = nn.Sequential(
@@ -117,16 +111,16 @@ class UNet(Backbone):
     ) -> Tensor:
         """The network's output (n, Z, P, R) for x (n, Z, P, R) at levels (n, levels)."""
         conditions, maps = prepared
-        told = F.silu(conditions + self.level(level))  # (n, E)
+        embedding = F.silu(conditions + self.level(level))  # (n, E)
         h = self.first(x[:, None]) + maps  # (n, C, Z, P, R)
         held = []
         for i, block in enumerate(self.down):
-            h = block(h, told)  # (n, C_i, Z/2^i, P/2^i, R/2^i)
+            h = block(h, embedding)  # (n, C_i, Z/2^i, P/2^i, R/2^i)
             if i < len(self.coarser):
                 held.append(h)
                 h = self.coarser[i](h)
         for i in reversed(range(len(held))):
-            h = self.up[i](torch.cat([self.finer[i](h), held[i]], dim=1), told)
+            h = self.up[i](torch.cat([self.finer[i](h), held[i]], dim=1), embedding)
         out: Tensor = self.last(F.silu(self.norm(h)))
         return out[:, 0]
 
@@ -175,7 +169,7 @@ class _Doubling(nn.ConvTranspose3d):
 
 
 class _Block(nn.Module):
-    """Two convolutions beside a residual; what is told scales and shifts the channels between them."""
+    """Two convolutions beside a residual; an embedding (n, E) scales and shifts the channels between."""
 
     def __init__(self, inputs: int, outputs: int, size: Size, periodic: bool, embedding: int) -> None:
         super().__init__()
@@ -185,8 +179,8 @@ class _Block(nn.Module):
         self.told = nn.Linear(embedding, 2 * outputs)
         self.short = nn.Identity() if inputs == outputs else _Mixing(inputs, outputs)
 
-    def forward(self, x: Tensor, told: Tensor) -> Tensor:
-        scale, shift = self.told(told)[..., None, None, None].chunk(2, dim=1)
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        scale, shift = self.told(embedding)[..., None, None, None].chunk(2, dim=1)
         h = F.silu(torch.addcmul(shift, self.norm_one(self.one(x)), 1 + scale))
         out: Tensor = F.silu(self.norm_two(self.two(h))) + self.short(x)
         return out
@@ -238,8 +232,8 @@ class _Level(nn.Module):
         )
         self.attention = _LinearAttention(outputs, s.attention) if s.attention else nn.Identity()
 
-    def forward(self, x: Tensor, told: Tensor) -> Tensor:
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         for block in self.blocks:
-            x = block(x, told)
+            x = block(x, embedding)
         out: Tensor = self.attention(x)
         return out
