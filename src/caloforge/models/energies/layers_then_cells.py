@@ -16,7 +16,8 @@ from caloforge.data.showers import Showers
 from caloforge.models.base import Batch, ConditionTensors, GeneratorModel
 from caloforge.models.conditions.incident import IncidentContext
 from caloforge.models.coordinates import FIT_BATCH, Layers, energy_range
-from caloforge.models.energies.base import LayerEnergyModel
+from caloforge.models.energies.base import LayerEnergyModel, layer_energy_model
+from caloforge.settings import KindSettings
 
 __all__ = ["CellSettings", "LayersThenCells", "fitted_batches"]
 
@@ -52,10 +53,10 @@ class LayersThenCells(GeneratorModel):
 
     threshold: Tensor
 
-    def _add_layer_energies(self, model: LayerEnergyModel, threshold_mev: float | None = None) -> None:
+    def _add_layer_energies(self, settings: KindSettings, threshold_mev: float | None = None) -> None:
         self.layers = Layers.of(self.mesh)
         self.incident = IncidentContext()
-        self.energy_flow = model
+        self.energy_flow = layer_energy_model(settings, self.mesh.n_layers, IncidentContext.size)
         self._threshold_mev = threshold_mev
         self.register_buffer("threshold", torch.tensor(threshold_mev or 1.0))
 

@@ -36,7 +36,7 @@ from caloforge.models.coordinates import (
     log_energy,
     renormalise_layers,
 )
-from caloforge.models.energies.base import LayerEnergyChoice, layer_energy_model
+from caloforge.models.energies.base import LayerEnergyChoice
 from caloforge.models.energies.layers_then_cells import CellSettings, LayersThenCells
 from caloforge.runtime.precision import use_bf16
 
@@ -91,8 +91,7 @@ class CausalLayerFlow(LayersThenCells):
         self.n_flows = 1 if s.shared else n_z
         self.n_maps = s.history + 1 + (s.grouping is not None)
         self.n_vector = IncidentContext.size + 3 + (n_z if s.shared else 0)
-        energies = layer_energy_model(s.energies, n_z, IncidentContext.size)
-        self._add_layer_energies(energies, s.threshold_mev)
+        self._add_layer_energies(s.energies, s.threshold_mev)
         self.one_layer = self.layers.layer(0)
         self.coordinates: CellCoordinates = (
             LargestCellLogits(width=s.width, smear=s.smear)

@@ -14,9 +14,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from caloforge.models.base import Batch
-from caloforge.models.conditions.incident import IncidentContext
 from caloforge.models.coordinates import CellCoordinates, ShareLogits, ThresholdLogarithms, log_energy
-from caloforge.models.energies.base import LayerEnergyChoice, layer_energy_model
+from caloforge.models.energies.base import LayerEnergyChoice
 from caloforge.models.energies.layers_then_cells import CellSettings, LayersThenCells
 from caloforge.models.flow.autoregressive.flow import (
     AutoregressiveFlow,
@@ -56,8 +55,7 @@ class CellFlowModel(LayersThenCells):
     def _build(self, flows: dict[str, AutoregressiveFlow]) -> None:
         """Add the layer energies, the incident context and the flows of the cells by part."""
         s = self.settings
-        energies = layer_energy_model(s.energies, self.mesh.n_layers, IncidentContext.size)
-        self._add_layer_energies(energies, s.threshold_mev)
+        self._add_layer_energies(s.energies, s.threshold_mev)
         self.flows = nn.ModuleDict(flows)
         self.coordinates: CellCoordinates = (
             ShareLogits(noise=s.noise_mev)

@@ -25,7 +25,7 @@ from caloforge.errors import RecipeError
 from caloforge.models.base import Batch, ConditionTensors
 from caloforge.models.conditions.incident import IncidentContext
 from caloforge.models.coordinates import ThresholdLogarithms, log_energy, renormalise_layers
-from caloforge.models.energies.inductive import InductiveSettings, LongitudinalFlow
+from caloforge.models.energies.inductive import InductiveSettings
 from caloforge.models.energies.layers_then_cells import CellSettings, LayersThenCells
 from caloforge.models.flow.coupling import CouplingFlow
 from caloforge.runtime.precision import use_bf16
@@ -69,11 +69,7 @@ class InductiveLayerFlow(LayersThenCells):
         n_z, rows, columns = mesh.shape
         self.shape = (n_z, rows, columns)
         sizes = {"hidden": s.energy_hidden, "depth": s.energy_depth, "bins": s.energy_bins}
-        energies = LongitudinalFlow(
-            InductiveSettings.model_validate(sizes | {"bound": s.bound, "width": s.width}),
-            n_z,
-            IncidentContext.size,
-        )
+        energies = InductiveSettings.model_validate(sizes | {"bound": s.bound, "width": s.width})
         self._add_layer_energies(energies, s.threshold_mev)
         self.one_layer = self.layers.layer(0)
         self.coordinates = ThresholdLogarithms(width=s.width, smear=s.smear, scale=s.scale)

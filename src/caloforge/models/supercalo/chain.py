@@ -22,9 +22,8 @@ from caloforge.detector.grouping import Grouping
 from caloforge.detector.mesh import Mesh, RegularMesh
 from caloforge.errors import MeshError, RecipeError
 from caloforge.models.base import Batch, ConditionTensors, GeneratorModel, load_model_class
-from caloforge.models.conditions.incident import IncidentContext
 from caloforge.models.coordinates import Layers, block_sums, renormalise_layers
-from caloforge.models.energies.base import LayerEnergyChoice, layer_energy_model
+from caloforge.models.energies.base import LayerEnergyChoice
 from caloforge.models.energies.layers_then_cells import LayersThenCells
 from caloforge.models.names import current_name
 from caloforge.settings import Settings
@@ -83,7 +82,7 @@ class CoarseToFine(LayersThenCells):
         s = self.settings
         assert isinstance(mesh, RegularMesh)
         self.grouping = Grouping.by_factors(mesh, s.grouping)
-        self._add_layer_energies(layer_energy_model(s.energies, mesh.n_layers, IncidentContext.size))
+        self._add_layer_energies(s.energies)
         self.coarse = load_model_class(s.coarse.model)(self.grouping.coarse, s.coarse.settings)
         self.fine = load_model_class(s.fine.model)(mesh, {"grouping": s.grouping, **s.fine.settings})
         self.coarse_layers = Layers.of(self.grouping.coarse)

@@ -29,7 +29,7 @@ from caloforge.models.coordinates import (
     log_energy,
     renormalise_layers,
 )
-from caloforge.models.energies.base import LayerEnergyChoice, layer_energy_model
+from caloforge.models.energies.base import LayerEnergyChoice
 from caloforge.models.energies.layers_then_cells import CellSettings, LayersThenCells
 from caloforge.models.flow.autoregressive.flow import AutoregressiveFlowSettings
 from caloforge.runtime.precision import use_bf16
@@ -73,8 +73,7 @@ class SuperCaloCoarse(LayersThenCells):
     def __init__(self, mesh: Mesh, settings: Settings | Mapping[str, object] | None = None) -> None:
         super().__init__(mesh, settings)
         s = self.settings
-        energies = layer_energy_model(s.energies, mesh.n_layers, IncidentContext.size)
-        self._add_layer_energies(energies, s.threshold_mev)
+        self._add_layer_energies(s.energies, s.threshold_mev)
         self.flow = s.flow(mesh.n_voxels, IncidentContext.size + mesh.n_layers)
         self.coordinates: CellCoordinates = (
             DecadesBelowLargest(noise=s.noise_mev)
