@@ -13,7 +13,7 @@ from sklearn.metrics import roc_auc_score
 from caloforge.data import Showers
 from caloforge.detector import CylinderMesh
 from caloforge.evaluation import ClassifierSettings, compute_features
-from caloforge.evaluation.classifiers import train_classifier_with_scores
+from caloforge.evaluation.classifiers import train_classifier
 from caloforge.evaluation.classifiers.diagnosis import _shuffled_scores
 from caloforge.evaluation.classifiers.engine import fit
 from caloforge.evaluation.classifiers.inputs import INPUTS, Sample, fill_table
@@ -50,7 +50,7 @@ def changed(showers: Showers, layer: int = 2, factor: float = 2.0) -> Sample:
 
 
 def found(name: str, make: Make, generated: Sample) -> Diagnosis:
-    result, _ = train_classifier_with_scores(name, sample(make(MESH, n=400)), generated, TINY)
+    result = train_classifier(name, sample(make(MESH, n=400)), generated, TINY)
     assert result.diagnosis is not None
     return result.diagnosis
 
@@ -87,7 +87,7 @@ def test_two_swapped_cells_are_named(standardise: bool, make: Make) -> None:
     cells[:, 1, 3, [0, 2]] = cells[:, 1, 3, [2, 0]]
     settings = TINY.replace(standardise=standardise, repeats=1)
     swapped = sample(Showers(cells, second.conditions, MESH))
-    result, _ = train_classifier_with_scores("low", sample(first), swapped, settings)
+    result = train_classifier("low", sample(first), swapped, settings)
     assert result.diagnosis is not None
     assert {"cell (1, 3, 0)", "cell (1, 3, 2)"} == {
         f.name for f in result.diagnosis.features if f.name.startswith("cell (")
@@ -105,7 +105,7 @@ def test_equal_samples_have_nothing_to_name(make: Make) -> None:
 def test_weights_and_tails_are_those_of_the_held_out_showers(make: Make) -> None:
     reference = sample(make(MESH, n=400))
     generated = changed(make(MESH, n=500, seed=1), factor=1.2)
-    result, scores = train_classifier_with_scores("high", reference, generated, TINY)
+    result = train_classifier("high", reference, generated, TINY)
     diagnosis = result.diagnosis
     assert diagnosis is not None
     n = result.showers[2]
@@ -118,6 +118,8 @@ def test_weights_and_tails_are_those_of_the_held_out_showers(make: Make) -> None
     assert high == sorted(high, reverse=True)
     assert len(low) == len(high) == 10
     first = slice(0, 2 * n)  # the first training
+    scores = result.scores
+    assert scores is not None
     rows, labels, p = scores.rows[first], scores.labels[first], scores.probabilities[first]
     log_weight = np.log(p / (1 - p))
     assert high[0] == pytest.approx(log_weight[labels == 1].max())
@@ -133,7 +135,9 @@ def test_weights_and_tails_are_those_of_the_held_out_showers(make: Make) -> None
 
 def test_scores_are_the_held_out_showers_of_every_training(make: Make) -> None:
     reference, generated = sample(make(MESH, n=100)), changed(make(MESH, n=140, seed=1))
-    result, scores = train_classifier_with_scores("high", reference, generated, TINY)
+    result = train_classifier("high", reference, generated, TINY)
+    scores = result.scores
+    assert scores is not None
     assert (
         scores.rows.shape == scores.labels.shape == scores.probabilities.shape == (2 * 2 * result.showers[2],)
     )
@@ -166,7 +170,7 @@ def test_shuffling_through_the_first_layer_is_plain_shuffling(name: str, make: M
 
 def test_a_feature_alone_is_its_own_auc(make: Make) -> None:
     reference, generated = sample(make(MESH, n=200)), changed(make(MESH, n=200, seed=1))
-    result, _ = train_classifier_with_scores("high", reference, generated, TINY.replace(epochs=1))
+    result = train_classifier("high", reference, generated, TINY.replace(epochs=1))
     assert result.diagnosis is not None
     alone = {f.name: f.alone for f in result.diagnosis.features}["e_layer_2"]
     share = np.concatenate([f.e_layer[:, 2] / f.incident_energy for _, f in (reference, generated)])
@@ -175,7 +179,7 @@ def test_a_feature_alone_is_its_own_auc(make: Make) -> None:
 
 
 def test_a_result_survives_json(make: Make) -> None:
-    result, _ = train_classifier_with_scores(
+    result = train_classifier(
         "high", sample(make(MESH, n=50)), sample(make(MESH, n=50, seed=1)), TINY.replace(epochs=1)
     )
     plain = json.loads(json.dumps(result.to_dict(), allow_nan=False))

@@ -206,7 +206,7 @@ def test_mistakes_are_named(make: Make, tmp_path: Path) -> None:
         quiet(Showers(np.zeros((60, MESH.n_voxels)), showers.conditions, MESH), showers)
     with pytest.raises(RecipeError, match="preset"):
         quiet(showers, showers, classifiers="best")
-    with pytest.raises(RecipeError, match="there is no classifier"):
+    with pytest.raises(RecipeError, match="unknown classifier"):
         quiet(showers, showers, classifiers=TINY, which=("medium",))
 
 

@@ -87,7 +87,7 @@ def test_mistakes_are_named(make: Make) -> None:
     one = sample(make(MESH))
     with pytest.raises(RecipeError, match="reference and a model"):
         train_multiclass({"Geant4": one}, TINY)
-    with pytest.raises(RecipeError, match="there is no classifier 'middle'"):
+    with pytest.raises(RecipeError, match="unknown classifier 'middle'"):
         train_multiclass({"Geant4": one, "a": one}, TINY, inputs="middle")
     other = make(CylinderMesh.regular(n_z=3, n_phi=8, n_r=3))
     with pytest.raises(MeshError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -113,7 +112,7 @@ def amplify(
     from caloforge.report import in_words, summary
     from caloforge.report.figures.amplification import draw_amplification, draw_upsampling
     from caloforge.report.figures.style import require_drawing_packages
-    from caloforge.runtime.disk import whole_file
+    from caloforge.runtime.files import write_json
 
     target = out / AMPLIFICATION_FILE
     if target.exists() and not overwrite:
@@ -153,11 +152,7 @@ def amplify(
             )
         )
         drawing = draw_upsampling(result, out)
-    try:
-        with whole_file(target) as file:
-            file.write((json.dumps(result.to_dict(), indent=1, ensure_ascii=False) + "\n").encode())
-    except OSError as error:
-        raise DataError(f"cannot write {target}: {error}") from error
+    write_json(target, result.to_dict())
     console.print(summary(result))
     console.print(f"{target}, {drawing.name}.pdf", highlight=False, markup=False, soft_wrap=True)
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
-__all__ = ["Progress", "reporting"]
+from caloforge.runtime.progress import Display
+
+__all__ = ["Fraction", "Progress", "reporting"]
 
 Progress = Callable[[str, float], None]
 """Called with what is being done and the fraction of it that is."""
+Fraction = Callable[[float], None]
+"""Called with the fraction that is done."""
 
 
 @contextmanager
@@ -18,18 +21,5 @@ def reporting(progress: bool | Progress) -> Iterator[Progress]:
     if not isinstance(progress, bool):
         yield progress
         return
-    if not progress:
-        yield lambda text, fraction: None
-        return
-    from rich.console import Console
-    from rich.progress import Progress as Bars
-
-    tasks: dict[str, Any] = {}
-    with Bars(console=Console(stderr=True), transient=True) as bars:
-
-        def show(text: str, fraction: float) -> None:
-            if text not in tasks:
-                tasks[text] = bars.add_task(text, total=1.0)
-            bars.update(tasks[text], completed=fraction)
-
+    with Display(enabled=progress, transient=True) as show:
         yield show

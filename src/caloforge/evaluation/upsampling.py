@@ -9,23 +9,19 @@ repeated to N.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from pydantic import Field
 
-from caloforge.data import Showers, open_showers
 from caloforge.errors import DataError
 from caloforge.evaluation.classifiers import ClassifierSettings
 from caloforge.evaluation.comparison.ranking import auc_error
-from caloforge.evaluation.evaluate import evaluate
+from caloforge.evaluation.evaluate import Source, evaluate, opened
 from caloforge.evaluation.results import ClassifierResult, Estimate
 from caloforge.evaluation.results.base import Details, Result
 from caloforge.runtime.provenance import provenance
-
-Source = Showers | str | os.PathLike[str]
 
 __all__ = ["Score", "UpsamplingPoint", "UpsamplingResult", "upsampling_curve"]
 
@@ -101,13 +97,13 @@ def upsampling_curve(
         raise DataError("the upsampling test is a test by classifiers; choose some, for example low and high")
     if not samples or min(samples) < 1:
         raise DataError(f"give fine showers by their number of coarse showers ≥ 1, got {sorted(samples)}")
-    truth, repeatable = _open(reference), None
+    truth, repeatable = opened(reference), None
     if copies is True:
         order = np.random.default_rng(seed).permutation(len(truth))
         aside = max((n for n in samples if 2 * n <= len(truth)), default=0)
         truth, repeatable = truth[np.sort(order[aside:])], truth[order[:aside]]
     elif copies is not False:
-        repeatable = _open(copies)
+        repeatable = opened(copies)
     options: dict[str, Any] = {
         "classifiers": classifiers,
         "which": which,
@@ -118,7 +114,7 @@ def upsampling_curve(
     }
     points, settings = [], {}
     for coarse in sorted(samples):
-        fine = _open(samples[coarse])
+        fine = opened(samples[coarse])
         judged = evaluate(truth, fine, **options).classifiers
         settings = {name: result.settings for name, result in judged.items()}
         anchor: dict[str, ClassifierResult] = {}
@@ -136,10 +132,6 @@ def upsampling_curve(
         settings=settings,
         provenance=made_by,
     )
-
-
-def _open(source: Source) -> Showers:
-    return source if isinstance(source, Showers) else open_showers(source)
 
 
 def _scores(judged: Mapping[str, ClassifierResult]) -> dict[str, Score]:

@@ -8,7 +8,6 @@ of the multi-class classifier.
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,13 +15,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from caloforge.data import Showers, open_showers
+from caloforge.data import Showers
 from caloforge.errors import DataError
 from caloforge.evaluation.classifiers import ClassifierSettings, classifier_settings
 from caloforge.evaluation.comparison.posterior import REFERENCE_CLASS, multiclass_posterior, with_posterior
 from caloforge.evaluation.comparison.published import published_results
 from caloforge.evaluation.comparison.ranking import metrics_of, pareto_names, quality_keys
-from caloforge.evaluation.evaluate import LEAST_SHOWERS, Source
+from caloforge.evaluation.evaluate import LEAST_SHOWERS, Source, opened
 from caloforge.evaluation.progress import Progress, reporting
 from caloforge.evaluation.results import (
     COMPARISON_FILE,
@@ -37,7 +36,7 @@ from caloforge.report.evaluate import evaluate
 from caloforge.report.words.columns import table_columns
 from caloforge.report.words.comparison import find_warnings, headline, sentences
 from caloforge.report.words.table import csv_text, markdown
-from caloforge.runtime.disk import whole_file
+from caloforge.runtime.files import read_json, write_json, write_text
 from caloforge.runtime.provenance import provenance
 
 __all__ = ["compare", "write_comparison_files"]
@@ -112,7 +111,7 @@ def compare(
             if found is None:
                 if place is not None:  # old metrics must never stand beside new settings
                     (place / METRICS_FILE).unlink(missing_ok=True)
-                    _write(place / SETTINGS_FILE, json.dumps(task.settings, indent=1) + "\n")
+                    write_json(place / SETTINGS_FILE, task.settings)
                 found = evaluate(
                     truth,
                     task.showers,
@@ -150,8 +149,8 @@ def write_comparison_files(comparison: ModelComparison, out: str | os.PathLike[s
     """Write ``comparison.json``, ``comparison.md`` and ``comparison.csv``; DataError where that fails."""
     folder = Path(out)
     comparison.write(folder / COMPARISON_FILE)
-    _write(folder / "comparison.md", markdown(comparison))
-    _write(folder / "comparison.csv", csv_text(comparison))
+    write_text(folder / "comparison.md", markdown(comparison))
+    write_text(folder / "comparison.csv", csv_text(comparison))
 
 
 def _checked(
@@ -162,13 +161,13 @@ def _checked(
         raise DataError(
             "give at least one generated sample, in a list or by name: compare(reference, [a, b])"
         )
-    truth = _opened(reference)
+    truth = opened(reference)
     if len(truth) < LEAST_SHOWERS:
         raise DataError(f"{len(truth)} reference showers; a comparison needs at least {LEAST_SHOWERS}")
     tasks: list[_Task] = []
     for name, source in _named_sources(generated):
         _check_name(name, [task.name for task in tasks])
-        showers = _opened(source)
+        showers = opened(source)
         truth.mesh.require_same(showers.mesh, f"generated showers {name!r} to compare")
         if len(showers) < LEAST_SHOWERS:
             raise DataError(
@@ -197,10 +196,6 @@ def _check_name(name: str, taken: Sequence[str]) -> None:
         raise DataError(f"two models are named {name!r}; name one of them, on the command line NAME=FILE")
 
 
-def _opened(source: Source) -> Showers:
-    return source if isinstance(source, Showers) else open_showers(source)
-
-
 def _file_of(source: Source) -> str:
     return "" if isinstance(source, Showers) else os.fspath(source)
 
@@ -216,7 +211,7 @@ def _identity(source: Source, showers: Showers) -> dict[str, Any]:
 def _plain_option(value: Any) -> Any:
     """An argument of `evaluate` as it is remembered; samples by what identifies them."""
     if isinstance(value, Showers | os.PathLike):
-        return {"file": _file_of(value)} | _identity(value, _opened(value))
+        return {"file": _file_of(value)} | _identity(value, opened(value))
     return value
 
 
@@ -245,11 +240,11 @@ def _finished(place: Path, task: _Task, replace: bool) -> Evaluation | None:
     if not (place / METRICS_FILE).exists():
         return None
     try:
-        before = json.loads((place / SETTINGS_FILE).read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError) as error:
+        before = read_json(place / SETTINGS_FILE)
+    except DataError as error:
         if replace:
             return None
-        raise DataError(f"cannot read {place / SETTINGS_FILE}: {error}; use --overwrite") from error
+        raise DataError(f"{error}; use --overwrite") from error
     if before != task.settings:
         if replace:
             return None
@@ -313,11 +308,3 @@ def _assemble(
 
 def _named(report: Progress, name: str, text: str, fraction: float) -> None:
     report(f"{name}: {text}", fraction)
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        with whole_file(path) as file:
-            file.write(text.encode())
-    except OSError as error:
-        raise DataError(f"cannot write {path}: {error}") from error

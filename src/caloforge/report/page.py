@@ -14,7 +14,7 @@ from caloforge.errors import DataError
 from caloforge.report.figures.style import require_drawing_packages
 from caloforge.report.script_data import script_json
 from caloforge.report.words.text import group_title, number, percent, with_error
-from caloforge.runtime.disk import whole_file
+from caloforge.runtime.files import write_text
 from caloforge.runtime.provenance import code_version
 
 if TYPE_CHECKING:
@@ -43,9 +43,7 @@ def page_path(out: str | os.PathLike[str], name: str, what: str, *, overwrite: b
 
 def write_page(path: Path, template: str, values: Mapping[str, Any]) -> None:
     """Write what `render` makes of a template, whole or not at all."""
-    text = render(template, values)
-    with whole_file(path) as file:
-        file.write(text.encode())
+    write_text(path, render(template, values))
 
 
 def render(template: str, values: Mapping[str, Any]) -> str:

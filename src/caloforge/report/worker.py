@@ -1,24 +1,19 @@
-"""Pages of histograms drawn by a second process, because drawing them is most of a report's time.
-
-``python -m caloforge.report.worker FD`` reads a job from standard input and answers with the drawings on the
-pipe ``FD``. A process of its own, and not `multiprocessing`, so that scripts without a ``__main__`` guard
-work too.
-"""
+"""Pages of histograms drawn by a second process, because drawing them is most of a report's time."""
 
 from __future__ import annotations
 
-import os
-import pickle
-import subprocess
-import sys
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Any, BinaryIO, Self
+from typing import Any, Self
 
 from caloforge.evaluation.results import Histogram
 from caloforge.report.figures.histograms import draw_layer_pages
 from caloforge.report.figures.sheet import Drawing
 from caloforge.report.words.text import group_title
+from caloforge.runtime.cores import usable_cores
+from caloforge.runtime.processes import Channel, Child, ChildError, serve
 
 __all__ = ["GroupPages"]
 
@@ -41,60 +36,43 @@ class GroupPages:
         if processes is None:
             panels = sum(len(part) for part in groups.values())
             enough = panels >= WORTH_A_PROCESS and len(groups) > 1
-            processes = 2 if enough and (os.cpu_count() or 1) > 1 else 1
-        self._groups, self._folder = groups, folder.resolve()
+            processes = 2 if enough and usable_cores() > 1 else 1
+        self._groups, self._folder = groups, folder
         self._away = _share(groups) if processes > 1 else []
-        self._answer: BinaryIO | None = None
-        self.helper: subprocess.Popen[bytes] | None = None
-        if self._away:
-            self._start({name: groups[name] for name in self._away})
+        self._child: Child | None = None
+        self._stack = ExitStack()
 
     def __enter__(self) -> Self:
+        if self._away:
+            groups = {name: [h.to_dict() for h in self._groups[name]] for name in self._away}
+            with suppress(OSError, ChildError):  # `finish` draws what the child does not
+                child = self._stack.enter_context(Child(__name__, environment={"MPLBACKEND": "agg"}))
+                child.send({"folder": str(self._folder.resolve()), "groups": groups})
+                self._child = child
         return self
 
-    def __exit__(self, *_: object) -> None:
-        if self.helper is not None:
-            self.helper.kill()
-            self.helper.wait()
-        if self._answer is not None:
-            self._answer.close()
+    def __exit__(self, *error: Any) -> None:
+        self._stack.__exit__(*error)
 
     def finish(self, done: Callable[[str], None] = lambda group: None) -> dict[str, list[Drawing]]:
         """All pages in the order of the groups; ``done`` is called with each group that is finished."""
         pages: dict[str, list[Drawing]] = {}
+        here = [name for name in self._groups if self._child is None or name not in self._away]
+        for name in here:
+            pages[name] = _draw(name, self._groups[name], self._folder)
+            done(name)
+        if self._child is not None:
+            with suppress(ChildError):
+                while len(pages) < len(self._groups):
+                    for answer in self._child.receive():
+                        drawings = [drawing | {"folder": self._folder} for drawing in answer["drawings"]]
+                        pages[answer["group"]] = [Drawing(**drawing) for drawing in drawings]
+                        done(answer["group"])
         for name in self._groups:
-            if name not in self._away:
+            if name not in pages:  # the child failed; its error will show here
                 pages[name] = _draw(name, self._groups[name], self._folder)
                 done(name)
-        if self.helper is not None and self._answer is not None:
-            answer = self._answer.read()
-            if self.helper.wait() == 0:
-                pages |= pickle.loads(answer)
-        for name in self._away:
-            if name not in pages:  # the helper could not be started or failed; its error will show here
-                pages[name] = _draw(name, self._groups[name], self._folder)
-            done(name)
         return {name: pages[name] for name in self._groups}
-
-    def _start(self, groups: Groups) -> None:
-        read, write = os.pipe()
-        self._answer = os.fdopen(read, "rb")
-        try:
-            self.helper = subprocess.Popen(
-                [sys.executable, "-P", "-m", __name__, str(write)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                pass_fds=[write],
-                env=os.environ | {"MPLBACKEND": "agg"},
-            )
-            assert self.helper.stdin is not None
-            with self.helper.stdin as job:
-                pickle.dump((dict(groups), self._folder), job)
-        except OSError:
-            pass  # it did not start, or ended before it read the job; `finish` draws what is missing
-        finally:
-            os.close(write)
 
 
 def _share(groups: Groups) -> list[str]:
@@ -111,14 +89,14 @@ def _draw(name: str, histograms: Sequence[Histogram], folder: Path) -> list[Draw
     return draw_layer_pages(name, group_title(name), histograms, folder)
 
 
-def main() -> None:
-    """Draw the groups of the job on standard input."""
-    job: tuple[dict[str, Any], Path] = pickle.load(sys.stdin.buffer)
-    groups, folder = job
-    pages = {name: _draw(name, part, folder) for name, part in groups.items()}
-    with os.fdopen(int(sys.argv[1]), "wb") as answer:
-        pickle.dump(pages, answer)
+def _work(channel: Channel) -> None:
+    """Draw the groups of the one job on the channel, and answer with each."""
+    for job in channel:
+        for name, part in job["groups"].items():
+            drawings = _draw(name, [Histogram.from_dict(plain) for plain in part], Path(job["folder"]))
+            plain = [dataclasses.asdict(drawing) | {"folder": ""} for drawing in drawings]
+            channel.send({"group": name, "drawings": plain})
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(serve(_work))

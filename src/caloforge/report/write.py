@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from collections.abc import Sequence
@@ -28,8 +29,8 @@ from caloforge.report.words import in_words
 from caloforge.report.words.rows import is_shape
 from caloforge.report.words.text import group_title, number
 from caloforge.report.worker import GroupPages
-from caloforge.runtime.disk import whole_file
-from caloforge.runtime.progress import progress_bar
+from caloforge.runtime.files import write_json
+from caloforge.runtime.progress import Display
 from caloforge.runtime.provenance import provenance
 
 if TYPE_CHECKING:
@@ -138,34 +139,36 @@ def _draw(
     whole = [part[0] for part in groups.values() if len(part) == 1 and not is_shape(part[0])]
     several = {group: part for group, part in groups.items() if len(part) > 1 and not is_shape(part[0])}
     drawn = Drawn()
-    with (
-        progress_bar("report", 5 + len(several), wanted=progress, transient=True) as show,
-        GroupPages(several, folder) as pages,
-    ):
-        show(what="report: mean showers")
+    with Display(enabled=progress, transient=True) as display, GroupPages(several, folder) as pages:
+        steps = itertools.count()
+
+        def show(what: str) -> None:
+            display("report", next(steps), 5 + len(several), what)
+
+        show("mean showers")
         means = mean_shower(reference), mean_shower(generated)
         drawn.layers = layers_payload(mesh, *means)
         drawn.drawings["side"] = draw_side_view(mesh, *means, folder)
         drawn.drawings["layers"] = draw_layer_images(mesh, *means, folder)
-        show(advance=1, what="report: single showers")
+        show("single showers")
         pairs = choose_pairs(reference, generated, display_energy)
         drawn.drawings["events"] = draw_events(mesh, pairs, folder)
         drawn.events = events_payload(mesh, pairs) if drawn.drawings["events"] else None
-        show(advance=1, what="report: classifiers and neighbours")
+        show("classifiers and neighbours")
         known = evaluation.memorisation
         drawn.drawings["weights"] = draw_weights(evaluation.classifiers, folder)
         drawn.drawings["inputs"] = draw_inputs(evaluation.classifiers, evaluation.histograms, folder)
         drawn.drawings["memorisation"] = [] if known is None else [draw_neighbours(known, folder)]
-        show(advance=1, what="report: profiles")
+        show("profiles")
         drawn.drawings["profiles"] = draw_profiles(evaluation.profiles, folder)
         drawn.drawings["separation"] = draw_separation(several, folder)
         drawn.drawings["responses"] = draw_responses(evaluation.responses, folder)
         drawn.correlations = draw_correlations(evaluation.correlations, folder)
-        show(advance=1, what="report: distributions")
+        show("distributions")
         drawn.drawings["shapes"] = draw_layer_pages("shapes", "Shower shapes", shapes, folder)
         drawn.drawings["overview"] = draw_single_pages("overview", whole, folder)
-        show(advance=1)
-        drawn.groups = pages.finish(lambda group: show(advance=1, what=f"report: {group_title(group)}"))
+        show("layers")
+        drawn.groups = pages.finish(lambda group: show(group_title(group)))
     return drawn
 
 
@@ -221,5 +224,4 @@ def _tidy(figures: Path, old: Sequence[str], new: Sequence[str]) -> None:
     for name in set(old) - set(new):
         if name.endswith((".pdf", ".png")):
             (figures / name).unlink(missing_ok=True)
-    with whole_file(figures / MANIFEST) as file:
-        file.write(json.dumps({"made_by": "caloforge report", "files": sorted(new)}, indent=1).encode())
+    write_json(figures / MANIFEST, {"made_by": "caloforge report", "files": sorted(new)})

@@ -2,7 +2,7 @@
 
 from caloforge.evaluation.classifiers.inputs import INPUTS, ClassifierInputs, Layout, Sample
 from caloforge.evaluation.classifiers.multiclass import train_multiclass
-from caloforge.evaluation.classifiers.run import train_classifier, train_classifier_with_scores
+from caloforge.evaluation.classifiers.run import train_classifier
 from caloforge.evaluation.classifiers.scores import auc, auc_and_jsd, auc_noise
 from caloforge.evaluation.classifiers.settings import PRESETS, ClassifierSettings, classifier_settings
 
@@ -18,6 +18,5 @@ __all__ = [
     "auc_noise",
     "classifier_settings",
     "train_classifier",
-    "train_classifier_with_scores",
     "train_multiclass",
 ]

@@ -73,7 +73,10 @@ class ClassifierSettings(Settings):
         changes = self.special.get(name, {})
         if {"special", "preset"} & changes.keys():
             raise RecipeError(f"the settings of the classifier {name!r} cannot hold special or preset")
-        return self.replace(**changes, special={})
+        try:
+            return self.replace(**changes, special={})
+        except RecipeError as error:
+            raise RecipeError(f"the classifier {name!r}: {error}") from error
 
 
 def classifier_settings(choice: str | ClassifierSettings) -> ClassifierSettings:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from caloforge.errors import DataError
+from caloforge.evaluation.differences import classifier_floor
 from caloforge.evaluation.results import (
     ClassifierResult,
     Column,
@@ -95,24 +96,23 @@ def worst_feature(histograms: Sequence[Histogram]) -> Estimate:
 
     From its separation power above chance by `equivalent_auc`.
     """
-    differing = [
-        h.separation for h, beyond in zip(histograms, beyond_chance(histograms), strict=True) if beyond
-    ]
-    if not differing:
-        spread = (detectable_auc(histograms) - 0.5) / SIGMAS
-        return Estimate(
-            value=0.5, error=spread, floor=0.5, floor_error=spread, floor_from="permutation", ideal=0.5
-        )
-    worst = max(differing, key=lambda s: s.value - s.floor)
-    excess, error = worst.value - worst.floor, math.hypot(worst.error, worst.floor_std)
-    spread = (equivalent_auc(excess + error) - equivalent_auc(excess - error)) / 2
+    named = zip(histograms, beyond_chance(histograms), strict=True)
+    differing = [histogram.separation for histogram, beyond in named if beyond]
+    value, error, floor_error = 0.5, (detectable_auc(histograms) - 0.5) / SIGMAS, math.nan
+    if differing:
+        worst = max(differing, key=lambda s: s.value - s.floor)
+        excess, spread = worst.value - worst.floor, math.hypot(worst.error, worst.floor_std)
+        value = equivalent_auc(excess)
+        error = (equivalent_auc(excess + spread) - equivalent_auc(excess - spread)) / 2
+    else:
+        floor_error = error
+    return _of_half(value, error, floor_error, "permutation")
+
+
+def _of_half(value: float, error: float, floor_error: float, origin: str, floor: float = 0.5) -> Estimate:
+    """An AUC or error rate: 0.5 is ideal."""
     return Estimate(
-        value=equivalent_auc(excess),
-        error=spread,
-        floor=0.5,
-        floor_error=math.nan,
-        floor_from="permutation",
-        ideal=0.5,
+        value=value, error=error, floor=floor, floor_error=floor_error, floor_from=origin, ideal=0.5
     )
 
 
@@ -128,43 +128,18 @@ def auc_error(auc: float, n: int) -> float:
 
 def _auc(result: ClassifierResult) -> Estimate:
     """The spread of several trainings, each on its own split, else the error of the one validation sample."""
-    n = result.showers[2]
-    error = result.auc_std if len(result.aucs) > 1 else auc_error(result.auc, n)
-    if result.auc_floor is None:
-        return Estimate(
-            value=result.auc,
-            error=error,
-            floor=0.5,
-            floor_error=result.auc_noise,
-            floor_from="expectation",
-            ideal=0.5,
-        )
-    spread = max(result.auc_floor_std or 0.0, result.auc_noise)
-    return Estimate(
-        value=result.auc,
-        error=error,
-        floor=result.auc_floor,
-        floor_error=spread,
-        floor_from="split of the reference",
-        ideal=0.5,
-    )
+    error = result.auc_std if len(result.aucs) > 1 else auc_error(result.auc, result.showers[2])
+    floor, spread = classifier_floor(result)
+    origin = "expectation" if result.auc_floor is None else "split of the reference"
+    return _of_half(result.auc, error, spread, origin, floor)
 
 
 def _error_rate(result: ClassifierResult) -> Estimate:
     assert result.error_rate is not None
     p, n = result.error_rate, 2 * result.showers[2]
     error = result.error_rate_std if len(result.aucs) > 1 else math.sqrt(p * (1 - p) / n)
-    noise = 0.5 / math.sqrt(n)
     spread = math.nan if error is None else error
-    return Estimate(
-        value=p,
-        error=spread,
-        floor=0.5,
-        floor_error=noise,
-        floor_from="expectation",
-        ideal=0.5,
-        higher_is_better=True,
-    )
+    return _of_half(p, spread, 0.5 / math.sqrt(n), "expectation").replace(higher_is_better=True)
 
 
 def badness(estimate: Estimate) -> float:

@@ -8,14 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from caloforge.evaluation.distances.matrix import (
-    Floats,
-    Rows,
-    dealt_again,
-    draw,
-    pool_matrices,
-    second_reference_error,
-)
+from caloforge.evaluation.distances.matrix import Floats, Rows, dealt_again, draw, pool_matrices, with_floor
 from caloforge.evaluation.distances.parallel import in_threads
 from caloforge.evaluation.results import Estimate
 
@@ -65,30 +58,15 @@ def kpd(
     for i, rows in enumerate(dealt_again(x, y, seed, dealt)):
         draws += _draws(pool, *rows, seed + 1 + i, per_deal, batch_size)
     values = _mmd_of(pool, draws, together)
-    value, error = _median_error(values[:batches])
+    value = _median_error(values[:batches])
     if not floor:
-        return Estimate(value=value, error=error, showers=showers)
+        return Estimate(value=value[0], error=value[1], showers=showers)
     levels = np.median(values[batches:].reshape(dealt, per_deal), axis=1)
-    scatter = float(levels.std(ddof=1))
+    against = None
     if others:
         draws = _draws(pool, x, others[0], seed, batches, batch_size)
-        level, spread = _median_error(_mmd_of(pool, draws, together))
-        return Estimate(
-            value=value,
-            error=error,
-            floor=level,
-            floor_error=second_reference_error(spread, scatter),
-            floor_from="second reference",
-            showers=showers,
-        )
-    return Estimate(
-        value=value,
-        error=error,
-        floor=float(levels.mean()),
-        floor_error=scatter,
-        floor_from="permutation",
-        showers=showers,
-    )
+        against = _median_error(_mmd_of(pool, draws, together))
+    return with_floor(value, levels, against, showers)
 
 
 def polynomial_mmd(pool: Floats, first: Rows, second: Rows) -> Floats:

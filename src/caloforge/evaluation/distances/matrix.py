@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from caloforge.errors import DataError
 from caloforge.evaluation.classifiers.inputs.high import high_inputs
 from caloforge.evaluation.features import Features
+from caloforge.evaluation.results import Estimate
 
-__all__ = ["check_matrix", "dealt_again", "draw", "feature_matrix", "pool_matrices", "second_reference_error"]
+__all__ = ["check_matrix", "dealt_again", "draw", "feature_matrix", "pool_matrices", "with_floor"]
 
 Floats = NDArray[np.float64]
 Rows = NDArray[np.int64]
@@ -88,11 +89,25 @@ def draw(rng: np.random.Generator, rows: Rows, size: int, total: int) -> Rows:
     return np.bincount(rows[rng.choice(len(rows), size=size)], minlength=total)
 
 
-def second_reference_error(error: float, scatter: float) -> float:
-    """Error of a floor that is the metric of one second reference.
+def with_floor(
+    value: tuple[float, float], levels: Floats, second: tuple[float, float] | None, showers: tuple[int, int]
+) -> Estimate:
+    """A metric beside its floor.
 
     Args:
-        error: of its draws.
-        scatter: of the metric between other showers of one origin; value and floor both have it, hence √2.
+        value: the metric and its error.
+        levels: the metric between samples that were dealt again, whose scatter is that of other showers of
+            one origin.
+        second: the metric between two references and its error, which is then the floor. Value and floor
+            both scatter as the levels do, hence √2.
+        showers: of both samples.
     """
-    return math.hypot(error, math.sqrt(2) * scatter)
+    scatter = float(np.std(levels, ddof=1))
+    if second is None:
+        floor, error, origin = float(np.mean(levels)), scatter, "permutation"
+    else:
+        floor, origin = second[0], "second reference"
+        error = math.hypot(second[1], math.sqrt(2) * scatter)
+    return Estimate(
+        value=value[0], error=value[1], floor=floor, floor_error=error, floor_from=origin, showers=showers
+    )

@@ -6,15 +6,18 @@ Legend: ``N`` generated showers, ``M`` training showers and as many held-out one
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from caloforge.data import Showers
-from caloforge.errors import DataError, MissingDependencyError
+from caloforge.errors import DataError
 from caloforge.evaluation.distances.neighbours import nearest_in_windows
 from caloforge.evaluation.distances.points import Points, root_fractions
 from caloforge.evaluation.distances.prdc import MAX_SHOWERS, drawn_rows
+from caloforge.evaluation.packages import needed
+from caloforge.evaluation.progress import Progress
 from caloforge.evaluation.results import Estimate, Memorisation
 
 __all__ = ["memorisation"]
@@ -29,7 +32,6 @@ _GROUP = 50
 
 Floats = NDArray[np.float64]
 Rows = NDArray[np.int64]
-Progress = Callable[[str, float], None]
 
 
 class _Sample:
@@ -55,7 +57,7 @@ class _Sample:
     def nearest_in(self, other: _Sample, text: str, progress: Progress | None) -> tuple[Rows, Floats, Rows]:
         """Number and distance of the nearest shower of another sample, and how many it is among, (N,)."""
         starts, stops = other.window(self.log_energy)
-        report = None if progress is None else lambda fraction: progress(text, fraction)
+        report = None if progress is None else partial(progress, text)
         numbers, squares = nearest_in_windows(self.points, other.points, starts, stops, report)
         return numbers, np.sqrt(squares) / self.points.steps, stops - starts
 
@@ -192,10 +194,7 @@ def _significant(near_seen: Rows, near_unseen: Rows, generated: int, held_out: i
         generated, held_out: showers compared.
         rank: of the limit among the distances of held-out showers.
     """
-    try:
-        from scipy.stats import hypergeom
-    except ImportError as error:
-        raise MissingDependencyError("scipy", "evaluate") from error
+    hypergeom = needed("scipy.stats").hypergeom
     copies = len(near_seen)
     if copies == 0:
         return False

@@ -16,6 +16,7 @@ from caloforge.data import Conditions
 from caloforge.errors import DataError
 from caloforge.evaluation.physics.resolution import BinnedResponse, binned_response, fit_resolution
 from caloforge.evaluation.results import Conservation, Estimate, ResponseCurve
+from caloforge.evaluation.separation import bin_places
 
 __all__ = ["conservation", "response_curves"]
 
@@ -198,9 +199,8 @@ def _nearest(values: Floats, distinct: Floats) -> Ints:
 
 def _interval(values: Floats, edges: Floats) -> Ints:
     """Bin of each value, the last one with its upper edge; −1 outside."""
-    place = np.searchsorted(edges, values, side="right") - 1
-    place = np.where(values == edges[-1], len(edges) - 2, place)
-    return np.where((place >= 0) & (place < len(edges) - 1), place, -1).astype(np.int64)
+    place = bin_places(values, edges)
+    return np.where(place < len(edges), place - 1, -1)
 
 
 def _linearity(first: BinnedResponse, second: BinnedResponse, seed: int) -> Estimate:

@@ -6,7 +6,6 @@ import json
 import math
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
 
 import numpy as np
@@ -24,7 +23,7 @@ from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import to_jsonable_python
 
 from caloforge.errors import DataError
-from caloforge.runtime.disk import whole_file
+from caloforge.runtime.files import read_json, write_text
 from caloforge.settings import explain
 
 __all__ = ["Details", "Document", "Floats", "Integers", "Number", "Result", "jsonable"]
@@ -115,19 +114,11 @@ class Document(Result):
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> Self:
         """The result in a file; DataError where it is missing, damaged or of another layout."""
-        try:
-            plain = json.loads(Path(path).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise DataError(f"cannot read {path}: {error}") from error
-        return cls.from_dict(plain)
+        return cls.from_dict(read_json(path))
 
     def write(self, path: str | os.PathLike[str]) -> None:
         """Write it as JSON, whole or not at all; DataError where that fails."""
-        try:
-            with whole_file(Path(path)) as file:
-                file.write((_pretty(self.to_dict()) + "\n").encode())
-        except OSError as error:
-            raise DataError(f"cannot write {path}: {error}") from error
+        write_text(path, _pretty(self.to_dict()) + "\n")
 
     @classmethod
     def json_schema(cls) -> dict[str, Any]:

@@ -59,6 +59,7 @@ class Scores(Result):
     """Scores of held-out showers.
 
     Every training's own held-out showers, one training after the other: a shower may occur several times.
+    Probabilities are calibrated by a temperature, which keeps the order and makes trainings comparable.
     """
 
     rows: Integers
@@ -66,7 +67,7 @@ class Scores(Result):
     labels: Integers
     """1 reference, 0 generated, (n,)."""
     probabilities: Floats
-    """Of being a reference shower, (n,); calibrated, in the order of the network's output."""
+    """Of being a reference shower, (n,)."""
 
 
 class _Trained(Result):
@@ -112,6 +113,8 @@ class ClassifierResult(_Trained):
     error_rate_std: float | None = None
     diagnosis: Diagnosis | None = None
     """What the network saw; of the first training."""
+    scores: Scores | None = Field(default=None, exclude=True, repr=False)
+    """What the networks say of single showers; not kept in files."""
 
 
 class MulticlassResult(_Trained):

@@ -18,55 +18,50 @@ from torch import Tensor, nn
 
 from caloforge.data.showers import Showers
 from caloforge.detector.mesh import Mesh
-from caloforge.errors import CheckpointError, DataError, RecipeError
+from caloforge.errors import CheckpointError, RecipeError
 from caloforge.models.base import Batch, ConditionTensors, GeneratorModel
 from caloforge.models.conditions.detector import DetectorContext, slots_of
-from caloforge.models.coordinates import Layers, renormalise_layers
-from caloforge.models.coordinates.diffusion import (
-    CoordinatesSettings,
-    MarginalSettings,
-    Ranks,
-    coordinates_of,
-    most_showers,
-)
-from caloforge.models.coordinates.spectrum import SpectrumMap
-from caloforge.models.diffusion.backbones import BackboneSettings, backbone_of
-from caloforge.models.diffusion.process import ProcessSettings, process_of
-from caloforge.models.diffusion.samplers import SamplerSettings, noise_steps, sample
-from caloforge.models.diffusion.transformer import TransformerSettings
-from caloforge.models.energies.autoregressive import FIT_BATCH, LayerEnergySettings, layer_energy_flow
+from caloforge.models.coordinates import Layers, SpectrumMap, least_energy, log_energy, renormalise_layers
+from caloforge.models.coordinates.diffusion import COORDINATES, CoordinatesChoice, most_showers
+from caloforge.models.diffusion.backbones import BACKBONES, BackboneChoice
+from caloforge.models.diffusion.processes import PROCESSES, ProcessChoice
+from caloforge.models.diffusion.samplers import SamplerChoice, noise_steps, sample
+from caloforge.models.energies.base import LayerEnergyChoice, layer_energy_model
+from caloforge.models.energies.layers_then_cells import fitted_batches
 from caloforge.runtime.precision import use_bf16
 
 __all__ = ["DiffusionModel"]
 
 CALIBRATION_SHOWERS = 1000
 LAYER_NUMBERS = 3
+LOG_SCALE = 4.0
+"""Logarithms of layer energies over the threshold are divided by this, as context."""
 
 
 class DiffusionModel(GeneratorModel):
     """Noise to cells by a learned ordinary differential equation, for one detector or several."""
 
     class Settings(GeneratorModel.Settings):
-        """The exchangeable parts.
+        """The exchangeable parts, each a table whose ``kind`` names it in a registry.
 
         Attributes:
-            energies: the model of the layer energies; None (in a recipe "none") where the network makes them
-                with the cells.
-            backbone: the network, see `TransformerSettings`.
-            process: what it is asked, see `ProcessSettings`.
-            sampler: how its answers are integrated, see `SamplerSettings`; can be changed after training.
-            coordinates: what it works on, see `MarginalSettings`, `LogSettings` and `LogitSettings`.
+            energies: the model of the layer energies, of `ENERGIES`; None (in a recipe "none") where the
+                network makes them with the cells.
+            backbone: the network, of `BACKBONES`.
+            process: how data and noise are mixed and what the network estimates, of `PROCESSES`.
+            sampler: how its estimates are integrated, of `SAMPLERS`; can be changed after training.
+            coordinates: what it works on, of `COORDINATES`.
             slots: detectors that the model has room for.
             threshold_mev: cells below are empty; by default the least cell energy of each detector.
             spectrum: fit a map that restores the spectrum of cell energies after training.
             bf16: the network in bfloat16; "auto" where the processor has it.
         """
 
-        energies: LayerEnergySettings | None = LayerEnergySettings.model_validate({"kind": "inductive"})
-        backbone: BackboneSettings = TransformerSettings.model_validate({})
-        process: ProcessSettings = ProcessSettings.model_validate({})
-        sampler: SamplerSettings = SamplerSettings.model_validate({})
-        coordinates: CoordinatesSettings = MarginalSettings.model_validate({})
+        energies: LayerEnergyChoice | None = Field({"kind": "inductive"}, validate_default=True)
+        backbone: BackboneChoice = Field({"kind": "transformer"}, validate_default=True)
+        process: ProcessChoice = Field({"kind": "flow"}, validate_default=True)
+        sampler: SamplerChoice = Field({"kind": "midpoint"}, validate_default=True)
+        coordinates: CoordinatesChoice = Field({"kind": "marginals"}, validate_default=True)
         slots: int = Field(4, ge=1)
         threshold_mev: float | None = Field(None, gt=0)
         spectrum: bool = True
@@ -87,31 +82,31 @@ class DiffusionModel(GeneratorModel):
     def __init__(self, mesh: Mesh, settings: Settings | Mapping[str, object] | None = None) -> None:
         super().__init__(mesh, settings)
         s = self.settings
-        if s.energies is None and (s.coordinates.kind == "marginals" or s.spectrum):
-            raise RecipeError(
-                'without settings.energies there are no layer energies: coordinates of kind "log" or "logit" '
-                "and spectrum = false are needed"
-            )
         n_z, n_p, n_r = mesh.shape
         self.shape = (n_z, n_p, n_r)
         self.layers = Layers.of(mesh)
         self.incident = DetectorContext(s.slots)
         self.energy_flow = (
-            None if s.energies is None else layer_energy_flow(n_z, self.incident.size, s.energies)
+            None if s.energies is None else layer_energy_model(s.energies, n_z, self.incident.size)
         )
-        self.coordinates = coordinates_of(s.coordinates, s.slots, self.shape)
+        self.coordinates = COORDINATES[s.coordinates.kind](s.coordinates, s.slots, self.shape)
+        if s.energies is None and (self.coordinates.needs_layer_energies or s.spectrum):
+            raise RecipeError(
+                'without settings.energies there are no layer energies: coordinates of kind "log" or "logit" '
+                '(of = "incident") and spectrum = false are needed'
+            )
         self.spectrum = SpectrumMap() if s.spectrum else None
-        self.process = process_of(s.process)
-        self.backbone = backbone_of(
+        self.process = PROCESSES[s.process.kind](s.process)
+        self.backbone = BACKBONES[s.backbone.kind](
             s.backbone,
             mesh,
             conditions=self.incident.size,
             layers=0 if s.energies is None else LAYER_NUMBERS,
             levels=self.levels,
         )
-        self.reads_shares = bool(getattr(s.backbone, "shares", False))
-        if self.reads_shares and not isinstance(self.coordinates, Ranks):
-            raise RecipeError('backbone.shares needs coordinates of kind "marginals"')
+        if self.backbone.reads_shares and not self.coordinates.gives_shares:
+            able = " or ".join(f'"{name}"' for name in COORDINATES.names() if COORDINATES[name].gives_shares)
+            raise RecipeError(f"backbone.shares needs coordinates of kind {able}")
         self.register_buffer("thresholds", torch.full((s.slots,), s.threshold_mev or 1.0))
 
     def noise_shapes(self) -> dict[str, tuple[int, ...]]:
@@ -131,19 +126,15 @@ class DiffusionModel(GeneratorModel):
     def fit(self, showers: Showers) -> None:
         self.incident.set_detectors(self.detectors, self.meshes or dict.fromkeys(self.detectors, self.mesh))
         self._fit_slots(showers, self.detectors)
-        flow = self.energy_flow
-        self.incident.incident.begin_fit()
-        if flow is not None:
-            flow.begin_fit()
-        for energies, conditions in showers.batches(FIT_BATCH):
-            batch = Batch.with_energies(energies, conditions, self.detectors)
-            self.incident.incident.fit_batch(batch)
-            if flow is not None:
-                unit = self._unit(batch)
-                flow.fit_batch(batch.energies.sum(dim=(2, 3)) / unit[:, None], batch.energy / unit, 1.0)
-        self.incident.incident.end_fit()
-        if flow is not None:
-            flow.end_fit()
+
+        def layer_energies(batch: Batch) -> tuple[Tensor, Tensor, float]:
+            unit = self._unit(batch)
+            return batch.energies.sum(dim=(2, 3)) / unit[:, None], batch.energy / unit, 1.0
+
+        for _ in fitted_batches(
+            showers, self.incident.incident, self.energy_flow, layer_energies, detectors=self.detectors
+        ):
+            pass
 
     def adapt(self, showers: Showers) -> None:
         """Take new detectors in: their properties, thresholds and coordinates; the others' stay."""
@@ -164,10 +155,8 @@ class DiffusionModel(GeneratorModel):
             every = -(-len(own) // most_showers(self.mesh.n_voxels))
             chosen = own[slice(None, None, every)]
             energies = torch.from_numpy(chosen.energies.reshape(-1, *self.shape))
-            lit = energies[energies > 0]
-            if not len(lit):
-                raise DataError(f"all cells of all showers of {name!r} are empty; there is nothing to learn")
-            unit = self.settings.threshold_mev or float(lit.min()) * (1 - 1e-6)
+            least = least_energy([energies], f"showers of {name!r}")
+            unit = self.settings.threshold_mev or least
             self.thresholds[slot] = unit
             incident = torch.from_numpy(chosen.conditions.energy).float()
             self.coordinates.fit(slot, energies / unit, incident / unit)
@@ -188,32 +177,28 @@ class DiffusionModel(GeneratorModel):
             layers = context.new_zeros(len(context), self.shape[0], 0)
         else:
             total = layer_energies.sum(dim=1, keepdim=True).clamp_min(1e-6)
-            logs = torch.log1p(layer_energies / self._unit(conditions)[:, None])
+            logs = log_energy(layer_energies, self._unit(conditions)[:, None], LOG_SCALE)
             share = layer_energies / total * (self.shape[0] / 4)
-            layers = torch.stack([logs / 4 - 1, share, (layer_energies > 0).to(share)], dim=-1)
+            layers = torch.stack([logs, share, (layer_energies > 0).to(share)], dim=-1)
         with self._precision(context.device):
             prepared = self.backbone.prepare(context, layers)
-        if not self.reads_shares:
+        if not self.backbone.reads_shares:
             return prepared, None
         assert layer_energies is not None
-        assert isinstance(self.coordinates, Ranks)
         energies = layer_energies / self._unit(conditions)[:, None]
-        return prepared, (energies, self.coordinates.tables(energies, slots_of(conditions.detector)))
+        return prepared, self.coordinates.shares(energies, slots_of(conditions.detector))
 
     def network(self, prepared: Any) -> Callable[[Tensor, Tensor], Tensor]:
         """The network for those showers: (cells (n, Z, P, R), level (n, levels)) → (n, Z, P, R), float32."""
-        known, of_shares = prepared
+        context, shares_of = prepared
 
-        def call(x: Tensor, level: Tensor) -> Tensor:
-            shares = None
-            if of_shares is not None:
-                assert isinstance(self.coordinates, Ranks)
-                shares = self.coordinates.shares(x, *of_shares)
+        def network(x: Tensor, level: Tensor) -> Tensor:
+            shares = None if shares_of is None else shares_of(x)
             with self._precision(x.device):
-                out: Tensor = self.backbone(x, level, known, shares)
+                out: Tensor = self.backbone(x, level, context, shares)
             return out.float()
 
-        return call
+        return network
 
     def _precision(self, device: torch.device) -> torch.autocast:
         on = use_bf16(self.settings.bf16, device)
@@ -286,17 +271,13 @@ class DiffusionModel(GeneratorModel):
         """Coordinates (n, Z, P, R) of n noises, by a `network` for these showers."""
         return sample(self.process, network, noise["cells"], self.settings.sampler, noise.get("steps"))
 
-    @torch.no_grad()
     def calibrate(self, showers: Showers, generator: torch.Generator) -> None:
         """Fit the spectrum map on showers generated at conditions of the training showers."""
         if self.spectrum is None:
             return
-        self.spectrum.reset()
         every = -(-len(showers) // CALIBRATION_SHOWERS)
-        generated, reference = [], []
-        for energies, conditions in showers[slice(None, None, every)].batches(self.block_size):
-            batch = Batch.with_energies(energies, conditions, self.detectors, self.device)
-            unit = self._unit(batch)[:, None, None, None]
-            generated.append((self.decode(self.noise(len(batch), generator), batch) / unit).flatten().cpu())
-            reference.append((batch.energies / unit).flatten().cpu())
-        self.spectrum.fit(torch.cat(generated), torch.cat(reference), 1.0)
+
+        def generate(batch: Batch) -> Tensor:
+            return self.decode(self.noise(len(batch), generator), batch)
+
+        self.spectrum.calibrate(self, showers[slice(None, None, every)], generate, 1.0, self._unit)

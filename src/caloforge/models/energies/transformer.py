@@ -14,27 +14,25 @@ Legend: ``n`` showers, ``Z`` layers and steps, ``C`` context numbers, ``W`` widt
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
+from pydantic import Field, field_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from caloforge.models.coordinates import fill_below
-from caloforge.models.energies.base import LayerEnergyModel
+from caloforge.models.coordinates.layer_energies import tails
+from caloforge.models.energies.base import ENERGIES, LayerEnergyModel, LayerEnergySettings
 from caloforge.models.energies.causal_transformer import CausalTransformer, KeyValueCache
-from caloforge.models.energies.inductive import SplineNetwork
+from caloforge.models.energies.heads import HEADS
 
-__all__ = ["Head", "LayerEnergyTransformer", "Splits"]
-
-Head = Literal["splines", "flow-matching"]
+__all__ = ["LayerEnergyTransformer", "Splits", "TransformerSettings"]
 
 LARGEST = 25.0
 """|y| is kept within it; stands for a ratio of 10⁻¹¹."""
-DRAWS = 4
-"""Times and noises of a state in a training step; the network that sees them is small."""
-TOLD = 5
+KNOWN = 5
+"""Numbers of the shower so far that a step is given."""
 
 
 class Splits(NamedTuple):
@@ -51,15 +49,17 @@ class Splits(NamedTuple):
     tails: Tensor
 
     @classmethod
-    def of(cls, energies: Tensor, incident: Tensor, threshold: float, scale: float, below: Tensor) -> Splits:
+    def from_energies(
+        cls, energies: Tensor, incident: Tensor, threshold: float, scale: float, below: Tensor
+    ) -> Splits:
         """Steps of layer energies (n, Z), each 0 or ≥ t; ``below`` (n, Z) < t stands for empty parts."""
-        tails = energies.flip(1).cumsum(1).flip(1)
-        part = torch.cat([tails[:, :1], energies[:, :-1]], dim=1)
-        rest = torch.cat([scale * incident[:, None] - tails[:, :1], tails[:, 1:]], dim=1)
+        left = tails(energies)
+        part = torch.cat([left[:, :1], energies[:, :-1]], dim=1)
+        rest = torch.cat([scale * incident[:, None] - left[:, :1], left[:, 1:]], dim=1)
         part, rest = (torch.where(x >= threshold, x, below).log() for x in (part, rest))
         y = part - rest
-        active = F.pad(tails[:, :-1] > 0, (1, 0), value=True)
-        return cls(torch.where(active, y.clamp(-LARGEST, LARGEST), 0.0), active, tails)
+        active = F.pad(left[:, :-1] > 0, (1, 0), value=True)
+        return cls(torch.where(active, y.clamp(-LARGEST, LARGEST), 0.0), active, left)
 
 
 def _split(left: Tensor, y: Tensor, threshold: float) -> Tensor:
@@ -70,50 +70,39 @@ def _split(left: Tensor, y: Tensor, threshold: float) -> Tensor:
     return torch.where(none, 0.0, torch.where(rest < threshold, left, part))
 
 
+class TransformerSettings(LayerEnergySettings):
+    """See `LayerEnergySettings`; what is smaller than there by default."""
+
+    kind: str = "transformer"
+    blocks: int = Field(3, ge=1)
+    hidden: int = Field(64, ge=1)
+    bins: int = Field(10, ge=2)
+    bound: float = Field(5.0, gt=0)
+    dropout: float = Field(0.1, ge=0, lt=1)
+
+    @field_validator("head")
+    @classmethod
+    def _known_head(cls, name: str) -> str:
+        HEADS[name]
+        return name
+
+
+@ENERGIES.add("transformer")
 class LayerEnergyTransformer(LayerEnergyModel):
-    """Loss and sampler of layer energies (n, Z).
+    """Loss and sampler of layer energies (n, Z)."""
 
-    Args:
-        layers, context: Z and C.
-        width, depth, heads, dropout: of the transformer.
-        head: "splines" or "flow-matching".
-        head_depth: hidden layers of the head.
-        bins, bound: of the splines.
-        steps: midpoint steps of the flow.
-        scale: c, larger than any ΣE/E_inc.
-        fill: width of the values that stand for empty parts, see `fill_below`.
-    """
-
+    Settings = TransformerSettings
     mean: Tensor
     std: Tensor
 
-    def __init__(
-        self,
-        layers: int,
-        context: int,
-        *,
-        width: int,
-        depth: int,
-        heads: int,
-        dropout: float,
-        head: Head,
-        head_depth: int,
-        bins: int,
-        bound: float,
-        steps: int,
-        scale: float,
-        fill: float,
-    ) -> None:
-        super().__init__()
-        self.layers, self.scale, self.fill = layers, scale, fill
-        self.enter = nn.Linear(context + TOLD + 1, width)
+    def __init__(self, settings: TransformerSettings, layers: int, context: int) -> None:
+        super().__init__(settings, layers, context)
+        s, width = settings, settings.hidden
+        self.layers, self.scale, self.fill = layers, s.scale, s.width
+        self.enter = nn.Linear(context + KNOWN + 1, width)
         self.place = nn.Parameter(0.3 * torch.randn(layers, width))
-        self.transformer = CausalTransformer(width, depth, heads, dropout)
-        self.head: _Head = (
-            _SplineHead(width, head_depth, bins, bound)
-            if head == "splines"
-            else _FlowMatchingHead(width, head_depth, steps)
-        )
+        self.transformer = CausalTransformer(width, s.blocks, s.heads, s.dropout)
+        self.head = HEADS[s.head](s)
         self.register_buffer("mean", torch.zeros(layers))
         self.register_buffer("std", torch.ones(layers))
 
@@ -138,14 +127,14 @@ class LayerEnergyTransformer(LayerEnergyModel):
         del self._sums
 
     def _splits(self, energies: Tensor, incident: Tensor, threshold: float, uniform: Tensor) -> Splits:
-        below = threshold * fill_below(uniform, self.fill, "log-normal")[0].exp()
+        below = threshold * fill_below(uniform, self.fill).exp()
         kept = torch.where(energies >= threshold, energies, 0.0)
-        return Splits.of(kept, incident, threshold, self.scale, below)
+        return Splits.from_energies(kept, incident, threshold, self.scale, below)
 
     def _tokens(
         self, context: Tensor, y: Tensor, known: tuple[Tensor, ...], threshold: float, place: Tensor
     ) -> Tensor:
-        """What steps are told, (…, W): context (…, C), standardised y of the step before (…), what is known.
+        """Tokens (…, W) of context (…, C), the standardised y (…) of the step before, and what is known.
 
         ``known`` are energies of the shower, of the layers left, the last and the one before, and the sum of
         energy times depth, (…) each; all 0 before the total is drawn.
@@ -154,8 +143,8 @@ class LayerEnergyTransformer(LayerEnergyModel):
         logs = [torch.log1p(x / threshold) / 4 for x in (total, left, last, before)]
         share = (left / total.clamp_min(threshold) + 1e-3).log() / 4 + 1
         depth = 2 * moment / (total - left).clamp_min(threshold) - 1
-        told = torch.stack([logs[0] - 1, logs[1] - 1, share, 2 * (logs[2] - logs[3]), depth, y], dim=-1)
-        entered: Tensor = self.enter(torch.cat([context, told], dim=-1))
+        numbers = torch.stack([logs[0] - 1, logs[1] - 1, share, 2 * (logs[2] - logs[3]), depth, y], dim=-1)
+        entered: Tensor = self.enter(torch.cat([context, numbers], dim=-1))
         return entered + place
 
     def loss(
@@ -180,7 +169,7 @@ class LayerEnergyTransformer(LayerEnergyModel):
 
         ``uniform`` (n, Z) in (0, 1) places empty parts.
         """
-        y, active, tails = self._splits(energies, incident, threshold, uniform)
+        y, active, left = self._splits(energies, incident, threshold, uniform)
         z = (y - self.mean) / self.std
         kept = torch.where(energies >= threshold, energies, 0.0)
         depth = torch.arange(self.layers, device=z.device) / self.layers
@@ -189,8 +178,8 @@ class LayerEnergyTransformer(LayerEnergyModel):
             return F.pad(x, (steps, 0))[:, : self.layers]
 
         known = (
-            delayed(tails[:, :1].expand_as(tails), 1),
-            delayed(tails, 1),
+            delayed(left[:, :1].expand_as(left), 1),
+            delayed(left, 1),
             delayed(kept, 2),
             delayed(kept, 3),
             delayed((kept * depth).cumsum(dim=1), 2),
@@ -218,70 +207,3 @@ class LayerEnergyTransformer(LayerEnergyModel):
             left = torch.where(last > 0, torch.where(last < left, left * (-raw).sigmoid(), 0.0), left)
             moment = moment + last * ((i - 1) / self.layers)
         return torch.stack([*energies, left], dim=1)
-
-
-class _Head(nn.Module, ABC):
-    """How one number is distributed, given a state (…, W)."""
-
-    @abstractmethod
-    def loss(self, z: Tensor, states: Tensor, generator: torch.Generator | None) -> Tensor:
-        """Loss of numbers z (n, Z), given states (n, Z, W): (n, Z)."""
-
-    @abstractmethod
-    def sample(self, noise: Tensor, states: Tensor) -> Tensor:
-        """Numbers (n,) of standard normal noise (n,), given states (n, W)."""
-
-
-class _SplineHead(_Head):
-    """A shift, a scale and a rational-quadratic spline; the loss is −log p."""
-
-    def __init__(self, width: int, depth: int, bins: int, bound: float) -> None:
-        super().__init__()
-        self.network = SplineNetwork(width, width, depth, bins, bound)
-
-    def loss(self, z: Tensor, states: Tensor, generator: torch.Generator | None) -> Tensor:
-        return -self.network.log_prob(z, states)
-
-    def sample(self, noise: Tensor, states: Tensor) -> Tensor:
-        return self.network.sample(noise, states)
-
-
-class _FlowMatchingHead(_Head):
-    """The velocity along the line from data to noise, x_t = (1 − t)·z + t·ε (arXiv:2210.02747)."""
-
-    def __init__(self, width: int, depth: int, steps: int) -> None:
-        super().__init__()
-        self.steps = steps
-        self.state = nn.Linear(width, width)
-        self.number = nn.Linear(1, width, bias=False)
-        self.time = nn.Linear(5, width, bias=False)
-        self.blocks = nn.ModuleList(nn.Linear(width, width) for _ in range(depth))
-        self.out = nn.Linear(width, 1)
-
-    def _embedded(self, t: Tensor) -> Tensor:
-        """Times (…) → (…, W)."""
-        waves = [f(k * torch.pi * t) for k in (1, 2) for f in (torch.sin, torch.cos)]
-        embedded: Tensor = self.time(torch.stack([t, *waves], dim=-1))
-        return embedded
-
-    def _velocity(self, x: Tensor, told: Tensor) -> Tensor:
-        """dx/dt (…) at x (…), given what is known of state and time, (…, W)."""
-        h = told + self.number(x[..., None])
-        for block in self.blocks:
-            h = h + block(F.silu(h))
-        velocity: Tensor = self.out(F.silu(h))[..., 0]
-        return velocity
-
-    def loss(self, z: Tensor, states: Tensor, generator: torch.Generator | None) -> Tensor:
-        t = torch.rand((DRAWS, *z.shape), generator=generator, device=z.device, dtype=z.dtype)
-        noise = torch.randn((DRAWS, *z.shape), generator=generator, device=z.device, dtype=z.dtype)
-        velocity = self._velocity((1 - t) * z + t * noise, self.state(states) + self._embedded(t))
-        return (velocity - (noise - z)).square().mean(dim=0)
-
-    def sample(self, noise: Tensor, states: Tensor) -> Tensor:
-        told, x = self.state(states), noise
-        times = self._embedded(torch.linspace(1, 0, 2 * self.steps + 1, device=x.device, dtype=x.dtype))
-        for start, middle in zip(times[:-1:2], times[1::2], strict=True):  # midpoint steps
-            half = x - self._velocity(x, told + start) / (2 * self.steps)
-            x = x - self._velocity(half, told + middle) / self.steps
-        return x

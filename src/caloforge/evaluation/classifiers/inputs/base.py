@@ -5,7 +5,6 @@ Legend: ``n`` showers, ``D`` inputs.
 
 from __future__ import annotations
 
-import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 
 from caloforge.data import Showers
 from caloforge.detector import Mesh
-from caloforge.evaluation.features import Features
+from caloforge.evaluation.features import Features, allocate
 from caloforge.registry import Registry
 
 __all__ = ["INPUTS", "ClassifierInputs", "Columns", "Layout", "Sample", "Table", "check_names", "fill_table"]
@@ -92,12 +91,8 @@ def fill_table(
 
     Beyond the limit the table lies in an unnamed temporary file.
     """
-    shape = sum(len(rows) for _, rows in chosen), layout.width
-    if 4 * shape[0] * shape[1] <= memory_limit_gib * 2**30:
-        table = np.empty(shape, dtype=np.float32)
-    else:
-        with tempfile.TemporaryFile() as file:
-            table = np.memmap(file, dtype=np.float32, mode="w+", shape=shape)
+    n = sum(len(rows) for _, rows in chosen)
+    table: Table = allocate(n, layout.width, memory_limit_gib * 2**30, np.float32)
     sums = layout.sums.stop > layout.sums.start
     start = 0
     for (showers, features), rows in chosen:
