@@ -117,6 +117,15 @@ class ChunkStore:
                 chunks.append(self.chunk(start, stop))
         return chunks
 
+    def complete(self) -> list[Chunk]:
+        """All chunks; DataError where showers are missing, so that no shorter file is made of them."""
+        for start, stop in self.gaps():
+            raise DataError(
+                f"{self.folder}: showers {start} to {stop - 1} were made and are gone; go on with resume=True "
+                "(--resume), which makes them again"
+            )
+        return self.chunks()
+
     def gaps(self) -> list[tuple[int, int]]:
         """Spans (start, stop) of showers that are not finished."""
         spans, at = [], 0
