@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated, Literal
+from typing import Annotated
 
 import numpy as np
 import pytest
-from pydantic import Field
+from pydantic import BeforeValidator, Field, SerializeAsAny
 from toy_models import LayerGaussian, toy_showers
 
 from caloforge.checkpoint import Checkpoint
@@ -16,18 +16,24 @@ from caloforge.data import Conditions, open_showers
 from caloforge.data.packing import PackedEnergies
 from caloforge.errors import CheckpointError, ConditionError, DataError, DetectorError, RecipeError
 from caloforge.generation import generate, resolve_checkpoint
+from caloforge.registry import Registry
 from caloforge.runtime.chunks import ChunkStore
 from caloforge.settings import Settings
 
+SAMPLERS: Registry[type] = Registry("toy sampler", __name__, default="euler")
 
-class Euler(Settings):
-    kind: Literal["euler"] = "euler"
+
+class EulerSettings(Settings):
+    kind: str = "euler"
     steps: int = Field(4, ge=1)
 
 
-class Other(Settings):
-    kind: Literal["other"] = "other"
-    order: int = 2
+@SAMPLERS.add("euler")
+class Euler:
+    Settings = EulerSettings
+
+
+SamplerSettings = Annotated[SerializeAsAny[EulerSettings], BeforeValidator(SAMPLERS.settings)]
 
 
 class Stepwise(LayerGaussian):
@@ -35,8 +41,8 @@ class Stepwise(LayerGaussian):
 
     class Settings(LayerGaussian.Settings):
         factor: float = 1.0
-        sampler: Annotated[Euler | Other, Field(discriminator="kind")] = Euler()
-        energies: Euler | None = None
+        sampler: SamplerSettings = EulerSettings()
+        energies: EulerSettings | None = None
 
     def decode(self, noise, conditions):
         return super().decode(noise, conditions) * self.settings.factor
