@@ -119,10 +119,12 @@ class ChunkStore:
 
     def complete(self) -> list[Chunk]:
         """All chunks; DataError where showers are missing, so that no shorter file is made of them."""
-        for start, stop in self.gaps():
+        gaps = self.gaps()
+        if gaps:
+            start, stop = gaps[0]
             raise DataError(
-                f"{self.folder}: showers {start} to {stop - 1} were made and are gone; go on with resume=True "
-                "(--resume), which makes them again"
+                f"{self.folder}: showers {start} to {stop - 1} were made and are gone; go on with "
+                "resume=True (--resume), which makes them again"
             )
         return self.chunks()
 
