@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caloforge.errors import DataError
-from caloforge.runtime.files import whole_file
+from caloforge.runtime.files import whole_file, write_json
 
 __all__ = ["Chunk", "ChunkStore", "folder_lock"]
 
@@ -188,11 +188,10 @@ class ChunkStore:
         for chunk in self.folder.glob("chunk-*"):
             chunk.unlink()
         try:
-            with whole_file(self.folder / REQUEST) as file:
-                file.write(json.dumps({"format": FORMAT, "request": self.request}, indent=1).encode())
-        except OSError as error:
+            write_json(self.folder / REQUEST, {"format": FORMAT, "request": self.request})
+        except DataError:
             self._remove(keep_logs=True)
-            raise DataError(f"cannot write {self.folder / REQUEST}: {error}; make room and go on") from error
+            raise
 
     def _saved_request(self) -> dict[str, Any]:
         path = self.folder / REQUEST
