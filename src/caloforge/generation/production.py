@@ -99,7 +99,7 @@ class Production:
             with ShowerWriter(
                 out, self.request.mesh, provenance=self.provenance(), overwrite=overwrite
             ) as writer:
-                for chunk in store.chunks():
+                for chunk in store.complete():
                     energies = PackedEnergies.from_columns(chunk.read())
                     writer.append_packed(energies, self.request.conditions[chunk.start : chunk.stop])
             store.remove()
