@@ -71,6 +71,7 @@ class StudentModel(DiffusionModel):
                 )
             return self
 
+    teacher_class: ClassVar[type[GeneratorModel] | None] = DiffusionModel
     settings: Settings
     _teacher: tuple[DiffusionModel, ...] = ()
 

@@ -81,6 +81,7 @@ class CoarseToFine(GeneratorModel):
 
     mesh_kinds: ClassVar[tuple[str, ...]] = ("cylinder", "box")
     block_size: ClassVar[int] = 256
+    example: ClassVar[Mapping[str, Any]] = {"grouping": (2, 2, 1)}
     settings: Settings
     threshold: Tensor
 
