@@ -1,12 +1,11 @@
 """Prints pip constraints that pin every dependency to the oldest version that pyproject.toml allows.
 
-python tools/minimum_versions.py [--without torch] > constraints.txt
+python tools/minimum_versions.py > constraints.txt
 pip install --constraint constraints.txt --editable '.[test]'
 """
 
 import itertools
 import re
-import sys
 import tomllib
 from pathlib import Path
 
@@ -34,7 +33,5 @@ def minimum_versions(pyproject: Path = PYPROJECT) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    left_out = sys.argv[2:] if sys.argv[1:2] == ["--without"] else []
     for name, version in minimum_versions().items():
-        if name not in left_out:
-            print(f"{name}=={version}")
+        print(f"{name}=={version}")

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import caloforge
 from caloforge.errors import SimulationError
 
 __all__ = ["Chunk", "run_chunks"]
@@ -40,7 +39,7 @@ class _Worker:
         self, number: int, folder: Path, environment: dict[str, str], settings: dict[str, Any]
     ) -> None:
         self.log = folder / f"worker-{number}.log"
-        package_root = str(Path(caloforge.__file__).resolve().parents[1])
+        package_root = str(Path(__file__).resolve().parents[2])
         path = os.pathsep.join([package_root, *filter(None, [os.environ.get("PYTHONPATH")])])
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(

@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-import caloforge
 from caloforge.detector.detector import Detector
 from caloforge.errors import SimulationError
 from caloforge.geant4.beam import make_beam
@@ -112,7 +111,7 @@ def probe(
         "seed": seed,
         "official": data.official,
     }
-    path = str(Path(caloforge.__file__).resolve().parents[1])
+    path = str(Path(__file__).resolve().parents[2])
     finished = subprocess.run(
         [sys.executable, "-m", "caloforge.geant4.probes"],
         input=json.dumps(settings | (more or {})) + "\n",
