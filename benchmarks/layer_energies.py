@@ -33,8 +33,7 @@ from torch.nn import functional as F
 from caloforge.data import open_showers
 from caloforge.models.base import ConditionTensors
 from caloforge.models.conditions.incident import IncidentContext
-from caloforge.models.energies.autoregressive import LayerEnergySettings, layer_energy_flow
-from caloforge.models.energies.base import LayerEnergyModel
+from caloforge.models.energies.base import ENERGIES, LayerEnergyModel, layer_energy_model
 
 Array = NDArray[np.float32]
 MODELS = {
@@ -239,8 +238,8 @@ def main() -> None:
     print(*rows, sep="\n", flush=True)
     for name in arguments.models:
         torch.manual_seed(0)
-        settings = LayerEnergySettings.model_validate(MODELS[name])
-        model = layer_energy_flow(energies.shape[1], IncidentContext.size, settings)
+        settings = ENERGIES.settings(MODELS[name])
+        model = layer_energy_model(settings, energies.shape[1], IncidentContext.size)
         loss = train(
             model, energies, conditions.energy, context, threshold, arguments.minutes, arguments.rate
         )

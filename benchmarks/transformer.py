@@ -36,9 +36,9 @@ from caloforge.checkpoint import Checkpoint
 from caloforge.data import Conditions
 from caloforge.detector import CylinderMesh
 from caloforge.models.base import ConditionTensors
+from caloforge.models.diffusion.backbones.transformer import LONGEST, SHARE_SCALE, Transformer
 from caloforge.models.diffusion.model import DiffusionModel
 from caloforge.models.diffusion.samplers import SamplerSettings
-from caloforge.models.diffusion.transformer import LONGEST, SHARE_SCALE, Transformer
 from caloforge.training import Recipe
 
 SECONDS = 2.0
@@ -52,6 +52,7 @@ class Straightforward(nn.Module):
     def __init__(self, net: Transformer) -> None:
         super().__init__()
         self.net = net
+        self.reads_shares = net.reads_shares
 
     def prepare(self, conditions: Tensor, layers: Tensor) -> tuple[Tensor, Tensor]:
         """Nothing is prepared."""

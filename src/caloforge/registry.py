@@ -8,7 +8,7 @@ imported when a name is looked up, so that a new part is a new file there:
 
 A part from elsewhere is added in the same way by any module that is imported before, is named
 ``"yourpackage.module:Name"`` where a name is expected, or is announced by an installed package as an entry
-point of the registry's ``group``.
+point of the registry's ``group``. docs/extending.md has an example of each kind.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ import importlib
 import importlib.util
 import pkgutil
 from collections.abc import Callable, Iterator, Mapping
-from importlib.metadata import entry_points
-from typing import Annotated, Any, Generic, TypeVar, cast
-
-from pydantic import BaseModel, BeforeValidator, SerializeAsAny
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from caloforge.errors import CaloforgeError, RecipeError
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 __all__ = ["Registry", "load_object", "suggestion"]
 
@@ -37,14 +37,20 @@ class Registry(Generic[T]):
     Args:
         what: what a part is called in messages, "backbone".
         package: where caloforge's own parts are, "caloforge.models.diffusion.backbones".
+        default: name of the part that a table of settings without ``kind`` means.
         error: raised where there is no part of a name.
+
+    Attributes:
+        group: the entry points that packages announce parts by, "caloforge.backbone".
     """
 
-    def __init__(self, what: str, package: str, error: type[CaloforgeError] = RecipeError) -> None:
-        self.what, self.package, self.error = what, package, error
+    def __init__(
+        self, what: str, package: str, *, default: str = "", error: type[CaloforgeError] = RecipeError
+    ) -> None:
+        self.what, self.package, self.default, self.error = what, package, default, error
         self.group = f"caloforge.{what.replace(' ', '_')}"
         self._parts: dict[str, T] = {}
-        self._complete = False
+        self._announced: dict[str, EntryPoint] | None = None
 
     def add(self, name: str) -> Callable[[Added], Added]:
         """A decorator that adds a part; ValueError where another one has the name."""
@@ -65,50 +71,63 @@ class Registry(Generic[T]):
             CaloforgeError: there is none; of the registry's own kind.
         """
         if name not in self._parts:
-            self._complete_parts()
-        if name not in self._parts and ":" in name:
-            self._parts[name] = load_object(name, self.what, error=self.error)
-        if name not in self._parts:
-            for point in entry_points(group=self.group, name=name):
-                self._parts[name] = point.load()
-        if name not in self._parts:
-            raise self.error(
-                f"there is no {self.what} {name!r}{suggestion(name, self.names())}; known are "
-                f'{", ".join(self.names())}, or name one of your own: "yourpackage.module:Name"'
-            )
+            announced = self._complete()
+            if name in self._parts:
+                pass  # its module is imported now
+            elif name in announced:
+                self._parts[name] = announced[name].load()
+            elif ":" in name:
+                self._parts[name] = load_object(name, self.what, error=self.error)
+            else:
+                raise self.error(
+                    f"unknown {self.what} {name!r}{suggestion(name, self.names())}; known are "
+                    f'{", ".join(self.names())}, or name one of your own: "yourpackage.module:Name"'
+                )
         return self._parts[name]
 
     def names(self) -> list[str]:
         """Names of all parts that are known, those of entry points included."""
-        self._complete_parts()
-        return sorted({*self._parts, *(point.name for point in entry_points(group=self.group))})
+        announced = self._complete()
+        return sorted({*announced, *(name for name in self._parts if ":" not in name)})
 
     def __iter__(self) -> Iterator[T]:
         """All parts that are known, in the order of their names."""
         return (self[name] for name in self.names())
 
-    def settings(self, default: str) -> Any:
-        """Type of a settings field that is a table with the ``kind`` of a part, ``default`` if it has none.
+    def settings(self, table: Any) -> Any:
+        """The ``Settings`` of the part that a table names by ``kind``, validated; anything else as it is.
 
-        Parts are classes whose ``Settings`` are the table; what is validated is an instance of that class.
+        For parts that are classes with ``Settings`` of their own. A settings field of them is
+        ``Annotated[SerializeAsAny[BackboneSettings], BeforeValidator(BACKBONES.settings)]``.
+
+        Raises:
+            ValidationError: there is no such part, or its settings are wrong.
         """
+        from pydantic import ValidationError  # files are read without pydantic
+        from pydantic_core import InitErrorDetails, PydanticCustomError
 
-        def validated(given: Any) -> Any:
-            if not isinstance(given, Mapping):
-                return given
-            part: Any = self[str(given.get("kind", default))]
-            return part.Settings.model_validate(dict(given))
+        if not isinstance(table, Mapping):
+            return table
+        kind = table.get("kind", self.default)
+        try:
+            part: Any = self[str(kind)]
+        except CaloforgeError as error:
+            problem = PydanticCustomError("unknown_part", "{message}", {"message": str(error)})
+            raise ValidationError.from_exception_data(
+                self.what, [InitErrorDetails(type=problem, loc=("kind",), input=kind)]
+            ) from None
+        return part.Settings.model_validate({"kind": kind, **table})
 
-        return Annotated[SerializeAsAny[BaseModel], BeforeValidator(validated)]
+    def _complete(self) -> dict[str, EntryPoint]:
+        """Import the modules of the package, once; returns what installed packages announce."""
+        if self._announced is None:
+            from importlib.metadata import entry_points
 
-    def _complete_parts(self) -> None:
-        """Import the modules of the package, once."""
-        if self._complete:
-            return
-        self._complete = True
-        home = importlib.import_module(self.package)
-        for module in pkgutil.iter_modules(getattr(home, "__path__", [])):
-            importlib.import_module(f"{self.package}.{module.name}")
+            self._announced = {point.name: point for point in entry_points(group=self.group)}
+            home = importlib.import_module(self.package)
+            for module in pkgutil.iter_modules(getattr(home, "__path__", [])):
+                importlib.import_module(f"{self.package}.{module.name}")
+        return self._announced
 
 
 def _home(part: object) -> tuple[str, str]:

@@ -13,7 +13,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from caloforge.errors import RecipeError
 from caloforge.registry import suggestion
 
-__all__ = ["Settings", "explain", "with_overrides"]
+__all__ = ["KindSettings", "Settings", "explain", "with_overrides"]
 
 
 class Settings(BaseModel):
@@ -31,7 +31,7 @@ class Settings(BaseModel):
             InitErrorDetails(
                 type=PydanticCustomError(
                     "unknown_key",
-                    "unknown key{near}; known are {known}",
+                    "{near}; known are {known}",
                     {"near": suggestion(str(key), known), "known": ", ".join(known) or "none"},
                 ),
                 loc=(str(key),),
@@ -45,14 +45,24 @@ class Settings(BaseModel):
         return given
 
 
+class KindSettings(Settings):
+    """Settings of an exchangeable part, a table whose ``kind`` is the part's name in its `Registry`."""
+
+    kind: str
+
+
 def explain(error: ValidationError, where: str, prefix: str = "") -> str:
     """One line per problem: where, which key, what is wrong, what was given."""
     lines = []
     for problem in error.errors(include_url=False):
         key = ".".join([*([prefix] if prefix else []), *map(str, problem["loc"])])
+        said = problem["msg"].removeprefix("Value error, ")
+        if problem["type"] == "unknown_key":
+            lines.append(f"{where}: unknown key {key!r}{said}")
+            continue
         given = json.dumps(problem["input"], default=str)
         shown = f", got {given}" if len(given) < 100 and problem["type"] != "missing" else ""
-        lines.append(f"{where}: {key}: {problem['msg'].removeprefix('Value error, ')}{shown}")
+        lines.append(f"{where}: {key}: {said}{shown}")
     return "\n".join(lines)
 
 

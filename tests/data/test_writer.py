@@ -18,9 +18,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from caloforge.data import Conditions, Showers, ShowerWriter, open_showers, write_showers
+from caloforge.data.patient_file import PatientFile
 from caloforge.detector import BoxMesh, CylinderMesh, calochallenge_mesh
 from caloforge.errors import DataError
-from caloforge.runtime.disk import PatientFile, interrupts_deferred
 
 MESH = CylinderMesh.regular()
 
@@ -243,20 +243,6 @@ def test_interrupted(number: signal.Signals, tmp_path: Path) -> None:
         assert names(tmp_path) == ["x.h5.partial"]
     write_showers(random_showers(2), path)  # what was left is no hindrance
     assert names(tmp_path) == ["x.h5"]
-
-
-def test_interrupts_wait() -> None:
-    seen = []
-
-    def work() -> None:
-        with interrupts_deferred():
-            signal.raise_signal(signal.SIGINT)
-            seen.append("after")
-
-    with pytest.raises(KeyboardInterrupt):
-        work()
-    assert seen == ["after"]
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_the_patient_file_gives_back_what_the_disk_refused(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def wide(checkpoint):
     """A checkpoint of a wide network, so that matrix products take other kernels for other batches."""
     model = LayerGaussian(MESH, {"width": 512})
     model.fit(LIKE)
-    return Checkpoint.of(model, "toy_models:LayerGaussian", checkpoint.valid_range)
+    return Checkpoint.from_model(model, "toy_models:LayerGaussian", checkpoint.valid_range)
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 64, 100, 1000])

@@ -5,8 +5,13 @@ import torch
 from torch.nn import functional as F
 
 from caloforge.detector.mesh import CylinderMesh
-from caloforge.models.diffusion import transformer
-from caloforge.models.diffusion.transformer import Transformer, TransformerSettings, _rotate, _rotations
+from caloforge.models.diffusion.backbones import transformer
+from caloforge.models.diffusion.backbones.transformer import (
+    Transformer,
+    TransformerSettings,
+    _rotate,
+    _rotations,
+)
 
 GRID = (3, 4, 2)
 

@@ -17,13 +17,14 @@ from caloforge.errors import MeshError, RecipeError
 from caloforge.models.base import Batch, GeneratorModel
 from caloforge.models.diffusion.distillation import (
     ConsistencyStudent,
+    DiffusionStudent,
     FlowMapStudent,
-    StudentModel,
     equidistant_times,
 )
 from caloforge.models.diffusion.model import DiffusionModel
-from caloforge.models.diffusion.process import Process
-from caloforge.models.diffusion.samplers import SamplerSettings, sample, trajectory
+from caloforge.models.diffusion.processes import Process
+from caloforge.models.diffusion.samplers import SamplerSettings, sample
+from caloforge.models.diffusion.samplers.path import Euler
 from caloforge.training import train
 
 PROCESSES = ("flow", "trig", "ddpm", "edm")
@@ -54,8 +55,8 @@ def batch(n: int = 8) -> Batch:
 
 
 def models(
-    student: type[StudentModel], process: str = "trig", steps: int = 4, **changes: Any
-) -> tuple[DiffusionModel, StudentModel]:
+    student: type[DiffusionStudent], process: str = "trig", steps: int = 4, **changes: Any
+) -> tuple[DiffusionModel, DiffusionStudent]:
     settings = SMALL | {"process": {"kind": process}} | changes
     torch.manual_seed(0)
     teacher = DiffusionModel(MESH, settings)
@@ -89,6 +90,8 @@ def time_of_level(process: Process, level: Tensor) -> Tensor:
 class Exact(nn.Module):
     """In place of a network: F at a time, or the mean one to another time or to the data, in closed form."""
 
+    reads_shares = False
+
     def __init__(self, process: Process, to_data: bool = False) -> None:
         super().__init__()
         self.process, self.to_data = process, to_data
@@ -103,14 +106,16 @@ class Exact(nn.Module):
         if level.shape[1] == 2:
             s = time_of_level(p, level[:, 1])
             z = [
-                place / p.length(time)[:, None, None, None]
+                place / p.path_scale(time)[:, None, None, None]
                 for place, time in ((x, t), (solution(p, x, t, s), s))
             ]
-            return p.raw_of_slope((z[1] - z[0]) / (p.clock(s) - p.clock(t))[:, None, None, None], x, t)
+            return p.raw_of_slope(
+                (z[1] - z[0]) / (p.path_variable(s) - p.path_variable(t))[:, None, None, None], x, t
+            )
         if self.to_data:
             end = solution(p, x, t, p.time(torch.zeros_like(t)))
-            length, clock = (w[:, None, None, None] for w in (p.length(t), p.clock(t).clamp_min(1e-6)))
-            return p.raw_of_slope((x / length - end) / clock, x, t)
+            scale, u = (w[:, None, None, None] for w in (p.path_scale(t), p.path_variable(t).clamp_min(1e-6)))
+            return p.raw_of_slope((x / scale - end) / u, x, t)
         x0 = a * SPREAD**2 / (a**2 * SPREAD**2 + b**2) * x
         q, weight = (w[:, None, None, None] for w in p.target(t))
         return q * x0 + weight * (x - a * x0) / b.clamp_min(1e-6)
@@ -171,12 +176,12 @@ def test_an_untrained_flow_map_is_the_teacher_with_as_many_steps_of_euler(kind: 
     student_network = student.network(student.prepare(batch(), layers))
     times = equidistant_times(teacher.process, 4)
     start = teacher.process.noise(times[0]) * noise["cells"]
-    euler = trajectory(teacher.process, network, start, times, "euler")[-1]
+    euler = Euler(SamplerSettings()).trajectory(teacher.process, network, start, times)[-1]
     assert torch.allclose(student.jumps(student_network, noise, 4), euler, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("cls", STUDENTS)
-def test_layer_energies_are_the_teachers_and_close(cls: type[StudentModel]) -> None:
+def test_layer_energies_are_the_teachers_and_close(cls: type[DiffusionStudent]) -> None:
     teacher, student = models(cls)
     noise = student.noise(8, torch.Generator().manual_seed(1))
     made = student.decode(noise, batch())
@@ -186,7 +191,7 @@ def test_layer_energies_are_the_teachers_and_close(cls: type[StudentModel]) -> N
 
 
 @pytest.mark.parametrize("cls", STUDENTS)
-def test_gradients_reach_the_network_and_nothing_else(cls: type[StudentModel]) -> None:
+def test_gradients_reach_the_network_and_nothing_else(cls: type[DiffusionStudent]) -> None:
     teacher, student = models(cls)
     for parameter in student.backbone.parameters():
         nn.init.normal_(parameter, std=0.2)
@@ -201,7 +206,7 @@ def test_gradients_reach_the_network_and_nothing_else(cls: type[StudentModel]) -
 
 @pytest.mark.parametrize("cls", STUDENTS)
 def test_a_student_learns_from_a_checkpoint_and_steps_can_be_changed(
-    cls: type[StudentModel], tmp_path: Path
+    cls: type[DiffusionStudent], tmp_path: Path
 ) -> None:
     training = {
         "steps": 10,

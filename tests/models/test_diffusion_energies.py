@@ -10,10 +10,10 @@ from torch import Tensor
 from caloforge.detector import CylinderMesh
 from caloforge.errors import RecipeError
 from caloforge.models.base import load_model_class
-from caloforge.models.energies.autoregressive import LayerEnergySettings, layer_energy_flow
-from caloforge.models.energies.base import LayerEnergyDensity
+from caloforge.models.energies.base import ENERGIES, LayerEnergyDensity, layer_energy_model
 from caloforge.models.energies.causal_transformer import CausalTransformer, KeyValueCache
-from caloforge.models.energies.transformer import LayerEnergyTransformer, Splits, _FlowMatchingHead, _split
+from caloforge.models.energies.heads.flow_matching import FlowMatchingHead
+from caloforge.models.energies.transformer import LayerEnergyTransformer, Splits, TransformerSettings, _split
 from caloforge.training.recipe import Recipe
 
 LAYERS, CONTEXT, THRESHOLD = 7, 3, 15.0
@@ -48,7 +48,7 @@ def fitted(head: str = "splines", seed: int = 0, **settings: object) -> LayerEne
         "bins": 4,
         "dropout": 0,
     }
-    model = layer_energy_flow(LAYERS, CONTEXT, LayerEnergySettings.model_validate(given | settings))
+    model = layer_energy_model(ENERGIES.settings(given | settings), LAYERS, CONTEXT)
     assert isinstance(model, LayerEnergyTransformer)
     energies, incident, _ = showers(300)
     model.begin_fit()
@@ -187,10 +187,10 @@ def test_saved_weights_make_the_same_layers(head: str) -> None:
 def test_splines_give_a_density_of_the_ratios() -> None:
     """Of two layers: ∫ p(y_0, y_1) dy = 1, on a grid of totals and splits."""
     torch.manual_seed(0)
-    settings = LayerEnergySettings.model_validate(
+    settings = ENERGIES.settings(
         {"kind": "transformer", "hidden": 8, "blocks": 1, "heads": 1, "bins": 4, "dropout": 0}
     )
-    model = layer_energy_flow(2, 1, settings).double()
+    model = layer_energy_model(settings, 2, 1).double()
     assert isinstance(model, LayerEnergyTransformer)
     with torch.no_grad():
         for p in model.head.parameters():
@@ -207,7 +207,7 @@ def test_splines_give_a_density_of_the_ratios() -> None:
 
 def test_flow_matching_error_falls_with_the_square_of_the_steps() -> None:
     torch.manual_seed(0)
-    head = _FlowMatchingHead(16, depth=2, steps=1).double()
+    head = FlowMatchingHead(TransformerSettings(hidden=16, depth=2, steps=1)).double()
     states, noise = torch.randn(200, 16).double(), torch.randn(200).double()
     drawn = {}
     for steps in (8, 16, 32, 512):
@@ -234,7 +234,7 @@ def test_learns_how_layers_depend_on_energy_and_on_each_other(head: str) -> None
     energies = torch.where(energies > THRESHOLD, energies, 0.0)
     torch.manual_seed(0)
     settings = {"kind": "transformer", "head": head, "hidden": 32, "blocks": 1, "bins": 6, "dropout": 0}
-    model = layer_energy_flow(3, 1, LayerEnergySettings.model_validate(settings))
+    model = layer_energy_model(ENERGIES.settings(settings), 3, 1)
     model.begin_fit()
     model.fit_batch(energies, incident, THRESHOLD)
     model.end_fit()
@@ -267,8 +267,8 @@ def test_learns_how_layers_depend_on_energy_and_on_each_other(head: str) -> None
 
 @pytest.mark.parametrize("kind", ["autoregressive", "inductive"])
 def test_loss_of_a_density_is_its_negative_logarithm(kind: str) -> None:
-    settings = LayerEnergySettings.model_validate({"kind": kind, "hidden": 8, "depth": 1, "blocks": 1})
-    model = layer_energy_flow(LAYERS, CONTEXT, settings)
+    settings = ENERGIES.settings({"kind": kind, "hidden": 8, "depth": 1, "blocks": 1})
+    model = layer_energy_model(settings, LAYERS, CONTEXT)
     assert isinstance(model, LayerEnergyDensity)
     energies, incident, context = showers(20)
     energies = energies[1:], incident[1:], context[1:]
@@ -278,11 +278,11 @@ def test_loss_of_a_density_is_its_negative_logarithm(kind: str) -> None:
 
 
 def test_settings_of_a_transformer_have_their_own_defaults() -> None:
-    default = LayerEnergySettings.model_validate({"kind": "transformer"})
+    default = ENERGIES.settings({"kind": "transformer"})
     assert (default.blocks, default.hidden, default.dropout) == (3, 64, 0.1)
-    assert LayerEnergySettings.model_validate({"kind": "transformer", "hidden": 32}).hidden == 32
-    assert LayerEnergySettings.model_validate({}).hidden == 128
-    again = LayerEnergySettings.model_validate(default.model_dump())
+    assert ENERGIES.settings({"kind": "transformer", "hidden": 32}).hidden == 32
+    assert ENERGIES.settings({}).hidden == 128
+    again = ENERGIES.settings(default.model_dump())
     assert again == default
 
 

@@ -16,10 +16,10 @@ from caloforge.detector.detector import Detector
 from caloforge.errors import CheckpointError, DataError, MeshError, RecipeError
 from caloforge.models.base import Batch, ConditionTensors
 from caloforge.models.conditions.detector import DetectorContext, detector_properties
-from caloforge.models.coordinates.marginals import Marginals
-from caloforge.models.diffusion.backbone import LevelEmbedding
+from caloforge.models.coordinates.diffusion.quantiles import ConditionalQuantiles
+from caloforge.models.diffusion.backbones import LevelEmbedding
+from caloforge.models.diffusion.backbones.transformer import Transformer, TransformerSettings
 from caloforge.models.diffusion.model import DiffusionModel
-from caloforge.models.diffusion.transformer import Transformer, TransformerSettings
 
 CYLINDER = CylinderMesh.regular(n_z=4, n_phi=8, n_r=3)
 BOX = BoxMesh.regular((4, 4, 6), (3.0, 5.0, 5.0))
@@ -233,7 +233,7 @@ def test_ranks_of_cells_are_standard_normal_and_come_back() -> None:
     cells[..., 1] *= 0.2
     cells = torch.where(cells >= 1, cells, 0.0)
     sums = cells.sum(dim=(2, 3))
-    table = Marginals(2, 1, 2, nodes=12, quantiles=33)
+    table = ConditionalQuantiles(2, 1, 2, nodes=12, quantiles=33)
     table.fit(1, cells)
     slots = torch.ones(n, dtype=torch.int64)
     uniform = torch.rand(cells.shape, generator=generator)
@@ -282,7 +282,7 @@ def test_few_showers_and_empty_layers_give_usable_tables() -> None:
     cells = torch.zeros(90, 3, 4, 2)
     cells[:, 0] = torch.rand(90, 4, 2) * 50 + 1
     cells[:7, 1, 0, 0] = 3.0
-    table = Marginals(1, 3, 2, nodes=8, quantiles=17)
+    table = ConditionalQuantiles(1, 3, 2, nodes=8, quantiles=17)
     table.fit(0, cells)
     assert all(bool(torch.isfinite(buffer).all()) for buffer in table.buffers())
     assert (table.nodes.diff(dim=-1) > 0).all()
@@ -351,7 +351,7 @@ def test_saved_and_read_it_makes_the_same_showers(tmp_path: Path) -> None:
     model, showers = trained("ranks")
     conditions = batch_of(model, showers, 5)
     noise = model.noise(5, torch.Generator().manual_seed(4))
-    checkpoint = Checkpoint.of(model, "diffusion.model:DiffusionModel", showers.conditions.ranges())
+    checkpoint = Checkpoint.from_model(model, "diffusion.model:DiffusionModel", showers.conditions.ranges())
     checkpoint.save(tmp_path / "model")
     again = Checkpoint.load(tmp_path / "model").model()
     assert torch.equal(again.decode(noise, conditions), decode(model, noise, conditions))

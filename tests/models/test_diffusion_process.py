@@ -9,7 +9,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from caloforge.models.diffusion.process import Network, Process, ProcessSettings, process_of
+from caloforge.models.diffusion.processes import PROCESSES, Network, Process
 
 KINDS = ("flow", "trig", "ddpm", "edm")
 MEAN = torch.tensor([0.5, -1.0, 0.0, 2.0], dtype=torch.float64)
@@ -17,7 +17,7 @@ VARIANCE = torch.tensor([0.3, 1.0, 2.0, 0.05], dtype=torch.float64)
 
 
 def process(kind: str, **options: object) -> Process:
-    return process_of(ProcessSettings.model_validate({"kind": kind, **options}))
+    return PROCESSES[kind](PROCESSES.settings({"kind": kind, **options}))
 
 
 def time_of_level(p: Process, level: Tensor) -> Tensor:
@@ -140,8 +140,8 @@ def test_slope_is_the_derivative_along_the_curve(kind: str) -> None:
     t = torch.linspace(0.1, 0.9, 16, dtype=torch.float64)
     q, weight = (w[:, None] for w in p.target(t))
     f, x, h = q * x0 + weight * noise, p.mix(x0, noise, t), 1e-6
-    before, after = (p.time_of_clock(p.clock(t) + d) for d in (-h, h))
-    z = [p.mix(x0, noise, s) / p.length(s)[:, None] for s in (before, after)]
+    before, after = (p.time_of_path_variable(p.path_variable(t) + d) for d in (-h, h))
+    z = [p.mix(x0, noise, s) / p.path_scale(s)[:, None] for s in (before, after)]
     assert torch.allclose(p.slope(f, x, t), (z[1] - z[0]) / (2 * h), rtol=1e-5, atol=1e-5)
     assert torch.allclose(p.raw_of_slope(p.slope(f, x, t), x, t), f, atol=1e-9)
 
@@ -209,9 +209,9 @@ def test_times_have_the_promised_distributions() -> None:
         ({"kind": "flow", "steps": 10}, "steps is an option of kind 'ddpm'"),
         ({"kind": "ddpm", "rho": 5.0}, "rho is an option of kind 'edm'"),
         ({"kind": "edm", "sigma_min": 2.0, "sigma_max": 1.0}, "sigma_min must be below"),
-        ({"kind": "flow", "sgima": 1}, "Extra inputs"),
+        ({"kind": "flow", "sgima": 1}, "unknown key"),
     ],
 )
 def test_wrong_options_are_errors(settings: dict[str, object], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
-        ProcessSettings.model_validate(settings)
+        PROCESSES.settings(settings)

@@ -9,10 +9,10 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from caloforge.models.diffusion.process import Network, Process, ProcessSettings, process_of
-from caloforge.models.diffusion.samplers import SamplerSettings, noise_steps, sample
+from caloforge.models.diffusion.processes import PROCESSES, Network, Process
+from caloforge.models.diffusion.samplers import SAMPLERS, SamplerSettings, noise_steps, sample
 
-PROCESSES = ("flow", "trig", "ddpm", "edm")
+KINDS = ("flow", "trig", "ddpm", "edm")
 # order of convergence; below 2 by a logarithm for dpm-solver++, whose steps in log σ stay long at both ends
 LEAST_RATIO = {"euler": 1.9, "ddim": 1.9, "midpoint": 3.8, "heun": 3.8, "dpm-solver++": 3.0}
 DETERMINISTIC = tuple(LEAST_RATIO)
@@ -20,11 +20,15 @@ MEAN = torch.tensor([0.5, -1.0, 0.0, 2.0], dtype=torch.float64)
 VARIANCE = torch.tensor([0.3, 1.0, 2.0, 0.5], dtype=torch.float64)
 
 
+def process(kind: str) -> Process:
+    return PROCESSES[kind](PROCESSES.settings({"kind": kind}))
+
+
 class Ideal:
     """The network of a process that knows the Gaussian; counts its calls."""
 
     def __init__(self, kind: str) -> None:
-        self.process: Process = process_of(ProcessSettings.model_validate({"kind": kind}))
+        self.process = process(kind)
         self.calls = 0
 
     def __call__(self, scaled: Tensor, level: Tensor) -> Tensor:
@@ -51,7 +55,7 @@ def noise(n: int, *shape: int, seed: int = 0) -> Tensor:
 
 
 def settings(kind: str, steps: int, power: float = 1.0) -> SamplerSettings:
-    return SamplerSettings.model_validate({"kind": kind, "steps": steps, "power": power})
+    return SAMPLERS.settings({"kind": kind, "steps": steps, "power": power})
 
 
 def error(ideal: Ideal, kind: str, steps: int, power: float = 1.0) -> float:
@@ -60,7 +64,7 @@ def error(ideal: Ideal, kind: str, steps: int, power: float = 1.0) -> float:
     return float((sampled - ideal.exact(z)).square().mean().sqrt())
 
 
-@pytest.mark.parametrize("name", PROCESSES)
+@pytest.mark.parametrize("name", KINDS)
 @pytest.mark.parametrize("kind", DETERMINISTIC)
 def test_order_of_convergence(name: str, kind: str) -> None:
     ideal, least = Ideal(name), LEAST_RATIO[kind]
@@ -70,7 +74,7 @@ def test_order_of_convergence(name: str, kind: str) -> None:
     assert errors[-1] < (0.02 if least < 2 else 5e-4)
 
 
-@pytest.mark.parametrize("name", PROCESSES)
+@pytest.mark.parametrize("name", KINDS)
 def test_power_changes_the_steps_and_not_the_limit(name: str) -> None:
     ideal = Ideal(name)
     errors = {power: error(ideal, "midpoint", 64, power) for power in (0.8, 1.0, 1.5)}
@@ -86,12 +90,12 @@ def test_ddim_is_euler_along_a_straight_line(name: str) -> None:
 
 
 def test_on_the_circle_standard_normal_coordinates_are_done_in_any_number_of_steps() -> None:
-    p, z = process_of(ProcessSettings(kind="trig")), noise(8, 4)
+    p, z = process("trig"), noise(8, 4)
     for kind in ("euler", "midpoint", "heun"):
         assert torch.allclose(sample(p, lambda x, _: 0 * x, z, settings(kind, 3)), z)
 
 
-@pytest.mark.parametrize("name", PROCESSES)
+@pytest.mark.parametrize("name", KINDS)
 def test_ddim_keeps_data_and_noise_and_changes_their_weights(name: str) -> None:
     ideal, z = Ideal(name), noise(8, 4)
     p = ideal.process
@@ -103,7 +107,7 @@ def test_ddim_keeps_data_and_noise_and_changes_their_weights(name: str) -> None:
     assert torch.allclose(sample(p, ideal, z, settings("ddim", 2)), by_hand, atol=1e-9)
 
 
-@pytest.mark.parametrize("name", PROCESSES)
+@pytest.mark.parametrize("name", KINDS)
 @pytest.mark.parametrize("kind", ["ddim", "dpm-solver++", "ddpm"])
 def test_single_step_is_the_denoised_noise(name: str, kind: str) -> None:
     ideal, z = Ideal(name), noise(8, 4)
@@ -123,7 +127,7 @@ def test_number_of_network_calls(kind: str, calls: int) -> None:
     assert ideal.calls == calls
 
 
-@pytest.mark.parametrize("name", PROCESSES)
+@pytest.mark.parametrize("name", KINDS)
 def test_ancestral_sampler_has_the_right_distribution(name: str) -> None:
     """Data are linear in all noises; from what each of them adds, mean and variance follow exactly."""
     ideal = Ideal(name)
@@ -141,7 +145,7 @@ def test_ancestral_sampler_has_the_right_distribution(name: str) -> None:
     assert (first < 0.01 * VARIANCE).all()  # of the first noise almost nothing is left, unlike in the others
 
 
-@pytest.mark.parametrize("name", PROCESSES)
+@pytest.mark.parametrize("name", KINDS)
 @pytest.mark.parametrize("kind", [*DETERMINISTIC, "ddpm"])
 def test_float32_and_any_batch(name: str, kind: str) -> None:
     ideal, z, extra = Ideal(name), noise(6, 4), noise(6, 7, 4, seed=1)
@@ -155,7 +159,7 @@ def test_float32_and_any_batch(name: str, kind: str) -> None:
 
 
 def test_shapes_of_showers_and_determinism() -> None:
-    p = process_of(ProcessSettings())
+    p = process("flow")
 
     def network(x: Tensor, level: Tensor) -> Tensor:
         assert level.shape == (len(x), 1)
@@ -172,10 +176,10 @@ def test_noise_of_steps() -> None:
     assert noise_steps(settings("heun", 5)) == 0
     network: Network = Ideal("flow")
     with pytest.raises(ValueError, match="noise of 4 steps"):
-        sample(process_of(ProcessSettings()), network, noise(2, 4), settings("ddpm", 5))
+        sample(process("flow"), network, noise(2, 4), settings("ddpm", 5))
 
 
 @pytest.mark.parametrize("wrong", [{"kind": "rk4"}, {"steps": 0}, {"step": 3}, {"power": 0.0}])
 def test_wrong_settings_are_errors(wrong: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
-        SamplerSettings.model_validate(wrong)
+        SAMPLERS.settings(wrong)

@@ -7,7 +7,12 @@ from torch import nn
 from torch.nn import functional as F
 
 from caloforge.detector.mesh import BoxMesh, CylinderMesh
-from caloforge.models.diffusion.unet import UNet, UNetSettings, _Convolution, _LinearAttention
+from caloforge.models.diffusion.backbones.unet import (
+    CylinderUNet,
+    UNetSettings,
+    _Convolution,
+    _LinearAttention,
+)
 
 MESH = CylinderMesh.regular(n_z=7, n_phi=8, n_r=5)
 MESHES = [
@@ -18,10 +23,10 @@ MESHES = [
 ]
 
 
-def awake(mesh=MESH, levels=1, **settings) -> UNet:
+def awake(mesh=MESH, levels=1, **settings) -> CylinderUNet:
     """A network whose last convolution, which starts at zero, is not."""
     torch.manual_seed(0)
-    unet = UNet(
+    unet = CylinderUNet(
         UNetSettings(**{"channels": (8, 8, 16), "attention": 4, "embedding": 16} | settings),
         mesh,
         conditions=3,
@@ -46,7 +51,7 @@ def run(unet, x, level, conditions, layers):
 @pytest.mark.parametrize("mesh", MESHES, ids=str)
 def test_any_regular_mesh_and_a_start_at_zero(mesh):
     x, level, conditions, layers = inputs(mesh)
-    fresh = UNet(UNetSettings(embedding=16), mesh, conditions=3, layers=2)
+    fresh = CylinderUNet(UNetSettings(embedding=16), mesh, conditions=3, layers=2)
     assert (run(fresh, x, level, conditions, layers) == 0).all()
     out = run(awake(mesh), x, level, conditions, layers)
     assert out.shape == x.shape

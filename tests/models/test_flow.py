@@ -12,7 +12,7 @@ from caloforge.data import Conditions, Showers
 from caloforge.detector import BoxMesh, CylinderMesh
 from caloforge.errors import DataError, MeshError, RecipeError
 from caloforge.models.base import Batch, ConditionTensors
-from caloforge.models.energies.inductive import LongitudinalFlow
+from caloforge.models.energies.inductive import InductiveSettings, LongitudinalFlow
 from caloforge.models.flow.coupling import CouplingFlow
 from caloforge.models.flow.inductive import InductiveLayerFlow
 from caloforge.models.flow.splines.splines import n_spline_parameters, rational_quadratic
@@ -32,6 +32,9 @@ SMALL = {
     "energy_depth": 1,
     "bf16": False,
 }
+
+
+SMALL_ENERGIES = InductiveSettings(hidden=8, depth=1, bins=6, bound=5.0, width=1.0)
 
 
 def random_parameters(module: torch.nn.Module, scale: float = 0.3) -> None:
@@ -142,7 +145,7 @@ def test_periodic_flow_does_not_care_where_phi_starts() -> None:
 
 
 def test_layer_energies_sum_to_the_total_and_invert_the_density() -> None:
-    flow = LongitudinalFlow(6, 2, hidden=8, depth=1, bins=6, bound=5.0, width=1.0)
+    flow = LongitudinalFlow(SMALL_ENERGIES, 6, 2)
     random_parameters(flow)
     generator = torch.Generator().manual_seed(4)
     noise = torch.randn(200, 7, generator=generator)
@@ -157,7 +160,7 @@ def test_layer_energies_sum_to_the_total_and_invert_the_density() -> None:
 
 
 def test_the_factor_of_one_layer_integrates_to_one() -> None:
-    flow = LongitudinalFlow(1, 2, hidden=8, depth=1, bins=6, bound=5.0, width=1.0).double()
+    flow = LongitudinalFlow(SMALL_ENERGIES, 1, 2).double()
     random_parameters(flow, 0.3)
     v = torch.linspace(-60, 60, 20001, dtype=torch.float64)
     generator = torch.Generator().manual_seed(1)

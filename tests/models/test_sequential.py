@@ -10,9 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from caloforge.models.flow.autoregressive import kernel
 from caloforge.models.flow.autoregressive.flow import AutoregressiveFlow
-from caloforge.models.flow.autoregressive.kernel import FOLDER, SOURCE
+from caloforge.models.flow.autoregressive.kernel import FOLDER, SOURCE, kernel_name
 from caloforge.models.flow.splines.splines import _in_torch, n_spline_parameters, rational_quadratic
 from caloforge.runtime import compiled as kernels
 
@@ -24,7 +23,7 @@ SHAPES = [  # dims, context, hidden, depth, bins, context units
     (45, 1, 50, 1, 8, 9),
     (20, 4, 61, 2, 11, 1),
 ]
-needs_compiler = pytest.mark.skipif(kernel.kernel_name() == "plain", reason="no C compiler")
+needs_compiler = pytest.mark.skipif(kernel_name() == "plain", reason="no C compiler")
 
 
 @pytest.fixture(params=["plain", pytest.param("compiled", marks=needs_compiler)])
@@ -33,7 +32,7 @@ def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
     if request.param == "plain":
         monkeypatch.setenv("CALOFORGE_KERNELS", "0")
     forget()
-    assert kernel.kernel_name() == request.param
+    assert kernel_name() == request.param
     yield request.param
     monkeypatch.undo()
     forget()
@@ -227,7 +226,7 @@ def test_without_a_compiler_it_says_so_and_goes_on(
     monkeypatch.setenv("CC", "no-such-compiler")
     forget()
     try:
-        assert kernel.kernel_name() == "plain"
+        assert kernel_name() == "plain"
         assert "plain torch" in caplog.text
         shape = SHAPES[2]
         with torch.no_grad():

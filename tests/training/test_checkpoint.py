@@ -15,7 +15,7 @@ def saved(tmp_path):
     model.fit(toy_showers(20))
     model.detectors = ("toy",)
     ranges = toy_showers(20).conditions.ranges()
-    checkpoint = Checkpoint.of(model, "toy_models:LayerGaussian", ranges, seed=4, metrics={"a": 1})
+    checkpoint = Checkpoint.from_model(model, "toy_models:LayerGaussian", ranges, seed=4, metrics={"a": 1})
     checkpoint.save(tmp_path / "model")
     return checkpoint
 

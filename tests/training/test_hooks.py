@@ -11,8 +11,10 @@ from caloforge.data import Showers
 from caloforge.data.operations import coarsened
 from caloforge.errors import CheckpointError, DataError, RecipeError
 from caloforge.models.base import Batch
-from caloforge.training import loop, train
-from caloforge.training.augment import augment
+from caloforge.runtime.seeds import derived_seed
+from caloforge.training import run, train
+from caloforge.training.augmentations import augment
+from caloforge.training.loader import hold_out
 
 
 def fit(out, model, showers=None, **options):
@@ -53,8 +55,8 @@ def test_calibration_is_made_with_the_weights_that_are_kept(tmp_path):
     assert one.fingerprint == two.fingerprint
     model = one.model()
     kept = float(model.response)
-    training = loop._split(toy_showers(), 0.1, 5)[0]
-    key = loop.derived_seed(5, "calibrate")
+    training = hold_out(toy_showers(), 0.1, 5)[0]
+    key = derived_seed(5, "calibrate")
     with torch.no_grad():
         model.calibrate(training, torch.Generator().manual_seed(key))
     assert float(model.response) == kept
@@ -62,7 +64,7 @@ def test_calibration_is_made_with_the_weights_that_are_kept(tmp_path):
 
 @pytest.mark.parametrize("in_memory", [True, False])
 def test_what_is_given_stays_with_its_shower(tmp_path, monkeypatch, in_memory):
-    monkeypatch.setattr(loop, "fits_in_memory", lambda showers: in_memory)
+    monkeypatch.setattr(run, "fits_in_memory", lambda showers: in_memory)
     showers = toy_showers()
     augmented = {"training.augment": ["rotate_phi", "reflect_phi"]}
     fit(tmp_path / "a", "Doubles", showers, given=doubled(showers), overrides=augmented)

@@ -8,7 +8,8 @@ from toy_models import MESH, RECIPE, toy_showers
 from caloforge.checkpoint import Checkpoint
 from caloforge.data import Showers, write_showers
 from caloforge.errors import CheckpointError, RecipeError, TrainingError
-from caloforge.training import loop, train
+from caloforge.training import run, train
+from caloforge.training.loader import hold_out
 
 
 def rows(folder):
@@ -51,7 +52,7 @@ def test_files_and_showers_that_do_not_fit_in_memory(tmp_path, monkeypatch):
     here = fit(tmp_path / "a", toy_showers())
     file = fit(tmp_path / "b", tmp_path / "showers.h5")
     assert here.fingerprint == file.fingerprint
-    monkeypatch.setattr(loop, "fits_in_memory", lambda showers: False)
+    monkeypatch.setattr(run, "fits_in_memory", lambda showers: False)
     streamed = fit(tmp_path / "c", tmp_path / "showers.h5", workers=1)
     best = [c.metrics["parts"]["model"]["validation_loss"] for c in (here, streamed)]
     assert best[1] == pytest.approx(best[0], abs=0.3)
@@ -59,7 +60,7 @@ def test_files_and_showers_that_do_not_fit_in_memory(tmp_path, monkeypatch):
 
 def test_statistics_come_from_the_training_split_only(tmp_path):
     showers = toy_showers(200)
-    _, held_out = loop._split(showers, 0.1, seed=5)
+    _, held_out = hold_out(showers, 0.1, seed=5)
     assert len(held_out) == 20
     energies = showers.energies.copy()
     energies[np.isin(showers.conditions.energy, held_out.conditions.energy)] *= 1e4
@@ -74,7 +75,7 @@ def test_statistics_come_from_the_training_split_only(tmp_path):
 
 
 def test_nan_stops_and_keeps_the_last_good_checkpoint(tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "SAVING_SHARE", 1e9)
+    monkeypatch.setattr(run, "SAVING_SHARE", 1e9)
     with pytest.raises(
         TrainingError, match=r"part 'model' became nan in epoch 4, step 1.*last good"
     ) as error:

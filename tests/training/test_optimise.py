@@ -8,7 +8,7 @@ from toy_models import MESH, RECIPE, LayerGaussian, toy_showers
 from caloforge.errors import TrainingError
 from caloforge.models.base import Batch
 from caloforge.training import Recipe
-from caloforge.training.augment import augment
+from caloforge.training.augmentations import augment
 from caloforge.training.loader import ShowerLoader
 from caloforge.training.optimise import learning_rate, part_trainers
 from caloforge.training.recipe import PartSettings

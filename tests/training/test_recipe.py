@@ -69,7 +69,7 @@ def test_overrides_change_single_values(path):
         ("epochs = 3", "epochs = 3\nsteps = 3", ["exactly one of epochs and steps"]),
         ("epochs = 3", "epochs = 0", ["training.epochs", "greater than or equal to 1", "got 0"]),
         ("epochs = 3", "epochs = ", ["not valid TOML", "toy.toml"]),
-        ('model = "toy_models:LayerGaussian"', "", ["'model' is missing"]),
+        ('model = "toy_models:LayerGaussian"', "", ["model: Field required"]),
         ("LayerGaussian", "LayerGausian", ["no GeneratorModel called LayerGausian", "LayerGaussian"]),
         ("toy_models:", "nowhere.at_all:", ["nowhere.at_all"]),
         ("toy_models:LayerGaussian", "LayerGaussian", ["module:Class"]),

@@ -11,7 +11,7 @@ from toy_models import RECIPE, LayerGaussian, toy_showers
 
 from caloforge.checkpoint import Checkpoint
 from caloforge.errors import CheckpointError
-from caloforge.training import loop, train
+from caloforge.training import run, train
 
 CHANGES = {"settings.dropout": 0.3, "training.clip": 1.0, "training.augment": ["rotate_phi"]}
 
@@ -45,13 +45,13 @@ def fit(out, **options):
 @pytest.mark.parametrize("streamed", [False, True])
 @pytest.mark.parametrize("at", [3, 16, 21])  # in the first epoch, at the end of one, in the middle
 def test_a_stopped_training_goes_on_to_the_same_weights(tmp_path, monkeypatch, stops, at, streamed):
-    monkeypatch.setattr(loop, "fits_in_memory", lambda showers: not streamed)
+    monkeypatch.setattr(run, "fits_in_memory", lambda showers: not streamed)
     whole = fit(tmp_path / "whole")
     stops.count, stops.at = 0, at
     with pytest.raises(KeyboardInterrupt, match="resume=True"):
         fit(tmp_path / "cut")
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    monkeypatch.setattr(loop, "fits_in_memory", lambda showers: True)  # it stays where it was
+    monkeypatch.setattr(run, "fits_in_memory", lambda showers: True)  # it stays where it was
     resumed = fit(tmp_path / "cut", resume=True)
     assert resumed.fingerprint == whole.fingerprint
     logs = [(tmp_path / name / "log.jsonl").read_text().splitlines() for name in ("whole", "cut")]
@@ -69,6 +69,19 @@ def test_termination_saves_too(tmp_path, monkeypatch, stops):
     assert Checkpoint.load(tmp_path / "a").metrics["steps"] == 20
     with pytest.raises(CheckpointError, match="unfinished training"):
         fit(tmp_path / "a")
+
+
+def test_only_files_of_the_state_are_removed(tmp_path, stops):
+    notes = tmp_path / "a" / "resume" / "notes.txt"
+    notes.parent.mkdir(parents=True)
+    notes.write_text("mine")
+    fit(tmp_path / "a")
+    assert [path.name for path in notes.parent.iterdir()] == ["notes.txt"]
+    stops.count, stops.at = 0, 20
+    with pytest.raises(KeyboardInterrupt):
+        fit(tmp_path / "b")
+    names = sorted(path.name for path in (tmp_path / "b" / "resume").iterdir())
+    assert names == ["state-20.safetensors", "state.json"]
 
 
 def test_only_the_same_training_is_resumed(tmp_path, stops):
@@ -92,8 +105,8 @@ KILLED = """
 import os, signal, sys
 import torch, toy_models
 torch.set_num_threads(1)
-from caloforge.training import loop, train
-loop.SAVING_SHARE = 1e9
+from caloforge.training import run, train
+run.SAVING_SHARE = 1e9
 
 class Killed(toy_models.LayerGaussian):
     count = 0
@@ -109,7 +122,8 @@ train(toy_models.RECIPE, toy_models.toy_showers(), out=sys.argv[1], progress=Fal
 
 
 def test_a_killed_training_goes_on_to_the_same_weights(tmp_path):
-    environment = os.environ | {"PYTHONPATH": str(Path(toy_models.__file__).parent)}
+    paths = [str(Path(toy_models.__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
     command = [sys.executable, "-c", KILLED, str(tmp_path / "cut")]
     assert subprocess.run(command, env=environment, check=False).returncode == -signal.SIGKILL
     assert Checkpoint.load(tmp_path / "cut").metrics["epochs"] == 3

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from caloforge.errors import DataError
 from caloforge.evaluation.results.serial import from_plain, to_plain
-from caloforge.runtime.disk import whole_file
+from caloforge.runtime.files import whole_file
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -13,8 +13,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +21,18 @@ import numpy as np
 
 import caloforge
 from caloforge.bench.results import BenchResult, BenchRow, Geant4Time, read_bench, write_bench
-from caloforge.bench.setting import choose_conditions, describe_machine, time_geant4, usable_cores
+from caloforge.bench.setting import choose_conditions, describe_machine, time_geant4
 from caloforge.checkpoint import Checkpoint
-from caloforge.checkpoint.checkpoint import WEIGHTS
+from caloforge.checkpoint.folder import WEIGHTS
 from caloforge.data import Conditions, Showers
 from caloforge.data.quantities import Quantity
 from caloforge.detector.detector import Detector
 from caloforge.errors import CaloforgeError, CheckpointError, ConditionError, DataError
 from caloforge.generation.request import asked_mesh, check_range, conditions_digest
+from caloforge.runtime.cores import usable_cores
+from caloforge.runtime.devices import pick_device
+from caloforge.runtime.progress import Display
 from caloforge.runtime.provenance import provenance
-from caloforge.runtime.resources import pick_device
 
 __all__ = ["bench"]
 
@@ -133,18 +134,19 @@ def bench(
         "repetitions": repetitions,
         "budget_s": budget_s,
     }
-    with _status(progress) as say:
+    with Display(enabled=progress, transient=True) as show:
         try:
             time = result.geant4
             if geant4 and not time.showers:
-                say(f"Geant4, {geant4} showers")
+                show("benchmark", 0, len(wanted), f"Geant4, {geant4} showers")
                 time = time_geant4(loaded, pool, detector, seed)
             current = keep(time)
-            for i, key in enumerate(wanted, start=1):
+            for i, key in enumerate(wanted):
                 if rows[key].repetitions:
                     continue
                 device, n_threads, size = key
-                say(f"{device}, threads: {n_threads}, batch {size:,} ({i} of {len(wanted)})")
+                about = f"{device}, threads: {n_threads}, batch {size:,}"
+                show("benchmark", i, len(wanted), about)
                 rows[key] = _measure(key, job)
                 current = keep(time)
         except KeyboardInterrupt:
@@ -295,16 +297,3 @@ def _warnings(machine: dict[str, Any], rows: Sequence[BenchRow]) -> list[str]:
             "processor time they used: other programs had the processor meanwhile."
         )
     return found
-
-
-@contextmanager
-def _status(enabled: bool) -> Iterator[Callable[[str], None]]:
-    """A function that says what is being measured, on a terminal only."""
-    from rich.console import Console
-
-    console = Console(stderr=True)
-    if not (enabled and console.is_terminal):
-        yield lambda text: None
-        return
-    with console.status("starting") as status:
-        yield lambda text: status.update(text)

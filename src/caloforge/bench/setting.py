@@ -24,8 +24,9 @@ from caloforge.errors import ConditionError, DetectorError, MeshError, MissingDe
 from caloforge.geant4 import simulate
 from caloforge.generation.choice import chosen_name
 from caloforge.generation.request import asked_conditions
+from caloforge.runtime.cores import usable_cores
 
-__all__ = ["choose_conditions", "describe_machine", "time_geant4", "usable_cores"]
+__all__ = ["choose_conditions", "describe_machine", "time_geant4"]
 
 GOLDEN = (math.sqrt(5) - 1) / 2
 
@@ -71,6 +72,8 @@ def _pair(span: Sequence[float]) -> Range:
 def describe_machine(devices: Sequence[str]) -> dict[str, Any]:
     import torch
 
+    from caloforge.runtime.devices import device_name
+
     name = platform.processor() or platform.machine()
     with suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text().splitlines()
@@ -79,15 +82,11 @@ def describe_machine(devices: Sequence[str]) -> dict[str, Any]:
     return {
         "processor": name,
         "cores": usable_cores(),
-        "gpu": torch.cuda.get_device_name(torch.device(gpus[0])) if gpus else "",
+        "gpu": device_name(torch.device(gpus[0])) if gpus else "",
         "system": platform.platform(),
         "torch": torch.__version__,
         "load": round(os.getloadavg()[0], 2),
     }
-
-
-def usable_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def time_geant4(

@@ -21,7 +21,8 @@ from caloforge.data.conditions import Conditions
 from caloforge.errors import CaloforgeError, CheckpointError
 from caloforge.generation import draw_noise
 from caloforge.models.base import ConditionTensors, GeneratorModel
-from caloforge.runtime.resources import free_memory, peak_memory_mib, pick_device
+from caloforge.runtime.devices import pick_device
+from caloforge.runtime.memory import free_memory, peak_memory_mib
 
 __all__ = ["main", "make_batch", "measure"]
 

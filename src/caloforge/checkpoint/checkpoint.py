@@ -1,4 +1,4 @@
-"""Checkpoints: a folder with ``model.safetensors`` and ``checkpoint.json``, and nothing that runs code."""
+"""Checkpoints: a trained model, what it was trained on and how; on disk a folder that holds no code."""
 
 from __future__ import annotations
 
@@ -13,19 +13,14 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from caloforge.checkpoint.files import read_json, read_tensors, write_json, write_tensors
+from caloforge.checkpoint.folder import ABOUT, read_folder, write_folder
 from caloforge.checkpoint.pretrained import pretrained_folder
 from caloforge.detector.mesh import Mesh, mesh_from_dict
 from caloforge.errors import CheckpointError, MeshError, RecipeError
 from caloforge.models.base import GeneratorModel, load_model_class
 from caloforge.settings import explain, with_overrides
 
-__all__ = ["FORMAT_VERSION", "Checkpoint"]
-
-FORMAT = "caloforge-checkpoint"
-FORMAT_VERSION = 1
-WEIGHTS = "model.safetensors"
-ABOUT = "checkpoint.json"
+__all__ = ["Checkpoint"]
 
 
 @dataclass
@@ -63,7 +58,7 @@ class Checkpoint:
     path: Path | None = None
 
     @classmethod
-    def of(
+    def from_model(
         cls, model: GeneratorModel, model_name: str, valid_range: dict[str, Any], **about: Any
     ) -> Checkpoint:
         """A checkpoint of a model as it is now; ``about`` are further attributes."""
@@ -98,21 +93,13 @@ class Checkpoint:
                 model = load_model_class(self.model_name)(self.mesh, self.settings)
         except (RecipeError, MeshError, ValidationError) as error:
             raise CheckpointError(f"{where}: its model cannot be built: {error}") from error
-        expected, given = model.state_dict(), self.tensors
-        wrong = [f"{name} is missing" for name in expected if name not in given]
-        wrong += [f"{name} is unknown" for name in given if name not in expected]
-        wrong += [
-            f"{name} has shape {tuple(given[name].shape)} instead of {tuple(expected[name].shape)}"
-            for name in expected
-            if name in given and given[name].shape != expected[name].shape
-        ]
+        wrong = _misfits(model.state_dict(), self.tensors)
         if wrong:
             raise CheckpointError(
                 f"{where}: the weights do not fit {self.model_name}: {'; '.join(wrong[:5])}"
-                f"{f' and {len(wrong) - 5} more' if len(wrong) > 5 else ''}; "
-                f"{self._why_not()}"
+                f"{f' and {len(wrong) - 5} more' if len(wrong) > 5 else ''}; {self._why_not()}"
             )
-        model.load_state_dict(given)
+        model.load_state_dict(self.tensors)
         model.detectors, model.meshes = self.detectors, dict(self.meshes)
         model.progress = 1.0
         return model.eval().to(device)
@@ -191,60 +178,50 @@ class Checkpoint:
             )
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
-        """Write both files into the folder ``path``, the JSON file last."""
-        folder = Path(path)
-        if (folder / ABOUT).exists() and not overwrite:
-            raise CheckpointError(f"{folder} holds a checkpoint; choose another folder or allow overwriting")
-        if folder.exists() and not folder.is_dir():
-            raise CheckpointError(f"{folder} is a file; a checkpoint is a folder")
-        digest = write_tensors(folder / WEIGHTS, self.tensors)
-        write_json(
-            folder / ABOUT,
-            {
-                "format": FORMAT,
-                "version": FORMAT_VERSION,
-                "model": self.model_name,
-                "settings": self.settings,
-                "detectors": list(self.detectors),
-                "valid_range": self.valid_range,
-                "metrics": self.metrics,
-                "seed": self.seed,
-                "recipe": self.recipe,
-                "weights_sha256": digest,
-                "mesh_fingerprint": self.mesh.fingerprint,
-                "mesh": self.mesh.to_dict(),
-                "other_meshes": {
-                    name: {"fingerprint": mesh.fingerprint, "mesh": mesh.to_dict()}
-                    for name, mesh in self._other_meshes().items()
-                },
-                "valid_ranges": self.valid_ranges,
-                "provenance": self.provenance,
+        """Write it into the folder ``path``, which is returned.
+
+        Raises:
+            CheckpointError: there is a checkpoint already, or the disk does not take it.
+        """
+        about = {
+            "model": self.model_name,
+            "settings": self.settings,
+            "detectors": list(self.detectors),
+            "valid_range": self.valid_range,
+            "metrics": self.metrics,
+            "seed": self.seed,
+            "recipe": self.recipe,
+            "mesh_fingerprint": self.mesh.fingerprint,
+            "mesh": self.mesh.to_dict(),
+            "other_meshes": {
+                name: {"fingerprint": mesh.fingerprint, "mesh": mesh.to_dict()}
+                for name, mesh in self._other_meshes().items()
             },
-        )
+            "valid_ranges": self.valid_ranges,
+            "provenance": self.provenance,
+        }
+        folder = Path(path)
+        write_folder(folder, about, self.tensors, overwrite=overwrite)
         self.path = folder
         return folder
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Checkpoint:
-        """Read a checkpoint and check it; a name of `pretrained_names` stands for that model.
+    def load(cls, source: Checkpoint | str | os.PathLike[str]) -> Checkpoint:
+        """Read a checkpoint and check it.
+
+        Args:
+            source: its folder, or a name of `pretrained_names`; a checkpoint is returned as it is.
 
         Raises:
             CheckpointError: it is missing, truncated, foreign, of another version or inconsistent.
         """
-        folder = Path(path)
-        if not folder.exists() and folder.name == os.fspath(path):
+        if isinstance(source, Checkpoint):
+            return source
+        folder = Path(source)
+        if not folder.exists() and folder.name == os.fspath(source):
             folder = pretrained_folder(folder.name)
-        if not (folder / ABOUT).is_file():
-            raise CheckpointError(_missing(folder))
-        about = read_json(folder / ABOUT)
+        about, tensors = read_folder(folder)
         where = folder / ABOUT
-        if about.get("format") != FORMAT:
-            raise CheckpointError(f"{where}: not a caloforge checkpoint (format is {about.get('format')!r})")
-        if about.get("version") != FORMAT_VERSION:
-            raise CheckpointError(
-                f"{where}: has format version {about.get('version')!r}, but {FORMAT_VERSION} is expected; "
-                "use the version of caloforge in its provenance or train again"
-            )
         try:
             mesh = _mesh(about["mesh"], about["mesh_fingerprint"], where)
             meshes = dict.fromkeys(about["detectors"], mesh) | {
@@ -256,7 +233,7 @@ class Checkpoint:
                 settings=dict(about["settings"]),
                 mesh=mesh,
                 valid_range=dict(about["valid_range"]),
-                tensors=read_tensors(folder / WEIGHTS, str(about["weights_sha256"])),
+                tensors=tensors,
                 detectors=tuple(about["detectors"]),
                 meshes=meshes,
                 valid_ranges=dict(about.get("valid_ranges", {})),
@@ -266,12 +243,23 @@ class Checkpoint:
                 metrics=dict(about["metrics"]),
                 path=folder,
             )
+        except CheckpointError:
+            raise
         except KeyError as error:
             raise CheckpointError(f"{where}: {error} is missing; the file is incomplete") from error
         except (TypeError, ValueError) as error:
-            if isinstance(error, CheckpointError):
-                raise
             raise CheckpointError(f"{where}: {error}; the file is damaged") from error
+
+
+def _misfits(expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> list[str]:
+    """What is wrong with the names and shapes of the given tensors."""
+    wrong = [f"{name} is missing" for name in expected if name not in given]
+    wrong += [f"{name} is unknown" for name in given if name not in expected]
+    return wrong + [
+        f"{name} has shape {tuple(given[name].shape)} instead of {tuple(tensor.shape)}"
+        for name, tensor in expected.items()
+        if name in given and given[name].shape != tensor.shape
+    ]
 
 
 def _mesh(description: dict[str, Any], fingerprint: str, where: Path) -> Mesh:
@@ -282,13 +270,3 @@ def _mesh(description: dict[str, Any], fingerprint: str, where: Path) -> Mesh:
             f"{fingerprint}; the file was changed after training"
         )
     return mesh
-
-
-def _missing(folder: Path) -> str:
-    if not folder.exists():
-        return f"{folder}: no such folder"
-    if not folder.is_dir():
-        return f"{folder} is a file; give the folder that holds {ABOUT}"
-    if (folder / "resume").is_dir():
-        return f"{folder}: its training has not finished an epoch; resume it with resume=True (--resume)"
-    return f"{folder}: no {ABOUT} in it, so it is not a checkpoint"

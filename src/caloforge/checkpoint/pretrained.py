@@ -5,12 +5,12 @@
 
 from __future__ import annotations
 
-import difflib
 import tomllib
 from pathlib import Path
 
 from caloforge.detector.detector import Detector
 from caloforge.errors import CheckpointError, DetectorError
+from caloforge.registry import suggestion
 
 __all__ = ["default_model", "default_models", "model_card", "pretrained_folder", "pretrained_names"]
 
@@ -35,8 +35,8 @@ def pretrained_folder(name: str) -> Path:
         if name in Detector.names():
             raise CheckpointError(f"{name} is a detector, not a checkpoint; give it as --detector {name}")
         raise CheckpointError(
-            f"{name}: no such folder, and no model of that name{_nearest(name, names)} comes with caloforge; "
-            f"it has {', '.join(names) or 'none'}"
+            f"{name}: no such folder, and no model of that name{suggestion(name, names)} comes with "
+            f"caloforge; it has {', '.join(names) or 'none'}"
         )
     return PRETRAINED / name
 
@@ -61,7 +61,7 @@ def default_model(detector: str) -> str:
         return defaults[detector]
     if detector not in known:
         raise DetectorError(
-            f"there is no detector {detector!r}{_nearest(detector, known)}; known are {', '.join(known)}. "
+            f"there is no detector {detector!r}{suggestion(detector, known)}; known are {', '.join(known)}. "
             "For one of your own, name the checkpoint that was trained on it"
         )
     raise CheckpointError(
@@ -74,8 +74,3 @@ def default_model(detector: str) -> str:
 def model_card(name: str) -> str:
     """The model card, Markdown: data, recipe, command, seed, metrics and valid range."""
     return (pretrained_folder(name) / CARD).read_text(encoding="utf-8")
-
-
-def _nearest(name: str, names: list[str]) -> str:
-    near = difflib.get_close_matches(name, names, n=1)
-    return f" (did you mean {near[0]!r}?)" if near else ""

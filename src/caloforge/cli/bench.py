@@ -112,7 +112,7 @@ def amplify(
     """Does a generated sample know more than its training showers, or the coarse showers it is made of?"""
     from caloforge.report.amplification import draw_amplification, draw_upsampling
     from caloforge.report.style import require_drawing_packages
-    from caloforge.runtime.disk import whole_file
+    from caloforge.runtime.files import whole_file
 
     target = out / AMPLIFICATION_FILE
     if target.exists() and not overwrite:

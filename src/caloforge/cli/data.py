@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from caloforge.errors import DataError
-from caloforge.runtime.progress import progress_bar
+from caloforge.runtime.progress import Display
 from caloforge.runtime.provenance import provenance
 
 if TYPE_CHECKING:
@@ -55,8 +54,8 @@ def info(
     results = []
     for path in paths:
         showers = _open(path, mesh, ignore)
-        with progress_bar(f"reading {path.name}") as step:
-            facts = describe(showers, everything=check, progress=step)
+        with Display() as show:
+            facts = describe(showers, everything=check, progress=partial(show, f"reading {path.name}"))
         facts = {"file": str(path), "layout": layout_of(path), "checked": check} | facts
         results.append(facts | {"provenance": showers.provenance})
         if not as_json:
@@ -187,8 +186,8 @@ def download(
             for file in files:
                 _say(f"    {file.name}")
         return
-    with _bytes_progress() as step:
-        paths = fetch(name, folder, base_url=base_url, progress=step, warn=_warn)
+    with Display("B") as show:
+        paths = fetch(name, folder, base_url=base_url, progress=show, warn=_warn)
     for path in paths:
         _say(str(path))
 
@@ -213,8 +212,10 @@ def _write(
     from caloforge.data import write_showers
 
     showers.provenance = provenance(action, **settings) | {"source": showers.provenance}
-    with progress_bar(f"writing {target.name}") as step:
-        write_showers(showers, target, overwrite=overwrite, progress=step, **how)
+    with Display() as show:
+        write_showers(
+            showers, target, overwrite=overwrite, progress=partial(show, f"writing {target.name}"), **how
+        )
 
 
 def _pieces(showers: Showers, parts: str, seed: int | None) -> tuple[Showers, ...]:
@@ -256,30 +257,6 @@ def _factors(text: str) -> tuple[int, int, int]:
     except ValueError as error:
         raise DataError(f"--coarsen must be three whole numbers, like 1,2,3, got {text!r}") from error
     return a, b, c
-
-
-@contextmanager
-def _bytes_progress() -> Iterator[Callable[[str, int, int | None], None]]:
-    from rich.progress import (
-        BarColumn,
-        DownloadColumn,
-        Progress,
-        TaskID,
-        TextColumn,
-        TimeRemainingColumn,
-        TransferSpeedColumn,
-    )
-
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    tasks: dict[str, TaskID] = {}
-    with Progress(*columns, TimeRemainingColumn(), console=errors, disable=not errors.is_terminal) as bar:
-
-        def step(name: str, done: int, total: int | None) -> None:
-            if name not in tasks:
-                tasks[name] = bar.add_task(name, total=total)
-            bar.update(tasks[name], completed=done, total=total)
-
-        yield step
 
 
 def _print_table(facts: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from caloforge.data.showers import BATCH, Showers
 from caloforge.data.sources import Energies, EnergySource
-from caloforge.detector.mesh_regular import RegularMesh
+from caloforge.detector.mesh import RegularMesh
 from caloforge.errors import MeshError
 
 __all__ = ["coarsened", "describe"]

@@ -21,11 +21,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from caloforge.data.conditions import Conditions
 from caloforge.data.formats.hdf5 import HDF5_ERRORS
+from caloforge.data.patient_file import PatientFile
 from caloforge.data.showers import BATCH, Showers
 from caloforge.data.sources import as_energies, check_energies
 from caloforge.detector.mesh import Mesh
 from caloforge.errors import DataError
-from caloforge.runtime.disk import PatientFile, interrupts_deferred
+from caloforge.runtime.signals import interrupts_deferred
 
 __all__ = ["FORMAT_VERSION", "Layout", "ShowerWriter", "write_showers"]
 

@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from caloforge.detector.mesh import BoxMesh, CylinderMesh, Frame, Mesh, mesh_from_dict
+from caloforge.detector.mesh import MESHES, Frame, Mesh, mesh_from_dict
 from caloforge.errors import DetectorError, MeshError
 
 __all__ = ["Detector", "FlatLayer", "Layer", "Material", "MeshSettings", "Stack"]
@@ -131,7 +131,7 @@ class MeshSettings(_Strict):
     a mesh in full, as `Mesh.to_dict` writes it.
     """
 
-    kind: Literal["cylinder", "box"] = "cylinder"
+    kind: str = "cylinder"
     frame: Frame = "shower"
     z: Literal["regular", "layers", "sum"] = "regular"
     n_z: int = Field(default=0, ge=0)
@@ -149,8 +149,7 @@ class MeshSettings(_Strict):
     def _check(self) -> MeshSettings:
         if self.edges is not None:
             return self
-        needed = {"cylinder": ["n_phi", "n_r", "dr_mm"], "box": ["n_y", "dy_mm", "n_x", "dx_mm"]}[self.kind]
-        needed += ["n_z", "dz_mm"] if self.z == "regular" else []
+        needed = [*MESHES[self.kind].equal_cells, *(["n_z", "dz_mm"] if self.z == "regular" else [])]
         missing = [name for name in needed if not getattr(self, name)]
         if missing:
             raise ValueError(f"a {self.kind} mesh with z = {self.z!r} needs {', '.join(missing)}")
@@ -325,14 +324,7 @@ class Detector(_Strict):
         s = self.mesh_settings
         if s.edges is not None:
             return mesh_from_dict(s.edges)
-        z = self._z_edges()
-        if s.kind == "cylinder":
-            return CylinderMesh(z, s.n_phi, tuple(float(v) for v in np.arange(s.n_r + 1) * s.dr_mm), s.frame)
-        y, x = (
-            tuple(float(v) for v in (np.arange(n + 1) - n / 2) * d)
-            for n, d in ((s.n_y, s.dy_mm), (s.n_x, s.dx_mm))
-        )
-        return BoxMesh(z, y, x, s.frame)
+        return MESHES[s.kind].of_equal_cells(self._z_edges(), s.model_dump(), s.frame)
 
     def _composition(self, name: str) -> tuple[float, dict[str, float]]:
         for material in self.materials:

@@ -24,9 +24,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from caloforge.detector.mesh import CylinderMesh, mesh_from_dict
-from caloforge.detector.mesh_base import Floats, Ints
-from caloforge.detector.mesh_regular import RegularMesh
+from caloforge.detector.mesh import CylinderMesh, Floats, Ints, RegularMesh, mesh_from_dict
 from caloforge.errors import MeshError
 
 __all__ = ["Grouping"]

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from caloforge.data import Conditions
 from caloforge.detector import Mesh
-from caloforge.detector.mesh_regular import RegularMesh
+from caloforge.detector.mesh import RegularMesh
 from caloforge.evaluation.features import Features
 from caloforge.evaluation.results import Localisation, Shift
 
@@ -77,7 +77,7 @@ class CellSums:
         self.cells.add(root)
         grid = root.reshape(n, *self.mesh.shape)
         for axis in self.pairs:
-            if self.mesh.periodic[axis]:  # type: ignore[attr-defined]
+            if self.mesh.periodic[axis]:
                 grid = grid - grid.mean(axis=axis + 1, keepdims=True)
         for axis, moments in self.pairs.items():
             size = self.mesh.shape[axis]

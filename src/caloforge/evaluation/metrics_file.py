@@ -9,7 +9,7 @@ from typing import Any
 
 from caloforge.errors import DataError
 from caloforge.evaluation.results import Evaluation
-from caloforge.runtime.disk import whole_file
+from caloforge.runtime.files import whole_file
 
 __all__ = ["METRICS_FILE", "read_metrics", "write_metrics"]
 

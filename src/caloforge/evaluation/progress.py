@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+
+from caloforge.runtime.progress import Display
 
 __all__ = ["Progress", "reporting"]
 
@@ -18,18 +19,5 @@ def reporting(progress: bool | Progress) -> Iterator[Progress]:
     if not isinstance(progress, bool):
         yield progress
         return
-    if not progress:
-        yield lambda text, fraction: None
-        return
-    from rich.console import Console
-    from rich.progress import Progress as Bars
-
-    tasks: dict[str, Any] = {}
-    with Bars(console=Console(stderr=True), transient=True) as bars:
-
-        def show(text: str, fraction: float) -> None:
-            if text not in tasks:
-                tasks[text] = bars.add_task(text, total=1.0)
-            bars.update(tasks[text], completed=fraction)
-
+    with Display(enabled=progress, transient=True) as show:
         yield show

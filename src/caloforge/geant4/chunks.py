@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caloforge.errors import DataError
-from caloforge.runtime.disk import whole_file
+from caloforge.runtime.files import whole_file
 
 __all__ = ["read_chunk", "write_chunk"]
 

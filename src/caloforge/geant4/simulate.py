@@ -30,7 +30,8 @@ from caloforge.geant4.beam import make_beam
 from caloforge.geant4.chunks import read_chunk
 from caloforge.geant4.environment import Geant4Data, find_data, require_particle
 from caloforge.geant4.pool import Chunk, run_chunks
-from caloforge.runtime.progress import progress_bar
+from caloforge.runtime.cores import usable_cores
+from caloforge.runtime.progress import Display
 from caloforge.runtime.provenance import provenance
 
 __all__ = ["simulate"]
@@ -116,15 +117,22 @@ def simulate(
         left = [chunk for chunk in chunks if not chunk.path.exists()]
         made = n - sum(chunk.stop - chunk.start for chunk in left)
         try:
-            with progress_bar("simulating", n, made, unit="showers", wanted=progress) as show:
+            with Display("showers", enabled=progress) as show:
+                show("simulating", made, n)
+
+                def count(more: int) -> None:
+                    nonlocal made
+                    made += more
+                    show("simulating", made, n)
+
                 if left:
                     run_chunks(
                         left,
-                        workers=workers or _usable_cores(),
+                        workers=workers or usable_cores(),
                         folder=parts,
                         environment=data.environment,
                         settings=settings,
-                        progress=lambda count: show(advance=count),
+                        progress=count,
                     )
         except SimulationError as error:
             raise SimulationError(f"{error}\n{_kept(chunks, parts)}") from None
@@ -137,12 +145,6 @@ def simulate(
             raise DataError(f"{error}\n{_kept(chunks, parts)}") from None
     shutil.rmtree(parts, ignore_errors=True)
     return _open(target)
-
-
-def _usable_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _open(path: Path) -> Showers:

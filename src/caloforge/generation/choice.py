@@ -33,8 +33,7 @@ def chosen_checkpoint(
                 f"detector for which one comes with caloforge: --detector {' or '.join(default_models())}"
             )
         checkpoint = pretrained_folder(default_model(detector))
-    loaded = checkpoint if isinstance(checkpoint, Checkpoint) else Checkpoint.load(checkpoint)
-    return loaded.with_settings(settings or {})
+    return Checkpoint.load(checkpoint).with_settings(settings or {})
 
 
 def chosen_name(checkpoint: Checkpoint, kind: Literal["detector", "particle"], asked: str | None) -> str:

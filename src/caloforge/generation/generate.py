@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,9 +32,10 @@ from caloforge.generation.parts import PartStore
 from caloforge.generation.request import asked_conditions, asked_mesh, check_range, conditions_digest
 from caloforge.models.base import ConditionTensors, GeneratorModel
 from caloforge.models.flow.autoregressive.kernel import kernel_name
-from caloforge.runtime.progress import progress_bar
+from caloforge.runtime.devices import cpu_threads, device_name, pick_device
+from caloforge.runtime.memory import peak_memory_mib
+from caloforge.runtime.progress import Display
 from caloforge.runtime.provenance import provenance
-from caloforge.runtime.resources import peak_memory_mib, pick_device
 from caloforge.runtime.signals import Interrupt, catch_signals, raise_interrupt
 
 __all__ = ["generate"]
@@ -148,22 +148,12 @@ def generate(
         raise ConditionError("first must be at least 0, batch_size and threads at least 1")
     where = pick_device(device)
     run = _Run(checkpoint, asked, seed, first, batch_size, where, fixed_blocks, source)
-    with _threads(threads), catch_signals() as interrupt, torch.inference_mode():
+    with cpu_threads(threads), catch_signals() as interrupt, torch.inference_mode():
         if out is None:
             energies = np.concatenate([part for _, part in run.batches(0, interrupt, progress)])
             run.stop_if_asked(interrupt, len(energies), None)
             return Showers(energies, asked, run.mesh, run.provenance())
         return run.to_file(Path(out), interrupt, overwrite=overwrite, resume=resume, progress=progress)
-
-
-@contextmanager
-def _threads(n: int | None) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(n or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 class _Run:
@@ -218,10 +208,11 @@ class _Run:
         total, at = len(self.conditions), start
         held: list[Energies] = []
         began = time.monotonic()
-        with progress_bar("generating", total, start, unit="showers", wanted=progress) as show:
+        with Display("showers", enabled=progress) as show:
+            show("generating", start, total)
             for low, high in self._spans(start):
                 held.append(self._decode(low, high))
-                show(high)
+                show("generating", high, total)
                 n_held = high - at
                 late = time.monotonic() - began > PART_SECONDS
                 if n_held >= self.batch_size or late or high == total or interrupt.signal:
@@ -326,12 +317,8 @@ class _Run:
                 "n_showers": self.n_made,
                 "batch_size": self.block,
                 "threads": torch.get_num_threads(),
-                "device": _device_name(self.device),
+                "device": device_name(self.device),
                 "kernels": kernel_name() if self.device.type == "cpu" else "plain",
                 "peak_memory_mib": peak_memory_mib(self.device),
             },
         }
-
-
-def _device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

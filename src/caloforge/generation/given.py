@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from caloforge.checkpoint.checkpoint import Checkpoint
 from caloforge.data.conditions import Conditions
+from caloforge.data.fingerprint import data_fingerprint
 from caloforge.data.formats import open_showers
 from caloforge.data.showers import Showers
 from caloforge.errors import CheckpointError, ConditionError
 from caloforge.models.base import GeneratorModel
-from caloforge.training.state import data_fingerprint
 
 __all__ = ["GivenShowers"]
 
@@ -40,7 +40,7 @@ class GivenShowers:
     def open(cls, given: Showers | str | os.PathLike[str], copies: int) -> GivenShowers:
         """From showers or their file; ConditionError where there are none."""
         what = "the given showers" if isinstance(given, Showers) else os.fspath(given)
-        showers = given if isinstance(given, Showers) else open_showers(given)
+        showers = open_showers(given)
         if not len(showers):
             raise ConditionError(f"{what}: there are no showers to refine")
         return cls(showers, copies, what)
@@ -54,7 +54,7 @@ class GivenShowers:
     @property
     def fingerprint(self) -> str:
         """Differs where the coarse showers do."""
-        return str(data_fingerprint(self.showers))
+        return data_fingerprint(self.showers)
 
     def take(self, places: NDArray[np.int64]) -> NDArray[np.float32]:
         """Coarse showers (len(places), \\*shape) of the fine showers ``places``, MeV."""

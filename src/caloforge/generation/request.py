@@ -66,7 +66,7 @@ def asked_conditions(
         if theta is not None or phi is not None:
             raise ConditionError("theta and phi go with energy; conditions and like have their own")
         if like is not None:
-            source = like if isinstance(like, Showers) else open_showers(like)
+            source = open_showers(like)
             what = "these showers" if isinstance(like, Showers) else str(like)
             for name, mesh in source.meshes.items():
                 checkpoint.require_mesh(mesh, what, name or detector or "")

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 from torch import Tensor, nn
 
 from caloforge.errors import MeshError, RecipeError
+from caloforge.settings import Settings
 
 if TYPE_CHECKING:
     from caloforge.data.conditions import Conditions
@@ -144,10 +145,8 @@ class GeneratorModel(nn.Module, ABC):
         progress: fraction of the training that is done, in [0, 1], for losses with a schedule of their own.
     """
 
-    class Settings(BaseModel):
+    class Settings(Settings):
         """Settings of the network; unknown keys are errors."""
-
-        model_config = ConfigDict(extra="forbid", frozen=True)
 
     mesh_kinds: ClassVar[tuple[str, ...]] = ()
     """Kinds of mesh that this family can do; empty means all."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +20,7 @@ from caloforge.evaluation import Histogram
 from caloforge.evaluation.results import from_plain
 from caloforge.report.histograms import draw_layer_pages
 from caloforge.report.style import Drawing
+from caloforge.runtime.cores import usable_cores
 
 __all__ = ["GroupPages"]
 
@@ -47,7 +47,7 @@ class GroupPages:
         if processes is None:
             panels = sum(len(part) for part in groups.values())
             enough = panels >= WORTH_A_PROCESS and len(groups) > 1
-            processes = 2 if enough and (os.cpu_count() or 1) > 1 else 1
+            processes = 2 if enough and usable_cores() > 1 else 1
         self._groups, self._titles, self._folder = groups, titles, folder
         self._away = _share(groups) if processes > 1 else []
         self._helper = (

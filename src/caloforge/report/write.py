@@ -14,8 +14,8 @@ from caloforge.errors import DataError
 from caloforge.evaluation import METRICS_FILE, write_metrics
 from caloforge.evaluation.verdict import find_verdict
 from caloforge.report.style import require_drawing_packages
-from caloforge.runtime.disk import whole_file
-from caloforge.runtime.progress import progress_bar
+from caloforge.runtime.files import whole_file
+from caloforge.runtime.progress import Display
 from caloforge.runtime.provenance import provenance
 
 if TYPE_CHECKING:
@@ -208,9 +208,12 @@ def _draw_all(
 def _bar(progress: bool, evaluation: Evaluation) -> Iterator[Step]:
     """A bar on standard error that is silent unless a terminal shows it."""
     groups = sum(len(part) > 1 for part in _by_group(evaluation).values())
-    with progress_bar("report", 5 + groups, wanted=progress, transient=True) as show:
+    done = 0
+    with Display(enabled=progress, transient=True) as show:
 
         def step(what: str, finished: int = 1) -> None:
-            show(advance=finished, what=f"report: {what}")
+            nonlocal done
+            done += finished
+            show("report", done, 5 + groups, what)
 
         yield step

@@ -68,10 +68,7 @@ def adapt(
         TrainingError: the loss became NaN or infinite, or the device is missing.
         KeyboardInterrupt: Ctrl-C, after saving.
     """
-    if not isinstance(checkpoint, Checkpoint):
-        checkpoint = Checkpoint.load(checkpoint)
-    if not isinstance(showers, Showers):
-        showers = open_showers(showers)
+    checkpoint, showers = Checkpoint.load(checkpoint), open_showers(showers)
     if n is not None:
         if not 2 <= n <= len(showers):
             raise DataError(f"n must be from 2 to the {len(showers)} showers there are, got {n}")

@@ -1,4 +1,4 @@
-"""Batches of showers in an order that is a function of (seed, epoch) alone.
+"""Which showers are held out, and batches of them in an order that is a function of (seed, epoch) alone.
 
 Showers that fit in memory are kept there; others are read from disk in windows of shuffled runs.
 Legend: ``n`` showers, ``B`` showers of a batch.
@@ -15,16 +15,39 @@ from numpy.typing import NDArray
 
 from caloforge.data.showers import Showers
 from caloforge.data.sources import Energies
+from caloforge.errors import TrainingError
 from caloforge.models.base import Batch
-from caloforge.runtime.resources import derived_seed, free_memory
+from caloforge.runtime.memory import free_memory
+from caloforge.runtime.seeds import derived_seed
 
-__all__ = ["ShowerLoader", "fits_in_memory"]
+__all__ = ["ShowerLoader", "fits_in_memory", "hold_out"]
 
 RUN = 256
 WINDOW_BYTES = 256 << 20
 SHARE = 0.25
 
 Index = NDArray[np.int64]
+
+
+def hold_out(showers: Showers, fraction: float, seed: int) -> tuple[Showers, Showers | None]:
+    """Training and held-out showers, each in their order; which are which is a function of the seed.
+
+    Args:
+        showers: all showers.
+        fraction: share that is held out, at least one shower; 0 for none, which is told by None.
+        seed: seed of the choice.
+
+    Raises:
+        TrainingError: no shower is left to train on.
+    """
+    n = len(showers)
+    n_held_out = max(1, round(n * fraction)) if fraction > 0 else 0
+    if n - n_held_out < 1:
+        raise TrainingError(f"{n} showers are too few to train on {n - n_held_out} and hold out {n_held_out}")
+    if not n_held_out:
+        return showers, None
+    order = np.random.default_rng(derived_seed(seed, "split")).permutation(n)
+    return showers[np.sort(order[n_held_out:])], showers[np.sort(order[:n_held_out])]
 
 
 def _bytes(showers: Showers) -> int:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from caloforge.errors import TrainingError
 from caloforge.models.base import GeneratorModel
 from caloforge.training.recipe import PartSettings, TrainingSettings
+from caloforge.training.schedules import SCHEDULES
 
 __all__ = ["PartTrainer", "learning_rate", "part_trainers"]
 
@@ -18,19 +19,8 @@ FUSED = ("cuda",) if torch.__version__.startswith("2.3.") else ("cpu", "cuda")
 
 
 def learning_rate(settings: PartSettings, done: float) -> float:
-    """Learning rate when a fraction ``done`` in [0, 1] of a part's updates is made.
-
-    One-cycle is Smith and Topin's, arXiv:1708.07120, with cosines up from 1/25 and down to 1/10⁴.
-    """
-    peak, one_cycle = settings.learning_rate, settings.schedule == "one-cycle"
-    warmup = settings.warmup if settings.warmup is not None else (0.3 if one_cycle else 0.02)
-    if done < warmup:
-        rise = done / warmup
-        return peak * (0.04 + 0.96 * (1 - math.cos(math.pi * rise)) / 2) if one_cycle else peak * rise
-    if settings.schedule == "constant":
-        return peak
-    fall = (1 + math.cos(math.pi * (done - warmup) / max(1 - warmup, 1e-12))) / 2
-    return peak * (1e-4 + (1 - 1e-4) * fall) if one_cycle else peak * fall
+    """Learning rate when a fraction ``done`` in [0, 1] of a part's updates is made."""
+    return settings.learning_rate * SCHEDULES[settings.schedule](done, settings.warmup)
 
 
 class PartTrainer:
@@ -111,6 +101,12 @@ class PartTrainer:
     def averaged(self) -> list[Tensor]:
         """The moving average, or the weights themselves where there is none."""
         return [p.detach() for p in self.parameters] if self.ema is None else self.ema
+
+    @torch.no_grad()
+    def use_average(self) -> None:
+        """Put the moving average into the model."""
+        for parameter, average in zip(self.parameters, self.averaged(), strict=True):
+            parameter.copy_(average)
 
     def finish_epoch(self, epoch: int, validation_loss: float | None) -> None:
         """Keep the averaged weights if they are the best so far; stop when patience is over."""

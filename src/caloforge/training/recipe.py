@@ -27,20 +27,19 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from caloforge.data.conditions import pdg_name
 from caloforge.data.showers import Showers
 from caloforge.errors import RecipeError
 from caloforge.registry import suggestion
 from caloforge.settings import Settings, explain, with_overrides
+from caloforge.training.augmentations import AUGMENTATIONS
+from caloforge.training.schedules import SCHEDULES
 
 __all__ = ["DataSettings", "PartSettings", "Recipe", "TrainingSettings"]
 
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"
-
-Schedule = Literal["one-cycle", "cosine", "constant"]
-Augmentation = Literal["rotate_phi", "reflect_phi"]
 
 
 class PartSettings(Settings):
@@ -51,7 +50,7 @@ class PartSettings(Settings):
         weight_decay: AdamW's decoupled weight decay.
         betas: AdamW's decay rates of the first and second moment.
         schedule: "one-cycle" (up from 1/25 and down to 1e-4 of the learning rate, both by a cosine), "cosine"
-            (linear warm-up, cosine to zero) or "constant" (linear warm-up).
+            (linear warm-up, cosine to zero), "constant" (linear warm-up) or another of `SCHEDULES`.
         warmup: fraction of the steps that warm up; by default 0.3 of one-cycle and 0.02 otherwise.
         ema: decay of the exponential moving average of the weights, which is what is validated and kept;
             0 keeps the weights themselves.
@@ -65,7 +64,7 @@ class PartSettings(Settings):
     learning_rate: float = Field(1e-3, gt=0)
     weight_decay: float = Field(1e-4, ge=0)
     betas: tuple[float, float] = (0.9, 0.999)
-    schedule: Schedule = "one-cycle"
+    schedule: str = "one-cycle"
     warmup: float | None = Field(None, ge=0, le=1)
     ema: float = Field(0.999, ge=0, lt=1)
     clip: float | None = Field(None, gt=0)
@@ -73,6 +72,12 @@ class PartSettings(Settings):
     keep: Literal["best", "last"] = "best"
     every: int = Field(1, ge=1)
     repeat: int = Field(1, ge=1)
+
+    @field_validator("schedule")
+    @classmethod
+    def _known_schedule(cls, name: str) -> str:
+        SCHEDULES[name]
+        return name
 
 
 class TrainingSettings(PartSettings):
@@ -85,7 +90,7 @@ class TrainingSettings(PartSettings):
         precision: "float32", "bf16" (autocast) or "auto": bf16 for models that declare it, where native.
         validation_fraction: share of the showers that is held out; 0 for none.
         augment: "rotate_phi" turns each shower by a random number of φ bins, "reflect_phi" mirrors half of
-            them; both only on cylinders at normal incidence.
+            them; both only on cylinders at normal incidence. Or others of `AUGMENTATIONS`.
         parts: what differs for single parts.
     """
 
@@ -94,8 +99,15 @@ class TrainingSettings(PartSettings):
     batch_size: int = Field(128, ge=1)
     precision: Literal["auto", "float32", "bf16"] = "auto"
     validation_fraction: float = Field(0.1, ge=0, lt=1)
-    augment: tuple[Augmentation, ...] = ()
+    augment: tuple[str, ...] = ()
     parts: dict[str, PartSettings] = Field({})
+
+    @field_validator("augment")
+    @classmethod
+    def _known_augmentations(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            AUGMENTATIONS[name]
+        return names
 
     @model_validator(mode="after")
     def _one_length(self) -> Self:
@@ -190,15 +202,8 @@ class Recipe(Settings):
                     f"the recipe is for {key} {', '.join(wanted)}, the showers have {', '.join(strange)}; "
                     f"change data.{key} in the recipe if that is meant"
                 )
-        if self.training.augment:
-            if found["meshes"] != ["cylinder"]:
-                raise RecipeError(f"training.augment needs a cylinder mesh, got {showers!r}")
-            tilted = np.flatnonzero(np.abs(conditions.theta - np.pi / 2) > 1e-3)
-            if len(tilted):
-                raise RecipeError(
-                    "training.augment turns and mirrors showers, which is right only at normal incidence "
-                    f"(θ = π/2), but shower {tilted[0]} has θ = {conditions.theta[tilted[0]]:.4f} rad"
-                )
+        for name in self.training.augment:
+            AUGMENTATIONS[name]().check(showers)
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-able form that `load` reads; only what was given, so that it stays short."""

@@ -1,37 +1,28 @@
-"""The state of a training on disk, from which it goes on to the same result: safetensors and JSON."""
+"""A training on disk: the state from which it goes on to the same result, and whether it is finished."""
 
 from __future__ import annotations
 
-import hashlib
-import shutil
+import re
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from caloforge.checkpoint.files import read_json, read_tensors, write_json, write_tensors
-from caloforge.data.showers import Showers
+from caloforge.checkpoint.checkpoint import Checkpoint
+from caloforge.checkpoint.folder import holds_checkpoint, read_tensors, write_tensors
 from caloforge.errors import CheckpointError
+from caloforge.runtime.files import read_json, write_json
+from caloforge.training.recipe import Recipe
 from caloforge.training.trainer import Position, Trainer
 
-__all__ = ["data_fingerprint", "has_state", "load_state", "remove_state", "save_state"]
+__all__ = ["RESUME", "finished_training", "has_state", "load_state", "remove_state", "save_state"]
 
 STATE_VERSION = 1
 ABOUT = "state.json"
-
-
-def data_fingerprint(showers: Showers) -> str:
-    """Sixteen hexadecimal digits of the cells, all conditions and the energies of a few showers."""
-    cells = " ".join(dict.fromkeys(mesh.fingerprint for mesh in showers.meshes.values()))
-    state = hashlib.sha256(f"{len(showers)} {cells}".encode())
-    conditions = showers.conditions
-    for column in (conditions.energy, conditions.theta, conditions.phi, conditions.particle):
-        state.update(np.ascontiguousarray(column).tobytes())
-    state.update("\n".join(np.unique(conditions.detector)).encode())
-    for start in (0, max(len(showers) - 10, 0)):
-        state.update(np.ascontiguousarray(showers.read(start, start + 10)).tobytes())
-    return state.hexdigest()[:16]
+OURS = re.compile(r"(state\.json|state-\d+\.safetensors)(\.partial)?")
+"""Names of the files of a state."""
+RESUME = "resume"
+"""Folder of the state, in that of the checkpoint."""
 
 
 def has_state(folder: Path) -> bool:
@@ -46,13 +37,12 @@ def save_state(folder: Path, trainer: Trainer, run: dict[str, Any]) -> None:
     for name, part in trainer.parts.items():
         own, parts[name] = part.state()
         tensors |= {f"part/{key}": tensor for key, tensor in own.items()}
-    file = f"state-{trainer.at.total}.safetensors"
+    file = f"state-{trainer.position.total}.safetensors"
     digest = write_tensors(folder / file, tensors)
     about = {"version": STATE_VERSION, "file": file, "sha256": digest, "run": run}
-    write_json(folder / ABOUT, about | {"position": asdict(trainer.at), "parts": parts})
-    for old in folder.glob("state-*"):
-        if old.name != file:
-            old.unlink(missing_ok=True)
+    about |= {"position": asdict(trainer.position), "parts": parts}
+    write_json(folder / ABOUT, about, indent=2, error=CheckpointError)
+    _remove_files(folder, keep=(file, ABOUT))
 
 
 def load_state(folder: Path, trainer: Trainer, run: dict[str, Any]) -> None:
@@ -61,7 +51,7 @@ def load_state(folder: Path, trainer: Trainer, run: dict[str, Any]) -> None:
     Raises:
         CheckpointError: the state is damaged or belongs to another training.
     """
-    about = read_json(folder / ABOUT)
+    about = read_json(folder / ABOUT, error=CheckpointError)
     if about.get("version") != STATE_VERSION:
         raise CheckpointError(f"{folder}: state of version {about.get('version')}, expected {STATE_VERSION}")
     check_run(folder, about, run)
@@ -72,14 +62,14 @@ def load_state(folder: Path, trainer: Trainer, run: dict[str, Any]) -> None:
         trainer.model.load_state_dict(model)
         for name, part in trainer.parts.items():
             part.load_state(own, about["parts"][name])
-        trainer.at = Position(**about["position"])
+        trainer.position = Position(**about["position"])
     except (KeyError, TypeError, RuntimeError) as error:
         raise CheckpointError(f"{folder}: the state does not fit the model ({error}); train anew") from error
 
 
 def saved_run(folder: Path) -> dict[str, Any]:
     """What `save_state` was told about the training."""
-    return dict(read_json(folder / ABOUT).get("run", {}))
+    return dict(read_json(folder / ABOUT, error=CheckpointError).get("run", {}))
 
 
 def check_run(folder: Path, about: dict[str, Any], run: dict[str, Any]) -> None:
@@ -95,5 +85,45 @@ def check_run(folder: Path, about: dict[str, Any], run: dict[str, Any]) -> None:
 
 
 def remove_state(folder: Path) -> None:
-    """Remove the folder of a state."""
-    shutil.rmtree(folder, ignore_errors=True)
+    """Remove the files of a state, and the folder where nothing else is in it."""
+    if not folder.is_dir():
+        return
+    _remove_files(folder, keep=())
+    with suppress(OSError):
+        folder.rmdir()
+
+
+def _remove_files(folder: Path, keep: tuple[str, ...]) -> None:
+    for path in list(folder.iterdir()):
+        if OURS.fullmatch(path.name) and path.name not in keep:
+            path.unlink(missing_ok=True)
+
+
+def finished_training(
+    folder: Path, recipe: Recipe, seed: int, resume: bool, overwrite: bool
+) -> Checkpoint | None:
+    """Make sure that ``folder`` may be written; returns the checkpoint of a training that is finished."""
+    state = folder / RESUME
+    if folder.exists() and not folder.is_dir():
+        raise CheckpointError(f"{folder} is a file; give the name of a folder for the checkpoint")
+    if resume and not has_state(state) and holds_checkpoint(folder):
+        checkpoint = Checkpoint.load(folder)
+        if checkpoint.recipe == recipe.to_dict() and checkpoint.seed == seed:
+            return checkpoint
+        raise CheckpointError(
+            f"{folder} holds a finished training with another recipe or seed; choose another folder or "
+            "replace it with overwrite=True (--overwrite)"
+        )
+    if not resume and not overwrite:
+        if has_state(state):
+            raise CheckpointError(
+                f"{folder} holds an unfinished training; go on with resume=True (--resume) or replace "
+                "it with overwrite=True (--overwrite)"
+            )
+        if holds_checkpoint(folder):
+            raise CheckpointError(
+                f"{folder} holds a checkpoint; choose another folder or use overwrite=True (--overwrite)"
+            )
+    if not resume:
+        remove_state(state)
+    return None

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,8 +18,9 @@ from torch import Tensor
 
 from caloforge.errors import TrainingError
 from caloforge.models.base import Batch, GeneratorModel
-from caloforge.runtime.resources import derived_seed, peak_memory_mib, seed_torch
-from caloforge.training.augment import augment
+from caloforge.runtime.memory import peak_memory_mib
+from caloforge.runtime.seeds import derived_seed, seed_torch
+from caloforge.training.augmentations import augment
 from caloforge.training.loader import ShowerLoader
 from caloforge.training.optimise import PartTrainer, part_trainers
 from caloforge.training.recipe import TrainingSettings
@@ -69,7 +70,7 @@ class Trainer:
         self.n_steps = settings.steps or (settings.epochs or 0) * per_epoch
         self.n_epochs = -(-self.n_steps // per_epoch)
         self.parts = part_trainers(model, settings, self.n_steps)
-        self.at = Position()
+        self.position = Position()
         self.last_saved = "none yet"
         self._generator = torch.Generator(device=loader.device)
         self._pending: list[tuple[str, int, dict[str, Tensor]]] = []
@@ -78,7 +79,7 @@ class Trainer:
     @property
     def done(self) -> bool:
         """True when all steps are made or all parts have stopped."""
-        return self.at.total >= self.n_steps or all(part.stopped for part in self.parts.values())
+        return self.position.total >= self.n_steps or all(part.stopped for part in self.parts.values())
 
     def steps(self) -> Iterator[str]:
         """Make the rest of the epoch's steps; yields a short text about the loss after each (may be empty).
@@ -88,29 +89,29 @@ class Trainer:
         """
         self.model.train()
         start = time.monotonic()
-        for batch in self.loader.epoch(self.at.epoch, self.at.step):
-            if self.at.total >= self.n_steps:
+        for batch in self.loader.epoch(self.position.epoch, self.position.step):
+            if self.position.total >= self.n_steps:
                 break
             self._step(batch)
-            self.at.step += 1
-            self.at.total += 1
+            self.position.step += 1
+            self.position.total += 1
             now = time.monotonic()
-            self.at.seconds += now - start
-            self.at.epoch_seconds += now - start
-            text = self.check() if self.at.total % self._check_every == 0 else ""
+            self.position.seconds += now - start
+            self.position.epoch_seconds += now - start
+            text = self.check() if self.position.total % self._check_every == 0 else ""
             yield text
             start = time.monotonic()
         self.check()
 
     def _step(self, batch: Batch) -> None:
         process = int(self.accelerator.process_index)
-        key = derived_seed(self.seed, "train", self.at.epoch, self.at.step, process)
+        key = derived_seed(self.seed, "train", self.position.epoch, self.position.step, process)
         self._generator.manual_seed(key)
         seed_torch(key, self.loader.device)  # for dropout
         batch = augment(batch, self.settings.augment, self._generator)
-        self.model.progress = self.at.total / self.n_steps
+        self.model.progress = self.position.total / self.n_steps
         for part in self.parts.values():
-            if part.stopped or self.at.total % part.settings.every:
+            if part.stopped or self.position.total % part.settings.every:
                 continue
             for _ in range(part.settings.repeat):
                 with self.accelerator.autocast():
@@ -118,17 +119,17 @@ class Trainer:
                 norm = part.update(losses["loss"], self.accelerator)
                 with torch.no_grad():
                     self.model.after_step(part.name)
-                told = {name: value.detach().float() for name, value in losses.items()}
+                logged = {name: value.detach().float() for name, value in losses.items()}
                 if norm is not None:
-                    told["gradient_norm"] = norm.detach().float()
-                self._pending.append((part.name, self.at.step, told))
+                    logged["gradient_norm"] = norm.detach().float()
+                self._pending.append((part.name, self.position.step, logged))
 
     def check(self) -> str:
         """Add the pending losses to the epoch's sums, or stop because one is not finite."""
         words = []
-        for name, step, told in self._pending:
-            sums = self.at.sums.setdefault(name, {})
-            for key, value in told.items():
+        for name, step, logged in self._pending:
+            sums = self.position.sums.setdefault(name, {})
+            for key, value in logged.items():
                 number = float(value)
                 if not math.isfinite(number) and key in ("loss", "gradient_norm"):
                     self._pending.clear()
@@ -143,10 +144,10 @@ class Trainer:
 
     def _not_finite(self, part: str, step: int, key: str, number: float) -> TrainingError:
         what = "loss" if key == "loss" else "gradient"
-        rate = self.parts[part].rate
+        epoch, rate = self.position.epoch, self.parts[part].rate
         return TrainingError(
-            f"the {what} of part {part!r} became {number} in epoch {self.at.epoch + 1}, step {step + 1}, at "
-            f"learning rate {rate:.2g}; last good checkpoint: {self.last_saved}. Try a smaller "
+            f"the {what} of part {part!r} became {number} in epoch {epoch + 1}, step {step + 1}, at learning "
+            f"rate {rate:.2g}; last good checkpoint: {self.last_saved}. Try a smaller "
             'training.learning_rate, a training.clip of 1 to 100 or training.precision = "float32", or '
             "look for outliers in the showers"
         )
@@ -155,26 +156,26 @@ class Trainer:
         """Validate, keep the best weights of each part, and return the epoch's row for the log."""
         start = time.monotonic()
         held_out = self._validate()
-        seconds, n_steps = self.at.epoch_seconds, self.at.step
+        seconds, n_steps = self.position.epoch_seconds, self.position.step
         rows: dict[str, Any] = {}
         for name, part in self.parts.items():
             if part.stopped:
                 rows[name] = {"stopped": True, "best_epoch": part.best_epoch}
                 continue
-            row = {key: total / count for key, (total, count) in self.at.sums.get(name, {}).items()}
+            row = {key: total / count for key, (total, count) in self.position.sums.get(name, {}).items()}
             row["learning_rate"] = part.rate
             row |= {f"validation_{key}": value for key, value in held_out.get(name, {}).items()}
-            part.finish_epoch(self.at.epoch, row.get("validation_loss"))
+            part.finish_epoch(self.position.epoch, row.get("validation_loss"))
             rows[name] = row | {"best_epoch": part.best_epoch, "stopped": part.stopped}
-        epoch = self.at.epoch
-        self.at.seconds += time.monotonic() - start
-        self.at.epoch += 1
-        self.at.step, self.at.epoch_seconds, self.at.sums = 0, 0.0, {}
+        epoch = self.position.epoch
+        self.position.seconds += time.monotonic() - start
+        self.position.epoch += 1
+        self.position.step, self.position.epoch_seconds, self.position.sums = 0, 0.0, {}
         return {
             "epoch": epoch,
-            "steps": self.at.total,
+            "steps": self.position.total,
             "parts": rows,
-            "seconds": round(self.at.seconds, 3),
+            "seconds": round(self.position.seconds, 3),
             "showers_per_second": round(n_steps * self.loader.batch_size / max(seconds, 1e-9), 2),
             "peak_memory_mib": peak_memory_mib(self.loader.device),
         }
@@ -186,7 +187,7 @@ class Trainer:
         if self.validation is None or not active:
             return {}
         sums: dict[str, dict[str, float]] = {part.name: {} for part in active}
-        with self._averaged_weights():
+        with self.averaged_weights():
             self.model.eval()
             for i, batch in enumerate(self.validation.in_order()):
                 for part in active:
@@ -204,31 +205,24 @@ class Trainer:
             if not math.isfinite(values["loss"]):
                 raise TrainingError(
                     f"the validation loss of part {part_name!r} became {values['loss']} in epoch "
-                    f"{self.at.epoch + 1}; last good checkpoint: {self.last_saved}. The model has no finite "
-                    "loss on some held-out shower: look for outliers, or widen its preprocessing"
+                    f"{self.position.epoch + 1}; last good checkpoint: {self.last_saved}. The model has no "
+                    "finite loss on some held-out shower: look for outliers, or widen its preprocessing"
                 )
         return means
 
-    @contextmanager
-    def _averaged_weights(self) -> Iterator[None]:
-        own = [[p.detach().clone() for p in part.parameters] for part in self.parts.values()]
-        self._set([part.averaged() for part in self.parts.values()])
-        try:
-            yield
-        finally:
-            self._set(own)
+    def averaged_weights(self) -> AbstractContextManager[GeneratorModel]:
+        """The model with the moving averages of its weights; afterwards it has its own again."""
+        return self._other_weights(PartTrainer.use_average)
 
-    @torch.no_grad()
-    def _set(self, values: list[list[Tensor]]) -> None:
-        for part, tensors in zip(self.parts.values(), values, strict=True):
-            for parameter, tensor in zip(part.parameters, tensors, strict=True):
-                parameter.copy_(tensor)
-
-    @contextmanager
-    def best_weights(self) -> Iterator[GeneratorModel]:
+    def best_weights(self) -> AbstractContextManager[GeneratorModel]:
         """The model with the best weights of each part so far; afterwards it has its own again."""
+        return self._other_weights(PartTrainer.restore_best)
+
+    @contextmanager
+    def _other_weights(self, put: Callable[[PartTrainer], None]) -> Iterator[GeneratorModel]:
         held = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
-        self.restore_best()
+        for part in self.parts.values():
+            put(part)
         try:
             yield self.model
         finally:
@@ -241,7 +235,6 @@ class Trainer:
 
     def metrics(self) -> dict[str, Any]:
         """Best epoch and validation loss of each part, and how long it took."""
-        parts: dict[str, PartTrainer] = self.parts
         return {
             "parts": {
                 name: {
@@ -249,10 +242,10 @@ class Trainer:
                     "validation_loss": part.best_loss if math.isfinite(part.best_loss) else None,
                     "updates": part.updates,
                 }
-                for name, part in parts.items()
+                for name, part in self.parts.items()
             },
-            "epochs": self.at.epoch,
-            "steps": self.at.total,
-            "seconds": round(self.at.seconds, 2),
+            "epochs": self.position.epoch,
+            "steps": self.position.total,
+            "seconds": round(self.position.seconds, 2),
             "peak_memory_mib": peak_memory_mib(self.loader.device),
         }

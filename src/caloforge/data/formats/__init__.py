@@ -1,7 +1,6 @@
 """File formats, told apart by the names of their data sets.
 
-Each module has a ``NAME``, ``matches(file)`` and ``read(path, file, mesh, ignore)``. A new format is a new
-module and its place in ``_FORMATS``.
+A new format is a `FileFormat` in a new module here, or elsewhere: see docs/extending.md.
 """
 
 from __future__ import annotations
@@ -9,45 +8,36 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Protocol
 
 import h5py
 
-from caloforge.data.formats import calochallenge, calogan, getting_high, lemurs, par04
+from caloforge.data.formats.base import FORMATS, FileFormat
 from caloforge.data.formats.hdf5 import HDF5_ERRORS, open_file
 from caloforge.data.showers import Showers
 from caloforge.detector.mesh import Mesh
 from caloforge.errors import CaloforgeError, DataError
 
-__all__ = ["layout_of", "open_showers"]
-
-
-class _Format(Protocol):
-    NAME: str
-
-    def matches(self, file: h5py.File) -> bool: ...
-    def read(self, path: Path, file: h5py.File, mesh: Mesh | None, ignore: tuple[str, ...]) -> Showers: ...
-
-
-_FORMATS: tuple[_Format, ...] = (calochallenge, lemurs, getting_high, calogan, par04)
+__all__ = ["FORMATS", "FileFormat", "layout_of", "open_showers"]
 
 
 def open_showers(
-    path: str | os.PathLike[str], mesh: Mesh | None = None, *, ignore: Iterable[str] = ()
+    path: Showers | str | os.PathLike[str], mesh: Mesh | None = None, *, ignore: Iterable[str] = ()
 ) -> Showers:
     """Open a file of showers lazily, whatever its layout.
 
     Args:
-        path: the file.
+        path: the file; showers are returned as they are.
         mesh: the cells, where the file does not tell them.
         ignore: names of further data sets to leave out, such as some without a row for each shower.
 
     Raises:
         DataError: the file is missing, truncated, of an unknown layout or inconsistent.
     """
+    if isinstance(path, Showers):
+        return path
     path = Path(path)
     with open_file(path) as file:
-        layout = _find(path, file)
+        layout = _format_of(path, file)
         try:
             return layout.read(path, file, mesh, tuple(ignore))
         except CaloforgeError:
@@ -60,19 +50,19 @@ def layout_of(path: str | os.PathLike[str]) -> str:
     """Name of a file's layout, such as ``"CaloChallenge"``; DataError where it is none that is known."""
     path = Path(path)
     with open_file(path) as file:
-        name = _find(path, file).NAME
-        return "caloforge" if name == calochallenge.NAME and "caloforge_format" in file.attrs else name
+        return _format_of(path, file).variant(file)
 
 
-def _find(path: Path, file: h5py.File) -> _Format:
+def _format_of(path: Path, file: h5py.File) -> FileFormat:
+    formats = [part() for part in sorted(FORMATS, key=lambda part: part.order)]
     try:
-        for layout in _FORMATS:
-            if layout.matches(file):
-                return layout
+        for found in formats:
+            if found.matches(file):
+                return found
         names = ", ".join(sorted(file)) or "none at all"
     except HDF5_ERRORS as error:
         raise DataError(f"{path}: the file is damaged ({error}); get it again") from error
     raise DataError(
         f"{path}: unknown layout with data sets {names}. Known layouts: "
-        f"{', '.join(layout.NAME for layout in _FORMATS)}; docs/data.md says what they look like."
+        f"{', '.join(known.name for known in formats)}; docs/data.md says what they look like."
     )

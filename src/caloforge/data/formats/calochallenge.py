@@ -21,13 +21,14 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from caloforge.data.conditions import Conditions
+from caloforge.data.formats.base import FORMATS, FileFormat
 from caloforge.data.formats.hdf5 import (
     HDF5Source,
     file_attributes,
@@ -40,9 +41,7 @@ from caloforge.detector.calochallenge import calochallenge_mesh
 from caloforge.detector.mesh import Mesh, mesh_from_dict
 from caloforge.errors import ConditionError, DataError, MeshError
 
-__all__ = ["NAME", "matches", "read"]
-
-NAME = "CaloChallenge"
+__all__ = ["CaloChallenge"]
 
 
 class _Assumed(NamedTuple):
@@ -62,45 +61,55 @@ _BY_SIZE = {
 _OURS = {"incident_theta", "incident_phi", "incident_pdg", "incident_detector", "impact_point"}
 
 
-def matches(file: h5py.File) -> bool:
-    """True for files with ``incident_energies`` and ``showers``."""
-    return "incident_energies" in file and "showers" in file
+@FORMATS.add("CaloChallenge")
+class CaloChallenge(FileFormat):
+    """Files of the CaloChallenge and of caloforge."""
 
+    name: ClassVar[str] = "CaloChallenge"
+    order: ClassVar[int] = 10
 
-def read(path: Path, file: h5py.File, mesh: Mesh | None, ignore: tuple[str, ...]) -> Showers:
-    """Showers of a CaloChallenge or caloforge file, in MeV."""
-    shape = getattr(file["showers"], "shape", None)
-    n_voxels = shape[1] if shape and len(shape) == 2 else mesh.n_voxels if mesh else 0
-    if not n_voxels:
-        raise DataError(
-            f"{path}, data set 'showers': shape {shape}, expected (N, voxels), flattened in the order "
-            "layer, φ, r; reshape it to two axes"
-        )
-    mesh, assumed = _mesh_of(path, file, n_voxels, mesh)
-    n = require_shape(file, "showers", (mesh.n_voxels,), f"showers, voxels of the {mesh}")
-    energy = read_condition(file, "incident_energies", n, unit="MeV", positive=True)
-    defaults: dict[str, Any] = {"particle": 0, "detector": "", "theta": np.pi / 2}
-    if assumed is not None:
-        defaults = {key: getattr(assumed, key) for key in defaults}
-    attributes = {key: value for key, value in file_attributes(file).items() if key != "mesh"}
-    told: dict[str, Any] = {
-        key: str(attributes[key]) for key in ("particle", "detector") if key in attributes
-    }
-    if "theta_deg" in attributes:
-        told["theta"] = math.radians(float(attributes["theta_deg"]))
-    columns = _our_columns(path, file, n)
-    try:
-        conditions = Conditions(energy, **(defaults | {"phi": 0.0} | told | columns))
-    except ConditionError as error:
-        raise DataError(f"{path}: {error}") from error
-    if "provenance" in attributes:
-        provenance = _parsed(path, "provenance", attributes["provenance"])
-    else:
-        provenance = {"file": path.name, "layout": NAME, "attributes": attributes}
-        guessed = {key: value for key, value in defaults.items() if key not in told | columns}
-        if assumed is not None and guessed:
-            provenance["assumed"] = guessed | {"data_set": assumed.data_set}
-    return Showers(HDF5Source(path, "showers", n), conditions, mesh, provenance, _extra(file, n, ignore))
+    def matches(self, file: h5py.File) -> bool:
+        """True for files with ``incident_energies`` and ``showers``."""
+        return "incident_energies" in file and "showers" in file
+
+    def variant(self, file: h5py.File) -> str:
+        """ "caloforge" for files with our own columns."""
+        return "caloforge" if "caloforge_format" in file.attrs else self.name
+
+    def read(self, path: Path, file: h5py.File, mesh: Mesh | None, ignore: tuple[str, ...]) -> Showers:
+        """Showers of a CaloChallenge or caloforge file, in MeV."""
+        shape = getattr(file["showers"], "shape", None)
+        n_voxels = shape[1] if shape and len(shape) == 2 else mesh.n_voxels if mesh else 0
+        if not n_voxels:
+            raise DataError(
+                f"{path}, data set 'showers': shape {shape}, expected (N, voxels), flattened in the order "
+                "layer, φ, r; reshape it to two axes"
+            )
+        mesh, assumed = _mesh_of(path, file, n_voxels, mesh)
+        n = require_shape(file, "showers", (mesh.n_voxels,), f"showers, voxels of the {mesh}")
+        energy = read_condition(file, "incident_energies", n, unit="MeV", positive=True)
+        defaults: dict[str, Any] = {"particle": 0, "detector": "", "theta": np.pi / 2}
+        if assumed is not None:
+            defaults = {key: getattr(assumed, key) for key in defaults}
+        attributes = {key: value for key, value in file_attributes(file).items() if key != "mesh"}
+        told: dict[str, Any] = {
+            key: str(attributes[key]) for key in ("particle", "detector") if key in attributes
+        }
+        if "theta_deg" in attributes:
+            told["theta"] = math.radians(float(attributes["theta_deg"]))
+        columns = _our_columns(path, file, n)
+        try:
+            conditions = Conditions(energy, **(defaults | {"phi": 0.0} | told | columns))
+        except ConditionError as error:
+            raise DataError(f"{path}: {error}") from error
+        if "provenance" in attributes:
+            provenance = _parsed(path, "provenance", attributes["provenance"])
+        else:
+            provenance = {"file": path.name, "layout": self.name, "attributes": attributes}
+            guessed = {key: value for key, value in defaults.items() if key not in told | columns}
+            if assumed is not None and guessed:
+                provenance["assumed"] = guessed | {"data_set": assumed.data_set}
+        return Showers(HDF5Source(path, "showers", n), conditions, mesh, provenance, _extra(file, n, ignore))
 
 
 def _mesh_of(path: Path, file: h5py.File, n_voxels: int, given: Mesh | None) -> tuple[Mesh, _Assumed | None]:

@@ -11,11 +11,13 @@ The particle follows from the file's name (gamma, eplus, piplus); θ is 0, along
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
 import h5py
 import numpy as np
 
 from caloforge.data.conditions import Conditions
+from caloforge.data.formats.base import FORMATS, FileFormat
 from caloforge.data.formats.hdf5 import (
     HDF5Source,
     StackedSource,
@@ -28,9 +30,8 @@ from caloforge.data.showers import Showers
 from caloforge.detector.mesh import Mesh, RaggedBoxLayer, RaggedBoxMesh
 from caloforge.errors import DataError
 
-__all__ = ["NAME", "calogan_mesh", "matches", "read"]
+__all__ = ["CaloGAN", "calogan_mesh"]
 
-NAME = "CaloGAN"
 SHAPES = ((3, 96), (12, 12), (12, 6))
 DEPTHS_MM = (90.0, 347.0, 43.0)
 WIDTH_MM = 480.0
@@ -50,38 +51,46 @@ def calogan_mesh() -> RaggedBoxMesh:
     return RaggedBoxMesh(tuple(layers))
 
 
-def matches(file: h5py.File) -> bool:
-    """True for files with ``energy`` and ``layer_0`` to ``layer_2``."""
-    return all(name in file for name in ("energy", "layer_0", "layer_1", "layer_2"))
+@FORMATS.add("CaloGAN")
+class CaloGAN(FileFormat):
+    """Files of CaloGAN."""
 
+    name: ClassVar[str] = "CaloGAN"
+    order: ClassVar[int] = 40
 
-def read(path: Path, file: h5py.File, mesh: Mesh | None, ignore: tuple[str, ...]) -> Showers:
-    """Showers of a CaloGAN file, in MeV."""
-    mesh = mesh or calogan_mesh()
-    if mesh.layer_sizes.tolist() != [a * b for a, b in SHAPES]:
-        raise DataError(f"{path}: layers of {SHAPES} cells do not fit the {mesh}")
-    names = [f"layer_{i}" for i in range(len(SHAPES))]
-    counts = {
-        name: require_shape(file, name, shape, "showers, φ, η")
-        for name, shape in zip(names, SHAPES, strict=True)
-    }
-    n = counts["layer_0"]
-    if len(set(counts.values())) > 1:
-        raise DataError(f"{path}: the layers have different numbers of showers, {counts}; they must agree")
-    energy = read_condition(file, "energy", n, unit="GeV", scale=1000.0, positive=True)
-    particle = next((code for word, code in _PARTICLES.items() if word in path.stem.lower()), 0)
-    conditions = Conditions(energy, theta=0.0, phi=0.0, particle=particle, detector="calogan")
-    provenance = {
-        "file": path.name,
-        "layout": NAME,
-        "attributes": file_attributes(file),
-        "assumed": {"particle": particle or "unknown", "theta": 0.0, "axes": "layer, φ = y, η = x"},
-    }
-    extra = {}
-    if "overflow" in file and "overflow" not in ignore:
-        require_shape(file, "overflow", (3,), "showers, layers")
-        extra["overflow"] = read_column(file, "overflow")
-        if len(extra["overflow"]) != n:
-            raise DataError(f"{path}, data set 'overflow': {len(extra['overflow'])} rows for {n} showers")
-    source = StackedSource([HDF5Source(path, name, n) for name in names])
-    return Showers(source, conditions, mesh, provenance, extra)
+    def matches(self, file: h5py.File) -> bool:
+        """True for files with ``energy`` and ``layer_0`` to ``layer_2``."""
+        return all(name in file for name in ("energy", "layer_0", "layer_1", "layer_2"))
+
+    def read(self, path: Path, file: h5py.File, mesh: Mesh | None, ignore: tuple[str, ...]) -> Showers:
+        """Showers of a CaloGAN file, in MeV."""
+        mesh = mesh or calogan_mesh()
+        if mesh.layer_sizes.tolist() != [a * b for a, b in SHAPES]:
+            raise DataError(f"{path}: layers of {SHAPES} cells do not fit the {mesh}")
+        names = [f"layer_{i}" for i in range(len(SHAPES))]
+        counts = {
+            name: require_shape(file, name, shape, "showers, φ, η")
+            for name, shape in zip(names, SHAPES, strict=True)
+        }
+        n = counts["layer_0"]
+        if len(set(counts.values())) > 1:
+            raise DataError(
+                f"{path}: the layers have different numbers of showers, {counts}; they must agree"
+            )
+        energy = read_condition(file, "energy", n, unit="GeV", scale=1000.0, positive=True)
+        particle = next((code for word, code in _PARTICLES.items() if word in path.stem.lower()), 0)
+        conditions = Conditions(energy, theta=0.0, phi=0.0, particle=particle, detector="calogan")
+        provenance = {
+            "file": path.name,
+            "layout": self.name,
+            "attributes": file_attributes(file),
+            "assumed": {"particle": particle or "unknown", "theta": 0.0, "axes": "layer, φ = y, η = x"},
+        }
+        extra = {}
+        if "overflow" in file and "overflow" not in ignore:
+            require_shape(file, "overflow", (3,), "showers, layers")
+            extra["overflow"] = read_column(file, "overflow")
+            if len(extra["overflow"]) != n:
+                raise DataError(f"{path}, data set 'overflow': {len(extra['overflow'])} rows for {n} showers")
+        source = StackedSource([HDF5Source(path, name, n) for name in names])
+        return Showers(source, conditions, mesh, provenance, extra)

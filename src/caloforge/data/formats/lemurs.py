@@ -10,21 +10,22 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import ClassVar
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from caloforge.data.conditions import Conditions
+from caloforge.data.formats.base import FORMATS, FileFormat
 from caloforge.data.formats.hdf5 import HDF5Source, file_attributes, read_condition, require_shape
 from caloforge.data.showers import Showers
 from caloforge.detector.calochallenge import calochallenge_mesh
 from caloforge.detector.mesh import Mesh
 from caloforge.errors import DataError, DetectorError
 
-__all__ = ["NAME", "matches", "read"]
+__all__ = ["Lemurs"]
 
-NAME = "LEMURS"
 STORED = (9, 16, 45)
 _DETECTORS = {
     "par04siw": "par04-siw",
@@ -35,35 +36,41 @@ _DETECTORS = {
 }
 
 
-def matches(file: h5py.File) -> bool:
-    """True for files with ``showers`` and ``incident_energy`` (in the singular)."""
-    return "showers" in file and "incident_energy" in file
+@FORMATS.add("LEMURS")
+class Lemurs(FileFormat):
+    """Files of LEMURS."""
 
+    name: ClassVar[str] = "LEMURS"
+    order: ClassVar[int] = 20
 
-def read(path: Path, file: h5py.File, mesh: Mesh | None, ignore: tuple[str, ...]) -> Showers:
-    """Showers of a LEMURS file, in the order (z, φ, r)."""
-    plain = re.sub(r"[^a-z0-9]", "", path.stem.lower())
-    detector = next((name for word, name in _DETECTORS.items() if word in plain), "")
-    mesh = mesh or _mesh_of(path, detector)
-    if mesh.shape != STORED[::-1]:
-        raise DataError(f"{path}: showers of shape {STORED} = (r, φ, z) do not fit the {mesh}")
-    n = require_shape(file, "showers", STORED, "showers, r, φ, z")
-    attributes = file_attributes(file)
-    particle = str(attributes.get("particle", "gamma"))
-    conditions = Conditions(
-        read_condition(file, "incident_energy", n, unit="MeV", positive=True),
-        read_condition(file, "incident_theta", n, unit="rad"),
-        read_condition(file, "incident_phi", n, unit="rad"),
-        particle,
-        detector,
-    )
-    provenance = {
-        "file": path.name,
-        "layout": NAME,
-        "attributes": attributes,
-        "assumed": {"detector": detector} | ({} if "particle" in attributes else {"particle": particle}),
-    }
-    return Showers(HDF5Source(path, "showers", n, _to_z_phi_r), conditions, mesh, provenance)
+    def matches(self, file: h5py.File) -> bool:
+        """True for files with ``showers`` and ``incident_energy`` (in the singular)."""
+        return "showers" in file and "incident_energy" in file
+
+    def read(self, path: Path, file: h5py.File, mesh: Mesh | None, ignore: tuple[str, ...]) -> Showers:
+        """Showers of a LEMURS file, in the order (z, φ, r)."""
+        plain = re.sub(r"[^a-z0-9]", "", path.stem.lower())
+        detector = next((name for word, name in _DETECTORS.items() if word in plain), "")
+        mesh = mesh or _mesh_of(path, detector)
+        if mesh.shape != STORED[::-1]:
+            raise DataError(f"{path}: showers of shape {STORED} = (r, φ, z) do not fit the {mesh}")
+        n = require_shape(file, "showers", STORED, "showers, r, φ, z")
+        attributes = file_attributes(file)
+        particle = str(attributes.get("particle", "gamma"))
+        conditions = Conditions(
+            read_condition(file, "incident_energy", n, unit="MeV", positive=True),
+            read_condition(file, "incident_theta", n, unit="rad"),
+            read_condition(file, "incident_phi", n, unit="rad"),
+            particle,
+            detector,
+        )
+        provenance = {
+            "file": path.name,
+            "layout": self.name,
+            "attributes": attributes,
+            "assumed": {"detector": detector} | ({} if "particle" in attributes else {"particle": particle}),
+        }
+        return Showers(HDF5Source(path, "showers", n, _to_z_phi_r), conditions, mesh, provenance)
 
 
 def _mesh_of(path: Path, detector: str) -> Mesh:

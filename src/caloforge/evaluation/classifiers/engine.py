@@ -8,8 +8,7 @@ classes, ``D`` inputs.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,7 +23,7 @@ from caloforge.evaluation.classifiers.scores import Floats, Labels, temperature
 from caloforge.evaluation.classifiers.settings import ClassifierSettings
 from caloforge.evaluation.classifiers.split import split_rows
 
-__all__ = ["Trained", "chosen_device", "cpu_threads", "fit"]
+__all__ = ["Trained", "fit"]
 
 AT_ONCE = 1000
 """Showers a network judges at once where no gradients are needed."""
@@ -56,22 +55,6 @@ class Trained:
     def parameters(self) -> int:
         """Trained weights of the network."""
         return sum(p.numel() for p in self.network.parameters())
-
-
-def chosen_device(device: str | None) -> torch.device:
-    """The device asked for; by default a GPU where there is one."""
-    return torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-
-
-@contextmanager
-def cpu_threads(number: int | None) -> Iterator[None]:
-    """Give torch this many CPU threads for a while."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(number or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def fit(

@@ -14,7 +14,7 @@ import numpy as np
 
 from caloforge.errors import RecipeError
 from caloforge.evaluation.classifiers.inputs import Sample, fill_table, layout_of
-from caloforge.evaluation.classifiers.run import Counter, Progress, name_of
+from caloforge.evaluation.classifiers.run import Counter, Progress
 from caloforge.evaluation.classifiers.scores import Floats, log_posterior
 from caloforge.evaluation.classifiers.settings import ClassifierSettings
 from caloforge.evaluation.classifiers.split import are_twins, draw_rows, part_sizes
@@ -59,7 +59,8 @@ def train_multiclass(
         DataError: a sample has fewer than 10 showers.
         MissingDependencyError: scipy is not installed.
     """
-    from caloforge.evaluation.classifiers.engine import chosen_device, cpu_threads, fit
+    from caloforge.evaluation.classifiers.engine import fit
+    from caloforge.runtime.devices import cpu_threads, device_name, pick_device
 
     if len(samples) < 2:
         raise RecipeError(f"a multi-class classifier needs the reference and a model, got {list(samples)}")
@@ -68,7 +69,7 @@ def train_multiclass(
         pool[0][0].mesh.require_same(showers.mesh, f"showers of {name} to classify")
     settings = settings.of(inputs)
     layout = layout_of(inputs, pool[0][1], sums=settings.standardise)
-    started, where, k = time.perf_counter(), chosen_device(device), len(names)
+    started, where, k = time.perf_counter(), pick_device(device or "auto"), len(names)
     rng = np.random.default_rng([seed, zlib.crc32(inputs.encode()), k])
     twins = are_twins(pool)
     rows = draw_rows(pool, rng, twins=twins)
@@ -99,7 +100,7 @@ def train_multiclass(
         showers=sizes,
         parameters=trained.parameters,
         seconds=time.perf_counter() - started,
-        device=name_of(where),
+        device=device_name(where),
         settings=dataclasses.asdict(settings),
     )
 

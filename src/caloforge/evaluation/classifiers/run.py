@@ -23,11 +23,9 @@ from caloforge.evaluation.classifiers.split import are_twins, draw_rows, part_si
 from caloforge.evaluation.results import ClassifierResult, Scores
 
 if TYPE_CHECKING:
-    import torch
-
     from caloforge.evaluation.classifiers.engine import Trained
 
-__all__ = ["Counter", "Progress", "name_of", "train_classifier", "train_classifier_with_scores"]
+__all__ = ["Counter", "Progress", "train_classifier", "train_classifier_with_scores"]
 
 Progress = Callable[[float], None]
 Rows = NDArray[np.int64]
@@ -88,12 +86,13 @@ def train_classifier_with_scores(
     makes trainings comparable.
     """
     from caloforge.evaluation.classifiers.diagnosis import diagnose
-    from caloforge.evaluation.classifiers.engine import chosen_device, cpu_threads, fit
+    from caloforge.evaluation.classifiers.engine import fit
+    from caloforge.runtime.devices import cpu_threads, device_name, pick_device
 
     settings = settings.of(name)
     layout = layout_of(name, reference[1], sums=settings.standardise)
     started = time.perf_counter()
-    where = chosen_device(device)
+    where = pick_device(device or "auto")
     with_floor = settings.floor or second is not None
     tick = Counter(progress, settings.repeats * settings.epochs * (2 if with_floor else 1))
     rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
@@ -137,7 +136,7 @@ def train_classifier_with_scores(
         best_epochs=tuple(j.epoch for j in judged),
         showers=sizes,
         seconds=time.perf_counter() - started,
-        device=name_of(where),
+        device=device_name(where),
         settings=dataclasses.asdict(settings),
         parameters=parameters,
         error_rate=float(np.mean([j.error_rate for j in judged])),
@@ -196,13 +195,6 @@ def _floor_rows(
     half = len(reference[0]) // 2
     order = rng.permutation(len(reference[0]))
     return [(reference, np.sort(order[:half])), (reference, np.sort(order[half : 2 * half]))]
-
-
-def name_of(device: torch.device) -> str:
-    """The GPU's name, or ``cpu``."""
-    import torch
-
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
 
 
 class Counter:

@@ -27,7 +27,7 @@ from caloforge.evaluation.evaluate import LEAST_SHOWERS, METRICS_FILE, Source, e
 from caloforge.evaluation.progress import Progress, reporting
 from caloforge.evaluation.results import Evaluation, MulticlassResult, to_plain
 from caloforge.evaluation.results.comparison import ComparedModel, ModelComparison
-from caloforge.runtime.disk import whole_file
+from caloforge.runtime.files import whole_file
 from caloforge.runtime.provenance import provenance
 
 __all__ = ["COMPARISON_FILE", "compare", "read_comparison", "write_comparison_files"]

@@ -14,7 +14,7 @@ from caloforge.evaluation.classifiers import ClassifierSettings, train_multiclas
 from caloforge.evaluation.features import compute_features
 from caloforge.evaluation.progress import Progress
 from caloforge.evaluation.results import Estimate, MulticlassResult, from_plain, to_plain
-from caloforge.runtime.disk import whole_file
+from caloforge.runtime.files import whole_file
 
 __all__ = ["MULTICLASS_FILE", "REFERENCE_CLASS", "multiclass_posterior", "with_posterior"]
 

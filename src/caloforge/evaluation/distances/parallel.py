@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from caloforge.errors import MissingDependencyError
+from caloforge.runtime.cores import usable_threads
 
-__all__ = ["in_threads", "threads"]
+__all__ = ["in_threads"]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
-
-def threads() -> int:
-    """Cores this process may use, at most ``OMP_NUM_THREADS``."""
-    allowed = len(os.sched_getaffinity(0))
-    limit = os.environ.get("OMP_NUM_THREADS", "")
-    return min(allowed, int(limit)) if limit.isdigit() and int(limit) > 0 else allowed
 
 
 def in_threads(function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
@@ -32,5 +25,5 @@ def in_threads(function: Callable[[Item], Result], items: Iterable[Item]) -> lis
         from threadpoolctl import threadpool_limits  # type: ignore[import-untyped,unused-ignore]
     except ImportError as error:  # comes with scikit-learn
         raise MissingDependencyError("threadpoolctl", "evaluate") from error
-    with threadpool_limits(limits=1, user_api="blas"), ThreadPoolExecutor(threads()) as pool:
+    with threadpool_limits(limits=1, user_api="blas"), ThreadPoolExecutor(usable_threads()) as pool:
         return list(pool.map(function, items))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from caloforge.data import Conditions, Showers
 from caloforge.detector import CylinderMesh, Mesh, RaggedCylinderMesh
-from caloforge.detector.mesh_regular import RegularMesh
+from caloforge.detector.mesh import RegularMesh
 from caloforge.evaluation.features import FeatureMaker
 from caloforge.evaluation.physics.shapes import depth_at_share, layer_depths
 

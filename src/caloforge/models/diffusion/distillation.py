@@ -4,7 +4,7 @@ A student has the teacher's network, weights, preprocessing and layer energies, 
 alone. Times are equidistant in the angle arctan σ, on which every process has a curve of length about π/2;
 a student's steps are halves and quarters of it.
 
-* `FlowMapStudent`: the network is told two times and answers with the mean slope of the teacher's solution
+* `FlowMapStudent`: the network is given two times and answers with the mean slope of the teacher's solution
   between them, so that one call goes from one to the other (the flow map of Boffi, Albergo, Vanden-Eijnden,
   arXiv:2406.07507, as average velocity: Geng et al., MeanFlow, arXiv:2505.13447). Targets are exact: the
   teacher's solution is computed from noise to data, and each of its seven quarters, halves and whole is an
@@ -31,10 +31,11 @@ from caloforge.data.showers import Showers
 from caloforge.errors import RecipeError
 from caloforge.models.base import Batch, GeneratorModel
 from caloforge.models.diffusion.model import DiffusionModel
-from caloforge.models.diffusion.process import Network, Process
-from caloforge.models.diffusion.samplers import trajectory
+from caloforge.models.diffusion.processes import Network, Process
+from caloforge.models.diffusion.samplers import SAMPLERS
+from caloforge.models.diffusion.samplers.path import PathSampler
 
-__all__ = ["ConsistencyStudent", "FlowMapStudent", "StudentModel", "equidistant_times"]
+__all__ = ["ConsistencyStudent", "DiffusionStudent", "FlowMapStudent", "equidistant_times"]
 
 QUARTERS = 4
 PARTS = [(i, i + length) for length in (1, 2, 4) for i in range(0, QUARTERS, length)]
@@ -48,7 +49,7 @@ def equidistant_times(process: Process, steps: int) -> Tensor:
     return process.time((angle * torch.linspace(1, 0, steps + 1, dtype=torch.float64)).tan())
 
 
-class StudentModel(DiffusionModel):
+class DiffusionStudent(DiffusionModel):
     """What students of few steps share; its part "shape" is the network."""
 
     class Settings(DiffusionModel.Settings):
@@ -63,10 +64,11 @@ class StudentModel(DiffusionModel):
 
         @model_validator(mode="after")
         def _sampler_of_teacher(self) -> Self:
-            if self.sampler.kind not in ("euler", "midpoint", "heun") or self.sampler.steps % QUARTERS:
+            if not issubclass(SAMPLERS[self.sampler.kind], PathSampler) or self.sampler.steps % QUARTERS:
+                kinds = [name for name in SAMPLERS.names() if issubclass(SAMPLERS[name], PathSampler)]
                 raise ValueError(
-                    "a student computes its teacher's solution with sampler.kind euler, midpoint or heun and "
-                    f"sampler.steps a multiple of {QUARTERS}; got {self.sampler.kind!r} and "
+                    f"a student computes its teacher's solution with sampler.kind {', '.join(kinds[:-1])} or "
+                    f"{kinds[-1]} and sampler.steps a multiple of {QUARTERS}; got {self.sampler.kind!r} and "
                     f"{self.sampler.steps}"
                 )
             return self
@@ -84,7 +86,7 @@ class StudentModel(DiffusionModel):
         """Squared distance of the network from its target, (n or more, Z, P, R), weighted by cells."""
 
     def use_teacher(self, teacher: GeneratorModel) -> None:
-        if not isinstance(teacher, DiffusionModel) or isinstance(teacher, StudentModel):
+        if not isinstance(teacher, DiffusionModel) or isinstance(teacher, DiffusionStudent):
             raise RecipeError(
                 f"{type(self).__name__} learns from a trained DiffusionModel, got a {type(teacher).__name__}"
             )
@@ -135,7 +137,7 @@ class StudentModel(DiffusionModel):
     def solve(self, network: Network, noise: Mapping[str, Tensor]) -> Tensor:
         return self.jumps(network, noise, self.settings.steps)
 
-    def _known(self, batch: Batch) -> Tensor | None:
+    def _layer_energies(self, batch: Batch) -> Tensor | None:
         """Layer energies (n, Z) of training showers, where the network is given them."""
         return None if self.energy_flow is None else batch.energies.sum(dim=(2, 3))
 
@@ -145,14 +147,14 @@ class StudentModel(DiffusionModel):
 
     def _solution(self, teacher: DiffusionModel, batch: Batch, x: Tensor, times: Tensor) -> list[Tensor]:
         """Where the teacher leads from x at falling times (S + 1,) or (S + 1, n)."""
-        kind = self.settings.sampler.kind
-        assert kind in ("euler", "midpoint", "heun")
+        sampler = SAMPLERS[self.settings.sampler.kind](self.settings.sampler)
+        assert isinstance(sampler, PathSampler)
         with torch.no_grad():
-            network = teacher.network(teacher.prepare(batch, self._known(batch)))
-            return trajectory(self.process, network, x, times, kind)
+            network = teacher.network(teacher.prepare(batch, self._layer_energies(batch)))
+            return sampler.trajectory(self.process, network, x, times)
 
 
-class FlowMapStudent(StudentModel):
+class FlowMapStudent(DiffusionStudent):
     """From one time to another in a single call: x_s = x_t moved by the mean slope between t and s."""
 
     levels: ClassVar[int] = 2
@@ -160,11 +162,11 @@ class FlowMapStudent(StudentModel):
     def _towards(self, network: Network, s: Tensor) -> Network:
         """The network as one of a single level, for steps that end at s (n,) or of no dimension."""
 
-        def told(x: Tensor, level: Tensor) -> Tensor:
+        def to_the_end(x: Tensor, level: Tensor) -> Tensor:
             end = self.process.level(s).to(x).reshape(-1, 1).expand(len(x), 1)
             return network(x, torch.cat([level, end], dim=1))
 
-        return told
+        return to_the_end
 
     def jumps(self, network: Network, noise: Mapping[str, Tensor], steps: int) -> Tensor:
         times = equidistant_times(self.process, steps)
@@ -180,22 +182,22 @@ class FlowMapStudent(StudentModel):
         noise = torch.randn(batch.energies.shape, generator=generator, device=batch.energies.device)
         x = self._solution(teacher, batch, process.noise(times[0]) * noise, times)
         x, times = x[:: steps // QUARTERS], times[:: steps // QUARTERS]
-        z = [place / process.length(t) for place, t in zip(x, times, strict=True)]
-        u = process.clock(times)
+        z = [place / process.path_scale(t) for place, t in zip(x, times, strict=True)]
+        u = process.path_variable(times)
         targets = torch.cat(
             [process.raw_of_slope((z[j] - z[i]) / (u[j] - u[i]), x[i], times[i]) for i, j in PARTS]
         )
         n = len(noise)
         first, last = (torch.tensor([part[k] for part in PARTS]).repeat_interleave(n) for k in (0, 1))
         examples = batch[torch.arange(n, device=noise.device).repeat(len(PARTS))]
-        network = self.network(self.prepare(examples, self._known(examples)))
+        network = self.network(self.prepare(examples, self._layer_energies(examples)))
         starts = torch.cat([x[i] for i, _ in PARTS])
         t, s = (times[index].to(starts) for index in (first, last))
         answers = process.raw(self._towards(network, s), starts, t)
         return self._weighted((answers - targets).square(), examples)
 
 
-class ConsistencyStudent(StudentModel):
+class ConsistencyStudent(DiffusionStudent):
     """From any noisy shower to the end of the teacher's solution through it, in a single call."""
 
     def noise_shapes(self) -> dict[str, tuple[int, ...]]:
@@ -222,10 +224,10 @@ class ConsistencyStudent(StudentModel):
         i = shuffled * steps // n  # every step of the teacher has its share of the batch
         t, s = (equidistant_times(process, steps).to(x0)[index] for index in (i, i + 1))
         x = process.mix(x0, noise, t)
-        network = self.network(self.prepare(batch, self._known(batch)))
+        network = self.network(self.prepare(batch, self._layer_energies(batch)))
         with torch.no_grad():
             further = self._solution(teacher, batch, x, torch.stack([t, s]))[1]
             end = self._end(network, further, s)
-            length, clock = (w[:, None, None, None] for w in (process.length(t), process.clock(t)))
-            target = process.raw_of_slope((x / length - end) / clock, x, t)
+            scale, u = (w[:, None, None, None] for w in (process.path_scale(t), process.path_variable(t)))
+            target = process.raw_of_slope((x / scale - end) / u, x, t)
         return self._weighted((process.raw(network, x, t) - target).square(), batch)

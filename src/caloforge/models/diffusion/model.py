@@ -22,19 +22,13 @@ from caloforge.errors import CheckpointError, DataError, RecipeError
 from caloforge.models.base import Batch, ConditionTensors, GeneratorModel
 from caloforge.models.conditions.detector import DetectorContext, slots_of
 from caloforge.models.coordinates import Layers, renormalise_layers
-from caloforge.models.coordinates.diffusion import (
-    CoordinatesSettings,
-    MarginalSettings,
-    Ranks,
-    coordinates_of,
-    most_showers,
-)
+from caloforge.models.coordinates.diffusion import COORDINATES, CoordinatesChoice, most_showers
 from caloforge.models.coordinates.spectrum import SpectrumMap
-from caloforge.models.diffusion.backbones import BackboneSettings, backbone_of
-from caloforge.models.diffusion.process import ProcessSettings, process_of
-from caloforge.models.diffusion.samplers import SamplerSettings, noise_steps, sample
-from caloforge.models.diffusion.transformer import TransformerSettings
-from caloforge.models.energies.autoregressive import FIT_BATCH, LayerEnergySettings, layer_energy_flow
+from caloforge.models.diffusion.backbones import BACKBONES, BackboneChoice
+from caloforge.models.diffusion.processes import PROCESSES, ProcessChoice
+from caloforge.models.diffusion.samplers import SamplerChoice, noise_steps, sample
+from caloforge.models.energies.autoregressive import FIT_BATCH
+from caloforge.models.energies.base import LayerEnergyChoice, layer_energy_model
 from caloforge.runtime.precision import use_bf16
 
 __all__ = ["DiffusionModel"]
@@ -47,26 +41,26 @@ class DiffusionModel(GeneratorModel):
     """Noise to cells by a learned ordinary differential equation, for one detector or several."""
 
     class Settings(GeneratorModel.Settings):
-        """The exchangeable parts.
+        """The exchangeable parts, each a table whose ``kind`` names it in a registry.
 
         Attributes:
-            energies: the model of the layer energies; None (in a recipe "none") where the network makes them
-                with the cells.
-            backbone: the network, see `TransformerSettings`.
-            process: what it is asked, see `ProcessSettings`.
-            sampler: how its answers are integrated, see `SamplerSettings`; can be changed after training.
-            coordinates: what it works on, see `MarginalSettings`, `LogSettings` and `LogitSettings`.
+            energies: the model of the layer energies, of `ENERGIES`; None (in a recipe "none") where the
+                network makes them with the cells.
+            backbone: the network, of `BACKBONES`.
+            process: how data and noise are mixed and what the network estimates, of `PROCESSES`.
+            sampler: how its estimates are integrated, of `SAMPLERS`; can be changed after training.
+            coordinates: what it works on, of `COORDINATES`.
             slots: detectors that the model has room for.
             threshold_mev: cells below are empty; by default the least cell energy of each detector.
             spectrum: fit a map that restores the spectrum of cell energies after training.
             bf16: the network in bfloat16; "auto" where the processor has it.
         """
 
-        energies: LayerEnergySettings | None = LayerEnergySettings.model_validate({"kind": "inductive"})
-        backbone: BackboneSettings = TransformerSettings.model_validate({})
-        process: ProcessSettings = ProcessSettings.model_validate({})
-        sampler: SamplerSettings = SamplerSettings.model_validate({})
-        coordinates: CoordinatesSettings = MarginalSettings.model_validate({})
+        energies: LayerEnergyChoice | None = Field({"kind": "inductive"}, validate_default=True)
+        backbone: BackboneChoice = Field({"kind": "transformer"}, validate_default=True)
+        process: ProcessChoice = Field({"kind": "flow"}, validate_default=True)
+        sampler: SamplerChoice = Field({"kind": "midpoint"}, validate_default=True)
+        coordinates: CoordinatesChoice = Field({"kind": "marginals"}, validate_default=True)
         slots: int = Field(4, ge=1)
         threshold_mev: float | None = Field(None, gt=0)
         spectrum: bool = True
@@ -92,31 +86,31 @@ class DiffusionModel(GeneratorModel):
     def __init__(self, mesh: Mesh, settings: Settings | Mapping[str, object] | None = None) -> None:
         super().__init__(mesh, settings)
         s = self.settings
-        if s.energies is None and (s.coordinates.kind == "marginals" or s.spectrum):
-            raise RecipeError(
-                'without settings.energies there are no layer energies: coordinates of kind "log" or "logit" '
-                "and spectrum = false are needed"
-            )
         n_z, n_p, n_r = mesh.shape
         self.shape = (n_z, n_p, n_r)
         self.layers = Layers.of(mesh)
         self.incident = DetectorContext(s.slots)
         self.energy_flow = (
-            None if s.energies is None else layer_energy_flow(n_z, self.incident.size, s.energies)
+            None if s.energies is None else layer_energy_model(s.energies, n_z, self.incident.size)
         )
-        self.coordinates = coordinates_of(s.coordinates, s.slots, self.shape)
+        self.coordinates = COORDINATES[s.coordinates.kind](s.coordinates, s.slots, self.shape)
+        if s.energies is None and (self.coordinates.needs_layer_energies or s.spectrum):
+            raise RecipeError(
+                'without settings.energies there are no layer energies: coordinates of kind "log" or "logit" '
+                '(of = "incident") and spectrum = false are needed'
+            )
         self.spectrum = SpectrumMap() if s.spectrum else None
-        self.process = process_of(s.process)
-        self.backbone = backbone_of(
+        self.process = PROCESSES[s.process.kind](s.process)
+        self.backbone = BACKBONES[s.backbone.kind](
             s.backbone,
             mesh,
             conditions=self.incident.size,
             layers=0 if s.energies is None else LAYER_NUMBERS,
             levels=self.levels,
         )
-        self.reads_shares = bool(getattr(s.backbone, "shares", False))
-        if self.reads_shares and not isinstance(self.coordinates, Ranks):
-            raise RecipeError('backbone.shares needs coordinates of kind "marginals"')
+        if self.backbone.reads_shares and not self.coordinates.gives_shares:
+            able = " or ".join(f'"{name}"' for name in COORDINATES.names() if COORDINATES[name].gives_shares)
+            raise RecipeError(f"backbone.shares needs coordinates of kind {able}")
         self.register_buffer("thresholds", torch.full((s.slots,), s.threshold_mev or 1.0))
 
     def noise_shapes(self) -> dict[str, tuple[int, ...]]:
@@ -198,27 +192,23 @@ class DiffusionModel(GeneratorModel):
             layers = torch.stack([logs / 4 - 1, share, (layer_energies > 0).to(share)], dim=-1)
         with self._precision(context.device):
             prepared = self.backbone.prepare(context, layers)
-        if not self.reads_shares:
+        if not self.backbone.reads_shares:
             return prepared, None
         assert layer_energies is not None
-        assert isinstance(self.coordinates, Ranks)
         energies = layer_energies / self._unit(conditions)[:, None]
-        return prepared, (energies, self.coordinates.tables(energies, slots_of(conditions.detector)))
+        return prepared, self.coordinates.shares(energies, slots_of(conditions.detector))
 
     def network(self, prepared: Any) -> Callable[[Tensor, Tensor], Tensor]:
         """The network for those showers: (cells (n, Z, P, R), level (n, levels)) → (n, Z, P, R), float32."""
-        known, of_shares = prepared
+        context, shares_of = prepared
 
-        def call(x: Tensor, level: Tensor) -> Tensor:
-            shares = None
-            if of_shares is not None:
-                assert isinstance(self.coordinates, Ranks)
-                shares = self.coordinates.shares(x, *of_shares)
+        def network(x: Tensor, level: Tensor) -> Tensor:
+            shares = None if shares_of is None else shares_of(x)
             with self._precision(x.device):
-                out: Tensor = self.backbone(x, level, known, shares)
+                out: Tensor = self.backbone(x, level, context, shares)
             return out.float()
 
-        return call
+        return network
 
     def _precision(self, device: torch.device) -> torch.autocast:
         on = use_bf16(self.settings.bf16, device)

@@ -1,8 +1,7 @@
 """Layer energies by an autoregressive flow over how the energy left is split, layer after layer.
 
 The coordinates are logits of CaloFlow's ratios, u_0 = ΣE/(c·E_inc) and u_{n+1} = E_n/Σ_{k≥n} E_k
-(arXiv:2106.05285), standardised. `LayerEnergyFlow`, `LongitudinalFlow` and `LayerEnergyTransformer` have the
-same methods, so that a model can be given any: see `layer_energy_flow`.
+(arXiv:2106.05285), standardised.
 
 Legend: ``n`` showers, ``Z`` layers, ``C`` context numbers. Energies are MeV.
 """
@@ -10,10 +9,8 @@ Legend: ``n`` showers, ``Z`` layers, ``C`` context numbers. Energies are MeV.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
 from caloforge.data.showers import Showers
@@ -26,79 +23,31 @@ from caloforge.models.coordinates import (
     fill_below,
     layer_energies_from_logits,
 )
-from caloforge.models.energies.base import LayerEnergyDensity, LayerEnergyModel
-from caloforge.models.energies.inductive import LongitudinalFlow
+from caloforge.models.energies.base import ENERGIES, LayerEnergyDensity, LayerEnergyModel, LayerEnergySettings
 from caloforge.models.flow.autoregressive.flow import AutoregressiveFlow
 
-__all__ = [
-    "FIT_BATCH",
-    "LayerEnergyFlow",
-    "LayerEnergySettings",
-    "fitted_batches",
-    "layer_energy_flow",
-    "regular_layer_sums",
-]
+__all__ = ["FIT_BATCH", "AutoregressiveSettings", "LayerEnergyFlow", "fitted_batches", "regular_layer_sums"]
 
 FIT_BATCH = 500
 """Showers that are read at once to fit statistics."""
 
 
-TRANSFORMER = {"blocks": 3, "hidden": 64, "dropout": 0.1, "bins": 10, "bound": 5.0}
-"""What differs for transformers where nothing is given."""
+class AutoregressiveSettings(LayerEnergySettings):
+    """See `LayerEnergySettings`."""
+
+    kind: str = "autoregressive"
 
 
-class LayerEnergySettings(BaseModel):
-    """Settings of a model of layer energies.
-
-    Attributes:
-        kind: "autoregressive" (`LayerEnergyFlow`), "inductive" (`LongitudinalFlow`, one network for all
-            layers) or "transformer" (`LayerEnergyTransformer`).
-        blocks: MADE blocks, or blocks of the transformer (by default 3); not for "inductive".
-        hidden, depth, bins, bound: of the networks and their splines; a transformer has by default 64 numbers
-            a token, and ``depth`` hidden layers in its head.
-        dropout: of hidden units, in a transformer by default 0.1; not for "inductive".
-        heads: of the transformer's attention.
-        head: what a transformer draws a ratio with, "splines" or "flow-matching", as in CaloDREAM.
-        steps: midpoint steps of flow matching.
-        scale: c, larger than any ΣE/E_inc.
-        fill: what stands for empty layers: "log-normal" values below the threshold, or "uniform" noise of
-            ``noise_mev`` that is added to every layer's energy, as published.
-        noise_mev: width of that noise, MeV.
-        width: of the log-normal values, see `fill_below`.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    kind: Literal["autoregressive", "inductive", "transformer"] = "autoregressive"
-    blocks: int = Field(6, ge=1)
-    hidden: int = Field(128, ge=1)
-    depth: int = Field(1, ge=0)
-    bins: int = Field(8, ge=2)
-    bound: float = Field(6.0, gt=0)
-    dropout: float = Field(0.0, ge=0, lt=1)
-    heads: int = Field(4, ge=1)
-    head: Literal["splines", "flow-matching"] = "splines"
-    steps: int = Field(8, ge=1)
-    scale: float = Field(2.5, gt=0)
-    fill: Literal["log-normal", "uniform"] = "log-normal"
-    noise_mev: float = Field(5e-3, gt=0)
-    width: float = Field(2.0, gt=0)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _of_kind(cls, given: Any) -> Any:
-        if isinstance(given, dict) and given.get("kind") == "transformer":
-            return TRANSFORMER | given
-        return given
-
-
+@ENERGIES.add("autoregressive")
 class LayerEnergyFlow(LayerEnergyDensity):
     """Density and sampler of layer energies (n, Z), MeV."""
 
+    Settings = AutoregressiveSettings
     mean: Tensor
     std: Tensor
 
-    def __init__(self, layers: int, context: int, settings: LayerEnergySettings) -> None:
-        super().__init__()
+    def __init__(self, settings: AutoregressiveSettings, layers: int, context: int) -> None:
+        super().__init__(settings, layers, context)
         s = self.settings = settings
         self.layers = layers
         self.flow = AutoregressiveFlow(
@@ -157,39 +106,6 @@ class LayerEnergyFlow(LayerEnergyDensity):
         energies = layer_energies_from_logits(z, incident, self.settings.scale)
         width = self.settings.noise_mev if self.settings.fill == "uniform" else 0.0
         return cut_noise(energies, width, threshold)
-
-
-def layer_energy_flow(layers: int, context: int, settings: LayerEnergySettings) -> LayerEnergyModel:
-    """The model for the energies of ``layers`` layers that the settings ask for; C = ``context``."""
-    if settings.kind == "autoregressive":
-        return LayerEnergyFlow(layers, context, settings)
-    if settings.kind == "transformer":
-        from caloforge.models.energies.transformer import LayerEnergyTransformer
-
-        return LayerEnergyTransformer(
-            layers,
-            context,
-            width=settings.hidden,
-            depth=settings.blocks,
-            heads=settings.heads,
-            dropout=settings.dropout,
-            head=settings.head,
-            head_depth=settings.depth,
-            bins=settings.bins,
-            bound=settings.bound,
-            steps=settings.steps,
-            scale=settings.scale,
-            fill=settings.width,
-        )
-    return LongitudinalFlow(
-        layers,
-        context,
-        hidden=settings.hidden,
-        depth=settings.depth,
-        bins=settings.bins,
-        bound=settings.bound,
-        width=settings.width,
-    )
 
 
 def fitted_batches(

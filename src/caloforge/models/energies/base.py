@@ -7,15 +7,76 @@ another unit that all of them have.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
+from pydantic import BeforeValidator, Field, SerializeAsAny
 from torch import Tensor, nn
 
-__all__ = ["LayerEnergyDensity", "LayerEnergyModel"]
+from caloforge.registry import Registry
+from caloforge.settings import KindSettings
+
+__all__ = [
+    "ENERGIES",
+    "LayerEnergyChoice",
+    "LayerEnergyDensity",
+    "LayerEnergyModel",
+    "LayerEnergySettings",
+    "layer_energy_model",
+]
+
+
+class LayerEnergySettings(KindSettings):
+    """Settings of the models of layer energies that come with caloforge; those of yours may be others.
+
+    They share one table, which checkpoints hold whole.
+
+    Attributes:
+        kind: "autoregressive" (`LayerEnergyFlow`), "inductive" (`LongitudinalFlow`, one network for all
+            layers) or "transformer" (`LayerEnergyTransformer`).
+        blocks: MADE blocks, or blocks of the transformer (by default 3); not for "inductive".
+        hidden, depth, bins, bound: of the networks and their splines; a transformer has by default 64 numbers
+            a token, and ``depth`` hidden layers in its head.
+        dropout: of hidden units, in a transformer by default 0.1; not for "inductive".
+        heads: of the transformer's attention.
+        head: what a transformer draws a ratio with, "splines" or "flow-matching", as in CaloDREAM.
+        steps: midpoint steps of flow matching.
+        scale: c, larger than any ΣE/E_inc.
+        fill: what stands for empty layers: "log-normal" values below the threshold, or "uniform" noise of
+            ``noise_mev`` that is added to every layer's energy, as published.
+        noise_mev: width of that noise, MeV.
+        width: of the log-normal values, see `fill_below`.
+    """
+
+    blocks: int = Field(6, ge=1)
+    hidden: int = Field(128, ge=1)
+    depth: int = Field(1, ge=0)
+    bins: int = Field(8, ge=2)
+    bound: float = Field(6.0, gt=0)
+    dropout: float = Field(0.0, ge=0, lt=1)
+    heads: int = Field(4, ge=1)
+    head: str = "splines"
+    steps: int = Field(8, ge=1)
+    scale: float = Field(2.5, gt=0)
+    fill: Literal["log-normal", "uniform"] = "log-normal"
+    noise_mev: float = Field(5e-3, gt=0)
+    width: float = Field(2.0, gt=0)
 
 
 class LayerEnergyModel(nn.Module, ABC):
-    """Generator of layer energies (n, Z), given incident energies (n,) and a context (n, C)."""
+    """Generator of layer energies (n, Z), given incident energies (n,) and a context (n, C).
+
+    Args:
+        settings: `Settings` of the subclass.
+        layers: Z.
+        context: C.
+    """
+
+    Settings: ClassVar[type[KindSettings]]
+
+    @abstractmethod
+    def __init__(self, settings: Any, layers: int, context: int) -> None:
+        super().__init__()
 
     @property
     @abstractmethod
@@ -69,3 +130,17 @@ class LayerEnergyDensity(LayerEnergyModel):
     ) -> Tensor:
         uniform = torch.rand(energies.shape, generator=generator, device=energies.device)
         return -self.log_prob(energies, incident, context, threshold, uniform)
+
+
+ENERGIES: Registry[type[LayerEnergyModel]] = Registry(
+    "layer energies", "caloforge.models.energies", default="autoregressive"
+)
+"""Models of layer energies by the ``kind`` of their settings."""
+
+LayerEnergyChoice = Annotated[SerializeAsAny[KindSettings], BeforeValidator(ENERGIES.settings)]
+"""Type of a settings field that says which model of layer energies, and its settings."""
+
+
+def layer_energy_model(settings: KindSettings, layers: int, context: int) -> LayerEnergyModel:
+    """The model for the energies of Z = ``layers`` layers that the settings ask for; C = ``context``."""
+    return ENERGIES[settings.kind](settings, layers, context)

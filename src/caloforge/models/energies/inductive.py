@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from caloforge.models.coordinates import RunningMoments, exp_threshold, fill_below, log_threshold
-from caloforge.models.energies.base import LayerEnergyDensity
+from caloforge.models.energies.base import ENERGIES, LayerEnergyDensity, LayerEnergySettings
 from caloforge.models.flow.splines.splines import n_spline_parameters, rational_quadratic
 
-__all__ = ["LongitudinalFlow", "SplineNetwork"]
+__all__ = ["InductiveSettings", "LongitudinalFlow", "SplineNetwork"]
 
 HISTORY = 4
 SUMMARY = 4
@@ -58,28 +58,28 @@ class SplineNetwork(nn.Module):
         return u * (-log_scale).exp() + shift
 
 
+class InductiveSettings(LayerEnergySettings):
+    """See `LayerEnergySettings`."""
+
+    kind: str = "inductive"
+
+
+@ENERGIES.add("inductive")
 class LongitudinalFlow(LayerEnergyDensity):
-    """Density and sampler of layer energies (n, Z), MeV.
+    """Density and sampler of layer energies (n, Z), MeV."""
 
-    Args:
-        layers: Z.
-        context: C, standardised numbers that are known before the shower.
-        hidden, depth, bins, bound: of the networks and their splines.
-        width: of the values that stand for an empty layer, see `fill_below`.
-    """
-
+    Settings = InductiveSettings
     mean: Tensor
     std: Tensor
     total_mean: Tensor
     total_std: Tensor
 
-    def __init__(
-        self, layers: int, context: int, *, hidden: int, depth: int, bins: int, bound: float, width: float
-    ) -> None:
-        super().__init__()
-        self.layers, self.width = layers, width
-        self.total = SplineNetwork(context, hidden, depth, bins, bound)
-        self.layer = SplineNetwork(context + 1 + layers + HISTORY + SUMMARY, hidden, depth, bins, bound)
+    def __init__(self, settings: InductiveSettings, layers: int, context: int) -> None:
+        super().__init__(settings, layers, context)
+        self.layers, self.width = layers, settings.width
+        sizes = (settings.hidden, settings.depth, settings.bins, settings.bound)
+        self.total = SplineNetwork(context, *sizes)
+        self.layer = SplineNetwork(context + 1 + layers + HISTORY + SUMMARY, *sizes)
         for name in ("mean", "total_mean"):
             self.register_buffer(name, torch.zeros(layers if name == "mean" else ()))
         for name in ("std", "total_std"):

@@ -14,26 +14,22 @@ Legend: ``n`` showers, ``Z`` layers and steps, ``C`` context numbers, ``W`` widt
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
+from pydantic import Field, field_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from caloforge.models.coordinates import fill_below
-from caloforge.models.energies.base import LayerEnergyModel
+from caloforge.models.energies.base import ENERGIES, LayerEnergyModel, LayerEnergySettings
 from caloforge.models.energies.causal_transformer import CausalTransformer, KeyValueCache
-from caloforge.models.energies.inductive import SplineNetwork
+from caloforge.models.energies.heads import HEADS
 
-__all__ = ["Head", "LayerEnergyTransformer", "Splits"]
-
-Head = Literal["splines", "flow-matching"]
+__all__ = ["LayerEnergyTransformer", "Splits", "TransformerSettings"]
 
 LARGEST = 25.0
 """|y| is kept within it; stands for a ratio of 10⁻¹¹."""
-DRAWS = 4
-"""Times and noises of a state in a training step; the network that sees them is small."""
 TOLD = 5
 
 
@@ -70,50 +66,39 @@ def _split(left: Tensor, y: Tensor, threshold: float) -> Tensor:
     return torch.where(none, 0.0, torch.where(rest < threshold, left, part))
 
 
+class TransformerSettings(LayerEnergySettings):
+    """See `LayerEnergySettings`; what is smaller than there by default."""
+
+    kind: str = "transformer"
+    blocks: int = Field(3, ge=1)
+    hidden: int = Field(64, ge=1)
+    bins: int = Field(10, ge=2)
+    bound: float = Field(5.0, gt=0)
+    dropout: float = Field(0.1, ge=0, lt=1)
+
+    @field_validator("head")
+    @classmethod
+    def _known_head(cls, name: str) -> str:
+        HEADS[name]
+        return name
+
+
+@ENERGIES.add("transformer")
 class LayerEnergyTransformer(LayerEnergyModel):
-    """Loss and sampler of layer energies (n, Z).
+    """Loss and sampler of layer energies (n, Z)."""
 
-    Args:
-        layers, context: Z and C.
-        width, depth, heads, dropout: of the transformer.
-        head: "splines" or "flow-matching".
-        head_depth: hidden layers of the head.
-        bins, bound: of the splines.
-        steps: midpoint steps of the flow.
-        scale: c, larger than any ΣE/E_inc.
-        fill: width of the values that stand for empty parts, see `fill_below`.
-    """
-
+    Settings = TransformerSettings
     mean: Tensor
     std: Tensor
 
-    def __init__(
-        self,
-        layers: int,
-        context: int,
-        *,
-        width: int,
-        depth: int,
-        heads: int,
-        dropout: float,
-        head: Head,
-        head_depth: int,
-        bins: int,
-        bound: float,
-        steps: int,
-        scale: float,
-        fill: float,
-    ) -> None:
-        super().__init__()
-        self.layers, self.scale, self.fill = layers, scale, fill
+    def __init__(self, settings: TransformerSettings, layers: int, context: int) -> None:
+        super().__init__(settings, layers, context)
+        s, width = settings, settings.hidden
+        self.layers, self.scale, self.fill = layers, s.scale, s.width
         self.enter = nn.Linear(context + TOLD + 1, width)
         self.place = nn.Parameter(0.3 * torch.randn(layers, width))
-        self.transformer = CausalTransformer(width, depth, heads, dropout)
-        self.head: _Head = (
-            _SplineHead(width, head_depth, bins, bound)
-            if head == "splines"
-            else _FlowMatchingHead(width, head_depth, steps)
-        )
+        self.transformer = CausalTransformer(width, s.blocks, s.heads, s.dropout)
+        self.head = HEADS[s.head](s)
         self.register_buffer("mean", torch.zeros(layers))
         self.register_buffer("std", torch.ones(layers))
 
@@ -218,70 +203,3 @@ class LayerEnergyTransformer(LayerEnergyModel):
             left = torch.where(last > 0, torch.where(last < left, left * (-raw).sigmoid(), 0.0), left)
             moment = moment + last * ((i - 1) / self.layers)
         return torch.stack([*energies, left], dim=1)
-
-
-class _Head(nn.Module, ABC):
-    """How one number is distributed, given a state (…, W)."""
-
-    @abstractmethod
-    def loss(self, z: Tensor, states: Tensor, generator: torch.Generator | None) -> Tensor:
-        """Loss of numbers z (n, Z), given states (n, Z, W): (n, Z)."""
-
-    @abstractmethod
-    def sample(self, noise: Tensor, states: Tensor) -> Tensor:
-        """Numbers (n,) of standard normal noise (n,), given states (n, W)."""
-
-
-class _SplineHead(_Head):
-    """A shift, a scale and a rational-quadratic spline; the loss is −log p."""
-
-    def __init__(self, width: int, depth: int, bins: int, bound: float) -> None:
-        super().__init__()
-        self.network = SplineNetwork(width, width, depth, bins, bound)
-
-    def loss(self, z: Tensor, states: Tensor, generator: torch.Generator | None) -> Tensor:
-        return -self.network.log_prob(z, states)
-
-    def sample(self, noise: Tensor, states: Tensor) -> Tensor:
-        return self.network.sample(noise, states)
-
-
-class _FlowMatchingHead(_Head):
-    """The velocity along the line from data to noise, x_t = (1 − t)·z + t·ε (arXiv:2210.02747)."""
-
-    def __init__(self, width: int, depth: int, steps: int) -> None:
-        super().__init__()
-        self.steps = steps
-        self.state = nn.Linear(width, width)
-        self.number = nn.Linear(1, width, bias=False)
-        self.time = nn.Linear(5, width, bias=False)
-        self.blocks = nn.ModuleList(nn.Linear(width, width) for _ in range(depth))
-        self.out = nn.Linear(width, 1)
-
-    def _embedded(self, t: Tensor) -> Tensor:
-        """Times (…) → (…, W)."""
-        waves = [f(k * torch.pi * t) for k in (1, 2) for f in (torch.sin, torch.cos)]
-        embedded: Tensor = self.time(torch.stack([t, *waves], dim=-1))
-        return embedded
-
-    def _velocity(self, x: Tensor, told: Tensor) -> Tensor:
-        """dx/dt (…) at x (…), given what is known of state and time, (…, W)."""
-        h = told + self.number(x[..., None])
-        for block in self.blocks:
-            h = h + block(F.silu(h))
-        velocity: Tensor = self.out(F.silu(h))[..., 0]
-        return velocity
-
-    def loss(self, z: Tensor, states: Tensor, generator: torch.Generator | None) -> Tensor:
-        t = torch.rand((DRAWS, *z.shape), generator=generator, device=z.device, dtype=z.dtype)
-        noise = torch.randn((DRAWS, *z.shape), generator=generator, device=z.device, dtype=z.dtype)
-        velocity = self._velocity((1 - t) * z + t * noise, self.state(states) + self._embedded(t))
-        return (velocity - (noise - z)).square().mean(dim=0)
-
-    def sample(self, noise: Tensor, states: Tensor) -> Tensor:
-        told, x = self.state(states), noise
-        times = self._embedded(torch.linspace(1, 0, 2 * self.steps + 1, device=x.device, dtype=x.dtype))
-        for start, middle in zip(times[:-1:2], times[1::2], strict=True):  # midpoint steps
-            half = x - self._velocity(x, told + start) / (2 * self.steps)
-            x = x - self._velocity(half, told + middle) / self.steps
-        return x

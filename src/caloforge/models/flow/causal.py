@@ -28,13 +28,8 @@ from caloforge.models.conditions.incident import IncidentContext
 from caloforge.models.coordinates import Layers, renormalise_layers
 from caloforge.models.coordinates.cells import CellCoordinates, Coordinates
 from caloforge.models.coordinates.spectrum import SpectrumMap
-from caloforge.models.energies.autoregressive import (
-    FIT_BATCH,
-    LayerEnergySettings,
-    fitted_batches,
-    layer_energy_flow,
-    regular_layer_sums,
-)
+from caloforge.models.energies.autoregressive import FIT_BATCH, fitted_batches, regular_layer_sums
+from caloforge.models.energies.base import LayerEnergyChoice, layer_energy_model
 from caloforge.runtime.precision import use_bf16
 
 __all__ = ["CausalLayerFlow"]
@@ -63,7 +58,7 @@ class CausalLayerFlow(GeneratorModel):
             bf16: networks in bfloat16 (splines stay in float32); "auto" where the processor has it.
         """
 
-        energies: LayerEnergySettings = LayerEnergySettings.model_validate({})
+        energies: LayerEnergyChoice = Field({"kind": "autoregressive"}, validate_default=True)
         shared: bool = False
         history: int = Field(5, ge=1)
         coordinates: Coordinates = "threshold"
@@ -97,7 +92,7 @@ class CausalLayerFlow(GeneratorModel):
         self.n_maps = s.history + 1 + (s.grouping is not None)
         self.n_vector = IncidentContext.size + 3 + (n_z if s.shared else 0)
         self.incident = IncidentContext()
-        self.energy_flow = layer_energy_flow(n_z, IncidentContext.size, s.energies)
+        self.energy_flow = layer_energy_model(s.energies, n_z, IncidentContext.size)
         self.coordinates = CellCoordinates(n_z, s.coordinates, scale=s.scale, width=s.width, smear=s.smear)
         self.spectrum = SpectrumMap()
         self.register_buffer("threshold", torch.tensor(s.threshold_mev or 1.0))

@@ -19,7 +19,8 @@ from caloforge.models.base import Batch, ConditionTensors, GeneratorModel
 from caloforge.models.conditions.incident import IncidentContext
 from caloforge.models.coordinates import Layers, cut_noise, exp_threshold, fill_below, log_threshold
 from caloforge.models.coordinates.threshold import least_energy
-from caloforge.models.energies.autoregressive import LayerEnergySettings, fitted_batches, layer_energy_flow
+from caloforge.models.energies.autoregressive import fitted_batches
+from caloforge.models.energies.base import LayerEnergyChoice, layer_energy_model
 from caloforge.models.flow.autoregressive.flow import AutoregressiveFlow, Direction
 from caloforge.runtime.precision import use_bf16
 
@@ -52,7 +53,7 @@ class CellFlowModel(GeneratorModel):
             bf16: networks in bfloat16 (splines stay in float32); "auto" where the processor has it.
         """
 
-        energies: LayerEnergySettings = LayerEnergySettings.model_validate({})
+        energies: LayerEnergyChoice = Field({"kind": "autoregressive"}, validate_default=True)
         blocks: int = Field(8, ge=1)
         hidden: int = Field(256, ge=1)
         depth: int = Field(2, ge=1)
@@ -82,7 +83,7 @@ class CellFlowModel(GeneratorModel):
         s = self.settings
         self.layers = Layers.of(self.mesh)
         self.incident = IncidentContext()
-        self.energy_flow = layer_energy_flow(self.mesh.n_layers, IncidentContext.size, s.energies)
+        self.energy_flow = layer_energy_model(s.energies, self.mesh.n_layers, IncidentContext.size)
         self.flows = nn.ModuleDict(flows)
         self.register_buffer("threshold", torch.tensor(s.threshold_mev or 1.0))
 

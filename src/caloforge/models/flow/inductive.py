@@ -27,7 +27,7 @@ from caloforge.models.conditions.incident import IncidentContext
 from caloforge.models.coordinates import Layers, exp_threshold, fill_below, log_threshold, renormalise_layers
 from caloforge.models.coordinates.threshold import least_energy
 from caloforge.models.energies.autoregressive import fitted_batches, regular_layer_sums
-from caloforge.models.energies.inductive import LongitudinalFlow
+from caloforge.models.energies.inductive import InductiveSettings, LongitudinalFlow
 from caloforge.models.flow.coupling import CouplingFlow
 from caloforge.runtime.precision import use_bf16
 
@@ -81,13 +81,17 @@ class InductiveLayerFlow(GeneratorModel):
         self.shape = (n_z, rows, columns)
         self.one_layer = Layers([rows * columns], Layers.of(mesh).central[:1])
         self.energy_flow = LongitudinalFlow(
+            InductiveSettings.model_validate(
+                {
+                    "hidden": s.energy_hidden,
+                    "depth": s.energy_depth,
+                    "bins": s.energy_bins,
+                    "bound": s.bound,
+                    "width": s.width,
+                }
+            ),
             n_z,
             IncidentContext.size,
-            hidden=s.energy_hidden,
-            depth=s.energy_depth,
-            bins=s.energy_bins,
-            bound=s.bound,
-            width=s.width,
         )
         self.cell_flow = CouplingFlow(
             rows,

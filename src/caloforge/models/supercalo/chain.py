@@ -13,25 +13,20 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from torch import Tensor, nn
 
 from caloforge.data.operations import coarsened
 from caloforge.data.showers import Showers
 from caloforge.detector.grouping import Grouping
-from caloforge.detector.mesh import Mesh
-from caloforge.detector.mesh_regular import RegularMesh
+from caloforge.detector.mesh import Mesh, RegularMesh
 from caloforge.errors import MeshError, RecipeError
 from caloforge.models.base import Batch, ConditionTensors, GeneratorModel, load_model_class
 from caloforge.models.conditions.incident import IncidentContext
 from caloforge.models.coordinates import Layers, renormalise_layers
 from caloforge.models.coordinates.threshold import least_energy
-from caloforge.models.energies.autoregressive import (
-    LayerEnergySettings,
-    fitted_batches,
-    layer_energy_flow,
-    regular_layer_sums,
-)
+from caloforge.models.energies.autoregressive import fitted_batches, regular_layer_sums
+from caloforge.models.energies.base import LayerEnergyChoice, layer_energy_model
 
 __all__ = ["CoarseToFine", "Slot", "coarse_showers"]
 
@@ -63,7 +58,7 @@ class CoarseToFine(GeneratorModel):
         """
 
         grouping: tuple[int, int, int] = (5, 2, 1)
-        energies: LayerEnergySettings = LayerEnergySettings.model_validate({})
+        energies: LayerEnergyChoice = Field({"kind": "autoregressive"}, validate_default=True)
         coarse: Slot = Slot(model="flow.supercalo:SuperCaloCoarse")
         fine: Slot = Slot(model="flow.supercalo_fine:SuperCaloFine")
         leave_out: tuple[str, ...] = ()
@@ -91,7 +86,7 @@ class CoarseToFine(GeneratorModel):
         assert isinstance(mesh, RegularMesh)
         self.grouping = Grouping.by_factors(mesh, s.grouping)
         self.incident = IncidentContext()
-        self.energy_flow = layer_energy_flow(mesh.n_layers, IncidentContext.size, s.energies)
+        self.energy_flow = layer_energy_model(s.energies, mesh.n_layers, IncidentContext.size)
         self.coarse = load_model_class(s.coarse.model)(self.grouping.coarse, s.coarse.settings)
         self.fine = load_model_class(s.fine.model)(mesh, {"grouping": s.grouping, **s.fine.settings})
         self.coarse_layers = Layers.of(self.grouping.coarse)

@@ -29,12 +29,8 @@ from caloforge.models.coordinates import (
     renormalise_layers,
 )
 from caloforge.models.coordinates.threshold import least_energy
-from caloforge.models.energies.autoregressive import (
-    FIT_BATCH,
-    LayerEnergySettings,
-    fitted_batches,
-    layer_energy_flow,
-)
+from caloforge.models.energies.autoregressive import FIT_BATCH, fitted_batches
+from caloforge.models.energies.base import LayerEnergyChoice, layer_energy_model
 from caloforge.models.flow.autoregressive.flow import AutoregressiveFlow
 from caloforge.runtime.precision import use_bf16
 
@@ -101,7 +97,7 @@ class SuperCaloCoarse(GeneratorModel):
         bins: int = Field(8, ge=2)
         bound: float = Field(6.0, gt=0)
         dropout: float = Field(0.0, ge=0, lt=1)
-        energies: LayerEnergySettings = LayerEnergySettings.model_validate({})
+        energies: LayerEnergyChoice = Field({"kind": "autoregressive"}, validate_default=True)
         coordinates: Literal["log-threshold", "log"] = "log-threshold"
         width: float = Field(2.0, gt=0)
         smear: float = Field(0.01, ge=0)
@@ -124,7 +120,7 @@ class SuperCaloCoarse(GeneratorModel):
         n_z = mesh.n_layers
         self.layers = Layers.of(mesh)
         self.incident = IncidentContext()
-        self.energy_flow = layer_energy_flow(n_z, IncidentContext.size, s.energies)
+        self.energy_flow = layer_energy_model(s.energies, n_z, IncidentContext.size)
         self.flow = AutoregressiveFlow(
             mesh.n_voxels,
             IncidentContext.size + n_z,

@@ -23,14 +23,14 @@ from torch.nn import functional as F
 
 from caloforge.data.showers import Showers
 from caloforge.detector.grouping import Grouping
-from caloforge.detector.mesh import Mesh
-from caloforge.detector.mesh_regular import RegularMesh
+from caloforge.detector.mesh import Mesh, RegularMesh
 from caloforge.errors import MeshError
 from caloforge.models.base import Batch, ConditionTensors, GeneratorModel
 from caloforge.models.conditions.incident import IncidentContext
 from caloforge.models.coordinates import Layers, RunningMoments, renormalise_layers
 from caloforge.models.coordinates.threshold import least_energy
-from caloforge.models.energies.autoregressive import FIT_BATCH, LayerEnergySettings, layer_energy_flow
+from caloforge.models.energies.autoregressive import FIT_BATCH
+from caloforge.models.energies.base import LayerEnergyChoice, layer_energy_model
 from caloforge.models.flow.autoregressive.flow import AutoregressiveFlow
 from caloforge.models.supercalo.cells import Parts
 from caloforge.models.supercalo.coarse import SMALLEST_STD, lit_values, tentative_energies
@@ -77,8 +77,8 @@ class SuperCaloFine(GeneratorModel):
         bins: int = Field(8, ge=2)
         bound: float = Field(6.0, gt=0)
         dropout: float = Field(0.0, ge=0, lt=1)
-        layers: LayerEnergySettings = LayerEnergySettings.model_validate(
-            {"kind": "inductive", "hidden": 96, "depth": 3, "bins": 12}
+        layers: LayerEnergyChoice = Field(
+            {"kind": "inductive", "hidden": 96, "depth": 3, "bins": 12}, validate_default=True
         )
         coordinates: Literal["log-threshold", "logit"] = "log-threshold"
         width: float = Field(2.0, gt=0)
@@ -123,7 +123,7 @@ class SuperCaloFine(GeneratorModel):
         split = self.grouping.factors[0] > 1
         n_coarse = self.grouping.coarse.n_layers
         self.layer_flow = (
-            layer_energy_flow(mesh.n_layers, IncidentContext.size + n_coarse, s.layers) if split else None
+            layer_energy_model(s.layers, mesh.n_layers, IncidentContext.size + n_coarse) if split else None
         )
         self.flow = AutoregressiveFlow(
             self.grouping.slots,

@@ -28,7 +28,7 @@ from caloforge.report.html import (
 )
 from caloforge.report.page import fill_template
 from caloforge.report.style import Drawing, require_drawing_packages
-from caloforge.runtime.disk import whole_file
+from caloforge.runtime.files import whole_file
 from caloforge.runtime.provenance import provenance
 
 __all__ = ["PAGE_FILE", "write_comparison"]

@@ -1,0 +1,92 @@
+"""Cylinders whose layers have different cells."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from caloforge.detector.mesh.base import MESHES, Floats, Frame, Ints, bin_of, checked_edges, phi_bin
+from caloforge.detector.mesh.ragged import Depth, RaggedMesh, checked_depth
+from caloforge.errors import MeshError
+
+__all__ = ["RaggedCylinderMesh", "RaggedLayer"]
+
+
+@dataclass(frozen=True)
+class RaggedLayer:
+    """A layer of a ragged cylinder: its number, φ bins, radial edges and, if known, its depth, mm."""
+
+    number: int
+    n_phi: int
+    r_edges: tuple[float, ...]
+    z_edges: Depth | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "r_edges", checked_edges(f"r_edges of layer {self.number}", self.r_edges))
+        object.__setattr__(self, "z_edges", checked_depth(self.number, self.z_edges))
+        if self.n_phi < 1 or self.n_phi != int(self.n_phi):
+            raise MeshError(f"layer {self.number} has {self.n_phi} φ bins; a whole number ≥ 1 is needed")
+        if self.r_edges[0] < 0:
+            raise MeshError(f"r_edges of layer {self.number} must not be negative, got {self.r_edges[0]}")
+
+    @property
+    def size(self) -> int:
+        return self.n_phi * (len(self.r_edges) - 1)
+
+
+@MESHES.add("ragged-cylinder")
+@dataclass(frozen=True, eq=False)
+class RaggedCylinderMesh(RaggedMesh):
+    """Cylinder whose layers have different φ and radial bins, as in CaloChallenge data set 1."""
+
+    layers: tuple[RaggedLayer, ...]
+    frame: Frame = "shower"
+    kind: ClassVar[str] = "ragged-cylinder"
+
+    @property
+    def _layers(self) -> Sequence[RaggedLayer]:
+        return self.layers
+
+    def centres(self) -> dict[str, Floats]:
+        r_parts, phi_parts = [], []
+        for layer in self.layers:
+            r_e, phi_e = np.array(layer.r_edges), np.linspace(-np.pi, np.pi, layer.n_phi + 1)
+            phi, r = np.meshgrid((phi_e[1:] + phi_e[:-1]) / 2, (r_e[1:] + r_e[:-1]) / 2, indexing="ij")
+            r_parts.append(r.ravel())
+            phi_parts.append(phi.ravel())
+        r, phi = np.concatenate(r_parts), np.concatenate(phi_parts)
+        return {"x": r * np.cos(phi), "y": r * np.sin(phi), "z": self._z_centres(), "r": r, "phi": phi}
+
+    def volumes(self) -> Floats:
+        parts = []
+        for layer in self.layers:
+            area = np.pi * np.diff(np.array(layer.r_edges) ** 2) / layer.n_phi
+            parts.append(np.tile(area * self._thickness(layer), layer.n_phi))
+        return np.concatenate(parts)
+
+    def index(self, positions: ArrayLike) -> Ints:
+        x, y, z = self._xyz(positions)
+        r = np.hypot(x, y)
+        result = np.full(len(r), -1, dtype=np.int64)
+        for layer, offset in zip(self.layers, self.layer_offsets, strict=False):
+            i_r, n_r = bin_of(r, layer.r_edges), len(layer.r_edges) - 1
+            here = self._in_layer(layer, z) & (i_r >= 0) & (i_r < n_r)
+            result = np.where(here, offset + phi_bin(x, y, layer.n_phi) * n_r + i_r, result)
+        return result
+
+    def to_dict(self) -> dict[str, Any]:
+        layers = [
+            {"number": int(la.number), "n_phi": int(la.n_phi), "r_edges": list(la.r_edges)}
+            | ({} if la.z_edges is None else {"z_edges": list(la.z_edges)})
+            for la in self.layers
+        ]
+        return {"kind": self.kind, "frame": self.frame, "layers": layers}
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> RaggedCylinderMesh:
+        others = {key: value for key, value in fields.items() if key != "layers"}
+        return cls(tuple(RaggedLayer(**layer) for layer in fields["layers"]), **others)

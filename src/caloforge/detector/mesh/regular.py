@@ -1,0 +1,58 @@
+"""Meshes whose layers all have the same cells, so that showers have three axes."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from caloforge.detector.mesh.base import Ints, Mesh
+from caloforge.errors import MeshError
+
+__all__ = ["RegularMesh"]
+
+
+class RegularMesh(Mesh):
+    """Shared by the meshes with three axes: grouping and neighbours."""
+
+    periodic: ClassVar[tuple[bool, bool, bool]]
+
+    @property
+    def layer_sizes(self) -> Ints:
+        n_z, n_b, n_c = self.shape
+        return np.full(n_z, n_b * n_c, dtype=np.int64)
+
+    @property
+    def layer_numbers(self) -> tuple[int, ...]:
+        return tuple(range(self.shape[0]))
+
+    @abstractmethod
+    def coarsened(self, factors: tuple[int, int, int]) -> RegularMesh:
+        """The mesh whose cells join ``factors`` cells along each axis; every factor must divide the axis."""
+
+    def _check_factors(self, factors: tuple[int, int, int]) -> None:
+        if len(factors) != 3 or any(f < 1 or n % f for n, f in zip(self.shape, factors, strict=True)):
+            raise MeshError(f"grouping {factors} does not divide the mesh of shape {self.shape}")
+
+    def coarsen(self, energies: ArrayLike, factors: tuple[int, int, int]) -> NDArray[Any]:
+        """Sum energies (N, \\*shape) over groups of cells; the total energy is unchanged."""
+        self._check_factors(factors)
+        fine = np.asarray(energies)
+        (a, b, c), (fa, fb, fc) = self.shape, factors
+        split = fine.reshape(len(fine), a // fa, fa, b // fb, fb, c // fc, fc)
+        return np.asarray(split.sum(axis=(2, 4, 6)))
+
+    def neighbours(self, axis: int, step: int) -> Ints:
+        """Flat voxel ``step`` cells along ``axis`` from each voxel, (V,); −1 beyond an edge (φ has none)."""
+        if axis not in (0, 1, 2):
+            raise MeshError(f"axis must be 0, 1 or 2, got {axis}")
+        grid = np.arange(self.n_voxels).reshape(self.shape)
+        moved = np.roll(grid, -step, axis=axis)
+        if not self.periodic[axis] and step:
+            edge = [slice(None)] * 3
+            n = self.shape[axis]
+            edge[axis] = slice(max(n - step, 0), None) if step > 0 else slice(None, min(-step, n))
+            moved[tuple(edge)] = -1
+        return moved.reshape(-1)

@@ -1,0 +1,79 @@
+"""Files that appear under their name whole or not at all, also on a full disk or after a kill."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from caloforge.errors import CaloforgeError, DataError
+
+__all__ = ["read_json", "whole_file", "write_bytes", "write_json", "write_text"]
+
+
+@contextmanager
+def whole_file(path: Path, mark: str = "") -> Iterator[BinaryIO]:
+    """A new file to write bytes to, which gets the name ``path`` when all of it is on disk, or never.
+
+    Args:
+        path: the name; what is there stays until the new file is complete.
+        mark: told apart by this, several processes may write the same file.
+
+    Raises:
+        OSError: the disk does not take it; nothing is left under another name.
+    """
+    partial = path.with_name(f"{path.name}.{mark}partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_bytes(
+    path: str | os.PathLike[str], data: bytes, *, error: type[CaloforgeError] = DataError
+) -> None:
+    """Write a whole file and make its folder where there is none; ``error`` is raised where that fails."""
+    try:
+        with whole_file(Path(path)) as file:
+            file.write(data)
+    except OSError as problem:
+        raise error(
+            f"cannot write {path}: {problem.strerror or problem}; what was there before is unchanged"
+        ) from problem
+
+
+def write_text(path: str | os.PathLike[str], text: str, *, error: type[CaloforgeError] = DataError) -> None:
+    """Write a whole UTF-8 file, as `write_bytes`."""
+    write_bytes(path, text.encode(), error=error)
+
+
+def write_json(
+    path: str | os.PathLike[str], value: Any, *, indent: int = 1, error: type[CaloforgeError] = DataError
+) -> None:
+    """Write JSON that a person can read, as `write_bytes`.
+
+    What JSON does not know, such as paths, becomes text. NaN and infinity are a ValueError.
+    """
+    text = json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False, default=str)
+    write_text(path, text + "\n", error=error)
+
+
+def read_json(path: str | os.PathLike[str], *, error: type[CaloforgeError] = DataError) -> dict[str, Any]:
+    """The JSON object in a file; ``error`` is raised where it is missing, damaged or something else."""
+    try:
+        value = json.loads(Path(path).read_bytes())
+    except OSError as problem:
+        raise error(f"cannot read {path}: {problem.strerror or problem}") from problem
+    except ValueError as problem:
+        raise error(f"cannot read {path}: not valid JSON ({problem}); the file is damaged") from problem
+    if not isinstance(value, dict):
+        raise error(f"cannot read {path}: expected a JSON object, got {type(value).__name__}")
+    return value

@@ -1,0 +1,153 @@
+"""What is trained on what: a recipe, its showers, and the trained models that it learns or goes on from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from caloforge.checkpoint.checkpoint import Checkpoint
+from caloforge.data.conditions import merged_ranges
+from caloforge.data.fingerprint import data_fingerprint
+from caloforge.data.showers import Showers
+from caloforge.errors import CheckpointError, DataError, RecipeError
+from caloforge.models.base import GeneratorModel, load_model_class
+from caloforge.runtime.seeds import derived_seed
+from caloforge.training.loader import hold_out
+from caloforge.training.recipe import Recipe
+
+__all__ = ["TrainingTask"]
+
+
+@dataclass(frozen=True)
+class TrainingTask:
+    """One training, apart from where it runs; arguments are those of `caloforge.training.train`."""
+
+    recipe: Recipe
+    showers: Showers
+    seed: int
+    teacher: Checkpoint | None = None
+    given: Showers | None = None
+    start: Checkpoint | None = None
+
+    def check(self) -> None:
+        """Make sure that everything fits together.
+
+        Raises:
+            RecipeError: the recipe is not for these showers, or not that of the model to go on from.
+            CheckpointError: the cells of the showers are not those of the model to go on from.
+            DataError: what is given is not of the same showers.
+        """
+        self.recipe.check(self.showers)
+        if self.start is not None:
+            _check_start(self.start, self.recipe, self.showers)
+        if self.given is not None:
+            _check_given(self.given, self.showers)
+
+    def fingerprints(self) -> dict[str, Any]:
+        """All that decides the result, JSON-able and short, so that two tasks can be compared."""
+        return {
+            "recipe": self.recipe.to_dict(),
+            "seed": self.seed,
+            "data": data_fingerprint(self.showers),
+            "teacher": "" if self.teacher is None else self.teacher.fingerprint,
+            "given": "" if self.given is None else data_fingerprint(self.given),
+            "start": "" if self.start is None else self.start.fingerprint,
+        }
+
+    def split(self, showers: Showers) -> tuple[Showers, Showers | None]:
+        """Training and held-out showers of all of them, or of those that are given."""
+        return hold_out(showers, self.recipe.training.validation_fraction, self.seed)
+
+    def model(self, device: torch.device, fit_to: Showers | None) -> GeneratorModel:
+        """The model at the beginning, on a device.
+
+        Args:
+            device: where it is trained.
+            fit_to: training showers that its statistics are fitted to; None leaves that out, for a model
+                whose state is loaded afterwards.
+        """
+        torch.manual_seed(derived_seed(self.seed, "weights"))
+        meshes = dict(sorted(self.showers.meshes.items()))
+        if self.start is None:
+            model = load_model_class(self.recipe.model)(next(iter(meshes.values())), self.recipe.settings)
+            model.detectors, model.meshes = tuple(meshes), meshes
+        else:
+            model = self.start.model(device)
+            model.detectors = tuple(dict.fromkeys([*self.start.detectors, *meshes]))
+            model.meshes = self.start.meshes | meshes
+        if self.teacher is not None:
+            for name, mesh in meshes.items():
+                self.teacher.require_mesh(mesh, "the file of showers", name)
+            model.use_teacher(self.teacher.model(device).requires_grad_(False))
+        if fit_to is not None:
+            if self.start is None:
+                model.fit(fit_to)
+            else:
+                model.adapt(fit_to)
+        return model.to(device)
+
+    def checkpoint(
+        self, model: GeneratorModel, provenance: dict[str, Any], metrics: dict[str, Any]
+    ) -> Checkpoint:
+        """The checkpoint of the model as it is now."""
+        made_by = provenance | {"showers": self.showers.provenance}
+        for name, other in (("teacher", self.teacher), ("start", self.start)):
+            if other is not None:
+                made_by[name] = {
+                    "fingerprint": other.fingerprint,
+                    "model": other.model_name,
+                    "provenance": other.provenance,
+                }
+        ranges = {} if self.start is None else {n: self.start.range_of(n) for n in self.start.detectors}
+        conditions = self.showers.conditions
+        ranges |= {
+            name: conditions[conditions.detector == name].ranges() for name in sorted(self.showers.meshes)
+        }
+        return Checkpoint.from_model(
+            model,
+            self.recipe.model,
+            merged_ranges(list(ranges.values())),
+            valid_ranges=ranges if len(ranges) > 1 else {},
+            recipe=self.recipe.to_dict(),
+            provenance=made_by,
+            seed=self.seed,
+            metrics=metrics,
+        )
+
+
+def _check_given(given: Showers, showers: Showers) -> None:
+    """DataError unless both hold the same showers in the same order, as far as conditions tell."""
+    if len(given) != len(showers):
+        raise DataError(
+            f"{len(given)} showers are given for {len(showers)} to train on; they must be the same"
+        )
+    energy, other = showers.conditions.energy, given.conditions.energy
+    wrong = np.flatnonzero(~np.isclose(energy, other, rtol=1e-5))
+    if len(wrong):
+        raise DataError(
+            f"the given shower {wrong[0]} is of {other[wrong[0]]:.6g} MeV, that to train on of "
+            f"{energy[wrong[0]]:.6g} MeV; both files must hold the same showers in the same order"
+        )
+
+
+def _check_start(start: Checkpoint, recipe: Recipe, showers: Showers) -> None:
+    """RecipeError unless the recipe is for this model, CheckpointError unless the showers' cells fit it."""
+    model_class = load_model_class(recipe.model)
+    wanted, there = (model_class.Settings.model_validate(s) for s in (recipe.settings, start.settings))
+    if recipe.model != start.model_name or wanted != there:
+        raise RecipeError(
+            f"the model and its settings are those of the checkpoint {start.path or ''} that is the start "
+            "and cannot be changed; change those under training only"
+        )
+    for name, mesh in showers.meshes.items():
+        if name in start.detectors or not model_class.joint:
+            start.require_mesh(mesh, "the file of showers", name)
+        elif (mesh.kind, mesh.frame, mesh.shape) != (start.mesh.kind, start.mesh.frame, start.mesh.shape):
+            raise CheckpointError(
+                f"the showers in {name} are on a {mesh} in the {mesh.frame}'s frame, but the checkpoint "
+                f"{start.path or ''} makes showers on a {start.mesh} in the {start.mesh.frame}'s frame; it "
+                "can be adapted to cells of other sizes, but not to another number of them"
+            )
