@@ -422,7 +422,7 @@ def test_losses_depend_on_their_random_numbers_alone(trained: Trained) -> None:
 
 
 def test_a_saved_model_makes_the_same_showers(trained: Trained) -> None:
-    fresh = Checkpoint.of(trained.rough(), name_of(trained.cls), trained.checkpoint.valid_range)
+    fresh = Checkpoint.from_model(trained.rough(), name_of(trained.cls), trained.checkpoint.valid_range)
     saved = Checkpoint.load(fresh.save(trained.folder / "saved", overwrite=True))
     assert saved.fingerprint == fresh.fingerprint
     before, after = trained.rough(), saved.model(trained.device)
