@@ -74,8 +74,9 @@ $(MIN_VENV)/.installed: pyproject.toml tools/minimum_versions.py
 	$(MIN_BIN)/pip install --quiet --constraint $(MIN_VENV)/constraints.txt --editable ".[test]"
 	@touch $@
 
+# old packages use what newer ones beneath them have deprecated since
 test-minimum: $(MIN_VENV)/.installed
-	$(MIN_BIN)/pytest $(ARGS)
+	$(MIN_BIN)/pytest -W default::DeprecationWarning $(ARGS)
 
 clean:
 	rm -rf $(VENV) $(MIN_VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

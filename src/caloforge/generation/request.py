@@ -12,8 +12,9 @@ from numpy.typing import ArrayLike
 
 from caloforge.checkpoint.checkpoint import Checkpoint
 from caloforge.data.beam import Beam, spectrum_named
-from caloforge.data.conditions import Conditions, pdg_code, pdg_name
+from caloforge.data.conditions import Conditions
 from caloforge.data.formats import open_showers
+from caloforge.data.particles import pdg_code, pdg_name
 from caloforge.data.quantities import Quantity, parse_energies, parse_range
 from caloforge.data.showers import Showers
 from caloforge.detector.mesh import Mesh
@@ -130,7 +131,7 @@ def _with_names(
     if particle is not None or len(checkpoint.valid_range["particle"]) == 1:
         wanted = chosen_name(checkpoint, "particle", particle)
         _require_same("particle", particle, [pdg_name(code) for code in np.unique(codes[codes != 0])])
-        codes = np.where(codes == 0, np.int32(_code(wanted)), codes)
+        codes = np.where(codes == 0, np.int32(pdg_code(wanted)), codes)
     return Conditions(conditions.energy, conditions.theta, conditions.phi, codes, names, conditions.impact)
 
 
@@ -140,13 +141,6 @@ def _require_same(kind: str, asked: str | None, found: list[str]) -> None:
             f"{kind} {asked!r} was asked for, but the conditions are those of {', '.join(found)}; leave the "
             f"{kind} out, or give conditions for it"
         )
-
-
-def _code(particle: str) -> int:
-    """PDG code of a name in a valid range: Geant4's, a number, or "unknown"."""
-    if particle == "unknown":
-        return 0
-    return int(particle) if particle.lstrip("-").isdigit() else pdg_code(particle)
 
 
 def asked_mesh(checkpoint: Checkpoint, conditions: Conditions) -> Mesh:
@@ -202,15 +196,16 @@ def check_range(conditions: Conditions, checkpoint: Checkpoint) -> None:
             ]
             check(f"impact {axis}", "mm", conditions.impact[:, i], points)
     valid = checkpoint.valid_range
-    for name, names in (
-        ("particle", [pdg_name(code) for code in conditions.particle]),
-        ("detector", [str(detector) for detector in conditions.detector]),
+    particles = [pdg_name(pdg_code(name)) for name in valid["particle"]]  # older ones may be numbers
+    for name, names, known in (
+        ("particle", [pdg_name(code) for code in conditions.particle], particles),
+        ("detector", [str(detector) for detector in conditions.detector], valid["detector"]),
     ):
-        strange = sorted(set(names) - set(valid[name]))
+        strange = sorted(set(names) - set(known))
         if strange:
             raise ConditionError(
                 f"{name} of shower {names.index(strange[0])} is {strange[0]!r}, but the model was trained on "
-                f"{', '.join(map(repr, valid[name]))}; {hint}"
+                f"{', '.join(map(repr, known))}; {hint}"
             )
 
 
