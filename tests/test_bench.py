@@ -25,11 +25,12 @@ import toy_models
 
 from caloforge.bench import BenchResult, bench, read_bench
 from caloforge.bench.setting import choose_conditions, time_geant4
-from caloforge.bench.worker import make_batch, measure
+from caloforge.bench.worker import measure
 from caloforge.checkpoint import Checkpoint
 from caloforge.cli.app import app
 from caloforge.errors import CaloforgeError, CheckpointError, ConditionError, DataError
-from caloforge.generation import generate
+from caloforge.generation import GenerationRequest, generate
+from caloforge.generation.blocks import BlockDecoder
 from caloforge.training import train
 
 MODELS = '''
@@ -61,7 +62,8 @@ def _surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     threads = torch.get_num_threads()
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(folder))
-        patch.setenv("PYTHONPATH", os.pathsep.join([str(folder), str(Path(toy_models.__file__).parent)]))
+        paths = [str(folder), str(Path(toy_models.__file__).parent), os.environ.get("PYTHONPATH", "")]
+        patch.setenv("PYTHONPATH", os.pathsep.join(paths))
         yield
     torch.set_num_threads(threads)
 
@@ -133,8 +135,9 @@ def test_what_is_timed_has_the_changed_settings(checkpoint: Checkpoint) -> None:
 def test_what_is_timed_is_what_generate_makes(checkpoint: Checkpoint, first: int) -> None:
     pool = choose_conditions(checkpoint, 7, None, None, 0)
     numbers = np.arange(first, first + 30, dtype=np.int64)
+    request = GenerationRequest.resolve(checkpoint, conditions=pool, seed=5, fixed_blocks=False, device="cpu")
     with torch.inference_mode():
-        made = make_batch(checkpoint.model(), pool, 5, numbers, torch.device("cpu"))
+        made = BlockDecoder(request).decode(first, first + 30)
     expected = generate(
         checkpoint,
         conditions=pool[numbers % 7],
@@ -144,7 +147,7 @@ def test_what_is_timed_is_what_generate_makes(checkpoint: Checkpoint, first: int
         batch_size=30,
         progress=False,
     )
-    assert np.array_equal(made, expected.energies)
+    assert np.array_equal(made, expected.energies.reshape(30, -1))
 
 
 def test_rows_say_what_was_measured(checkpoint: Checkpoint, tmp_path: Path) -> None:
@@ -272,7 +275,7 @@ def test_failures_of_a_process(variant: Any) -> None:
 def test_a_checkpoint_that_gives_nan_is_refused(checkpoint: Checkpoint, tmp_path: Path) -> None:
     broken = dataclasses.replace(checkpoint, tensors=dict(checkpoint.tensors))
     broken.tensors["share"] = torch.full_like(broken.tensors["share"], torch.nan)
-    with pytest.raises(CheckpointError, match="undefined energy"):
+    with pytest.raises(CheckpointError, match="the model gave nan MeV in voxel"):
         run(broken.save(tmp_path / "broken"))
 
 

@@ -75,7 +75,7 @@ class Registry(Generic[T]):
             if name in self._parts:
                 pass  # its module is imported now
             elif name in announced:
-                self._parts[name] = announced[name].load()
+                self._parts[name] = self._load(announced[name])
             elif ":" in name:
                 self._parts[name] = load_object(name, self.what, error=self.error)
             else:
@@ -98,7 +98,7 @@ class Registry(Generic[T]):
         """The ``Settings`` of the part that a table names by ``kind``, validated; anything else as it is.
 
         For parts that are classes with ``Settings`` of their own. A settings field of them is
-        ``Annotated[SerializeAsAny[BackboneSettings], BeforeValidator(BACKBONES.settings)]``.
+        ``Annotated[SerializeAsAny[KindSettings], BeforeValidator(BACKBONES.settings)]``.
 
         Raises:
             ValidationError: there is no such part, or its settings are wrong.
@@ -117,6 +117,15 @@ class Registry(Generic[T]):
                 self.what, [InitErrorDetails(type=problem, loc=("kind",), input=kind)]
             ) from None
         return part.Settings.model_validate({"kind": kind, **table})
+
+    def _load(self, point: EntryPoint) -> T:
+        try:
+            return cast(T, point.load())
+        except (ImportError, AttributeError) as error:
+            raise self.error(
+                f"{self.what} {point.name!r}, which is announced as {point.value!r} by an entry point of "
+                f"{self.group}, cannot be imported: {error}"
+            ) from error
 
     def _complete(self) -> dict[str, EntryPoint]:
         """Import the modules of the package, once; returns what installed packages announce."""

@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from caloforge.data import Conditions, Showers, ShowerWriter, open_showers, write_showers
+from caloforge.data.packing import PackedEnergies
 from caloforge.data.patient_file import PatientFile
 from caloforge.detector import BoxMesh, CylinderMesh, calochallenge_mesh
 from caloforge.errors import DataError
@@ -58,6 +59,28 @@ def test_what_is_appended_is_read(
         assert np.array_equal(read.energies, expected.energies)
         assert read.conditions == expected.conditions
         assert np.array_equal(read.extra["t"], expected.extra["t"])
+
+
+@settings(max_examples=8, deadline=None)
+@given(st.lists(st.integers(1, 130), min_size=1, max_size=4))
+def test_packed_showers_are_those_that_are_appended(
+    tmp_path_factory: pytest.TempPathFactory, sizes: list[int]
+) -> None:
+    folder = tmp_path_factory.mktemp("w")
+    parts = [random_showers(n, seed) for seed, n in enumerate(sizes)]
+    with ShowerWriter(folder / "a.h5", MESH) as plain, ShowerWriter(folder / "b.h5", MESH) as packed:
+        for part in parts:
+            energies = PackedEnergies.pack(part.energies.reshape(len(part), -1), packed.n_written)
+            plain.append(part.energies, part.conditions, part.extra)
+            packed.append_packed(energies, part.conditions, part.extra)
+    with h5py.File(folder / "a.h5") as a, h5py.File(folder / "b.h5") as b:
+        for name in a:
+            np.testing.assert_array_equal(a[name][:], b[name][:])
+        for start in range(0, sum(sizes), a["showers"].chunks[0]):
+            chunks = [file["showers"].id.read_direct_chunk((start, 0)) for file in (a, b)]
+            assert chunks[0] == chunks[1]  # what HDF5's own filters make
+    with ShowerWriter(folder / "c.h5", MESH) as writer, pytest.raises(DataError, match="do not fit"):
+        writer.append_packed(energies, parts[0].conditions[:0])
 
 
 def test_the_challenge_reads_our_files(tmp_path: Path) -> None:

@@ -3,32 +3,37 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated, Literal
+from typing import Annotated
 
 import numpy as np
 import pytest
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BeforeValidator, Field, SerializeAsAny
 from toy_models import LayerGaussian, toy_showers
 
 from caloforge.checkpoint import Checkpoint
 from caloforge.checkpoint.pretrained import default_model, default_models, pretrained_names
 from caloforge.data import Conditions, open_showers
+from caloforge.data.packing import PackedEnergies
 from caloforge.errors import CheckpointError, ConditionError, DataError, DetectorError, RecipeError
-from caloforge.generation import chosen_checkpoint, generate
+from caloforge.generation import generate, resolve_checkpoint
+from caloforge.registry import Registry
+from caloforge.runtime.chunks import ChunkStore
+from caloforge.settings import Settings
+
+SAMPLERS: Registry[type] = Registry("toy sampler", __name__, default="euler")
 
 
-class Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Euler(Settings):
-    kind: Literal["euler"] = "euler"
+class EulerSettings(Settings):
+    kind: str = "euler"
     steps: int = Field(4, ge=1)
 
 
-class Other(Settings):
-    kind: Literal["other"] = "other"
-    order: int = 2
+@SAMPLERS.add("euler")
+class Euler:
+    Settings = EulerSettings
+
+
+SamplerSettings = Annotated[SerializeAsAny[EulerSettings], BeforeValidator(SAMPLERS.settings)]
 
 
 class Stepwise(LayerGaussian):
@@ -36,8 +41,8 @@ class Stepwise(LayerGaussian):
 
     class Settings(LayerGaussian.Settings):
         factor: float = 1.0
-        sampler: Annotated[Euler | Other, Field(discriminator="kind")] = Euler()
-        energies: Euler | None = None
+        sampler: SamplerSettings = EulerSettings()
+        energies: EulerSettings | None = None
 
     def decode(self, noise, conditions):
         return super().decode(noise, conditions) * self.settings.factor
@@ -161,7 +166,7 @@ def test_settings_change_showers_and_are_recorded(stepwise, tmp_path):
 
 
 def test_changed_settings_are_kept_on_disk(stepwise, tmp_path):
-    changed = chosen_checkpoint(stepwise, settings={"factor": 3.0})
+    changed = resolve_checkpoint(stepwise, settings={"factor": 3.0})
     changed.save(tmp_path / "m")
     again = Checkpoint.load(tmp_path / "m")
     assert again.fingerprint == changed.fingerprint != stepwise.fingerprint
@@ -171,11 +176,10 @@ def test_changed_settings_are_kept_on_disk(stepwise, tmp_path):
 
 
 def test_a_stopped_generation_does_not_go_on_with_other_settings(stepwise, tmp_path):
-    from caloforge.generation.parts import PartStore
-
     first = generate(stepwise, energy=2e3, n=4, settings={"factor": 2.0}, progress=False)
-    parts = PartStore(tmp_path / "a.h5.parts", first.provenance["request"], first.mesh.n_voxels)
-    parts.add(0, first.energies[:2].reshape(2, -1))
+    store = ChunkStore(tmp_path / "a.h5.parts", first.provenance["request"], 4)
+    with store.open(resume=False, overwrite=False):
+        store.chunk(0, 2).write(PackedEnergies.pack(first.energies[:2].reshape(2, -1)).columns())
     ask = {"energy": 2e3, "n": 4, "out": tmp_path / "a.h5", "resume": True, "progress": False}
     with pytest.raises(DataError, match=r"its changed_settings differs.*2\.0.*None"):
         generate(stepwise, **ask)
@@ -190,9 +194,9 @@ def test_a_stopped_generation_does_not_go_on_with_other_settings(stepwise, tmp_p
         ({"factor": "much"}, r"factor: .*number.*got \"much\""),
         (
             {"sampler.step": 2},
-            r"unknown key 'sampler\.step' \(did you mean 'steps'\?\); known are kind, steps",
+            r"unknown key 'sampler\.(euler\.)?step' \(did you mean 'steps'\?\); known are kind, steps",
         ),
-        ({"sampler.steps": 0}, r"sampler\.steps: .*greater than or equal to 1.*got 0"),
+        ({"sampler.steps": 0}, r"sampler\.(euler\.)?steps: .*greater than or equal to 1.*got 0"),
         ({"energies.step": 2}, r"unknown key 'energies\.step' \(did you mean 'steps'\?\)"),
         ({"factor.more": 2}, r"'factor' is a value, not a table"),
     ],

@@ -13,10 +13,10 @@ from toy_models import MESH, LayerGaussian, toy_showers
 
 from caloforge.checkpoint import Checkpoint
 from caloforge.data import Conditions, Showers, open_showers
+from caloforge.data.packing import PackedEnergies
 from caloforge.detector import CylinderMesh
 from caloforge.errors import CheckpointError, ConditionError, DataError
 from caloforge.generation import generate
-from caloforge.generation.parts import PartStore
 
 LIKE = toy_showers(200, seed=9)
 
@@ -188,7 +188,7 @@ def stopped(checkpoint, tmp_path, monkeypatch):
 def test_a_stopped_generation_goes_on_to_the_same_showers(stopped, reference):
     checkpoint, out = stopped
     assert not out.exists()
-    assert len(list(out.with_name("a.h5.parts").glob("part-*"))) == 2
+    assert len(list(out.with_name("a.h5.parts").glob("chunk-*"))) == 2
     made = make(checkpoint, out=out, seed=3, resume=True)
     assert Stops.blocks == 4
     assert np.array_equal(made.energies, reference)
@@ -206,20 +206,16 @@ def test_parts_of_another_request_are_not_used(stopped, reference):
     assert np.array_equal(make(checkpoint, out=out, seed=3, overwrite=True).energies, reference)
 
 
-def test_parts_keep_every_bit(tmp_path):
-    energies = LIKE.energies.reshape(200, -1)
-    store = PartStore(tmp_path / "parts", {"a": 1}, energies.shape[1])
-    assert store.open(resume=True, overwrite=False) == 0
-    store.add(0, energies[:120])
-    store.add(150, energies[150:])
-    assert store.open(resume=True, overwrite=False) == 120  # what lies behind a gap does not count
-    store.add(120, energies[120:150])
-    assert store.finished() == [(0, 120), (120, 150), (150, 200)]
-    assert np.array_equal(np.concatenate([store.read(*span) for span in store.finished()]), energies)
-    damaged = next(store.folder.glob("part-000000000000*"))
-    damaged.write_bytes(damaged.read_bytes()[:100])
-    with pytest.raises(DataError, match="damaged"):
-        store.read(0, 120)
+@pytest.mark.parametrize("n_voxels", [72, 6480, 600_000])
+@pytest.mark.parametrize("start", [0, 17])
+def test_packed_energies_keep_every_bit(n_voxels, start, tmp_path):
+    n = 90 if n_voxels < 10_000 else 3
+    random = np.random.default_rng(0)
+    energies = (random.exponential(size=(n, n_voxels)) * (random.random((n, n_voxels)) > 0.8)).astype("f4")
+    packed = PackedEnergies.pack(energies, start)
+    assert len(packed) == n
+    again = PackedEnergies.from_columns(packed.columns())
+    assert np.array_equal(again.unpack(), energies)
 
 
 KILLED = """
@@ -245,12 +241,26 @@ generate(sys.argv[1], like=like, out=sys.argv[2], seed=3, batch_size=64, progres
 
 def test_a_killed_generation_goes_on_to_the_same_showers(checkpoint, tmp_path, reference):
     out = tmp_path / "a.h5"
-    environment = os.environ | {"PYTHONPATH": str(Path(toy_models.__file__).parent)}
+    paths = [str(Path(toy_models.__file__).parent), os.environ.get("PYTHONPATH", "")]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
     command = [sys.executable, "-c", KILLED, str(checkpoint.path), str(out)]
     assert subprocess.run(command, env=environment, check=False).returncode == -signal.SIGKILL
-    request = json.loads((tmp_path / "a.h5.parts" / "request.json").read_text())
+    request = json.loads((tmp_path / "a.h5.parts" / "request.json").read_text())["request"]
     assert request["checkpoint"] == checkpoint.fingerprint
     made = make(checkpoint, out=out, seed=3, resume=True)
     assert made.provenance["performance"]["n_showers"] == 72
     assert np.array_equal(made.energies, reference)
     assert np.array_equal(open_showers(out).energies, reference)
+
+
+def test_a_kill_after_the_last_shower_does_no_harm(stopped, reference):
+    checkpoint, out = stopped
+    parts = out.with_name("a.h5.parts")
+    kept = {path.name: path.read_bytes() for path in parts.iterdir()}
+    make(checkpoint, out=out, seed=3, resume=True)
+    parts.mkdir()
+    for name, content in kept.items():
+        (parts / name).write_bytes(content)
+    made = make(checkpoint, out=out, seed=3, resume=True)
+    assert np.array_equal(made.energies, reference)
+    assert [path.name for path in out.parent.iterdir()] == ["a.h5"]

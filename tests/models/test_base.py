@@ -72,9 +72,10 @@ def test_model_classes_are_found_by_name():
     assert load_model_class("toy_models:TwoParts") is TwoParts
     for name, message in {
         "toy_models": "module:Class",
-        "toy_models:MESH": r"no GeneratorModel called MESH; it has .*LayerGaussian",
-        "no_such.thing:A": r"neither a module caloforge\.models\.no_such\.thing nor no_such\.thing",
-        "base:Batch": r"caloforge\.models\.base has no GeneratorModel called Batch",
+        "toy_models:LayerGausian": r"did you mean 'LayerGaussian'\?\); it has .*TwoParts",
+        "toy_models:MESH": r"not a GeneratorModel, but CylinderMesh",
+        "no_such.thing:A": r"no module caloforge\.models\.no_such\.thing or no_such\.thing",
+        "base:Batch": r"not a GeneratorModel, but .*Batch",
     }.items():
         with pytest.raises(RecipeError, match=message):
             load_model_class(name)

@@ -14,6 +14,7 @@ from caloforge.data import Conditions, Showers
 from caloforge.detector import BoxMesh, Mesh, RaggedBoxLayer, RaggedBoxMesh, RaggedCylinderMesh, RaggedLayer
 from caloforge.errors import RecipeError
 from caloforge.models.base import Batch, ConditionTensors
+from caloforge.models.coordinates import Whole
 from caloforge.models.flow.caloflow import CaloFlow, CaloFlowStudent
 from caloforge.models.flow.icaloflow import ICaloFlow
 
@@ -135,7 +136,8 @@ def test_coordinates_are_shares_of_the_layers_and_come_back() -> None:
     shares = torch.zeros(40, 3).index_add_(1, model.layers.owner, torch.sigmoid(x))
     sums = model.layers.sum(batch.energies)
     assert torch.allclose(shares[sums > 0], torch.ones(()), atol=1e-3)
-    back = model._cells(x, model.layers.spread(sums), model.sizes)
+    whole = Whole(model.layers.spread(sums), model.sizes)
+    back = model.coordinates.inverse(x, float(model.threshold), whole)
     assert torch.allclose(back, batch.energies, rtol=1e-3, atol=1e-2)
     assert context.shape == (40, model.incident.size + 3)
 

@@ -15,7 +15,7 @@ from caloforge.models.flow.convolution import (
     squeeze,
     unsqueeze,
 )
-from caloforge.models.flow.unet import GroupedConvolution, UNet
+from caloforge.models.flow.unet import GroupedConvolution, LayerUNet
 
 ALL = slice(None)
 SIZES = [(4, 3), (5, 1), (1, 4), (3, 3)]
@@ -127,7 +127,7 @@ def test_convolutions_agree_with_their_definition(size: tuple[int, int], periodi
 
 @pytest.mark.parametrize("size", [*SIZES, (7, 5)])
 def test_a_unet_keeps_the_size_and_its_groups_apart(size: tuple[int, int]) -> None:
-    net = UNet(2, 3, size, width=4, levels=2, depth=1, periodic=True, norm=True).double()
+    net = LayerUNet(2, 3, size, width=4, levels=2, depth=1, periodic=True, norm=True).double()
     random_parameters(net)
     x = normal(2, 6, *size)
     y = net(x, ALL)

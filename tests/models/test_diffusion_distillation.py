@@ -190,9 +190,10 @@ def test_layer_energies_are_the_teachers_and_close(cls: type[DiffusionStudent]) 
     assert torch.allclose(made.sum(dim=(2, 3)), layers, rtol=1e-5, atol=1e-3)
 
 
+@pytest.mark.parametrize("sampler", ["euler", "midpoint", "heun"])
 @pytest.mark.parametrize("cls", STUDENTS)
-def test_gradients_reach_the_network_and_nothing_else(cls: type[DiffusionStudent]) -> None:
-    teacher, student = models(cls)
+def test_gradients_reach_the_network_and_nothing_else(cls: type[DiffusionStudent], sampler: str) -> None:
+    teacher, student = models(cls, sampler={"kind": sampler, "steps": 8})
     for parameter in student.backbone.parameters():
         nn.init.normal_(parameter, std=0.2)
     assert set(student.parts()) == {"shape"}

@@ -64,7 +64,7 @@ def fitted(head: str = "splines", seed: int = 0, **settings: object) -> LayerEne
 def test_ratios_and_layer_energies_determine_each_other() -> None:
     energies, incident, _ = (x.double() for x in showers(200))
     below = THRESHOLD * torch.rand(200, LAYERS, generator=torch.Generator().manual_seed(1)).double()
-    y, active, tails = Splits.of(energies, incident, THRESHOLD, 2.5, below.clamp_min(1e-3))
+    y, active, tails = Splits.from_energies(energies, incident, THRESHOLD, 2.5, below.clamp_min(1e-3))
     left = 2.5 * incident * y[:, 0].sigmoid()
     left = torch.where(left >= THRESHOLD, left, 0.0)
     torch.testing.assert_close(left, energies.sum(dim=1))

@@ -209,7 +209,7 @@ def test_times_have_the_promised_distributions() -> None:
         ({"kind": "flow", "steps": 10}, "steps is an option of kind 'ddpm'"),
         ({"kind": "ddpm", "rho": 5.0}, "rho is an option of kind 'edm'"),
         ({"kind": "edm", "sigma_min": 2.0, "sigma_max": 1.0}, "sigma_min must be below"),
-        ({"kind": "flow", "sgima": 1}, "unknown key"),
+        ({"kind": "flow", "sgima": 1}, "known are kind, mean"),
     ],
 )
 def test_wrong_options_are_errors(settings: dict[str, object], message: str) -> None:

@@ -113,18 +113,6 @@ def test_a_shower_does_not_depend_on_the_rest_of_its_batch(
         assert torch.equal(model.decode(noise, conditions)[:7], model.decode(other, conditions)[:7])
 
 
-@pytest.mark.parametrize("coordinates", [SMALL, LOGIT], ids=["log", "logit"])
-def test_cells_come_back_from_their_coordinates(coordinates: dict[str, Any]) -> None:
-    model = fitted(CYLINDER, coordinates | {"smear": 0.0, "noise_mev": 1e-3})
-    cells = torch.from_numpy(showers_on(CYLINDER).energies).flatten(2)[2:]
-    sums = cells.sum(dim=2, keepdim=True)
-    y = model._coordinates(cells, sums, cells.shape[2], torch.Generator().manual_seed(0))
-    back = model._cells(y, sums, cells.shape[2])
-    lit = cells > 0
-    assert torch.allclose(back[lit], cells[lit], rtol=1e-3)
-    assert (back[~lit] < model.threshold).all()
-
-
 def test_a_layer_is_an_example_of_its_own_given_the_one_before() -> None:
     """The loss of "next" is the mean over layers with energy of −log p(layer | layer before, energies)."""
     model = fitted(CYLINDER, SMALL | {"smear": 0.0})

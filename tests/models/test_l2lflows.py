@@ -11,7 +11,6 @@ from caloforge.data import Conditions, Showers
 from caloforge.detector import BoxMesh, CylinderMesh
 from caloforge.errors import DataError, MeshError, RecipeError
 from caloforge.models.base import Batch, ConditionTensors
-from caloforge.models.coordinates.cells import CellCoordinates
 from caloforge.models.flow.causal import CausalLayerFlow
 from caloforge.models.flow.l2lflows import ConvL2LFlows, L2LFlows
 from caloforge.training.recipe import Recipe
@@ -239,20 +238,6 @@ def test_a_state_dict_holds_everything(name: str) -> None:
     conditions = conditions_for(model, showers, 10)
     noise = model.noise(10, torch.Generator().manual_seed(15))
     assert torch.equal(decode(other, noise, conditions), decode(model, noise, conditions))
-
-
-@pytest.mark.parametrize("kind", ["threshold", "layer-max"])
-def test_coordinates_of_cells_are_inverted(kind: str) -> None:
-    coordinates = CellCoordinates(3, kind, scale=2.0, width=2.0, smear=0.0)  # type: ignore[arg-type]
-    energies = torch.from_numpy(showers_on(BOX).energies)
-    coordinates.largest.copy_(energies.amax(dim=(0, 2, 3)))
-    y = coordinates(energies, 15.0, torch.Generator().manual_seed(0))
-    back = torch.stack([coordinates.inverse(y[:, i], 15.0, i) for i in range(3)], dim=1)
-    lit = energies > 0
-    assert torch.allclose(back[lit], energies[lit], rtol=1e-3)
-    assert (back[~lit] < 15.0).all()
-    assert torch.isfinite(y).all()
-    assert y[lit].min() > y[~lit].max() or kind == "layer-max"
 
 
 def test_the_first_norm_starts_from_the_training_showers() -> None:

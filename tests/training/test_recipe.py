@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 from toy_models import MESH, RECIPE, toy_showers
@@ -70,7 +72,7 @@ def test_overrides_change_single_values(path):
         ("epochs = 3", "epochs = 0", ["training.epochs", "greater than or equal to 1", "got 0"]),
         ("epochs = 3", "epochs = ", ["not valid TOML", "toy.toml"]),
         ('model = "toy_models:LayerGaussian"', "", ["model: Field required"]),
-        ("LayerGaussian", "LayerGausian", ["no GeneratorModel called LayerGausian", "LayerGaussian"]),
+        ("LayerGaussian", "LayerGausian", ["has no LayerGausian", "did you mean 'LayerGaussian'"]),
         ("toy_models:", "nowhere.at_all:", ["nowhere.at_all"]),
         ("toy_models:LayerGaussian", "LayerGaussian", ["module:Class"]),
     ],
@@ -95,6 +97,19 @@ def test_unknown_names_and_missing_files(tmp_path):
 @pytest.mark.parametrize("name", Recipe.names())
 def test_every_recipe_that_comes_with_the_package_is_valid(name):
     assert Recipe.load(name).description
+
+
+def test_models_that_moved_are_found_by_their_old_names():
+    recipe = Recipe.load("supercalo-b-small")
+    old = json.dumps(recipe.to_dict())
+    for new_name, old_name in (
+        ("supercalo.chain", "upsampling"),
+        ("supercalo.coarse", "flow.supercalo"),
+        ("supercalo.fine", "flow.supercalo_fine"),
+    ):
+        assert f"{new_name}:" in old
+        old = old.replace(f"{new_name}:", f"{old_name}:")
+    assert Recipe.load(json.loads(old)) == recipe
 
 
 def test_showers_must_be_what_the_recipe_is_for(path):

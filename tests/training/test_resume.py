@@ -11,6 +11,7 @@ from toy_models import RECIPE, LayerGaussian, toy_showers
 
 from caloforge.checkpoint import Checkpoint
 from caloforge.errors import CheckpointError
+from caloforge.models import names
 from caloforge.training import run, train
 
 CHANGES = {"settings.dropout": 0.3, "training.clip": 1.0, "training.augment": ["rotate_phi"]}
@@ -99,6 +100,21 @@ def test_only_the_same_training_is_resumed(tmp_path, stops):
     with pytest.raises(CheckpointError, match="truncated"):
         fit(tmp_path / "a", resume=True)
     fit(tmp_path / "a", overwrite=True)
+
+
+def test_a_training_goes_on_after_its_model_moved(tmp_path, stops, monkeypatch):
+    stops.at = 20
+    with pytest.raises(KeyboardInterrupt):
+        fit(tmp_path / "a")
+    monkeypatch.setitem(names.MOVED, "toys_of_old", "toy_models")
+    state = tmp_path / "a" / "resume" / "state.json"
+    state.write_text(state.read_text().replace("toy_models:", "toys_of_old:"))
+    stops.at = None
+    done = fit(tmp_path / "a", resume=True)
+    about = tmp_path / "a" / "checkpoint.json"
+    about.write_text(about.read_text().replace("toy_models:", "toys_of_old:"))
+    assert fit(tmp_path / "a", resume=True).metrics == done.metrics
+    assert Checkpoint.load(tmp_path / "a").model().n_parameters == done.model().n_parameters
 
 
 KILLED = """

@@ -7,19 +7,15 @@ noise, decoding with its thresholds, and the copy to the CPU; reading the checkp
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-import caloforge
 from caloforge.bench.results import BenchResult, BenchRow, Geant4Time, read_bench, write_bench
 from caloforge.bench.setting import choose_conditions, describe_machine, time_geant4
 from caloforge.checkpoint import Checkpoint
@@ -28,9 +24,10 @@ from caloforge.data import Conditions, Showers
 from caloforge.data.quantities import Quantity
 from caloforge.detector.detector import Detector
 from caloforge.errors import CaloforgeError, CheckpointError, ConditionError, DataError
-from caloforge.generation.request import asked_mesh, check_range, conditions_digest
+from caloforge.generation.request import GenerationRequest
 from caloforge.runtime.cores import usable_cores
 from caloforge.runtime.devices import pick_device
+from caloforge.runtime.processes import Child, ChildError
 from caloforge.runtime.progress import Display
 from caloforge.runtime.provenance import provenance
 
@@ -39,7 +36,6 @@ __all__ = ["bench"]
 POOL = 20
 BUSY_LOAD = 0.3
 BUSY_RATIO = 1.25
-LOG_LINES = 15
 SETTINGS = ("seed", "repetitions")
 
 
@@ -108,10 +104,11 @@ def bench(
     loaded = Checkpoint.load(checkpoint).with_settings(settings or {})
     known = detector if isinstance(detector, str) and detector in loaded.detectors else None
     pool = choose_conditions(loaded, geant4 or POOL, like, energy, seed, known, particle)
-    if not allow_extrapolation:
-        check_range(pool, loaded)
+    request = GenerationRequest.resolve(
+        loaded, conditions=pool, seed=seed, device="cpu", allow_extrapolation=allow_extrapolation
+    )
     keys = _configurations(devices, threads, batch_sizes)
-    result = _empty(loaded, pool, keys, seed, repetitions)
+    result = _empty(request, keys, repetitions)
     if resume and target is not None and target.exists():
         result = _resumed(result, read_bench(target), target)
     wanted = {key: BenchRow(*key, remark="not measured yet") for key in keys}
@@ -180,23 +177,17 @@ def _plain(pool: Conditions) -> dict[str, Any]:
     return {name: None if column is None else column.tolist() for name, column in columns.items()}
 
 
-def _empty(
-    checkpoint: Checkpoint,
-    pool: Conditions,
-    keys: Sequence[tuple[str, int, int]],
-    seed: int,
-    repetitions: int,
-) -> BenchResult:
+def _empty(request: GenerationRequest, keys: Sequence[tuple[str, int, int]], repetitions: int) -> BenchResult:
     """What is known before anything is measured."""
+    checkpoint, model, pool = request.checkpoint, request.model, request.conditions
     assert checkpoint.path is not None
-    model = checkpoint.model()
     weights = checkpoint.path / WEIGHTS
     return BenchResult(
         checkpoint={
             "path": str(checkpoint.path),
-            "fingerprint": checkpoint.fingerprint,
+            "fingerprint": request.description["checkpoint"],
             "model": checkpoint.model_name,
-            "mesh": str(asked_mesh(checkpoint, pool)),
+            "mesh": str(request.mesh),
             "changed_settings": checkpoint.provenance.get("changed_settings", {}),
         },
         parameters=model.n_parameters,
@@ -205,12 +196,12 @@ def _empty(
         conditions={
             **pool.ranges(),
             "mean_energy": float(pool.energy.mean()),
-            "digest": conditions_digest(pool),
+            "digest": request.description["conditions"],
         },
         machine=describe_machine([device for device, *_ in keys]),
         geant4=Geant4Time(),
         rows=[],
-        provenance=provenance("bench", seed=seed, repetitions=repetitions),
+        provenance=provenance("bench", seed=request.seed, repetitions=repetitions),
     )
 
 
@@ -234,32 +225,17 @@ def _measure(key: tuple[str, int, int], job: dict[str, Any]) -> BenchRow:
     """One configuration in a process of its own."""
     device, threads, size = key
     job = job | {"device": device, "threads": threads, "batch_size": size}
-    package = str(Path(caloforge.__file__).resolve().parents[1])
-    path = os.pathsep.join([package, *filter(None, [os.environ.get("PYTHONPATH")])])
-    count = {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "caloforge.bench.worker"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, **count, "PYTHONPATH": path},
-        start_new_session=True,  # Ctrl-C goes to this process alone, which then stops the other
-    )
     try:
-        answer, log = process.communicate(json.dumps(job))
-    finally:
-        if process.poll() is None:
-            process.kill()
-            process.wait()
-    if process.returncode == -signal.SIGKILL:
-        return BenchRow(*key, remark="not measured: the system ended the process, as it does without memory")
-    if process.returncode:
-        last = "\n".join(log.strip().splitlines()[-LOG_LINES:])
-        raise CaloforgeError(f"{device}, threads: {threads}, batch {size} failed:\n{last}")
-    reply = json.loads(answer)
-    if "error" in reply:
-        raise CheckpointError(reply["error"])
+        with Child("caloforge.bench.worker", threads=threads) as worker:
+            reply = worker.ask(job)
+    except ChildError as error:
+        if error.status == -signal.SIGKILL:
+            remark = "not measured: the system ended the process, as it does without memory"
+            return BenchRow(*key, remark=remark)
+        failed = f"{device}, threads: {threads}, batch {size} failed"
+        raise CaloforgeError(f"{failed}: {error.details}") from None
+    if "refusal" in reply:
+        raise CheckpointError(reply["refusal"])
     times = np.array(reply.pop("times"))
     processor = reply.pop("processor_times", [])
     if not len(times):

@@ -22,8 +22,8 @@ from caloforge.data.quantities import Quantity, Range, parse_energies
 from caloforge.detector.detector import Detector
 from caloforge.errors import ConditionError, DetectorError, MeshError, MissingDependencyError, SimulationError
 from caloforge.geant4 import simulate
-from caloforge.generation.choice import chosen_name
-from caloforge.generation.request import asked_conditions
+from caloforge.generation.conditions import incident_conditions
+from caloforge.generation.trained import trained_name
 from caloforge.runtime.cores import usable_cores
 
 __all__ = ["choose_conditions", "describe_machine", "time_geant4"]
@@ -47,16 +47,18 @@ def choose_conditions(
     if like is not None:
         if energy is not None:
             raise ConditionError("give either like or energy")
-        rows = asked_conditions(checkpoint, like=like)
+        rows = incident_conditions(checkpoint, like=like)
         order = np.argsort(rows.energy, kind="stable")
         return rows[order[(_golden(n) * len(rows)).astype(np.int64)]]
-    valid = checkpoint.range_of(chosen_name(checkpoint, "detector", detector))
+    valid = checkpoint.range_of(trained_name(checkpoint, "detector", detector))
     ranges = [_pair(valid["energy"])] if energy is None else parse_energies(energy)
     n = max(n, len(ranges))
     low, high = np.array(ranges)[np.arange(n) % len(ranges)].T
     values = low * (high / low) ** _golden(n)[np.arange(n) // len(ranges)]
     in_turn = ",".join(f"{value!r}MeV" for value in values.tolist())
-    return asked_conditions(checkpoint, energy=in_turn, detector=detector, particle=particle, n=n, seed=seed)
+    return incident_conditions(
+        checkpoint, energy=in_turn, detector=detector, particle=particle, n=n, seed=seed
+    )
 
 
 def _golden(n: int) -> NDArray[np.float64]:

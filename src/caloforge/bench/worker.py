@@ -1,54 +1,42 @@
 """A process that times one configuration of `caloforge.bench`: its peak memory and its threads are its own.
 
-Started as ``python -m caloforge.bench.worker``: a job comes in as JSON, one line of JSON goes out.
+A `Child` of `caloforge.bench.run`: a job comes in as a message, one goes out. Timed is what makes the showers
+of `caloforge.generate`, `BlockDecoder.decode`.
 """
 
 from __future__ import annotations
 
-import json
-import os
 import sys
-import time
 from itertools import pairwise
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from caloforge.checkpoint import Checkpoint
 from caloforge.data.conditions import Conditions
-from caloforge.errors import CaloforgeError, CheckpointError
-from caloforge.generation import draw_noise
-from caloforge.models.base import ConditionTensors, GeneratorModel
-from caloforge.runtime.devices import pick_device
+from caloforge.errors import CaloforgeError
+from caloforge.generation.blocks import BlockDecoder
+from caloforge.generation.request import GenerationRequest
 from caloforge.runtime.memory import free_memory, peak_memory_mib
+from caloforge.runtime.processes import Channel, serve
 
-__all__ = ["main", "make_batch", "measure"]
-
-
-def make_batch(
-    model: GeneratorModel, pool: Conditions, seed: int, numbers: NDArray[np.int64], device: torch.device
-) -> NDArray[np.float32]:
-    """Showers (n, \\*mesh.shape), MeV, with these numbers (n,); they take the pool's conditions in turn.
-
-    What `generate` does with ``fixed_blocks=False`` between reading the checkpoint and writing the file.
-    """
-    conditions = ConditionTensors.of(pool[numbers % len(pool)], model.detectors, device)
-    noise = draw_noise(model.noise_shapes(), seed, torch.from_numpy(numbers), device)
-    made: NDArray[np.float32] = model.decode(noise, conditions).to("cpu", torch.float32).numpy()
-    return made
+__all__ = ["measure", "work"]
 
 
 class _Watch:
-    """Makes batches and knows what they cost."""
+    """Makes batches, the conditions taken in turn, and knows what each costs."""
 
     def __init__(self, job: dict[str, Any]) -> None:
         torch.set_num_threads(job["threads"])
-        self.device = pick_device(job["device"])
-        checkpoint = Checkpoint.load(job["checkpoint"]).with_settings(job["settings"])
-        self.model = checkpoint.model(self.device)
-        self.pool, self.seed, self.made = Conditions(**job["conditions"]), int(job["seed"]), 0
+        request = GenerationRequest.resolve(
+            job["checkpoint"],
+            settings=job["settings"],
+            conditions=Conditions(**job["conditions"]),
+            seed=int(job["seed"]),
+            device=job["device"],
+            fixed_blocks=False,
+            allow_extrapolation=True,
+        )
+        self.decoder, self.device, self.position = BlockDecoder(request), request.device, 0
         self.before = self.peak()
 
     def peak(self) -> float:
@@ -63,17 +51,12 @@ class _Watch:
 
     def __call__(self, n: int) -> tuple[float, float]:
         """Seconds and processor seconds for a batch of n; the copy to the CPU waits for the device."""
-        numbers = np.arange(self.made, self.made + n, dtype=np.int64)
-        wall, processor = time.perf_counter(), time.process_time()
-        energies = make_batch(self.model, self.pool, self.seed, numbers, self.device)
-        wall, processor = time.perf_counter() - wall, time.process_time() - processor
-        self.made += n
-        if not (energies.min() >= 0 and np.isfinite(energies.max())):
-            raise CheckpointError(
-                "the model gave a negative, infinite or undefined energy; caloforge generate says for which "
-                "shower. The checkpoint is not usable for these energies"
-            )
-        return wall, processor
+        decoder, low = self.decoder, self.position
+        before = decoder.seconds, decoder.processor_seconds
+        energies = decoder.decode(low, low + n)
+        decoder.check(energies, low)
+        self.position += n
+        return decoder.seconds - before[0], decoder.processor_seconds - before[1]
 
 
 def measure(job: dict[str, Any]) -> dict[str, Any]:
@@ -105,7 +88,7 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
             last, before = n, seconds
         else:
             seconds, _ = watch(size)
-            watch.made = 0
+            watch.position = 0
             for _ in range(min(int(job["repetitions"]), max(1, int(budget / seconds)))):
                 wall, processor = watch(size)
                 report["times"].append(1e3 * wall / size)
@@ -119,21 +102,17 @@ def _duration(seconds: float) -> str:
     return f"about {seconds / 60:.0f} min" if seconds < 7200 else f"about {seconds / 3600:.0f} h"
 
 
-def main() -> int:
-    """Serve one job; returns the exit status."""
-    replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # what a model prints must not mix with the reply
-    job = json.load(sys.stdin)
+def work(channel: Channel) -> None:
+    """Serve one job."""
+    job = next(iter(channel))
     try:
         reply = measure(job)
     except CaloforgeError as error:
-        reply = {"error": str(error)}
+        reply = {"refusal": str(error)}
     except (torch.cuda.OutOfMemoryError, MemoryError) as error:
         reply = {"times": [], "remark": f"not measured: out of memory ({str(error).splitlines()[0]})"}
-    replies.write(json.dumps(reply) + "\n")
-    replies.flush()
-    return 0
+    channel.send(reply)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(serve(work))

@@ -65,12 +65,12 @@ def generate(
     overwrite: Overwrite = False,
 ) -> None:
     """Generate showers: with a checkpoint, or with the model that comes with caloforge for a detector."""
-    from caloforge.generation import chosen_checkpoint
     from caloforge.generation import generate as run
+    from caloforge.generation import resolve_checkpoint
 
     if (like is None) == (energy is None):
         raise ConditionError("give either --like FILE or --energy, for example --energy 10GeV -n 1000")
-    model = chosen_checkpoint(checkpoint, detector, overrides(settings))
+    model = resolve_checkpoint(checkpoint, detector, overrides(settings))
     valid = model.valid_range
     target = out or file_name(
         detector or "+".join(valid["detector"]),

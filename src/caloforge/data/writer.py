@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from caloforge.data.conditions import Conditions
 from caloforge.data.formats.hdf5 import HDF5_ERRORS
+from caloforge.data.packing import COMPRESSION, PackedEnergies, chunk_rows, inflated
 from caloforge.data.patient_file import PatientFile
 from caloforge.data.showers import BATCH, Showers
 from caloforge.data.sources import as_energies, check_energies
@@ -31,7 +32,6 @@ from caloforge.runtime.signals import interrupts_deferred
 __all__ = ["FORMAT_VERSION", "Layout", "ShowerWriter", "write_showers"]
 
 FORMAT_VERSION = 1
-CHUNK_BYTES = 1 << 20
 Layout = Literal["caloforge", "calochallenge"]
 _BASIC = ("incident_energies", "showers")
 _RESERVED = (*_BASIC, "incident_theta", "incident_phi", "incident_pdg", "incident_detector", "impact_point")
@@ -61,7 +61,7 @@ class ShowerWriter:
         mesh: Mesh,
         *,
         provenance: Mapping[str, Any] | None = None,
-        compression: int = 1,
+        compression: int = COMPRESSION,
         overwrite: bool = False,
         layout: Layout = "caloforge",
     ) -> None:
@@ -106,25 +106,49 @@ class ShowerWriter:
         Raises DataError, before anything is written, where shapes, columns or energies are wrong; and where
         the disk is full, after which nothing more can be written.
         """
-        if self._file is None or self._disk is None:
-            raise DataError("a ShowerWriter must be used in a with statement")
-        columns = self._columns(energies, conditions, extra or {})
+        file, flat = self._opened(), self._checked(energies, len(conditions))
+        columns = self._columns(conditions, extra or {})
         for start in range(0, max(1, len(conditions)), BATCH):
             part = slice(start, min(start + BATCH, len(conditions)))
-            stop = self.n_written + part.stop - part.start
             with interrupts_deferred():
-                for name, column in columns.items():
-                    data_set = self._file[name] if name in self._file else self._create(name, column)
-                    data_set.resize(stop, axis=0)
-                    data_set[self.n_written :] = column[part]
-                    self._raise_disk_error()
-                self.n_written = stop
+                self._extend(file, {name: column[part] for name, column in columns.items()})
+                self._write(self._showers(file, len(flat[part])), self.n_written, flat[part])
+                self.n_written += part.stop - part.start
 
-    def _columns(
-        self, energies: ArrayLike, conditions: Conditions, extra: Mapping[str, NDArray[Any]]
-    ) -> dict[str, NDArray[Any]]:
-        assert self._file is not None
-        array, n = as_energies(energies, str(self.path)), len(conditions)
+    def append_packed(
+        self,
+        energies: PackedEnergies,
+        conditions: Conditions,
+        extra: Mapping[str, NDArray[Any]] | None = None,
+    ) -> None:
+        """As `append`, for energies that are checked and compressed: full chunks are moved as they are."""
+        file, n = self._opened(), len(conditions)
+        if energies.n_voxels != self.mesh.n_voxels or len(energies) != n:
+            raise DataError(
+                f"{len(energies)} showers of {energies.n_voxels} voxels do not fit {n} conditions on the "
+                f"{self.mesh}"
+            )
+        columns, at = self._columns(conditions, extra or {}), self.n_written
+        with interrupts_deferred():
+            self._extend(file, columns)
+            stored = self._showers(file, n)
+            for rows, block in energies.blocks():
+                if rows == stored.chunks[0] and at % rows == 0:
+                    stored.id.write_direct_chunk((at, 0), block)
+                    self._raise_disk_error()
+                else:
+                    self._write(stored, at, inflated(block, rows, energies.n_voxels))
+                at += rows
+            self.n_written = at
+
+    def _opened(self) -> h5py.File:
+        if self._file is None:
+            raise DataError("a ShowerWriter must be used in a with statement")
+        return self._file
+
+    def _checked(self, energies: ArrayLike, n: int) -> NDArray[np.float32]:
+        """Energies (n, V) that fit the mesh and are legal."""
+        array = as_energies(energies, str(self.path))
         if (
             array.ndim < 2
             or array.shape[1:] not in (self.mesh.shape, (self.mesh.n_voxels,))
@@ -133,7 +157,12 @@ class ShowerWriter:
             raise DataError(f"energies of shape {array.shape} do not fit {n} conditions on the {self.mesh}")
         flat = array.reshape(n, self.mesh.n_voxels)
         check_energies(flat, str(self.path), self.n_written)
-        columns: dict[str, NDArray[Any]] = {"incident_energies": conditions.energy[:, None], "showers": flat}
+        return flat
+
+    def _columns(self, conditions: Conditions, extra: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """All columns but the showers."""
+        file, n = self._opened(), len(conditions)
+        columns: dict[str, NDArray[Any]] = {"incident_energies": conditions.energy[:, None]}
         if self._layout == "calochallenge":
             return columns
         columns["incident_theta"] = conditions.theta
@@ -150,27 +179,44 @@ class ShowerWriter:
                     f"a name without '/' and other than {', '.join(_RESERVED)}"
                 )
             columns[name] = column.astype(object) if column.dtype.kind == "U" else column
-        if "showers" in self._file and set(columns) != set(self._file):
+        if "showers" in file and {*columns, "showers"} != set(file):
             raise DataError(
-                f"{self.path}: columns {sorted(columns)} differ from the first ones, {sorted(self._file)}"
+                f"{self.path}: columns {sorted([*columns, 'showers'])} differ from the first ones, "
+                f"{sorted(file)}"
             )
         for name, column in columns.items():
-            if name in self._file and self._file[name].shape[1:] != column.shape[1:]:
+            if name in file and file[name].shape[1:] != column.shape[1:]:
                 raise DataError(f"{self.path}: column {name!r} changed its shape to {column.shape}")
         return columns
 
-    def _create(self, name: str, column: NDArray[Any]) -> h5py.Dataset:
-        assert self._file is not None
-        dtype = h5py.string_dtype() if column.dtype == object else column.dtype
-        row_bytes = max(1, int(np.prod(column.shape[1:]))) * max(1, column.dtype.itemsize)
-        rows = int(np.clip(CHUNK_BYTES // row_bytes, 1, 4096))
+    def _extend(self, file: h5py.File, columns: Mapping[str, NDArray[Any]]) -> None:
+        for name, column in columns.items():
+            self._write(self._longer(file, name, column.shape, column.dtype), self.n_written, column)
+
+    def _showers(self, file: h5py.File, n: int) -> h5py.Dataset:
+        return self._longer(file, "showers", (n, self.mesh.n_voxels), np.dtype(np.float32))
+
+    def _longer(
+        self, file: h5py.File, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]
+    ) -> h5py.Dataset:
+        """The data set with room for (n, ...) more rows."""
+        data_set = file[name] if name in file else self._create(file, name, shape[1:], dtype)
+        data_set.resize(self.n_written + shape[0], axis=0)
+        return data_set
+
+    def _write(self, data_set: h5py.Dataset, start: int, rows: NDArray[Any]) -> None:
+        data_set[start : start + len(rows)] = rows
+        self._raise_disk_error()
+
+    def _create(self, file: h5py.File, name: str, row: tuple[int, ...], dtype: np.dtype[Any]) -> h5py.Dataset:
+        row_bytes = max(1, int(np.prod(row))) * max(1, dtype.itemsize)
         packed = {"compression": "gzip", "compression_opts": self._compression, "shuffle": True}
-        return self._file.create_dataset(
+        return file.create_dataset(
             name,
-            shape=(0, *column.shape[1:]),
-            maxshape=(None, *column.shape[1:]),
-            dtype=dtype,
-            chunks=(rows, *column.shape[1:]),
+            shape=(0, *row),
+            maxshape=(None, *row),
+            dtype=h5py.string_dtype() if dtype.kind == "O" else dtype,
+            chunks=(chunk_rows(row_bytes), *row),
             **(packed if name == "showers" else {}),
         )
 
@@ -224,7 +270,7 @@ def write_showers(
     showers: Showers,
     path: str | os.PathLike[str],
     *,
-    compression: int = 1,
+    compression: int = COMPRESSION,
     overwrite: bool = False,
     layout: Layout = "caloforge",
     progress: Callable[[int, int], None] | None = None,

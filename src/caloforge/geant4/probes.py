@@ -1,18 +1,15 @@
-"""Measurements on Geant4 itself, each in a process of its own: ``python -m caloforge.geant4.probes``.
+"""Measurements on Geant4 itself, each in a process of its own, which `caloforge.geant4.validate` starts.
 
-They use Python callbacks at every step and are slow; `caloforge.geant4.validate` starts them. One line of
-JSON comes in, one goes out.
+They use Python callbacks at every step and are slow.
 """
 
 # ruff: noqa: N802  (names of methods are Geant4's)
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
-import traceback
 from collections import Counter
 from typing import Any
 
@@ -24,8 +21,9 @@ from caloforge.detector.detector import Detector
 from caloforge.detector.mesh import mesh_from_dict
 from caloforge.geant4.engine import Engine, Event
 from caloforge.geant4.worker import score
+from caloforge.runtime.processes import Channel, serve
 
-__all__ = ["main"]
+__all__ = ["work"]
 
 ELECTRON_MASS = 0.51099895  # MeV, CODATA 2018
 
@@ -173,22 +171,13 @@ def _run(engine: Engine, settings: dict[str, Any], done: Any) -> Any:
 PROBES = {"tallies": tallies, "deposits": deposits, "visible": visible, "timing": timing}
 
 
-def main() -> int:
-    """Read one request, answer it; returns the exit status."""
-    answer = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # what Geant4 prints is not the answer
-    settings = json.loads(sys.stdin.readline())
-    try:
-        result = PROBES[settings["probe"]](settings)
-    except Exception:
-        traceback.print_exc()
-        return 1
-    answer.write(json.dumps(result))
-    answer.flush()
-    return 0
+def work(channel: Channel) -> None:
+    """Answer one request."""
+    settings = next(iter(channel))
+    channel.send({"rows": PROBES[settings["probe"]](settings)})
 
 
 if __name__ == "__main__":
-    status = main()
+    status = serve(work)
     sys.stderr.flush()
     os._exit(status)

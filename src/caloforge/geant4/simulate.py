@@ -1,19 +1,16 @@
 """Make showers with Geant4: split into chunks, run in workers, resumed where stopped, merged in order.
 
-While it runs, ``<out>.parts/`` holds ``settings.json`` and one file per finished chunk; the output file
-appears at the end, complete. Every shower depends on the settings, the seed and its own number only.
+While it runs, ``<out>.parts/`` is a `ChunkStore` of the finished showers; the output file appears at the
+end, complete. Every shower depends on the settings, the seed and its own number only.
 """
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
-import shutil
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,15 +18,18 @@ from typing import Any
 import numpy as np
 
 from caloforge.data.beam import Beam
+from caloforge.data.formats import open_showers
+from caloforge.data.packing import PackedEnergies
 from caloforge.data.quantities import Quantity
 from caloforge.data.showers import Showers
+from caloforge.data.writer import ShowerWriter
 from caloforge.detector.detector import Detector
 from caloforge.detector.mesh import Mesh
 from caloforge.errors import DataError, SimulationError
 from caloforge.geant4.beam import make_beam
-from caloforge.geant4.chunks import read_chunk
 from caloforge.geant4.environment import Geant4Data, find_data, require_particle
-from caloforge.geant4.pool import Chunk, run_chunks
+from caloforge.geant4.pool import run_chunks
+from caloforge.runtime.chunks import Chunk, ChunkStore
 from caloforge.runtime.cores import usable_cores
 from caloforge.runtime.progress import Display
 from caloforge.runtime.provenance import provenance
@@ -88,8 +88,9 @@ def simulate(
 
     Raises:
         ConditionError: the beam is malformed or outside the valid range.
-        DataError: ``out`` exists, or cannot be written.
-        SimulationError: no data for the particle, settings differ from those to resume, or a worker failed.
+        DataError: ``out`` exists or cannot be written, what is unfinished has other settings or is not to be
+            gone on with, or another process makes the same file.
+        SimulationError: no data for the particle, or a worker failed.
     """
     detector = detector if isinstance(detector, Detector) else Detector.load(detector)
     beam = make_beam(
@@ -110,47 +111,31 @@ def simulate(
     require_particle(data, str(beam.particle))
     settings = _settings(detector, mesh or detector.mesh, beam, n, seed, data)
     target = Path(out)
+    store = ChunkStore(target.with_name(target.name + ".parts"), settings, n, "simulation")
     if _is_done(target, settings, resume, overwrite):
-        return _open(target)
-    parts = target.with_name(target.name + ".parts")
-    with _parts_folder(parts, settings, resume, overwrite) as chunks:
-        left = [chunk for chunk in chunks if not chunk.path.exists()]
-        made = n - sum(chunk.stop - chunk.start for chunk in left)
+        store.clear()
+        return open_showers(target)
+    with store.open(resume=resume, overwrite=overwrite):
         try:
+            finished = store.n_finished
             with Display("showers", enabled=progress) as show:
-                show("simulating", made, n)
-
-                def count(more: int) -> None:
-                    nonlocal made
-                    made += more
-                    show("simulating", made, n)
-
-                if left:
-                    run_chunks(
-                        left,
-                        workers=workers or usable_cores(),
-                        folder=parts,
-                        environment=data.environment,
-                        settings=settings,
-                        progress=count,
-                    )
-        except SimulationError as error:
-            raise SimulationError(f"{error}\n{_kept(chunks, parts)}") from None
+                show("simulating", finished, n)
+                run_chunks(
+                    _unfinished(store, settings["chunk"]),
+                    workers=workers or usable_cores(),
+                    folder=store.folder,
+                    environment=data.environment,
+                    settings=settings,
+                    progress=lambda made: show("simulating", finished + made, n),
+                )
+            _join(store, target, detector, mesh or detector.mesh, beam, overwrite)
+        except (SimulationError, DataError) as error:
+            raise type(error)(f"{error}\n{store.kept()}") from None
         except KeyboardInterrupt:
-            print(f"\ninterrupted. {_kept(chunks, parts)}", file=sys.stderr)
+            print(f"\ninterrupted. {store.kept()}", file=sys.stderr)
             raise
-        try:
-            _merge(target, chunks, detector, mesh or detector.mesh, beam, settings, overwrite)
-        except DataError as error:
-            raise DataError(f"{error}\n{_kept(chunks, parts)}") from None
-    shutil.rmtree(parts, ignore_errors=True)
-    return _open(target)
-
-
-def _open(path: Path) -> Showers:
-    from caloforge.data import open_showers
-
-    return open_showers(path)
+        store.remove()
+    return open_showers(target)
 
 
 def _settings(
@@ -183,7 +168,7 @@ def _is_done(target: Path, settings: dict[str, Any], resume: bool, overwrite: bo
     if not target.exists() or overwrite:
         return False
     if resume:
-        if _open(target).provenance.get("fingerprint") == _fingerprint(settings):
+        if open_showers(target).provenance.get("fingerprint") == _fingerprint(settings):
             return True
         raise DataError(
             f"{target} was made with other settings; choose another name or overwrite it (--overwrite)"
@@ -191,86 +176,25 @@ def _is_done(target: Path, settings: dict[str, Any], resume: bool, overwrite: bo
     raise DataError(f"{target} exists; choose another name, or overwrite it (--overwrite)")
 
 
-@contextmanager
-def _parts_folder(
-    parts: Path, settings: dict[str, Any], resume: bool, overwrite: bool
-) -> Iterator[list[Chunk]]:
-    """The chunks of this run, in a folder that no other process uses at the same time."""
-    stored = parts / "settings.json"
-    try:
-        parts.mkdir(parents=True, exist_ok=True)
-        lock = (parts / "lock").open("w")
-    except OSError as error:
-        raise DataError(f"cannot write into {parts}: {error}") from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise SimulationError(
-                f"another simulation is writing into {parts}; wait for it or choose another name"
-            ) from None
-        if stored.exists() and not (resume or overwrite):
-            raise SimulationError(
-                f"{parts} holds showers of an interrupted run; go on with it (--resume) or "
-                "discard it (--overwrite)"
-            )
-        if stored.exists() and resume:
-            _check_same(json.loads(stored.read_text("utf-8")), settings, parts)
-        else:
-            for old in parts.glob("chunk-*"):
-                old.unlink()
-            temporary = stored.with_suffix(".partial")
-            temporary.write_text(json.dumps(settings, indent=1), "utf-8")
-            temporary.replace(stored)
-        size, n = settings["chunk"], settings["n"]
-        yield [
-            Chunk(i, start, min(start + size, n), parts.resolve() / f"chunk-{i:06d}.npz")
-            for i, start in enumerate(range(0, n, size))
-        ]
-
-
-def _check_same(stored: dict[str, Any], settings: dict[str, Any], parts: Path) -> None:
-    differences = [
-        f"{name} was {_short(stored.get(name))}, now {_short(settings.get(name))}"
-        for name in sorted({*stored, *settings})
-        if stored.get(name) != settings.get(name)
+def _unfinished(store: ChunkStore, size: int) -> list[Chunk]:
+    """What is to be made, in chunks of ``size`` showers."""
+    return [
+        store.chunk(start, min(start + size, high))
+        for low, high in store.gaps()
+        for start in range(low, high, size)
     ]
-    if differences:
-        raise SimulationError(
-            f"{parts} cannot be resumed, its settings differ: {'; '.join(differences)}. "
-            "Use the same settings, another name, or discard it (--overwrite)"
-        )
 
 
-def _short(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 200 else text[:200] + "…"
-
-
-def _kept(chunks: list[Chunk], parts: Path) -> str:
-    kept = sum(chunk.stop - chunk.start for chunk in chunks if chunk.path.exists())
-    return (
-        f"{kept} of {chunks[-1].stop} showers are kept in {parts}; the same command with --resume "
-        "(resume=True) goes on from there."
-    )
-
-
-def _merge(
-    target: Path,
-    chunks: list[Chunk],
-    detector: Detector,
-    mesh: Mesh,
-    beam: Beam,
-    settings: dict[str, Any],
-    overwrite: bool,
+def _join(
+    store: ChunkStore, target: Path, detector: Detector, mesh: Mesh, beam: Beam, overwrite: bool
 ) -> None:
-    """Join the chunks in order of shower number."""
-    from caloforge.data.writer import ShowerWriter
-
-    record = provenance("simulate", **settings)
-    record["fingerprint"] = _fingerprint(settings)
+    """Move the chunks, in order of shower number, into the output file."""
+    record = provenance("simulate", **store.request)
+    record["fingerprint"] = _fingerprint(store.request)
     with ShowerWriter(target, mesh, provenance=record, overwrite=overwrite) as writer:
-        for chunk in chunks:
-            energies, seconds = read_chunk(chunk.path)
-            conditions = beam.conditions(detector.name, settings["seed"], np.arange(chunk.start, chunk.stop))
-            writer.append(energies, conditions, extra={"geant4_cpu_seconds": seconds})
+        for chunk in store.chunks():
+            columns = chunk.read()
+            numbers = np.arange(chunk.start, chunk.stop)
+            conditions = beam.conditions(detector.name, store.request["seed"], numbers)
+            seconds = {"geant4_cpu_seconds": columns["seconds"]}
+            writer.append_packed(PackedEnergies.from_columns(columns), conditions, seconds)

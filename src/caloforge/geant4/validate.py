@@ -7,13 +7,9 @@ docs/geant4.md quotes.
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +19,7 @@ from caloforge.detector.detector import Detector
 from caloforge.errors import SimulationError
 from caloforge.geant4.beam import make_beam
 from caloforge.geant4.environment import find_data
+from caloforge.runtime.processes import Child, ChildError
 
 __all__ = [
     "TESTEM3",
@@ -111,19 +108,11 @@ def probe(
         "seed": seed,
         "official": data.official,
     }
-    path = str(Path(__file__).resolve().parents[2])
-    finished = subprocess.run(
-        [sys.executable, "-m", "caloforge.geant4.probes"],
-        input=json.dumps(settings | (more or {})) + "\n",
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, **data.environment, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
-    )
-    if finished.returncode:
-        tail = "\n".join(finished.stderr.splitlines()[-15:])
-        raise SimulationError(f"the measurement {name!r} ended with status {finished.returncode}:\n{tail}")
-    rows: list[dict[str, Any]] = json.loads(finished.stdout)
+    try:
+        with Child("caloforge.geant4.probes", environment=data.environment) as measurement:
+            rows: list[dict[str, Any]] = measurement.ask(settings | (more or {}))["rows"]
+    except ChildError as error:
+        raise SimulationError(f"the measurement {name!r} failed: {error.details}") from None
     return rows
 
 

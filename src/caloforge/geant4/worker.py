@@ -1,16 +1,13 @@
 """A worker process: runs chunks of showers with Geant4 and stores each in a file of its own.
 
-Started by `caloforge.geant4.simulate` as ``python -m caloforge.geant4.worker``. One line of JSON comes in
-with the settings, then one per chunk; one line goes out per event and per finished chunk. Everything that
-Geant4 prints goes to stderr. At the end of its input the worker stops.
+A `caloforge.runtime.processes.Child` of `caloforge.geant4.pool`. A message comes in with the settings, then
+one per chunk; one goes out per event and per finished chunk. When there are no more the worker stops.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import sys
-import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,14 +15,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caloforge.data.beam import Beam
+from caloforge.data.packing import PackedEnergies
+from caloforge.data.sources import check_energies
 from caloforge.detector.detector import Detector
 from caloforge.detector.mesh import Mesh, mesh_from_dict
-from caloforge.geant4.chunks import write_chunk
+from caloforge.runtime.chunks import Chunk
+from caloforge.runtime.processes import Channel, serve
 
 if TYPE_CHECKING:
     from caloforge.geant4.engine import Event
 
-__all__ = ["finish", "main", "score"]
+__all__ = ["finish", "score", "work"]
 
 
 def finish(energies: NDArray[np.float64], detector: Detector) -> NDArray[np.float32]:
@@ -48,17 +48,17 @@ def score(event: Event, detector: Detector, mesh: Mesh, phi: float) -> NDArray[n
     return mesh.score(positions, event.energies)
 
 
-class _Chunks:
-    """Runs chunks on one engine."""
+class _Simulation:
+    """One engine and what it makes."""
 
-    def __init__(self, settings: dict[str, Any], reply: Any) -> None:
+    def __init__(self, settings: dict[str, Any], channel: Channel) -> None:
         from caloforge.geant4.engine import Engine
 
         self.detector = Detector.from_dict(settings["detector"])
         self.mesh: Mesh = mesh_from_dict(settings["mesh"])
         self.beam = Beam.from_dict(settings["beam"])
         self.seed: int = settings["seed"]
-        self.reply = reply
+        self.channel = channel
         self.engine = Engine(self.detector, official=settings["official"])
 
     def run(self, start: int, stop: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -74,45 +74,28 @@ class _Chunks:
                 score(event, self.detector, self.mesh, float(conditions.phi[i])), self.detector
             )
             seconds[i] = event.cpu_seconds
-            self.reply({"shower": event.number})
+            self.channel.send({"shower": event.number})
 
         self.engine.run(conditions, numbers, self.seed, done)
+        check_energies(energies, "Geant4", start)
         return energies, seconds
 
 
-def main() -> int:
-    """Serve chunks until the input ends; returns the exit status."""
-    commands = os.fdopen(os.dup(0), "r", encoding="utf-8")
-    replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    null = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(null, 0)  # nothing in Geant4 may wait for an answer
-    os.dup2(2, 1)
-
-    def reply(message: dict[str, Any]) -> None:
-        replies.write(json.dumps(message) + "\n")
-        replies.flush()
-
-    try:
-        settings = json.loads(commands.readline())
-        chunks = _Chunks(settings, reply)
-        reply({"ready": True})
-        for line in commands:
-            order = json.loads(line)
-            energies, seconds = chunks.run(order["start"], order["stop"])
-            write_chunk(Path(order["path"]), energies, seconds)
-            reply({"chunk": order["chunk"]})
-    except BrokenPipeError:  # the parent is gone; the chunks that are complete stay
-        return 1
-    except Exception as error:
-        traceback.print_exc()
-        sys.stderr.flush()
-        reply({"error": f"{type(error).__name__}: {error}"})
-        return 1
-    return 0
+def work(channel: Channel) -> None:
+    """Make chunks until there are no more orders."""
+    orders = iter(channel)
+    simulation = _Simulation(next(orders), channel)
+    channel.send({"ready": True})
+    for order in orders:
+        start, stop = order["start"], order["stop"]
+        energies, seconds = simulation.run(start, stop)
+        packed = PackedEnergies.pack(energies, start)
+        Chunk(start, stop, Path(order["path"])).write({"seconds": seconds, **packed.columns()})
+        channel.send({"chunk": start})
 
 
 if __name__ == "__main__":
-    status = main()
+    status = serve(work)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)  # Geant4's own clean-up at exit frees what Python still holds

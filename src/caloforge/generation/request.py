@@ -1,219 +1,145 @@
-"""What is asked of a generation: the conditions, and whether the model was trained for them."""
+"""A request: everything that decides which showers are generated, found out once."""
 
 from __future__ import annotations
 
-import hashlib
 import os
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal, Self
 
-import numpy as np
-from numpy.typing import ArrayLike
+import torch
 
 from caloforge.checkpoint.checkpoint import Checkpoint
-from caloforge.data.beam import Beam, spectrum_named
+from caloforge.checkpoint.pretrained import default_model, default_models, pretrained_folder
 from caloforge.data.conditions import Conditions
-from caloforge.data.formats import open_showers
-from caloforge.data.particles import pdg_code, pdg_name
-from caloforge.data.quantities import Quantity, parse_energies, parse_range
 from caloforge.data.showers import Showers
 from caloforge.detector.mesh import Mesh
-from caloforge.errors import ConditionError
-from caloforge.generation.choice import chosen_name
+from caloforge.errors import CheckpointError, ConditionError
+from caloforge.generation.conditions import conditions_digest, incident_conditions
+from caloforge.generation.given import GivenShowers
+from caloforge.generation.trained import check_range, trained_mesh
+from caloforge.models.base import GeneratorModel
+from caloforge.runtime.devices import pick_device
 
-__all__ = ["asked_conditions", "asked_mesh", "check_range", "conditions_digest"]
-
-MARGIN = 0.01
-"""Energies this much, relatively, outside the range of the training showers are still inside."""
-MARGIN_RAD = 1e-3
-MARGIN_MM = 1e-3
+__all__ = ["GenerationRequest", "resolve_checkpoint"]
 
 
-def asked_conditions(
-    checkpoint: Checkpoint,
-    *,
-    conditions: Conditions | None = None,
-    like: Showers | str | os.PathLike[str] | None = None,
-    energy: Quantity | ArrayLike | None = None,
-    theta: Quantity | ArrayLike | None = None,
-    phi: Quantity | ArrayLike | None = None,
-    spectrum: str = "log-uniform",
+def resolve_checkpoint(
+    checkpoint: Checkpoint | str | os.PathLike[str] | None,
     detector: str | None = None,
-    particle: str | None = None,
-    n: int | None = None,
-    seed: int = 0,
-    first: int = 0,
-) -> Conditions:
-    """The conditions asked for in one of three ways: as they are, like other showers, or by energy and angle.
-
-    An angle, particle or detector that is not given is the one the model was trained on, where that is one.
+    settings: Mapping[str, Any] | None = None,
+) -> Checkpoint:
+    """The checkpoint, or the model that comes with caloforge for ``detector``, with changed settings.
 
     Raises:
-        ConditionError: none or several ways were used, something needed is missing, or the model was not
-            trained on the detector or particle.
-        CheckpointError: the showers of ``like`` are on another mesh.
+        CheckpointError: neither is given, the checkpoint is unusable, or none comes for that detector.
+        DetectorError: there is no such detector.
+        RecipeError: there is no such setting, or its value is illegal.
     """
-    if sum(way is not None for way in (conditions, like, energy)) != 1:
-        raise ConditionError("give exactly one of conditions, like and energy")
-    if energy is not None:
-        detector = chosen_name(checkpoint, "detector", detector)
-        particle = chosen_name(checkpoint, "particle", particle)
-        valid = checkpoint.range_of(detector)
-        if any(isinstance(value, str) for value in (energy, theta, phi)):
-            conditions = _drawn(valid, energy, theta, phi, spectrum, n or 1, seed, first)
-        else:
-            conditions = _by_numbers(valid, energy, theta, phi, n)
-    else:
-        if theta is not None or phi is not None:
-            raise ConditionError("theta and phi go with energy; conditions and like have their own")
-        if like is not None:
-            source = open_showers(like)
-            what = "these showers" if isinstance(like, Showers) else str(like)
-            for name, mesh in source.meshes.items():
-                checkpoint.require_mesh(mesh, what, name or detector or "")
-            conditions = source.conditions
-        assert conditions is not None
-        if n is not None and n > len(conditions):
-            raise ConditionError(
-                f"{n} showers were asked for, but there are conditions for {len(conditions)}"
+    if checkpoint is None:
+        if detector is None:
+            raise CheckpointError(
+                "say which model: the folder of a checkpoint, a name (caloforge models lists them), or a "
+                f"detector for which one comes with caloforge: --detector {' or '.join(default_models())}"
             )
-        conditions = conditions[:n]
-    if not len(conditions):
-        raise ConditionError("no showers were asked for")
-    return _with_names(checkpoint, conditions, detector, particle)
+        checkpoint = pretrained_folder(default_model(detector))
+    return Checkpoint.load(checkpoint).with_settings(settings or {})
 
 
-def _drawn(
-    valid: dict[str, Any], energy: Any, theta: Any, phi: Any, spectrum: str, n: int, seed: int, first: int
-) -> Conditions:
-    """Conditions of showers first … first + n − 1 by quantities; what is not given is as in training."""
-    theta, phi = (
-        parse_range(valid[name] if value is None else value, "angle")
-        for name, value in (("theta", theta), ("phi", phi))
-    )
-    x, y = zip(*valid["impact"], strict=True) if "impact" in valid else (None, None)
-    beam = Beam(0, tuple(parse_energies(energy)), spectrum_named(spectrum), theta, phi, x, y)
-    return beam.conditions("", seed, np.arange(first, first + n, dtype=np.int64))
+@dataclass(frozen=True, eq=False)
+class GenerationRequest:
+    """N showers of one model.
 
-
-def _by_numbers(valid: dict[str, Any], energy: Any, theta: Any, phi: Any, n: int | None) -> Conditions:
-    """Conditions of energies (n,), MeV, or of one n times, with angles, rad."""
-    values = np.atleast_1d(np.asarray(energy, dtype=np.float64))
-    if n is not None and len(values) not in (1, n):
-        raise ConditionError(f"{len(values)} energies but n = {n}")
-    if n is not None and len(values) == 1:
-        values = np.full(n, values[0])
-    angles = [
-        _only(valid, name) if angle is None else angle for name, angle in (("theta", theta), ("phi", phi))
-    ]
-    return Conditions(values, *angles)
-
-
-def _only(valid: dict[str, Any], name: str) -> float:
-    low, high = valid[name]
-    if high - low > MARGIN_RAD:
-        raise ConditionError(f"give {name}; the model was trained for {low:.4g} to {high:.4g} rad")
-    return float(low)
-
-
-def _with_names(
-    checkpoint: Checkpoint, conditions: Conditions, detector: str | None, particle: str | None
-) -> Conditions:
-    """The conditions with a detector and particle where they have none: those given, or the only ones known.
-
-    ConditionError where one is given and the conditions have another.
+    Attributes:
+        checkpoint: the model on disk, with the settings that are wanted.
+        model: the model on its device.
+        conditions: of the N showers, with their detector and particle.
+        mesh: cells of the showers.
+        seed: of the noise.
+        first: number of the first shower.
+        block_size: showers that the model gets at once, B.
+        fixed_blocks: True where it always gets exactly B, each shower at the same place.
+        given: coarse showers that the model refines, or None.
     """
-    names, codes = conditions.detector, conditions.particle
-    if detector is not None or len(checkpoint.valid_range["detector"]) == 1:
-        wanted = chosen_name(checkpoint, "detector", detector)
-        _require_same("detector", detector, np.unique(names[names != ""]).tolist())
-        names = np.where(names == "", wanted, names)
-    if particle is not None or len(checkpoint.valid_range["particle"]) == 1:
-        wanted = chosen_name(checkpoint, "particle", particle)
-        _require_same("particle", particle, [pdg_name(code) for code in np.unique(codes[codes != 0])])
-        codes = np.where(codes == 0, np.int32(pdg_code(wanted)), codes)
-    return Conditions(conditions.energy, conditions.theta, conditions.phi, codes, names, conditions.impact)
 
+    checkpoint: Checkpoint
+    model: GeneratorModel
+    conditions: Conditions
+    mesh: Mesh
+    seed: int
+    first: int
+    block_size: int
+    fixed_blocks: bool
+    given: GivenShowers | None
 
-def _require_same(kind: str, asked: str | None, found: list[str]) -> None:
-    if asked is not None and found not in ([], [asked]):
-        raise ConditionError(
-            f"{kind} {asked!r} was asked for, but the conditions are those of {', '.join(found)}; leave the "
-            f"{kind} out, or give conditions for it"
+    @classmethod
+    def resolve(
+        cls,
+        checkpoint: Checkpoint | str | os.PathLike[str] | None,
+        *,
+        detector: str | None = None,
+        settings: Mapping[str, Any] | None = None,
+        conditions: Conditions | None = None,
+        given: Showers | str | os.PathLike[str] | None = None,
+        copies: int = 1,
+        seed: int = 0,
+        first: int = 0,
+        device: str = "auto",
+        batch_size: int | Literal["auto"] = "auto",
+        fixed_blocks: bool = True,
+        allow_extrapolation: bool = False,
+        **incident: Any,
+    ) -> Self:
+        """The request in the words of `generate`; ``incident`` are those of `incident_conditions`.
+
+        Raises as `generate` does.
+        """
+        if first < 0 or (batch_size != "auto" and batch_size < 1):
+            raise ConditionError("first must be at least 0, batch_size at least 1")
+        checkpoint = resolve_checkpoint(checkpoint, detector, settings)
+        coarse = None if given is None else GivenShowers.open(given, copies)
+        if copies < 1 or (copies > 1 and coarse is None):
+            raise ConditionError(f"copies must be at least 1 and goes with given showers, got {copies}")
+        if coarse is not None:
+            if conditions is not None:
+                raise ConditionError("given showers have their own conditions; leave conditions out")
+            conditions = coarse.conditions
+        conditions = incident_conditions(
+            checkpoint, conditions=conditions, detector=detector, seed=seed, first=first, **incident
         )
+        if not allow_extrapolation:
+            check_range(conditions, checkpoint)
+        place = pick_device(device)
+        mesh, model = trained_mesh(checkpoint, conditions), checkpoint.model(place)
+        if coarse is not None:
+            coarse.require_fit(model, checkpoint)
+        block_size = model.block_size if place.type == "cpu" else model.block_size_gpu
+        if not fixed_blocks and batch_size != "auto":
+            block_size = batch_size
+        return cls(checkpoint, model, conditions, mesh, seed, first, block_size, fixed_blocks, coarse)
 
+    def __len__(self) -> int:
+        """N."""
+        return len(self.conditions)
 
-def asked_mesh(checkpoint: Checkpoint, conditions: Conditions) -> Mesh:
-    """Cells of the showers that are asked for.
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self.model.device
 
-    Raises:
-        ConditionError: they are in several detectors whose cells differ.
-        CheckpointError: such a checkpoint does not know their detector.
-    """
-    meshes = {name: checkpoint.mesh_of(name) for name in sorted(set(conditions.detector.tolist()))}
-    mesh, *others = set(meshes.values())
-    if others:
-        raise ConditionError(
-            f"showers in {', '.join(meshes)} were asked for at once, but their cells are of other sizes; "
-            "generate those in one detector at a time"
-        )
-    return mesh
-
-
-def check_range(conditions: Conditions, checkpoint: Checkpoint) -> None:
-    """ConditionError naming the first shower outside the trained range, its value and the range.
-
-    The range is that of the shower's detector, where the checkpoint has one for each. Energies may be one
-    percent outside, angles 1 mrad, since a training sample need not touch its limits.
-    """
-    where = Path(checkpoint.path).name if checkpoint.path else "the checkpoint"
-    hint = f"{where} was not trained there; use allow_extrapolation=True (--allow-extrapolation) to try it"
-    detectors, number = np.unique(conditions.detector, return_inverse=True)
-    ranges = [checkpoint.range_of(str(name)) for name in detectors]  # number: the one of each shower
-
-    def check(name: str, unit: str, values: Any, spans: list[tuple[float, float]]) -> None:
-        low, high = np.array(spans)[number].T
-        bad = np.flatnonzero((values < low) | (values > high))
-        if len(bad):
-            first = bad[0]
-            raise ConditionError(
-                f"{name} of shower {first} is {values[first]:.6g} {unit}, outside the trained range "
-                f"{low[first]:.6g} to {high[first]:.6g} {unit} ({len(bad)} of {len(values)} showers are); "
-                f"{hint}"
-            )
-
-    energies = [(low * (1 - MARGIN), high * (1 + MARGIN)) for low, high in (r["energy"] for r in ranges)]
-    check("energy", "MeV", conditions.energy, energies)
-    for name in ("theta", "phi"):
-        angles = [(low - MARGIN_RAD, high + MARGIN_RAD) for low, high in (r[name] for r in ranges)]
-        check(name, "rad", getattr(conditions, name), angles)
-    if any("impact" in r for r in ranges):
-        if conditions.impact is None:
-            raise ConditionError(f"{where} was trained with impact points; give them in the conditions")
-        for i, axis in enumerate("xy"):
-            points = [
-                (low[i] - MARGIN_MM, high[i] + MARGIN_MM) for low, high in (r["impact"] for r in ranges)
-            ]
-            check(f"impact {axis}", "mm", conditions.impact[:, i], points)
-    valid = checkpoint.valid_range
-    particles = [pdg_name(pdg_code(name)) for name in valid["particle"]]  # older ones may be numbers
-    for name, names, known in (
-        ("particle", [pdg_name(code) for code in conditions.particle], particles),
-        ("detector", [str(detector) for detector in conditions.detector], valid["detector"]),
-    ):
-        strange = sorted(set(names) - set(known))
-        if strange:
-            raise ConditionError(
-                f"{name} of shower {names.index(strange[0])} is {strange[0]!r}, but the model was trained on "
-                f"{', '.join(map(repr, known))}; {hint}"
-            )
-
-
-def conditions_digest(conditions: Conditions) -> str:
-    """Sixteen hexadecimal digits that differ where any condition does."""
-    columns = (conditions.energy, conditions.theta, conditions.phi, conditions.particle, conditions.impact)
-    state = hashlib.sha256()
-    for column in columns:
-        state.update(b"none" if column is None else np.ascontiguousarray(column).tobytes())
-    state.update("\n".join(conditions.detector).encode())
-    return state.hexdigest()[:16]
+    @cached_property
+    def description(self) -> dict[str, Any]:
+        """The same, JSON-able and short: where it is equal, so are the showers."""
+        return {
+            "changed_settings": self.checkpoint.provenance.get("changed_settings"),
+            "checkpoint": self.checkpoint.fingerprint,
+            "conditions": conditions_digest(self.conditions),
+            "n": len(self),
+            "seed": self.seed,
+            "first": self.first,
+            "given": None if self.given is None else self.given.fingerprint,
+            "device": self.device.type,
+            "fixed_blocks": self.fixed_blocks,
+            "block_size": self.block_size,
+        }

@@ -6,8 +6,6 @@ angles rad, lengths mm.
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -20,6 +18,8 @@ from pydantic import BaseModel
 from torch import Tensor, nn
 
 from caloforge.errors import MeshError, RecipeError
+from caloforge.models.names import current_name
+from caloforge.registry import load_object
 from caloforge.settings import Settings
 
 if TYPE_CHECKING:
@@ -28,14 +28,6 @@ if TYPE_CHECKING:
     from caloforge.detector.mesh import Mesh
 
 __all__ = ["Batch", "ConditionTensors", "GeneratorModel", "load_model_class"]
-
-
-MOVED = {
-    "upsampling": "supercalo.chain",
-    "flow.supercalo": "supercalo.coarse",
-    "flow.supercalo_fine": "supercalo.fine",
-}
-"""Where modules are now that recipes and checkpoints may still call by another name."""
 
 
 @dataclass
@@ -302,32 +294,11 @@ def load_model_class(name: str) -> type[GeneratorModel]:
     Raises:
         RecipeError: the name is malformed, or there is no such module or class.
     """
-    module_name, colon, class_name = name.partition(":")
-    if not (colon and module_name and class_name):
+    if ":" not in name:
         raise RecipeError(
             f'model {name!r} is not of the form "module:Class", e.g. "flow.inductive:InductiveLayerFlow"'
         )
-    module_name = MOVED.get(module_name, module_name)
-    for full_name in (f"caloforge.models.{module_name}", module_name):
-        try:
-            found = importlib.util.find_spec(full_name) is not None
-        except (ModuleNotFoundError, ValueError):
-            found = False
-        if not found:
-            continue
-        module = importlib.import_module(full_name)
-        cls = getattr(module, class_name, None)
-        if isinstance(cls, type) and issubclass(cls, GeneratorModel):
-            return cls
-        known = [
-            key
-            for key, value in vars(module).items()
-            if isinstance(value, type) and issubclass(value, GeneratorModel) and value is not GeneratorModel
-        ]
-        raise RecipeError(
-            f"model {name!r}: {full_name} has no GeneratorModel called {class_name}; "
-            f"it has {', '.join(known) or 'none'}"
-        )
-    raise RecipeError(
-        f"model {name!r}: there is neither a module caloforge.models.{module_name} nor {module_name}"
-    )
+    model_class = load_object(current_name(name), "model", package="caloforge.models")
+    if not (isinstance(model_class, type) and issubclass(model_class, GeneratorModel)):
+        raise RecipeError(f"model {name!r} is not a GeneratorModel, but {model_class!r}")
+    return model_class

@@ -32,6 +32,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from caloforge.data.particles import pdg_name
 from caloforge.data.showers import Showers
 from caloforge.errors import RecipeError
+from caloforge.models.names import current_names
 from caloforge.registry import suggestion
 from caloforge.settings import Settings, explain, with_overrides
 from caloforge.training.augmentations import AUGMENTATIONS
@@ -139,6 +140,11 @@ class Recipe(Settings):
     settings: dict[str, Any] = Field({})
     training: TrainingSettings
     data: DataSettings = DataSettings()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _current_names(cls, given: Any) -> Any:
+        return current_names(given)
 
     @staticmethod
     def names() -> list[str]:

@@ -11,6 +11,7 @@ from typing import Any
 from caloforge.checkpoint.checkpoint import Checkpoint
 from caloforge.checkpoint.folder import holds_checkpoint, read_tensors, write_tensors
 from caloforge.errors import CheckpointError
+from caloforge.models.names import current_names
 from caloforge.runtime.files import read_json, write_json
 from caloforge.training.recipe import Recipe
 from caloforge.training.trainer import Position, Trainer
@@ -74,7 +75,7 @@ def saved_run(folder: Path) -> dict[str, Any]:
 
 def check_run(folder: Path, about: dict[str, Any], run: dict[str, Any]) -> None:
     """CheckpointError naming what differs between a saved training and this one."""
-    saved = about.get("run", {})
+    saved = current_names(about.get("run", {}))
     for key, value in run.items():
         if saved.get(key) != value:
             raise CheckpointError(
@@ -108,7 +109,7 @@ def finished_training(
         raise CheckpointError(f"{folder} is a file; give the name of a folder for the checkpoint")
     if resume and not has_state(state) and holds_checkpoint(folder):
         checkpoint = Checkpoint.load(folder)
-        if checkpoint.recipe == recipe.to_dict() and checkpoint.seed == seed:
+        if current_names(checkpoint.recipe) == recipe.to_dict() and checkpoint.seed == seed:
             return checkpoint
         raise CheckpointError(
             f"{folder} holds a finished training with another recipe or seed; choose another folder or "

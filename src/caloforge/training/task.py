@@ -14,6 +14,7 @@ from caloforge.data.fingerprint import data_fingerprint
 from caloforge.data.showers import Showers
 from caloforge.errors import CheckpointError, DataError, RecipeError
 from caloforge.models.base import GeneratorModel, load_model_class
+from caloforge.models.names import current_name
 from caloforge.runtime.seeds import derived_seed
 from caloforge.training.loader import hold_out
 from caloforge.training.recipe import Recipe
@@ -137,7 +138,7 @@ def _check_start(start: Checkpoint, recipe: Recipe, showers: Showers) -> None:
     """RecipeError unless the recipe is for this model, CheckpointError unless the showers' cells fit it."""
     model_class = load_model_class(recipe.model)
     wanted, there = (model_class.Settings.model_validate(s) for s in (recipe.settings, start.settings))
-    if recipe.model != start.model_name or wanted != there:
+    if recipe.model != current_name(start.model_name) or wanted != there:
         raise RecipeError(
             f"the model and its settings are those of the checkpoint {start.path or ''} that is the start "
             "and cannot be changed; change those under training only"

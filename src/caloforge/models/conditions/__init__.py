@@ -1,1 +1,1 @@
-"""What a model is told of the incident particle and of the detector."""
+"""What networks know of the incident particle and of the detector."""

@@ -1,4 +1,4 @@
-"""What a generator for several detectors is told: the incident particle, the detector's slot and properties.
+"""What networks for several detectors know: the incident particle, the detector's slot and properties.
 
 A detector is both a position in a one-hot vector, which holds what only data can tell, and a few physical
 numbers, which let a network interpolate between detectors. The one-hot vector has spare slots, so that a

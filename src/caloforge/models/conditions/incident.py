@@ -1,4 +1,4 @@
-"""What every flow is told of the incident particle: energy, direction, impact point, charge."""
+"""What networks know of the incident particle: energy, direction, impact point, charge."""
 
 from __future__ import annotations
 

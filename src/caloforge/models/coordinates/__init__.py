@@ -1,61 +1,52 @@
-"""Preprocessing: invertible transforms that are fitted on training data and live inside the checkpoint."""
+"""Coordinates: the numbers that networks see instead of MeV, and the way back; all families share them."""
 
-from caloforge.models.coordinates.base import Context, Transform, transform_from_dict
-from caloforge.models.coordinates.chain import Chain, chain_from_dict, fit_batches
-from caloforge.models.coordinates.elementwise import DivideByEnergy, Log, Logit, Scale
-from caloforge.models.coordinates.layers import (
-    LayerClosure,
-    Layers,
-    LayerShares,
-    PadLayers,
-    renormalise_layers,
+from caloforge.models.coordinates.cells import (
+    CellCoordinates,
+    DecadesBelowLargest,
+    LargestCellLogits,
+    PartLogits,
+    ShareLogits,
+    ThresholdLogarithms,
+    Whole,
 )
-from caloforge.models.coordinates.noise import (
-    AddNoise,
-    Threshold,
+from caloforge.models.coordinates.layer_energies import energy_logits, layer_energies_from_logits
+from caloforge.models.coordinates.layers import Layers, block_sums, renormalise_layers
+from caloforge.models.coordinates.scan import energy_range, least_energy
+from caloforge.models.coordinates.spectrum import SpectrumMap
+from caloforge.models.coordinates.standardise import FIT_BATCH, RunningMoments
+from caloforge.models.coordinates.values import (
     cut_noise,
     exp_threshold,
     fill_below,
+    inverse_squeezed_logit,
+    log_energy,
     log_threshold,
+    squeezed_logit,
 )
-from caloforge.models.coordinates.ratios import (
-    EnergyLogits,
-    EnergyRatios,
-    energy_logits,
-    energy_ratios,
-    layer_energies_from_logits,
-    layer_energies_from_ratios,
-)
-from caloforge.models.coordinates.standardise import RunningMoments, Standardise
 
 __all__ = [
-    "AddNoise",
-    "Chain",
-    "Context",
-    "DivideByEnergy",
-    "EnergyLogits",
-    "EnergyRatios",
-    "LayerClosure",
-    "LayerShares",
+    "FIT_BATCH",
+    "CellCoordinates",
+    "DecadesBelowLargest",
+    "LargestCellLogits",
     "Layers",
-    "Log",
-    "Logit",
-    "PadLayers",
+    "PartLogits",
     "RunningMoments",
-    "Scale",
-    "Standardise",
-    "Threshold",
-    "Transform",
-    "chain_from_dict",
+    "ShareLogits",
+    "SpectrumMap",
+    "ThresholdLogarithms",
+    "Whole",
+    "block_sums",
     "cut_noise",
     "energy_logits",
-    "energy_ratios",
+    "energy_range",
     "exp_threshold",
     "fill_below",
-    "fit_batches",
+    "inverse_squeezed_logit",
     "layer_energies_from_logits",
-    "layer_energies_from_ratios",
+    "least_energy",
+    "log_energy",
     "log_threshold",
     "renormalise_layers",
-    "transform_from_dict",
+    "squeezed_logit",
 ]

@@ -1,67 +1,173 @@
-"""Coordinates in which a flow sees the cells of a layer; empty cells are values below a threshold.
+"""Coordinates in which a model sees cells: one interface, a class for each published choice.
 
-Legend: ``n`` showers, ``Z`` layers of P × R cells. Energies are MeV.
+Every map has an inverse that is deterministic and takes any finite number that a network may give. What it
+gives are tentative energies: `renormalise_layers` then cuts those below the threshold and closes the layers.
+Shapes are ``(*)``, those of the cells, unless said otherwise. Energies are MeV.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Literal
+from abc import ABC, abstractmethod
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from caloforge.models.coordinates import exp_threshold, fill_below, log_threshold
+from caloforge.models.coordinates.values import (
+    cut_noise,
+    exp_threshold,
+    fill_below,
+    inverse_squeezed_logit,
+    log_threshold,
+    squeezed_logit,
+)
 
-__all__ = ["CellCoordinates", "Coordinates"]
+__all__ = [
+    "CellCoordinates",
+    "DecadesBelowLargest",
+    "LargestCellLogits",
+    "PartLogits",
+    "ShareLogits",
+    "ThresholdLogarithms",
+    "Whole",
+]
 
-Coordinates = Literal["threshold", "layer-max"]
-
+ALPHA = 1e-6
+"""Shares are squeezed to α + (1 − 2α)·share before the logit."""
 FLOOR, DECADES, MARGIN = 1e-7, 7.0, 1e-2
-"""Of "layer-max" coordinates, as published."""
+"""Of `LargestCellLogits`, as published."""
+HIGHEST = math.log10(1e3)
+"""`DecadesBelowLargest` gives at most a thousand times the largest cell, so that sums stay finite."""
 
 
-class CellCoordinates(nn.Module):
-    """Cell energies ↔ coordinates of a flow; empty cells become log-normal values below the threshold.
+class Whole(NamedTuple):
+    """What cells are the parts of, their layer or coarse cell; each is broadcast to the cells' shape.
 
-    "threshold": log(E/threshold)/scale. "layer-max": the logit of log10(E/E_max + 10⁻⁷)/7 + 1, kept 10⁻² away
-    from 0 and 1, with E_max the largest cell energy of the layer in training; convolutional L2LFlows
-    (arXiv:2405.20407).
-
-    Args:
-        layers: Z.
-        kind: which of the two.
-        scale: logarithms are divided by this; "threshold" only.
-        width: of the values that stand for empty cells, in logarithms of energy, see `fill_below`.
-        smear: relative smearing of cell energies in training; keeps the density finite where the layer's
-            energy fixes that of its last cell.
+    Attributes:
+        energy: of it, MeV.
+        cells: how many it has.
+        largest: largest energy of such a cell in training, MeV.
     """
 
-    largest: Tensor
+    energy: Tensor
+    cells: Tensor | int
+    largest: Tensor | float = 1.0
 
-    def __init__(self, layers: int, kind: Coordinates, *, scale: float, width: float, smear: float) -> None:
+
+class CellCoordinates(nn.Module, ABC):
+    """Cell energies ↔ the numbers that a model learns."""
+
+    @abstractmethod
+    def forward(self, cells: Tensor, threshold: float, generator: torch.Generator, whole: Whole) -> Tensor:
+        """Coordinates of energies that are 0 or ≥ threshold; all random numbers of ``generator``."""
+
+    @abstractmethod
+    def inverse(self, y: Tensor, threshold: float, whole: Whole) -> Tensor:
+        """Tentative energies ≥ 0 of coordinates."""
+
+
+class ThresholdLogarithms(CellCoordinates):
+    """log((E + κ)/(t + κ))/scale; log-normal values below 0 stand for empty cells.
+
+    Args:
+        width: of the values of empty cells before ``scale``, see `fill_below`.
+        smear: relative smearing of energies on the way here, reflected at the threshold; keeps a density
+            finite where the energy of the whole fixes that of its last cell. 0 for none.
+        scale: logarithms are divided by it.
+        knee: κ, energy below which few cells lie; it narrows the gap between empty and lit cells, into which
+            a smooth flow spills. 0 for plain logarithms.
+    """
+
+    def __init__(self, *, width: float, smear: float, scale: float = 1.0, knee: float = 0.0) -> None:
         super().__init__()
-        self.kind, self.scale, self.width, self.smear = kind, scale, width, smear
-        self.register_buffer("largest", torch.ones(layers))
+        self.width, self.smear, self.scale, self.knee = width, smear, scale, knee
 
-    def forward(self, energies: Tensor, threshold: float, generator: torch.Generator) -> Tensor:
-        """Coordinates of energies (n, Z, P, R), MeV, with random values for empty cells."""
-        random = {"generator": generator, "device": energies.device}
-        below = fill_below(torch.rand(energies.shape, **random), self.width, "log-normal")[0]  # type: ignore[call-overload]
-        y = log_threshold(energies, threshold, below)
+    def forward(
+        self, cells: Tensor, threshold: float, generator: torch.Generator, whole: Whole | None = None
+    ) -> Tensor:
+        uniform = torch.rand(cells.shape, generator=generator, device=cells.device)
+        y = log_threshold(cells + self.knee, threshold + self.knee, fill_below(uniform, self.width))
         if self.smear:
-            smear = self.smear * torch.randn(energies.shape, **random)  # type: ignore[call-overload]
-            y = torch.where(y > 0, (y + smear).abs(), y)
-        if self.kind == "threshold":
-            return y / self.scale
-        share = threshold * y.exp() / self.largest[:, None, None]
-        u = (share + FLOOR).log10() / DECADES + 1
-        return torch.logit(MARGIN + (1 - 2 * MARGIN) * u.clamp(0, 1))
+            shift = self.smear * torch.randn(cells.shape, generator=generator, device=cells.device)
+            y = torch.where(y > 0, (y + shift).abs(), y)
+        return y / self.scale
 
-    def inverse(self, y: Tensor, threshold: float, layer: int) -> Tensor:
-        """Tentative energies (n, P, R), MeV, of coordinates y of one layer; empty cells are not cut."""
-        if self.kind == "threshold":
-            return exp_threshold(y * self.scale, threshold, cut=False)
-        u = (torch.sigmoid(y) - MARGIN) / (1 - 2 * MARGIN)
+    def inverse(self, y: Tensor, threshold: float, whole: Whole | None = None) -> Tensor:
+        y = y * self.scale
+        energies = exp_threshold(y, threshold, cut=False)
+        if not self.knee:
+            return energies
+        lit = (exp_threshold(y, threshold + self.knee) - self.knee).clamp_min(threshold)
+        return torch.where(y >= 0, lit, energies)
+
+
+class LargestCellLogits(CellCoordinates):
+    """Logit of log10(E/E_max + 10⁻⁷)/7 + 1, 10⁻² away from 0 and 1; convolutional L2LFlows (2405.20407).
+
+    Empty cells have energies as `ThresholdLogarithms` gives them.
+    """
+
+    def __init__(self, *, width: float, smear: float) -> None:
+        super().__init__()
+        self.logarithms = ThresholdLogarithms(width=width, smear=smear)
+
+    def forward(self, cells: Tensor, threshold: float, generator: torch.Generator, whole: Whole) -> Tensor:
+        share = threshold * self.logarithms(cells, threshold, generator).exp() / whole.largest
+        u = (share + FLOOR).log10() / DECADES + 1
+        return squeezed_logit(u.clamp(0, 1), MARGIN)
+
+    def inverse(self, y: Tensor, threshold: float, whole: Whole) -> Tensor:
+        u = inverse_squeezed_logit(y, MARGIN)
         share = (((u - 1) * (DECADES * math.log(10))).exp() - FLOOR).clamp_min(0)
-        return share * self.largest[layer]
+        return share * whole.largest
+
+
+class _Noisy(CellCoordinates):
+    """Coordinates of energies to which uniform noise was added, ``noise`` MeV wide."""
+
+    def __init__(self, *, noise: float) -> None:
+        super().__init__()
+        self.noise = noise
+
+
+class ShareLogits(_Noisy):
+    """Logit of the noisy cell's share of its layer; CaloFlow and iCaloFlow (2106.05285, 2305.11934)."""
+
+    def _total(self, whole: Whole) -> Tensor:
+        return whole.energy + self.noise * whole.cells
+
+    def forward(self, cells: Tensor, threshold: float, generator: torch.Generator, whole: Whole) -> Tensor:
+        uniform = torch.rand(cells.shape, generator=generator, device=cells.device)
+        share = (cells + self.noise * uniform) / self._total(whole)
+        return squeezed_logit(share.clamp(0, 1), ALPHA)
+
+    def inverse(self, y: Tensor, threshold: float, whole: Whole) -> Tensor:
+        share = inverse_squeezed_logit(y, ALPHA).clamp(0, 1)
+        return cut_noise(share * self._total(whole), self.noise, threshold)
+
+
+class PartLogits(_Noisy):
+    """Logit of the noisy part's share of the sum of all, along the last axis; SuperCalo (2308.11700).
+
+    Noise is not taken off again: parts are brought to the energy of their coarse cell in any case.
+    """
+
+    def forward(self, cells: Tensor, threshold: float, generator: torch.Generator, whole: Whole) -> Tensor:
+        noisy = cells + self.noise * torch.rand(cells.shape, generator=generator, device=cells.device)
+        return squeezed_logit(noisy / noisy.sum(dim=-1, keepdim=True), ALPHA)
+
+    def inverse(self, y: Tensor, threshold: float, whole: Whole) -> Tensor:
+        return (torch.sigmoid(y) - ALPHA).clamp_min(0) * whole.energy
+
+
+class DecadesBelowLargest(_Noisy):
+    """log10((E + noise)/E_max) + 6; SuperCalo's coarse cells (arXiv:2308.11700)."""
+
+    def forward(self, cells: Tensor, threshold: float, generator: torch.Generator, whole: Whole) -> Tensor:
+        uniform = torch.rand(cells.shape, generator=generator, device=cells.device).clamp_min(1e-6)
+        return ((cells + self.noise * uniform) / whole.largest).log10() + 6
+
+    def inverse(self, y: Tensor, threshold: float, whole: Whole) -> Tensor:
+        noisy = whole.largest * 10 ** (y - 6).clamp(max=HIGHEST)
+        return (noisy - self.noise / 2).clamp_min(0)

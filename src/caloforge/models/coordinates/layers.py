@@ -1,4 +1,4 @@
-"""Voxels by layer: sums, shares, exact closure with a threshold, and padding of ragged layers.
+"""Voxels by layer: sums, padding of ragged layers, and exact closure with a threshold.
 
 Legend: ``n`` showers, ``V`` voxels, ``Z`` layers, ``M`` cells of the largest layer. Energies are MeV.
 Voxels come as (n, V) or with the mesh's axes (n, *shape) and leave in the shape they came in.
@@ -6,8 +6,7 @@ Voxels come as (n, V) or with the mesh's axes (n, *shape) and leave in the shape
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -15,9 +14,9 @@ from torch import Tensor, nn
 
 from caloforge.detector.mesh import Mesh
 from caloforge.errors import MeshError, RecipeError
-from caloforge.models.coordinates.base import Context, Transform, captured, non_negative, sum_examples
+from caloforge.runtime.compiled import traced
 
-__all__ = ["LayerClosure", "LayerShares", "Layers", "PadLayers", "renormalise_layers"]
+__all__ = ["Layers", "block_sums", "renormalise_layers"]
 
 ROUNDING = 1e-6
 """A cell this part under the threshold is taken as being at it, so that rounding drops none."""
@@ -63,23 +62,16 @@ class Layers(nn.Module):
             self.register_buffer(name, buffer, persistent=False)
 
     @classmethod
-    def of(cls, source: Layers | Mesh | Mapping[str, Any]) -> Layers:
-        """From a mesh, from `to_dict`'s description, or from layers themselves."""
-        if isinstance(source, Layers):
-            return source
-        if isinstance(source, Mesh):
-            where = source.centres()
-            parts = np.split(np.hypot(where["x"], where["y"]), source.layer_offsets[1:-1])
-            nearest = [int((part <= part.min() * (1 + 1e-9)).argmax()) for part in parts]  # first of equals
-            return cls(source.layer_sizes.tolist(), nearest)
-        try:
-            return cls(**source)
-        except TypeError as error:
-            raise RecipeError(f"layers are given by 'sizes' and 'central', got {source!r}") from error
+    def of(cls, mesh: Mesh) -> Layers:
+        """The layers of a mesh."""
+        centres = mesh.centres()
+        radii = np.split(np.hypot(centres["x"], centres["y"]), mesh.layer_offsets[1:-1])
+        nearest = [int((r <= r.min() * (1 + 1e-9)).argmax()) for r in radii]  # first of equals
+        return cls(mesh.layer_sizes.tolist(), nearest)
 
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-able description that `of` reads."""
-        return {"sizes": list(self.sizes), "central": list(self.central)}
+    def layer(self, i: int) -> Layers:
+        """A single layer alone."""
+        return Layers([self.sizes[i]], [self.central[i]])
 
     def __repr__(self) -> str:
         return f"Layers(sizes={self.sizes}, central={self.central})"
@@ -103,7 +95,7 @@ class Layers(nn.Module):
 
     def split(self, x: Tensor) -> Tensor:
         """Voxels by layer, ragged ones filled with zeros: (n, V) or (n, *shape) → (n, Z, M)."""
-        if not captured() and (x.dim() < 2 or x.shape[1:].numel() != self.n_voxels):
+        if not traced() and (x.dim() < 2 or x.shape[1:].numel() != self.n_voxels):
             raise MeshError(f"values of shape {tuple(x.shape)} do not fit {self.n_voxels} voxels")
         flat, shape = x.flatten(1), (-1, self.n_layers, self.width)
         if self.regular:
@@ -122,6 +114,12 @@ class Layers(nn.Module):
     def spread(self, values: Tensor) -> Tensor:
         """Each voxel's layer's value: (n, Z) → (n, V)."""
         return values[:, self.owner]
+
+
+def block_sums(cells: Tensor, factors: Sequence[int]) -> Tensor:
+    """Sums over blocks of (a, b, c) cells of a regular mesh: (n, Z, P, R) → (n, Z/a, P/b, R/c)."""
+    (n, z, p, r), (a, b, c) = cells.shape, factors
+    return cells.reshape(n, z // a, a, p // b, b, r // c, c).sum(dim=(2, 4, 6))
 
 
 def renormalise_layers(
@@ -169,99 +167,3 @@ def renormalise_layers(
     centre = layers.centre.expand_as(total)
     cells = cells.scatter(-1, centre, torch.where(empty, total, cells.gather(-1, centre)))
     return layers.join(cells).reshape(energies.shape)
-
-
-class _Layered(Transform):
-    """Shared by the transforms that know layers and a threshold."""
-
-    def __init__(self, layers: Layers | Mesh | Mapping[str, Any], threshold: float = 0.0) -> None:
-        super().__init__()
-        self.layers = Layers.of(layers)
-        self.threshold = non_negative("threshold", threshold)
-
-    def config(self) -> dict[str, Any]:
-        return {"layers": self.layers.to_dict(), "threshold": self.threshold}
-
-    def layer_energies(self, context: Context, x: Tensor) -> Tensor:
-        given = self.need(context, "layer_energies").to(x.dtype)
-        if not captured() and given.shape != (len(x), self.layers.n_layers):
-            raise RecipeError(
-                f"transform {self.kind!r}: layer energies of shape {tuple(given.shape)}, "
-                f"expected {(len(x), self.layers.n_layers)}"
-            )
-        return given
-
-    def extra_repr(self) -> str:
-        return f"threshold={self.threshold}"
-
-
-class LayerClosure(_Layered):
-    """y = x; the inverse gives each layer exactly its energy, see `renormalise_layers`.
-
-    First in a chain of transforms of voxel energies. Needs the context's layer energies for the inverse.
-
-    Args:
-        layers: the mesh, or its `Layers`, or their description.
-        threshold: of a cell, MeV.
-    """
-
-    kind = "layer-closure"
-
-    def forward(self, x: Tensor, context: Context) -> tuple[Tensor, Tensor]:
-        return x, x.new_zeros(len(x))
-
-    def inverse(self, y: Tensor, context: Context) -> Tensor:
-        return renormalise_layers(y, self.layer_energies(context, y), self.layers, self.threshold)
-
-
-class LayerShares(_Layered):
-    """y = x/E_layer, each voxel's share of its layer; the inverse multiplies and closes exactly.
-
-    A layer without energy has shares 0. The log-determinant, −Σ log E_layer over the voxels of the layers
-    that have energy, takes the layer energies as given. CaloFlow, CaloDREAM (arXiv:2106.05285, 2405.09629).
-
-    Args:
-        layers: the mesh, or its `Layers`, or their description.
-        threshold: of a cell in MeV; used by the inverse, see `renormalise_layers`.
-    """
-
-    kind = "layer-shares"
-
-    def forward(self, x: Tensor, context: Context) -> tuple[Tensor, Tensor]:
-        given = self.layer_energies(context, x)
-        has = given > 0
-        safe = torch.where(has, given, 1.0)
-        shares = x / self.layers.spread(safe).reshape(x.shape)
-        log_det = -sum_examples(safe.log() * self.layers.mask.sum(-1))
-        return torch.where(self.layers.spread(has).reshape(x.shape), shares, 0.0), log_det
-
-    def inverse(self, y: Tensor, context: Context) -> Tensor:
-        given = self.layer_energies(context, y)
-        energies = y * self.layers.spread(given).reshape(y.shape)
-        return renormalise_layers(energies, given, self.layers, self.threshold)
-
-
-class PadLayers(Transform):
-    """Voxels (n, V) or (n, *shape) ↔ layers of equal length (n, Z, M), filled with zeros; no log-determinant.
-
-    ``layers.mask`` (Z, M) tells which entries exist; the inverse crops the others whatever they hold and
-    gives (n, V), also where `forward` was given the mesh's axes.
-    """
-
-    kind = "pad-layers"
-
-    def __init__(self, layers: Layers | Mesh | Mapping[str, Any]) -> None:
-        super().__init__()
-        self.layers = Layers.of(layers)
-
-    def config(self) -> dict[str, Any]:
-        return {"layers": self.layers.to_dict()}
-
-    def extra_repr(self) -> str:
-        return ""
-
-    def forward(self, x: Tensor, context: Context) -> tuple[Tensor, Tensor]:
-        return self.layers.split(x), x.new_zeros(len(x))
-
-    def inverse(self, y: Tensor, context: Context) -> Tensor:
-        return self.layers.join(y)

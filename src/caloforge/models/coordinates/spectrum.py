@@ -6,8 +6,13 @@ brought onto the sorted energies of reference cells.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
+
+from caloforge.data.showers import Showers
+from caloforge.models.base import Batch, GeneratorModel
 
 __all__ = ["SpectrumMap"]
 
@@ -63,6 +68,33 @@ class SpectrumMap(nn.Module):
         target = torch.maximum(target, target.cummax(0).values) + 1e-6 * torch.arange(len(nodes))
         self.source.copy_(nodes)
         self.target.copy_(target)
+
+    @torch.no_grad()
+    def calibrate(
+        self,
+        model: GeneratorModel,
+        showers: Showers,
+        generate: Callable[[Batch], Tensor],
+        threshold: float,
+        unit: Callable[[Batch], Tensor] | None = None,
+    ) -> None:
+        """`fit` on the showers that ``model`` generates at the conditions of some, with the identity so far.
+
+        Args:
+            model: whose map this is.
+            showers: what is generated is compared to.
+            generate: showers (n, \\*shape), MeV, at the conditions of a batch.
+            threshold: of cells, MeV or, where one is given, in units.
+            unit: of energy, MeV, for each shower of a batch, (n,).
+        """
+        self.reset()
+        generated, reference = [], []
+        for energies, conditions in showers.batches(model.block_size):
+            batch = Batch.with_energies(energies, conditions, model.detectors, model.device)
+            scale = 1.0 if unit is None else unit(batch).view(-1, *[1] * (batch.energies.dim() - 1))
+            generated.append((generate(batch) / scale).flatten().cpu())
+            reference.append((batch.energies / scale).flatten().cpu())
+        self.fit(torch.cat(generated), torch.cat(reference), threshold)
 
     def forward(self, energies: Tensor) -> Tensor:
         """Energies (*), MeV, mapped; those below the first node stay what they are."""

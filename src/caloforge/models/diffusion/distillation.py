@@ -38,7 +38,7 @@ from caloforge.models.diffusion.samplers.path import PathSampler
 __all__ = ["ConsistencyStudent", "DiffusionStudent", "FlowMapStudent", "equidistant_times"]
 
 QUARTERS = 4
-PARTS = [(i, i + length) for length in (1, 2, 4) for i in range(0, QUARTERS, length)]
+JUMPS = [(i, i + length) for length in (1, 2, 4) for i in range(0, QUARTERS, length)]
 """First and last quarter of all steps that a student may take."""
 
 
@@ -185,13 +185,13 @@ class FlowMapStudent(DiffusionStudent):
         z = [place / process.path_scale(t) for place, t in zip(x, times, strict=True)]
         u = process.path_variable(times)
         targets = torch.cat(
-            [process.raw_of_slope((z[j] - z[i]) / (u[j] - u[i]), x[i], times[i]) for i, j in PARTS]
+            [process.raw_of_slope((z[j] - z[i]) / (u[j] - u[i]), x[i], times[i]) for i, j in JUMPS]
         )
         n = len(noise)
-        first, last = (torch.tensor([part[k] for part in PARTS]).repeat_interleave(n) for k in (0, 1))
-        examples = batch[torch.arange(n, device=noise.device).repeat(len(PARTS))]
+        first, last = (torch.tensor([jump[k] for jump in JUMPS]).repeat_interleave(n) for k in (0, 1))
+        examples = batch[torch.arange(n, device=noise.device).repeat(len(JUMPS))]
         network = self.network(self.prepare(examples, self._layer_energies(examples)))
-        starts = torch.cat([x[i] for i, _ in PARTS])
+        starts = torch.cat([x[i] for i, _ in JUMPS])
         t, s = (times[index].to(starts) for index in (first, last))
         answers = process.raw(self._towards(network, s), starts, t)
         return self._weighted((answers - targets).square(), examples)

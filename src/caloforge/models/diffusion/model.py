@@ -18,23 +18,24 @@ from torch import Tensor, nn
 
 from caloforge.data.showers import Showers
 from caloforge.detector.mesh import Mesh
-from caloforge.errors import CheckpointError, DataError, RecipeError
+from caloforge.errors import CheckpointError, RecipeError
 from caloforge.models.base import Batch, ConditionTensors, GeneratorModel
 from caloforge.models.conditions.detector import DetectorContext, slots_of
-from caloforge.models.coordinates import Layers, renormalise_layers
+from caloforge.models.coordinates import Layers, SpectrumMap, least_energy, log_energy, renormalise_layers
 from caloforge.models.coordinates.diffusion import COORDINATES, CoordinatesChoice, most_showers
-from caloforge.models.coordinates.spectrum import SpectrumMap
 from caloforge.models.diffusion.backbones import BACKBONES, BackboneChoice
 from caloforge.models.diffusion.processes import PROCESSES, ProcessChoice
 from caloforge.models.diffusion.samplers import SamplerChoice, noise_steps, sample
-from caloforge.models.energies.autoregressive import FIT_BATCH
 from caloforge.models.energies.base import LayerEnergyChoice, layer_energy_model
+from caloforge.models.energies.layers_then_cells import fitted_batches
 from caloforge.runtime.precision import use_bf16
 
 __all__ = ["DiffusionModel"]
 
 CALIBRATION_SHOWERS = 1000
 LAYER_NUMBERS = 3
+LOG_SCALE = 4.0
+"""Logarithms of layer energies over the threshold are divided by this, as context."""
 
 
 class DiffusionModel(GeneratorModel):
@@ -130,19 +131,15 @@ class DiffusionModel(GeneratorModel):
     def fit(self, showers: Showers) -> None:
         self.incident.set_detectors(self.detectors, self.meshes or dict.fromkeys(self.detectors, self.mesh))
         self._fit_slots(showers, self.detectors)
-        flow = self.energy_flow
-        self.incident.incident.begin_fit()
-        if flow is not None:
-            flow.begin_fit()
-        for energies, conditions in showers.batches(FIT_BATCH):
-            batch = Batch.with_energies(energies, conditions, self.detectors)
-            self.incident.incident.fit_batch(batch)
-            if flow is not None:
-                unit = self._unit(batch)
-                flow.fit_batch(batch.energies.sum(dim=(2, 3)) / unit[:, None], batch.energy / unit, 1.0)
-        self.incident.incident.end_fit()
-        if flow is not None:
-            flow.end_fit()
+
+        def layer_energies(batch: Batch) -> tuple[Tensor, Tensor, float]:
+            unit = self._unit(batch)
+            return batch.energies.sum(dim=(2, 3)) / unit[:, None], batch.energy / unit, 1.0
+
+        for _ in fitted_batches(
+            showers, self.incident.incident, self.energy_flow, layer_energies, detectors=self.detectors
+        ):
+            pass
 
     def adapt(self, showers: Showers) -> None:
         """Take new detectors in: their properties, thresholds and coordinates; the others' stay."""
@@ -163,10 +160,8 @@ class DiffusionModel(GeneratorModel):
             every = -(-len(own) // most_showers(self.mesh.n_voxels))
             chosen = own[slice(None, None, every)]
             energies = torch.from_numpy(chosen.energies.reshape(-1, *self.shape))
-            lit = energies[energies > 0]
-            if not len(lit):
-                raise DataError(f"all cells of all showers of {name!r} are empty; there is nothing to learn")
-            unit = self.settings.threshold_mev or float(lit.min()) * (1 - 1e-6)
+            least = least_energy([energies], f"showers of {name!r}")
+            unit = self.settings.threshold_mev or least
             self.thresholds[slot] = unit
             incident = torch.from_numpy(chosen.conditions.energy).float()
             self.coordinates.fit(slot, energies / unit, incident / unit)
@@ -187,9 +182,9 @@ class DiffusionModel(GeneratorModel):
             layers = context.new_zeros(len(context), self.shape[0], 0)
         else:
             total = layer_energies.sum(dim=1, keepdim=True).clamp_min(1e-6)
-            logs = torch.log1p(layer_energies / self._unit(conditions)[:, None])
+            logs = log_energy(layer_energies, self._unit(conditions)[:, None], LOG_SCALE)
             share = layer_energies / total * (self.shape[0] / 4)
-            layers = torch.stack([logs / 4 - 1, share, (layer_energies > 0).to(share)], dim=-1)
+            layers = torch.stack([logs, share, (layer_energies > 0).to(share)], dim=-1)
         with self._precision(context.device):
             prepared = self.backbone.prepare(context, layers)
         if not self.backbone.reads_shares:
@@ -281,17 +276,13 @@ class DiffusionModel(GeneratorModel):
         """Coordinates (n, Z, P, R) of n noises, by a `network` for these showers."""
         return sample(self.process, network, noise["cells"], self.settings.sampler, noise.get("steps"))
 
-    @torch.no_grad()
     def calibrate(self, showers: Showers, generator: torch.Generator) -> None:
         """Fit the spectrum map on showers generated at conditions of the training showers."""
         if self.spectrum is None:
             return
-        self.spectrum.reset()
         every = -(-len(showers) // CALIBRATION_SHOWERS)
-        generated, reference = [], []
-        for energies, conditions in showers[slice(None, None, every)].batches(self.block_size):
-            batch = Batch.with_energies(energies, conditions, self.detectors, self.device)
-            unit = self._unit(batch)[:, None, None, None]
-            generated.append((self.decode(self.noise(len(batch), generator), batch) / unit).flatten().cpu())
-            reference.append((batch.energies / unit).flatten().cpu())
-        self.spectrum.fit(torch.cat(generated), torch.cat(reference), 1.0)
+
+        def generate(batch: Batch) -> Tensor:
+            return self.decode(self.noise(len(batch), generator), batch)
+
+        self.spectrum.calibrate(self, showers[slice(None, None, every)], generate, 1.0, self._unit)

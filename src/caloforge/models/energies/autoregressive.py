@@ -8,14 +8,9 @@ Legend: ``n`` showers, ``Z`` layers, ``C`` context numbers. Energies are MeV.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-
 import torch
 from torch import Tensor
 
-from caloforge.data.showers import Showers
-from caloforge.models.base import Batch
-from caloforge.models.conditions.incident import IncidentContext
 from caloforge.models.coordinates import (
     RunningMoments,
     cut_noise,
@@ -23,13 +18,10 @@ from caloforge.models.coordinates import (
     fill_below,
     layer_energies_from_logits,
 )
-from caloforge.models.energies.base import ENERGIES, LayerEnergyDensity, LayerEnergyModel, LayerEnergySettings
+from caloforge.models.energies.base import ENERGIES, LayerEnergyDensity, LayerEnergySettings
 from caloforge.models.flow.autoregressive.flow import AutoregressiveFlow
 
-__all__ = ["FIT_BATCH", "AutoregressiveSettings", "LayerEnergyFlow", "fitted_batches", "regular_layer_sums"]
-
-FIT_BATCH = 500
-"""Showers that are read at once to fit statistics."""
+__all__ = ["AutoregressiveSettings", "LayerEnergyFlow"]
 
 
 class AutoregressiveSettings(LayerEnergySettings):
@@ -80,8 +72,7 @@ class LayerEnergyFlow(LayerEnergyDensity):
 
     def end_fit(self) -> None:
         """Keep the statistics collected since `begin_fit` as buffers."""
-        self.mean.copy_(self._moments.mean)
-        self.std.copy_(self._moments.std().clamp_min(1e-3))
+        self._moments.store(self.mean, self.std)
         del self._moments
 
     def _coordinates(self, energies: Tensor, incident: Tensor, threshold: float, uniform: Tensor) -> Tensor:
@@ -89,7 +80,7 @@ class LayerEnergyFlow(LayerEnergyDensity):
         if s.fill == "uniform":
             filled = energies + s.noise_mev * uniform.clamp(1e-6, 1)
         else:
-            below = threshold * fill_below(uniform, s.width, "log-normal")[0].exp()
+            below = threshold * fill_below(uniform, s.width).exp()
             filled = torch.where(energies >= threshold, energies, below)
         return energy_logits(filled, incident, s.scale)
 
@@ -106,31 +97,3 @@ class LayerEnergyFlow(LayerEnergyDensity):
         energies = layer_energies_from_logits(z, incident, self.settings.scale)
         width = self.settings.noise_mev if self.settings.fill == "uniform" else 0.0
         return cut_noise(energies, width, threshold)
-
-
-def fitted_batches(
-    showers: Showers,
-    incident: IncidentContext,
-    energy_flow: LayerEnergyModel,
-    layer_sums: Callable[[Tensor], Tensor],
-    threshold: float,
-) -> Iterator[Batch]:
-    """The batches of the training split, each after ``incident`` and ``energy_flow`` have taken it in.
-
-    Their statistics are set when the last batch is done, so that a model that fits more does it in the same
-    reading. ``layer_sums`` gives the layer energies (n, Z) of energies (n, \\*shape).
-    """
-    incident.begin_fit()
-    energy_flow.begin_fit()
-    for energies, conditions in showers.batches(FIT_BATCH):
-        batch = Batch.with_energies(energies, conditions)
-        incident.fit_batch(batch)
-        energy_flow.fit_batch(layer_sums(batch.energies), batch.energy, threshold)
-        yield batch
-    incident.end_fit()
-    energy_flow.end_fit()
-
-
-def regular_layer_sums(energies: Tensor) -> Tensor:
-    """Layer energies (n, Z) of energies (n, Z, P, R) on a regular mesh."""
-    return energies.sum(dim=(2, 3))

@@ -103,14 +103,12 @@ class LongitudinalFlow(LayerEnergyDensity):
 
     def end_fit(self) -> None:
         """Keep the statistics collected since `begin_fit` as buffers."""
-        self.mean.copy_(self._moments.mean)
-        self.std.copy_(self._moments.std().clamp_min(1e-3))
-        self.total_mean.copy_(self._total_moments.mean)
-        self.total_std.copy_(self._total_moments.std().clamp_min(1e-3))
+        self._moments.store(self.mean, self.std)
+        self._total_moments.store(self.total_mean, self.total_std)
         del self._moments, self._total_moments
 
     def _values(self, energies: Tensor, threshold: float, uniform: Tensor) -> Tensor:
-        return log_threshold(energies, threshold, fill_below(uniform, self.width, "log-normal")[0])
+        return log_threshold(energies, threshold, fill_below(uniform, self.width))
 
     @staticmethod
     def _ratio(energies: Tensor, incident: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from caloforge.models.coordinates import fill_below
+from caloforge.models.coordinates.layer_energies import tails
 from caloforge.models.energies.base import ENERGIES, LayerEnergyModel, LayerEnergySettings
 from caloforge.models.energies.causal_transformer import CausalTransformer, KeyValueCache
 from caloforge.models.energies.heads import HEADS
@@ -30,7 +31,8 @@ __all__ = ["LayerEnergyTransformer", "Splits", "TransformerSettings"]
 
 LARGEST = 25.0
 """|y| is kept within it; stands for a ratio of 10⁻¹¹."""
-TOLD = 5
+KNOWN = 5
+"""Numbers of the shower so far that a step is given."""
 
 
 class Splits(NamedTuple):
@@ -47,15 +49,17 @@ class Splits(NamedTuple):
     tails: Tensor
 
     @classmethod
-    def of(cls, energies: Tensor, incident: Tensor, threshold: float, scale: float, below: Tensor) -> Splits:
+    def from_energies(
+        cls, energies: Tensor, incident: Tensor, threshold: float, scale: float, below: Tensor
+    ) -> Splits:
         """Steps of layer energies (n, Z), each 0 or ≥ t; ``below`` (n, Z) < t stands for empty parts."""
-        tails = energies.flip(1).cumsum(1).flip(1)
-        part = torch.cat([tails[:, :1], energies[:, :-1]], dim=1)
-        rest = torch.cat([scale * incident[:, None] - tails[:, :1], tails[:, 1:]], dim=1)
+        left = tails(energies)
+        part = torch.cat([left[:, :1], energies[:, :-1]], dim=1)
+        rest = torch.cat([scale * incident[:, None] - left[:, :1], left[:, 1:]], dim=1)
         part, rest = (torch.where(x >= threshold, x, below).log() for x in (part, rest))
         y = part - rest
-        active = F.pad(tails[:, :-1] > 0, (1, 0), value=True)
-        return cls(torch.where(active, y.clamp(-LARGEST, LARGEST), 0.0), active, tails)
+        active = F.pad(left[:, :-1] > 0, (1, 0), value=True)
+        return cls(torch.where(active, y.clamp(-LARGEST, LARGEST), 0.0), active, left)
 
 
 def _split(left: Tensor, y: Tensor, threshold: float) -> Tensor:
@@ -95,7 +99,7 @@ class LayerEnergyTransformer(LayerEnergyModel):
         super().__init__(settings, layers, context)
         s, width = settings, settings.hidden
         self.layers, self.scale, self.fill = layers, s.scale, s.width
-        self.enter = nn.Linear(context + TOLD + 1, width)
+        self.enter = nn.Linear(context + KNOWN + 1, width)
         self.place = nn.Parameter(0.3 * torch.randn(layers, width))
         self.transformer = CausalTransformer(width, s.blocks, s.heads, s.dropout)
         self.head = HEADS[s.head](s)
@@ -123,14 +127,14 @@ class LayerEnergyTransformer(LayerEnergyModel):
         del self._sums
 
     def _splits(self, energies: Tensor, incident: Tensor, threshold: float, uniform: Tensor) -> Splits:
-        below = threshold * fill_below(uniform, self.fill, "log-normal")[0].exp()
+        below = threshold * fill_below(uniform, self.fill).exp()
         kept = torch.where(energies >= threshold, energies, 0.0)
-        return Splits.of(kept, incident, threshold, self.scale, below)
+        return Splits.from_energies(kept, incident, threshold, self.scale, below)
 
     def _tokens(
         self, context: Tensor, y: Tensor, known: tuple[Tensor, ...], threshold: float, place: Tensor
     ) -> Tensor:
-        """What steps are told, (…, W): context (…, C), standardised y of the step before (…), what is known.
+        """Tokens (…, W) of context (…, C), the standardised y (…) of the step before, and what is known.
 
         ``known`` are energies of the shower, of the layers left, the last and the one before, and the sum of
         energy times depth, (…) each; all 0 before the total is drawn.
@@ -139,8 +143,8 @@ class LayerEnergyTransformer(LayerEnergyModel):
         logs = [torch.log1p(x / threshold) / 4 for x in (total, left, last, before)]
         share = (left / total.clamp_min(threshold) + 1e-3).log() / 4 + 1
         depth = 2 * moment / (total - left).clamp_min(threshold) - 1
-        told = torch.stack([logs[0] - 1, logs[1] - 1, share, 2 * (logs[2] - logs[3]), depth, y], dim=-1)
-        entered: Tensor = self.enter(torch.cat([context, told], dim=-1))
+        numbers = torch.stack([logs[0] - 1, logs[1] - 1, share, 2 * (logs[2] - logs[3]), depth, y], dim=-1)
+        entered: Tensor = self.enter(torch.cat([context, numbers], dim=-1))
         return entered + place
 
     def loss(
@@ -165,7 +169,7 @@ class LayerEnergyTransformer(LayerEnergyModel):
 
         ``uniform`` (n, Z) in (0, 1) places empty parts.
         """
-        y, active, tails = self._splits(energies, incident, threshold, uniform)
+        y, active, left = self._splits(energies, incident, threshold, uniform)
         z = (y - self.mean) / self.std
         kept = torch.where(energies >= threshold, energies, 0.0)
         depth = torch.arange(self.layers, device=z.device) / self.layers
@@ -174,8 +178,8 @@ class LayerEnergyTransformer(LayerEnergyModel):
             return F.pad(x, (steps, 0))[:, : self.layers]
 
         known = (
-            delayed(tails[:, :1].expand_as(tails), 1),
-            delayed(tails, 1),
+            delayed(left[:, :1].expand_as(left), 1),
+            delayed(left, 1),
             delayed(kept, 2),
             delayed(kept, 3),
             delayed((kept * depth).cumsum(dim=1), 2),

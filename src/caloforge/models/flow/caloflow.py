@@ -17,9 +17,9 @@ from torch import Tensor
 from caloforge.detector.mesh import Mesh
 from caloforge.models.base import Batch, ConditionTensors
 from caloforge.models.conditions.incident import IncidentContext
-from caloforge.models.coordinates import renormalise_layers
+from caloforge.models.coordinates import Whole, renormalise_layers
 from caloforge.models.flow.cell_model import CellFlowModel
-from caloforge.models.flow.distillation import StudentModel
+from caloforge.models.flow.distillation import DensityStudent
 from caloforge.runtime.precision import use_bf16
 
 __all__ = ["CaloFlow", "CaloFlowStudent"]
@@ -47,20 +47,21 @@ class CaloFlow(CellFlowModel):
     def examples(self, batch: Batch, part: str, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         energies = self.layers.sum(batch.energies)
         context = torch.cat([self.incident(batch), self._log_map(energies)], dim=1)
-        cells, sums = batch.energies.flatten(1), self.layers.spread(energies)
-        return self._coordinates(cells, sums, self.sizes, generator), context
+        cells, whole = batch.energies.flatten(1), Whole(self.layers.spread(energies), self.sizes)
+        return self.coordinates(cells, float(self.threshold), generator, whole), context
 
     def decode(self, noise: Mapping[str, Tensor], conditions: ConditionTensors) -> Tensor:
         incident = self.incident(conditions)
-        energies = self._layer_energies(noise["energies"], incident, conditions)
+        energies = self.layer_energies(noise["energies"], incident, conditions)
         context = torch.cat([incident, self._log_map(energies)], dim=1)
         y = self.flow("cells").sample(noise["cells"], context, use_bf16(self.settings.bf16, incident.device))
-        cells = self._cells(y, self.layers.spread(energies), self.sizes)
+        whole = Whole(self.layers.spread(energies), self.sizes)
+        cells = self.coordinates.inverse(y, float(self.threshold), whole)
         closed = renormalise_layers(cells, energies, self.layers, float(self.threshold))
         return closed.view(-1, *self.mesh.shape)
 
 
-class CaloFlowStudent(StudentModel, CaloFlow):
+class CaloFlowStudent(DensityStudent, CaloFlow):
     """An inverse autoregressive flow that learnt to be the inverse of a `CaloFlow`'s: cells in one pass.
 
     Part: "cells"; layer energies are the teacher's.

@@ -22,14 +22,22 @@ from torch.nn import functional as F
 
 from caloforge.data.showers import Showers
 from caloforge.detector.mesh import Mesh
-from caloforge.errors import DataError, MeshError, RecipeError
-from caloforge.models.base import Batch, ConditionTensors, GeneratorModel
+from caloforge.errors import MeshError, RecipeError
+from caloforge.models.base import Batch, ConditionTensors
 from caloforge.models.conditions.incident import IncidentContext
-from caloforge.models.coordinates import Layers, renormalise_layers
-from caloforge.models.coordinates.cells import CellCoordinates, Coordinates
-from caloforge.models.coordinates.spectrum import SpectrumMap
-from caloforge.models.energies.autoregressive import FIT_BATCH, fitted_batches, regular_layer_sums
-from caloforge.models.energies.base import LayerEnergyChoice, layer_energy_model
+from caloforge.models.coordinates import (
+    CellCoordinates,
+    LargestCellLogits,
+    SpectrumMap,
+    ThresholdLogarithms,
+    Whole,
+    block_sums,
+    energy_range,
+    log_energy,
+    renormalise_layers,
+)
+from caloforge.models.energies.base import LayerEnergyChoice
+from caloforge.models.energies.layers_then_cells import CellSettings, LayersThenCells
 from caloforge.runtime.precision import use_bf16
 
 __all__ = ["CausalLayerFlow"]
@@ -37,43 +45,37 @@ __all__ = ["CausalLayerFlow"]
 CALIBRATION_SHOWERS = 1000
 
 
-class CausalLayerFlow(GeneratorModel):
+class CausalLayerFlow(LayersThenCells):
     """Layer energies, then layer after layer; a subclass gives the flow of a layer's cells.
 
     Its part "cells" is all parameters of ``cell_flow``.
     """
 
-    class Settings(GeneratorModel.Settings):
-        """What all layer-to-layer flows are told.
+    class Settings(CellSettings):
+        """What all layer-to-layer flows have.
 
         Attributes:
             energies: the flow of the layer energies.
-            shared: one flow for all layers that is told the layer's number, instead of one for each.
+            shared: one flow for all layers that knows the layer's number, instead of one for each.
             history: layers before that a layer is given.
-            coordinates, scale, width, smear: see `CellCoordinates`.
-            threshold_mev: cells below are empty; by default the least cell energy in the training showers.
+            coordinates: "threshold" for `ThresholdLogarithms` or "layer-max" for `LargestCellLogits`.
+            scale: of "threshold" coordinates and of energies as context.
             spectrum: fit the map that restores the spectrum of cell energies after training.
             grouping: cells (z, φ, r) in a coarse cell whose energy ``conditions.given`` holds, which makes
                 one more context map: for the fine step of a chain.
-            bf16: networks in bfloat16 (splines stay in float32); "auto" where the processor has it.
         """
 
         energies: LayerEnergyChoice = Field({"kind": "autoregressive"}, validate_default=True)
         shared: bool = False
         history: int = Field(5, ge=1)
-        coordinates: Coordinates = "threshold"
+        coordinates: Literal["threshold", "layer-max"] = "threshold"
         scale: float = Field(2.0, gt=0)
-        width: float = Field(2.0, gt=0)
-        smear: float = Field(0.01, ge=0)
-        threshold_mev: float | None = Field(None, gt=0)
         spectrum: bool = True
         grouping: tuple[int, int, int] | None = None
-        bf16: bool | Literal["auto"] = "auto"
 
     mesh_kinds: ClassVar[tuple[str, ...]] = ("cylinder", "box")
     block_size: ClassVar[int] = 128
     settings: Settings
-    threshold: Tensor
     cell_flow: nn.Module
 
     def __init__(self, mesh: Mesh, settings: Settings | Mapping[str, object] | None = None) -> None:
@@ -85,17 +87,19 @@ class CausalLayerFlow(GeneratorModel):
             length % f for length, f in zip(mesh.shape, s.grouping, strict=True)
         ):
             raise MeshError(f"settings.grouping {s.grouping} does not divide the {mesh}; choose divisors")
-        self.layers = Layers.of(mesh)
-        self.one_layer = Layers([rows * columns], self.layers.central[:1])
         self.periodic = mesh.kind == "cylinder"
         self.n_flows = 1 if s.shared else n_z
         self.n_maps = s.history + 1 + (s.grouping is not None)
         self.n_vector = IncidentContext.size + 3 + (n_z if s.shared else 0)
-        self.incident = IncidentContext()
-        self.energy_flow = layer_energy_model(s.energies, n_z, IncidentContext.size)
-        self.coordinates = CellCoordinates(n_z, s.coordinates, scale=s.scale, width=s.width, smear=s.smear)
+        self._add_layer_energies(s.energies, s.threshold_mev)
+        self.one_layer = self.layers.layer(0)
+        self.coordinates: CellCoordinates = (
+            LargestCellLogits(width=s.width, smear=s.smear)
+            if s.coordinates == "layer-max"
+            else ThresholdLogarithms(width=s.width, smear=s.smear, scale=s.scale)
+        )
+        self.coordinates.register_buffer("largest", torch.ones(n_z))  # cell of each layer in training, MeV
         self.spectrum = SpectrumMap()
-        self.register_buffer("threshold", torch.tensor(s.threshold_mev or 1.0))
 
     @abstractmethod
     def cell_log_prob(self, y: Tensor, maps: Tensor, vector: Tensor, low_precision: bool) -> Tensor:
@@ -114,46 +118,44 @@ class CausalLayerFlow(GeneratorModel):
     def parts(self) -> dict[str, list[nn.Parameter]]:
         return {"energies": list(self.energy_flow.parameters()), "cells": list(self.cell_flow.parameters())}
 
-    def fit(self, showers: Showers) -> None:
-        lowest, largest = [], torch.zeros(self.shape[0])
-        for energies, _ in showers.batches(FIT_BATCH):
-            lit = energies[energies > 0]
-            lowest += [float(lit.min())] if len(lit) else []
-            batch_largest = torch.as_tensor(energies).reshape(len(energies), *self.shape).amax(dim=(0, 2, 3))
-            largest = torch.maximum(largest, batch_largest)
-        if not lowest:
-            raise DataError("all cells of all training showers are empty; there is nothing to learn")
-        least = self.settings.threshold_mev or min(lowest) * (1 - 1e-6)
-        self.threshold.fill_(least)
-        self.coordinates.largest.copy_(largest.clamp_min(least))
-        for _ in fitted_batches(showers, self.incident, self.energy_flow, regular_layer_sums, least):
-            pass
+    @property
+    def largest(self) -> Tensor:
+        """Largest energy of a cell of each layer in training, (Z,), MeV."""
+        return self.coordinates.get_buffer("largest")
 
-    @torch.no_grad()
+    def fit(self, showers: Showers) -> None:
+        least, largest = energy_range(showers)
+        for _ in self.fitted_batches(showers, least):
+            pass
+        self.largest.copy_(largest.clamp_min(float(self.threshold)))
+
+    def cell_coordinates(self, energies: Tensor, generator: torch.Generator) -> Tensor:
+        """What the flow learns of energies (n, Z, P, R), with fresh noise: coordinates of that shape."""
+        whole = Whole(energies.sum(dim=(2, 3), keepdim=True), self.layers.width, self.largest[:, None, None])
+        y: Tensor = self.coordinates(energies, float(self.threshold), generator, whole)
+        return y
+
     def calibrate(self, showers: Showers, generator: torch.Generator) -> None:
         """Fit the spectrum map on showers generated at conditions of the training showers."""
         if not self.settings.spectrum:
             return
-        self.spectrum.reset()
         every = max(len(showers) // CALIBRATION_SHOWERS, 1)
         chosen = showers[slice(0, every * min(CALIBRATION_SHOWERS, len(showers)), every)]
-        generated, reference = [], []
-        for energies, conditions in chosen.batches(self.block_size):
-            batch = Batch.with_energies(energies, conditions, self.detectors, self.device)
+
+        def generate(batch: Batch) -> Tensor:
             batch.given = self._coarse(batch)
-            generated.append(self.decode(self.noise(len(batch), generator), batch).flatten().cpu())
-            reference.append(batch.energies.flatten().cpu())
-        self.spectrum.fit(torch.cat(generated), torch.cat(reference), float(self.threshold))
+            return self.decode(self.noise(len(batch), generator), batch)
+
+        self.spectrum.calibrate(self, chosen, generate, float(self.threshold))
 
     def _log_map(self, energies: Tensor) -> Tensor:
-        return torch.log1p(energies / self.threshold) / self.settings.scale - 1
+        return log_energy(energies, self.threshold, self.settings.scale)
 
     def _coarse(self, batch: Batch) -> Tensor | None:
         """Energies of the batch in coarse cells, (n, *coarse shape), or None without a grouping."""
         if self.settings.grouping is None:
             return None
-        (fz, fp, fr), (z, p, r) = self.settings.grouping, self.shape
-        return batch.energies.reshape(-1, z // fz, fz, p // fp, fp, r // fr, fr).sum(dim=(2, 4, 6))
+        return block_sums(batch.energies, self.settings.grouping)
 
     def _given_maps(self, given: Tensor | None) -> Tensor | None:
         """Coarse energies spread evenly over their cells, as maps (n, Z, P, R)."""
@@ -180,13 +182,11 @@ class CausalLayerFlow(GeneratorModel):
 
     def losses(self, batch: Batch, part: str, generator: torch.Generator) -> dict[str, Tensor]:
         """Mean negative log-likelihood of a shower's layer energies, or of the cells of a lit layer."""
-        energies, threshold = batch.energies, float(self.threshold)
-        incident = self.incident(batch)
-        layer_energies = energies.sum(dim=(2, 3))
         if part == "energies":
-            loss = self.energy_flow.loss(layer_energies, batch.energy, incident, threshold, generator)
-            return {"loss": loss.mean()}
-        y = self.coordinates(energies, threshold, generator)
+            return self.layer_energy_losses(batch, generator)
+        energies, incident = batch.energies, self.incident(batch)
+        layer_energies = energies.sum(dim=(2, 3))
+        y = self.cell_coordinates(energies, generator)
         history = self.settings.history
         seen = F.pad(
             energies, (0, 0, 0, 0, history, 0)
@@ -207,9 +207,7 @@ class CausalLayerFlow(GeneratorModel):
     def decode(self, noise: Mapping[str, Tensor], conditions: ConditionTensors) -> Tensor:
         incident, threshold = self.incident(conditions), float(self.threshold)
         low = use_bf16(self.settings.bf16, incident.device)
-        layer_energies = conditions.layer_energies
-        if layer_energies is None:
-            layer_energies = self.energy_flow.sample(noise["layers"], conditions.energy, incident, threshold)
+        layer_energies = self.layer_energies(noise["layers"], incident, conditions)
         vectors = self._vector(incident, layer_energies, slice(None))
         given = self._given_maps(conditions.given)
         seen = torch.zeros_like(noise["cells"][:, 0])
@@ -217,7 +215,8 @@ class CausalLayerFlow(GeneratorModel):
         for i, z in enumerate(noise["cells"].unbind(dim=1)):
             maps = [*logs, self._log_map(seen), *([] if given is None else [given[:, i]])]
             y = self.cell_sample(z, torch.stack(maps, dim=1), vectors[:, i], i, low)
-            tentative = self.coordinates.inverse(y, threshold, i)
+            whole = Whole(layer_energies[:, i, None, None], self.layers.width, self.largest[i])
+            tentative = self.coordinates.inverse(y, threshold, whole)
             cells = renormalise_layers(tentative, layer_energies[:, i : i + 1], self.one_layer, threshold)
             seen = seen + cells
             logs = [self._log_map(cells), *logs[:-1]]

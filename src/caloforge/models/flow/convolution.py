@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from caloforge.models.flow.splines.splines import n_spline_parameters, rational_quadratic
-from caloforge.models.flow.tensor_cache import Kept
-from caloforge.models.flow.unet import SLOPE, GroupedConvolution, UNet
+from caloforge.models.flow.tensor_cache import TensorCache
+from caloforge.models.flow.unet import SLOPE, GroupedConvolution, LayerUNet
 
 __all__ = ["ActNorm", "ConvolutionFlow", "LUConvolution", "UNetCoupling", "squeeze", "unsqueeze"]
 
@@ -61,9 +61,9 @@ class ActNorm(nn.Module):
         self.shift.copy_((-mean).expand_as(self.shift))
         self.log_scale.copy_((-std.log()).expand_as(self.log_scale))
 
-    def forward(self, x: Tensor, of: slice = ALL, inverse: bool = False) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, group: slice = ALL, inverse: bool = False) -> tuple[Tensor, Tensor]:
         """x (g, C, N) → image and log|det| of each position, (g,); with ``inverse`` back again."""
-        shift, log_scale = self.shift[of, :, None], self.log_scale[of, :, None]
+        shift, log_scale = self.shift[group, :, None], self.log_scale[group, :, None]
         log_det = log_scale.sum(dim=(1, 2))
         if inverse:
             return x * (-log_scale).exp() - shift, -log_det
@@ -89,17 +89,17 @@ class LUConvolution(nn.Module):
         self.lower = nn.Parameter(torch.zeros(groups, c, c))
         self.upper = nn.Parameter(torch.zeros(groups, c, c))
         self.log_diagonal = nn.Parameter(torch.zeros(groups, c))
-        self.kept = Kept()
+        self.derived: TensorCache[Tensor] = TensorCache()
 
-    def factors(self, of: slice) -> tuple[Tensor, Tensor]:
+    def factors(self, group: slice) -> tuple[Tensor, Tensor]:
         """L with a diagonal of ones and U with a positive one, (g, C, C) each."""
         eye = torch.eye(len(self.order), device=self.lower.device, dtype=self.lower.dtype)
-        upper = self.upper[of].triu(1) + torch.diag_embed(self.log_diagonal[of].exp())
-        return self.lower[of].tril(-1) + eye, upper
+        upper = self.upper[group].triu(1) + torch.diag_embed(self.log_diagonal[group].exp())
+        return self.lower[group].tril(-1) + eye, upper
 
-    def matrix(self, of: slice, inverse: bool) -> Tensor:
+    def matrix(self, group: slice, inverse: bool) -> Tensor:
         """The whole map as matrices (g, C, C), or those of its inverse."""
-        lower, upper = self.factors(of)
+        lower, upper = self.factors(group)
         if not inverse:
             return (lower @ upper)[:, :, self.back]
         eye = torch.eye(len(self.order), device=lower.device, dtype=lower.dtype).expand_as(lower)
@@ -107,11 +107,13 @@ class LUConvolution(nn.Module):
         undone = torch.linalg.solve_triangular(upper, undone, upper=True)
         return undone[:, self.back]
 
-    def forward(self, x: Tensor, of: slice = ALL, inverse: bool = False) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, group: slice = ALL, inverse: bool = False) -> tuple[Tensor, Tensor]:
         """x (g, C, N) → image and log|det| of each position, (g,); with ``inverse`` back again."""
         parameters = (self.lower, self.upper, self.log_diagonal)
-        matrix = self.kept((of.start, of.stop, inverse), parameters, lambda: self.matrix(of, inverse))
-        log_det = self.log_diagonal[of].sum(dim=1)
+        matrix = self.derived(
+            (group.start, group.stop, inverse), parameters, lambda: self.matrix(group, inverse)
+        )
+        log_det = self.log_diagonal[group].sum(dim=1)
         return matrix @ x, -log_det if inverse else log_det
 
 
@@ -123,7 +125,7 @@ class UNetCoupling(nn.Module):
         channels, moved: C, and how many of them are moved.
         context: K.
         bins, bound: of the splines.
-        width, levels, depth, norm: of the `UNet`.
+        width, levels, depth, norm: of the `LayerUNet`.
     """
 
     def __init__(
@@ -144,7 +146,7 @@ class UNetCoupling(nn.Module):
     ) -> None:
         super().__init__()
         self.moved, self.bound = moved, bound
-        self.network = UNet(
+        self.network = LayerUNet(
             groups,
             channels - moved + context,
             size,
@@ -159,7 +161,7 @@ class UNetCoupling(nn.Module):
         self.bias = nn.Parameter(torch.zeros(groups, n_spline_parameters(bins) * moved, 1))
 
     def forward(
-        self, x: Tensor, context: Tensor, of: slice = ALL, inverse: bool = False
+        self, x: Tensor, context: Tensor, group: slice = ALL, inverse: bool = False
     ) -> tuple[Tensor, Tensor]:
         """x (g, C, N) → image and log-slopes (g, moved, N); context (n, g·K, P, R) sets the precision."""
         n, _, *size = context.shape
@@ -167,12 +169,12 @@ class UNetCoupling(nn.Module):
         moving, fixed = x.split_with_sizes((self.moved, x.shape[1] - self.moved), dim=1)
         known = fixed.reshape(g, -1, n, *size).permute(2, 0, 1, 3, 4).to(context.dtype)
         maps = torch.cat([known, context.view(n, g, -1, *size)], dim=2).flatten(1, 2)
-        h = self.network(maps.contiguous(memory_format=torch.channels_last), of)
+        h = self.network(maps.contiguous(memory_format=torch.channels_last), group)
         h = h.view(n, g, -1, *size).permute(1, 2, 0, 3, 4).reshape(g, self.weight.shape[2], -1)  # (g, W, N)
-        weight = self.weight[of].to(h.dtype)
+        weight = self.weight[group].to(h.dtype)
         # plain matrices are multiplied faster than a batch of one
         raw = (weight[0] @ h[0])[None] if g == 1 else weight @ h
-        raw = raw.to(x.dtype) + self.bias[of]
+        raw = raw.to(x.dtype) + self.bias[group]
         raw = raw.view(g, -1, self.moved, raw.shape[-1]).transpose(0, 1)  # (Q, g, moved, N)
         image, slope = rational_quadratic(moving, raw, bound=self.bound, inverse=inverse)
         return torch.cat([image, fixed], dim=1), slope
@@ -261,36 +263,36 @@ class ConvolutionFlow(nn.Module):
         assert isinstance(norm, ActNorm)
         norm.start(mean[..., self.first], std[..., self.first])
 
-    def given(self, maps: Tensor, vector: Tensor, of: slice, low_precision: bool) -> Tensor:
+    def given(self, maps: Tensor, vector: Tensor, group: slice, low_precision: bool) -> Tensor:
         """Context channels (n, g·K, P, R) of maps (n, g, M, rows, columns) and numbers (n, g, V)."""
         dtype = torch.bfloat16 if low_precision else maps.dtype
         x = squeeze(maps.to(dtype), self.factors).flatten(1, 3)
-        bias = torch.einsum("ngv,gvh->ngh", vector.to(dtype), self.vector[of].to(dtype)).flatten(1)
-        h = self.enter(x.contiguous(memory_format=torch.channels_last), of) + bias[:, :, None, None]
-        return F.leaky_relu(self.leave(F.leaky_relu(h, SLOPE), of), SLOPE)
+        bias = torch.einsum("ngv,gvh->ngh", vector.to(dtype), self.vector[group].to(dtype)).flatten(1)
+        h = self.enter(x.contiguous(memory_format=torch.channels_last), group) + bias[:, :, None, None]
+        return F.leaky_relu(self.leave(F.leaky_relu(h, SLOPE), group), SLOPE)
 
-    def to_noise(self, y: Tensor, context: Tensor, of: slice = ALL) -> tuple[Tensor, Tensor]:
+    def to_noise(self, y: Tensor, context: Tensor, group: slice = ALL) -> tuple[Tensor, Tensor]:
         """y (n, g, rows, columns) → noise of the same shape and log|det| (n, g), in context of `given`."""
         x = self._to_rows(y)[:, self.first]
         slopes = y.new_zeros(x.shape[0], x.shape[2])  # (g, N)
         volume = y.new_zeros(x.shape[0])  # the same at all positions
         for norm, coupling, convolution in zip(self.norms, self.couplings, self.convolutions, strict=True):
-            x, scaled = norm(x, of)
-            x, slope = coupling(x, context, of)
-            x, mixed = convolution(x, of)
+            x, scaled = norm(x, group)
+            x, slope = coupling(x, context, group)
+            x, mixed = convolution(x, group)
             slopes, volume = slopes + slope.sum(dim=1), volume + scaled + mixed
         positions = self.size[0] * self.size[1]
         log_det = slopes.view(len(volume), -1, positions).sum(dim=2).T + volume * positions
         return self._to_cells(x[:, self.last]), log_det
 
-    def to_data(self, z: Tensor, context: Tensor, of: slice = ALL) -> Tensor:
+    def to_data(self, z: Tensor, context: Tensor, group: slice = ALL) -> Tensor:
         """Undo `to_noise`: the y (n, g, rows, columns) that noise z stands for."""
         x = self._to_rows(z)[:, self.last.argsort()]
         steps = list(zip(self.norms, self.couplings, self.convolutions, strict=True))
         for norm, coupling, convolution in reversed(steps):
-            x, _ = convolution(x, of, inverse=True)
-            x, _ = coupling(x, context, of, inverse=True)
-            x, _ = norm(x, of, inverse=True)
+            x, _ = convolution(x, group, inverse=True)
+            x, _ = coupling(x, context, group, inverse=True)
+            x, _ = norm(x, group, inverse=True)
         return self._to_cells(x[:, self.first.argsort()])
 
     def log_prob(self, y: Tensor, maps: Tensor, vector: Tensor, low_precision: bool = False) -> Tensor:
@@ -299,10 +301,10 @@ class ConvolutionFlow(nn.Module):
         return log_det - 0.5 * z.square().sum(dim=(2, 3)) - 0.5 * math.log(2 * math.pi) * z[0, 0].numel()
 
     def sample(
-        self, z: Tensor, maps: Tensor, vector: Tensor, of: slice = ALL, low_precision: bool = False
+        self, z: Tensor, maps: Tensor, vector: Tensor, group: slice = ALL, low_precision: bool = False
     ) -> Tensor:
         """The y (n, g, rows, columns) that standard normal noise z of that shape stands for."""
-        return self.to_data(z, self.given(maps, vector, of, low_precision), of)
+        return self.to_data(z, self.given(maps, vector, group, low_precision), group)
 
     def _to_rows(self, y: Tensor) -> Tensor:
         """(n, g, rows, columns) → (g, C, N)."""

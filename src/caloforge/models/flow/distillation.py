@@ -16,24 +16,25 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from caloforge.data.showers import Showers
 from caloforge.errors import RecipeError
 from caloforge.models.base import Batch, GeneratorModel
 from caloforge.models.flow.autoregressive.flow import AutoregressiveFlow, Direction
 from caloforge.models.flow.cell_model import CellFlowModel
 from caloforge.models.flow.splines.splines import MIN_SLOPE
+from caloforge.models.student import Student
 from caloforge.runtime.precision import use_bf16
+from caloforge.settings import Settings
 
-__all__ = ["DistillationSettings", "StudentModel", "distillation_losses"]
+__all__ = ["DensityStudent", "DistillationSettings", "distillation_losses"]
 
 _UNIT_SLOPE = math.log(math.expm1(1.0 - MIN_SLOPE))
 
 
-class DistillationSettings(BaseModel):
+class DistillationSettings(Settings):
     """Terms of `distillation_losses`; the defaults are those of the papers.
 
     Attributes:
@@ -44,7 +45,6 @@ class DistillationSettings(BaseModel):
             that of the student's block before it, so that blocks learn independently of each other.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
     noise: float = Field(0.5, ge=0)
     data: float = Field(0.5, ge=0)
     between: float = Field(1.0, ge=0)
@@ -92,9 +92,11 @@ def distillation_losses(
 
     def from_data(start: Tensor) -> tuple[Tensor, Tensor]:
         with torch.no_grad():
-            seen = _Pass.of(teacher, start, context, low_precision)
+            seen = _Pass.through(teacher, start, context, low_precision)
         forced = seen.values if settings.teacher_forcing else None
-        return distances(seen, _Pass.of(student, seen.values[-1].T, context, low_precision, forced), end=0)
+        return distances(
+            seen, _Pass.through(student, seen.values[-1].T, context, low_precision, forced), end=0
+        )
 
     def from_noise() -> tuple[Tensor, Tensor]:
         z = torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
@@ -102,8 +104,9 @@ def distillation_losses(
             with torch.no_grad():
                 start = teacher.sample(z, context, low_precision)
             return from_data(start)
-        made = _Pass.of(student, z, context, low_precision)
-        return distances(_Pass.of(teacher, made.values[0].T, context, low_precision), made, end=-1)
+        generated = _Pass.through(student, z, context, low_precision)
+        back = _Pass.through(teacher, generated.values[0].T, context, low_precision)
+        return distances(back, generated, end=-1)
 
     losses = {"loss": x.new_zeros(())}
     if settings.noise:
@@ -128,7 +131,7 @@ class _Pass:
     splines: list[Tensor]
 
     @classmethod
-    def of(
+    def through(
         cls,
         flow: AutoregressiveFlow,
         start: Tensor,
@@ -165,7 +168,7 @@ def _normalised(raw: Tensor, largest_logit: float) -> Tensor:
     )
 
 
-class StudentModel(CellFlowModel):
+class DensityStudent(Student, CellFlowModel):
     """A `CellFlowModel` whose flows sample in one pass and learn from those of a teacher.
 
     Layer energies and preprocessing are the teacher's, copied, so that a student is complete without it.
@@ -182,10 +185,7 @@ class StudentModel(CellFlowModel):
 
     direction: ClassVar[Direction] = "sampling"
     settings: Settings
-    _teacher: tuple[CellFlowModel, ...] = ()
-
     teacher_class: ClassVar[type[CellFlowModel]]
-    """What teachers of this student are."""
 
     def use_teacher(self, teacher: GeneratorModel) -> None:
         expected = self.teacher_class
@@ -195,40 +195,23 @@ class StudentModel(CellFlowModel):
                 f"got a {type(teacher).__name__}"
             )
         self.mesh.require_same(teacher.mesh, "the teacher's mesh")
-        for name in ("energies", "blocks", "bins", "bound", "coordinates", "scale", "width", "noise_mev"):
-            ours, its = getattr(self.settings, name), getattr(teacher.settings, name)
-            if ours != its:
-                raise RecipeError(
-                    f"settings.{name} of a student must be that of its teacher: got {ours}, "
-                    f"the teacher has {its}"
-                )
-        everything = teacher.state_dict()
-        shared = {
-            name: everything[name]
-            for name in everything
+        shared = ("energies", "blocks", "bins", "bound", "coordinates", "scale", "width", "noise_mev")
+        self.require_same_settings(teacher, shared)
+        state = {
+            name: tensor
+            for name, tensor in teacher.state_dict().items()
             if not name.startswith("flows.") or name.endswith(".orders")
         }
-        self.load_state_dict(shared, strict=False)
+        self.load_state_dict(state, strict=False)
         self._teacher = (teacher,)
-
-    def fit(self, showers: Showers) -> None:
-        """All statistics are the teacher's."""
-        self._needed_teacher()
-
-    def _needed_teacher(self) -> CellFlowModel:
-        if not self._teacher:
-            raise RecipeError(
-                f"{type(self).__name__} learns from a trained {self.teacher_class.__name__}; give its "
-                "checkpoint: train(..., teacher=FOLDER) or caloforge train ... --teacher FOLDER"
-            )
-        return self._teacher[0]
 
     def parts(self) -> dict[str, list[nn.Parameter]]:
         return {name: list(flow.parameters()) for name, flow in self.flows.items()}
 
     def losses(self, batch: Batch, part: str, generator: torch.Generator) -> dict[str, Tensor]:
         """`distillation_losses` of a part's flow, on the examples that its teacher learnt from."""
-        teacher = self._needed_teacher().to(batch.energies.device)
+        teacher = self.teacher().to(batch.energies.device)
+        assert isinstance(teacher, CellFlowModel)
         x, context = self.examples(batch, part, generator)
         return distillation_losses(
             teacher.flow(part),

@@ -18,9 +18,9 @@ from torch import Tensor
 from caloforge.detector.mesh import Mesh
 from caloforge.models.base import Batch, ConditionTensors
 from caloforge.models.conditions.incident import IncidentContext
-from caloforge.models.coordinates import Layers, renormalise_layers
+from caloforge.models.coordinates import Whole, renormalise_layers
 from caloforge.models.flow.cell_model import CellFlowModel
-from caloforge.models.flow.distillation import StudentModel
+from caloforge.models.flow.distillation import DensityStudent
 from caloforge.runtime.precision import use_bf16
 
 __all__ = ["ICaloFlow", "ICaloFlowStudent"]
@@ -45,7 +45,7 @@ class ICaloFlow(CellFlowModel):
             context = IncidentContext.size + 2 + (n_z - 1) + self.n_cells
             flows["next"] = self._cell_flow(self.n_cells, context)
         self._build(flows)
-        self.one_layer = Layers([self.n_cells], self.layers.central[:1])
+        self.one_layer = self.layers.layer(0)
 
     def noise_shapes(self) -> dict[str, tuple[int, ...]]:
         return {"energies": (self.energy_flow.noise_size,), "cells": self.mesh.shape}
@@ -70,12 +70,13 @@ class ICaloFlow(CellFlowModel):
             taken, sums = cells[:, 1:].flatten(0, 1), energies[:, 1:].flatten()
         lit = sums > 0  # a layer without energy teaches nothing
         taken, sums = taken[lit], sums[lit, None]
-        return self._coordinates(taken, sums, self.n_cells, generator), context[lit]
+        whole = Whole(sums, self.n_cells)
+        return self.coordinates(taken, float(self.threshold), generator, whole), context[lit]
 
     def decode(self, noise: Mapping[str, Tensor], conditions: ConditionTensors) -> Tensor:
         incident = self.incident(conditions)
         low_precision = use_bf16(self.settings.bf16, incident.device)
-        energies = self._layer_energies(noise["energies"], incident, conditions)
+        energies = self.layer_energies(noise["energies"], incident, conditions)
         first, rest = self._contexts(incident, energies)
         showers: list[Tensor] = []
         for i, z in enumerate(noise["cells"].flatten(2).unbind(dim=1)):
@@ -85,12 +86,12 @@ class ICaloFlow(CellFlowModel):
                 context = torch.cat([rest[:, i - 1], self._log_map(showers[-1])], dim=1)
                 y = self.flow("next").sample(z, context, low_precision)
             sums = energies[:, i : i + 1]
-            cells = self._cells(y, sums, self.n_cells)
+            cells = self.coordinates.inverse(y, float(self.threshold), Whole(sums, self.n_cells))
             showers.append(renormalise_layers(cells, sums, self.one_layer, float(self.threshold)))
         return torch.stack(showers, dim=1).view(-1, *self.mesh.shape)
 
 
-class ICaloFlowStudent(StudentModel, ICaloFlow):
+class ICaloFlowStudent(DensityStudent, ICaloFlow):
     """Inverse autoregressive flows that learnt to be the inverse of an `ICaloFlow`: one pass for each layer.
 
     Parts: "first" and "next"; layer energies are the teacher's.

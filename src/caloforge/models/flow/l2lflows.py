@@ -17,8 +17,7 @@ from caloforge.data.showers import Showers
 from caloforge.detector.mesh import Mesh
 from caloforge.errors import MeshError
 from caloforge.models.base import Batch
-from caloforge.models.coordinates import RunningMoments
-from caloforge.models.energies.autoregressive import FIT_BATCH
+from caloforge.models.coordinates import FIT_BATCH, RunningMoments
 from caloforge.models.flow.autoregressive.flow import AutoregressiveFlow
 from caloforge.models.flow.causal import CausalLayerFlow
 from caloforge.models.flow.convolution import ConvolutionFlow, squeeze
@@ -93,7 +92,7 @@ class ConvL2LFlows(CausalLayerFlow):
         generator = torch.Generator().manual_seed(0)
         for energies, conditions in showers.batches(FIT_BATCH):
             batch = Batch.with_energies(energies, conditions)
-            y = self.coordinates(batch.energies, float(self.threshold), generator)
+            y = self.cell_coordinates(batch.energies, generator)
             if self.settings.shared:
                 y = y[batch.energies.sum(dim=(2, 3)) > 0][:, None]
             moments.add(squeeze(y, self.cell_flow.factors))
@@ -104,8 +103,8 @@ class ConvL2LFlows(CausalLayerFlow):
         return self.cell_flow.log_prob(y, maps, vector, low_precision)
 
     def cell_sample(self, z: Tensor, maps: Tensor, vector: Tensor, layer: int, low_precision: bool) -> Tensor:
-        of = slice(0, 1) if self.settings.shared else slice(layer, layer + 1)
-        return self.cell_flow.sample(z[:, None], maps[:, None], vector[:, None], of, low_precision)[:, 0]
+        group = slice(0, 1) if self.settings.shared else slice(layer, layer + 1)
+        return self.cell_flow.sample(z[:, None], maps[:, None], vector[:, None], group, low_precision)[:, 0]
 
 
 class _LayerMAF(nn.Module):

@@ -2,7 +2,7 @@
 
 Legend: ``n`` examples, ``G`` groups, each with weights of its own (one for each layer, or a single one that
 all share), ``g`` of them in use, ``P`` rows (φ or y), ``R`` columns (r or x), ``C`` channels of a group.
-Maps are (n, g·C, P, R). Which groups are in use is said by a slice ``of``: all in training, one in sampling.
+Maps are (n, g·C, P, R). The slice ``group`` says which groups are in use: all in training, one in sampling.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from caloforge.models.flow.tensor_cache import Kept
+from caloforge.models.flow.tensor_cache import TensorCache
 
-__all__ = ["GroupedConvolution", "UNet"]
+__all__ = ["GroupedConvolution", "LayerUNet"]
 
 SLOPE = 0.01
 """Of leaky ReLUs."""
@@ -53,31 +53,31 @@ class GroupedConvolution(nn.Module):
         self.weight = nn.Parameter(torch.empty(groups, outputs, inputs, *self.kernel))
         self.bias = nn.Parameter(torch.zeros(groups, outputs))
         nn.init.normal_(self.weight, std=math.sqrt(2 / fan))
-        self.kept = Kept()
+        self.derived: TensorCache[Tensor] = TensorCache()
         taps = torch.arange(self.kernel[0]) - self.kernel[0] // 2
         sources = (torch.arange(0, size[0], stride)[:, None] + taps) % size[0]
         self.register_buffer("sources", sources.flatten(), persistent=False)  # rows of each window, cyclic
 
-    def forward(self, x: Tensor, of: slice) -> Tensor:
+    def forward(self, x: Tensor, group: slice) -> Tensor:
         """Maps (n, g·inputs, P, R) → (n, g·outputs, P', R'), in the precision of x."""
-        bias, key = self.bias[of].to(x.dtype).flatten(), (of.start, of.stop, x.dtype)
-        if len(self.bias[of]) == 1 and self.kernel[1] == 1:
+        bias, key = self.bias[group].to(x.dtype).flatten(), (group.start, group.stop, x.dtype)
+        if len(self.bias[group]) == 1 and self.kernel[1] == 1:
             # one column: windows of rows times a matrix are faster than a convolution
             windows = self._windows(x.permute(0, 2, 3, 1))
-            matrix = self.kept((*key, "matrix"), (self.weight,), lambda: self._matrix(of, x.dtype))
+            matrix = self.derived((*key, "matrix"), (self.weight,), lambda: self._matrix(group, x.dtype))
             y = torch.addmm(bias, windows.reshape(-1, len(matrix)), matrix)
             return y.view(*windows.shape[:3], -1).permute(0, 3, 1, 2)
         rows, columns = (k // 2 for k in self.kernel)
         if self.periodic and rows:
             x = torch.cat([x[:, :, -rows:], x, x[:, :, :rows]], dim=2)
             rows = 0
-        weight = self.kept(key, (self.weight,), lambda: self.weight[of].to(x.dtype).flatten(0, 1))
-        groups = len(self.bias[of])
+        weight = self.derived(key, (self.weight,), lambda: self.weight[group].to(x.dtype).flatten(0, 1))
+        groups = len(self.bias[group])
         return F.conv2d(x, weight, bias, self.stride, (rows, columns), 1, groups)
 
-    def _matrix(self, of: slice, dtype: torch.dtype) -> Tensor:
+    def _matrix(self, group: slice, dtype: torch.dtype) -> Tensor:
         """Weights of a single group and column as a matrix (taps·inputs, outputs)."""
-        weight: Tensor = self.weight[of][0, :, :, :, 0].to(dtype)
+        weight: Tensor = self.weight[group][0, :, :, :, 0].to(dtype)
         return weight.permute(2, 1, 0).flatten(0, 1)
 
     def _windows(self, x: Tensor) -> Tensor:
@@ -105,10 +105,10 @@ class _Doubling(nn.Module):
         cells = self.factors[0] * self.factors[1]
         self.mix = GroupedConvolution(groups, inputs, cells * outputs, finer, periodic=False, kernel=1)
 
-    def forward(self, x: Tensor, of: slice) -> Tensor:
+    def forward(self, x: Tensor, group: slice) -> Tensor:
         """(n, g·inputs, P/2, R/2), rounded up, → (n, g·outputs, P, R)."""
         (n, _, rows, columns), (a, b) = x.shape, self.factors
-        y: Tensor = self.mix(x, of).permute(0, 2, 3, 1).reshape(n, rows, columns, -1, a, b, self.outputs)
+        y: Tensor = self.mix(x, group).permute(0, 2, 3, 1).reshape(n, rows, columns, -1, a, b, self.outputs)
         y = y.permute(0, 1, 4, 2, 5, 3, 6).reshape(n, rows * a, columns * b, -1)
         return y[:, : self.finer[0], : self.finer[1]].permute(0, 3, 1, 2)
 
@@ -135,17 +135,17 @@ class _Convolutions(nn.Module):
         self.scale = nn.Parameter(torch.ones(depth, groups, width)) if norm else None
         self.shift = nn.Parameter(torch.zeros(depth, groups, width)) if norm else None
 
-    def forward(self, x: Tensor, of: slice) -> Tensor:
+    def forward(self, x: Tensor, group: slice) -> Tensor:
         for i, layer in enumerate(self.layers):
-            x = layer(x, of)
+            x = layer(x, group)
             if self.scale is not None and self.shift is not None:
-                scale, shift = self.scale[i, of].to(x.dtype), self.shift[i, of].to(x.dtype)
+                scale, shift = self.scale[i, group].to(x.dtype), self.shift[i, group].to(x.dtype)
                 x = F.group_norm(x, len(scale), scale.flatten(), shift.flatten())
             x = F.leaky_relu(x, SLOPE)
         return x
 
 
-class UNet(nn.Module):
+class LayerUNet(nn.Module):
     """Maps (n, g·inputs, P, R) → features (n, g·width, P, R) that know of their neighbourhood.
 
     On each level ``depth`` times conv3, norm and leaky ReLU; strided convolutions lead down to levels of half
@@ -185,13 +185,13 @@ class UNet(nn.Module):
                 self.up.append(_Convolutions(groups, here, here, size, depth, periodic, norm))
                 size = ((size[0] + 1) // 2, (size[1] + 1) // 2)
 
-    def forward(self, x: Tensor, of: slice) -> Tensor:
+    def forward(self, x: Tensor, group: slice) -> Tensor:
         held = []
         for level, block in enumerate(self.down):
-            x = block(x, of)  # (n, g·width·2^level, P/2^level, R/2^level)
+            x = block(x, group)  # (n, g·width·2^level, P/2^level, R/2^level)
             if level < len(self.coarser):
                 held.append(x)
-                x = F.leaky_relu(self.coarser[level](x, of), SLOPE)
+                x = F.leaky_relu(self.coarser[level](x, group), SLOPE)
         for level in reversed(range(len(held))):
-            x = self.up[level](self.finer[level](x, of) + held[level], of)
+            x = self.up[level](self.finer[level](x, group) + held[level], group)
         return x

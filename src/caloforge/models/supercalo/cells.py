@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from caloforge.detector.grouping import Grouping
 
-__all__ = ["Parts"]
+__all__ = ["GroupedCells"]
 
 STEPS = ((2, -1), (2, 1), (0, -1), (0, 1), (1, -1), (1, 1))
 """Neighbours in the published order: r in and out, z before and after, φ on both sides."""
@@ -20,8 +20,8 @@ FACTORS = (0.05, 4.0)
 """Least and largest factor of a cell in one pass towards the energies of its layer."""
 
 
-class Parts(nn.Module):
-    """Tensor operations of a `Grouping`.
+class GroupedCells(nn.Module):
+    """Tensor operations of a `Grouping`, whose coarse cells hold parts of fine ones.
 
     Attributes:
         context_size: numbers that `context` gives for each coarse cell.

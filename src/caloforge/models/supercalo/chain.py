@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, Field, ValidationError, field_validator
 from torch import Tensor, nn
 
 from caloforge.data.operations import coarsened
@@ -22,24 +22,23 @@ from caloforge.detector.grouping import Grouping
 from caloforge.detector.mesh import Mesh, RegularMesh
 from caloforge.errors import MeshError, RecipeError
 from caloforge.models.base import Batch, ConditionTensors, GeneratorModel, load_model_class
-from caloforge.models.conditions.incident import IncidentContext
-from caloforge.models.coordinates import Layers, renormalise_layers
-from caloforge.models.coordinates.threshold import least_energy
-from caloforge.models.energies.autoregressive import fitted_batches, regular_layer_sums
-from caloforge.models.energies.base import LayerEnergyChoice, layer_energy_model
+from caloforge.models.coordinates import Layers, block_sums, renormalise_layers
+from caloforge.models.energies.base import LayerEnergyChoice
+from caloforge.models.energies.layers_then_cells import LayersThenCells
+from caloforge.models.names import current_name
+from caloforge.settings import Settings
 
 __all__ = ["CoarseToFine", "Slot", "coarse_showers"]
 
 
-class Slot(BaseModel):
+class Slot(Settings):
     """A generator model in a chain: its class, "module:Class", and its settings."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    model: str
-    settings: dict[str, Any] = {}
+    model: Annotated[str, AfterValidator(current_name)]
+    settings: dict[str, Any] = Field(default_factory=dict)
 
 
-class CoarseToFine(GeneratorModel):
+class CoarseToFine(LayersThenCells):
     """Layer energies → coarse showers → fine showers, with exact sums from step to step.
 
     Where ``conditions.given`` holds coarse showers, as in upsampling, only the last step is made.
@@ -59,8 +58,8 @@ class CoarseToFine(GeneratorModel):
 
         grouping: tuple[int, int, int] = (5, 2, 1)
         energies: LayerEnergyChoice = Field({"kind": "autoregressive"}, validate_default=True)
-        coarse: Slot = Slot(model="flow.supercalo:SuperCaloCoarse")
-        fine: Slot = Slot(model="flow.supercalo_fine:SuperCaloFine")
+        coarse: Slot = Slot(model="supercalo.coarse:SuperCaloCoarse")
+        fine: Slot = Slot(model="supercalo.fine:SuperCaloFine")
         leave_out: tuple[str, ...] = ()
 
         @field_validator("coarse", "fine")
@@ -78,19 +77,16 @@ class CoarseToFine(GeneratorModel):
     block_size: ClassVar[int] = 256
     example: ClassVar[Mapping[str, Any]] = {"grouping": (2, 2, 1)}
     settings: Settings
-    threshold: Tensor
 
     def __init__(self, mesh: Mesh, settings: Settings | Mapping[str, object] | None = None) -> None:
         super().__init__(mesh, settings)
         s = self.settings
         assert isinstance(mesh, RegularMesh)
         self.grouping = Grouping.by_factors(mesh, s.grouping)
-        self.incident = IncidentContext()
-        self.energy_flow = layer_energy_model(s.energies, mesh.n_layers, IncidentContext.size)
+        self._add_layer_energies(s.energies)
         self.coarse = load_model_class(s.coarse.model)(self.grouping.coarse, s.coarse.settings)
         self.fine = load_model_class(s.fine.model)(mesh, {"grouping": s.grouping, **s.fine.settings})
         self.coarse_layers = Layers.of(self.grouping.coarse)
-        self.register_buffer("threshold", torch.tensor(1.0))
         strange = set(s.leave_out) - set(self._all_parts())
         if strange:
             raise RecipeError(
@@ -120,10 +116,7 @@ class CoarseToFine(GeneratorModel):
         }
 
     def fit(self, showers: Showers) -> None:
-        least = least_energy(showers)
-        self.threshold.fill_(least)
-        for _ in fitted_batches(showers, self.incident, self.energy_flow, regular_layer_sums, least):
-            pass
+        super().fit(showers)
         self.coarse.fit(coarsened(showers, self.settings.grouping))
         self.fine.fit(showers)
 
@@ -139,40 +132,29 @@ class CoarseToFine(GeneratorModel):
     def _slot(self, name: str) -> GeneratorModel:
         return self.coarse if name == "coarse" else self.fine
 
-    def _coarsen(self, energies: Tensor) -> Tensor:
-        """Sums over the cells of each coarse cell: (n, Z, B, C) → (n, Zc, Bc, Cc)."""
-        (fz, fb, fc), (n_z, n_b, n_c) = self.grouping.factors, self.grouping.coarse.shape
-        return energies.reshape(-1, n_z, fz, n_b, fb, n_c, fc).sum(dim=(2, 4, 6))
-
     def losses(self, batch: Batch, part: str, generator: torch.Generator) -> dict[str, Tensor]:
         """Loss of the layer energies, or of a part of the model in one of the slots."""
         slot, _, name = part.partition(".")
         if not name:
-            layers = batch.energies.sum(dim=(2, 3))
-            loss = self.energy_flow.loss(
-                layers, batch.energy, self.incident(batch), float(self.threshold), generator
-            )
-            return {"loss": loss.mean()}
-        model, coarse = self._slot(slot), self._coarsen(batch.energies)
+            return self.layer_energy_losses(batch, generator)
+        model, coarse = self._slot(slot), block_sums(batch.energies, self.settings.grouping)
         model.progress = self.progress
         seen = replace(batch, energies=coarse) if slot == "coarse" else replace(batch, given=coarse)
         return model.losses(seen, name, generator)
 
     def decode(self, noise: Mapping[str, Tensor], conditions: ConditionTensors) -> Tensor:
         if conditions.given is not None:
-            return self.fine.decode(_of("fine", noise), conditions)
-        layers = conditions.layer_energies
-        if layers is None:
-            layers = self.energy_flow.sample(
-                noise["energies"], conditions.energy, self.incident(conditions), float(self.threshold)
-            )
+            return self.fine.decode(_noise_of("fine", noise), conditions)
+        layers = self.layer_energies(noise["energies"], self.incident(conditions), conditions)
         sums = layers.reshape(len(layers), self.grouping.coarse.n_layers, -1).sum(dim=2)
-        made = self.coarse.decode(_of("coarse", noise), replace(conditions, layer_energies=sums))
-        coarse = renormalise_layers(made, sums, self.coarse_layers, float(self.threshold))
-        return self.fine.decode(_of("fine", noise), replace(conditions, given=coarse, layer_energies=layers))
+        coarse = self.coarse.decode(_noise_of("coarse", noise), replace(conditions, layer_energies=sums))
+        coarse = renormalise_layers(coarse, sums, self.coarse_layers, float(self.threshold))
+        return self.fine.decode(
+            _noise_of("fine", noise), replace(conditions, given=coarse, layer_energies=layers)
+        )
 
 
-def _of(slot: str, noise: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _noise_of(slot: str, noise: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The noise of one slot, without its prefix."""
     return {key.partition(".")[2]: z for key, z in noise.items() if key.startswith(f"{slot}.")}
 

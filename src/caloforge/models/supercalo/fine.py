@@ -27,68 +27,61 @@ from caloforge.detector.mesh import Mesh, RegularMesh
 from caloforge.errors import MeshError
 from caloforge.models.base import Batch, ConditionTensors, GeneratorModel
 from caloforge.models.conditions.incident import IncidentContext
-from caloforge.models.coordinates import Layers, RunningMoments, renormalise_layers
-from caloforge.models.coordinates.threshold import least_energy
-from caloforge.models.energies.autoregressive import FIT_BATCH
+from caloforge.models.coordinates import (
+    FIT_BATCH,
+    CellCoordinates,
+    Layers,
+    PartLogits,
+    RunningMoments,
+    ThresholdLogarithms,
+    Whole,
+    energy_range,
+    log_energy,
+    renormalise_layers,
+)
 from caloforge.models.energies.base import LayerEnergyChoice, layer_energy_model
-from caloforge.models.flow.autoregressive.flow import AutoregressiveFlow
-from caloforge.models.supercalo.cells import Parts
-from caloforge.models.supercalo.coarse import SMALLEST_STD, lit_values, tentative_energies
+from caloforge.models.energies.layers_then_cells import CellSettings, fitted_batches
+from caloforge.models.flow.autoregressive.flow import AutoregressiveFlowSettings
+from caloforge.models.supercalo.cells import GroupedCells
 from caloforge.runtime.precision import use_bf16
 
 __all__ = ["SuperCaloFine"]
 
-ALPHA = 1e-6
 SPLIT_PARTS = 0.01
 """Parts of straddling cells down to this part of the threshold are kept apart from empty ones."""
+LOG_SCALE = 3.0
+"""Logarithms of energies over the threshold are divided by this, as context."""
 
 
 class SuperCaloFine(GeneratorModel):
     """Super-resolution flow on the fine mesh; `decode` refines ``conditions.given``."""
 
-    class Settings(GeneratorModel.Settings):
+    class Settings(AutoregressiveFlowSettings, CellSettings):
         """The grouping and the sizes of the flows.
 
         Attributes:
             grouping: fine cells of a coarse one along each axis, or
             coarse_shape: coarse cells along each axis, which need not nest in φ; see `Grouping`.
-            blocks, hidden, depth, bins, bound, dropout: MADE blocks, hidden units and layers of each, bins
-                and half range of the splines, fraction of hidden units dropped in training.
             layers: of the flow for fine layer energies given coarse ones.
-            coordinates: "log-threshold", logarithms over the threshold with log-normal values for empty
-                cells, standardised; or "logit" of noisy fractions of the coarse cell's energy, as published.
-            width: of the log-normal values, see `fill_below`.
-            smear: relative smearing of energies in training; keeps densities finite where the energy of a
-                coarse cell or layer fixes that of its last part.
-            knee_mev: energy below which few cells lie, see `lit_values`; 0 for plain logarithms.
-            noise_mev: width of the uniform noise of "logit".
+            coordinates: "log-threshold" for `ThresholdLogarithms`, with width, smear and ``knee_mev``, then
+                standardised; or "logit", as published, for `PartLogits`, with noise of ``noise_mev``.
             layer_passes: how often cells are rescaled to the energies of the fine layers before coarse cells
                 get theirs exactly; 0 as published.
             chunk: coarse cells that are computed at once.
-            threshold_mev: cells below are empty; by default the least cell energy in the training showers.
-            bf16: networks in bfloat16 (splines stay in float32); "auto" where the processor has it.
         """
 
         grouping: tuple[int, int, int] | None = None
         coarse_shape: tuple[int, int, int] | None = None
         blocks: int = Field(6, ge=1)
         hidden: int = Field(128, ge=1)
-        depth: int = Field(2, ge=1)
-        bins: int = Field(8, ge=2)
-        bound: float = Field(6.0, gt=0)
-        dropout: float = Field(0.0, ge=0, lt=1)
         layers: LayerEnergyChoice = Field(
             {"kind": "inductive", "hidden": 96, "depth": 3, "bins": 12}, validate_default=True
         )
         coordinates: Literal["log-threshold", "logit"] = "log-threshold"
-        width: float = Field(2.0, gt=0)
-        smear: float = Field(0.01, ge=0)
         knee_mev: float = Field(0.0, ge=0)
         noise_mev: float = Field(1e-4, gt=0)
         layer_passes: int = Field(4, ge=0)
         chunk: int = Field(2048, ge=1)
-        threshold_mev: float | None = Field(None, gt=0)
-        bf16: bool | Literal["auto"] = "auto"
 
         @model_validator(mode="after")
         def _one_grouping(self) -> Self:
@@ -118,22 +111,18 @@ class SuperCaloFine(GeneratorModel):
                 f"the coarse cells are those of the {mesh} itself: there is nothing to refine; train on "
                 "showers of a finer mesh or choose a coarser one (settings.grouping or settings.coarse_shape)"
             )
-        self.cells = Parts(self.grouping)
+        self.cells = GroupedCells(self.grouping)
         self.incident = IncidentContext()
         split = self.grouping.factors[0] > 1
         n_coarse = self.grouping.coarse.n_layers
         self.layer_flow = (
             layer_energy_model(s.layers, mesh.n_layers, IncidentContext.size + n_coarse) if split else None
         )
-        self.flow = AutoregressiveFlow(
-            self.grouping.slots,
-            IncidentContext.size + self.cells.context_size,
-            blocks=s.blocks,
-            hidden=s.hidden,
-            depth=s.depth,
-            bins=s.bins,
-            bound=s.bound,
-            dropout=s.dropout,
+        self.flow = s.flow(self.grouping.slots, IncidentContext.size + self.cells.context_size)
+        self.coordinates: CellCoordinates = (
+            PartLogits(noise=s.noise_mev)
+            if s.coordinates == "logit"
+            else ThresholdLogarithms(width=s.width, smear=s.smear, knee=s.knee_mev)
         )
         self.one_cell = Layers([self.grouping.slots])
         self.groups = Layers([self.grouping.factors[0]] * n_coarse)
@@ -160,48 +149,36 @@ class SuperCaloFine(GeneratorModel):
         return cells if self.layer_flow is None else {"layers": list(self.layer_flow.parameters()), **cells}
 
     def fit(self, showers: Showers) -> None:
-        s = self.settings
-        self.threshold.fill_(s.threshold_mev or least_energy(showers))
-        self.incident.begin_fit()
-        if self.layer_flow is not None:
-            self.layer_flow.begin_fit()
+        threshold = self.settings.threshold_mev or energy_range(showers)[0]
+        self.threshold.fill_(threshold)
+
+        def layer_energies(batch: Batch) -> tuple[Tensor, Tensor, float]:
+            return batch.energies.sum(dim=(2, 3)), batch.energy, float(self.threshold)
+
         moments, generator = RunningMoments((self.grouping.slots,)), torch.Generator().manual_seed(0)
-        for energies, conditions in showers.batches(FIT_BATCH // 5):
-            batch = Batch.with_energies(energies, conditions)
-            self.incident.fit_batch(batch)
-            if self.layer_flow is not None:
-                layers = batch.energies.sum(dim=(2, 3))
-                self.layer_flow.fit_batch(layers, batch.energy, float(self.threshold))
-            parts = self.cells.gather(batch.energies, torch.from_numpy(self.grouping.estimate(energies)))
-            lit = parts[parts.sum(dim=2) > 0]
-            moments.add(self._values(lit, generator))
-        self.incident.end_fit()
-        if self.layer_flow is not None:
-            self.layer_flow.end_fit()
-        if s.coordinates == "log-threshold":
-            self.mean.copy_(moments.mean)
-            self.std.copy_(moments.std().clamp_min(SMALLEST_STD))
+        for batch in fitted_batches(
+            showers, self.incident, self.layer_flow, layer_energies, size=FIT_BATCH // 5
+        ):
+            coarse = torch.from_numpy(self.grouping.estimate(batch.energies.numpy()))
+            parts = self.cells.gather(batch.energies, coarse)
+            moments.add(self._values(parts[parts.sum(dim=2) > 0], generator))
+        if self.settings.coordinates == "log-threshold":
+            moments.store(self.mean, self.std)
+
+    def _whole(self, total: Tensor) -> Whole:
+        """What the parts of coarse cells of energies (L,) belong to."""
+        return Whole(total[:, None], self.grouping.slots)
 
     def _values(self, parts: Tensor, generator: torch.Generator) -> Tensor:
         """Coordinates (L, S) of the parts' energies (L, S) before they are standardised."""
-        s = self.settings
-        if s.coordinates == "log-threshold":
-            return lit_values(parts, self.part_threshold, s.width, s.smear, generator, s.knee_mev)
-        noisy = parts + s.noise_mev * torch.rand(parts.shape, generator=generator, device=parts.device)
-        fractions = noisy / noisy.sum(dim=1, keepdim=True)
-        return torch.logit(ALPHA + (1 - 2 * ALPHA) * fractions)
-
-    def _energies(self, y: Tensor, total: Tensor) -> Tensor:
-        """Undo `_values`, up to the sum: energies (L, S) of coordinates (L, S) and coarse energies (L,)."""
-        if self.settings.coordinates == "log-threshold":
-            return tentative_energies(y, self.part_threshold, self.settings.knee_mev)
-        return (torch.sigmoid(y) - ALPHA).clamp_min(0) * total[:, None]
+        y: Tensor = self.coordinates(parts, self.part_threshold, generator, self._whole(parts.sum(dim=1)))
+        return y
 
     def _layer_context(self, incident: Tensor, coarse_layers: Tensor) -> Tensor:
         return torch.cat([incident, self._log(coarse_layers)], dim=1)
 
     def _log(self, energies: Tensor) -> Tensor:
-        return torch.log1p(energies / self.threshold) / 3 - 1
+        return log_energy(energies, self.threshold, LOG_SCALE)
 
     def _known(self, layers: Tensor, given: Tensor) -> tuple[Tensor, Tensor]:
         """Logarithms of the energies of fine layers and of coarse cells, as contexts use them."""
@@ -257,12 +234,13 @@ class SuperCaloFine(GeneratorModel):
         rows = F.pad(lit, (0, n_chunks * self.settings.chunk - len(lit)))
         total = torch.where(torch.arange(len(rows), device=rows.device) < len(lit), energies[rows], 0.0)
         known = self._known(layers, given)
-        z, low, made = noise["cells"].flatten(0, 1), use_bf16(self.settings.bf16, incident.device), []
+        z, low, tentative = noise["cells"].flatten(0, 1), use_bf16(self.settings.bf16, incident.device), []
         for chunk in torch.split(rows, self.settings.chunk):
             y = self.flow.sample(z[chunk], self._context(incident, known, chunk), low)
-            made.append(self._energies(y * self.std + self.mean, energies[chunk]))
+            whole = self._whole(energies[chunk])
+            tentative.append(self.coordinates.inverse(y * self.std + self.mean, self.part_threshold, whole))
         parts = z.new_zeros(z.shape)
-        parts[lit] = self._closed(torch.cat(made), total, layers, rows)[: len(lit)]
+        parts[lit] = self._closed(torch.cat(tentative), total, layers, rows)[: len(lit)]
         parts = parts.view_as(noise["cells"])
         return self.cells.scatter(parts) if self.grouping.nested else self._cut(parts, given)
 

@@ -11,6 +11,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from caloforge.models.coordinates import inverse_squeezed_logit, squeezed_logit
 from caloforge.models.coordinates.diffusion.base import COORDINATES
 from caloforge.models.coordinates.diffusion.standardised import Standardised, per_cell
 from caloforge.settings import KindSettings
@@ -54,10 +55,8 @@ class LogitCoordinates(Standardised):
     def raw(self, energies: Tensor, incident: Tensor, layer_energies: Tensor) -> Tensor:
         whole = self._whole(incident, layer_energies)
         share = (energies / torch.where(whole > 0, whole, 1.0)).clamp(0, 1)
-        alpha = self.settings.alpha
-        return torch.logit(alpha + (1 - 2 * alpha) * share)
+        return squeezed_logit(share, self.settings.alpha)
 
     def inverse_raw(self, y: Tensor, incident: Tensor, layer_energies: Tensor | None) -> Tensor:
-        alpha = self.settings.alpha
-        share = (y.sigmoid() - alpha) / (1 - 2 * alpha)
+        share = inverse_squeezed_logit(y, self.settings.alpha)
         return share * self._whole(incident, layer_energies)

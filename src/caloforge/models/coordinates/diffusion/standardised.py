@@ -11,9 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from caloforge.models.coordinates import RunningMoments
+from caloforge.models.coordinates import FIT_BATCH, RunningMoments
 from caloforge.models.coordinates.diffusion.base import Coordinates
-from caloforge.models.energies.autoregressive import FIT_BATCH
 
 __all__ = ["Standardised", "per_cell"]
 
@@ -44,7 +43,7 @@ class Standardised(Coordinates):
         for start in range(0, len(energies), FIT_BATCH):
             part = energies[start : start + FIT_BATCH]
             moments.add(self.raw(part, incident[start : start + FIT_BATCH], part.sum(dim=(2, 3))))
-        self.mean[slot], self.std[slot] = moments.mean, moments.std().clamp_min(1e-3)
+        moments.store(self.mean[slot], self.std[slot])
 
     def forward(
         self, energies: Tensor, incident: Tensor, layer_energies: Tensor, slots: Tensor, uniform: Tensor

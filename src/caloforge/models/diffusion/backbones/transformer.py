@@ -124,9 +124,10 @@ class Transformer(Backbone):
             cut, (direction, excess) = self._cut(shares), self._excess(shares, level)
             tokens = tokens + self.share_patches(torch.cat([SHARE_SCALE * cut, excess], dim=-1))
         signal = F.silu(embedded + self.level(level))
-        shift, scale, *of_blocks = self.modulation(signal)[:, None].chunk(6 * self.settings.depth + 2, dim=-1)
+        signals = self.modulation(signal)[:, None].chunk(6 * self.settings.depth + 2, dim=-1)
+        shift, scale, *block_signals = signals
         for i, block in enumerate(self.blocks):
-            tokens = block(tokens, of_blocks[6 * i : 6 * i + 6], self.cosines, self.sines)
+            tokens = block(tokens, block_signals[6 * i : 6 * i + 6], self.cosines, self.sines)
         tokens = _modulate(tokens, shift, scale)
         if shares is None:
             return self._join(self.last(tokens))

@@ -203,8 +203,8 @@ class Process(nn.Module, ABC):
         """The mixture of x₀ and ε with ``other`` weights, from x and the mixture f with ``weights``."""
         a, b, (q, p), (q_new, p_new) = self.signal(t), self.noise(t), weights, other
         determinant = a * p - b * q
-        of_x, of_f = q_new * p - p_new * q, p_new * a - q_new * b
-        return per_shower(of_x / determinant, x) * x + per_shower(of_f / determinant, x) * f
+        x_weight, f_weight = q_new * p - p_new * q, p_new * a - q_new * b
+        return per_shower(x_weight / determinant, x) * x + per_shower(f_weight / determinant, x) * f
 
     def move(self, x: Tensor, slope: Tensor, t: Tensor, s: Tensor) -> Tensor:
         """x_s (n, *) from x_t = x with a constant slope."""

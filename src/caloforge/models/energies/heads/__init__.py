@@ -1,4 +1,4 @@
-"""How a transformer of layer energies draws one number; a new head is a new file, here or elsewhere."""
+"""How a transformer of layer energies draws one number; a new head is a new file here."""
 
 from __future__ import annotations
 

@@ -1,13 +1,12 @@
-"""Autoregressive spline flows: masked networks (MADE) that give the parameters of splines.
+"""Autoregressive spline flows: blocks of masked splines one after the other, in changing orders.
 
 Masked autoregressive flows (Papamakarios, Pavlakou, Murray, arXiv:1705.07057) made of MADE blocks (Germain
 et al., arXiv:1502.03509) with rational-quadratic splines (arXiv:1906.04032). In direction "density" the
 network of a block reads data, so that a density is one pass and a sample goes dimension by dimension (MAF);
 in direction "sampling" it reads noise, and the other way round (IAF, Kingma et al., arXiv:1606.04934).
 
-Legend: ``n`` examples, ``D`` dimensions, ``C`` context numbers, ``H`` hidden units of a layer, ``K`` spline
-bins, ``Q = 3K − 1`` parameters of a spline. Inside, examples come last: (D, n), (H, n), (Q, D, n), which is
-the order that splines are fastest in.
+Legend: ``n`` examples, ``D`` dimensions, ``C`` context numbers. Inside, examples come last, see
+`MaskedSplines`.
 """
 
 from __future__ import annotations
@@ -16,107 +15,39 @@ import math
 from typing import Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from caloforge.models.flow.autoregressive.block import MaskedSplines
 from caloforge.models.flow.autoregressive.kernel import FlowKernel
 from caloforge.models.flow.autoregressive.sequential import sequential
-from caloforge.models.flow.splines.splines import n_spline_parameters, rational_quadratic
+from caloforge.settings import Settings
 
-__all__ = ["AutoregressiveFlow", "MaskedSplines"]
+__all__ = ["AutoregressiveFlow", "AutoregressiveFlowSettings", "Direction"]
 
 Direction = Literal["density", "sampling"]
 
 
-class MaskedSplines(nn.Module):
-    """D splines, one for each dimension, whose parameters depend on the dimensions before it and on context.
+class AutoregressiveFlowSettings(Settings):
+    """Sizes of an `AutoregressiveFlow`.
 
-    Each hidden unit has a degree: it sees the dimensions below it, and splines of that dimension and later
-    ones see it. Units stand in the order of their degrees, so that all masks are block triangular: what a
-    dimension changes lies behind what does not depend on it. The first ``context_units`` have degree 0; they
-    see the context alone and are seen by all.
-
-    Args:
-        dims, context: D and C.
-        hidden, depth: hidden units (beside ``context_units``) and hidden layers.
-        bins, bound: K and half the range of the splines.
-        context_units: hidden units of every layer that see the context alone.
+    Attributes:
+        blocks, hidden, depth: MADE blocks, hidden units and hidden layers of each.
+        bins, bound: of the splines, and half their range.
         dropout: fraction of hidden units that are dropped in training.
-        largest_logit: see `rational_quadratic`.
     """
 
-    mask_in: Tensor
-    mask_hidden: Tensor
-    mask_out: Tensor
-    degrees: Tensor
+    blocks: int = Field(8, ge=1)
+    hidden: int = Field(256, ge=1)
+    depth: int = Field(2, ge=1)
+    bins: int = Field(8, ge=2)
+    bound: float = Field(6.0, gt=0)
+    dropout: float = Field(0.0, ge=0, lt=1)
 
-    def __init__(
-        self,
-        dims: int,
-        context: int,
-        *,
-        hidden: int,
-        depth: int = 1,
-        bins: int = 8,
-        bound: float = 6.0,
-        context_units: int = 32,
-        dropout: float = 0.0,
-        largest_logit: float = 4.0,
-    ) -> None:
-        super().__init__()
-        self.dims, self.bins, self.bound, self.largest_logit = dims, bins, bound, largest_logit
-        self.n_parameters = n_spline_parameters(bins)
-        spread = torch.arange(hidden) * max(dims - 1, 1) // hidden + 1
-        degrees = torch.cat([torch.zeros(context_units, dtype=torch.int64), spread.clamp(max=dims - 1)])
-        position = torch.arange(dims)
-        # units of degree d and below, for each dimension d
-        self.ends: list[int] = (degrees <= position[:, None]).sum(dim=1).tolist()
-        self.register_buffer("degrees", degrees, persistent=False)  # (H,)
-        self.register_buffer("mask_in", (position < degrees[:, None]).float(), persistent=False)  # (H, D)
-        self.register_buffer("mask_hidden", (degrees <= degrees[:, None]).float(), persistent=False)  # (H, H)
-        self.register_buffer("mask_out", (degrees <= position[:, None]).float(), persistent=False)  # (D, H)
-        units = len(degrees)
-        self.enter = nn.Linear(dims, units)
-        self.context: nn.Linear | None
-        self.context = nn.Linear(context, units, bias=False) if context else None
-        self.hidden = nn.ModuleList(nn.Linear(units, units) for _ in range(depth - 1))
-        # parameters first: rows q·D + d
-        self.weight = nn.Parameter(torch.zeros(self.n_parameters * dims, units))
-        self.bias = nn.Parameter(torch.zeros(self.n_parameters * dims))
-        self.dropout = nn.Dropout(dropout)
-
-    def hidden_layers(self) -> list[nn.Linear]:
-        """The layers from hidden units to hidden units."""
-        return [layer for layer in self.hidden if isinstance(layer, nn.Linear)]
-
-    def out_weight(self) -> Tensor:
-        """Masked weights of the last layer, (Q·D, H)."""
-        masked = self.weight.view(self.n_parameters, self.dims, -1) * self.mask_out
-        return masked.view(self.n_parameters * self.dims, -1)
-
-    def parameters_for(self, known: Tensor, context: Tensor | None, low_precision: bool = False) -> Tensor:
-        """Raw parameters (Q, D, n) of the splines, given (D, n) what the network reads and context (n, C).
-
-        With ``low_precision`` the network is computed in bfloat16; the parameters are in the precision of
-        ``known`` in any case.
-        """
-        dtype = torch.bfloat16 if low_precision else known.dtype
-        h = (self.enter.weight * self.mask_in).to(dtype) @ known.to(dtype)  # (H, n)
-        if self.context is not None:
-            assert context is not None
-            h = h + self.context.weight.to(dtype) @ context.T.to(dtype)
-        h = self.dropout(F.relu(h + self.enter.bias[:, None].to(dtype)))
-        for layer in self.hidden_layers():
-            h = (layer.weight * self.mask_hidden).to(dtype) @ h
-            h = self.dropout(F.relu(h + layer.bias[:, None].to(dtype)))
-        raw: Tensor = (self.out_weight().to(dtype) @ h).to(known.dtype) + self.bias[:, None]
-        return raw.reshape(self.n_parameters, self.dims, -1)
-
-    def splines(self, values: Tensor, raw: Tensor, *, inverse: bool = False) -> tuple[Tensor, Tensor]:
-        """Values (*) mapped by the splines with parameters (Q, *), and log-slopes (*); data → noise."""
-        return rational_quadratic(
-            values, raw, bound=self.bound, inverse=inverse, largest_logit=self.largest_logit
-        )
+    def flow(self, dims: int, context: int, direction: Direction = "density") -> AutoregressiveFlow:
+        """A flow of D = ``dims`` dimensions given C = ``context`` numbers."""
+        sizes = {name: getattr(self, name) for name in AutoregressiveFlowSettings.model_fields}
+        return AutoregressiveFlow(dims, context, direction=direction, **sizes)
 
 
 class AutoregressiveFlow(nn.Module):
@@ -186,12 +117,13 @@ class AutoregressiveFlow(nn.Module):
     def _run(
         self, x: Tensor, context: Tensor | None, low_precision: bool, inverse: bool
     ) -> tuple[Tensor, Tensor]:
-        done = self._kernel.run(self, x, context, low_precision, inverse)
-        if done is not None:
-            return done
-        values, total = x.T, x.new_zeros(len(x))
         one_pass = inverse == (self.direction == "sampling")
-        blocks = list(zip(self.masked_splines(), self.orders, self.inverse_orders, strict=True))
+        masked = self.masked_splines()
+        computed = self._kernel.run(masked, self.orders, x, context, low_precision, inverse, not one_pass)
+        if computed is not None:
+            return computed
+        values, total = x.T, x.new_zeros(len(x))
+        blocks = list(zip(masked, self.orders, self.inverse_orders, strict=True))
         for block, order, back in reversed(blocks) if inverse else blocks:
             ordered = values[order]
             if one_pass:

@@ -6,17 +6,16 @@ A whole flow, all blocks and both directions, is one call. See autoregressive.c 
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from caloforge.models.flow.autoregressive.block import MaskedSplines
 from caloforge.models.flow.splines.kernel import FOLDER
+from caloforge.models.flow.tensor_cache import TensorCache
 from caloforge.runtime.compiled import REALS, compiled, in_threads, multiplies_bf16, traced
-
-if TYPE_CHECKING:
-    from caloforge.models.flow.autoregressive.flow import AutoregressiveFlow, MaskedSplines
 
 __all__ = ["FlowKernel", "kernel_name"]
 
@@ -58,10 +57,9 @@ class _Flow(ctypes.Structure):
 
 
 class _Packed:
-    """A flow's weights as one of the libraries reads them, and what tells whether they are still the same."""
+    """The weights and orders of blocks as one of the libraries reads them."""
 
-    def __init__(self, library: ctypes.CDLL, flow: AutoregressiveFlow) -> None:
-        blocks = flow.masked_splines()
+    def __init__(self, library: ctypes.CDLL, blocks: list[MaskedSplines], orders: Tensor) -> None:
         self.library = library
         self.sizes, self.ends = _sizes(blocks[0])
         library.packed_bytes.restype = ctypes.c_int64
@@ -73,61 +71,57 @@ class _Packed:
             library.pack(
                 ctypes.byref(self.sizes), _pointers(weights), _pointers(biases), ctypes.c_void_p(place)
             )
-        self.orders = flow.orders.contiguous()
-        self.orders_reversed = flow.orders.flip(0).contiguous()
-        # aliases keep the memory of the parameters from being used for others at the same address
-        self.parameters = [p.detach() for p in flow.parameters()]
-        self.state = _state(flow)
+        self.orders = orders.contiguous()
+        self.orders_reversed = orders.flip(0).contiguous()
 
 
 class FlowKernel:
-    """Runs one flow in compiled code; keeps its packed weights for as long as its parameters stay the same.
-
-    Parameters that are changed in place through ``.data`` look unchanged to torch and so to this class.
-    """
+    """Runs one flow in compiled code; its packed weights are kept, see `TensorCache`."""
 
     def __init__(self) -> None:
-        self._packed: dict[tuple[str, ...], _Packed] = {}
-
-    def __reduce__(self) -> tuple[type[FlowKernel], tuple[()]]:
-        return FlowKernel, ()  # copies of a flow pack for themselves
+        self._packed: TensorCache[_Packed] = TensorCache()
 
     def run(
-        self, flow: AutoregressiveFlow, x: Tensor, context: Tensor | None, low_precision: bool, inverse: bool
+        self,
+        blocks: list[MaskedSplines],
+        orders: Tensor,
+        x: Tensor,
+        context: Tensor | None,
+        low_precision: bool,
+        inverse: bool,
+        sequential: bool,
     ) -> tuple[Tensor, Tensor] | None:
-        """Images (n, D) of x (n, D) and log-determinants (n,); None where plain torch has to do it."""
-        if not _possible(flow, x, context):
+        """Images (n, D) of x (n, D) and log-determinants (n,); None where plain torch has to do it.
+
+        Args:
+            blocks, orders: of the flow, from data to noise, (blocks, D).
+            x, context: (n, D) and (n, C).
+            low_precision: networks in bfloat16, where the processor multiplies it.
+            inverse: from noise to data.
+            sequential: the networks read what their splines give.
+        """
+        parameters = [p for block in blocks for p in block.parameters()]
+        if not _possible(blocks[0], parameters, x, context):
             return None
         bf16 = low_precision and x.dtype == torch.float32 and multiplies_bf16()
         definitions = (REALS[x.dtype], f"-DBF16={int(bf16)}")
         library = compiled(SOURCE, FOLDER, *definitions)
         if library is None:
             return None
-        packed = self._packed.get(definitions)
-        if packed is None or packed.state is None or packed.state != _state(flow):
-            packed = self._packed[definitions] = _Packed(library, flow)
-        return _run(packed, flow, x, context, inverse)
+        packed = self._packed(definitions, [orders, *parameters], lambda: _Packed(library, blocks, orders))
+        return _run(packed, blocks[0], x, context, inverse, sequential)
 
 
-def _possible(flow: AutoregressiveFlow, x: Tensor, context: Tensor | None) -> bool:
-    blocks = flow.masked_splines()
-    first = blocks[0].weight
-    tensors = [x, first] if context is None else [x, first, context]
+def _possible(block: MaskedSplines, parameters: Sequence[Tensor], x: Tensor, context: Tensor | None) -> bool:
+    tensors = [x, block.weight] if context is None else [x, block.weight, context]
     return (
         x.device.type == "cpu"
         and x.dtype in REALS
         and all(t.dtype == x.dtype and t.device == x.device for t in tensors)
-        and not (torch.is_grad_enabled() and any(t.requires_grad for t in (*tensors, *flow.parameters())))
-        and not (flow.training and blocks[0].dropout.p > 0)
+        and not (torch.is_grad_enabled() and any(t.requires_grad for t in (*tensors, *parameters)))
+        and not (block.training and block.dropout.p > 0)
         and not traced()
     )
-
-
-def _state(flow: AutoregressiveFlow) -> list[tuple[int, int]] | None:
-    tensors = [flow.orders, *flow.parameters()]
-    if any(t.is_inference() for t in tensors):
-        return None  # such tensors do not count their changes
-    return [(t.data_ptr(), t._version) for t in tensors]
 
 
 def _sizes(block: MaskedSplines) -> tuple[_Sizes, Tensor]:
@@ -152,9 +146,8 @@ def _pointers(tensors: list[Tensor]) -> ctypes.Array[ctypes.c_void_p]:
 
 
 def _run(
-    packed: _Packed, flow: AutoregressiveFlow, x: Tensor, context: Tensor | None, inverse: bool
+    packed: _Packed, block: MaskedSplines, x: Tensor, context: Tensor | None, inverse: bool, sequential: bool
 ) -> tuple[Tensor, Tensor]:
-    block = flow.masked_splines()[0]
     places = packed.places[::-1] if inverse else packed.places
     orders = packed.orders_reversed if inverse else packed.orders
     described = _Flow(
@@ -165,7 +158,7 @@ def _run(
         block.bound,
         block.largest_logit,
         inverse,
-        inverse == (flow.direction == "density"),
+        sequential,
     )
     x = x.detach().contiguous()
     given = x if context is None else context.detach().expand(len(x), -1).contiguous()

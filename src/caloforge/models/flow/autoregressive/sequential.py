@@ -8,14 +8,11 @@ the masks keep, which is half of what a dense pass does.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-if TYPE_CHECKING:
-    from caloforge.models.flow.autoregressive.flow import MaskedSplines
+from caloforge.models.flow.autoregressive.block import MaskedSplines
 
 __all__ = ["sequential"]
 

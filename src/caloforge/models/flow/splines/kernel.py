@@ -73,10 +73,10 @@ class _Spline(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, of_image: Tensor, of_slope: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad_image: Tensor, grad_slope: Tensor) -> tuple[Tensor | None, ...]:
         data, parameters = ctx.saved_tensors
-        of_x, of_parameters = torch.empty_like(data), torch.empty_like(parameters)
-        given = [data, parameters, of_image.contiguous(), of_slope.contiguous(), of_x, of_parameters]
+        grad_x, grad_parameters = torch.empty_like(data), torch.empty_like(parameters)
+        given = [data, parameters, grad_image.contiguous(), grad_slope.contiguous(), grad_x, grad_parameters]
         bins, *settings = ctx.settings
         _call("gradient", data, given, bins, *settings)
-        return of_x, of_parameters, None, None, None
+        return grad_x, grad_parameters, None, None, None

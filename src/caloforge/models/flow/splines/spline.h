@@ -77,12 +77,12 @@ INLINE vec spline(const long bins, vec x, real *raw, const long stride, real bou
 
 /* Gradients of a loss at data x: raw (Q, *) becomes the gradient of raw, and that of the input is returned.
 
-   of_image, of_slope: gradients of what `spline` gave. With `inverse`, x is the image that it gave, and the
+   grad_image, grad_slope: gradients of what `spline` gave. With `inverse`, x is the image that it gave, and the
    gradients follow from those of the map from data to noise at x: dx = (dy - f_raw draw) / f_x. */
-INLINE vec spline_gradient(const long bins, vec x, vec of_image, vec of_slope, real *raw, const long stride, real bound,
+INLINE vec spline_gradient(const long bins, vec x, vec grad_image, vec grad_slope, real *raw, const long stride, real bound,
                            real largest, int inverse) {
     mask inside = (x > -bound) & (x < bound);
-    vec u = pick(inside, x, all(0)), clamped[2 * bins], zero = all(0), given = of_image;
+    vec u = pick(inside, x, all(0)), clamped[2 * bins], zero = all(0), given = grad_image;
     for (long i = 0; i < 2 * bins; i++) clamped[i] = (vec)((ROW(i) >= -largest) & (ROW(i) <= largest));
     struct bin b = find(bins, u, raw, stride, bound, largest, 0);
     vec scale_x = 2 * bound / b.total[0], scale_y = 2 * bound / b.total[1];
@@ -96,37 +96,37 @@ INLINE vec spline_gradient(const long bins, vec x, vec of_image, vec of_slope, r
     vec bottom_t = (r - t) * (d0 + d1 - 2), steep_t = 2 * (d1 * t - d0 * r + r - t);
     vec bend = (steep_t / steep - 2 * bottom_t / bottom) / width; /* of log(slope) with x */
 
-    vec of_x = of_image * slope + of_slope * bend;
+    vec grad_x = grad_image * slope + grad_slope * bend;
     if (inverse) {
-        of_x = (of_image - of_slope * bend) / slope;
-        of_image = -of_x;
-        of_slope = -of_slope;
+        grad_x = (grad_image - grad_slope * bend) / slope;
+        grad_image = -grad_x;
+        grad_slope = -grad_slope;
     }
     /* backwards through y = y0 + height top / bottom, log(slope) = log(steep height / (width bottom^2)) */
-    vec of_top = of_image * height / bottom, of_steep = of_slope / steep;
-    vec of_bottom = -of_top * top / bottom - 2 * of_slope / bottom;
-    vec of_t = of_top * (2 * t + d0 * (r - t)) + of_bottom * bottom_t + of_steep * steep_t;
-    vec of_d0 = (of_top + of_bottom) * mix + of_steep * r * r, of_d1 = of_bottom * mix + of_steep * t * t;
-    vec both = of_d0 * d0 + of_d1 * d1;
-    vec of_x0 = -of_t / width, of_width = (both - of_slope - of_t * t) / width;
-    vec of_height = of_image * top / bottom + (of_slope - both) / height;
+    vec grad_top = grad_image * height / bottom, grad_steep = grad_slope / steep;
+    vec grad_bottom = -grad_top * top / bottom - 2 * grad_slope / bottom;
+    vec grad_t = grad_top * (2 * t + d0 * (r - t)) + grad_bottom * bottom_t + grad_steep * steep_t;
+    vec grad_d0 = (grad_top + grad_bottom) * mix + grad_steep * r * r, grad_d1 = grad_bottom * mix + grad_steep * t * t;
+    vec both = grad_d0 * d0 + grad_d1 * d1;
+    vec grad_x0 = -grad_t / width, grad_width = (both - grad_slope - grad_t * t) / width;
+    vec grad_height = grad_image * top / bottom + (grad_slope - both) / height;
     /* bins: place and size are sums of exponentials over the sum of all */
-    vec before[2] = {of_x0 * scale_x, of_image * scale_y}, own[2] = {of_width * scale_x, of_height * scale_y};
+    vec before[2] = {grad_x0 * scale_x, grad_image * scale_y}, own[2] = {grad_width * scale_x, grad_height * scale_y};
     vec always[2] = {-(before[0] * b.x0 + own[0] * b.width) / b.total[0],
                      -(before[1] * b.y0 + own[1] * b.height) / b.total[1]};
     for (int side = 0; side < 2; side++)
         for (long i = 0; i < bins; i++) {
             vec size = ROW(side * bins + i);
-            vec of_size = always[side] + pick(b.k > all(i), before[side], zero) + pick(b.k == all(i), own[side], zero);
-            ROW(side * bins + i) = pick((mask)clamped[side * bins + i] & inside, of_size * size, zero);
+            vec grad_size = always[side] + pick(b.k > all(i), before[side], zero) + pick(b.k == all(i), own[side], zero);
+            ROW(side * bins + i) = pick((mask)clamped[side * bins + i] & inside, grad_size * size, zero);
         }
-    vec of_raw0 = of_d0 * unit_slope / (1 + exponential(-(b.d0 + UNIT_SLOPE)));
-    vec of_raw1 = of_d1 * unit_slope / (1 + exponential(-(b.d1 + UNIT_SLOPE)));
+    vec grad_raw0 = grad_d0 * unit_slope / (1 + exponential(-(b.d0 + UNIT_SLOPE)));
+    vec grad_raw1 = grad_d1 * unit_slope / (1 + exponential(-(b.d1 + UNIT_SLOPE)));
     for (long i = 0; i < bins - 1; i++) {
-        vec of_raw = pick(b.k == all(i + 1), of_raw0, zero) + pick(b.k == all(i), of_raw1, zero);
-        ROW(2 * bins + i) = pick(inside, of_raw, zero);
+        vec grad_raw = pick(b.k == all(i + 1), grad_raw0, zero) + pick(b.k == all(i), grad_raw1, zero);
+        ROW(2 * bins + i) = pick(inside, grad_raw, zero);
     }
-    return pick(inside, of_x, given);
+    return pick(inside, grad_x, given);
 }
 
 #undef ROW

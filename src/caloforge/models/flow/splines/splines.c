@@ -35,18 +35,18 @@ INLINE void map_rows(const long bins, long n, long begin, long end, const real *
 }
 
 INLINE void gradient_rows(const long bins, long n, long begin, long end, const real *x, const real *raw,
-                          const real *of_y, const real *of_slope, real *of_x, real *of_raw, double bound,
+                          const real *grad_y, const real *grad_slope, real *grad_x, real *grad_raw, double bound,
                           double largest, int inverse) {
     vec rows[3 * bins - 1], value = {0}, image = {0}, slope = {0};
     memset(rows, 0, sizeof rows);
     EACH(begin, end) {
         for (long q = 0; q < 3 * bins - 1; q++) take(rows + q, raw + q * n + i, count);
         take(&value, x + i, count);
-        take(&image, of_y + i, count);
-        take(&slope, of_slope + i, count);
+        take(&image, grad_y + i, count);
+        take(&slope, grad_slope + i, count);
         vec g = spline_gradient(bins, value, image, slope, (real *)rows, LANES, bound, largest, inverse);
-        give(of_x + i, g, count);
-        for (long q = 0; q < 3 * bins - 1; q++) give(of_raw + q * n + i, rows[q], count);
+        give(grad_x + i, g, count);
+        for (long q = 0; q < 3 * bins - 1; q++) give(grad_raw + q * n + i, rows[q], count);
     }
 }
 
@@ -60,10 +60,10 @@ void map(int64_t bins, int64_t n, int64_t begin, int64_t end, const real *x, con
 }
 
 /* x: data, whichever the direction was. */
-void gradient(int64_t bins, int64_t n, int64_t begin, int64_t end, const real *x, const real *raw, const real *of_y,
-              const real *of_slope, real *of_x, real *of_raw, double bound, double largest, int64_t inverse) {
+void gradient(int64_t bins, int64_t n, int64_t begin, int64_t end, const real *x, const real *raw, const real *grad_y,
+              const real *grad_slope, real *grad_x, real *grad_raw, double bound, double largest, int64_t inverse) {
     if (bins == 8)
-        gradient_rows(8, n, begin, end, x, raw, of_y, of_slope, of_x, of_raw, bound, largest, inverse);
+        gradient_rows(8, n, begin, end, x, raw, grad_y, grad_slope, grad_x, grad_raw, bound, largest, inverse);
     else
-        gradient_rows(bins, n, begin, end, x, raw, of_y, of_slope, of_x, of_raw, bound, largest, inverse);
+        gradient_rows(bins, n, begin, end, x, raw, grad_y, grad_slope, grad_x, grad_raw, bound, largest, inverse);
 }

@@ -11,8 +11,8 @@ from hypothesis.extra.numpy import arrays
 from torch import Tensor
 
 from caloforge.detector.mesh import BoxMesh, CylinderMesh, Mesh, RaggedCylinderMesh, RaggedLayer
-from caloforge.errors import MeshError
-from caloforge.models.coordinates import Layers, PadLayers, Threshold, renormalise_layers
+from caloforge.errors import MeshError, RecipeError
+from caloforge.models.coordinates import Layers, renormalise_layers
 
 T = 0.0151515
 CYLINDER = CylinderMesh.regular(n_z=3, n_phi=4, n_r=2)
@@ -101,15 +101,6 @@ def test_without_survivors_the_hottest_or_the_central_cell_takes_all(mesh: Mesh)
     assert (closed > 0).sum() == mesh.n_layers
 
 
-def test_threshold_without_cut_tells_the_hottest() -> None:
-    y = torch.tensor([[-0.5, -0.2, -3.0]])
-    x = Threshold(T, cut=False).inverse(y, {})
-    assert ((x > 0) & (x < T)).all()
-    assert torch.equal(Threshold(T).inverse(y, {}), torch.zeros(1, 3))
-    closed = renormalise_layers(x, torch.tensor([[4.0]]), Layers([3]), T)
-    assert closed.tolist() == [[0.0, 4.0, 0.0]]
-
-
 def test_ties_are_broken_in_order() -> None:
     closed = renormalise_layers(torch.ones(1, 4), torch.tensor([[1.5]]), Layers([4]), 1.0)
     assert closed.tolist() == [[1.5, 0.0, 0.0, 0.0]]
@@ -142,17 +133,28 @@ def test_layers_are_the_meshs(mesh: Mesh) -> None:
     assert torch.equal(layers.join(layers.split(x)), x.reshape(5, -1))
     numbers = torch.arange(float(mesh.n_layers)).expand(5, -1)
     np.testing.assert_array_equal(layers.spread(numbers)[0], mesh.voxel_layers)
-    assert Layers.of(layers.to_dict()).to_dict() == layers.to_dict()
     with pytest.raises(MeshError, match="do not fit"):
         layers.sum(torch.ones(5, 7))
 
 
-def test_pad_masks_and_crops() -> None:
-    pad = PadLayers(RAGGED)
+def test_ragged_layers_are_padded_with_zeros_and_cropped() -> None:
+    layers = Layers.of(RAGGED)
     x = torch.rand(2, RAGGED.n_voxels) + 1
-    y, log_det = pad(x, {})
+    y = layers.split(x)
     assert y.shape == (2, 3, 9)
-    assert torch.equal(y > 0, pad.layers.mask.expand_as(y))
-    assert pad.layers.mask.sum(-1).tolist() == RAGGED.layer_sizes.tolist()
-    assert torch.equal(log_det, torch.zeros(2))
-    assert torch.equal(pad.inverse(torch.where(pad.layers.mask, y, torch.nan), {}), x)
+    assert torch.equal(y > 0, layers.mask.expand_as(y))
+    assert layers.mask.sum(-1).tolist() == RAGGED.layer_sizes.tolist()
+    assert torch.equal(layers.join(torch.where(layers.mask, y, torch.nan)), x)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "central", "message"),
+    [
+        ([3, 0], None, "positive sizes"),
+        ([3], [3], "outside its layer"),
+        ([3, 3], [0], "one central cell each"),
+    ],
+)
+def test_impossible_layers_are_explained(sizes: list[int], central: list[int] | None, message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        Layers(sizes, central)

@@ -1,0 +1,169 @@
+"""A production: the showers of a request, block by block, into memory or through a store into a file.
+
+Each shower is checked and compressed once: the store keeps it as the file will hold it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from caloforge.data.formats import open_showers
+from caloforge.data.packing import PackedEnergies
+from caloforge.data.showers import Showers
+from caloforge.data.sources import ArraySource
+from caloforge.data.writer import ShowerWriter
+from caloforge.errors import DataError
+from caloforge.generation.blocks import BlockDecoder, Energies
+from caloforge.generation.request import GenerationRequest
+from caloforge.models.flow.autoregressive.kernel import kernel_name
+from caloforge.runtime.chunks import ChunkStore
+from caloforge.runtime.devices import device_name
+from caloforge.runtime.memory import peak_memory_mib
+from caloforge.runtime.progress import Display
+from caloforge.runtime.provenance import provenance
+from caloforge.runtime.signals import Interrupt, raise_interrupt
+
+__all__ = ["Production"]
+
+BATCH_BYTES = 64 << 20
+CHUNK_SECONDS = 30.0
+
+
+class Production:
+    """Makes the showers of one request.
+
+    Args:
+        request: which showers.
+        batch_size: showers held in memory until they are saved.
+        interrupt: a signal in it ends the production after the block under way.
+        progress: show how far it is, on a terminal.
+    """
+
+    def __init__(
+        self,
+        request: GenerationRequest,
+        batch_size: int | Literal["auto"],
+        interrupt: Interrupt,
+        progress: bool,
+    ) -> None:
+        self.request, self.decoder = request, BlockDecoder(request)
+        self.interrupt, self.progress = interrupt, progress
+        if not request.fixed_blocks:
+            self.batch_size = request.block_size
+        elif batch_size == "auto":
+            self.batch_size = max(1, BATCH_BYTES // (4 * request.mesh.n_voxels))
+        else:
+            self.batch_size = batch_size
+
+    def in_memory(self) -> Showers:
+        """The showers; an interrupt drops them."""
+        n = len(self.request)
+        energies = np.empty((n, self.request.mesh.n_voxels), dtype=np.float32)
+        with Display("showers", enabled=self.progress) as show:
+            for low, block in self._blocks(0, n):
+                energies[low : low + len(block)] = block
+                show("generating", low + len(block), n)
+        self._stop_if_asked(f"{self.decoder.n_made} of {n} showers were made and dropped")
+        source = ArraySource(energies, checked=True)
+        return Showers(source, self.request.conditions, self.request.mesh, self.provenance())
+
+    def to_file(self, out: Path, *, resume: bool, overwrite: bool) -> Showers:
+        """The showers in the file ``out``, which appears when all are made.
+
+        Raises:
+            DataError: the file exists or cannot be written, or what is unfinished is of another request.
+        """
+        n = len(self.request)
+        store = ChunkStore(out.with_name(out.name + ".parts"), self.request.description, n, "generation")
+        if out.exists() and not overwrite:
+            if resume and open_showers(out).provenance.get("request") == self.request.description:
+                store.clear()
+                return open_showers(out)
+            raise DataError(f"{out} exists; choose another name or allow overwriting (--overwrite)")
+        with store.open(resume=resume, overwrite=overwrite):
+            finished = store.n_finished
+            with Display("showers", enabled=self.progress) as show:
+                show("generating", finished, n)
+                for start, stop in store.gaps():
+                    self._fill(store, start, stop, lambda made: show("generating", finished + made, n))
+            self._stop_if_asked(
+                f"{store.n_finished} of {n} showers were made and kept in {store.folder}; go on with "
+                "resume=True (--resume)"
+            )
+            with ShowerWriter(
+                out, self.request.mesh, provenance=self.provenance(), overwrite=overwrite
+            ) as writer:
+                for chunk in store.chunks():
+                    energies = PackedEnergies.from_columns(chunk.read())
+                    writer.append_packed(energies, self.request.conditions[chunk.start : chunk.stop])
+            store.remove()
+        return open_showers(out)
+
+    def _blocks(self, start: int, stop: int) -> Iterator[tuple[int, Energies]]:
+        """Position and energies (n, V) of each block of the showers start … stop − 1, until an interrupt."""
+        for low, high in self.decoder.spans(start, stop):
+            if self.interrupt.signal:
+                return
+            energies = self.decoder.decode(low, high)
+            self.decoder.check(energies, low)
+            yield low, energies
+
+    def _fill(self, store: ChunkStore, start: int, stop: int, show: Callable[[int], None]) -> None:
+        """Make showers start … stop − 1, until an interrupt, and save all that were made.
+
+        ``show`` hears how many were made since the beginning.
+        """
+        size = min(self.batch_size + self.request.block_size, stop - start)
+        held = np.empty((size, self.request.mesh.n_voxels), dtype=np.float32)
+        saved, n_held, saved_at = start, 0, time.monotonic()
+
+        def save() -> None:
+            packed = PackedEnergies.pack(held[:n_held], saved)
+            store.chunk(saved, saved + n_held).write(packed.columns())
+
+        for _, energies in self._blocks(start, stop):
+            show(self.decoder.n_made)
+            held[n_held : n_held + len(energies)] = energies
+            n_held += len(energies)
+            if n_held >= self.batch_size or time.monotonic() - saved_at > CHUNK_SECONDS:
+                save()
+                saved, n_held, saved_at = saved + n_held, 0, time.monotonic()
+        if n_held:
+            save()
+
+    def _stop_if_asked(self, message: str) -> None:
+        if self.interrupt.signal:
+            raise_interrupt(self.interrupt.signal, f"stopped: {message}")
+
+    def provenance(self) -> dict[str, Any]:
+        """Who made the showers, with what, and how fast."""
+        request, checkpoint, decoder = self.request, self.request.checkpoint, self.decoder
+        seconds = max(decoder.seconds, 1e-9)
+        made_by = provenance("generate", seed=request.seed, first=request.first, batch_size=self.batch_size)
+        return made_by | {
+            "request": request.description,
+            "checkpoint": {
+                "path": str(checkpoint.path or ""),
+                "fingerprint": request.description["checkpoint"],
+                "model": checkpoint.model_name,
+                "settings": checkpoint.settings,
+                "provenance": checkpoint.provenance,
+            },
+            "performance": {
+                "showers_per_second": decoder.n_made / seconds,
+                "ms_per_shower": 1e3 * seconds / max(decoder.n_made, 1),
+                "seconds": decoder.seconds,
+                "n_showers": decoder.n_made,
+                "batch_size": request.block_size,
+                "threads": torch.get_num_threads(),
+                "device": device_name(request.device),
+                "kernels": kernel_name() if request.device.type == "cpu" else "plain",
+                "peak_memory_mib": peak_memory_mib(request.device),
+            },
+        }

@@ -1,0 +1,194 @@
+"""Child processes of ours: ``python -m module``, spoken to in lines of JSON over a channel of their own.
+
+Plain processes, so that a user's script needs no ``if __name__ == "__main__"``. The channel is not the
+standard output: whatever a library prints, or dies of, ends up in a log. A child imports nothing from the
+working directory (``-P``), and Ctrl-C reaches the parent alone, which then ends its children.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from caloforge.errors import CaloforgeError
+
+__all__ = ["Channel", "Child", "ChildError", "serve"]
+
+Message = dict[str, Any]
+PACKAGE_ROOT = Path(__file__).resolve().parents[2]
+LOG_LINES = 15
+LOG_BYTES = 1 << 14
+SECONDS_TO_END = 2.0
+
+
+class ChildError(CaloforgeError, RuntimeError):
+    """A child process ended before its time, or reports an error.
+
+    Attributes:
+        status: its exit status, −n after signal n.
+        details: the reason and the last lines of what it printed.
+    """
+
+    def __init__(self, reason: str, status: int, details: str) -> None:
+        super().__init__(reason)
+        self.status, self.details = status, details
+
+
+class Channel:
+    """Messages, JSON-able dicts, both ways over a socket."""
+
+    def __init__(self, end: socket.socket) -> None:
+        self._socket, self._rest = end, b""
+
+    def fileno(self) -> int:
+        """What `selectors` wait for."""
+        return self._socket.fileno()
+
+    def send(self, message: Message) -> None:
+        """Send one message; ConnectionError where the other side is gone."""
+        self._socket.sendall(json.dumps(message).encode() + b"\n")
+
+    def receive(self) -> list[Message]:
+        """The messages that have arrived, at least one; none where the other side has ended."""
+        while True:
+            try:
+                data = self._socket.recv(1 << 20)
+            except ConnectionError:
+                data = b""
+            if not data:
+                return []
+            *lines, self._rest = (self._rest + data).split(b"\n")
+            if lines:
+                return [json.loads(line) for line in lines]
+
+    def __iter__(self) -> Iterator[Message]:
+        """All messages, as they arrive, until the other side ends."""
+        while messages := self.receive():
+            yield from messages
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+class Child:
+    """A process that runs one of our modules, whose ``main`` calls `serve`.
+
+    A context: at a clean end the child is given a moment to finish by itself, otherwise it is killed.
+
+    Args:
+        module: the module's name.
+        log: file for what the child prints; a temporary one where not given.
+        environment: further environment variables.
+        threads: for OpenMP and MKL.
+    """
+
+    def __init__(
+        self,
+        module: str,
+        *,
+        log: Path | None = None,
+        environment: Mapping[str, str] | None = None,
+        threads: int = 1,
+    ) -> None:
+        path = os.pathsep.join([str(PACKAGE_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+        count = {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
+        ours, theirs = socket.socketpair()
+        self._channel = Channel(ours)
+        self._log = tempfile.TemporaryFile() if log is None else log.open("w+b")  # noqa: SIM115
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", module, str(theirs.fileno())],
+                stdin=subprocess.DEVNULL,
+                stdout=self._log,
+                stderr=self._log,
+                pass_fds=(theirs.fileno(),),
+                env={**os.environ, **count, **(environment or {}), "PYTHONPATH": path},
+                start_new_session=True,
+            )
+
+    def fileno(self) -> int:
+        """What `selectors` wait for."""
+        return self._channel.fileno()
+
+    def send(self, message: Message) -> None:
+        """Send a message; ChildError where the child has ended."""
+        try:
+            self._channel.send(message)
+        except ConnectionError:
+            raise self._failure() from None
+
+    def receive(self) -> list[Message]:
+        """The messages that have arrived, at least one.
+
+        Raises:
+            ChildError: the child ended, or it reports an exception.
+        """
+        messages = self._channel.receive()
+        if not messages:
+            raise self._failure()
+        for message in messages:
+            if "error" in message:
+                raise self._failure(message["error"])
+        return messages
+
+    def ask(self, message: Message) -> Message:
+        """Send a message and wait for one answer."""
+        self.send(message)
+        (answer,) = self.receive()
+        return answer
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._end(SECONDS_TO_END if kind is None else 0)
+        self._log.close()
+
+    def _end(self, patience: float) -> None:
+        """Close the channel, at whose end the child stops by itself, and kill it where it does not."""
+        self._channel.close()
+        try:
+            self._process.wait(patience)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def _failure(self, reported: str | None = None) -> ChildError:
+        self._end(SECONDS_TO_END)
+        status, size = self._process.returncode, os.fstat(self._log.fileno()).st_size
+        text = os.pread(self._log.fileno(), LOG_BYTES, max(0, size - LOG_BYTES)).decode(errors="replace")
+        how = f"it was killed by signal {-status}" if status < 0 else f"it ended with status {status}"
+        last = "\n".join(text.strip().splitlines()[-LOG_LINES:])
+        details = f"{reported or how}; the end of its output:\n{last}"
+        return ChildError(reported or details, status, details)
+
+
+def serve(work: Callable[[Channel], None]) -> int:
+    """In a child: do ``work`` with the channel to the parent; returns the exit status.
+
+    The parent is told of an exception; its traceback goes to the log.
+    """
+    channel = Channel(socket.socket(fileno=int(sys.argv[1])))
+    try:
+        work(channel)
+    except ConnectionError:  # the parent is gone
+        return 1
+    except Exception as error:
+        traceback.print_exc()
+        sys.stderr.flush()
+        with suppress(ConnectionError):
+            channel.send({"error": f"{type(error).__name__}: {error}"})
+        return 1
+    return 0

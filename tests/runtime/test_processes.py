@@ -1,0 +1,113 @@
+"""Child processes: what they print is no message, what they die of is told, and they end with the parent."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from caloforge.runtime.processes import Child, ChildError
+
+MODULE = """
+import os, signal, sys, time
+from caloforge.runtime.processes import serve
+
+def work(channel):
+    for message in channel:
+        if message["do"] == "die":
+            print("last words", flush=True)
+            os.kill(os.getpid(), signal.SIGKILL)
+        if message["do"] == "fail":
+            raise ValueError("no such thing")
+        print("not a message")
+        os.write(1, b"{}")
+        channel.send({"done": message["do"], "threads": os.environ["OMP_NUM_THREADS"], "path": sys.path})
+        if message["do"] == "stay":
+            time.sleep(60)
+
+if __name__ == "__main__":
+    sys.exit(serve(work))
+"""
+
+
+@pytest.fixture(autouse=True)
+def _surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The module is found; a working directory full of traps is not looked into."""
+    (tmp_path / "modules").mkdir()
+    (tmp_path / "modules" / "child_of_a_test.py").write_text(MODULE)
+    (tmp_path / "here").mkdir()
+    for name in ("json", "random", "numpy", "socket"):
+        (tmp_path / "here" / f"{name}.py").write_text("raise SystemExit('run from the working directory')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "modules"))
+    monkeypatch.chdir(tmp_path / "here")
+
+
+def test_messages_and_a_log(tmp_path: Path) -> None:
+    with Child("child_of_a_test", log=tmp_path / "log", threads=3) as child:
+        for text in ("a", "é" * 300_000):
+            answer = child.ask({"do": text})
+            assert answer["done"] == text
+        assert answer["threads"] == "3"
+        assert str(Path.cwd()) not in answer["path"]
+    assert (tmp_path / "log").read_bytes().count(b"not a message") == 2
+
+
+def test_a_death_is_told_with_its_last_words() -> None:
+    with Child("child_of_a_test") as child, pytest.raises(ChildError) as caught:
+        child.ask({"do": "die"})
+    assert caught.value.status == -signal.SIGKILL
+    assert str(caught.value) == "it was killed by signal 9; the end of its output:\nlast words"
+    with (
+        Child("no_such_module") as child,
+        pytest.raises(ChildError, match=r"(?s)ended with status 1.*No module named no_such_module"),
+    ):
+        child.receive()
+
+
+def test_an_exception_is_reported() -> None:
+    with Child("child_of_a_test") as child, pytest.raises(ChildError) as caught:
+        child.ask({"do": "fail"})
+    assert str(caught.value) == "ValueError: no such thing"
+    assert "Traceback" in caught.value.details
+
+
+def test_a_child_that_is_busy_is_ended() -> None:
+    def interrupted() -> None:
+        with Child("child_of_a_test") as child:
+            child.ask({"do": "stay"})
+            raise KeyboardInterrupt
+
+    begin = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert time.monotonic() - begin < 30
+
+
+def test_a_child_ends_when_its_parent_is_killed() -> None:
+    code = (
+        "import os, signal\nfrom caloforge.runtime.processes import Child\n"
+        "with Child('child_of_a_test') as child:\n"
+        "    child.ask({'do': 'a'})\n    print(child._process.pid, flush=True)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    root = Path(sys.modules["caloforge"].__file__ or "").parents[1]
+    paths = os.pathsep.join([os.environ["PYTHONPATH"], str(root)])
+    command = [sys.executable, "-P", "-c", code]
+    done = subprocess.run(command, env=os.environ | {"PYTHONPATH": paths}, capture_output=True, check=False)
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline and _runs(int(done.stdout)):
+        time.sleep(0.05)
+    assert not _runs(int(done.stdout))
+
+
+def _runs(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state != "Z"
