@@ -21,7 +21,7 @@ from caloforge.data.writer import ShowerWriter
 from caloforge.errors import DataError
 from caloforge.generation.blocks import BlockDecoder, Energies
 from caloforge.generation.request import GenerationRequest
-from caloforge.models.flow.autoregressive.kernel import kernel_name
+from caloforge.models.networks.autoregressive.kernel import kernel_name
 from caloforge.runtime.chunks import ChunkStore
 from caloforge.runtime.devices import device_name
 from caloforge.runtime.memory import peak_memory_mib
