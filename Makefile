@@ -1,15 +1,24 @@
 # Two commands do everything on a machine that has Python 3.11 or newer and nothing else:
 #   make quickstart   simulate, train, generate, judge, look (about a quarter of an hour on two cores)
-#   make test         linters, types and the test suite
+#   make test         linters, types, contracts of imports and the test suite
+#
+# Developers also have
+#   make check         the linters, types and contracts alone
+#   make test-minimum  the suite with the oldest versions that pyproject.toml allows, in .venv-min
 #
 # GPU=1 installs the GPU build of PyTorch instead of the CPU build; PYTHON=... chooses the interpreter.
+# MIN_TORCH=torch==... takes another PyTorch for test-minimum, where the oldest has no build without CUDA.
 
 SHELL := /bin/bash
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 TORCH ?= torch==2.13.0
+MIN_PYTHON ?= $(shell command -v python3.11 || echo $(PYTHON))
+MIN_TORCH ?= $(shell $(PYTHON) tools/minimum_versions.py | grep '^torch==')
 VENV ?= .venv
+MIN_VENV ?= .venv-min
 BIN := $(VENV)/bin
+MIN_BIN := $(MIN_VENV)/bin
 ARGS ?=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -19,7 +28,7 @@ else
 TORCH_INDEX := --extra-index-url https://download.pytorch.org/whl/cpu
 endif
 
-.PHONY: help quickstart test check env env-test benchmarks clean
+.PHONY: help quickstart test test-minimum check env env-test clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -52,9 +61,22 @@ check: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 test: check
 	$(BIN)/pytest $(ARGS)
 
+$(MIN_VENV)/.installed: pyproject.toml tools/minimum_versions.py
+	$(MIN_PYTHON) -m venv --clear $(MIN_VENV)
+	$(MIN_PYTHON) tools/minimum_versions.py | grep -v '^torch==' > $(MIN_VENV)/constraints.txt
+	$(MIN_BIN)/pip install --quiet --retries 0 --timeout 15 --constraint $(MIN_VENV)/constraints.txt \
+		$(TORCH_INDEX) "$(MIN_TORCH)" numpy
+	$(MIN_BIN)/pip install --quiet --constraint $(MIN_VENV)/constraints.txt --editable ".[test]"
+	@touch $@
+
+# old packages use what newer ones beneath them have deprecated since
+test-minimum: $(MIN_VENV)/.installed
+	$(MIN_BIN)/pytest -W default::DeprecationWarning $(ARGS)
+
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(MIN_VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

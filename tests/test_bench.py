@@ -18,10 +18,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from typer.testing import CliRunner
-
-sys.path.insert(0, str(Path(__file__).parent / "training"))
 import toy_models
+from typer.testing import CliRunner
 
 from caloforge.bench import BenchResult, bench
 from caloforge.bench.setting import choose_conditions, time_geant4
@@ -62,8 +60,7 @@ def _surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     threads = torch.get_num_threads()
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(folder))
-        paths = [str(folder), str(Path(toy_models.__file__).parent), os.environ.get("PYTHONPATH", "")]
-        patch.setenv("PYTHONPATH", os.pathsep.join(paths))
+        patch.setenv("PYTHONPATH", str(folder), prepend=os.pathsep)
         yield
     torch.set_num_threads(threads)
 

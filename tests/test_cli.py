@@ -77,6 +77,8 @@ def test_version_and_help() -> None:
         ["simulate"],
         ["train"],
         ["generate"],
+        ["adapt"],
+        ["upsample"],
         ["evaluate"],
         ["compare"],
         ["bench"],
@@ -136,6 +138,13 @@ def test_a_detector_is_enough_to_generate(tmp_path: Path) -> None:
     assert f"3 showers by {default_model('par04-siw')}" in told
     assert set(open_showers(file).conditions.detector) == {"par04-siw"}
     assert "exists" in fails(*ask, cwd=tmp_path)
+
+
+def test_files_are_named_after_what_is_asked_for(tmp_path: Path) -> None:
+    told = succeeds("simulate", "par04-siw", "-n", 1, "--energy", "100MeV", "--allow-outside", cwd=tmp_path)
+    file = tmp_path / "geant4_par04-siw_e-_100MeV_n1_seed0.h5"
+    assert f"→ {file.name}" in told
+    assert len(open_showers(file)) == 1
 
 
 def test_detector_particle_and_settings_of_a_checkpoint(folder: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from caloforge.data import Conditions, Showers, coarsened, describe, pdg_code, pdg_name
+from caloforge.data import Conditions, Showers, coarsened, describe
 from caloforge.detector import BoxMesh, CylinderMesh, calochallenge_mesh
 from caloforge.errors import ConditionError, DataError, MeshError
 
@@ -178,7 +178,6 @@ def test_conditions() -> None:
     assert pickle.loads(pickle.dumps(conditions)) == conditions
     assert conditions.ranges()["impact"] == [[1, 2], [1, 2]]
     assert len(Conditions([])) == 0
-    assert (pdg_name(pdg_code("pi-")), pdg_name(0), pdg_name(99)) == ("pi-", "unknown", "99")
 
 
 @pytest.mark.parametrize(

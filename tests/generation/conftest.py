@@ -1,10 +1,8 @@
-import sys
-from pathlib import Path
-
 import pytest
 import torch
+from toy_models import RECIPE, toy_showers
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "training"))  # toy_models
+from caloforge.training import train
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -18,8 +16,4 @@ def _one_thread():
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory):
     """A toy model trained for a moment, on disk."""
-    from toy_models import RECIPE, toy_showers
-
-    from caloforge.training import train
-
     return train(RECIPE, toy_showers(), out=tmp_path_factory.mktemp("toy") / "model", progress=False)

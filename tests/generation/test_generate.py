@@ -3,7 +3,6 @@ import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +16,7 @@ from caloforge.data.packing import PackedEnergies
 from caloforge.detector import CylinderMesh
 from caloforge.errors import CheckpointError, ConditionError, DataError
 from caloforge.generation import generate
+from caloforge.runtime.chunks import folder_lock
 
 LIKE = toy_showers(200, seed=9)
 
@@ -223,6 +223,7 @@ import os, signal, sys
 import torch, toy_models
 torch.set_num_threads(1)
 from caloforge.generation import generate
+from caloforge.runtime.chunks import folder_lock
 
 class Killed(toy_models.LayerGaussian):
     blocks = 0
@@ -241,10 +242,8 @@ generate(sys.argv[1], like=like, out=sys.argv[2], seed=3, batch_size=64, progres
 
 def test_a_killed_generation_goes_on_to_the_same_showers(checkpoint, tmp_path, reference):
     out = tmp_path / "a.h5"
-    paths = [str(Path(toy_models.__file__).parent), os.environ.get("PYTHONPATH", "")]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
     command = [sys.executable, "-c", KILLED, str(checkpoint.path), str(out)]
-    assert subprocess.run(command, env=environment, check=False).returncode == -signal.SIGKILL
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
     request = json.loads((tmp_path / "a.h5.parts" / "request.json").read_text())["request"]
     assert request["checkpoint"] == checkpoint.fingerprint
     made = make(checkpoint, out=out, seed=3, resume=True)
@@ -264,3 +263,9 @@ def test_a_kill_after_the_last_shower_does_no_harm(stopped, reference):
     made = make(checkpoint, out=out, seed=3, resume=True)
     assert np.array_equal(made.energies, reference)
     assert [path.name for path in out.parent.iterdir()] == ["a.h5"]
+
+
+def test_two_generations_of_one_file_do_not_mix(checkpoint, reference, tmp_path):
+    with folder_lock(tmp_path / "a.h5.parts"), pytest.raises(DataError, match="another process is writing"):
+        make(checkpoint, out=tmp_path / "a.h5", overwrite=True)
+    assert np.array_equal(make(checkpoint, out=tmp_path / "a.h5", seed=3).energies, reference)

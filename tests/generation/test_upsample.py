@@ -5,7 +5,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from caloforge.cli.upsample import upsample
+from caloforge.cli.generate import upsample
 from caloforge.data import Conditions, Showers, coarsened, open_showers, write_showers
 from caloforge.detector import CylinderMesh
 from caloforge.errors import CheckpointError, ConditionError, DataError

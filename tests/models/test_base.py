@@ -1,17 +1,12 @@
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
+from toy_models import MESH, LayerGaussian, TwoParts, toy_showers
 
 from caloforge.data import Conditions
 from caloforge.detector import BoxMesh
 from caloforge.errors import MeshError, RecipeError
 from caloforge.models.base import Batch, ConditionTensors, load_model_class
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
-from toy_models import MESH, LayerGaussian, TwoParts, toy_showers
 
 
 def test_batches_hold_energies_and_conditions():

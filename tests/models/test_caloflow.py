@@ -104,18 +104,6 @@ def test_layers_have_their_energies_and_no_cell_lies_under_the_threshold(
 
 
 @pytest.mark.parametrize(("cls", "mesh", "settings"), CASES)
-def test_a_shower_does_not_depend_on_the_rest_of_its_batch(
-    cls: type[CaloFlow], mesh: Mesh, settings: dict[str, Any]
-) -> None:
-    model = fitted(mesh, settings, cls)
-    conditions = ConditionTensors.of(showers_on(mesh).conditions)
-    noise = model.noise(40, torch.Generator().manual_seed(0))
-    other = {name: torch.cat([z[:7], torch.zeros_like(z[7:])]) for name, z in noise.items()}
-    with torch.no_grad():
-        assert torch.equal(model.decode(noise, conditions)[:7], model.decode(other, conditions)[:7])
-
-
-@pytest.mark.parametrize(("cls", "mesh", "settings"), CASES)
 def test_gradients_reach_every_parameter(cls: type[CaloFlow], mesh: Mesh, settings: dict[str, Any]) -> None:
     model = fitted(mesh, settings, cls).train()
     showers = showers_on(mesh)

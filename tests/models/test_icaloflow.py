@@ -11,7 +11,7 @@ import torch
 
 from caloforge import generate, train
 from caloforge.data import Conditions, Showers
-from caloforge.detector import BoxMesh, CylinderMesh, calochallenge_mesh
+from caloforge.detector import BoxMesh, CylinderMesh
 from caloforge.errors import DataError, MeshError, RecipeError
 from caloforge.models.base import Batch, ConditionTensors, GeneratorModel
 from caloforge.models.flow.icaloflow import ICaloFlow, ICaloFlowStudent
@@ -101,18 +101,6 @@ def test_layers_have_their_energies_and_no_cell_lies_under_the_threshold(
     assert not made[wanted == 0].any()
 
 
-@pytest.mark.parametrize(("cls", "mesh", "settings"), CASES)
-def test_a_shower_does_not_depend_on_the_rest_of_its_batch(
-    cls: type[ICaloFlow], mesh: CylinderMesh | BoxMesh, settings: dict[str, Any]
-) -> None:
-    model = fitted(mesh, settings, cls)
-    conditions = ConditionTensors.of(showers_on(mesh).conditions)
-    noise = model.noise(40, torch.Generator().manual_seed(0))
-    other = {name: torch.cat([z[:7], torch.zeros_like(z[7:])]) for name, z in noise.items()}
-    with torch.no_grad():
-        assert torch.equal(model.decode(noise, conditions)[:7], model.decode(other, conditions)[:7])
-
-
 def test_a_layer_is_an_example_of_its_own_given_the_one_before() -> None:
     """The loss of "next" is the mean over layers with energy of −log p(layer | layer before, energies)."""
     model = fitted(CYLINDER, SMALL | {"smear": 0.0})
@@ -186,11 +174,6 @@ def test_batches_without_energy_teach_nothing_and_do_no_harm() -> None:
     empty = Showers(np.zeros((3, *CYLINDER.shape)), Conditions(np.full(3, 1e3), particle="e-"), CYLINDER)
     with pytest.raises(DataError, match="empty"):
         ICaloFlow(CYLINDER, SMALL).fit(empty)
-
-
-def test_ragged_meshes_are_refused() -> None:
-    with pytest.raises(MeshError, match="ragged-cylinder"):
-        ICaloFlow(calochallenge_mesh("1-photons"))
 
 
 def test_a_student_takes_what_it_shares_from_its_teacher_and_leaves_it_as_it_is() -> None:

@@ -228,18 +228,6 @@ def test_the_fine_step_of_a_chain_needs_and_uses_what_was_given() -> None:
         ConvL2LFlows(CYLINDER, CONV | {"grouping": (3, 4, 1)})
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_a_state_dict_holds_everything(name: str) -> None:
-    model, showers = trained(name)
-    model.calibrate(showers, torch.Generator().manual_seed(14))
-    cls, mesh, settings = MODELS[name]
-    other = cls(mesh, settings)
-    other.load_state_dict(model.state_dict())
-    conditions = conditions_for(model, showers, 10)
-    noise = model.noise(10, torch.Generator().manual_seed(15))
-    assert torch.equal(decode(other, noise, conditions), decode(model, noise, conditions))
-
-
 def test_the_first_norm_starts_from_the_training_showers() -> None:
     cls, mesh, settings = MODELS["conv-shared"]
     model, showers = cls(mesh, settings), showers_on(mesh, n=200)

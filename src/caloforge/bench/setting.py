@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from caloforge.bench.results import Geant4Time
 from caloforge.checkpoint import Checkpoint
 from caloforge.data import Conditions, Showers
-from caloforge.data.conditions import pdg_name
+from caloforge.data.particles import pdg_name
 from caloforge.data.quantities import Quantity, Range, parse_energies
 from caloforge.detector.detector import Detector
 from caloforge.errors import ConditionError, DetectorError, MeshError, MissingDependencyError, SimulationError

@@ -6,9 +6,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
-from caloforge.cli.options import AllowExtrapolation, Changes, Like, Overwrite, Resume, Seed, overrides
+from caloforge.cli.options import (
+    AllowExtrapolation,
+    Changes,
+    CheckpointFolder,
+    Like,
+    Overwrite,
+    Resume,
+    Seed,
+    overrides,
+)
+from caloforge.cli.output import console, say
 from caloforge.errors import ConditionError, DataError
 
 if TYPE_CHECKING:
@@ -17,15 +26,11 @@ if TYPE_CHECKING:
 
 __all__ = ["amplify", "bench"]
 
-console = Console()
-
 AMPLIFICATION_FILE = "amplification.json"
 
 
 def bench(
-    checkpoint: Annotated[
-        Path, typer.Argument(help="Folder of a checkpoint, or a name (see caloforge models).")
-    ],
+    checkpoint: CheckpointFolder,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="JSON file to make, written after each measurement.")
     ] = None,
@@ -154,7 +159,7 @@ def amplify(
         drawing = draw_upsampling(result, out)
     write_json(target, result.to_dict())
     console.print(summary(result))
-    console.print(f"{target}, {drawing.name}.pdf", highlight=False, markup=False, soft_wrap=True)
+    say(f"{target}, {drawing.name}.pdf")
 
 
 def _items(text: str) -> list[str]:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from caloforge.cli.options import (
     Classifiers,
@@ -17,8 +16,8 @@ from caloforge.cli.options import (
     SecondReference,
     Seed,
     Which,
-    device_of,
 )
+from caloforge.cli.output import console, say
 from caloforge.errors import DataError
 
 __all__ = ["compare"]
@@ -54,19 +53,18 @@ def compare(
         classifiers=classifiers,
         which=tuple(filter(None, which.split(","))),
         seed=seed,
-        device=device_of(device),
+        device=device,
         multiclass=None if multiclass == "none" else multiclass,
         resume=resume,
         overwrite=overwrite,
         **options,
     )
-    console = Console()
     console.print(summary(comparison))
     if report:
         from caloforge.report.comparison import write_comparison
 
         page = write_comparison(comparison, out)
-        console.print(f"comparison → {page}", highlight=False, markup=False, soft_wrap=True)
+        say(f"comparison → {page}")
 
 
 def named_files(texts: list[str]) -> dict[str, Path]:

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from caloforge.cli.options import Overwrite
+from caloforge.cli.output import console, say, warn
 from caloforge.errors import DataError
 from caloforge.runtime.progress import Display
 from caloforge.runtime.provenance import provenance
@@ -25,16 +26,13 @@ __all__ = ["app"]
 app = typer.Typer(
     help="Look into, convert, split, merge and download files of showers.", no_args_is_help=True
 )
-console = Console()
-errors = Console(stderr=True)
 
-MeshOption = Annotated[
+MeshName = Annotated[
     str | None,
     typer.Option(help="The cells where the file does not tell: 1-photons, 2, …, a detector, a binning XML."),
 ]
-IgnoreOption = Annotated[list[str] | None, typer.Option(help="A data set to leave out; may be repeated.")]
-OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")]
-LayoutOption = Annotated[
+Ignore = Annotated[list[str] | None, typer.Option(help="A data set to leave out; may be repeated.")]
+LayoutName = Annotated[
     str,
     typer.Option(help="caloforge, or calochallenge: the two data sets of the challenge and nothing else."),
 ]
@@ -45,8 +43,8 @@ def info(
     paths: Annotated[list[Path], typer.Argument(help="Files of showers, of any layout.")],
     check: Annotated[bool, typer.Option("--check", help="Read and check every shower.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
-    mesh: MeshOption = None,
-    ignore: IgnoreOption = None,
+    mesh: MeshName = None,
+    ignore: Ignore = None,
 ) -> None:
     """Say what is in files of showers."""
     from caloforge.data import describe, layout_of
@@ -68,7 +66,7 @@ def info(
 def convert(
     source: Annotated[Path, typer.Argument(help="A file of showers, of any layout.")],
     target: Annotated[Path, typer.Argument(help="The file to write.")],
-    mesh: MeshOption = None,
+    mesh: MeshName = None,
     coarsen: Annotated[
         str | None, typer.Option(help="Cells to join along (z, φ, r) or (z, y, x), for example 1,2,3.")
     ] = None,
@@ -77,10 +75,10 @@ def convert(
         typer.Option(help="Keep incident energies in [LOW, HIGH) MeV, as LOW:HIGH; either may lack."),
     ] = None,
     detector: Annotated[str | None, typer.Option(help="Keep the showers in this detector.")] = None,
-    layout: LayoutOption = "caloforge",
+    layout: LayoutName = "caloforge",
     compression: Annotated[int, typer.Option(min=0, max=9, help="gzip level.")] = 1,
-    ignore: IgnoreOption = None,
-    overwrite: OverwriteOption = False,
+    ignore: Ignore = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Write showers in caloforge's own layout, which every reader of the CaloChallenge's can read."""
     from caloforge.data import coarsened
@@ -98,7 +96,7 @@ def convert(
         showers = coarsened(showers, _factors(coarsen))
     settings = {"source": source.name, "coarsen": coarsen, "energy": energy, "detector": detector}
     _write(showers, target, "convert", settings, overwrite, layout=layout, compression=compression)
-    _say(f"{len(showers)} of {found} showers on a {showers.mesh} → {target}")
+    say(f"{len(showers)} of {found} showers on a {showers.mesh} → {target}")
 
 
 @app.command()
@@ -112,10 +110,10 @@ def split(
     seed: Annotated[
         int | None, typer.Option(help="Shuffle before splitting; without it the order is kept.")
     ] = None,
-    mesh: MeshOption = None,
-    layout: LayoutOption = "caloforge",
-    ignore: IgnoreOption = None,
-    overwrite: OverwriteOption = False,
+    mesh: MeshName = None,
+    layout: LayoutName = "caloforge",
+    ignore: Ignore = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Split a file into disjoint parts, named SOURCE_NAME.h5."""
     showers = _open(source, mesh, ignore)
@@ -132,17 +130,17 @@ def split(
     for piece, target in zip(pieces, targets, strict=True):
         settings = {"source": source.name, "parts": parts, "seed": seed, "part": target.stem}
         _write(piece, target, "split", settings, overwrite, layout=layout)
-        _say(f"{len(piece)} showers → {target}")
+        say(f"{len(piece)} showers → {target}")
 
 
 @app.command()
 def merge(
     target: Annotated[Path, typer.Argument(help="The file to write.")],
     sources: Annotated[list[Path], typer.Argument(help="Files of showers on the same mesh, in this order.")],
-    mesh: MeshOption = None,
-    layout: LayoutOption = "caloforge",
-    ignore: IgnoreOption = None,
-    overwrite: OverwriteOption = False,
+    mesh: MeshName = None,
+    layout: LayoutName = "caloforge",
+    ignore: Ignore = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Join files of showers on the same mesh."""
     from caloforge.data import Showers
@@ -157,10 +155,10 @@ def merge(
     merged = Showers.concatenate(opened)
     dropped = sorted(set().union(*(showers.extra for showers in opened)) - set(merged.extra))
     if dropped:
-        _warn(f"columns that not all files have are left out: {', '.join(dropped)}")
+        warn(f"columns that not all files have are left out: {', '.join(dropped)}")
     settings = {"sources": [path.name for path in sources]}
     _write(merged, target, "merge", settings, overwrite, layout=layout)
-    _say(f"{len(merged)} showers of {len(sources)} files → {target}")
+    say(f"{len(merged)} showers of {len(sources)} files → {target}")
 
 
 @app.command()
@@ -182,22 +180,14 @@ def download(
             files = [file for file in CATALOGUE if file.data_set == data_set]
             pinned = "pinned" if all(file.checksum for file in files) else "not known"
             how = f"checksum {pinned}" if files[0].url else "to be downloaded by hand"
-            _say(f"{data_set}  ({how}, {files[0].page})")
+            say(f"{data_set}  ({how}, {files[0].page})")
             for file in files:
-                _say(f"    {file.name}")
+                say(f"    {file.name}")
         return
     with Display("B") as show:
-        paths = fetch(name, folder, base_url=base_url, progress=show, warn=_warn)
+        paths = fetch(name, folder, base_url=base_url, progress=show, warn=warn)
     for path in paths:
-        _say(str(path))
-
-
-def _say(text: str) -> None:
-    console.print(Text(text), soft_wrap=True)
-
-
-def _warn(text: str) -> None:
-    errors.print(Text(f"warning: {text}", style="yellow"), soft_wrap=True)
+        say(str(path))
 
 
 def _open(path: Path, mesh: str | None, ignore: list[str] | None) -> Showers:
@@ -292,4 +282,4 @@ def _print_table(facts: dict[str, Any]) -> None:
         table.add_row(name, Text(value))
     console.print(table)
     if facts["checked"]:
-        _say(f"all {facts['showers']} showers are readable, finite and not negative")
+        say(f"all {facts['showers']} showers are readable, finite and not negative")

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from caloforge.cli.options import (
     Classifiers,
@@ -18,8 +17,8 @@ from caloforge.cli.options import (
     SecondReference,
     Seed,
     Which,
-    device_of,
 )
+from caloforge.cli.output import console, say
 from caloforge.errors import ConditionError
 
 __all__ = ["evaluate", "slices_of"]
@@ -66,16 +65,15 @@ def evaluate(
         slices=slices_of(slices) if slices else None,
         threshold_mev=threshold,
         seed=seed,
-        device=device_of(device),
+        device=device,
         overwrite=overwrite,
     )
-    console = Console()
     console.print(summary(result))
     if report:
         from caloforge.report import write_report
 
         page = write_report(result, truth, candidate, out, overwrite=overwrite)
-        console.print(f"report → {page}", highlight=False, markup=False, soft_wrap=True)
+        say(f"report → {page}")
 
 
 def slices_of(texts: list[str]) -> dict[str, int | Sequence[float]]:

@@ -17,9 +17,11 @@ __all__ = [
     "BatchSize",
     "Changes",
     "ChangesOfRecipe",
+    "CheckpointFolder",
     "Classifiers",
     "Device",
     "Energy",
+    "First",
     "Like",
     "Overwrite",
     "Phi",
@@ -33,13 +35,16 @@ __all__ = [
     "Threads",
     "Which",
     "Workers",
-    "device_of",
     "overrides",
 ]
 
 ENERGY_HELP = "Kinetic energy with its unit: 10GeV, a range 1-50GeV, or a list 1GeV,10GeV taken in turn."
 
+CheckpointFolder = Annotated[
+    Path, typer.Argument(help="Folder of a checkpoint, or a name (see caloforge models).")
+]
 Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
+First = Annotated[int, typer.Option(help="Number of the first shower.", min=0)]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with what an interrupted run left.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
@@ -88,8 +93,3 @@ def _override(text: str) -> tuple[str, Any]:
         return key.strip(), json.loads(value)
     except json.JSONDecodeError:
         return key.strip(), value
-
-
-def device_of(name: str) -> str | None:
-    """The device that is asked for; None lets the function choose."""
-    return None if name == "auto" else name

@@ -1,9 +1,10 @@
 """Showers, their conditions, and the files they live in."""
 
-from caloforge.data.conditions import PDG_CODES, Conditions, merged_ranges, pdg_code, pdg_name
+from caloforge.data.conditions import Conditions, merged_ranges
 from caloforge.data.formats import layout_of, open_showers
 from caloforge.data.named_mesh import named_mesh
 from caloforge.data.operations import coarsened, describe
+from caloforge.data.particles import PDG_CODES, pdg_code, pdg_name
 from caloforge.data.showers import Showers
 from caloforge.data.writer import ShowerWriter, write_showers
 

@@ -9,41 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from caloforge.data.particles import pdg_code, pdg_name
 from caloforge.errors import ConditionError
 
-__all__ = ["PDG_CODES", "Conditions", "merged_ranges", "pdg_code", "pdg_name"]
-
-PDG_CODES = {
-    "e-": 11,
-    "e+": -11,
-    "mu-": 13,
-    "mu+": -13,
-    "gamma": 22,
-    "pi+": 211,
-    "pi-": -211,
-    "pi0": 111,
-    "kaon+": 321,
-    "kaon-": -321,
-    "kaon0L": 130,
-    "proton": 2212,
-    "neutron": 2112,
-}
-"""Codes of the Particle Data Group by Geant4's particle names; 0 means unknown."""
-
-
-def pdg_code(particle: str | int) -> int:
-    """PDG code of a Geant4 particle name such as ``"e-"``; an int is passed through."""
-    if isinstance(particle, int | np.integer):
-        return int(particle)
-    if particle not in PDG_CODES:
-        raise ConditionError(f"unknown particle {particle!r}; known are {', '.join(PDG_CODES)}")
-    return PDG_CODES[particle]
-
-
-def pdg_name(code: int) -> str:
-    """Geant4's name of a PDG code, or the number as text where it has none here."""
-    names = {value: name for name, value in PDG_CODES.items()}
-    return names.get(int(code), "unknown" if code == 0 else str(int(code)))
+__all__ = ["Conditions", "merged_ranges"]
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,8 +11,9 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from caloforge.data.conditions import Conditions, pdg_code
+from caloforge.data.conditions import Conditions
 from caloforge.data.joint import Cells, cells_of, merged_meshes
+from caloforge.data.particles import pdg_code
 from caloforge.data.sources import (
     ArraySource,
     ConcatenatedSource,

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 from caloforge.data.beam import Beam, spectrum_named
+from caloforge.data.particles import pdg_code, pdg_name
 from caloforge.data.quantities import Quantity, Range, parse_energies, parse_range
 from caloforge.detector.detector import Detector
 from caloforge.errors import ConditionError
@@ -45,7 +46,8 @@ def make_beam(
         raise ConditionError(
             f"{detector.name} is a cylinder: particles start at its centre and have no impact point"
         )
-    beam = Beam(particle, tuple(energies), spectrum_name, theta_range, phi_range, impact_x, impact_y)
+    name = pdg_name(pdg_code(particle))
+    beam = Beam(name, tuple(energies), spectrum_name, theta_range, phi_range, impact_x, impact_y)
     _check_range(detector, beam, allow_outside)
     return beam
 

@@ -18,8 +18,10 @@ import geant4_pybind as g4
 import numpy as np
 from numpy.typing import NDArray
 
-from caloforge.data.conditions import Conditions, pdg_name
+from caloforge.data.conditions import Conditions
+from caloforge.data.particles import pdg_name
 from caloforge.detector.detector import Detector
+from caloforge.errors import SimulationError
 from caloforge.geant4.recorder import Recorder
 from caloforge.geant4.world import ENTRY_MM, World, build_world
 from caloforge.runtime.streams import uniforms
@@ -126,15 +128,19 @@ class _Gun(g4.G4VUserPrimaryGeneratorAction):  # type: ignore[misc]
         super().__init__()
         self.engine = engine
         self.gun = g4.G4ParticleGun(1)
-        self.particle = ""
+        self.particle = 0
 
     def GeneratePrimaries(self, event: Any) -> None:
         engine = self.engine
         i = event.GetEventID()
         c = engine.conditions
-        particle = pdg_name(int(c.particle[i]))
+        particle = int(c.particle[i])
         if particle != self.particle:
             definition = g4.G4ParticleTable.GetParticleTable().FindParticle(particle)
+            if definition is None:
+                raise SimulationError(
+                    f"Geant4 knows no particle {pdg_name(particle)!r} (PDG code {particle})"
+                )
             self.gun.SetParticleDefinition(definition)
             self.particle = particle
         start, direction = engine.start(i)

@@ -108,7 +108,7 @@ def simulate(
     if workers is not None and workers < 1:
         raise SimulationError(f"workers must be at least 1, got {workers}")
     data = find_data(reduced=reduced_data)
-    require_particle(data, particle)
+    require_particle(data, str(beam.particle))
     settings = _settings(detector, mesh or detector.mesh, beam, n, seed, data)
     target = Path(out)
     store = ChunkStore(target.with_name(target.name + ".parts"), settings, n, "simulation")
@@ -192,7 +192,7 @@ def _join(
     record = provenance("simulate", **store.request)
     record["fingerprint"] = _fingerprint(store.request)
     with ShowerWriter(target, mesh, provenance=record, overwrite=overwrite) as writer:
-        for chunk in store.chunks():
+        for chunk in store.complete():
             columns = chunk.read()
             numbers = np.arange(chunk.start, chunk.stop)
             conditions = beam.conditions(detector.name, store.request["seed"], numbers)

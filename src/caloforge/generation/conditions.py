@@ -11,8 +11,9 @@ from numpy.typing import ArrayLike
 
 from caloforge.checkpoint.checkpoint import Checkpoint
 from caloforge.data.beam import Beam, spectrum_named
-from caloforge.data.conditions import Conditions, pdg_code, pdg_name
+from caloforge.data.conditions import Conditions
 from caloforge.data.formats import open_showers
+from caloforge.data.particles import pdg_code, pdg_name
 from caloforge.data.quantities import Quantity, parse_energies, parse_range
 from caloforge.data.showers import Showers
 from caloforge.errors import ConditionError
@@ -93,7 +94,7 @@ class _Names:
         if self.detector is not None:
             detector = np.where(detector == "", self.detector, detector)
         if self.particle is not None:
-            particle = np.where(particle == 0, np.int32(_code(self.particle)), particle)
+            particle = np.where(particle == 0, np.int32(pdg_code(self.particle)), particle)
         return Conditions(
             conditions.energy, conditions.theta, conditions.phi, particle, detector, conditions.impact
         )
@@ -105,13 +106,6 @@ class _Names:
                 f"{kind} {named!r} was asked for, but the conditions are those of {', '.join(found)}; leave "
                 f"the {kind} out, or give conditions for it"
             )
-
-
-def _code(particle: str) -> int:
-    """PDG code of a name in a valid range: Geant4's, a number, or "unknown"."""
-    if particle == "unknown":
-        return 0
-    return int(particle) if particle.lstrip("-").isdigit() else pdg_code(particle)
 
 
 def _conditions_like(

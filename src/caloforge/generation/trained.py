@@ -7,7 +7,8 @@ from typing import Any, Literal
 import numpy as np
 
 from caloforge.checkpoint.checkpoint import Checkpoint
-from caloforge.data.conditions import Conditions, pdg_name
+from caloforge.data.conditions import Conditions
+from caloforge.data.particles import pdg_code, pdg_name
 from caloforge.detector.mesh import Mesh
 from caloforge.errors import ConditionError
 
@@ -25,7 +26,7 @@ def trained_name(checkpoint: Checkpoint, kind: Literal["detector", "particle"], 
     Raises:
         ConditionError: the model was not trained on it, or on several and none is named.
     """
-    known: list[str] = checkpoint.valid_range[kind]
+    known = _known(checkpoint, kind)
     names = ", ".join(filter(None, known)) or "without a name"
     trained = f"{_called(checkpoint)} was trained on {kind}{'s' * (len(known) > 1)} {names}"
     if name is not None and name not in known:
@@ -93,13 +94,19 @@ def check_range(conditions: Conditions, checkpoint: Checkpoint) -> None:
         ("particle", [pdg_name(code) for code in conditions.particle]),
         ("detector", [str(detector) for detector in conditions.detector]),
     ):
-        known = checkpoint.valid_range[name]
+        known = _known(checkpoint, name)
         strange = sorted(set(names) - set(known))
         if strange:
             raise ConditionError(
                 f"{name} of shower {names.index(strange[0])} is {strange[0]!r}, but the model was trained on "
                 f"{', '.join(map(repr, known))}; {hint}"
             )
+
+
+def _known(checkpoint: Checkpoint, kind: str) -> list[str]:
+    """Detectors or particles of the training; old checkpoints have numbers for particles that have names."""
+    names: list[str] = checkpoint.valid_range[kind]
+    return names if kind == "detector" else [pdg_name(pdg_code(name)) for name in names]
 
 
 def _called(checkpoint: Checkpoint) -> str:

@@ -29,7 +29,7 @@ from typing import Any, Literal, Self
 import numpy as np
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from caloforge.data.conditions import pdg_name
+from caloforge.data.particles import pdg_name
 from caloforge.data.showers import Showers
 from caloforge.errors import RecipeError
 from caloforge.models.names import current_names

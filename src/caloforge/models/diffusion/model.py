@@ -75,6 +75,11 @@ class DiffusionModel(GeneratorModel):
     mesh_kinds: ClassVar[tuple[str, ...]] = ("cylinder", "box")
     block_size: ClassVar[int] = 64
     joint: ClassVar[bool] = True
+    example: ClassVar[Mapping[str, Any]] = {
+        "energies": {"kind": "inductive", "hidden": 8, "depth": 1},
+        "backbone": {"patch": (3, 2, 3), "width": 16, "depth": 2, "heads": 2},
+        "sampler": {"steps": 4},
+    }
     levels: ClassVar[int] = 1
     settings: Settings
     thresholds: Tensor

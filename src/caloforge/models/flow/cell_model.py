@@ -7,7 +7,8 @@ are MeV.
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import ClassVar, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -17,7 +18,7 @@ from caloforge.models.base import Batch
 from caloforge.models.coordinates import CellCoordinates, ShareLogits, ThresholdLogarithms, log_energy
 from caloforge.models.energies.base import LayerEnergyChoice
 from caloforge.models.energies.layers_then_cells import CellSettings, LayersThenCells
-from caloforge.models.flow.autoregressive.flow import (
+from caloforge.models.networks.autoregressive.flow import (
     AutoregressiveFlow,
     AutoregressiveFlowSettings,
     Direction,
@@ -50,6 +51,11 @@ class CellFlowModel(LayersThenCells):
 
     direction: ClassVar[Direction] = "density"
     block_size: ClassVar[int] = 128
+    example: ClassVar[Mapping[str, Any]] = {
+        "blocks": 2,
+        "hidden": 16,
+        "energies": {"blocks": 2, "hidden": 16},
+    }
     settings: Settings
 
     def _build(self, flows: dict[str, AutoregressiveFlow]) -> None:

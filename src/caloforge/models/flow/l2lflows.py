@@ -7,7 +7,7 @@ of a layer.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
@@ -18,9 +18,9 @@ from caloforge.detector.mesh import Mesh
 from caloforge.errors import MeshError
 from caloforge.models.base import Batch
 from caloforge.models.coordinates import FIT_BATCH, RunningMoments
-from caloforge.models.flow.autoregressive.flow import AutoregressiveFlow
 from caloforge.models.flow.causal import CausalLayerFlow
-from caloforge.models.flow.convolution import ConvolutionFlow, squeeze
+from caloforge.models.networks.autoregressive.flow import AutoregressiveFlow
+from caloforge.models.networks.convolution import ConvolutionFlow, squeeze
 
 __all__ = ["ConvL2LFlows", "L2LFlows"]
 
@@ -54,6 +54,7 @@ class ConvL2LFlows(CausalLayerFlow):
         context: int = Field(8, ge=1)
 
     block_size: ClassVar[int] = 256
+    example: ClassVar[Mapping[str, Any]] = {"blocks": 2, "unet_width": 8, "levels": 1}
     settings: Settings
     cell_flow: ConvolutionFlow
 
@@ -140,6 +141,7 @@ class L2LFlows(CausalLayerFlow):
         bound: float = Field(14.0, gt=0)
         context: int = Field(64, ge=1)
 
+    example: ClassVar[Mapping[str, Any]] = {"blocks": 2, "hidden": 16}
     settings: Settings
     cell_flow: nn.ModuleList
 

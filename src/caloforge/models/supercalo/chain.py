@@ -75,6 +75,7 @@ class CoarseToFine(LayersThenCells):
 
     mesh_kinds: ClassVar[tuple[str, ...]] = ("cylinder", "box")
     block_size: ClassVar[int] = 256
+    example: ClassVar[Mapping[str, Any]] = {"grouping": (2, 2, 1)}
     settings: Settings
 
     def __init__(self, mesh: Mesh, settings: Settings | Mapping[str, object] | None = None) -> None:

@@ -14,7 +14,7 @@ Legend: ``n`` showers, ``Z`` fine layers, coarse mesh (Zc, Bc, Cc) of ``V`` cell
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -41,7 +41,7 @@ from caloforge.models.coordinates import (
 )
 from caloforge.models.energies.base import LayerEnergyChoice, layer_energy_model
 from caloforge.models.energies.layers_then_cells import CellSettings, fitted_batches
-from caloforge.models.flow.autoregressive.flow import AutoregressiveFlowSettings
+from caloforge.models.networks.autoregressive.flow import AutoregressiveFlowSettings
 from caloforge.models.supercalo.cells import GroupedCells
 from caloforge.runtime.precision import use_bf16
 
@@ -91,6 +91,7 @@ class SuperCaloFine(GeneratorModel):
 
     mesh_kinds: ClassVar[tuple[str, ...]] = ("cylinder", "box")
     block_size: ClassVar[int] = 128
+    example: ClassVar[Mapping[str, Any]] = {"grouping": (2, 2, 1), "hidden": 16, "chunk": 64}
     settings: Settings
     threshold: Tensor
     mean: Tensor

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from caloforge.models.flow.splines.splines import n_spline_parameters, rational_quadratic
+from caloforge.models.networks.splines.splines import n_spline_parameters, rational_quadratic
 
 __all__ = ["MaskedSplines"]
 

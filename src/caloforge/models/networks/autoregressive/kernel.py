@@ -12,9 +12,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from caloforge.models.flow.autoregressive.block import MaskedSplines
-from caloforge.models.flow.splines.kernel import FOLDER
-from caloforge.models.flow.tensor_cache import TensorCache
+from caloforge.models.networks.autoregressive.block import MaskedSplines
+from caloforge.models.networks.splines.kernel import FOLDER
+from caloforge.models.networks.tensor_cache import TensorCache
 from caloforge.runtime.compiled import REALS, compiled, in_threads, multiplies_bf16, traced
 
 __all__ = ["FlowKernel", "kernel_name"]

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from caloforge.models.flow.tensor_cache import TensorCache
+from caloforge.models.networks.tensor_cache import TensorCache
 
 __all__ = ["GroupedConvolution", "LayerUNet"]
 

@@ -18,9 +18,9 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from caloforge.models.flow.autoregressive.block import MaskedSplines
-from caloforge.models.flow.autoregressive.kernel import FlowKernel
-from caloforge.models.flow.autoregressive.sequential import sequential
+from caloforge.models.networks.autoregressive.block import MaskedSplines
+from caloforge.models.networks.autoregressive.kernel import FlowKernel
+from caloforge.models.networks.autoregressive.sequential import sequential
 from caloforge.settings import Settings
 
 __all__ = ["AutoregressiveFlow", "AutoregressiveFlowSettings", "Direction"]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from caloforge.models.flow.autoregressive.block import MaskedSplines
+from caloforge.models.networks.autoregressive.block import MaskedSplines
 
 __all__ = ["sequential"]
 

@@ -18,9 +18,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from caloforge.models.flow.splines.splines import n_spline_parameters, rational_quadratic
-from caloforge.models.flow.tensor_cache import TensorCache
-from caloforge.models.flow.unet import SLOPE, GroupedConvolution, LayerUNet
+from caloforge.models.networks.layer_unet import SLOPE, GroupedConvolution, LayerUNet
+from caloforge.models.networks.splines.splines import n_spline_parameters, rational_quadratic
+from caloforge.models.networks.tensor_cache import TensorCache
 
 __all__ = ["ActNorm", "ConvolutionFlow", "LUConvolution", "UNetCoupling", "squeeze", "unsqueeze"]
 

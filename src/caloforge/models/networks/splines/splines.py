@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from caloforge.models.flow.splines.kernel import compiled_spline, has_kernel
+from caloforge.models.networks.splines.kernel import compiled_spline, has_kernel
 
 __all__ = ["n_spline_parameters", "rational_quadratic"]
 

@@ -1,0 +1,168 @@
+"""``caloforge generate`` and ``caloforge upsample``: showers from a trained generator."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from caloforge.cli.options import (
+    AllowExtrapolation,
+    BatchSize,
+    Changes,
+    Device,
+    Energy,
+    First,
+    Like,
+    Overwrite,
+    Phi,
+    Resume,
+    Seed,
+    Spectrum,
+    Theta,
+    Threads,
+    overrides,
+)
+from caloforge.cli.output import file_name, say
+from caloforge.errors import ConditionError
+
+__all__ = ["generate", "upsample"]
+
+
+def generate(
+    checkpoint: Annotated[
+        str | None,
+        typer.Argument(
+            help="Folder of a checkpoint, or a name (see caloforge models); by default the detector's model."
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="HDF5 file to make; by default named after what is asked for."),
+    ] = None,
+    detector: Annotated[
+        str | None,
+        typer.Option(help="Whose default model is taken, or, with a checkpoint, one of those it knows."),
+    ] = None,
+    particle: Annotated[
+        str | None, typer.Option(help="Particle, such as e-, where the model knows several.")
+    ] = None,
+    like: Like = None,
+    energy: Energy = None,
+    spectrum: Spectrum = "log-uniform",
+    theta: Theta = None,
+    phi: Phi = None,
+    n: Annotated[int | None, typer.Option("-n", help="Number of showers.", min=1)] = None,
+    seed: Seed = 0,
+    first: First = 0,
+    settings: Changes = None,
+    batch_size: BatchSize = None,
+    threads: Threads = None,
+    device: Device = "auto",
+    allow_extrapolation: AllowExtrapolation = False,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Generate showers: with a checkpoint, or with the model that comes with caloforge for a detector."""
+    from caloforge.generation import generate as run
+    from caloforge.generation import resolve_checkpoint
+
+    if (like is None) == (energy is None):
+        raise ConditionError("give either --like FILE or --energy, for example --energy 10GeV -n 1000")
+    model = resolve_checkpoint(checkpoint, detector, overrides(settings))
+    valid = model.valid_range
+    target = out or file_name(
+        detector or "+".join(valid["detector"]),
+        particle or "+".join(valid["particle"]),
+        energy or f"like-{like.stem if like else ''}",
+        theta and f"theta{theta}",
+        phi and f"phi{phi}",
+        n and f"n{n}",
+        first and f"from{first}",
+        f"seed{seed}",
+    )
+    showers = run(
+        model,
+        detector=detector,
+        particle=particle,
+        out=target,
+        like=like,
+        energy=energy,
+        spectrum=spectrum,
+        theta=theta,
+        phi=phi,
+        n=n,
+        seed=seed,
+        first=first,
+        batch_size=batch_size or "auto",
+        threads=threads,
+        device=device,
+        allow_extrapolation=allow_extrapolation,
+        resume=resume,
+        overwrite=overwrite,
+    )
+    speed = showers.provenance.get("performance", {})
+    say(
+        f"{len(showers)} showers by {model.path.name if model.path else 'the model'} → "
+        f"{target} ({speed.get('showers_per_second', 0):.1f} showers/s, "
+        f"{speed.get('ms_per_shower', 0):.2f} ms each, threads: {speed.get('threads')}, "
+        f"peak memory {speed.get('peak_memory_mib', 0):.0f} MiB)"
+    )
+
+
+def upsample(
+    checkpoint: Annotated[Path, typer.Argument(help="Folder of a checkpoint that refines coarse showers.")],
+    coarse: Annotated[Path, typer.Argument(help="File of coarse showers, from Geant4 or any generator.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", "-o", help="HDF5 file of fine showers to make; by default named after the coarse ones."
+        ),
+    ] = None,
+    copies: Annotated[int, typer.Option(help="Fine showers to make of each coarse one.", min=1)] = 1,
+    n: Annotated[
+        int | None, typer.Option("-n", help="Make only the first n; all coarse showers come in turn.", min=1)
+    ] = None,
+    seed: Seed = 0,
+    first: First = 0,
+    settings: Changes = None,
+    batch_size: BatchSize = None,
+    threads: Threads = None,
+    device: Device = "auto",
+    allow_extrapolation: AllowExtrapolation = False,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Refine coarse showers, each one or several times."""
+    from caloforge.generation import generate as run
+
+    target = out or file_name(
+        coarse.stem,
+        "fine",
+        copies > 1 and f"copies{copies}",
+        n and f"n{n}",
+        first and f"from{first}",
+        f"seed{seed}",
+    )
+    showers = run(
+        checkpoint,
+        out=target,
+        given=coarse,
+        copies=copies,
+        settings=overrides(settings),
+        n=n,
+        seed=seed,
+        first=first,
+        batch_size=batch_size or "auto",
+        threads=threads,
+        device=device,
+        allow_extrapolation=allow_extrapolation,
+        resume=resume,
+        overwrite=overwrite,
+    )
+    speed = showers.provenance.get("performance", {})
+    say(
+        f"{len(showers)} showers on a {showers.mesh} → {target} "
+        f"({speed.get('ms_per_shower', 0):.2f} ms each, threads: {speed.get('threads')})"
+    )

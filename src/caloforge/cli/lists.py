@@ -1,0 +1,76 @@
+"""``caloforge detectors``, ``recipes`` and ``models``: what comes with caloforge."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from caloforge.cli.output import console
+
+__all__ = ["detectors", "models", "recipes"]
+
+
+def detectors() -> None:
+    """List the detectors that come with caloforge."""
+    from caloforge.detector.detector import Detector
+
+    table = Table("name", "cells", "particles", "energies", "what it is")
+    for name in Detector.names():
+        detector = Detector.load(name)
+        low, high = detector.energy_range_mev
+        table.add_row(
+            name,
+            " × ".join(map(str, detector.mesh.shape)),
+            ", ".join(detector.particles),
+            f"{low / 1000:g}-{high / 1000:g} GeV",
+            escape(detector.description),
+        )
+    console.print(table)
+
+
+def recipes() -> None:
+    """List the recipes that come with caloforge."""
+    from caloforge.training import Recipe
+
+    table = Table()
+    table.add_column("name", min_width=max(map(len, Recipe.names())))
+    for heading in ("model", "what it is"):
+        table.add_column(heading)
+    for name in Recipe.names():
+        recipe = Recipe.load(name)
+        table.add_row(name, recipe.model, escape(recipe.description))
+    console.print(table)
+
+
+def models(
+    name: Annotated[str | None, typer.Argument(help="Show the model card of this one.")] = None,
+) -> None:
+    """List the trained models that come with caloforge, or show a model card."""
+    from rich.markdown import Markdown
+
+    from caloforge.checkpoint import Checkpoint
+    from caloforge.checkpoint.pretrained import default_models, model_card, pretrained_names
+
+    if name is not None:
+        console.print(Markdown(model_card(name)))
+        return
+    taken = ", ".join(f"{name} for {detector}" for detector, name in default_models().items())
+    table = Table(caption=f"caloforge generate --detector takes {taken}")
+    for heading in ("name", "detector", "particles", "energies", "cells", "parameters"):
+        table.add_column(heading, no_wrap=heading == "name")
+    for known in pretrained_names():
+        checkpoint = Checkpoint.load(known)
+        valid, model = checkpoint.valid_range, checkpoint.model()
+        low, high = valid["energy"]
+        table.add_row(
+            known,
+            ", ".join(checkpoint.detectors),
+            ", ".join(valid["particle"]),
+            f"{low / 1000:.3g}-{high / 1000:.3g} GeV",
+            " × ".join(map(str, checkpoint.mesh.shape)),
+            f"{model.n_parameters:,}",
+        )
+    console.print(table)

@@ -1,0 +1,25 @@
+"""``caloforge quickstart``: the main job end to end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from caloforge.cli.options import ChangesOfRecipe, Seed, Workers, overrides
+
+__all__ = ["quickstart"]
+
+
+def quickstart(
+    folder: Annotated[Path, typer.Argument(help="Where everything is kept.")] = Path("quickstart"),
+    n: Annotated[int, typer.Option("-n", help="Showers to simulate.", min=100)] = 1500,
+    seed: Seed = 1,
+    workers: Workers = None,
+    settings: ChangesOfRecipe = None,
+) -> None:
+    """Simulate, train, generate, judge and draw, in a quarter of an hour. Run it again to go on."""
+    from caloforge.quickstart import quickstart as run
+
+    run(folder, n=n, seed=seed, workers=workers, overrides=overrides(settings))

@@ -1,0 +1,92 @@
+"""``caloforge train`` and ``caloforge adapt``: a generator from showers, or from one for other detectors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from caloforge.cli.options import (
+    ChangesOfRecipe,
+    CheckpointFolder,
+    Device,
+    Overwrite,
+    Resume,
+    Seed,
+    overrides,
+)
+from caloforge.cli.output import say_trained
+
+__all__ = ["adapt", "train"]
+
+
+def train(
+    recipe: Annotated[str, typer.Argument(help="Name (see caloforge recipes) or a TOML file.")],
+    showers: Annotated[list[Path], typer.Argument(help="Files of showers to train on.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the checkpoint to make.")],
+    seed: Seed = 0,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+    device: Device = "auto",
+    teacher: Annotated[
+        Path | None, typer.Option(help="Folder of a checkpoint to learn from, for recipes of students.")
+    ] = None,
+    given: Annotated[
+        Path | None, typer.Option(help="The same showers on a coarser mesh, for recipes that refine those.")
+    ] = None,
+    settings: ChangesOfRecipe = None,
+) -> None:
+    """Train a generator from a recipe."""
+    from caloforge.data import Showers, open_showers
+    from caloforge.training import train as run
+
+    sample = Showers.join([open_showers(path) for path in showers])
+    checkpoint = run(
+        recipe,
+        sample,
+        out=out,
+        seed=seed,
+        resume=resume,
+        overwrite=overwrite,
+        device=device,
+        overrides=overrides(settings),
+        teacher=teacher,
+        given=given,
+    )
+    say_trained(checkpoint, "checkpoint", out)
+
+
+def adapt(
+    checkpoint: CheckpointFolder,
+    data: Annotated[
+        list[Path], typer.Option("--data", help="Files of showers to adapt to. May be repeated.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the checkpoint to make.")],
+    n: Annotated[int | None, typer.Option("-n", help="Take only the first n showers.", min=2)] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Batches to train on; by default a tenth of the training's.", min=1)
+    ] = None,
+    seed: Seed = 0,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+    device: Device = "auto",
+    settings: ChangesOfRecipe = None,
+) -> None:
+    """Adapt a trained generator to a new detector with few showers."""
+    from caloforge.data import Showers, open_showers
+    from caloforge.training import adapt as run
+
+    adapted = run(
+        checkpoint,
+        Showers.join([open_showers(path) for path in data]),
+        out=out,
+        n=n,
+        steps=steps,
+        seed=seed,
+        resume=resume,
+        overwrite=overwrite,
+        device=device,
+        overrides=overrides(settings),
+    )
+    say_trained(adapted, f"checkpoint for {', '.join(adapted.detectors)}", out)

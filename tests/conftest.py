@@ -1,0 +1,16 @@
+"""Small models that tests share are in ``tests/shared``, also for the processes that tests start."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+SHARED = Path(__file__).parent / "shared"
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _shared_modules():
+    paths = [str(SHARED), *filter(None, [os.environ.get("PYTHONPATH")])]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join(paths))
+        yield
