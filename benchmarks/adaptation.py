@@ -25,9 +25,9 @@ from matplotlib.ticker import LogLocator, NullLocator
 
 from caloforge.checkpoint import Checkpoint
 from caloforge.data import open_showers
-from caloforge.evaluation import evaluate, read_metrics
 from caloforge.evaluation.results import Estimate, Evaluation
 from caloforge.generation import generate
+from caloforge.report import evaluate
 from caloforge.training import adapt, train
 
 SEED = 1
@@ -95,14 +95,14 @@ def judged(
             allow_extrapolation=True,
         )
         evaluate(test, showers, out=folder, slices=slices, seed=SEED)
-    return read_metrics(folder / "metrics.json")
+    return Evaluation.read(folder / "metrics.json")
 
 
 def metric(evaluation: Evaluation, key: str) -> Estimate:
     """A metric with its error."""
     if key.startswith("auc_"):
         result = evaluation.classifiers[key.removeprefix("auc_")]
-        return Estimate(result.auc, max(result.auc_std, result.auc_noise))
+        return Estimate(value=result.auc, error=max(result.auc_std, result.auc_noise))
     return evaluation.distances[key]
 
 
@@ -130,8 +130,8 @@ def adaptation_table(done: dict[Run, tuple[float, Evaluation]]) -> str:
     ]
     _, last = next(reversed(done.values()))
     fpd = last.distances["fpd"]
-    chance = [Estimate(0.5, last.classifiers[name].auc_noise) for name in ("low", "high")]
-    chance.append(Estimate(fpd.floor, fpd.floor_error))
+    chance = [Estimate(value=0.5, error=last.classifiers[name].auc_noise) for name in ("low", "high")]
+    chance.append(Estimate(value=fpd.floor, error=fpd.floor_error))
     rows.append(["two samples of one origin", "", "", "", *map(cell, chance)])
     return table(["model", "showers", "steps", "processor s", *METRICS.values()], rows)
 

@@ -32,10 +32,10 @@ import torch
 from measure import peak_mib
 from torch import Tensor, nn
 
-from caloforge.models.flow.autoregressive.block import MaskedSplines
-from caloforge.models.flow.autoregressive.flow import AutoregressiveFlow
-from caloforge.models.flow.autoregressive.kernel import FlowKernel, kernel_name
-from caloforge.models.flow.splines import splines
+from caloforge.models.networks.autoregressive.block import MaskedSplines
+from caloforge.models.networks.autoregressive.flow import AutoregressiveFlow
+from caloforge.models.networks.autoregressive.kernel import FlowKernel, kernel_name
+from caloforge.models.networks.splines import splines
 
 BLOCKS, BINS = 8, 8
 LONG = 1.0

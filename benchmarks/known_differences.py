@@ -20,7 +20,8 @@ from rich.console import Console
 from rich.table import Table
 
 from caloforge.data import Showers, open_showers
-from caloforge.evaluation import Evaluation, evaluate
+from caloforge.evaluation import Evaluation
+from caloforge.report import evaluate
 
 Cells = NDArray[np.float32]
 LAYER, CELLS = 12, ((12, 3, 1), (12, 3, 3))

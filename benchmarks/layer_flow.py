@@ -23,7 +23,7 @@ from caloforge.checkpoint import Checkpoint
 from caloforge.data import open_showers
 from caloforge.detector.detector import Detector
 from caloforge.geant4 import simulate
-from caloforge.models.flow.splines.splines import n_spline_parameters, rational_quadratic
+from caloforge.models.networks.splines.splines import n_spline_parameters, rational_quadratic
 
 BINS, SCALARS, BOUND = 8, 72 * 128, 5.0
 

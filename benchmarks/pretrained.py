@@ -14,9 +14,9 @@ from pathlib import Path
 
 import torch
 
+from caloforge import read_comparison
 from caloforge.checkpoint import Checkpoint
 from caloforge.checkpoint.pretrained import CARD, PRETRAINED
-from caloforge.evaluation.comparison import read_comparison
 
 NAMES = {
     "auc_low": "classifier AUC, cells",

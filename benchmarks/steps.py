@@ -20,7 +20,8 @@ from caloforge import generate
 from caloforge.bench import bench
 from caloforge.checkpoint import Checkpoint
 from caloforge.data import open_showers
-from caloforge.evaluation import METRICS_FILE, evaluate, read_metrics
+from caloforge.evaluation import METRICS_FILE, Evaluation
+from caloforge.report import evaluate
 
 SEED = 1
 SAMPLERS = {  # kind: steps
@@ -74,7 +75,7 @@ def measured(row: Row, test: Path, out: Path) -> str:
     )
     if not (folder / METRICS_FILE).exists():
         evaluate(open_showers(test), open_showers(showers), out=folder, distances=False, progress=False)
-    found = read_metrics(folder / METRICS_FILE).classifiers
+    found = Evaluation.read(folder / METRICS_FILE).classifiers
     quality = [f"{found[name].auc:.3f} ± {found[name].auc_std:.3f}" for name in ("low", "high")]
     return f"| {' | '.join([row.name, str(row.calls), *quality, f'{timed.rows[0].processor_ms:.1f}'])} |"
 

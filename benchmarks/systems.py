@@ -17,7 +17,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from caloforge.evaluation.comparison import read_comparison
+from caloforge import read_comparison
 
 SEED = 1
 METRICS = {  # of `caloforge compare`: heading, factor

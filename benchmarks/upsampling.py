@@ -22,6 +22,7 @@ from caloforge.data import Showers, open_showers
 from caloforge.evaluation.upsampling import UpsamplingResult, upsampling_curve
 from caloforge.generation import generate
 from caloforge.models.supercalo.chain import coarse_showers
+from caloforge.report import summary
 
 COUNTS = (50, 100, 200, 400, 800)
 
@@ -73,7 +74,7 @@ def main() -> None:
         arguments.which.split(","),
         arguments.seed,
     )
-    Console().print(result.summary())
+    Console().print(summary(result))
     if arguments.json:
         arguments.json.write_text(json.dumps(result.to_dict(), indent=1) + "\n")
 

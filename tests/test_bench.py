@@ -21,7 +21,7 @@ import torch
 import toy_models
 from typer.testing import CliRunner
 
-from caloforge.bench import BenchResult, bench, read_bench
+from caloforge.bench import BenchResult, bench
 from caloforge.bench.setting import choose_conditions, time_geant4
 from caloforge.bench.worker import measure
 from caloforge.checkpoint import Checkpoint
@@ -168,7 +168,7 @@ def test_rows_say_what_was_measured(checkpoint: Checkpoint, tmp_path: Path) -> N
     assert result.checkpoint["fingerprint"] == checkpoint.fingerprint
     assert result.machine["torch"] == torch.__version__
     assert result.summary().row_count == 2
-    assert read_bench(tmp_path / "b.json").to_dict() == result.to_dict()
+    assert BenchResult.read(tmp_path / "b.json").to_dict() == result.to_dict()
 
 
 def test_an_interrupted_benchmark_goes_on(checkpoint: Checkpoint, tmp_path: Path) -> None:
@@ -203,7 +203,7 @@ def test_an_interrupted_benchmark_goes_on(checkpoint: Checkpoint, tmp_path: Path
     assert f"{done} of 8 configurations were measured and kept" in " ".join(message.split())
     assert "Traceback" not in message
 
-    first = read_bench(out).rows[0]
+    first = BenchResult.read(out).rows[0]
     with pytest.raises(DataError, match=r"exists.*--resume"):
         run(checkpoint, out=out)
     for change, told in (

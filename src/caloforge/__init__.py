@@ -15,11 +15,10 @@ if TYPE_CHECKING:
     from caloforge.data import Conditions, Showers, open_showers
     from caloforge.detector import BoxMesh, CylinderMesh, RaggedCylinderMesh, calochallenge_mesh
     from caloforge.detector.detector import Detector
-    from caloforge.evaluation import evaluate
-    from caloforge.evaluation.comparison import compare, read_comparison
+    from caloforge.evaluation import read_comparison
     from caloforge.geant4 import simulate
     from caloforge.generation import generate
-    from caloforge.report import write_report
+    from caloforge.report import compare, evaluate, write_report
     from caloforge.report.comparison import write_comparison
     from caloforge.training import Recipe, adapt, train
 
@@ -34,11 +33,11 @@ _HOMES = {
     "Showers": "data",
     "adapt": "training",
     "calochallenge_mesh": "detector",
-    "compare": "evaluation.comparison",
-    "evaluate": "evaluation",
+    "compare": "report",
+    "evaluate": "report",
     "generate": "generation",
     "open_showers": "data",
-    "read_comparison": "evaluation.comparison",
+    "read_comparison": "evaluation",
     "simulate": "geant4",
     "train": "training",
     "write_comparison": "report.comparison",

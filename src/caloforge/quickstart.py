@@ -16,10 +16,9 @@ from rich.console import Console
 from caloforge.checkpoint.pretrained import default_model
 from caloforge.data import open_showers, write_showers
 from caloforge.errors import CaloforgeError
-from caloforge.evaluation.comparison import compare
-from caloforge.evaluation.results.comparison import ModelComparison
+from caloforge.evaluation import ModelComparison
 from caloforge.geant4 import simulate
-from caloforge.report import write_report
+from caloforge.report import compare, summary, write_report
 from caloforge.report.comparison import write_comparison
 from caloforge.training import train
 
@@ -105,8 +104,8 @@ def quickstart(
         both = write_comparison(comparison, folder / "comparison", title=title)
 
     console.print()
-    console.print(comparison.evaluations[RECIPE].summary())
-    console.print(comparison.summary())
+    console.print(summary(comparison.evaluations[RECIPE]))
+    console.print(summary(comparison))
     minutes = (time.monotonic() - begin) / 60
     console.print(
         f"Finished in {minutes:.1f} minutes. Now look at [bold]{page}[/], for both models at [bold]{both}[/]",

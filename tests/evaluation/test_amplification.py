@@ -18,6 +18,7 @@ from caloforge.errors import DataError, MeshError
 from caloforge.evaluation.amplification import AmplificationResult, amplification
 from caloforge.evaluation.classifiers import ClassifierSettings
 from caloforge.evaluation.upsampling import UpsamplingResult, upsampling_curve
+from caloforge.report import in_words, summary
 
 Columns = dict[str, np.ndarray]
 Q = 20
@@ -154,7 +155,7 @@ def test_results_survive_json() -> None:
     again = AmplificationResult.from_dict(plain)
     assert json.dumps(again.to_dict()) == json.dumps(plain)
     assert np.array_equal(again.curves[0].errors, result.curves[0].errors)
-    assert again.summary().row_count == 2
+    assert summary(again).row_count == 2
 
 
 def test_observables_of_showers(make: Callable[..., Showers]) -> None:
@@ -164,9 +165,9 @@ def test_observables_of_showers(make: Callable[..., Showers]) -> None:
     result = amplification(*samples, observables=names)  # type: ignore[arg-type]
     assert [c.name for c in result.curves] == [*names[:-1], "depth × sparsity_1"]
     assert result.counts == {"truth": 2000, "training": 200, "generated": 600}
-    assert not result.warnings
+    assert not in_words(result).warnings
     again = amplification(samples[0], samples[1], samples[0])
-    assert "generated showers have incident energies of the truth" in again.warnings[0]
+    assert "generated showers have incident energies of the truth" in in_words(again).warnings[0]
     cells = np.zeros((3, *mesh.shape), dtype=np.float32)
     cells[0, 1], cells[1, 3, :, 0], cells[1, 2, :, 0] = 1.0, 2.0, 1.0
     from caloforge.evaluation.amplification import _all_columns
@@ -234,10 +235,10 @@ def test_copies_of_geant4_showers_are_the_anchor(upsampling: UpsamplingResult) -
         score, anchor = point.scores["low"].auc, point.copies["low"].auc
         assert abs(score.value - anchor.value) < 4 * np.hypot(score.error, anchor.error) + 0.02
     assert not upsampling.points[2].copies
-    assert "too few Geant4 showers" in upsampling.points[2].note
+    assert "too few Geant4 showers" in in_words(upsampling).points[2].note
     again = UpsamplingResult.from_dict(json.loads(json.dumps(upsampling.to_dict())))
     assert again.points[0] == upsampling.points[0] or np.isnan(again.points[0].scores["low"].jsd.error)
-    assert again.summary().row_count == 3
+    assert summary(again).row_count == 3
 
 
 def test_upsampling_without_samples_or_classifiers(make: Callable[..., Showers]) -> None:
@@ -256,7 +257,7 @@ def amplify(*arguments: object) -> Any:
 
 def test_the_command(upsampling: UpsamplingResult, make: Callable[..., Showers], tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    from caloforge.report.amplification import draw_upsampling
+    from caloforge.report.figures.amplification import draw_upsampling
 
     mesh = CylinderMesh.regular(n_z=3, n_phi=4, n_r=2)
     for name, n in (("truth", 800), ("training", 100), ("generated", 300)):

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
@@ -14,20 +13,21 @@ from caloforge.data import Conditions, Showers
 from caloforge.detector import CylinderMesh, Mesh, calochallenge_mesh
 from caloforge.errors import DataError, RecipeError
 from caloforge.evaluation import PRESETS, ClassifierSettings, compute_features, train_classifier
-from caloforge.evaluation.classifiers import CLASSIFIERS, auc, auc_and_jsd, auc_noise, classifier_settings
-from caloforge.evaluation.classifiers.batches import Batches
-from caloforge.evaluation.classifiers.inputs import (
-    Layout,
-    Sample,
-    allocate,
-    fill_table,
-    high_inputs,
-    input_batches,
-    layout_of,
+from caloforge.evaluation.classifiers import (
+    INPUTS,
+    ClassifierInputs,
+    auc,
+    auc_and_jsd,
+    auc_noise,
+    classifier_settings,
 )
+from caloforge.evaluation.classifiers.batches import Batches
+from caloforge.evaluation.classifiers.inputs import Layout, Sample, fill_table
+from caloforge.evaluation.classifiers.inputs.high import high_inputs
 from caloforge.evaluation.classifiers.networks import make_network
 from caloforge.evaluation.classifiers.scores import log_posterior, temperature
 from caloforge.evaluation.classifiers.split import are_twins, split_rows
+from caloforge.evaluation.features import Features
 
 Make = Callable[..., Showers]
 MESH = CylinderMesh.regular(n_z=4, n_phi=8, n_r=3)
@@ -57,7 +57,7 @@ def hotter(showers: Showers) -> Showers:
     return Showers(cells * np.float32(2), showers.conditions, showers.mesh)
 
 
-@pytest.mark.parametrize("name", CLASSIFIERS)
+@pytest.mark.parametrize("name", INPUTS.names())
 def test_equal_samples_cannot_be_told_apart_and_different_ones_can(name: str, make: Make) -> None:
     first, second = make(MESH, n=400), make(MESH, n=400, seed=1)
     same = train_classifier(name, sample(first), sample(second), TINY)
@@ -93,7 +93,7 @@ def test_the_seed_decides_everything_and_the_global_stream_is_left_alone(make: M
 
 def test_the_result_says_how_it_was_made(make: Make) -> None:
     heard: list[float] = []
-    settings = dataclasses.replace(TINY, floor=True, epochs=2)
+    settings = TINY.replace(floor=True, epochs=2)
     result = train_classifier(
         "high", sample(make(MESH, n=100)), sample(make(MESH, n=70, seed=1)), settings, progress=heard.append
     )
@@ -133,10 +133,10 @@ def test_the_noise_of_the_auc_is_what_random_scores_show() -> None:
 
 def test_the_published_settings() -> None:
     settings = classifier_settings("calochallenge")
-    assert dataclasses.replace(settings, preset="", special={}) == ClassifierSettings()
+    assert settings.replace(preset="", special={}) == ClassifierSettings()
     assert (settings.hidden, settings.layers, settings.epochs) == (2048, 3, 50)
     assert (settings.batch_size, settings.learning_rate, settings.standardise) == (1000, 2e-4, False)
-    layout = Layout(10, slice(0, 0), slice(0, 0), False, (), {}, {}, np.arange(1))
+    layout = Layout(10, {}, np.arange(1))
     shapes = [tuple(p.shape) for p in make_network(10, 1, layout, settings).parameters() if p.ndim == 2]
     assert shapes == [(2048, 10), (2048, 2048), (2048, 2048), (1, 2048)]
     assert PRESETS["quick"].standardise
@@ -148,11 +148,11 @@ def test_inputs_have_the_published_sizes_and_values(make: Make) -> None:
     features, rows = compute_features(showers), np.array([1, 3])
     size = {"low": 1 + 6480, "low-normed": 1 + 6480 + 45, "high": 1 + 45 + 4 * 45 + 1 + 45 + 2 * 45}
     for name, expected in size.items():
-        assert np.concatenate(list(input_batches(name, showers, features, rows))).shape == (2, expected)
-    low = next(input_batches("low", showers, features, rows))
+        assert np.concatenate(list(INPUTS[name].batches(showers, features, rows))).shape == (2, expected)
+    low = next(iter(INPUTS["low"].batches(showers, features, rows)))
     np.testing.assert_allclose(low[:, 0], np.log10(showers.conditions.energy[rows]), rtol=1e-6)
     np.testing.assert_allclose(low[:, 1:].sum(axis=1), features.e_ratio[rows], rtol=1e-5)
-    normed = next(input_batches("low-normed", showers, features, rows))
+    normed = next(iter(INPUTS["low-normed"].batches(showers, features, rows)))
     np.testing.assert_allclose(mesh.layer_energies(normed[:, 1:6481]), 1, rtol=1e-5)
     high = high_inputs(features, rows)
     np.testing.assert_allclose(high[:, 1:46], np.log10(features.e_layer[rows] + 1e-8), rtol=1e-6)
@@ -161,7 +161,7 @@ def test_inputs_have_the_published_sizes_and_values(make: Make) -> None:
 def test_standardised_inputs_use_the_training_rows_alone() -> None:
     rng = np.random.default_rng(0)
     inputs = (rng.exponential(1.0, (60, 6)) * (rng.random((60, 6)) < 0.7)).astype(np.float32)
-    layout = Layout(6, slice(1, 5), slice(5, 5), False, (), {}, {}, np.arange(1))
+    layout = Layout(6, {}, np.arange(1), cells=slice(1, 5), sums=slice(5, 5))
     train = np.r_[0:20, 30:50]
     constants = train, (train < 30).astype(np.int64)
     changed = inputs.copy()
@@ -186,7 +186,7 @@ def test_an_input_that_differs_strikingly_counts_more() -> None:
     labels = np.repeat([0, 1], 500)
     inputs = rng.normal(size=(1000, 3)).astype(np.float32)
     inputs[:, 2] += labels
-    layout = Layout(3, slice(0, 0), slice(0, 0), False, (), {}, {}, np.arange(1))
+    layout = Layout(3, {}, np.arange(1))
     batches = Batches(inputs, layout, (np.arange(1000), labels), torch.device("cpu"))
     spread = batches(np.arange(1000)).std(dim=0, correction=0)
     t = abs(inputs[labels == 1, 2].mean() - inputs[:, 2].mean()) / (inputs[:, 2].std() / np.sqrt(500))
@@ -197,7 +197,7 @@ def test_an_input_that_differs_strikingly_counts_more() -> None:
 def test_sums_of_cells_are_what_their_names_say(mesh: Mesh, make: Make) -> None:
     showers = make(mesh, n=5)
     features, rows = compute_features(showers), np.arange(5)
-    layout = layout_of("low", features, sums=True)
+    layout = INPUTS["low"].layout(features, sums=True)
     table = fill_table("low", [((showers, features), rows)], layout, 1.0)
     assert table.shape == (5, layout.width)
     assert sorted(np.concatenate(list(layout.features.values())).tolist()) == list(range(layout.width))
@@ -237,7 +237,7 @@ def test_twins_share_their_part_and_strangers_do_not(make: Make) -> None:
 
 def test_a_second_reference_gives_the_floor(make: Make) -> None:
     first, generated, second = (sample(make(MESH, n=100, seed=s)) for s in range(3))
-    fast = dataclasses.replace(TINY, epochs=3)
+    fast = TINY.replace(epochs=3)
     result = train_classifier("high", first, generated, fast, second=second)
     assert result.auc_floor is not None
     assert abs(result.auc_floor - 0.5) < 5 * result.auc_noise
@@ -264,11 +264,12 @@ def test_the_auc_is_that_of_scikit_learn_with_ties_and_in_batches() -> None:
 
 
 def test_large_inputs_lie_in_a_file_and_give_the_same_result(make: Make) -> None:
-    assert isinstance(allocate(10, 10, 100), np.memmap)
     first, second = sample(make(MESH)), sample(make(MESH, seed=1))
+    layout = INPUTS["low"].layout(first[1])
+    assert isinstance(fill_table("low", [(first, np.arange(9))], layout, 0.0), np.memmap)
     for changes in ({}, {"standardise": False}):
-        settings = dataclasses.replace(TINY, epochs=3, **changes)
-        in_file = dataclasses.replace(settings, memory_limit_gib=0.0)
+        settings = TINY.replace(epochs=3, **changes)
+        in_file = settings.replace(memory_limit_gib=0.0)
         results = [train_classifier("low", first, second, s) for s in (settings, in_file)]
         assert results[0].aucs == results[1].aucs
 
@@ -289,9 +290,34 @@ def test_mistakes_are_named(make: Make) -> None:
         classifier_settings("fast")
     with pytest.raises(RecipeError, match="epochs"):
         ClassifierSettings(epochs=0)
-    with pytest.raises(RecipeError, match="batch_size of a classifier must be at least 2"):
+    with pytest.raises(RecipeError, match=r"classifier: batch_size: .* greater than or equal to 2"):
         ClassifierSettings(batch_size=1)
-    with pytest.raises(RecipeError, match="unknown settings epoch of the classifier 'resnet'"):
+    with pytest.raises(
+        RecipeError, match=r"classifier 'resnet': .* unknown key 'epoch' .did you mean 'epochs'"
+    ):
         ClassifierSettings(special={"resnet": {"epoch": 3}})
-    with pytest.raises(RecipeError, match="unknown classifier 'resnet18'"):
+    with pytest.raises(RecipeError, match=r"unknown classifier 'resnet18' .did you mean 'resnet'"):
         ClassifierSettings(special={"resnet18": {"epochs": 3}})
+
+
+class Sums(ClassifierInputs):
+    """Total and incident energy: a classifier from outside the package."""
+
+    def layout(self, features: Features, *, sums: bool = False) -> Layout:
+        columns = {"e_inc": np.arange(1), "e_total": np.arange(1, 2)}
+        return Layout(width=2, features=columns, energies=np.arange(2))
+
+    def batches(
+        self, showers: Showers, features: Features, rows: np.ndarray, *, sums: bool = False
+    ) -> Iterator[np.ndarray]:
+        table = np.stack([features.incident_energy[rows], features.e_total[rows] + 1e-8], axis=1)
+        yield np.log10(table).astype(np.float32)
+
+
+def test_inputs_and_presets_may_come_from_outside(make: Make) -> None:
+    INPUTS.add("sums")(Sums())
+    PRESETS.add("tiny")(TINY)
+    first = make(MESH, n=200)
+    faint = make(MESH, n=200, seed=1)
+    pair = sample(first), sample(Showers(faint.energies * np.float32(0.5), faint.conditions, MESH))
+    assert train_classifier("sums", *pair, classifier_settings("tiny")).auc > 0.9

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Callable
 
@@ -14,11 +13,11 @@ from sklearn.metrics import roc_auc_score
 from caloforge.data import Showers
 from caloforge.detector import CylinderMesh
 from caloforge.evaluation import ClassifierSettings, compute_features
-from caloforge.evaluation.classifiers import train_classifier_with_scores
+from caloforge.evaluation.classifiers import train_classifier
 from caloforge.evaluation.classifiers.diagnosis import _shuffled_scores
 from caloforge.evaluation.classifiers.engine import fit
-from caloforge.evaluation.classifiers.inputs import Sample, fill_table, layout_of
-from caloforge.evaluation.results import ClassifierResult, Diagnosis, from_plain, to_plain
+from caloforge.evaluation.classifiers.inputs import INPUTS, Sample, fill_table
+from caloforge.evaluation.results import ClassifierResult, Diagnosis
 
 Make = Callable[..., Showers]
 MESH = CylinderMesh.regular(n_z=4, n_phi=8, n_r=3)
@@ -51,7 +50,7 @@ def changed(showers: Showers, layer: int = 2, factor: float = 2.0) -> Sample:
 
 
 def found(name: str, make: Make, generated: Sample) -> Diagnosis:
-    result, _ = train_classifier_with_scores(name, sample(make(MESH, n=400)), generated, TINY)
+    result = train_classifier(name, sample(make(MESH, n=400)), generated, TINY)
     assert result.diagnosis is not None
     return result.diagnosis
 
@@ -86,9 +85,9 @@ def test_two_swapped_cells_are_named(standardise: bool, make: Make) -> None:
     first, second = steep(make(MESH, n=600)), steep(make(MESH, n=600, seed=1))
     cells = second.energies.copy()
     cells[:, 1, 3, [0, 2]] = cells[:, 1, 3, [2, 0]]
-    settings = dataclasses.replace(TINY, standardise=standardise, repeats=1)
+    settings = TINY.replace(standardise=standardise, repeats=1)
     swapped = sample(Showers(cells, second.conditions, MESH))
-    result, _ = train_classifier_with_scores("low", sample(first), swapped, settings)
+    result = train_classifier("low", sample(first), swapped, settings)
     assert result.diagnosis is not None
     assert {"cell (1, 3, 0)", "cell (1, 3, 2)"} == {
         f.name for f in result.diagnosis.features if f.name.startswith("cell (")
@@ -106,7 +105,7 @@ def test_equal_samples_have_nothing_to_name(make: Make) -> None:
 def test_weights_and_tails_are_those_of_the_held_out_showers(make: Make) -> None:
     reference = sample(make(MESH, n=400))
     generated = changed(make(MESH, n=500, seed=1), factor=1.2)
-    result, scores = train_classifier_with_scores("high", reference, generated, TINY)
+    result = train_classifier("high", reference, generated, TINY)
     diagnosis = result.diagnosis
     assert diagnosis is not None
     n = result.showers[2]
@@ -119,6 +118,8 @@ def test_weights_and_tails_are_those_of_the_held_out_showers(make: Make) -> None
     assert high == sorted(high, reverse=True)
     assert len(low) == len(high) == 10
     first = slice(0, 2 * n)  # the first training
+    scores = result.scores
+    assert scores is not None
     rows, labels, p = scores.rows[first], scores.labels[first], scores.probabilities[first]
     log_weight = np.log(p / (1 - p))
     assert high[0] == pytest.approx(log_weight[labels == 1].max())
@@ -134,7 +135,9 @@ def test_weights_and_tails_are_those_of_the_held_out_showers(make: Make) -> None
 
 def test_scores_are_the_held_out_showers_of_every_training(make: Make) -> None:
     reference, generated = sample(make(MESH, n=100)), changed(make(MESH, n=140, seed=1))
-    result, scores = train_classifier_with_scores("high", reference, generated, TINY)
+    result = train_classifier("high", reference, generated, TINY)
+    scores = result.scores
+    assert scores is not None
     assert (
         scores.rows.shape == scores.labels.shape == scores.probabilities.shape == (2 * 2 * result.showers[2],)
     )
@@ -150,9 +153,9 @@ def test_scores_are_the_held_out_showers_of_every_training(make: Make) -> None:
 @pytest.mark.parametrize("name", ["low", "high"])
 def test_shuffling_through_the_first_layer_is_plain_shuffling(name: str, make: Make) -> None:
     pair = changed(make(MESH, n=60, seed=1)), sample(make(MESH, n=60))
-    layout = layout_of(name, pair[0][1], sums=True)
+    layout = INPUTS[name].layout(pair[0][1], sums=True)
     table = fill_table(name, [(s, np.arange(60)) for s in pair], layout, 1.0)
-    trained = fit(table, layout, [60, 60], dataclasses.replace(TINY, epochs=2), [0], torch.device("cpu"))
+    trained = fit(table, layout, [60, 60], TINY.replace(epochs=2), [0], torch.device("cpu"))
     groups = [trained.batches.columns(c) for c in layout.features.values()]
     assert sorted(torch.cat(groups).tolist()) == list(range(trained.batches.width))
     order = np.random.default_rng(0).permutation(24)
@@ -167,9 +170,7 @@ def test_shuffling_through_the_first_layer_is_plain_shuffling(name: str, make: M
 
 def test_a_feature_alone_is_its_own_auc(make: Make) -> None:
     reference, generated = sample(make(MESH, n=200)), changed(make(MESH, n=200, seed=1))
-    result, _ = train_classifier_with_scores(
-        "high", reference, generated, dataclasses.replace(TINY, epochs=1)
-    )
+    result = train_classifier("high", reference, generated, TINY.replace(epochs=1))
     assert result.diagnosis is not None
     alone = {f.name: f.alone for f in result.diagnosis.features}["e_layer_2"]
     share = np.concatenate([f.e_layer[:, 2] / f.incident_energy for _, f in (reference, generated)])
@@ -178,11 +179,8 @@ def test_a_feature_alone_is_its_own_auc(make: Make) -> None:
 
 
 def test_a_result_survives_json(make: Make) -> None:
-    result, _ = train_classifier_with_scores(
-        "high",
-        sample(make(MESH, n=50)),
-        sample(make(MESH, n=50, seed=1)),
-        dataclasses.replace(TINY, epochs=1),
+    result = train_classifier(
+        "high", sample(make(MESH, n=50)), sample(make(MESH, n=50, seed=1)), TINY.replace(epochs=1)
     )
-    plain = json.loads(json.dumps(to_plain(result), allow_nan=False))
-    assert to_plain(from_plain(ClassifierResult, plain)) == plain
+    plain = json.loads(json.dumps(result.to_dict(), allow_nan=False))
+    assert ClassifierResult.from_dict(plain).to_dict() == plain

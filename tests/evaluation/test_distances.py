@@ -26,6 +26,7 @@ from caloforge.evaluation.distances import (
     prdc,
 )
 from caloforge.evaluation.distances.points import Points, log_energies, root_fractions
+from caloforge.report.words.notes import note_of
 
 Make = Callable[..., Showers]
 MESH = CylinderMesh.regular(n_z=4, n_phi=8, n_r=3)
@@ -133,7 +134,7 @@ def test_fpd_of_one_distribution_is_at_its_floor_and_of_two_far_above() -> None:
     assert abs(equal.sigmas()) < 4
     assert unequal.sigmas() > 10
     assert equal.floor_from == "permutation"
-    assert "2,000 showers" in equal.note
+    assert "2,000 showers" in note_of("fpd", equal, {})
     against = fpd(x, other, second=same, sizes=10 * SIZES, batches=3)
     assert against.floor_from == "second reference"
     expected = fpd(x, same, floor=False, sizes=10 * SIZES, batches=3)
@@ -337,9 +338,10 @@ def test_prdc_of_one_distribution_is_at_its_floor(make: Make) -> None:
 def test_prdc_says_how_many_showers_it_used_and_wants_the_same_mesh(make: Make) -> None:
     x, y = make(MESH, n=60), make(MESH, n=40, seed=1)
     result = prdc(x, y, max_showers=30)
-    assert "30" in result["recall"].note
+    counts = {"reference": 60, "generated": 40}
+    assert "30" in note_of("recall", result["recall"], counts)
     assert prdc(x, y, max_showers=30) == result
-    assert prdc(x, y)["recall"].note == ""
+    assert note_of("recall", prdc(x, y)["recall"], counts) == ""
     with pytest.raises(DataError, match="at least 6"):
         prdc(x, y[:5])
     with pytest.raises(MeshError):

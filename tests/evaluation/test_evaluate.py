@@ -16,7 +16,8 @@ from rich.console import Console
 from caloforge.data import Conditions, Showers, write_showers
 from caloforge.detector import CylinderMesh, Mesh, calochallenge_mesh
 from caloforge.errors import DataError, MeshError, RecipeError
-from caloforge.evaluation import ClassifierSettings, Evaluation, evaluate, read_metrics
+from caloforge.evaluation import ClassifierSettings, Evaluation
+from caloforge.report import evaluate, summary
 
 Make = Callable[..., Showers]
 MESH = CylinderMesh.regular(n_z=4, n_phi=8, n_r=3)
@@ -75,13 +76,13 @@ def test_metrics_file_round_trip(make: Make, tmp_path: Path) -> None:
     plain = json.loads(path.read_text())
     assert plain["schema"] == 2
     assert list(plain)[:3] == ["schema", "verdict", "counts"]
-    assert plain == evaluation.to_dict() == read_metrics(path).to_dict()
+    assert plain == evaluation.to_dict() == Evaluation.read(path).to_dict()
     assert set(plain["classifiers"]) == {"low", "high"}
     assert [p.name for p in path.parent.iterdir()] == ["metrics.json"]
     with pytest.raises(DataError, match="overwrite"):
         quiet(make(MESH), make(MESH), out=path.parent)
     quiet(make(MESH), make(MESH), out=path.parent, overwrite=True)
-    assert read_metrics(path).to_dict() != plain
+    assert Evaluation.read(path).to_dict() != plain
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"schema": 99}', '{"schema": 2}'])
@@ -89,13 +90,13 @@ def test_damaged_metrics_are_refused(text: str, tmp_path: Path) -> None:
     path = tmp_path / "metrics.json"
     path.write_text(text)
     with pytest.raises(DataError):
-        read_metrics(path)
+        Evaluation.read(path)
 
 
 def test_summary_is_a_table_with_the_numbers(make: Make) -> None:
     evaluation = quiet(make(MESH), make(MESH, seed=1), classifiers=TINY, which=("high",), distances=True)
     console = Console(width=120, record=True, file=io.StringIO())
-    console.print(evaluation.summary())
+    console.print(summary(evaluation))
     text = console.export_text()
     for expected in ("AUC high", "sparsity", "60 generated and 60 reference", "FPD"):
         assert expected in text

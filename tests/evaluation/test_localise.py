@@ -11,7 +11,7 @@ from caloforge.data import Conditions, Showers
 from caloforge.detector import CylinderMesh, Mesh
 from caloforge.evaluation.features import compute_features
 from caloforge.evaluation.localise import CellSums, localise
-from caloforge.evaluation.results import Localisation, from_plain, to_plain
+from caloforge.evaluation.results import Localisation
 
 MESH = CylinderMesh.regular(n_z=6, n_phi=8, n_r=3)
 Change = Callable[[np.ndarray], None]
@@ -112,4 +112,4 @@ def test_every_mesh_and_batch_size_and_json(mesh: Mesh, make: Callable[..., Show
     assert first.found == second.found
     for a, b in zip(few, many, strict=True):
         np.testing.assert_allclose(a.cells.first, b.cells.first, rtol=1e-5)
-    assert from_plain(Localisation, to_plain(first)) == first
+    assert Localisation.from_dict(first.to_dict()) == first

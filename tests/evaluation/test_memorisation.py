@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 import pytest
 
@@ -13,7 +11,8 @@ from caloforge.errors import DataError, MeshError
 from caloforge.evaluation.distances import memorisation
 from caloforge.evaluation.distances.neighbours import nearest_among, nearest_in_windows
 from caloforge.evaluation.distances.points import Points, log_energies, root_fractions
-from caloforge.evaluation.results import Memorisation, from_plain, to_plain
+from caloforge.evaluation.results import Memorisation
+from caloforge.report.words.memorisation import memorisation_verdict
 
 MESH = CylinderMesh.regular(n_z=5, n_phi=8, n_r=4)
 
@@ -37,7 +36,7 @@ def shaken(original: Showers, size: float, seed: int = 0) -> Showers:
 
 
 def accused(result: Memorisation) -> bool:
-    return "repeats" in result.verdict or "memorised its" in result.verdict
+    return "repeats" in memorisation_verdict(result) or "memorised its" in memorisation_verdict(result)
 
 
 TRAINING, HELD_OUT = showers(1500, 1), showers(1500, 2)
@@ -100,8 +99,8 @@ def test_counts_histograms_and_seeds() -> None:
     assert result.counts == {"generated": 200, "training": 200, "held_out": 200}
     assert result.generated_to_training.sum() == result.generated_to_held_out.sum() == 200
     again = memorisation(made, TRAINING, HELD_OUT, max_showers=200, seed=3)
-    assert to_plain(again) == to_plain(result)
-    restored = from_plain(Memorisation, to_plain(result))
+    assert again.to_dict() == result.to_dict()
+    restored = Memorisation.from_dict(result.to_dict())
     assert restored.rows == result.rows
     fewer = memorisation(made, TRAINING, HELD_OUT[:400])
     assert fewer.counts["training"] == 400  # as many as held-out showers
@@ -125,8 +124,8 @@ def test_samples_of_different_kinds_say_nothing() -> None:
     strange = Showers(np.roll(HELD_OUT.energies, 1, axis=1), HELD_OUT.conditions, MESH)
     result = memorisation(strange[:700], TRAINING, strange[700:])
     assert not accused(result)
-    assert "says nothing" in result.verdict
-    assert dataclasses.replace(result.nearer, value=0.5).sigmas() < abs(result.nearer.sigmas())
+    assert "says nothing" in memorisation_verdict(result)
+    assert result.nearer.replace(value=0.5).sigmas() < abs(result.nearer.sigmas())
 
 
 def test_neighbours_are_those_of_all_pairs() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Callable
 
@@ -15,7 +14,7 @@ from caloforge.errors import MeshError, RecipeError
 from caloforge.evaluation import ClassifierSettings, compute_features
 from caloforge.evaluation.classifiers import train_multiclass
 from caloforge.evaluation.classifiers.inputs import Sample
-from caloforge.evaluation.results import MulticlassResult, from_plain, to_plain
+from caloforge.evaluation.results import MulticlassResult
 
 Make = Callable[..., Showers]
 MESH = CylinderMesh.regular(n_z=4, n_phi=8, n_r=3)
@@ -58,7 +57,7 @@ def test_models_are_ranked_by_their_distance(make: Make) -> None:
 @pytest.mark.parametrize("inputs", ["low", "high"])
 def test_copies_of_one_sample_are_at_chance(inputs: str, make: Make) -> None:
     samples = {name: sample(make(MESH, n=150)) for name in ("Geant4", "a", "b")}
-    result = train_multiclass(samples, dataclasses.replace(TINY, epochs=3), inputs=inputs)
+    result = train_multiclass(samples, TINY.replace(epochs=3), inputs=inputs)
     np.testing.assert_allclose(result.log_posterior, 0, atol=0.02)
     # twins lie in the same part and the network gives them the same answer, so each class gets the same
     np.testing.assert_allclose(result.confusion, np.broadcast_to(result.confusion[0], (3, 3)))
@@ -73,15 +72,15 @@ def test_two_gaussians_have_their_known_divergence() -> None:
         cells[:, 0, 0, 0] = 1e4 * 10 ** (0.05 * rng.normal(shift, 1, n))
         showers = Showers(cells.astype(np.float32), Conditions(np.full(n, 5e4)), MESH)
         samples[name] = sample(showers)
-    result = train_multiclass(samples, dataclasses.replace(TINY, epochs=5))
+    result = train_multiclass(samples, TINY.replace(epochs=5))
     assert result.log_posterior[0] - result.log_posterior[1] == pytest.approx(0.5, abs=0.1)
 
 
 def test_the_result_survives_json(make: Make) -> None:
     samples = {"a": sample(make(MESH, n=40)), "b": sample(make(MESH, n=40, seed=1))}
-    result = train_multiclass(samples, dataclasses.replace(TINY, epochs=1))
-    plain = json.loads(json.dumps(to_plain(result), allow_nan=False))
-    assert to_plain(from_plain(MulticlassResult, plain)) == plain
+    result = train_multiclass(samples, TINY.replace(epochs=1))
+    plain = json.loads(json.dumps(result.to_dict(), allow_nan=False))
+    assert MulticlassResult.from_dict(plain).to_dict() == plain
 
 
 def test_mistakes_are_named(make: Make) -> None:

@@ -12,7 +12,7 @@ from caloforge.data import Conditions
 from caloforge.errors import DataError
 from caloforge.evaluation.physics import conservation, response_curves
 from caloforge.evaluation.physics.resolution import binned_response
-from caloforge.evaluation.results import ResponseCurve, from_plain, to_plain
+from caloforge.evaluation.results import ResponseCurve
 
 A, B, C = 0.12, 0.06, 0.015
 Floats = NDArray[np.float64]
@@ -128,7 +128,6 @@ def test_a_wrong_response_at_one_end_is_seen() -> None:
 def test_few_showers_say_nothing_of_linearity() -> None:
     found = energy_curve(toy(0, 90), toy(1, 90)).linearity
     assert math.isnan(found.value)
-    assert "50 showers" in found.note
 
 
 def test_discrete_energies_are_the_bins() -> None:
@@ -167,7 +166,7 @@ def test_same_seed_same_numbers_and_json() -> None:
     curves = [energy_curve(*samples, seed=s) for s in (3, 3, 4)]
     assert curves[0].linearity == curves[1].linearity
     assert curves[0].linearity != curves[2].linearity
-    assert to_plain(from_plain(ResponseCurve, to_plain(curves[0]))) == to_plain(curves[0])
+    assert ResponseCurve.from_dict(curves[0].to_dict()).to_dict() == curves[0].to_dict()
 
 
 def test_conservation_of_a_good_generator() -> None:

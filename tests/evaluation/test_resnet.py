@@ -12,8 +12,7 @@ from caloforge.data import Showers
 from caloforge.detector import BoxMesh, CylinderMesh, Mesh, calochallenge_mesh
 from caloforge.errors import MeshError
 from caloforge.evaluation import PRESETS, compute_features, train_classifier
-from caloforge.evaluation.classifiers import check_names
-from caloforge.evaluation.classifiers.inputs import layout_of
+from caloforge.evaluation.classifiers.inputs import INPUTS, check_names
 from caloforge.evaluation.classifiers.networks import ResNet18, make_network
 from caloforge.evaluation.classifiers.settings import ClassifierSettings
 
@@ -52,7 +51,7 @@ def test_three_dimensions_are_those_of_the_challenge() -> None:
 def test_the_presets_build_them(name: str, make: Make) -> None:
     mesh = calochallenge_mesh("2")
     features = compute_features(make(mesh, n=2))
-    layout = layout_of(name, features)
+    layout = INPUTS[name].layout(features)
     published = make_network(layout.width, 1, layout, PRESETS["calochallenge"].of(name))
     assert isinstance(published, ResNet18)
     assert published.shape == {"resnet": (1, 45, 16, 9), "c2st": (45, 16, 9)}[name]
@@ -108,5 +107,5 @@ def test_ragged_meshes_are_refused_with_what_fits(mesh: Mesh, make: Make) -> Non
         check_names(("resnet", "c2st"), mesh)
         return
     features = compute_features(make(mesh, n=3))
-    with pytest.raises(MeshError, match=r"'resnet' needs .* these classifiers fit it: low, low-normed, high"):
-        layout_of("resnet", features)
+    with pytest.raises(MeshError, match=r"'resnet' needs .* these classifiers fit it: high, low, low-normed"):
+        INPUTS["resnet"].layout(features)

@@ -18,6 +18,7 @@ from caloforge.evaluation.binning import lateral_ranges, linear_edges, log_edges
 from caloforge.evaluation.histograms import CellCounts, cell_histogram, feature_histograms
 from caloforge.evaluation.results import Separation
 from caloforge.evaluation.separation import (
+    bin_places,
     bootstrap_error,
     separation_error,
     separation_error_clustered,
@@ -240,3 +241,14 @@ def test_cells_are_counted_with_errors_from_the_spread_between_showers() -> None
     assert histogram.reference_error.tolist() == pytest.approx([(5 - 9 / 3) ** 0.5, (1 - 1 / 3) ** 0.5])
     assert histogram.reference_outside == pytest.approx((1 / 6, 1 / 6))
     assert histogram.separation.value == 0
+
+
+@given(st.integers(0, 2**32 - 1), st.booleans())
+def test_bins_hold_what_numpy_counts_to_the_last_entry(seed: int, logarithmic: bool) -> None:
+    rng = np.random.default_rng(seed)
+    edges = log_edges(0.01, 5.0, 40) if logarithmic else linear_edges(-1.0, 2.0, 100)
+    values = np.concatenate([rng.normal(0.5, 1, 300), rng.choice(edges, 50), edges[[0, -1]]])
+    counts = np.bincount(bin_places(values, edges), minlength=len(edges) + 1)
+    assert (counts[1:-1] == np.histogram(values, bins=edges)[0]).all()
+    assert counts[0] == (values < edges[0]).sum()
+    assert counts.sum() == len(values)

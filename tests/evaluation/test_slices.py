@@ -17,6 +17,7 @@ from caloforge.evaluation.histograms import CellCounts, cell_histogram, feature_
 from caloforge.evaluation.results import Estimate, Scores, Slice
 from caloforge.evaluation.separation import separation_error
 from caloforge.evaluation.slices import SliceSpec, default_slices, slice_edges, slice_metrics
+from caloforge.report.words.notes import note_of, slice_note
 
 Make = Callable[..., Showers]
 MESH = CylinderMesh.regular(n_z=4, n_phi=8, n_r=3)
@@ -74,7 +75,7 @@ def test_the_slice_of_everything_is_the_whole_sample(make: Make, n: int, m: int)
     features = [compute_features(s, visitors=[c]) for s, c in zip((reference, generated), cells, strict=True)]
     histograms = [*feature_histograms(*features, threshold_mev=1.0), cell_histogram(*cells)]
     assert found.counts == {"reference": n, "generated": m}
-    assert found.note == ""
+    assert slice_note(found) == ""
     for group, separation in found.separation.items():
         members = [h.separation for h in histograms if h.group == group]
         assert separation.value == pytest.approx(np.mean([s.value for s in members])), group
@@ -137,19 +138,22 @@ def test_classifier_scores_and_distances_are_given_per_slice(make: Make) -> None
 
     def distances(first: np.ndarray, second: np.ndarray) -> dict[str, Estimate]:
         asked.append(len(first) + len(second))
-        return {"fpd": Estimate(float(first.mean() - second.mean()))}
+        return {"fpd": Estimate(value=float(first.mean() - second.mean()))}
 
     low, high = sliced(
         reference,
         generated,
         specs,
-        scores={"low": Scores(rows, labels, told), "few": Scores(rows[235:245], labels[235:245], told[:10])},
+        scores={
+            "low": Scores(rows=rows, labels=labels, probabilities=told),
+            "few": Scores(rows=rows[235:245], labels=labels[235:245], probabilities=told[:10]),
+        },
         distances=distances,
     )
     assert low.metrics["auc_low"].value == 1
     assert abs(high.metrics["auc_low"].sigmas()) < 4
     assert high.metrics["auc_low"].error == pytest.approx(high.metrics["auc_low"].floor_error, rel=0.2)
-    assert "says nothing" in low.metrics["auc_few"].note
+    assert "says nothing" in note_of("auc_few", low.metrics["auc_few"], low.counts)
     assert len(asked) == sum("fpd" in s.metrics for s in (low, high)) >= 1
 
 
@@ -157,12 +161,12 @@ def test_too_few_showers_are_said(make: Make) -> None:
     reference, generated = make(MESH, n=150), make(MESH, n=150, seed=1)
     spans = slice_edges(reference.conditions, generated.conditions, {"energy": [1000, 1300, 60000, 70000]})
     few, many, none = sliced(reference, generated, spans)
-    assert "too few" in few.note
-    assert many.note == ""
+    assert "too few" in slice_note(few)
+    assert slice_note(many) == ""
     assert none.counts == {"reference": 0, "generated": 0}
     assert none.separation == none.metrics == {}
     assert math.isnan(none.response.reference_mean)
-    assert "0 reference and 0 generated" in none.note
+    assert "0 reference and 0 generated" in slice_note(none)
 
 
 def test_responses_at_discrete_energies_are_no_group_of_a_slice(make: Make) -> None:

@@ -16,6 +16,7 @@ from caloforge.data.packing import PackedEnergies
 from caloforge.detector import CylinderMesh
 from caloforge.errors import CheckpointError, ConditionError, DataError
 from caloforge.generation import generate
+from caloforge.runtime.chunks import folder_lock
 
 LIKE = toy_showers(200, seed=9)
 
@@ -222,6 +223,7 @@ import os, signal, sys
 import torch, toy_models
 torch.set_num_threads(1)
 from caloforge.generation import generate
+from caloforge.runtime.chunks import folder_lock
 
 class Killed(toy_models.LayerGaussian):
     blocks = 0
@@ -261,3 +263,9 @@ def test_a_kill_after_the_last_shower_does_no_harm(stopped, reference):
     made = make(checkpoint, out=out, seed=3, resume=True)
     assert np.array_equal(made.energies, reference)
     assert [path.name for path in out.parent.iterdir()] == ["a.h5"]
+
+
+def test_two_generations_of_one_file_do_not_mix(checkpoint, reference, tmp_path):
+    with folder_lock(tmp_path / "a.h5.parts"), pytest.raises(DataError, match="another process is writing"):
+        make(checkpoint, out=tmp_path / "a.h5", overwrite=True)
+    assert np.array_equal(make(checkpoint, out=tmp_path / "a.h5", seed=3).energies, reference)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from caloforge.models.flow.autoregressive.flow import AutoregressiveFlow
+from caloforge.models.networks.autoregressive.flow import AutoregressiveFlow
 
 DIRECTIONS = ("density", "sampling")
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from caloforge.models.flow.convolution import (
+from caloforge.models.networks.convolution import (
     ActNorm,
     ConvolutionFlow,
     LUConvolution,
@@ -15,7 +15,7 @@ from caloforge.models.flow.convolution import (
     squeeze,
     unsqueeze,
 )
-from caloforge.models.flow.unet import GroupedConvolution, LayerUNet
+from caloforge.models.networks.layer_unet import GroupedConvolution, LayerUNet
 
 ALL = slice(None)
 SIZES = [(4, 3), (5, 1), (1, 4), (3, 3)]

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from caloforge.models.flow.autoregressive.flow import AutoregressiveFlow
 from caloforge.models.flow.distillation import DistillationSettings, distillation_losses
+from caloforge.models.networks.autoregressive.flow import AutoregressiveFlow
 
 PUBLISHED = DistillationSettings.model_validate({})
 FORCED = DistillationSettings.model_validate({"teacher_forcing": True})

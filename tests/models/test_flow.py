@@ -13,9 +13,9 @@ from caloforge.detector import BoxMesh, CylinderMesh
 from caloforge.errors import DataError, RecipeError
 from caloforge.models.base import Batch, ConditionTensors
 from caloforge.models.energies.inductive import InductiveSettings, LongitudinalFlow
-from caloforge.models.flow.coupling import CouplingFlow
 from caloforge.models.flow.inductive import InductiveLayerFlow
-from caloforge.models.flow.splines.splines import n_spline_parameters, rational_quadratic
+from caloforge.models.networks.coupling import CouplingFlow
+from caloforge.models.networks.splines.splines import n_spline_parameters, rational_quadratic
 
 MESHES = [
     CylinderMesh.regular(n_z=5, n_phi=4, n_r=3),

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from caloforge.detector.mesh import BoxMesh, CylinderMesh, Mesh, RaggedCylinderMesh, RaggedLayer
 from caloforge.errors import MeshError, RecipeError
-from caloforge.models.coordinates import Layers, renormalise_layers
+from caloforge.models.coordinates import Layers, block_sums, renormalise_layers
 
 T = 0.0151515
 CYLINDER = CylinderMesh.regular(n_z=3, n_phi=4, n_r=2)
@@ -135,6 +135,21 @@ def test_layers_are_the_meshs(mesh: Mesh) -> None:
     np.testing.assert_array_equal(layers.spread(numbers)[0], mesh.voxel_layers)
     with pytest.raises(MeshError, match="do not fit"):
         layers.sum(torch.ones(5, 7))
+
+
+def test_a_layer_alone_keeps_its_cells_and_its_centre() -> None:
+    layers = Layers.of(RAGGED)
+    for i, (size, central) in enumerate(zip(layers.sizes, layers.central, strict=True)):
+        alone = layers.layer(i)
+        assert (alone.sizes, alone.central) == ((size,), (central,))
+
+
+def test_sums_of_blocks_are_those_of_a_coarser_mesh() -> None:
+    fine = CylinderMesh.regular(n_z=4, n_phi=6, n_r=4)
+    x = torch.rand(3, *fine.shape)
+    expected = fine.coarsen(x.numpy(), (2, 3, 1))
+    np.testing.assert_allclose(block_sums(x, (2, 3, 1)), expected, rtol=1e-6)
+    assert torch.equal(block_sums(x, (1, 1, 1)), x)
 
 
 def test_ragged_layers_are_padded_with_zeros_and_cropped() -> None:

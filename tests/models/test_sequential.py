@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from caloforge.models.flow.autoregressive.flow import AutoregressiveFlow
-from caloforge.models.flow.autoregressive.kernel import FOLDER, SOURCE, kernel_name
-from caloforge.models.flow.splines.splines import _in_torch, n_spline_parameters, rational_quadratic
+from caloforge.models.networks.autoregressive.flow import AutoregressiveFlow
+from caloforge.models.networks.autoregressive.kernel import FOLDER, SOURCE, kernel_name
+from caloforge.models.networks.splines.splines import _in_torch, n_spline_parameters, rational_quadratic
 from caloforge.runtime import compiled as kernels
 
 SHAPES = [  # dims, context, hidden, depth, bins, context units

@@ -8,6 +8,22 @@ import pytest
 from report_results import FULL, everything
 from report_samples import MESHES, Sample, judged, make_showers
 
+from caloforge.data import Showers
+from caloforge.detector import Mesh
+
+
+@pytest.fixture(params=list(MESHES))
+def mesh(request: pytest.FixtureRequest) -> Mesh:
+    return MESHES[request.param]
+
+
+@pytest.fixture(scope="session")
+def make() -> Callable[..., Showers]:
+    def made(mesh: Mesh, n: int = 60, seed: int = 0) -> Showers:
+        return make_showers(mesh, n, seed + 1)
+
+    return made
+
 
 @pytest.fixture(scope="session")
 def sample(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Sample]:

@@ -17,7 +17,8 @@ from caloforge.detector import (
     RaggedCylinderMesh,
     RaggedLayer,
 )
-from caloforge.evaluation import ClassifierResult, Evaluation, Timing, evaluate
+from caloforge.evaluation.results import ClassifierResult, Evaluation, Timing
+from caloforge.report import evaluate
 
 MESHES: dict[str, Mesh] = {
     "cylinder": CylinderMesh.regular(n_z=4, dz=5.0, n_phi=6, n_r=3, dr=6.0),
@@ -59,11 +60,17 @@ def judged(reference: Showers, generated: Showers) -> Evaluation:
     """A real evaluation of some features, with classifier results and a timing put into it."""
     evaluation = evaluate(reference, generated, classifiers="none", distances=False, progress=False)
     groups = ("e_ratio", "cell_energy", "e_layer", "width_r")
-    return dataclasses.replace(
-        evaluation,
+    return evaluation.replace(
         histograms=[h for h in evaluation.histograms if h.group in groups],
         classifiers={"low": classifier("low", 0.71), "high": classifier("high", 0.62)},
-        timing=Timing(900.0, 70.0, 0.5, 1800.0, 12e3, {"threads": 2, "peak_memory_mib": 512.5}),
+        timing=Timing(
+            geant4_ms=900.0,
+            geant4_ms_per_gev=70.0,
+            generator_ms=0.5,
+            speed_up=1800.0,
+            mean_energy_mev=12e3,
+            performance={"threads": 2, "peak_memory_mib": 512.5},
+        ),
         warnings=["A <b>warning</b> & more."],
         distances={},
         responses=[],
@@ -78,21 +85,21 @@ def judged(reference: Showers, generated: Showers) -> Evaluation:
 
 def classifier(name: str, auc: float) -> ClassifierResult:
     return ClassifierResult(
-        name,
-        auc,
-        0.01,
-        0.2,
-        0.01,
-        0.02,
-        0.502,
-        0.01,
-        (auc, auc),
-        (0.2, 0.2),
-        (3, 4),
-        (600, 200, 200),
-        1.5,
-        "cpu",
-        {"preset": "quick"},
+        name=name,
+        auc=auc,
+        auc_std=0.01,
+        jsd=0.2,
+        jsd_std=0.01,
+        auc_noise=0.02,
+        auc_floor=0.502,
+        auc_floor_std=0.01,
+        aucs=(auc, auc),
+        jsds=(0.2, 0.2),
+        best_epochs=(3, 4),
+        showers=(600, 200, 200),
+        seconds=1.5,
+        device="cpu",
+        settings={"preset": "quick"},
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 import sys
 from pathlib import Path
@@ -16,13 +15,13 @@ from test_report_files import Page
 from caloforge.data import Showers
 from caloforge.detector import CylinderMesh
 from caloforge.errors import DataError, MissingDependencyError
-from caloforge.evaluation.comparison import compare
+from caloforge.evaluation import ModelComparison
 from caloforge.evaluation.comparison.published import published_results
 from caloforge.evaluation.comparison.ranking import metrics_of
-from caloforge.evaluation.results.comparison import ModelComparison
+from caloforge.report import compare
 from caloforge.report.comparison import write_comparison
-from caloforge.report.comparison.overlays import chosen_layers
-from caloforge.report.comparison.style import COLOURS, model_styles
+from caloforge.report.figures.histograms import chosen_layers
+from caloforge.report.figures.style import COLOURS, model_styles
 
 NAMES = ("first", "second (b)", "third")
 GROUPS = ("e_ratio", "cell_energy", "e_layer", "width_r")
@@ -42,10 +41,10 @@ def make(kind: str) -> ModelComparison:
         )
     made = compare(reference, samples, classifiers="none", distances=False, progress=False)
     fewer = {
-        name: dataclasses.replace(e, histograms=[h for h in e.histograms if h.group in GROUPS])
+        name: e.replace(histograms=[h for h in e.histograms if h.group in GROUPS])
         for name, e in made.evaluations.items()
     }
-    return dataclasses.replace(made, evaluations=fewer)
+    return made.replace(evaluations=fewer)
 
 
 @pytest.fixture(scope="module")
@@ -54,16 +53,14 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[ModelComparison, 
     made = make("cylinder")
     models = []
     for model, auc in zip(made.models, (0.55, 0.7, 0.9), strict=True):
-        evaluation = dataclasses.replace(
-            made.evaluations[model.name], classifiers={"low": classifier("low", auc)}
-        )
-        models.append(dataclasses.replace(model, metrics=metrics_of(evaluation)))
-    from caloforge.evaluation.comparison.ranking import pareto_names, table_columns
+        evaluation = made.evaluations[model.name].replace(classifiers={"low": classifier("low", auc)})
+        models.append(model.replace(metrics=metrics_of(evaluation)))
+    from caloforge.evaluation.comparison.ranking import pareto_names
+    from caloforge.report.words.columns import table_columns
 
     columns = table_columns({m.name: m.metrics for m in models})
     set_2 = CylinderMesh.regular(n_z=45, n_phi=16, n_r=9)
-    made = dataclasses.replace(
-        made,
+    made = made.replace(
         models=models,
         columns=columns,
         pareto={"auc_low": pareto_names("auc_low", models)},
@@ -145,10 +142,10 @@ def test_page_fits_any_width_without_a_network(written: tuple[ModelComparison, P
 def test_other_meshes_and_unknown_times(kind: str, tmp_path: Path) -> None:
     made = make(kind)
     untimed = [
-        dataclasses.replace(m, metrics={k: e for k, e in m.metrics.items() if k not in ("ms", "speed_up")})
+        m.replace(metrics={k: e for k, e in m.metrics.items() if k not in ("ms", "speed_up")})
         for m in made.models
     ]
-    path = write_comparison(dataclasses.replace(made, models=untimed), tmp_path / "out")
+    path = write_comparison(made.replace(models=untimed), tmp_path / "out")
     page = Page(path.read_text(encoding="utf-8"))
     assert "Quality and speed" not in page.headings
     assert "Distributions" in page.headings
@@ -159,7 +156,7 @@ def test_nothing_is_overwritten_unless_allowed(written: tuple[ModelComparison, P
     with pytest.raises(DataError, match="exists"):
         write_comparison(made, path.parent, overwrite=False)
     with pytest.raises(DataError, match="lacks the evaluations of first"):
-        write_comparison(dataclasses.replace(made, evaluations={}), tmp_path / "new")
+        write_comparison(made.replace(evaluations={}), tmp_path / "new")
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="is a file"):
         write_comparison(made, tmp_path / "file")

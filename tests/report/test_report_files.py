@@ -15,7 +15,7 @@ from report_results import FULL
 from report_samples import MESHES, make_showers
 
 from caloforge.errors import DataError, MeshError, MissingDependencyError
-from caloforge.evaluation import read_metrics
+from caloforge.evaluation import Evaluation
 from caloforge.report import write_report
 from caloforge.report.write import earlier_figures
 
@@ -88,7 +88,7 @@ def test_report_is_complete_and_loads_nothing(sample, kind):
     )
     for address in page.addresses:
         assert address.startswith(("data:", "#", "figures/")) or address == "metrics.json", address
-    assert read_metrics(made.page.parent / "metrics.json").counts == made.evaluation.counts
+    assert Evaluation.read(made.page.parent / "metrics.json").counts == made.evaluation.counts
     linked = {address for address in page.addresses if address.startswith("figures/")} - {"figures/"}
     written = {f"figures/{path.name}" for path in (made.page.parent / "figures").iterdir()}
     assert linked == written - {"figures/manifest.json"}

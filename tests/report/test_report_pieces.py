@@ -5,22 +5,26 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import os
+from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 import pytest
 from report_samples import MESHES, make_showers
 
-from caloforge.detector import CylinderMesh
-from caloforge.evaluation import Correlation, Estimate, Histogram, ResolutionFit, Separation, Timing
-from caloforge.report.curves import resolution_of
-from caloforge.report.display import CELLS_SHOWN, choose_pairs
-from caloforge.report.geometry import cell_bounds, layer_cells, visible_radius
-from caloforge.report.histograms import bars
-from caloforge.report.images import significant_difference
-from caloforge.report.matrices import difference_limit
-from caloforge.report.means import MeanShower, mean_shower
-from caloforge.report.payload import events_payload, layers_payload, to_script_json
-from caloforge.report.summary import estimate_row, number_rows, timing_table, with_error
+from caloforge.detector import CylinderMesh, Mesh
+from caloforge.errors import MeshError
+from caloforge.evaluation.results import Correlation, Estimate, Histogram, ResolutionFit, Separation, Timing
+from caloforge.report.events import CELLS_SHOWN, choose_pairs, events_payload
+from caloforge.report.figures.correlations import difference_limit
+from caloforge.report.figures.histograms import draw_layer_pages, join_bins
+from caloforge.report.figures.responses import fitted_resolution
+from caloforge.report.geometry import LayerCells, cell_bounds, layer_cells, visible_radius
+from caloforge.report.mean_shower import MeanShower, layers_payload, mean_shower, significant_difference
+from caloforge.report.script_data import script_json
+from caloforge.report.words.rows import estimate_row, number_rows, timing_rows
+from caloforge.report.words.text import with_error
 from caloforge.report.worker import GroupPages
 
 
@@ -51,6 +55,19 @@ def test_outlines_cover_each_layer(kind):
         assert values[::k].ravel().tolist() == list(range(values[::k].size))
 
 
+def test_a_new_kind_of_mesh_registers_how_its_cells_lie(monkeypatch):
+    class RingMesh(Mesh):
+        kind = "rings"
+
+    monkeypatch.setattr(RingMesh, "__abstractmethods__", frozenset())
+    mesh = RingMesh()  # type: ignore[abstract]
+    with pytest.raises(MeshError, match="cannot draw a mesh of kind 'rings'"):
+        layer_cells(mesh)
+    rings = LayerCells(0, True, np.linspace(-np.pi, np.pi, 2), np.arange(3.0), None)
+    layer_cells.register(RingMesh, lambda mesh: [rings])
+    assert layer_cells(mesh) == [rings]
+
+
 def test_visible_radius_leaves_empty_rings_out():
     mesh = CylinderMesh((0.0, 1.0), 4, (0.0, 1.0, 2.0, 100.0))
     means = np.zeros(mesh.shape)
@@ -74,7 +91,7 @@ def histogram(reference: np.ndarray, generated: np.ndarray, **changes: object) -
         "generated_error": np.sqrt(generated),
         "reference_outside": (0.0, 0.0),
         "generated_outside": (0.1, 0.1),
-        "separation": Separation(0.1, 0.01, 0.002),
+        "separation": Separation(value=0.1, floor=0.01, floor_std=0.002),
     }
     return Histogram(**(known | changes))  # type: ignore[arg-type]
 
@@ -82,21 +99,32 @@ def histogram(reference: np.ndarray, generated: np.ndarray, **changes: object) -
 def test_joined_bins_keep_every_entry():
     rng = np.random.default_rng(0)
     counts = rng.poisson(2.0, (2, 100)).astype(float)
-    drawn = bars(histogram(*counts))
-    assert 16 <= len(drawn.reference) < 60
-    assert drawn.reference.sum() == pytest.approx(1.0)
-    assert drawn.generated.sum() == pytest.approx(0.8)
+    drawn = join_bins([histogram(*counts)])
+    reference, generated = drawn.values
+    assert 16 <= len(reference) < 60
+    assert reference.sum() == pytest.approx(1.0)
+    assert generated.sum() == pytest.approx(0.8)
     assert set(drawn.edges) <= set(np.arange(101.0))
     total = counts[0].sum()
-    np.testing.assert_allclose(drawn.reference_error, np.sqrt(drawn.reference / total))
+    np.testing.assert_allclose(drawn.errors[0], np.sqrt(reference / total))
 
 
-def test_bars_of_empty_and_peaked_histograms():
-    nothing = bars(histogram(np.zeros(20), np.zeros(20)))
-    assert nothing.reference.sum() == 0
+def test_bins_of_empty_and_peaked_histograms():
+    nothing = join_bins([histogram(np.zeros(20), np.zeros(20))])
+    assert nothing.values.sum() == 0
     peak = np.zeros(100)
     peak[50] = 1000.0
-    assert len(bars(histogram(peak, peak)).edges) == 4
+    assert len(join_bins([histogram(peak, peak)]).edges) == 4
+
+
+def test_several_samples_share_their_bins_without_thin_tails():
+    rng = np.random.default_rng(0)
+    counts = [np.histogram(rng.normal(50, 8, 20000), np.arange(101.0))[0].astype(float) for _ in range(4)]
+    drawn = join_bins([histogram(counts[0], made) for made in counts[1:]], tail=0.001)
+    assert drawn.values.shape == drawn.errors.shape == (4, len(drawn.edges) - 1)
+    assert 20 < drawn.edges[0] < 30
+    assert 70 < drawn.edges[-1] < 80
+    np.testing.assert_allclose(drawn.values[0].sum(), 1, atol=0.003)
 
 
 def test_mean_shower_and_differences_by_chance():
@@ -137,27 +165,46 @@ def test_every_number_stands_beside_its_floor(sample):
     assert rows["Classifier AUC, cells"].floor == "0.502 ± 0.020"
     assert rows["Showers with ΣE/E_inc above 1.21"].sigmas == pytest.approx(5.5)
     assert all(row.floor for name, row in rows.items() if not name.startswith("Speed-up"))
-    noted = estimate_row("x", "What it is.", dataclasses.replace(evaluation.distances["fpd"], note="Beware."))
+    noted = estimate_row("x", "What it is.", evaluation.distances["fpd"].replace(note="Beware."))
     assert noted.meaning == "What it is. Beware."
 
 
 def test_resolution_falls_as_its_terms_say():
-    fit = ResolutionFit(0.2, 0.1, 0.01, 0.0, 0.0, 0.0, 1.0, 1)
+    fit = ResolutionFit(
+        stochastic=0.2,
+        noise=0.1,
+        constant=0.01,
+        stochastic_error=0.0,
+        noise_error=0.0,
+        constant_error=0.0,
+        chi2=1.0,
+        ndf=1,
+    )
     expected = np.sqrt(0.2**2 / 4 + 0.1**2 / 16 + 0.01**2)
-    np.testing.assert_allclose(resolution_of(fit, np.array([4.0])), [expected])
+    np.testing.assert_allclose(fitted_resolution(fit, np.array([4.0])), [expected])
 
 
 def test_scale_of_differences_is_symmetric_and_holds_all():
     reference, generated = np.eye(3), np.eye(3)
     generated[0, 1] = -0.33
     reference[2] = np.nan
-    part = Correlation("layers", ("0", "1", "2"), reference, generated, Estimate(0.1))
+    part = Correlation(
+        name="layers",
+        labels=("0", "1", "2"),
+        reference=reference,
+        generated=generated,
+        distance=Estimate(value=0.1),
+    )
     assert difference_limit(part) == pytest.approx(0.4)
 
 
 def test_unknown_times_are_said_to_be_unknown(sample):
-    evaluation = dataclasses.replace(sample("box").evaluation, timing=Timing(None, None, None, None, 1e4))
-    rows, _ = timing_table(evaluation)
+    evaluation = sample("box").evaluation.replace(
+        timing=Timing(
+            geant4_ms=None, geant4_ms_per_gev=None, generator_ms=None, speed_up=None, mean_energy_mev=1e4
+        )
+    )
+    rows, _ = timing_rows(evaluation)
     assert rows == [
         ("Time per shower", "not known", "not known"),
         ("Showers per second", "not known", "not known"),
@@ -184,7 +231,7 @@ def test_data_of_the_page_is_strict_json():
     empty = MeanShower(*(np.zeros(mesh.n_voxels),) * 2)
     layers = layers_payload(mesh, mean_shower(reference), empty)
     events = events_payload(mesh, choose_pairs(reference, generated))
-    text = to_script_json({"layers": layers, "events": events, "text": "</script><!--"})
+    text = script_json({"layers": layers, "events": events, "text": "</script><!--"})
     assert "<" not in text
     assert json.loads(text)["text"] == "</script><!--"
     assert events["depthKnown"] is False
@@ -195,10 +242,9 @@ def test_second_process_draws_the_same_pages(sample, tmp_path):
     groups = {
         name: [h for h in evaluation.histograms if h.group == name][:2] for name in ("e_layer", "width_r")
     }
-    titles = {name: name for name in groups}
     finished: list[str] = []
-    alone = GroupPages(groups, titles, tmp_path / "one", processes=1).finish()
-    with GroupPages(groups, titles, tmp_path / "two", processes=2) as pages:
+    alone = GroupPages(groups, tmp_path / "one", processes=1).finish()
+    with GroupPages(groups, tmp_path / "two", processes=2) as pages:
         both = pages.finish(finished.append)
     assert sorted(finished) == sorted(groups)
     assert {k: [d.name for d in v] for k, v in both.items()} == {
@@ -211,9 +257,51 @@ def test_second_process_draws_the_same_pages(sample, tmp_path):
                 assert here.read_bytes() == there.read_bytes()
 
 
+def workers() -> list[str]:
+    """Children of this process that draw."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            parent = (folder / "stat").read_text().rpartition(")")[2].split()[1]
+            if int(parent) == os.getpid() and b"caloforge.report.worker" in (folder / "cmdline").read_bytes():
+                found.append(folder.name)
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="no list of processes")
 def test_second_process_ends_with_the_first_one(sample, tmp_path):
     groups = {name: sample("box").evaluation.histograms[:1] for name in ("first", "second")}
-    with GroupPages(groups, dict.fromkeys(groups, "x"), tmp_path, processes=2) as pages:
-        helper = pages._helper
-    assert helper is not None
-    assert helper.poll() is not None
+    with GroupPages(groups, tmp_path, processes=2):
+        assert len(workers()) == 1
+    assert workers() == []
+
+
+def test_figures_do_not_depend_on_a_users_matplotlibrc(sample, tmp_path):
+    import matplotlib
+
+    histograms = sample("box").evaluation.histograms[:2]
+    before = dict(matplotlib.rcParams)
+    plain = draw_layer_pages("page", "Title", histograms, tmp_path / "plain")
+    users = {
+        "figure.dpi": 33,
+        "savefig.dpi": 300,
+        "savefig.bbox": "tight",
+        "savefig.transparent": True,
+        "font.family": "monospace",
+        "axes.grid": True,
+        "axes.labelpad": 20,
+        "lines.antialiased": False,
+        "mathtext.fontset": "cm",
+        "path.sketch": (1, 100, 2),
+        "pdf.use14corefonts": True,
+        "text.usetex": True,
+    }
+    with matplotlib.rc_context(users):
+        inside = dict(matplotlib.rcParams)
+        changed = draw_layer_pages("page", "Title", histograms, tmp_path / "changed")
+        assert dict(matplotlib.rcParams) == inside
+    assert dict(matplotlib.rcParams) == before
+    for one, other in zip(plain, changed, strict=True):
+        for ending in ("png", "pdf"):
+            first, second = (drawing.folder / f"{drawing.name}.{ending}" for drawing in (one, other))
+            assert first.read_bytes() == second.read_bytes()

@@ -39,7 +39,7 @@ def test_what_is_finished_and_what_is_not(tmp_path: Path) -> None:
         assert "80 of 100 showers are kept" in again.kept()
         again.chunk(40, 60).write({"numbers": np.arange(40, 60)})
         assert again.gaps() == []
-        numbers = np.concatenate([chunk.read()["numbers"] for chunk in again.chunks()])
+        numbers = np.concatenate([chunk.read()["numbers"] for chunk in again.complete()])
         np.testing.assert_array_equal(numbers, np.arange(100))
         again.remove()
     assert names(tmp_path) == []
@@ -132,6 +132,8 @@ def test_a_damaged_chunk_is_named(tmp_path: Path) -> None:
             chunk.read()
     chunk.path.unlink()
     assert store(tmp_path).gaps() == [(0, 40)]
+    with pytest.raises(DataError, match="showers 0 to 39 were made and are gone"):
+        store(tmp_path).complete()
 
 
 HOLD = """

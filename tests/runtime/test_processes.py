@@ -92,7 +92,7 @@ def test_a_child_ends_when_its_parent_is_killed() -> None:
     code = (
         "import os, signal\nfrom caloforge.runtime.processes import Child\n"
         "with Child('child_of_a_test') as child:\n"
-        "    child.ask({'do': 'a'})\n    print(child._process.pid, flush=True)\n"
+        "    child.ask({'do': 'a'})\n    print(child.pid, flush=True)\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     root = Path(sys.modules["caloforge"].__file__ or "").parents[1]

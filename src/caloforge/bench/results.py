@@ -1,81 +1,67 @@
-"""What a benchmark returns: plain dataclasses, their file and their table."""
+"""What a benchmark returns: its numbers, their file and their table."""
 
 from __future__ import annotations
 
-import json
 import math
-import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import ClassVar
 
-from caloforge.errors import DataError
-from caloforge.evaluation.results.serial import from_plain, to_plain
-from caloforge.runtime.files import whole_file
+from pydantic import Field
+from rich.box import SIMPLE_HEAD
+from rich.markup import escape
+from rich.table import Table
 
-if TYPE_CHECKING:
-    from rich.table import Table
+from caloforge.evaluation.results.base import Details, Document, Number, Result
 
-__all__ = ["SCHEMA", "BenchResult", "BenchRow", "Geant4Time", "read_bench", "write_bench"]
-
-SCHEMA = 1
-"""Version of the layout of the file; raised where a key is removed or changes its meaning."""
+__all__ = ["BenchResult", "BenchRow", "Geant4Time"]
 
 
-@dataclass(frozen=True)
-class Geant4Time:
-    """Processor time of Geant4 in one process, at the energies of the generated showers.
-
-    Attributes:
-        showers: how many were simulated; 0 if none.
-        ms, ms_error: mean per shower, and its standard error from the spread of time per energy.
-        mean_energy_mev: mean incident energy of these showers.
-        physics: physics list and data.
-        remark: why there is no number.
-    """
+class Geant4Time(Result):
+    """Processor time of Geant4 in one process, at the energies of the generated showers."""
 
     showers: int = 0
-    ms: float = math.nan
-    ms_error: float = math.nan
-    mean_energy_mev: float = math.nan
+    """How many were simulated; 0 if none."""
+    ms: Number = math.nan
+    """Mean per shower."""
+    ms_error: Number = math.nan
+    """Its standard error from the spread of time per energy."""
+    mean_energy_mev: Number = math.nan
+    """Mean incident energy of these showers."""
     physics: str = ""
+    """Physics list and data."""
     remark: str = ""
+    """Why there is no number."""
 
 
-@dataclass(frozen=True)
-class BenchRow:
-    """One configuration, measured in a process of its own.
-
-    Attributes:
-        device: ``cpu``, ``cuda``, …
-        threads: CPU threads of torch.
-        batch_size: showers given to the model at once.
-        repetitions: batches that were timed.
-        ms, ms_std, ms_min: elapsed time per shower over the repetitions: mean, standard deviation (NaN for
-            one) and smallest; NaN where nothing was measured.
-        processor_ms: mean processor time per shower, summed over the threads. With one CPU thread it is below
-            ``ms`` only where other programs took the processor.
-        peak_memory_mib: of the whole process on a CPU, of the tensors on a GPU.
-        memory_before_mib: the same when the model was loaded and nothing was generated.
-        speed_up: Geant4's processor time over ``processor_ms`` with one CPU thread, else over ``ms``.
-        times: ms per shower of each repetition.
-        remark: why something was not measured.
-    """
+class BenchRow(Result):
+    """One configuration, measured in a process of its own."""
 
     device: str
+    """``cpu``, ``cuda``, …"""
     threads: int
+    """CPU threads of torch."""
     batch_size: int
+    """Showers given to the model at once."""
     repetitions: int = 0
-    ms: float = math.nan
-    ms_std: float = math.nan
-    ms_min: float = math.nan
-    processor_ms: float = math.nan
-    peak_memory_mib: float = math.nan
-    memory_before_mib: float = math.nan
-    speed_up: float = math.nan
-    times: tuple[float, ...] = ()
+    """Batches that were timed."""
+    ms: Number = math.nan
+    """Mean elapsed time per shower over the repetitions; NaN where nothing was measured."""
+    ms_std: Number = math.nan
+    """Standard deviation over the repetitions; NaN for one."""
+    ms_min: Number = math.nan
+    """The smallest."""
+    processor_ms: Number = math.nan
+    """Mean processor time per shower, summed over the threads. With one CPU thread it is below ``ms`` only
+    where other programs took the processor."""
+    peak_memory_mib: Number = math.nan
+    """Of the whole process on a CPU, of the tensors on a GPU."""
+    memory_before_mib: Number = math.nan
+    """The same when the model was loaded and nothing was generated."""
+    speed_up: Number = math.nan
+    """Geant4's processor time over ``processor_ms`` with one CPU thread, else over ``ms``."""
+    times: tuple[Number, ...] = ()
+    """ms per shower of each repetition."""
     remark: str = ""
+    """Why something was not measured."""
 
     @property
     def key(self) -> tuple[str, int, int]:
@@ -83,54 +69,35 @@ class BenchRow:
         return self.device, self.threads, self.batch_size
 
 
-@dataclass(frozen=True)
-class BenchResult:
-    """Times of one checkpoint on one machine.
+class BenchResult(Document):
+    """Times of one checkpoint on one machine, the layout of the file."""
 
-    Attributes:
-        checkpoint: ``path``, ``fingerprint``, ``model``, ``mesh``, ``changed_settings``.
-        parameters: numbers in the model that were trained.
-        model_mib: size of the file with its weights.
-        blocks: showers that `generate` gives the model at once by default, on a ``cpu`` and on a ``gpu``.
-        conditions: ``energy`` [MeV], ``theta``, ``phi`` ranges, mean energy, and a digest of all of them.
-        machine: processor, cores, memory, GPU, versions, and the load average at the start.
-        geant4: what the showers cost in Geant4.
-        rows: one for each configuration.
-        warnings: plain sentences.
-        provenance: of the benchmark.
-    """
+    layout: ClassVar[int] = 1
+    noun: ClassVar[str] = "benchmark"
 
-    checkpoint: dict[str, Any]
+    checkpoint: Details
+    """``path``, ``fingerprint``, ``model``, ``mesh``, ``changed_settings``."""
     parameters: int
-    model_mib: float
+    """Numbers in the model that were trained."""
+    model_mib: Number
+    """Size of the file with its weights."""
     blocks: dict[str, int]
-    conditions: dict[str, Any]
-    machine: dict[str, Any]
+    """Showers that `generate` gives the model at once by default, on a ``cpu`` and on a ``gpu``."""
+    conditions: Details
+    """``energy`` [MeV], ``theta``, ``phi`` ranges, mean energy, and a digest of all of them."""
+    machine: Details
+    """Processor, cores, memory, GPU, versions, and the load average at the start."""
     geant4: Geant4Time
+    """What the showers cost in Geant4."""
     rows: list[BenchRow]
-    warnings: list[str] = field(default_factory=list)
-    provenance: dict[str, Any] = field(default_factory=dict)
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON-able values."""
-        return {"schema": SCHEMA, **to_plain(self)}
-
-    @classmethod
-    def from_dict(cls, plain: Mapping[str, Any]) -> Self:
-        """The result that `to_dict` made these values of; DataError where they are something else."""
-        if plain.get("schema") != SCHEMA:
-            raise DataError(f"a benchmark of schema {plain.get('schema')!r}; {SCHEMA} is expected")
-        try:
-            return from_plain(cls, dict(plain))
-        except (KeyError, TypeError, ValueError) as error:
-            raise DataError(f"not a benchmark: {error}") from error
+    """One for each configuration."""
+    warnings: list[str] = Field(default_factory=list)
+    """Plain sentences."""
+    provenance: Details = Field(default_factory=dict)
+    """Of the benchmark."""
 
     def summary(self) -> Table:
         """One row a configuration."""
-        from rich.box import SIMPLE_HEAD
-        from rich.markup import escape
-        from rich.table import Table
-
         table = Table(
             box=SIMPLE_HEAD,
             caption_justify="left",
@@ -174,24 +141,3 @@ def _number(value: float, digits: int = 3) -> str:
     if math.isnan(value):
         return "–"
     return f"{value:,.0f}" if value >= 10**digits else f"{value:.{digits}g}"
-
-
-def write_bench(result: BenchResult, path: str | os.PathLike[str]) -> None:
-    """Write a result as JSON, whole or not at all; DataError where that fails."""
-    text = json.dumps(result.to_dict(), indent=1, ensure_ascii=False, allow_nan=False)
-    try:
-        with whole_file(Path(path)) as file:
-            file.write((text + "\n").encode())
-    except OSError as error:
-        raise DataError(f"cannot write {path}: {error}") from error
-
-
-def read_bench(path: str | os.PathLike[str]) -> BenchResult:
-    """The result in a file; DataError where it is missing, damaged or something else."""
-    try:
-        plain = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"cannot read {path}: {error}") from error
-    if not isinstance(plain, dict):
-        raise DataError(f"{path}: not a benchmark")
-    return BenchResult.from_dict(plain)

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from caloforge.bench.results import BenchResult, BenchRow, Geant4Time, read_bench, write_bench
+from caloforge.bench.results import BenchResult, BenchRow, Geant4Time
 from caloforge.bench.setting import choose_conditions, describe_machine, time_geant4
 from caloforge.checkpoint import Checkpoint
 from caloforge.checkpoint.folder import WEIGHTS
@@ -110,17 +110,17 @@ def bench(
     keys = _configurations(devices, threads, batch_sizes)
     result = _empty(request, keys, repetitions)
     if resume and target is not None and target.exists():
-        result = _resumed(result, read_bench(target), target)
-    wanted = {key: BenchRow(*key, remark="not measured yet") for key in keys}
+        result = _resumed(result, BenchResult.read(target), target)
+    wanted = {key: _row(key, remark="not measured yet") for key in keys}
     rows = wanted | {row.key: row for row in result.rows if row.repetitions}
 
     def keep(geant4_time: Geant4Time) -> BenchResult:
         """The result so far, written."""
         finished = [_with_speed_up(row, geant4_time) for row in rows.values()]
         warnings = _warnings(result.machine, finished)
-        now = dataclasses.replace(result, geant4=geant4_time, rows=finished, warnings=warnings)
+        now = result.replace(geant4=geant4_time, rows=finished, warnings=warnings)
         if target is not None:
-            write_bench(now, target)
+            now.write(target)
         return now
 
     job = {
@@ -218,7 +218,12 @@ def _resumed(new: BenchResult, old: BenchResult, path: Path) -> BenchResult:
                 f"{path}: cannot go on, its {what} was {a} and now is {b}; use the same, or start anew with "
                 "overwrite=True (--overwrite)"
             )
-    return dataclasses.replace(new, geant4=old.geant4, rows=old.rows)
+    return new.replace(geant4=old.geant4, rows=old.rows)
+
+
+def _row(key: tuple[str, int, int], **measured: Any) -> BenchRow:
+    device, threads, size = key
+    return BenchRow(device=device, threads=threads, batch_size=size, **measured)
 
 
 def _measure(key: tuple[str, int, int], job: dict[str, Any]) -> BenchRow:
@@ -231,7 +236,7 @@ def _measure(key: tuple[str, int, int], job: dict[str, Any]) -> BenchRow:
     except ChildError as error:
         if error.status == -signal.SIGKILL:
             remark = "not measured: the system ended the process, as it does without memory"
-            return BenchRow(*key, remark=remark)
+            return _row(key, remark=remark)
         failed = f"{device}, threads: {threads}, batch {size} failed"
         raise CaloforgeError(f"{failed}: {error.details}") from None
     if "refusal" in reply:
@@ -239,9 +244,9 @@ def _measure(key: tuple[str, int, int], job: dict[str, Any]) -> BenchRow:
     times = np.array(reply.pop("times"))
     processor = reply.pop("processor_times", [])
     if not len(times):
-        return BenchRow(*key, **reply)
-    return BenchRow(
-        *key,
+        return _row(key, **reply)
+    return _row(
+        key,
         repetitions=len(times),
         ms=float(times.mean()),
         ms_std=float(times.std(ddof=1)) if len(times) > 1 else math.nan,
@@ -254,7 +259,7 @@ def _measure(key: tuple[str, int, int], job: dict[str, Any]) -> BenchRow:
 
 def _with_speed_up(row: BenchRow, geant4: Geant4Time) -> BenchRow:
     alone = row.device == "cpu" and row.threads == 1  # other programs then slow down neither of the two times
-    return dataclasses.replace(row, speed_up=geant4.ms / (row.processor_ms if alone else row.ms))
+    return row.replace(speed_up=geant4.ms / (row.processor_ms if alone else row.ms))
 
 
 def _warnings(machine: dict[str, Any], rows: Sequence[BenchRow]) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -115,9 +114,10 @@ def amplify(
     overwrite: Overwrite = False,
 ) -> None:
     """Does a generated sample know more than its training showers, or the coarse showers it is made of?"""
-    from caloforge.report.amplification import draw_amplification, draw_upsampling
-    from caloforge.report.style import require_drawing_packages
-    from caloforge.runtime.files import whole_file
+    from caloforge.report import in_words, summary
+    from caloforge.report.figures.amplification import draw_amplification, draw_upsampling
+    from caloforge.report.figures.style import require_drawing_packages
+    from caloforge.runtime.files import write_json
 
     target = out / AMPLIFICATION_FILE
     if target.exists() and not overwrite:
@@ -132,33 +132,33 @@ def amplify(
         from caloforge.evaluation.amplification import OBSERVABLES, amplification
 
         chosen = [tuple(item.split("+")) for item in _items(observables)] if observables else OBSERVABLES
-        result = amplification(
-            truth,
-            training,
-            generated,
-            observables=chosen,
-            quantiles=_counts(quantiles, "--quantiles"),
-            seed=seed,
+        result = in_words(
+            amplification(
+                truth,
+                training,
+                generated,
+                observables=chosen,
+                quantiles=_counts(quantiles, "--quantiles"),
+                seed=seed,
+            )
         )
         drawing = draw_amplification(result, out)
     else:
         from caloforge.evaluation.upsampling import upsampling_curve
 
-        result = upsampling_curve(
-            truth,
-            dict(map(_upsampled, upsampled or [])),
-            copies=True if copies is None else copies,
-            classifiers=classifiers,
-            which=_items(which),
-            seed=seed,
+        result = in_words(
+            upsampling_curve(
+                truth,
+                dict(map(_upsampled, upsampled or [])),
+                copies=True if copies is None else copies,
+                classifiers=classifiers,
+                which=_items(which),
+                seed=seed,
+            )
         )
         drawing = draw_upsampling(result, out)
-    try:
-        with whole_file(target) as file:
-            file.write((json.dumps(result.to_dict(), indent=1, ensure_ascii=False) + "\n").encode())
-    except OSError as error:
-        raise DataError(f"cannot write {target}: {error}") from error
-    console.print(result.summary())
+    write_json(target, result.to_dict())
+    console.print(summary(result))
     say(f"{target}, {drawing.name}.pdf")
 
 

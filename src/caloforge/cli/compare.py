@@ -42,7 +42,8 @@ def compare(
     overwrite: Overwrite = False,
 ) -> None:
     """Judge several generators against one reference: one table, overlaid figures and one HTML page."""
-    from caloforge.evaluation.comparison import compare as run
+    from caloforge.report import compare as run
+    from caloforge.report import summary
 
     options: dict[str, Any] = {} if second_reference is None else {"second_reference": second_reference}
     comparison = run(
@@ -58,7 +59,7 @@ def compare(
         overwrite=overwrite,
         **options,
     )
-    console.print(comparison.summary())
+    console.print(summary(comparison))
     if report:
         from caloforge.report.comparison import write_comparison
 

@@ -49,7 +49,8 @@ def evaluate(
 ) -> None:
     """Judge generated showers against a reference: metrics.json, figures and one HTML page."""
     from caloforge.data import open_showers
-    from caloforge.evaluation import evaluate as run
+    from caloforge.report import evaluate as run
+    from caloforge.report import summary
 
     truth, candidate = open_showers(reference), open_showers(generated)
     result = run(
@@ -67,7 +68,7 @@ def evaluate(
         device=device,
         overwrite=overwrite,
     )
-    console.print(result.summary())
+    console.print(summary(result))
     if report:
         from caloforge.report import write_report
 

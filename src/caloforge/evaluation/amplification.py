@@ -13,25 +13,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from pydantic import Field
 
 from caloforge.data import Showers, open_showers
 from caloforge.errors import DataError
 from caloforge.evaluation.features import EPSILON, Features, compute_features
-from caloforge.evaluation.results.serial import from_plain, to_plain
+from caloforge.evaluation.results.base import Details, Floats, Number, Result
 from caloforge.runtime.provenance import provenance
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 __all__ = ["OBSERVABLES", "AmplificationCurve", "AmplificationResult", "amplification"]
 
-Floats = NDArray[np.float64]
 Sample = Showers | str | os.PathLike[str] | Mapping[str, ArrayLike]
 """Showers, their file, or their observables by name, each (N,)."""
 
@@ -45,41 +40,38 @@ SHARED = 0.5
 """Share of incident energies found in both of two samples above which they are not independent."""
 
 
-@dataclass(frozen=True, eq=False)
-class AmplificationCurve:
-    """Errors of samples of different sizes in one division of the truth into bins of equal probability.
-
-    Attributes:
-        observables: names of the d observables.
-        bins: Q.
-        constant: 1 − Σ_j t_j² ≈ 1 − 1/Q, t_j the truth's share of bin j; m true showers have the mean error
-            constant / m.
-        truth_error: constant / M, the part of a measured error that comes from the finite truth sample and
-            has been subtracted from ``training_error`` and ``errors``.
-        training_error, training_error_std: of the training sample, and how much that scatters by chance.
-        sizes: numbers of generated showers, (K,).
-        errors, errors_std: mean error of disjoint samples of that many generated showers, and one standard
-            deviation, (K,).
-        equivalent: n', true showers with the error of all generated showers. NaN where that error is below
-            what this truth sample can resolve; ``amplification_low`` is a limit then.
-        amplification: n' / n.
-        amplification_low, amplification_high: the same with the error one standard deviation larger and
-            smaller; NaN where there is no upper limit.
-    """
+class AmplificationCurve(Result):
+    """Errors of samples of different sizes in one division of the truth into bins of equal probability."""
 
     observables: tuple[str, ...]
+    """Names of the d observables."""
     bins: int
-    constant: float
-    truth_error: float
-    training_error: float
-    training_error_std: float
+    """Q."""
+    constant: Number
+    """1 − Σ_j t_j² ≈ 1 − 1/Q, t_j the truth's share of bin j; m true showers have the mean error
+    constant / m."""
+    truth_error: Number
+    """constant / M, the part of a measured error that comes from the finite truth sample and has been
+    subtracted from ``training_error`` and ``errors``."""
+    training_error: Number
+    """Of the training sample."""
+    training_error_std: Number
+    """How much that scatters by chance."""
     sizes: Floats
+    """Numbers of generated showers, (K,)."""
     errors: Floats
+    """Mean error of disjoint samples of that many generated showers, (K,)."""
     errors_std: Floats
-    equivalent: float
-    amplification: float
-    amplification_low: float
-    amplification_high: float
+    """One standard deviation of that, (K,)."""
+    equivalent: Number
+    """n', true showers with the error of all generated showers. NaN where that error is below what this
+    truth sample can resolve; ``amplification_low`` is a limit then."""
+    amplification: Number
+    """n' / n."""
+    amplification_low: Number
+    """The same with the error one standard deviation larger."""
+    amplification_high: Number
+    """The same with the error one standard deviation smaller; NaN where there is no upper limit."""
 
     @property
     def name(self) -> str:
@@ -87,58 +79,19 @@ class AmplificationCurve:
         return " × ".join(self.observables)
 
 
-@dataclass(frozen=True, eq=False)
-class AmplificationResult:
-    """Amplification of one generated sample.
-
-    Attributes:
-        counts: showers: ``truth``, ``training``, ``generated``.
-        curves: one for each choice of observables and number of bins.
-        warnings: plain sentences.
-        provenance: of the calculation and of the samples.
-    """
+class AmplificationResult(Result):
+    """Amplification of one generated sample, the layout of ``amplification.json``."""
 
     counts: dict[str, int]
+    """Showers: ``truth``, ``training``, ``generated``."""
     curves: list[AmplificationCurve]
-    warnings: list[str] = field(default_factory=list)
-    provenance: dict[str, Any] = field(default_factory=dict)
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON-able values."""
-        return dict(to_plain(self))
-
-    @classmethod
-    def from_dict(cls, plain: Mapping[str, Any]) -> Self:
-        """The result that `to_dict` made these values of."""
-        return from_plain(cls, dict(plain))
-
-    def summary(self) -> Table:
-        """One row a curve."""
-        from rich.table import Table
-
-        counts = self.counts
-        table = Table(
-            title=f"amplification: {counts['generated']} showers generated from {counts['training']}, "
-            f"truth {counts['truth']}"
-        )
-        for column in ("observables", "bins", "error", "true showers", "amplification"):
-            table.add_column(column, justify="left" if column == "observables" else "right")
-        for c in self.curves:
-            worth = f"{c.equivalent:.0f}" if np.isfinite(c.equivalent) else "–"
-            table.add_row(c.name, str(c.bins), f"{c.errors[-1]:.2g}", worth, _factor(c))
-        if self.warnings:
-            table.caption = "\n".join(self.warnings)
-        return table
-
-
-def _factor(curve: AmplificationCurve) -> str:
-    low, value, high = (
-        f"{x:.0f}" if x >= 10 else f"{x:.2g}"
-        for x in (curve.amplification_low, curve.amplification, curve.amplification_high)
-    )
-    if np.isnan(curve.amplification):
-        return f"> {low}"
-    return f"{value} (> {low})" if np.isnan(curve.amplification_high) else f"{value} ({low}-{high})"
+    """One for each choice of observables and number of bins."""
+    shared_energies: dict[str, Number] = Field(default_factory=dict)
+    """Share of incident energies that are the truth's, of the samples that are thus not independent of it."""
+    warnings: list[str] = Field(default_factory=list)
+    """Plain sentences of `caloforge.report`."""
+    provenance: Details = Field(default_factory=dict)
+    """Of the calculation and of the samples."""
 
 
 def amplification(
@@ -192,7 +145,12 @@ def amplification(
             curves.append(_curve(names, _bins_per_axis(q, len(names)), values, np.random.default_rng(seed)))
     origin = {role: s.provenance for role, s in opened.items() if isinstance(s, Showers)}
     made_by = provenance("amplification", seed=seed, observables=spaces, quantiles=quantiles)
-    return AmplificationResult(counts, curves, _shared_energies(opened), {"amplification": made_by} | origin)
+    return AmplificationResult(
+        counts=counts,
+        curves=curves,
+        shared_energies=_shared_energies(opened),
+        provenance={"amplification": made_by} | origin,
+    )
 
 
 def _bins_per_axis(q: int, d: int) -> int:
@@ -330,20 +288,10 @@ def _assign(
     return places[0], places[1:]
 
 
-def _shared_energies(samples: Mapping[str, Showers | Mapping[str, ArrayLike]]) -> list[str]:
-    """Sentences on pairs of samples whose incident energies are the same numbers."""
+def _shared_energies(samples: Mapping[str, Showers | Mapping[str, ArrayLike]]) -> dict[str, float]:
+    """Share of incident energies that are the truth's, of the samples that thus depend on the truth."""
     energies = {role: s.conditions.energy for role, s in samples.items() if isinstance(s, Showers)}
-    found = []
-    if "truth" in energies:
-        for role in ("training", "generated"):
-            values = energies.get(role, np.zeros(0))
-            if (
-                len(values)
-                and np.isin(values, energies["truth"]).mean() > SHARED
-                and len(np.unique(values)) > 100
-            ):
-                found.append(
-                    f"The {role} showers have incident energies of the truth sample, so they are not "
-                    "independent of it and their errors come out too small; use other showers."
-                )
-    return found
+    truth = energies.pop("truth", np.zeros(0))
+    spectra = {role: e for role, e in energies.items() if len(np.unique(e)) > 100}
+    shares = {role: float(np.isin(e, truth).mean()) for role, e in spectra.items()}
+    return {role: share for role, share in shares.items() if share > SHARED}

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caloforge.data import Conditions, Showers
-from caloforge.errors import MissingDependencyError
 from caloforge.evaluation.histograms import discrete_energies
+from caloforge.evaluation.packages import needed
 from caloforge.evaluation.results import Timing
 
 __all__ = ["compare_conditions", "geant4_ms_per_gev", "measure_times"]
@@ -27,22 +27,19 @@ def compare_conditions(reference: Conditions, generated: Conditions) -> dict[str
     the share of each sample's showers whose energy is outside the range of the other (or, where energies are
     distinct, is none of the other's).
     """
-    try:
-        from scipy.stats import chi2, ks_2samp
-    except ImportError as error:
-        raise MissingDependencyError("scipy", "evaluate") from error
+    stats = needed("scipy.stats")
     result: dict[str, Any] = {"reference": reference.ranges(), "generated": generated.ranges()}
     for name in _COLUMNS:
         first, second = getattr(reference, name), getattr(generated, name)
         if min(first.min(), second.min()) == max(first.max(), second.max()):
             continue
-        test = ks_2samp(first, second, method="asymp")
+        test = stats.ks_2samp(first, second, method="asymp")
         result[f"{name}_ks"] = {"statistic": float(test.statistic), "p_value": float(test.pvalue)}
     first, second = reference.energy, generated.energy
     distinct = discrete_energies(first)
     if len(distinct):
         statistic, ndf = _populations_chi2(first, second)
-        p_value = float(chi2.sf(statistic, ndf))
+        p_value = float(stats.chi2.sf(statistic, ndf))
         result["energy_chi2"] = {"statistic": statistic, "ndf": ndf, "p_value": p_value}
         outside = [float(1 - np.isin(x, y).mean()) for x, y in ((first, second), (second, first))]
     else:
@@ -81,7 +78,14 @@ def measure_times(reference: Showers, generated: Showers) -> Timing:
     if generator is None and "geant4_cpu_seconds" in generated.extra:
         generator = _positive(1000 * float(generated.extra["geant4_cpu_seconds"].mean()))
     speed_up = None if geant4 is None or generator is None else geant4 / generator
-    return Timing(geant4, per_gev, generator, speed_up, mean, performance)
+    return Timing(
+        geant4_ms=geant4,
+        geant4_ms_per_gev=per_gev,
+        generator_ms=generator,
+        speed_up=speed_up,
+        mean_energy_mev=mean,
+        performance=performance,
+    )
 
 
 def geant4_ms_per_gev(reference: Showers) -> float | None:

@@ -11,15 +11,25 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from caloforge.data import Conditions, Showers
 from caloforge.detector import Mesh
 from caloforge.errors import DataError, MeshError
 
-__all__ = ["EPSILON", "FeatureMaker", "Features", "Visitor", "batch_rows", "compute_features", "read_ahead"]
+__all__ = [
+    "EPSILON",
+    "FeatureMaker",
+    "Features",
+    "Visitor",
+    "allocate",
+    "batch_rows",
+    "compute_features",
+    "read_ahead",
+]
 
 EPSILON = 1e-16
 """Added to every denominator, as in the challenge: a layer without energy has centre and width 0."""
@@ -159,7 +169,7 @@ class FeatureMaker:
         """
         z, lateral = self.mesh.n_layers, len(self.lateral)
         widths = [1, 1, z, z, *2 * (lateral, lateral, z)]
-        table = _allocate(sum(widths), n, memory_limit)
+        table = allocate(sum(widths), n, memory_limit)
         parts = iter(np.split(table, np.cumsum(widths)[:-1]))
         return Features(
             mesh=self.mesh,
@@ -240,17 +250,21 @@ def read_ahead(
             yield energies.reshape(len(energies), n_voxels), conditions
 
 
-def _allocate(rows: int, columns: int, memory_limit: int | None) -> Floats:
-    """A table (rows, columns) in memory, or in an unnamed temporary file beyond the limit, bytes."""
-    size = 8 * rows * columns
+def allocate(rows: int, columns: int, memory_limit: float | None, dtype: DTypeLike = np.float64) -> Any:
+    """A table (rows, columns) in memory, or in an unnamed temporary file beyond the limit, bytes.
+
+    Raises:
+        DataError: the temporary folder is full.
+    """
+    size = np.dtype(dtype).itemsize * rows * columns
     if memory_limit is None or size <= memory_limit:
-        return np.empty((rows, columns))
+        return np.empty((rows, columns), dtype=dtype)
     with tempfile.TemporaryFile() as file:
         try:
             os.posix_fallocate(file.fileno(), 0, size)  # a full disk is an error now, not a crash later
         except OSError as error:
             raise DataError(
-                f"the features need {size >> 20} MiB in {tempfile.gettempdir()}: {error.strerror}; "
+                f"a table needs {size >> 20} MiB in {tempfile.gettempdir()}: {error.strerror}; "
                 "make room or set TMPDIR to another folder"
             ) from error
-        return np.memmap(file, dtype=np.float64, mode="r+", shape=(rows, columns))
+        return np.memmap(file, dtype=dtype, mode="r+", shape=(rows, columns))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -144,7 +144,7 @@ def cell_histogram(
     if second is not None:
         floor = cell_separation(entries[0], second.per_shower, seed=seed)
         spread = math.sqrt(floor.error**2 + 2 * separation.floor_std**2)
-        separation = replace(separation, floor=floor.value, floor_std=spread)
+        separation = separation.replace(floor=floor.value, floor_std=spread)
     return Histogram(
         name="cell_energy",
         group="cell_energy",
@@ -265,7 +265,9 @@ def fill_histogram(plan: HistogramPlan, seed: int) -> Histogram:
         generated_error=errors[1],
         reference_outside=first_outside,
         generated_outside=second_outside,
-        separation=Separation(separation_power(first, second), *floor, error),
+        separation=Separation(
+            value=separation_power(first, second), floor=floor[0], floor_std=floor[1], error=error
+        ),
         log_x=plan.log[0],
         log_y=plan.log[1],
     )

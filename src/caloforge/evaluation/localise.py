@@ -124,7 +124,7 @@ def localise(
             tested[kind], found[kind] = count, len(candidates)
             shifts += candidates[:MOST_NAMED]
     shared, exact = _shared(reference, generated)
-    return Localisation(shifts, tested, found, shared, exact)
+    return Localisation(shifts=shifts, tested=tested, found=found, shared_showers=shared, exact=exact)
 
 
 def layer_shifts(reference: Features, generated: Features) -> list[Shift]:
@@ -163,7 +163,12 @@ def layer_shifts(reference: Features, generated: Features) -> list[Shift]:
         name = f"layer {reference.mesh.layer_numbers[place]}"
         shifts.append(
             Shift(
-                name, "layer", float(z[worst] * error * unit), float(error * unit), float(z[worst]), p_value
+                name=name,
+                kind="layer",
+                relative=float(z[worst] * error * unit),
+                error=float(error * unit),
+                z=float(z[worst]),
+                p_value=p_value,
             )
         )
     return shifts
@@ -206,7 +211,14 @@ def _named(sets: list[_Set], n1: int, n2: int, kind: str) -> tuple[list[Shift], 
                 unit = 1 / abs(m1[place]) if m1[place] else np.nan
                 change, spread = (m2[place] - m1[place]) * unit, error[place] * unit
                 shifts.append(
-                    Shift(name(int(place)), kind, float(change), float(spread), float(z[place]), p_value)
+                    Shift(
+                        name=name(int(place)),
+                        kind=kind,
+                        relative=float(change),
+                        error=float(spread),
+                        z=float(z[place]),
+                        p_value=p_value,
+                    )
                 )
     return sorted(shifts, key=lambda shift: -abs(shift.z)), count
 

@@ -7,10 +7,12 @@ from contextlib import contextmanager
 
 from caloforge.runtime.progress import Display
 
-__all__ = ["Progress", "reporting"]
+__all__ = ["Fraction", "Progress", "reporting"]
 
 Progress = Callable[[str, float], None]
 """Called with what is being done and the fraction of it that is."""
+Fraction = Callable[[float], None]
+"""Called with the fraction that is done."""
 
 
 @contextmanager

@@ -6,10 +6,6 @@ are counted, all other samples once. What stays in memory is features and sums, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -54,9 +50,8 @@ class Span:
         self.below += int(np.count_nonzero(lit < self.limit))
 
 
-@dataclass(frozen=True, eq=False)
 class Reading:
-    """What is known of one sample after it was read.
+    """What is known of one sample after it was read; made of visitors of `compute_features`.
 
     Attributes:
         showers: the sample; its cells are still on disk.
@@ -70,26 +65,42 @@ class Reading:
         brightest: energies of the cells in which the reference is brightest.
     """
 
-    showers: Showers
     features: Features
     observables: dict[str, NDArray[np.float64]]
-    span: Span
-    prints: Fingerprints
-    mean: MeanShower
-    sums: CellSums
     counts: CellCounts
     brightest: ChosenCells
 
+    def __init__(self, showers: Showers, depth_mm: float) -> None:
+        mesh = showers.mesh
+        self.showers, self.span = showers, Span()
+        self.prints, self.mean, self.sums = Fingerprints(mesh.n_voxels), MeanShower(mesh), CellSums(mesh)
+        self._cluster = ClusterObservables(mesh, depth_mm)
 
-class _Parts(NamedTuple):
-    """The visitors of one sample that end up in its `Reading`."""
+    @property
+    def sample(self) -> tuple[Showers, Features]:
+        """The showers with their features."""
+        return self.showers, self.features
 
-    span: Span
-    prints: Fingerprints
-    mean: MeanShower
-    sums: CellSums
-    counts: CellCounts
-    brightest: ChosenCells
+    def count_in(self, edges: NDArray[np.float64], cells: NDArray[np.int64], limit: float) -> None:
+        """Prepare to count cells in bins, to keep these cells and to count those below a limit, MeV."""
+        self.counts, self.brightest, self.span = CellCounts(edges), ChosenCells(cells), Span(limit)
+
+    def read(self, name: str, report: Progress) -> None:
+        """Read all showers: features, observables and whatever was prepared."""
+        visitors: list[Visitor] = [self.span, self.prints, self.mean, self.sums, self._cluster]
+        if hasattr(self, "counts"):
+            visitors += [self.counts, self.brightest]
+        count = _counter(report, f"reading the {name}", len(self.showers))
+        self.features = compute_features(self.showers, visitors=[*visitors, count])
+        self.observables = longitudinal_observables(self.features) | self._cluster.columns()
+
+    def read_again(self, name: str, report: Progress) -> None:
+        """Read all showers for what was prepared after the first reading."""
+        start, count = 0, _counter(report, f"reading the {name} again", len(self.showers))
+        for flat, conditions in read_ahead(self.showers):
+            for visit in (self.counts, self.brightest, self.span, count):
+                visit(start, flat, conditions)
+            start += len(flat)
 
 
 def read_samples(
@@ -106,41 +117,24 @@ def read_samples(
     Raises:
         DataError: no shower of a sample has any energy, or a cell holds no energy at all but NaN or worse.
     """
-    depth, mesh = depth_of_maximum(reference), reference.mesh
-    span, prints, mean, sums = Span(), Fingerprints(mesh.n_voxels), MeanShower(mesh), CellSums(mesh)
-    first_cluster = ClusterObservables(mesh, depth)
-    count = _counter(report, "reading the reference", len(reference))
-    first = compute_features(reference, visitors=[span, prints, mean, sums, first_cluster, count])
-    if span.largest <= 0:
+    depth = depth_of_maximum(reference)
+    first = Reading(reference, depth)
+    first.read("reference", report)
+    smallest, largest = first.span.smallest, first.span.largest
+    if largest <= 0:
         raise DataError("no reference shower has any energy; there is nothing to compare with")
-    threshold = (
-        default_threshold(mesh, span.smallest, span.largest) if threshold_mev is None else threshold_mev
-    )
-    edges, chosen = log_edges(threshold, span.largest, CELL_EDGES), choose_cells(mean.cells)
-
-    read = {}
-    for name, showers in others.items():
-        parts = _Parts(
-            Span(span.smallest),
-            Fingerprints(mesh.n_voxels),
-            MeanShower(mesh),
-            CellSums(mesh),
-            CellCounts(edges),
-            ChosenCells(chosen),
-        )
-        cluster = ClusterObservables(mesh, depth)
-        count = _counter(report, f"reading the {name}", len(showers))
-        features = compute_features(showers, visitors=[*parts, cluster, count])
-        if parts.span.largest <= 0:
+    if threshold_mev is None:
+        threshold_mev = default_threshold(reference.mesh, smallest, largest)
+    edges, brightest = log_edges(threshold_mev, largest, CELL_EDGES), choose_cells(first.mean.cells)
+    read = {name: Reading(showers, depth) for name, showers in others.items()}
+    for name, reading in read.items():
+        reading.count_in(edges, brightest, smallest)
+        reading.read(name, report)
+        if reading.span.largest <= 0:
             raise DataError(f"none of the {name} has any energy; there is nothing to judge")
-        read[name] = Reading(showers, features, _observables(features, cluster), *parts)
-
-    counts, brightest = CellCounts(edges), ChosenCells(chosen)
-    span = Span(min(reading.span.smallest for reading in read.values()))
-    again = _counter(report, "reading the reference again", len(reference))
-    _visit(reference, [counts, brightest, span, again])
-    observables = _observables(first, first_cluster)
-    return Reading(reference, first, observables, span, prints, mean, sums, counts, brightest), read
+    first.count_in(edges, brightest, min(reading.span.smallest for reading in read.values()))
+    first.read_again("reference", report)
+    return first, read
 
 
 def cell_range(reference: Reading, generated: Reading) -> CellRange:
@@ -156,18 +150,6 @@ def cell_range(reference: Reading, generated: Reading) -> CellRange:
         reference_below=first.below,
         generated_below=second.below,
     )
-
-
-def _observables(features: Features, cluster: ClusterObservables) -> dict[str, NDArray[np.float64]]:
-    return longitudinal_observables(features) | cluster.columns()
-
-
-def _visit(showers: Showers, visitors: Sequence[Visitor]) -> None:
-    start = 0
-    for flat, conditions in read_ahead(showers):
-        for visit in visitors:
-            visit(start, flat, conditions)
-        start += len(flat)
 
 
 def _counter(report: Progress, text: str, n: int) -> Visitor:

@@ -103,13 +103,8 @@ def separation_error(
 ) -> float:
     """Standard deviation of S over bootstrap samples of both: as many showers, drawn with replacement.
 
-    For independent entries, one a shower. Beside a floor it tells how well S itself is known.
-
-    Args:
-        first, second: entries in the same bins, (B,), whole numbers.
-        outside: showers of each sample that are in no bin; they are drawn as well.
-        seed: of the draws.
-        repeats: pairs of samples drawn.
+    For independent entries, one a shower, with arguments as `separation_floor`. Beside a floor it tells how
+    well S itself is known.
     """
     rng = np.random.default_rng(seed)
     drawn = []
@@ -125,13 +120,7 @@ def separation_error(
 def separation_floor_clustered(
     first: ArrayLike, second: ArrayLike, *, seed: int = 0, repeats: int = REPEATS
 ) -> tuple[float, float]:
-    """As `separation_floor` for many entries a shower: whole showers are dealt out, which may differ in size.
-
-    Args:
-        first, second: entries of each shower, (N₁, B) and (N₂, B).
-        seed: of the draws.
-        repeats: pairs of samples drawn.
-    """
+    """As `separation_floor` for many entries a shower, (N₁, B) and (N₂, B): whole showers are dealt out."""
     entries = np.concatenate([np.asarray(first), np.asarray(second)]).astype(np.float64)
     rng = np.random.default_rng(seed)
     taken = np.arange(len(entries)) < len(np.asarray(first))
@@ -147,13 +136,7 @@ def separation_floor_clustered(
 def separation_error_clustered(
     first: ArrayLike, second: ArrayLike, *, seed: int = 0, repeats: int = ERROR_REPEATS
 ) -> float:
-    """As `separation_error` for many entries a shower: whole showers are drawn with replacement.
-
-    Args:
-        first, second: entries of each shower, (N₁, B) and (N₂, B).
-        seed: of the draws.
-        repeats: pairs of samples drawn.
-    """
+    """As `separation_error` for many entries a shower, (N₁, B) and (N₂, B): whole showers are drawn."""
     rng = np.random.default_rng(seed)
     drawn = []
     for sample in (first, second):
@@ -172,12 +155,16 @@ def separation_error_clustered(
 def cell_separation(first: NDArray[np.int32], second: NDArray[np.int32], *, seed: int = 0) -> Separation:
     """Separation power of the summed entries of showers, (N₁, B) and (N₂, B), with floor and error."""
     value = separation_power(*(np.asarray(e).sum(axis=0, dtype=np.float64) for e in (first, second)))
-    floor = separation_floor_clustered(first, second, seed=seed)
-    return Separation(value, *floor, separation_error_clustered(first, second, seed=seed))
+    floor, floor_std = separation_floor_clustered(first, second, seed=seed)
+    error = separation_error_clustered(first, second, seed=seed)
+    return Separation(value=value, floor=floor, floor_std=floor_std, error=error)
 
 
 def bin_places(values: NDArray[Any], edges: Floats) -> NDArray[np.int64]:
     """Place of each value: 0 below the edges, 1 … B in the bins, B + 1 above; the last bin holds its end."""
+    # Ours and not boost-histogram's: slices need the place of every shower and not only counts, and two ways
+    # of binning would have to agree to the last shower. It counts millions of cells up to twice as fast and
+    # 1,500 showers at a third of the speed; with its last edge moved by one bit the counts are the same.
     double = np.asarray(values, dtype=np.float64)
     place = np.searchsorted(edges, double, side="right")
     place[double == edges[-1]] -= 1

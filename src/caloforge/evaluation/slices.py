@@ -30,8 +30,6 @@ Distances = Callable[[Floats, Floats], Mapping[str, Estimate]]
 
 FEW_IN_SLICE = 100
 """Showers of one sample below which a slice says nothing."""
-FEW_SCORES = 20
-"""Validation showers of one class below which an AUC says nothing."""
 REPEATS = 50
 """Pairs of samples dealt out for a floor."""
 FEWEST_BLOCKS, MOST_BLOCKS = 200, 1000
@@ -202,9 +200,8 @@ def slice_metrics(
                 label=spec.label,
                 counts=counts,
                 separation=separations[number],
-                response=Comparison(*ratios[0], *ratios[1]),
+                response=Comparison.of(*ratios),
                 metrics=metrics,
-                note=_note(counts),
             )
         )
     return found
@@ -228,7 +225,12 @@ class _Group:
         floors = separation_powers(draws, h1 + h2 - draws).mean(axis=-1)
         spread = float(floors.std())
         error = math.hypot(self._first_order(h1, h2, first), self._first_order(h2, h1, second), spread)
-        return Separation(float(separation_powers(h1, h2).mean()), float(floors.mean()), spread, error)
+        return Separation(
+            value=float(separation_powers(h1, h2).mean()),
+            floor=float(floors.mean()),
+            floor_std=spread,
+            error=error,
+        )
 
     def _count(self, slots: NDArray[np.int32]) -> Floats:
         """Entries in the bins, (Z, B); the first and last slot of a histogram are outside."""
@@ -289,9 +291,6 @@ def _auc(scores: Scores, masks: tuple[Mask, Mask]) -> Estimate | None:
     n_real, n_generated = int(labels.sum()), int(len(labels) - labels.sum())
     if min(n_real, n_generated) == 0:
         return None
-    note = ""
-    if min(n_real, n_generated) < FEW_SCORES:
-        note = f"only {n_real} reference and {n_generated} generated validation showers: this says nothing"
     return Estimate(
         value=float(auc(p, labels)),
         error=_auc_error(p[labels == 1], p[labels == 0]),
@@ -299,7 +298,7 @@ def _auc(scores: Scores, masks: tuple[Mask, Mask]) -> Estimate | None:
         floor_error=auc_noise(n_real, n_generated),
         floor_from="expectation",
         ideal=0.5,
-        note=note,
+        showers=(n_real, n_generated),
     )
 
 
@@ -315,8 +314,3 @@ def _auc_error(real: Floats, generated: Floats) -> float:
 
 def _mean_and_spread(values: Floats) -> tuple[float, float]:
     return (float(values.mean()), float(values.std())) if len(values) else (math.nan, math.nan)
-
-
-def _note(counts: Mapping[str, int]) -> str:
-    few = [f"{n} {role}" for role, n in counts.items() if n < FEW_IN_SLICE]
-    return f"Only {' and '.join(few)} showers: too few to say anything." if few else ""

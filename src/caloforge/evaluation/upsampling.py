@@ -9,112 +9,61 @@ repeated to N.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any
 
 import numpy as np
+from pydantic import Field
 
-from caloforge.data import Showers, open_showers
 from caloforge.errors import DataError
 from caloforge.evaluation.classifiers import ClassifierSettings
-from caloforge.evaluation.evaluate import evaluate
-from caloforge.evaluation.results.classifiers import ClassifierResult
-from caloforge.evaluation.results.numbers import Estimate
-from caloforge.evaluation.results.serial import from_plain, to_plain
+from caloforge.evaluation.comparison.ranking import auc_error
+from caloforge.evaluation.evaluate import Source, evaluate, opened
+from caloforge.evaluation.results import ClassifierResult, Estimate
+from caloforge.evaluation.results.base import Details, Result
 from caloforge.runtime.provenance import provenance
-
-if TYPE_CHECKING:
-    from rich.table import Table
-
-Source = Showers | str | os.PathLike[str]
 
 __all__ = ["Score", "UpsamplingPoint", "UpsamplingResult", "upsampling_curve"]
 
 
-@dataclass(frozen=True)
-class Score:
-    """AUC and JSD (bits) of one classifier.
-
-    The JSD's error is the scatter of the trainings, the AUC's the larger of that and of the standard error
-    from the number of validation showers.
-    """
+class Score(Result):
+    """AUC and JSD (bits) of one classifier."""
 
     auc: Estimate
+    """Its error is the larger of the scatter of the trainings and of the standard error from the number of
+    validation showers."""
     jsd: Estimate
+    """Its error is the scatter of the trainings."""
 
 
-@dataclass(frozen=True)
-class UpsamplingPoint:
-    """Fine showers made of one number of coarse showers.
-
-    Attributes:
-        coarse: N_c.
-        fine: N.
-        scores: of each classifier against the reference.
-        copies: the same for N_c Geant4 showers repeated to N; empty where that was not measured.
-        note: why not.
-    """
+class UpsamplingPoint(Result):
+    """Fine showers made of one number of coarse showers."""
 
     coarse: int
+    """N_c."""
     fine: int
+    """N."""
     scores: dict[str, Score]
-    copies: dict[str, Score] = field(default_factory=dict)
+    """Of each classifier against the reference."""
+    copies: dict[str, Score] = Field(default_factory=dict)
+    """The same for N_c Geant4 showers repeated to N; empty where that was not measured."""
     note: str = ""
+    """Why not, a sentence of `caloforge.report`."""
 
 
-@dataclass(frozen=True)
-class UpsamplingResult:
-    """The curve, in order of N_c.
-
-    Attributes:
-        reference: reference showers that all samples were compared with.
-        points: one for each N_c.
-        settings: of the classifiers, by name.
-        provenance: of the calculation.
-    """
+class UpsamplingResult(Result):
+    """The curve, in order of N_c."""
 
     reference: int
+    """Reference showers that all samples were compared with."""
     points: list[UpsamplingPoint]
-    settings: dict[str, Any] = field(default_factory=dict)
-    provenance: dict[str, Any] = field(default_factory=dict)
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON-able values."""
-        return dict(to_plain(self))
-
-    @classmethod
-    def from_dict(cls, plain: Mapping[str, Any]) -> Self:
-        """The result that `to_dict` made these values of."""
-        return from_plain(cls, dict(plain))
-
-    def summary(self) -> Table:
-        """One row for each N_c and classifier."""
-        from rich.box import SIMPLE_HEAD
-        from rich.table import Table
-
-        table = Table(box=SIMPLE_HEAD, title=f"upsampling against {self.reference} reference showers")
-        for column in ("coarse", "fine", "judge", "AUC", "JSD", "copies: AUC", "JSD"):
-            table.add_column(column, justify="left" if column == "judge" else "right", no_wrap=True)
-        for point in self.points:
-            for name, score in point.scores.items():
-                copies = point.copies.get(name)
-                table.add_row(
-                    f"{point.coarse}",
-                    f"{point.fine}",
-                    name,
-                    *(_text(e) for e in (score.auc, score.jsd)),
-                    *((_text(copies.auc), _text(copies.jsd)) if copies else ("–", "–")),
-                )
-        notes = [point.note for point in self.points if point.note]
-        if notes:
-            table.caption = "\n".join(notes)
-        return table
-
-
-def _text(estimate: Estimate) -> str:
-    return f"{estimate.value:.3f}" + ("" if math.isnan(estimate.error) else f"±{estimate.error:.3f}")
+    """One for each N_c."""
+    repeatable: int | None = None
+    """Geant4 showers at hand to be repeated; None where that was not asked for."""
+    settings: Details = Field(default_factory=dict)
+    """Of the classifiers, by name."""
+    provenance: Details = Field(default_factory=dict)
+    """Of the calculation."""
 
 
 def upsampling_curve(
@@ -148,13 +97,13 @@ def upsampling_curve(
         raise DataError("the upsampling test is a test by classifiers; choose some, for example low and high")
     if not samples or min(samples) < 1:
         raise DataError(f"give fine showers by their number of coarse showers ≥ 1, got {sorted(samples)}")
-    truth, repeatable = _open(reference), None
+    truth, repeatable = opened(reference), None
     if copies is True:
         order = np.random.default_rng(seed).permutation(len(truth))
         aside = max((n for n in samples if 2 * n <= len(truth)), default=0)
         truth, repeatable = truth[np.sort(order[aside:])], truth[order[:aside]]
     elif copies is not False:
-        repeatable = _open(copies)
+        repeatable = opened(copies)
     options: dict[str, Any] = {
         "classifiers": classifiers,
         "which": which,
@@ -165,36 +114,35 @@ def upsampling_curve(
     }
     points, settings = [], {}
     for coarse in sorted(samples):
-        fine = _open(samples[coarse])
+        fine = opened(samples[coarse])
         judged = evaluate(truth, fine, **options).classifiers
         settings = {name: result.settings for name, result in judged.items()}
-        anchor, note = {}, ""
+        anchor: dict[str, ClassifierResult] = {}
         if repeatable is not None and coarse <= len(repeatable):
             repeated = repeatable[np.arange(len(fine)) % coarse]
             anchor = evaluate(truth, repeated, **options).classifiers
-        elif repeatable is not None:
-            note = f"{coarse} coarse showers: there are too few Geant4 showers to repeat so many of them."
-        points.append(UpsamplingPoint(coarse, len(fine), _scores(judged), _scores(anchor), note))
+        points.append(
+            UpsamplingPoint(coarse=coarse, fine=len(fine), scores=_scores(judged), copies=_scores(anchor))
+        )
     made_by = provenance("upsampling", seed=seed, which=list(which), coarse=sorted(samples))
-    return UpsamplingResult(len(truth), points, settings, made_by)
-
-
-def _open(source: Source) -> Showers:
-    return source if isinstance(source, Showers) else open_showers(source)
+    return UpsamplingResult(
+        reference=len(truth),
+        points=points,
+        repeatable=None if repeatable is None else len(repeatable),
+        settings=settings,
+        provenance=made_by,
+    )
 
 
 def _scores(judged: Mapping[str, ClassifierResult]) -> dict[str, Score]:
     return {
         name: Score(
-            Estimate(result.auc, max(result.auc_std, _auc_error(result)), ideal=0.5),
-            Estimate(result.jsd, result.jsd_std if len(result.jsds) > 1 else math.nan),
+            auc=Estimate(
+                value=result.auc,
+                error=max(result.auc_std, auc_error(result.auc, result.showers[2])),
+                ideal=0.5,
+            ),
+            jsd=Estimate(value=result.jsd, error=result.jsd_std if len(result.jsds) > 1 else math.nan),
         )
         for name, result in judged.items()
     }
-
-
-def _auc_error(result: ClassifierResult) -> float:
-    """Standard error of an AUC from n validation showers a class (Hanley and McNeil, Radiology 143, 1982)."""
-    a, n = result.auc, result.showers[2]
-    q1, q2 = a / (2 - a), 2 * a**2 / (1 + a)
-    return math.sqrt(max(0.0, a * (1 - a) + (n - 1) * (q1 + q2 - 2 * a**2))) / n

@@ -192,7 +192,7 @@ def _join(
     record = provenance("simulate", **store.request)
     record["fingerprint"] = _fingerprint(store.request)
     with ShowerWriter(target, mesh, provenance=record, overwrite=overwrite) as writer:
-        for chunk in store.chunks():
+        for chunk in store.complete():
             columns = chunk.read()
             numbers = np.arange(chunk.start, chunk.stop)
             conditions = beam.conditions(detector.name, store.request["seed"], numbers)

@@ -62,15 +62,15 @@ class GivenShowers:
 
     def require_fit(self, model: GeneratorModel, checkpoint: Checkpoint) -> None:
         """CheckpointError unless the model refines showers on the mesh of these."""
-        mesh, where = model.given_mesh, checkpoint.path or ""
+        mesh, folder = model.given_mesh, checkpoint.path or ""
         if mesh is None:
             raise CheckpointError(
-                f"the checkpoint {where} holds a {type(model).__name__}, which does not refine showers; "
+                f"the checkpoint {folder} holds a {type(model).__name__}, which does not refine showers; "
                 "use a super-resolution flow or a chain with one, or like= (--like) to take conditions"
             )
         if mesh != self.showers.mesh:
             raise CheckpointError(
                 f"{self.what} has a {self.showers.mesh} [{self.showers.mesh.fingerprint}], but the "
-                f"checkpoint {where} refines showers on a {mesh} [{mesh.fingerprint}] into a {model.mesh}; "
+                f"checkpoint {folder} refines showers on a {mesh} [{mesh.fingerprint}] into a {model.mesh}; "
                 "give showers on that mesh (`caloforge data convert --coarsen` makes them of fine ones)"
             )

@@ -21,7 +21,7 @@ from caloforge.data.writer import ShowerWriter
 from caloforge.errors import DataError
 from caloforge.generation.blocks import BlockDecoder, Energies
 from caloforge.generation.request import GenerationRequest
-from caloforge.models.flow.autoregressive.kernel import kernel_name
+from caloforge.models.networks.autoregressive.kernel import kernel_name
 from caloforge.runtime.chunks import ChunkStore
 from caloforge.runtime.devices import device_name
 from caloforge.runtime.memory import peak_memory_mib
@@ -99,7 +99,7 @@ class Production:
             with ShowerWriter(
                 out, self.request.mesh, provenance=self.provenance(), overwrite=overwrite
             ) as writer:
-                for chunk in store.chunks():
+                for chunk in store.complete():
                     energies = PackedEnergies.from_columns(chunk.read())
                     writer.append_packed(energies, self.request.conditions[chunk.start : chunk.stop])
             store.remove()

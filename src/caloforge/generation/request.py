@@ -54,6 +54,7 @@ class GenerationRequest:
     Attributes:
         checkpoint: the model on disk, with the settings that are wanted.
         model: the model on its device.
+        device: where it calculates.
         conditions: of the N showers, with their detector and particle.
         mesh: cells of the showers.
         seed: of the noise.
@@ -65,6 +66,7 @@ class GenerationRequest:
 
     checkpoint: Checkpoint
     model: GeneratorModel
+    device: torch.device
     conditions: Conditions
     mesh: Mesh
     seed: int
@@ -110,23 +112,30 @@ class GenerationRequest:
         )
         if not allow_extrapolation:
             check_range(conditions, checkpoint)
-        place = pick_device(device)
-        mesh, model = trained_mesh(checkpoint, conditions), checkpoint.model(place)
+        mesh = trained_mesh(checkpoint, conditions)
+        torch_device = pick_device(device)
+        model = checkpoint.model(torch_device)
         if coarse is not None:
             coarse.require_fit(model, checkpoint)
-        block_size = model.block_size if place.type == "cpu" else model.block_size_gpu
+        block_size = model.block_size if torch_device.type == "cpu" else model.block_size_gpu
         if not fixed_blocks and batch_size != "auto":
             block_size = batch_size
-        return cls(checkpoint, model, conditions, mesh, seed, first, block_size, fixed_blocks, coarse)
+        return cls(
+            checkpoint=checkpoint,
+            model=model,
+            device=torch_device,
+            conditions=conditions,
+            mesh=mesh,
+            seed=seed,
+            first=first,
+            block_size=block_size,
+            fixed_blocks=fixed_blocks,
+            given=coarse,
+        )
 
     def __len__(self) -> int:
         """N."""
         return len(self.conditions)
-
-    @property
-    def device(self) -> torch.device:
-        """Where the model is."""
-        return self.model.device
 
     @cached_property
     def description(self) -> dict[str, Any]:

@@ -1,8 +1,11 @@
-"""The report: figures for a note and one page that shows what an evaluation found.
+"""Everything that is said and shown of results: sentences, tables, figures and pages.
 
-Importing this room draws nothing and loads neither matplotlib nor plotly.
+Importing this room draws nothing and loads neither torch nor matplotlib nor plotly.
 """
 
+from caloforge.report.compare import compare
+from caloforge.report.evaluate import evaluate
+from caloforge.report.words import in_words, summary
 from caloforge.report.write import write_report
 
-__all__ = ["write_report"]
+__all__ = ["compare", "evaluate", "in_words", "summary", "write_report"]

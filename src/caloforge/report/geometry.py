@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import singledispatch
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -53,29 +54,46 @@ class LayerCells:
         return np.repeat(np.asarray(cells, dtype=np.float64).reshape(self.shape), k, axis=0)
 
 
+@singledispatch
 def layer_cells(mesh: Mesh) -> list[LayerCells]:
-    """The cells of every layer of a mesh."""
-    if isinstance(mesh, CylinderMesh):
-        phi, r = np.linspace(-np.pi, np.pi, mesh.n_phi + 1), np.array(mesh.r_edges)
-        depths = zip(mesh.z_edges[:-1], mesh.z_edges[1:], strict=True)
-        return [LayerCells(i, True, phi, r, z) for i, z in enumerate(depths)]
-    if isinstance(mesh, BoxMesh):
-        y, x = np.array(mesh.y_edges), np.array(mesh.x_edges)
-        depths = zip(mesh.z_edges[:-1], mesh.z_edges[1:], strict=True)
-        return [LayerCells(i, False, y, x, z) for i, z in enumerate(depths)]
-    if isinstance(mesh, RaggedCylinderMesh):
-        return [
-            LayerCells(
-                la.number, True, np.linspace(-np.pi, np.pi, la.n_phi + 1), np.array(la.r_edges), la.z_edges
-            )
-            for la in mesh.layers
-        ]
-    if isinstance(mesh, RaggedBoxMesh):
-        return [
-            LayerCells(la.number, False, np.array(la.y_edges), np.array(la.x_edges), la.z_edges)
-            for la in mesh.layers
-        ]
+    """The cells of every layer of a mesh; a new kind of mesh registers its own function here.
+
+    Raises:
+        MeshError: no function is registered for this kind.
+    """
     raise MeshError(f"a report cannot draw a mesh of kind {mesh.kind!r}")
+
+
+@layer_cells.register
+def _cylinder(mesh: CylinderMesh) -> list[LayerCells]:
+    phi, r = _phi_edges(mesh.n_phi), np.array(mesh.r_edges)
+    return [LayerCells(i, True, phi, r, z) for i, z in enumerate(itertools.pairwise(mesh.z_edges))]
+
+
+@layer_cells.register
+def _box(mesh: BoxMesh) -> list[LayerCells]:
+    y, x = np.array(mesh.y_edges), np.array(mesh.x_edges)
+    return [LayerCells(i, False, y, x, z) for i, z in enumerate(itertools.pairwise(mesh.z_edges))]
+
+
+@layer_cells.register
+def _ragged_cylinder(mesh: RaggedCylinderMesh) -> list[LayerCells]:
+    return [
+        LayerCells(la.number, True, _phi_edges(la.n_phi), np.array(la.r_edges), la.z_edges)
+        for la in mesh.layers
+    ]
+
+
+@layer_cells.register
+def _ragged_box(mesh: RaggedBoxMesh) -> list[LayerCells]:
+    return [
+        LayerCells(la.number, False, np.array(la.y_edges), np.array(la.x_edges), la.z_edges)
+        for la in mesh.layers
+    ]
+
+
+def _phi_edges(n: int) -> Floats:
+    return np.linspace(-np.pi, np.pi, n + 1)
 
 
 def split_layers(mesh: Mesh, voxels: Floats) -> list[Floats]:

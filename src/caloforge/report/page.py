@@ -1,107 +1,95 @@
-"""The page: every section in order, put into the template that lies beside it."""
+"""Pages from templates: one file that loads nothing from anywhere and is inert against hostile names."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from html import escape
+import os
+import re
+from collections.abc import Mapping
+from functools import cache
 from importlib.resources import files
-from string import Template
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from caloforge.evaluation import Evaluation
-from caloforge.report import sections
-from caloforge.report.html import script_data, section
-from caloforge.report.material import Material
-from caloforge.report.payload import to_script_json
-from caloforge.report.summary import number
+from caloforge.errors import DataError
+from caloforge.report.figures.style import require_drawing_packages
+from caloforge.report.script_data import script_json
+from caloforge.report.words.text import group_title, number, percent, with_error
+from caloforge.runtime.files import write_text
 from caloforge.runtime.provenance import code_version
 
-__all__ = ["fill_template", "render"]
+if TYPE_CHECKING:
+    from jinja2 import Environment
+    from markupsafe import Markup
 
-POLICY = (
-    "default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
-    "worker-src blob:; base-uri 'none'; form-action 'none'"
-)
-"""What the browser lets the page load: nothing but what is inside it."""
+__all__ = ["page_path", "render", "write_page"]
 
 
-def render(
-    evaluation: Evaluation,
-    material: Material,
-    titles: Mapping[str, str],
-    title: str,
-    provenance: Mapping[str, Any],
-) -> str:
-    """The whole page as one string that loads nothing from anywhere."""
-    from plotly.offline import get_plotlyjs
+def page_path(out: str | os.PathLike[str], name: str, what: str, *, overwrite: bool) -> Path:
+    """Where the page ``name`` of a report or comparison (``what``) goes, where it can be made.
 
-    parts = [
-        ("verdict", "Verdict", sections.verdict_section(evaluation)),
-        ("numbers", "The numbers", sections.numbers_section(evaluation)),
-        ("warnings", "Warnings", sections.warnings_section(evaluation)),
-        ("classifiers", "Classifiers", sections.classifiers_section(evaluation, material)),
-        ("distances", "Distances", sections.distances_section(evaluation)),
-        ("places", "Where they differ", sections.localisation_section(evaluation)),
-        ("response", "Response and resolution", sections.response_section(evaluation, material)),
-        ("shapes", "Shower shapes", sections.shapes_section(material)),
-        ("distributions", "Distributions", sections.distributions_section(evaluation, material, titles)),
-        ("profiles", "Profiles", sections.profiles_section(material)),
-        ("correlations", "Correlations", sections.correlations_section(evaluation, material)),
-        ("slices", "By energy and direction", sections.slices_section(evaluation)),
-        ("conservation", "Energy conservation", sections.conservation_section(evaluation)),
-        ("memorisation", "Memorisation", sections.memorisation_section(evaluation, material)),
-        ("mean-shower", "Mean shower", sections.mean_shower_section(material)),
-        ("events", "Single showers", sections.events_section(material)),
-        ("timing", "Time", sections.timing_section(evaluation)),
-        ("features", "All features", sections.features_section(evaluation)),
-        ("provenance", "Settings and origin", sections.provenance_section(evaluation, provenance)),
-    ]
-    data = []
-    if material.layers_data is not None:
-        data.append(script_data("data-layers", to_script_json(material.layers_data)))
-    plotly = ""
-    if material.events_data is not None:
-        data.append(script_data("data-events", to_script_json(material.events_data)))
-        plotly = get_plotlyjs().replace("</script", "<\\/script")
-    made = str(provenance.get("time_utc", ""))
-    return fill_template(title, _subtitle(evaluation), parts, made, data="\n".join(data), plotly=plotly)
+    Raises:
+        DataError: ``out`` is a file, or holds a page that must not be overwritten.
+        MissingDependencyError: a package that draws is not installed.
+    """
+    folder = Path(out)
+    page = folder / name
+    if folder.exists() and not folder.is_dir():
+        raise DataError(f"{folder} is a file; name a folder for the {what}")
+    if page.exists() and not overwrite:
+        raise DataError(f"{page} exists; choose another folder or allow overwriting (--overwrite)")
+    require_drawing_packages()
+    return page
 
 
-def fill_template(
-    title: str,
-    subtitle: str,
-    parts: Iterable[tuple[str, str, str]],
-    made: str = "",
-    *,
-    data: str = "",
-    plotly: str = "",
-) -> str:
-    """A page of sections (identifier, title, body); those without a body are left out."""
-    assets = files("caloforge.report") / "assets"
-    shown = [part for part in parts if part[2]]
-    when = f", {made}" if made else ""
-    return Template((assets / "page.html").read_text(encoding="utf-8")).substitute(
-        version=escape(code_version()),
-        policy=POLICY,
-        title=escape(title),
-        subtitle=escape(subtitle),
-        style=(assets / "page.css").read_text(encoding="utf-8"),
-        first=escape(shown[0][0]) if shown else "",
-        navigation="\n".join(f'<li><a href="#{key}">{escape(name)}</a></li>' for key, name, _ in shown),
-        sections="\n".join(section(*part) for part in shown),
-        footer=escape(f"Made by caloforge {code_version()}{when}. This page loads nothing from a network."),
-        data=data,
-        plotly=plotly,
-        script=(assets / "page.js").read_text(encoding="utf-8"),
+def write_page(path: Path, template: str, values: Mapping[str, Any]) -> None:
+    """Write what `render` makes of a template, whole or not at all."""
+    write_text(path, render(template, values))
+
+
+def render(template: str, values: Mapping[str, Any]) -> str:
+    """The page of a template that extends ``page.html``.
+
+    Args:
+        template: name of a file in ``report/templates``.
+        values: what the template uses, and of every page ``title``, ``subtitle`` and ``time``.
+    """
+    return _environment().get_template(template).render(contents=[], **values)
+
+
+@cache
+def _environment() -> Environment:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup
+
+    environment = Environment(
+        loader=PackageLoader("caloforge.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
+    assets = files("caloforge.report") / "assets"
+    environment.globals |= {
+        "version": code_version(),
+        "style": Markup((assets / "page.css").read_text(encoding="utf-8")),
+        "script": Markup((assets / "page.js").read_text(encoding="utf-8")),
+        "percent": percent,
+        "with_error": with_error,
+    }
+    environment.filters |= {
+        "group_title": group_title,
+        "number": number,
+        "prose": prose,
+        "script_json": lambda value: Markup(script_json(value)),
+    }
+    return environment
 
 
-def _subtitle(evaluation: Evaluation) -> str:
-    ranges = evaluation.conditions.get("reference") or {}
-    detectors = [name for name in ranges.get("detector", ()) if name]
-    mesh = str(evaluation.mesh.get("kind", "")).replace("-", " ")
-    voxels = len(evaluation.mean_shower.get("reference", ()))
-    text = f"{number(evaluation.counts['generated'])} generated showers, judged against "
-    text += f"{number(evaluation.counts['reference'])} of Geant4"
-    text += f" in {', '.join(detectors)}" if detectors else ""
-    return text + f"; {mesh} mesh of {number(voxels)} cells."
+def prose(text: str) -> Markup:
+    """The text as HTML in which numbers stay with their errors and units, and E_inc has its index."""
+    from markupsafe import Markup, escape
+
+    if isinstance(text, Markup):
+        return text
+    html = str(escape(text)).replace(" ± ", "\u00a0±\u00a0").replace(" %", "\u00a0%").replace(" σ", "\u00a0σ")
+    return Markup(re.sub(r"\bE_(inc|tot)\b", r"E<sub>\1</sub>", html))

@@ -1,26 +1,19 @@
-"""Pages of histograms drawn by a second process, because drawing them is most of a report's time.
-
-``python -m caloforge.report.worker`` reads a job as JSON from standard input and answers with the drawings.
-A process of its own, and not `multiprocessing`, so that scripts without a ``__main__`` guard work too.
-"""
+"""Pages of histograms drawn by a second process, because drawing them is most of a report's time."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
-import subprocess
-import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
-
-from caloforge.evaluation import Histogram
-from caloforge.evaluation.results import from_plain
-from caloforge.report.histograms import draw_layer_pages
-from caloforge.report.style import Drawing
+from caloforge.evaluation.results import Histogram
+from caloforge.report.figures.histograms import draw_layer_pages
+from caloforge.report.figures.sheet import Drawing
+from caloforge.report.words.text import group_title
 from caloforge.runtime.cores import usable_cores
+from caloforge.runtime.processes import Channel, Child, ChildError, serve
 
 __all__ = ["GroupPages"]
 
@@ -29,6 +22,8 @@ WORTH_A_PROCESS = 120
 AWAY = 0.8
 """Share of the panels given to it; the first process has everything else to draw meanwhile."""
 
+Groups = Mapping[str, Sequence[Histogram]]
+
 
 class GroupPages:
     """Pages of histograms, group by group; a second process begins with some of them at once.
@@ -36,56 +31,51 @@ class GroupPages:
     Used as a context, so that the process ends whatever happens; `finish` draws the rest and collects.
     """
 
-    def __init__(
-        self,
-        groups: Mapping[str, Sequence[Histogram]],
-        titles: Mapping[str, str],
-        folder: Path,
-        processes: int | None = None,
-    ) -> None:
+    def __init__(self, groups: Groups, folder: Path, processes: int | None = None) -> None:
         """``processes`` is 1 or 2; by default 2 where there are two cores and panels enough."""
         if processes is None:
             panels = sum(len(part) for part in groups.values())
             enough = panels >= WORTH_A_PROCESS and len(groups) > 1
             processes = 2 if enough and usable_cores() > 1 else 1
-        self._groups, self._titles, self._folder = groups, titles, folder
+        self._groups, self._folder = groups, folder
         self._away = _share(groups) if processes > 1 else []
-        self._helper = (
-            _start({name: groups[name] for name in self._away}, titles, folder) if self._away else None
-        )
+        self._child: Child | None = None
+        self._stack = ExitStack()
 
     def __enter__(self) -> Self:
+        if self._away:
+            groups = {name: [h.to_dict() for h in self._groups[name]] for name in self._away}
+            with suppress(OSError, ChildError):  # `finish` draws what the child does not
+                child = self._stack.enter_context(Child(__name__, environment={"MPLBACKEND": "agg"}))
+                child.send({"folder": str(self._folder.resolve()), "groups": groups})
+                self._child = child
         return self
 
-    def __exit__(self, *_: object) -> None:
-        if self._helper is None:
-            return
-        if self._helper.poll() is None:
-            self._helper.kill()
-            self._helper.wait()
-        if self._helper.stdout is not None:
-            self._helper.stdout.close()
+    def __exit__(self, *error: Any) -> None:
+        self._stack.__exit__(*error)
 
     def finish(self, done: Callable[[str], None] = lambda group: None) -> dict[str, list[Drawing]]:
-        """All pages in the order of the groups; ``done`` is told each group as it is finished."""
+        """All pages in the order of the groups; ``done`` is called with each group that is finished."""
         pages: dict[str, list[Drawing]] = {}
-        for name in self._groups:
-            if name not in self._away:
-                pages[name] = self._draw(name)
-                done(name)
-        if self._helper is not None:
-            pages |= _answer(self._helper, self._folder)
-        for name in self._away:
-            if name not in pages:  # the helper could not be started or failed; its error will show here
-                pages[name] = self._draw(name)
+        here = [name for name in self._groups if self._child is None or name not in self._away]
+        for name in here:
+            pages[name] = _draw(name, self._groups[name], self._folder)
             done(name)
+        if self._child is not None:
+            with suppress(ChildError):
+                while len(pages) < len(self._groups):
+                    for answer in self._child.receive():
+                        drawings = [drawing | {"folder": self._folder} for drawing in answer["drawings"]]
+                        pages[answer["group"]] = [Drawing(**drawing) for drawing in drawings]
+                        done(answer["group"])
+        for name in self._groups:
+            if name not in pages:  # the child failed; its error will show here
+                pages[name] = _draw(name, self._groups[name], self._folder)
+                done(name)
         return {name: pages[name] for name in self._groups}
 
-    def _draw(self, name: str) -> list[Drawing]:
-        return draw_layer_pages(name, self._titles[name], self._groups[name], self._folder)
 
-
-def _share(groups: Mapping[str, Sequence[Histogram]]) -> list[str]:
+def _share(groups: Groups) -> list[str]:
     """Names of groups that make up at most `AWAY` of the panels."""
     away: list[str] = []
     sizes = {name: len(part) for name, part in groups.items()}
@@ -95,65 +85,18 @@ def _share(groups: Mapping[str, Sequence[Histogram]]) -> list[str]:
     return away
 
 
-def _start(
-    groups: Mapping[str, Sequence[Histogram]], titles: Mapping[str, str], folder: Path
-) -> subprocess.Popen[str] | None:
-    job = {
-        "folder": str(folder.resolve()),
-        "groups": [
-            {"name": name, "title": titles[name], "histograms": [dataclasses.asdict(h) for h in part]}
-            for name, part in groups.items()
-        ],
-    }
-    try:
-        helper = subprocess.Popen(
-            [sys.executable, "-m", __name__],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-    except OSError:
-        return None
-    assert helper.stdin is not None
-    try:
-        json.dump(job, helper.stdin, default=_plain)
-        helper.stdin.close()
-    except OSError:
-        pass  # it ended before it read the job; `_answer` finds out
-    return helper
+def _draw(name: str, histograms: Sequence[Histogram], folder: Path) -> list[Drawing]:
+    return draw_layer_pages(name, group_title(name), histograms, folder)
 
 
-def _answer(helper: subprocess.Popen[str], folder: Path) -> dict[str, list[Drawing]]:
-    assert helper.stdout is not None
-    with helper.stdout:
-        text = helper.stdout.read()
-    if helper.wait() != 0:
-        return {}
-    answer: dict[str, list[dict[str, Any]]] = json.loads(text)
-    return {
-        name: [Drawing(**drawing | {"folder": folder}) for drawing in drawings]
-        for name, drawings in answer.items()
-    }
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, np.ndarray | np.generic):
-        return value.tolist()
-    raise TypeError(f"{type(value).__name__} is not JSON")
-
-
-def main() -> None:
-    """Draw the groups of the job on standard input."""
-    job = json.load(sys.stdin)
-    folder = Path(job["folder"])
-    answer = {}
-    for group in job["groups"]:
-        histograms = [from_plain(Histogram, plain) for plain in group["histograms"]]
-        drawings = draw_layer_pages(group["name"], group["title"], histograms, folder)
-        answer[group["name"]] = [dataclasses.asdict(d) | {"folder": ""} for d in drawings]
-    json.dump(answer, sys.stdout)
+def _work(channel: Channel) -> None:
+    """Draw the groups of the one job on the channel, and answer with each."""
+    for job in channel:
+        for name, part in job["groups"].items():
+            drawings = _draw(name, [Histogram.from_dict(plain) for plain in part], Path(job["folder"]))
+            plain = [dataclasses.asdict(drawing) | {"folder": ""} for drawing in drawings]
+            channel.send({"group": name, "drawings": plain})
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(serve(_work))

@@ -2,37 +2,46 @@
 
 from __future__ import annotations
 
-import dataclasses
+import itertools
 import json
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any
 
 from caloforge.errors import DataError
-from caloforge.evaluation import METRICS_FILE, write_metrics
-from caloforge.evaluation.verdict import find_verdict
-from caloforge.report.style import require_drawing_packages
-from caloforge.runtime.files import whole_file
+from caloforge.evaluation.results import METRICS_FILE
+from caloforge.report import tables
+from caloforge.report.events import choose_pairs, events_payload
+from caloforge.report.figures.classifiers import draw_inputs, draw_neighbours, draw_weights
+from caloforge.report.figures.correlations import draw_correlations
+from caloforge.report.figures.events import draw_events
+from caloforge.report.figures.histograms import draw_layer_pages, draw_single_pages
+from caloforge.report.figures.images import draw_layer_images, draw_side_view
+from caloforge.report.figures.marks import by_group
+from caloforge.report.figures.profiles import draw_profiles, draw_separation
+from caloforge.report.figures.responses import draw_responses
+from caloforge.report.figures.sheet import Drawing
+from caloforge.report.mean_shower import layers_payload, mean_shower
+from caloforge.report.page import page_path, write_page
+from caloforge.report.words import in_words
+from caloforge.report.words.rows import is_shape
+from caloforge.report.words.text import group_title, number
+from caloforge.report.worker import GroupPages
+from caloforge.runtime.files import write_json
 from caloforge.runtime.progress import Display
 from caloforge.runtime.provenance import provenance
 
 if TYPE_CHECKING:
     from caloforge.data import Showers
-    from caloforge.evaluation import Evaluation, Histogram
-    from caloforge.report.material import Material
+    from caloforge.evaluation.results import Evaluation
 
-__all__ = ["write_report"]
+__all__ = ["earlier_figures", "write_report"]
 
+PAGE_FILE = "report.html"
 MANIFEST = "manifest.json"
 """In ``figures``: the files that a report wrote there, so that the next one knows what is its own."""
-
-
-class Step(Protocol):
-    """Tells how far the report is: what is being done and how many steps were finished."""
-
-    def __call__(self, what: str, finished: int = 1) -> None: ...
 
 
 def write_report(
@@ -68,10 +77,8 @@ def write_report(
     Raises:
         DataError: a sample is empty, ``out`` is a file, or holds a report that must not be overwritten.
         MeshError: the samples lie on different meshes.
-        MissingDependencyError: matplotlib, mplhep or plotly is not installed.
+        MissingDependencyError: jinja2, matplotlib, mplhep or plotly is not installed.
     """
-    folder = Path(out)
-    page = folder / "report.html"
     if not len(reference) or not len(generated):
         raise DataError(
             f"a report needs showers of both kinds, got {len(reference)} of Geant4 "
@@ -80,40 +87,127 @@ def write_report(
     reference.mesh.require_same(generated.mesh, "generated showers")
     if display_energy is not None and not display_energy > 0:
         raise DataError(f"display_energy must be a positive energy in MeV, got {display_energy}")
-    if folder.exists() and not folder.is_dir():
-        raise DataError(f"{folder} is a file; name a folder for the report")
-    if page.exists() and not overwrite:
-        raise DataError(f"{page} exists; choose another folder or allow overwriting (--overwrite)")
-    require_drawing_packages()
-    from caloforge.report.page import render
-    from caloforge.report.summary import group_titles
-
-    titles = group_titles([histogram.group for histogram in evaluation.histograms])
-    if evaluation.verdict is None:
-        evaluation = dataclasses.replace(evaluation, verdict=find_verdict(evaluation))
-    figures = folder / "figures"
+    page = page_path(out, PAGE_FILE, "report", overwrite=overwrite)
+    evaluation = in_words(evaluation)
+    figures = page.parent / "figures"
+    settings = {
+        "title": title,
+        "display_energy_mev": display_energy,
+        "reference": len(reference),
+        "generated": len(generated),
+    }
     try:
         figures.mkdir(parents=True, exist_ok=True)
         old = earlier_figures(figures)
-        with _bar(progress, evaluation) as step:
-            material = _draw_all(evaluation, reference, generated, figures, titles, display_energy, step)
-            step("page", 0)
-            settings = {
-                "title": title,
-                "display_energy_mev": display_energy,
-                "reference": len(reference),
-                "generated": len(generated),
-            }
-            heading = title or _default_title(reference)
-            text = render(evaluation, material, titles, heading, provenance("report", **settings))
-            with whole_file(page) as file:
-                file.write(text.encode())
-            write_metrics(evaluation, folder / METRICS_FILE)
-            _tidy(figures, old, [f"{d.name}.{kind}" for d in material.drawings() for kind in ("pdf", "png")])
-            step("page")
+        drawn = _draw(evaluation, reference, generated, figures, display_energy, progress)
+        values = _values(evaluation, drawn, provenance("report", **settings))
+        write_page(page, PAGE_FILE, values | {"title": title or _default_title(reference)})
+        evaluation.write(page.parent / METRICS_FILE)
+        _tidy(figures, old, drawn.files())
     except OSError as error:
-        raise DataError(f"cannot write the report into {folder}: {error}") from error
+        raise DataError(f"cannot write the report into {page.parent}: {error}") from error
     return page
+
+
+@dataclass
+class Drawn:
+    """Everything that was drawn for a page, by the place that shows it, and the data of its scripts."""
+
+    drawings: dict[str, list[Drawing]] = field(default_factory=dict)
+    groups: dict[str, list[Drawing]] = field(default_factory=dict)
+    correlations: dict[str, Drawing] = field(default_factory=dict)
+    layers: dict[str, Any] | None = None
+    events: dict[str, Any] | None = None
+
+    def files(self) -> list[str]:
+        """Names of the files of all figures."""
+        parts = (*self.drawings.values(), *self.groups.values(), self.correlations.values())
+        return [f"{drawing.name}.{kind}" for part in parts for drawing in part for kind in ("pdf", "png")]
+
+
+def _draw(
+    evaluation: Evaluation,
+    reference: Showers,
+    generated: Showers,
+    folder: Path,
+    display_energy: float | None,
+    progress: bool,
+) -> Drawn:
+    mesh = reference.mesh
+    groups = by_group(evaluation.histograms)
+    shapes = [histogram for histogram in evaluation.histograms if is_shape(histogram)]
+    whole = [part[0] for part in groups.values() if len(part) == 1 and not is_shape(part[0])]
+    several = {group: part for group, part in groups.items() if len(part) > 1 and not is_shape(part[0])}
+    drawn = Drawn()
+    with Display(enabled=progress, transient=True) as display, GroupPages(several, folder) as pages:
+        steps = itertools.count()
+
+        def show(what: str) -> None:
+            display("report", next(steps), 5 + len(several), what)
+
+        show("mean showers")
+        means = mean_shower(reference), mean_shower(generated)
+        drawn.layers = layers_payload(mesh, *means)
+        drawn.drawings["side"] = draw_side_view(mesh, *means, folder)
+        drawn.drawings["layers"] = draw_layer_images(mesh, *means, folder)
+        show("single showers")
+        pairs = choose_pairs(reference, generated, display_energy)
+        drawn.drawings["events"] = draw_events(mesh, pairs, folder)
+        drawn.events = events_payload(mesh, pairs) if drawn.drawings["events"] else None
+        show("classifiers and neighbours")
+        known = evaluation.memorisation
+        drawn.drawings["weights"] = draw_weights(evaluation.classifiers, folder)
+        drawn.drawings["inputs"] = draw_inputs(evaluation.classifiers, evaluation.histograms, folder)
+        drawn.drawings["memorisation"] = [] if known is None else [draw_neighbours(known, folder)]
+        show("profiles")
+        drawn.drawings["profiles"] = draw_profiles(evaluation.profiles, folder)
+        drawn.drawings["separation"] = draw_separation(several, folder)
+        drawn.drawings["responses"] = draw_responses(evaluation.responses, folder)
+        drawn.correlations = draw_correlations(evaluation.correlations, folder)
+        show("distributions")
+        drawn.drawings["shapes"] = draw_layer_pages("shapes", "Shower shapes", shapes, folder)
+        drawn.drawings["overview"] = draw_single_pages("overview", whole, folder)
+        show("layers")
+        drawn.groups = pages.finish(lambda group: show(group_title(group)))
+    return drawn
+
+
+def _values(evaluation: Evaluation, drawn: Drawn, record: dict[str, Any]) -> dict[str, Any]:
+    """What the template ``report.html`` uses."""
+    from markupsafe import Markup
+    from plotly.offline import get_plotlyjs
+
+    return {
+        "evaluation": evaluation,
+        "verdict": evaluation.verdict,
+        "tables": tables,
+        "drawings": drawn.drawings,
+        "groups": drawn.groups,
+        "correlations": drawn.correlations,
+        "layers": drawn.layers,
+        "events": drawn.events,
+        "plotly": Markup(get_plotlyjs().replace("</script", "<\\/script")) if drawn.events else "",
+        "provenance": record,
+        "time": record.get("time_utc", ""),
+        "subtitle": _subtitle(evaluation),
+    }
+
+
+def _subtitle(evaluation: Evaluation) -> str:
+    ranges = evaluation.conditions.get("reference") or {}
+    detectors = ", ".join(name for name in ranges.get("detector", ()) if name)
+    mesh = str(evaluation.mesh.get("kind", "")).replace("-", " ")
+    return (
+        f"{number(evaluation.counts['generated'])} generated showers, judged against "
+        f"{number(evaluation.counts['reference'])} of Geant4{f' in {detectors}' if detectors else ''}; "
+        f"{mesh} mesh of {number(len(evaluation.mean_shower.get('reference', ())))} cells."
+    )
+
+
+def _default_title(reference: Showers) -> str:
+    names = sorted({str(name) for name in reference.conditions.detector if name})
+    place = f" in {names[0]}" if len(names) == 1 else ""
+    return f"Generated showers against Geant4{place}"
 
 
 def earlier_figures(figures: Path) -> list[str]:
@@ -130,90 +224,4 @@ def _tidy(figures: Path, old: Sequence[str], new: Sequence[str]) -> None:
     for name in set(old) - set(new):
         if name.endswith((".pdf", ".png")):
             (figures / name).unlink(missing_ok=True)
-    with whole_file(figures / MANIFEST) as file:
-        file.write(json.dumps({"made_by": "caloforge report", "files": sorted(new)}, indent=1).encode())
-
-
-def _default_title(reference: Showers) -> str:
-    names = sorted({str(name) for name in reference.conditions.detector if name})
-    where = f" in {names[0]}" if len(names) == 1 else ""
-    return f"Generated showers against Geant4{where}"
-
-
-def _by_group(evaluation: Evaluation) -> dict[str, list[Histogram]]:
-    groups: dict[str, list[Histogram]] = {}
-    for histogram in evaluation.histograms:
-        groups.setdefault(histogram.group, []).append(histogram)
-    return groups
-
-
-def _draw_all(
-    evaluation: Evaluation,
-    reference: Showers,
-    generated: Showers,
-    folder: Path,
-    titles: dict[str, str],
-    display_energy: float | None,
-    step: Step,
-) -> Material:
-    from caloforge.report.curves import draw_responses
-    from caloforge.report.display import choose_pairs, draw_events
-    from caloforge.report.histograms import draw_layer_pages, draw_single_pages
-    from caloforge.report.images import draw_layer_images, draw_side_view
-    from caloforge.report.judges import draw_inputs, draw_neighbours, draw_weights
-    from caloforge.report.material import Material
-    from caloforge.report.matrices import draw_correlations
-    from caloforge.report.means import mean_shower
-    from caloforge.report.payload import events_payload, layers_payload
-    from caloforge.report.profiles import draw_profiles, draw_separation
-    from caloforge.report.summary import is_shape
-    from caloforge.report.worker import GroupPages
-
-    mesh = reference.mesh
-    groups = _by_group(evaluation)
-    rest = {group: part for group, part in groups.items() if not is_shape(part[0])}
-    several = {group: part for group, part in rest.items() if len(part) > 1}
-    material = Material()
-    with GroupPages(several, titles, folder) as pages:
-        step("mean showers", 0)
-        means = mean_shower(reference), mean_shower(generated)
-        material.layers_data = layers_payload(mesh, *means)
-        material.side = draw_side_view(mesh, *means, folder)
-        material.layers = draw_layer_images(mesh, *means, folder)
-        step("single showers")
-        pairs = choose_pairs(reference, generated, display_energy)
-        material.events = draw_events(mesh, pairs, folder)
-        if material.events is not None:
-            material.events_data = events_payload(mesh, pairs)
-        step("judges")
-        material.weights = draw_weights(evaluation.classifiers, folder)
-        material.inputs = draw_inputs(evaluation.classifiers, evaluation.histograms, folder)
-        if evaluation.memorisation is not None:
-            material.memorisation = draw_neighbours(evaluation.memorisation, folder)
-        step("profiles")
-        material.profiles = draw_profiles(evaluation.profiles, folder)
-        material.separation = draw_separation(several, titles, folder)
-        material.responses = draw_responses(evaluation.responses, folder)
-        material.correlations = draw_correlations(evaluation.correlations, folder)
-        step("distributions")
-        shapes = [histogram for histogram in evaluation.histograms if is_shape(histogram)]
-        material.shapes = draw_layer_pages("shapes", "Shower shapes", shapes, folder)
-        whole = [part[0] for part in rest.values() if len(part) == 1]
-        material.overview = draw_single_pages("overview", whole, folder)
-        material.groups = pages.finish(lambda group: step(titles[group]))
-    return material
-
-
-@contextmanager
-def _bar(progress: bool, evaluation: Evaluation) -> Iterator[Step]:
-    """A bar on standard error that is silent unless a terminal shows it."""
-    groups = sum(len(part) > 1 for part in _by_group(evaluation).values())
-    done = 0
-    with Display(enabled=progress, transient=True) as show:
-
-        def step(what: str, finished: int = 1) -> None:
-            nonlocal done
-            done += finished
-            show("report", done, 5 + groups, what)
-
-        yield step
+    write_json(figures / MANIFEST, {"made_by": "caloforge report", "files": sorted(new)})

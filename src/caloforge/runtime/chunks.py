@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caloforge.errors import DataError
-from caloforge.runtime.files import whole_file
+from caloforge.runtime.files import whole_file, write_json
 
 __all__ = ["Chunk", "ChunkStore", "folder_lock"]
 
@@ -117,6 +117,17 @@ class ChunkStore:
                 chunks.append(self.chunk(start, stop))
         return chunks
 
+    def complete(self) -> list[Chunk]:
+        """All chunks; DataError where showers are missing, so that no shorter file is made of them."""
+        gaps = self.gaps()
+        if gaps:
+            start, stop = gaps[0]
+            raise DataError(
+                f"{self.folder}: showers {start} to {stop - 1} were made and are gone; go on with "
+                "resume=True (--resume), which makes them again"
+            )
+        return self.chunks()
+
     def gaps(self) -> list[tuple[int, int]]:
         """Spans (start, stop) of showers that are not finished."""
         spans, at = [], 0
@@ -177,11 +188,10 @@ class ChunkStore:
         for chunk in self.folder.glob("chunk-*"):
             chunk.unlink()
         try:
-            with whole_file(self.folder / REQUEST) as file:
-                file.write(json.dumps({"format": FORMAT, "request": self.request}, indent=1).encode())
-        except OSError as error:
+            write_json(self.folder / REQUEST, {"format": FORMAT, "request": self.request})
+        except DataError:
             self._remove(keep_logs=True)
-            raise DataError(f"cannot write {self.folder / REQUEST}: {error}; make room and go on") from error
+            raise
 
     def _saved_request(self) -> dict[str, Any]:
         path = self.folder / REQUEST

@@ -116,6 +116,11 @@ class Child:
                 start_new_session=True,
             )
 
+    @property
+    def pid(self) -> int:
+        """Number of the process."""
+        return self._process.pid
+
     def fileno(self) -> int:
         """What `selectors` wait for."""
         return self._channel.fileno()

@@ -5,7 +5,6 @@ After arXiv:2305.16774. Legend: ``n`` showers, ``D`` inputs, ``G`` groups of inp
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -64,16 +63,17 @@ def diagnose(
     energy = energy[trained.rows]
 
     def tails(chosen: Rows) -> list[TellTale]:
-        return [TellTale(int(origin[i]), float(log_weights[i]), float(energy[i])) for i in chosen[:TAILS]]
+        return [
+            TellTale(row=int(origin[i]), log_weight=float(log_weights[i]), incident_energy=float(energy[i]))
+            for i in chosen[:TAILS]
+        ]
 
     order = np.argsort(log_weights, kind="stable")
     return Diagnosis(
         edges=edges,
         reference=np.histogram(inside[real], edges)[0].astype(np.float64),
         generated=np.histogram(inside[~real], edges)[0].astype(np.float64),
-        features=_foremost(
-            [dataclasses.replace(s, alone=a) for s, a in zip(shares[len(groups) :], alone, strict=True)]
-        ),
+        features=_foremost([s.replace(alone=a) for s, a in zip(shares[len(groups) :], alone, strict=True)]),
         groups=sorted(shares[: len(groups)], key=lambda s: -s.drop),
         generated_tails=tails(order[~real[order]]),
         reference_tails=tails(order[::-1][real[order[::-1]]]),
@@ -176,7 +176,7 @@ def _shares(trained: Trained, names: Mapping[str, Columns], rng: np.random.Gener
         ]
     drops = plain - np.stack(shuffled)
     return [
-        FeatureShare(name, float(d.mean()), float(d.std(ddof=1)))
+        FeatureShare(name=name, drop=float(d.mean()), error=float(d.std(ddof=1)))
         for name, d in zip(names, drops.T, strict=True)
     ]
 

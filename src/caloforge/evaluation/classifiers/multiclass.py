@@ -5,7 +5,6 @@ Legend: ``K`` samples, the reference and the models; ``n`` held-out showers of t
 
 from __future__ import annotations
 
-import dataclasses
 import time
 import zlib
 from collections.abc import Mapping
@@ -13,11 +12,12 @@ from collections.abc import Mapping
 import numpy as np
 
 from caloforge.errors import RecipeError
-from caloforge.evaluation.classifiers.inputs import Sample, fill_table, layout_of
-from caloforge.evaluation.classifiers.run import Counter, Progress
+from caloforge.evaluation.classifiers.inputs import INPUTS, Sample, fill_table
+from caloforge.evaluation.classifiers.run import Counter
 from caloforge.evaluation.classifiers.scores import Floats, log_posterior
 from caloforge.evaluation.classifiers.settings import ClassifierSettings
 from caloforge.evaluation.classifiers.split import are_twins, draw_rows, part_sizes
+from caloforge.evaluation.progress import Fraction
 from caloforge.evaluation.results import MulticlassResult
 
 __all__ = ["train_multiclass"]
@@ -32,7 +32,7 @@ def train_multiclass(
     inputs: str = "high",
     seed: int = 0,
     device: str | None = None,
-    progress: Progress | None = None,
+    progress: Fraction | None = None,
 ) -> MulticlassResult:
     """Train one network to tell the reference and several models apart; where does it put the reference?
 
@@ -68,7 +68,7 @@ def train_multiclass(
     for name, (showers, _) in samples.items():
         pool[0][0].mesh.require_same(showers.mesh, f"showers of {name} to classify")
     settings = settings.of(inputs)
-    layout = layout_of(inputs, pool[0][1], sums=settings.standardise)
+    layout = INPUTS[inputs].layout(pool[0][1], sums=settings.standardise)
     started, where, k = time.perf_counter(), pick_device(device or "auto"), len(names)
     rng = np.random.default_rng([seed, zlib.crc32(inputs.encode()), k])
     twins = are_twins(pool)
@@ -101,7 +101,7 @@ def train_multiclass(
         parameters=trained.parameters,
         seconds=time.perf_counter() - started,
         device=device_name(where),
-        settings=dataclasses.asdict(settings),
+        settings=settings.model_dump(),
     )
 
 

@@ -6,28 +6,26 @@ calibrate, 20 % judge. Legend: ``n`` showers.
 
 from __future__ import annotations
 
-import dataclasses
 import time
 import zlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from caloforge.evaluation.classifiers.inputs import Sample, fill_table, layout_of
+from caloforge.evaluation.classifiers.inputs import INPUTS, Sample, fill_table
 from caloforge.evaluation.classifiers.scores import auc_and_jsd, auc_noise, log_posterior
 from caloforge.evaluation.classifiers.settings import ClassifierSettings
 from caloforge.evaluation.classifiers.split import are_twins, draw_rows, part_sizes
+from caloforge.evaluation.progress import Fraction
 from caloforge.evaluation.results import ClassifierResult, Scores
 
 if TYPE_CHECKING:
     from caloforge.evaluation.classifiers.engine import Trained
 
-__all__ = ["Counter", "Progress", "train_classifier", "train_classifier_with_scores"]
+__all__ = ["Counter", "train_classifier"]
 
-Progress = Callable[[float], None]
 Rows = NDArray[np.int64]
 
 
@@ -39,13 +37,13 @@ def train_classifier(
     *,
     seed: int = 0,
     device: str | None = None,
-    progress: Progress | None = None,
+    progress: Fraction | None = None,
     second: Sample | None = None,
 ) -> ClassifierResult:
     """Train ``settings.repeats`` classifiers and say how well they tell the samples apart.
 
     Where one sample is larger, as many of its showers as the other has are drawn, since the divergence
-    assumes equal classes.
+    assumes equal classes. ``scores`` of the result are what the networks say of single showers.
 
     Args:
         name: ``low``, ``low-normed``, ``high``, ``resnet`` or ``c2st``.
@@ -62,35 +60,12 @@ def train_classifier(
         DataError: a class has fewer than 10 showers.
         MissingDependencyError: scikit-learn is not installed.
     """
-    result, _ = train_classifier_with_scores(
-        name, reference, generated, settings, seed=seed, device=device, progress=progress, second=second
-    )
-    return result
-
-
-def train_classifier_with_scores(
-    name: str,
-    reference: Sample,
-    generated: Sample,
-    settings: ClassifierSettings,
-    *,
-    seed: int = 0,
-    device: str | None = None,
-    progress: Progress | None = None,
-    second: Sample | None = None,
-) -> tuple[ClassifierResult, Scores]:
-    """`train_classifier`, and what the networks say of single showers.
-
-    The scores are those of every training's own held-out showers, one training after the other, so a shower
-    may occur several times. Their probabilities are calibrated by a temperature, which keeps the order and
-    makes trainings comparable.
-    """
     from caloforge.evaluation.classifiers.diagnosis import diagnose
     from caloforge.evaluation.classifiers.engine import fit
     from caloforge.runtime.devices import cpu_threads, device_name, pick_device
 
     settings = settings.of(name)
-    layout = layout_of(name, reference[1], sums=settings.standardise)
+    layout = INPUTS[name].layout(reference[1], sums=settings.standardise)
     started = time.perf_counter()
     where = pick_device(device or "auto")
     with_floor = settings.floor or second is not None
@@ -121,34 +96,33 @@ def train_classifier_with_scores(
                 ).auc
                 for i in range(settings.repeats)
             ]
-    origin = np.concatenate(rows)
-    result = ClassifierResult(
+    areas, jsds, error_rates = ([getattr(j, key) for j in judged] for key in ("auc", "jsd", "error_rate"))
+    return ClassifierResult(
         name=name,
-        auc=float(np.mean([j.auc for j in judged])),
-        auc_std=float(np.std([j.auc for j in judged])),
-        jsd=float(np.mean([j.jsd for j in judged])),
-        jsd_std=float(np.std([j.jsd for j in judged])),
+        auc=float(np.mean(areas)),
+        auc_std=float(np.std(areas)),
+        jsd=float(np.mean(jsds)),
+        jsd_std=float(np.std(jsds)),
         auc_noise=auc_noise(sizes[2], sizes[2]),
         auc_floor=float(np.mean(floors)) if with_floor else None,
         auc_floor_std=float(np.std(floors)) if with_floor else None,
-        aucs=tuple(j.auc for j in judged),
-        jsds=tuple(j.jsd for j in judged),
+        aucs=tuple(areas),
+        jsds=tuple(jsds),
         best_epochs=tuple(j.epoch for j in judged),
         showers=sizes,
         seconds=time.perf_counter() - started,
         device=device_name(where),
-        settings=dataclasses.asdict(settings),
+        settings=settings.model_dump(),
         parameters=parameters,
-        error_rate=float(np.mean([j.error_rate for j in judged])),
-        error_rate_std=float(np.std([j.error_rate for j in judged])),
+        error_rate=float(np.mean(error_rates)),
+        error_rate_std=float(np.std(error_rates)),
         diagnosis=diagnosis,
+        scores=Scores(
+            rows=np.concatenate(rows)[np.concatenate([j.rows for j in judged])],
+            labels=np.concatenate([j.labels for j in judged]),
+            probabilities=np.concatenate([j.probabilities for j in judged]),
+        ),
     )
-    scores = Scores(
-        rows=np.concatenate([origin[j.rows] for j in judged]),
-        labels=np.concatenate([j.labels for j in judged]),
-        probabilities=np.concatenate([j.probabilities for j in judged]),
-    )
-    return result, scores
 
 
 @dataclass(frozen=True, eq=False)
@@ -200,7 +174,7 @@ def _floor_rows(
 class Counter:
     """Reports the fraction of steps done, each time it is called."""
 
-    def __init__(self, progress: Progress | None, steps: int) -> None:
+    def __init__(self, progress: Fraction | None, steps: int) -> None:
         self._progress, self._steps, self._done = progress, steps, 0
 
     def __call__(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from caloforge.errors import MissingDependencyError
+from caloforge.evaluation.packages import needed
 
 __all__ = ["auc", "auc_and_jsd", "auc_noise", "log_posterior", "temperature"]
 
@@ -23,10 +23,7 @@ def auc(scores: Floats, labels: Labels) -> Floats:
 
     The share of pairs in which the real shower scores higher, ties counting half (Mann-Whitney).
     """
-    try:
-        from scipy.stats import rankdata
-    except ImportError as error:
-        raise MissingDependencyError("scipy", "evaluate") from error
+    rankdata = needed("scipy.stats").rankdata
     real = labels == 1
     n_real, n_generated = int(real.sum()), int((~real).sum())
     ranks = np.asarray(rankdata(scores, axis=-1), dtype=np.float64)[..., real].sum(axis=-1)
@@ -46,11 +43,8 @@ def auc_and_jsd(
         calibration: scores and labels of the showers that calibrate.
         floor: least calibrated probability; the CaloChallenge takes 10⁻⁶.
     """
-    try:
-        from sklearn.isotonic import IsotonicRegression
-    except ImportError as error:
-        raise MissingDependencyError("scikit-learn", "evaluate") from error
-    isotonic = IsotonicRegression(y_min=floor, y_max=1 - floor, out_of_bounds="clip").fit(*calibration)
+    regression = needed("sklearn.isotonic", "scikit-learn").IsotonicRegression
+    isotonic = regression(y_min=floor, y_max=1 - floor, out_of_bounds="clip").fit(*calibration)
     p = np.asarray(isotonic.predict(scores), dtype=np.float64)
     bce = -np.mean(np.where(labels == 1, np.log(p), np.log1p(-p)))
     return float(auc(scores, labels)), float(1 - bce / np.log(2))
@@ -67,10 +61,7 @@ def temperature(logits: Floats, labels: Labels) -> float:
     A network that was trained too long is too sure of itself; a < 1 puts that right without changing the
     order of the showers (arXiv:1706.04599).
     """
-    try:
-        from scipy.optimize import minimize_scalar
-    except ImportError as error:
-        raise MissingDependencyError("scipy", "evaluate") from error
+    minimize_scalar = needed("scipy.optimize").minimize_scalar
 
     def cross_entropy(log_a: float) -> float:
         chosen = log_posterior(np.exp(log_a) * logits)[np.arange(len(labels)), labels]

@@ -1,21 +1,7 @@
-"""Several generated samples against one reference: one table, ranking, published results."""
+"""Several generated samples against one reference: which is better, by more than chance?"""
 
-from caloforge.evaluation.comparison.compare import (
-    COMPARISON_FILE,
-    compare,
-    read_comparison,
-    write_comparison_files,
-)
+from caloforge.evaluation.comparison.posterior import multiclass_posterior
 from caloforge.evaluation.comparison.published import published_results
-from caloforge.evaluation.comparison.ranking import pareto_front
-from caloforge.evaluation.results.comparison import ModelComparison
+from caloforge.evaluation.comparison.ranking import metrics_of, pareto_front
 
-__all__ = [
-    "COMPARISON_FILE",
-    "ModelComparison",
-    "compare",
-    "pareto_front",
-    "published_results",
-    "read_comparison",
-    "write_comparison_files",
-]
+__all__ = ["metrics_of", "multiclass_posterior", "pareto_front", "published_results"]

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from caloforge.data import Showers
-from caloforge.errors import DataError
 from caloforge.evaluation.classifiers import ClassifierSettings, train_multiclass
 from caloforge.evaluation.features import compute_features
 from caloforge.evaluation.progress import Progress
-from caloforge.evaluation.results import Estimate, MulticlassResult, from_plain, to_plain
-from caloforge.runtime.files import whole_file
+from caloforge.evaluation.results import Estimate, MulticlassResult
+from caloforge.runtime.files import read_json, write_json
 
 __all__ = ["MULTICLASS_FILE", "REFERENCE_CLASS", "multiclass_posterior", "with_posterior"]
 
@@ -60,20 +58,16 @@ def multiclass_posterior(
         progress=partial(report, "multi-class classifier"),
     )
     if path is not None:
-        try:
-            with whole_file(path) as file:
-                file.write(json.dumps({"request": request, "result": to_plain(result)}, indent=1).encode())
-        except OSError as error:
-            raise DataError(f"cannot write {path}: {error}") from error
+        write_json(path, {"request": request, "result": result.to_dict()})
     return result
 
 
 def _finished(path: Path, request: Mapping[str, Any]) -> MulticlassResult | None:
     """The result in a file, if it was asked for in the same words; anything else is trained again."""
     try:
-        before = json.loads(path.read_text(encoding="utf-8"))
-        return from_plain(MulticlassResult, before["result"]) if before["request"] == request else None
-    except (OSError, KeyError, TypeError, ValueError):
+        before = read_json(path)
+        return MulticlassResult.from_dict(before["result"]) if before["request"] == request else None
+    except (KeyError, ValueError):
         return None
 
 
@@ -89,7 +83,13 @@ def with_posterior(
     for name, found in metrics.items():
         value, error = (float(v) for v in values[name])
         mine = Estimate(
-            value, error, own, own_error, "class of the reference", ideal=float("nan"), higher_is_better=True
+            value=value,
+            error=error,
+            floor=own,
+            floor_error=own_error,
+            floor_from="class of the reference",
+            ideal=float("nan"),
+            higher_is_better=True,
         )
         aucs = {key: e for key, e in found.items() if key.startswith("auc_")}
         extended[name] = aucs | {"log_posterior": mine} | found

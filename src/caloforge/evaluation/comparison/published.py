@@ -12,17 +12,9 @@ from importlib.resources import files
 
 from caloforge.detector import Mesh
 from caloforge.evaluation.binning import challenge_set
-from caloforge.evaluation.results.comparison import PublishedResult
+from caloforge.evaluation.results import PublishedResult
 
-__all__ = ["PUBLISHED_NOTE", "published_results"]
-
-PUBLISHED_NOTE = (
-    "Published rows were not measured here. They hold for the CaloChallenge's own showers (100,000 of each "
-    "kind, up to 1 TeV) and its large classifiers, mean of 10 trainings. Few showers and quick classifiers "
-    "give a smaller AUC, few showers a larger FPD, so measured rows must not be ranked against them; for "
-    "that use the preset calochallenge on the challenge's files. Published times are those of the "
-    "challenge's GPU, batches of 100 where published."
-)
+__all__ = ["published_results"]
 
 
 def published_results(mesh: Mesh) -> list[PublishedResult]:

@@ -12,32 +12,37 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from caloforge.errors import DataError
-from caloforge.evaluation.results import ClassifierResult, Estimate, Evaluation, Histogram, Separation
-from caloforge.evaluation.results.comparison import Column, ComparedModel
-from caloforge.evaluation.verdict.significance import (
+from caloforge.evaluation.differences import classifier_floor
+from caloforge.evaluation.results import (
+    ClassifierResult,
+    Column,
+    ComparedModel,
+    Estimate,
+    Evaluation,
+    Histogram,
+    Separation,
+)
+from caloforge.evaluation.significance import (
     SIGMAS,
     beyond_chance,
     chance_sigmas,
     detectable_auc,
     equivalent_auc,
 )
-from caloforge.evaluation.verdict.words import group_title
 
 __all__ = [
     "RANK_SIGMAS",
     "auc_error",
     "badness",
-    "cell_text",
+    "best_model",
     "clearly_better",
-    "display_scale",
+    "common_floor",
     "is_quality",
     "metrics_of",
     "pareto_front",
     "pareto_names",
     "quality_keys",
     "sigmas_above_floor",
-    "table_columns",
-    "value_text",
     "worst_feature",
 ]
 
@@ -46,25 +51,6 @@ RANK_SIGMAS = 2.0
 TIME_SPREAD = 0.05
 """Times of a single run bear no error; differences count from `RANK_SIGMAS` times this on, in quadrature."""
 TIMES = ("ms", "speed_up")
-
-_MAIN = {
-    "fpd": "FPD × 10³",
-    "kpd": "KPD × 10³",
-    "log_posterior": "log-posterior",
-    "ms": "ms per shower",
-    "speed_up": "speed-up",
-}
-_MORE = {
-    "worst_feature": "AUC of the worst feature",
-    "precision": "precision",
-    "recall": "recall",
-    "density": "density",
-    "coverage": "coverage",
-    "correlation_layers": "layer correlations (rms difference)",
-    "correlation_cells": "cell correlations (rms difference)",
-    "linearity_energy": "linearity in energy",
-    "nearer_training": "nearer to the training showers",
-}
 
 
 def metrics_of(evaluation: Evaluation) -> dict[str, Estimate]:
@@ -81,14 +67,14 @@ def metrics_of(evaluation: Evaluation) -> dict[str, Estimate]:
     timing = evaluation.timing
     if timing.generator_ms is not None:
         geant4 = math.nan if timing.geant4_ms is None else timing.geant4_ms
-        found["ms"] = Estimate(timing.generator_ms, floor=geant4, floor_from="Geant4")
+        found["ms"] = Estimate(value=timing.generator_ms, floor=geant4, floor_from="Geant4")
     if timing.speed_up is not None:
         found["speed_up"] = Estimate(
-            timing.speed_up, floor=1.0, floor_from="Geant4", ideal=math.nan, higher_is_better=True
+            value=timing.speed_up, floor=1.0, floor_from="Geant4", ideal=math.nan, higher_is_better=True
         )
     for name, result in evaluation.classifiers.items():
         spread = result.jsd_std if len(result.jsds) > 1 else math.nan
-        found[f"jsd_{name}"] = Estimate(result.jsd, spread, floor=0.0, floor_from="expectation")
+        found[f"jsd_{name}"] = Estimate(value=result.jsd, error=spread, floor=0.0, floor_from="expectation")
         if name == "c2st" and result.error_rate is not None:
             found["error_rate_c2st"] = _error_rate(result)
     found |= distances
@@ -99,7 +85,9 @@ def metrics_of(evaluation: Evaluation) -> dict[str, Estimate]:
     if evaluation.histograms:
         found["worst_feature"] = worst_feature(evaluation.histograms)
     for group, s in evaluation.group_separation().items():
-        found[f"separation_{group}"] = Estimate(s.value, s.error, s.floor, s.floor_std, "permutation")
+        found[f"separation_{group}"] = Estimate(
+            value=s.value, error=s.error, floor=s.floor, floor_error=s.floor_std, floor_from="permutation"
+        )
     return found
 
 
@@ -108,16 +96,24 @@ def worst_feature(histograms: Sequence[Histogram]) -> Estimate:
 
     From its separation power above chance by `equivalent_auc`.
     """
-    differing = [
-        h.separation for h, beyond in zip(histograms, beyond_chance(histograms), strict=True) if beyond
-    ]
-    if not differing:
-        spread = (detectable_auc(histograms) - 0.5) / SIGMAS
-        return Estimate(0.5, spread, 0.5, spread, "permutation", ideal=0.5)
-    worst = max(differing, key=lambda s: s.value - s.floor)
-    excess, error = worst.value - worst.floor, math.hypot(worst.error, worst.floor_std)
-    spread = (equivalent_auc(excess + error) - equivalent_auc(excess - error)) / 2
-    return Estimate(equivalent_auc(excess), spread, 0.5, math.nan, "permutation", ideal=0.5)
+    named = zip(histograms, beyond_chance(histograms), strict=True)
+    differing = [histogram.separation for histogram, beyond in named if beyond]
+    value, error, floor_error = 0.5, (detectable_auc(histograms) - 0.5) / SIGMAS, math.nan
+    if differing:
+        worst = max(differing, key=lambda s: s.value - s.floor)
+        excess, spread = worst.value - worst.floor, math.hypot(worst.error, worst.floor_std)
+        value = equivalent_auc(excess)
+        error = (equivalent_auc(excess + spread) - equivalent_auc(excess - spread)) / 2
+    else:
+        floor_error = error
+    return _of_half(value, error, floor_error, "permutation")
+
+
+def _of_half(value: float, error: float, floor_error: float, origin: str, floor: float = 0.5) -> Estimate:
+    """An AUC or error rate: 0.5 is ideal."""
+    return Estimate(
+        value=value, error=error, floor=floor, floor_error=floor_error, floor_from=origin, ideal=0.5
+    )
 
 
 def auc_error(auc: float, n: int) -> float:
@@ -132,21 +128,18 @@ def auc_error(auc: float, n: int) -> float:
 
 def _auc(result: ClassifierResult) -> Estimate:
     """The spread of several trainings, each on its own split, else the error of the one validation sample."""
-    n = result.showers[2]
-    error = result.auc_std if len(result.aucs) > 1 else auc_error(result.auc, n)
-    if result.auc_floor is None:
-        return Estimate(result.auc, error, 0.5, result.auc_noise, "expectation", ideal=0.5)
-    spread = max(result.auc_floor_std or 0.0, result.auc_noise)
-    return Estimate(result.auc, error, result.auc_floor, spread, "split of the reference", ideal=0.5)
+    error = result.auc_std if len(result.aucs) > 1 else auc_error(result.auc, result.showers[2])
+    floor, spread = classifier_floor(result)
+    origin = "expectation" if result.auc_floor is None else "split of the reference"
+    return _of_half(result.auc, error, spread, origin, floor)
 
 
 def _error_rate(result: ClassifierResult) -> Estimate:
     assert result.error_rate is not None
     p, n = result.error_rate, 2 * result.showers[2]
     error = result.error_rate_std if len(result.aucs) > 1 else math.sqrt(p * (1 - p) / n)
-    noise = 0.5 / math.sqrt(n)
     spread = math.nan if error is None else error
-    return Estimate(p, spread, 0.5, noise, "expectation", ideal=0.5, higher_is_better=True)
+    return _of_half(p, spread, 0.5 / math.sqrt(n), "expectation").replace(higher_is_better=True)
 
 
 def badness(estimate: Estimate) -> float:
@@ -179,54 +172,21 @@ def sigmas_above_floor(key: str, estimate: Estimate) -> float:
     """How many standard deviations a metric lies above what chance gives; NaN if that is not known."""
     if key.startswith("separation_"):
         e = estimate
-        return chance_sigmas(Separation(e.value, e.floor, e.floor_error))
+        return chance_sigmas(Separation(value=e.value, floor=e.floor, floor_std=e.floor_error))
     return estimate.sigmas()
 
 
-def table_columns(metrics: Mapping[str, Mapping[str, Estimate]]) -> list[Column]:
-    """The columns of the table for the metrics of all models, by name; metrics that at least one has."""
-    known = (key for found in metrics.values() for key, e in found.items() if math.isfinite(e.value))
-    order = list(dict.fromkeys(known))
-    return [
-        Column(
-            key,
-            _label(key),
-            _part(key),
-            _floor([m[key] for m in metrics.values() if key in m]),
-            _best(key, metrics),
-        )
-        for key in order
-    ]
-
-
-def _label(key: str) -> str:
-    kind, _, rest = key.partition("_")
-    if kind in ("auc", "jsd"):
-        return f"{kind.upper()} {rest}"
-    if kind == "separation":
-        return group_title(rest)
-    if key == "error_rate_c2st":
-        return "C2ST error rate"
-    return (_MAIN | _MORE).get(key, key.replace("_", " "))
-
-
-def _part(key: str) -> str:
-    if key.startswith("auc_") or key in _MAIN:
-        return "main"
-    return "separation" if key.startswith("separation_") else "more"
-
-
-def _floor(estimates: Sequence[Estimate]) -> Estimate:
+def common_floor(estimates: Sequence[Estimate]) -> Estimate:
     """Mean of the floors, with the mean of their errors."""
     first = estimates[0]
     known = [(e.floor, e.floor_error) for e in estimates if math.isfinite(e.floor)]
     if not known:
-        return Estimate(math.nan, ideal=first.ideal, higher_is_better=first.higher_is_better)
+        return Estimate(value=math.nan, ideal=first.ideal, higher_is_better=first.higher_is_better)
     value, error = (float(x) for x in np.mean(known, axis=0))
-    return Estimate(value, error, ideal=first.ideal, higher_is_better=first.higher_is_better)
+    return Estimate(value=value, error=error, ideal=first.ideal, higher_is_better=first.higher_is_better)
 
 
-def _best(key: str, metrics: Mapping[str, Mapping[str, Estimate]]) -> str:
+def best_model(key: str, metrics: Mapping[str, Mapping[str, Estimate]]) -> str:
     known = {name: m[key] for name, m in metrics.items() if key in m and math.isfinite(m[key].value)}
     if len(known) < 2:
         return ""
@@ -276,35 +236,3 @@ def pareto_names(key: str, models: Sequence[ComparedModel]) -> list[str]:
     points = [(m.metrics["ms"].value, badness(m.metrics[key])) for m in known]
     front = [known[i] for i in pareto_front(points)]
     return [m.name for m in sorted(front, key=lambda m: m.metrics["ms"].value)]
-
-
-def cell_text(key: str, estimate: Estimate) -> str:
-    """A metric as it stands in a table; FPD and KPD times 1000, as the field quotes them."""
-    scale = display_scale(key)
-    return value_text(scale * estimate.value, scale * estimate.error)
-
-
-def display_scale(key: str) -> float:
-    """Factor by which a metric is multiplied where it is shown."""
-    return 1000.0 if key in ("fpd", "kpd") else 1.0
-
-
-def value_text(value: float, error: float = math.nan) -> str:
-    """A value and its error: two digits of an error that begins with 1 or 2, else one; without, three."""
-    if not math.isfinite(value):
-        return "–"
-    if not (math.isfinite(error) and error > 0):
-        return _plain(value)
-    power = math.floor(math.log10(error))
-    decimals = (1 if error / 10.0**power < 2.95 else 0) - power
-    if decimals > 5 and abs(value) < 1e-2:
-        return f"({1e3 * value:.{decimals - 3}f} ± {1e3 * error:.{decimals - 3}f})·10⁻³".replace("-", "−")
-    decimals = min(max(decimals, 0), 5)
-    return f"{value:.{decimals}f} ± {error:.{decimals}f}".replace("-", "−")
-
-
-def _plain(value: float) -> str:
-    if value == 0:
-        return "0"
-    decimals = max(0, 2 - math.floor(math.log10(abs(value))))
-    return (f"{value:.{decimals}f}" if decimals < 7 else f"{value:.2g}").replace("-", "−")

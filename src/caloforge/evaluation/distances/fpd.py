@@ -8,15 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from caloforge.evaluation.distances.matrix import (
-    Floats,
-    Rows,
-    dealt_again,
-    draw,
-    pool_matrices,
-    second_reference_error,
-    small_sample_note,
-)
+from caloforge.evaluation.distances.matrix import Floats, Rows, dealt_again, draw, pool_matrices, with_floor
 from caloforge.evaluation.distances.parallel import in_threads
 from caloforge.evaluation.results import Estimate
 
@@ -64,21 +56,19 @@ def fpd(
     pool -= pool.mean(axis=0)
     single = pool.astype(np.float32)
     del pool
-    value, error = _extrapolated(single, x, y, np.random.default_rng(seed), sizes, batches)
-    note = small_sample_note(x, y)
+
+    def extrapolated(first: Rows, second: Rows, key: int | tuple[int, int], n: int) -> tuple[float, float]:
+        return _extrapolated(single, first, second, np.random.default_rng(key), sizes, n)
+
+    value, showers = extrapolated(x, y, seed, batches), (len(x), len(y))
     if not floor:
-        return Estimate(value, error, note=note)
+        return Estimate(value=value[0], error=value[1], showers=showers)
     levels = [
-        _extrapolated(single, *rows, np.random.default_rng((seed, i)), sizes, FLOOR_BATCHES)[0]
+        extrapolated(*rows, (seed, i), FLOOR_BATCHES)[0]
         for i, rows in enumerate(dealt_again(x, y, seed, PERMUTATIONS))
     ]
-    scatter = float(np.std(levels, ddof=1))
-    if others:
-        level, spread = _extrapolated(single, x, others[0], np.random.default_rng(seed), sizes, batches)
-        return Estimate(
-            value, error, level, second_reference_error(spread, scatter), "second reference", note=note
-        )
-    return Estimate(value, error, float(np.mean(levels)), scatter, "permutation", note=note)
+    against = extrapolated(x, others[0], seed, batches) if others else None
+    return with_floor(value, np.array(levels), against, showers)
 
 
 def frechet_distance(first: tuple[Floats, Floats], second: tuple[Floats, Floats]) -> float:

@@ -8,15 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from caloforge.evaluation.distances.matrix import (
-    Floats,
-    Rows,
-    dealt_again,
-    draw,
-    pool_matrices,
-    second_reference_error,
-    small_sample_note,
-)
+from caloforge.evaluation.distances.matrix import Floats, Rows, dealt_again, draw, pool_matrices, with_floor
 from caloforge.evaluation.distances.parallel import in_threads
 from caloforge.evaluation.results import Estimate
 
@@ -58,7 +50,7 @@ def kpd(
     """
     matrices = (reference, generated) if second is None else (reference, generated, second)
     pool, (x, y, *others) = pool_matrices(*matrices)
-    note = small_sample_note(x, y)
+    showers = len(x), len(y)
     together = len(x) + len(y) <= 2 * np.sqrt(batches) * batch_size  # one kernel of all pairs costs less
     draws = _draws(pool, x, y, seed, batches, batch_size)
     per_deal = batches if together else 1
@@ -66,18 +58,15 @@ def kpd(
     for i, rows in enumerate(dealt_again(x, y, seed, dealt)):
         draws += _draws(pool, *rows, seed + 1 + i, per_deal, batch_size)
     values = _mmd_of(pool, draws, together)
-    value, error = _median_error(values[:batches])
+    value = _median_error(values[:batches])
     if not floor:
-        return Estimate(value, error, note=note)
+        return Estimate(value=value[0], error=value[1], showers=showers)
     levels = np.median(values[batches:].reshape(dealt, per_deal), axis=1)
-    scatter = float(levels.std(ddof=1))
+    against = None
     if others:
         draws = _draws(pool, x, others[0], seed, batches, batch_size)
-        level, spread = _median_error(_mmd_of(pool, draws, together))
-        return Estimate(
-            value, error, level, second_reference_error(spread, scatter), "second reference", note=note
-        )
-    return Estimate(value, error, float(levels.mean()), scatter, "permutation", note=note)
+        against = _median_error(_mmd_of(pool, draws, together))
+    return with_floor(value, levels, against, showers)
 
 
 def polynomial_mmd(pool: Floats, first: Rows, second: Rows) -> Floats:

@@ -12,26 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caloforge.errors import DataError
-from caloforge.evaluation.classifiers.inputs import high_inputs
+from caloforge.evaluation.classifiers.inputs.high import high_inputs
 from caloforge.evaluation.features import Features
+from caloforge.evaluation.results import Estimate
 
-__all__ = [
-    "PUBLISHED_SHOWERS",
-    "check_matrix",
-    "dealt_again",
-    "draw",
-    "feature_matrix",
-    "pool_matrices",
-    "second_reference_error",
-    "small_sample_note",
-]
+__all__ = ["check_matrix", "dealt_again", "draw", "feature_matrix", "pool_matrices", "with_floor"]
 
 Floats = NDArray[np.float64]
 Rows = NDArray[np.int64]
 
 _RESIDUE = 1e-6
-PUBLISHED_SHOWERS = 50_000
-"""Showers from which on FPD and KPD may be held against published values (arXiv:2211.10295)."""
 
 
 def feature_matrix(features: Features) -> Floats:
@@ -99,22 +89,25 @@ def draw(rng: np.random.Generator, rows: Rows, size: int, total: int) -> Rows:
     return np.bincount(rows[rng.choice(len(rows), size=size)], minlength=total)
 
 
-def small_sample_note(*samples: Rows) -> str:
-    """A sentence where a sample is too small for the published protocol, else nothing."""
-    fewest = min(len(sample) for sample in samples)
-    if fewest >= PUBLISHED_SHOWERS:
-        return ""
-    return (
-        f"With {fewest:,} showers, fewer than {PUBLISHED_SHOWERS:,}, the protocol draws the same showers "
-        "again and again, which lifts the value: hold it against its floor, not against published values."
-    )
-
-
-def second_reference_error(error: float, scatter: float) -> float:
-    """Error of a floor that is the metric of one second reference.
+def with_floor(
+    value: tuple[float, float], levels: Floats, second: tuple[float, float] | None, showers: tuple[int, int]
+) -> Estimate:
+    """A metric beside its floor.
 
     Args:
-        error: of its draws.
-        scatter: of the metric between other showers of one origin; value and floor both have it, hence √2.
+        value: the metric and its error.
+        levels: the metric between samples that were dealt again, whose scatter is that of other showers of
+            one origin.
+        second: the metric between two references and its error, which is then the floor. Value and floor
+            both scatter as the levels do, hence √2.
+        showers: of both samples.
     """
-    return math.hypot(error, math.sqrt(2) * scatter)
+    scatter = float(np.std(levels, ddof=1))
+    if second is None:
+        floor, error, origin = float(np.mean(levels)), scatter, "permutation"
+    else:
+        floor, origin = second[0], "second reference"
+        error = math.hypot(second[1], math.sqrt(2) * scatter)
+    return Estimate(
+        value=value[0], error=value[1], floor=floor, floor_error=error, floor_from=origin, showers=showers
+    )

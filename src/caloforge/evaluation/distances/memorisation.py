@@ -6,15 +6,18 @@ Legend: ``N`` generated showers, ``M`` training showers and as many held-out one
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from caloforge.data import Showers
-from caloforge.errors import DataError, MissingDependencyError
+from caloforge.errors import DataError
 from caloforge.evaluation.distances.neighbours import nearest_in_windows
 from caloforge.evaluation.distances.points import Points, root_fractions
 from caloforge.evaluation.distances.prdc import MAX_SHOWERS, drawn_rows
+from caloforge.evaluation.packages import needed
+from caloforge.evaluation.progress import Progress
 from caloforge.evaluation.results import Estimate, Memorisation
 
 __all__ = ["memorisation"]
@@ -29,7 +32,6 @@ _GROUP = 50
 
 Floats = NDArray[np.float64]
 Rows = NDArray[np.int64]
-Progress = Callable[[str, float], None]
 
 
 class _Sample:
@@ -55,7 +57,7 @@ class _Sample:
     def nearest_in(self, other: _Sample, text: str, progress: Progress | None) -> tuple[Rows, Floats, Rows]:
         """Number and distance of the nearest shower of another sample, and how many it is among, (N,)."""
         starts, stops = other.window(self.log_energy)
-        report = None if progress is None else lambda fraction: progress(text, fraction)
+        report = None if progress is None else partial(progress, text)
         numbers, squares = nearest_in_windows(self.points, other.points, starts, stops, report)
         return numbers, np.sqrt(squares) / self.points.steps, stops - starts
 
@@ -150,8 +152,8 @@ def memorisation(
         nearer=nearer,
         copies=copies,
         copies_expected=expected,
+        significant=significant,
         rows=tuple((int(made.rows[usable][g]), int(seen.rows[to_seen[usable][g]])) for g in worst),
-        verdict=_verdict(nearer, copies, expected, len(d_seen), significant),
     )
 
 
@@ -174,7 +176,14 @@ def _nearer(
     popularity = np.bincount(nearest).astype(np.float64)
     error = float(np.sqrt(np.sum(popularity**2))) / (2 * n)
     expected = float((n_seen / (n_seen + n_unseen)).mean())
-    return Estimate(float(wins.mean()), error, expected, 0.0, "expectation", ideal=0.5)
+    return Estimate(
+        value=float(wins.mean()),
+        error=error,
+        floor=expected,
+        floor_error=0.0,
+        floor_from="expectation",
+        ideal=0.5,
+    )
 
 
 def _significant(near_seen: Rows, near_unseen: Rows, generated: int, held_out: int, rank: int) -> bool:
@@ -185,10 +194,7 @@ def _significant(near_seen: Rows, near_unseen: Rows, generated: int, held_out: i
         generated, held_out: showers compared.
         rank: of the limit among the distances of held-out showers.
     """
-    try:
-        from scipy.stats import hypergeom
-    except ImportError as error:
-        raise MissingDependencyError("scipy", "evaluate") from error
+    hypergeom = needed("scipy.stats").hypergeom
     copies = len(near_seen)
     if copies == 0:
         return False
@@ -201,28 +207,3 @@ def _significant(near_seen: Rows, near_unseen: Rows, generated: int, held_out: i
 
 def _histogram(values: Floats, edges: Floats) -> Floats:
     return np.histogram(values, bins=edges)[0].astype(np.float64)
-
-
-def _verdict(nearer: Estimate, copies: int, expected: float, n: int, significant: bool) -> str:
-    if significant:
-        return (
-            f"{copies:,} of {n:,} generated showers are nearly copies of training showers, where about "
-            f"{expected:.1f} would be by chance: the generator repeats what it was trained on."
-        )
-    sigmas = nearer.sigmas()
-    share = f"{nearer.value:.1%} (by chance {nearer.floor:.1%} ± {nearer.error:.1%})"
-    if sigmas > 5:
-        return (
-            f"{share} of the generated showers are nearer to a training shower than to a held-out one: the "
-            "generator has partly memorised its training showers, though it makes no copies."
-        )
-    if sigmas < -5:
-        return (
-            f"Only {share} of the generated showers are nearer to a training shower than to a held-out one: "
-            "training and held-out showers are not of one kind, so this check says nothing."
-        )
-    return (
-        f"No sign of memorisation: {share} of the generated showers are nearer to a training shower than to "
-        f"a held-out one, and {copies} are nearly copies, where about {expected:.1f} would be by chance. "
-        "Training showers that were turned, mirrored or recombined would not be noticed."
-    )

@@ -5,28 +5,26 @@ Legend: ``N`` showers, ``K`` neighbours kept, ``C`` candidates.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from caloforge.evaluation.distances.points import Points
+from caloforge.evaluation.progress import Fraction
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Report", "nearest_among", "nearest_in_windows"]
+__all__ = ["nearest_among", "nearest_in_windows"]
 
 BLOCK = 1024
-Report = Callable[[float], None]
-"""Called with the fraction that is done."""
 
 Floats = NDArray[np.float64]
 Rows = NDArray[np.int64]
 
 
-def nearest_among(points: Points, count: int, report: Report | None = None) -> tuple[Rows, Floats]:
+def nearest_among(points: Points, count: int, report: Fraction | None = None) -> tuple[Rows, Floats]:
     """The nearest other points of every point: their numbers and squared distances in steps, (N, K), sorted.
 
     Every pair is computed once. The memory taken is that of a few blocks of 1024 × 1024 pairs and of the
@@ -84,7 +82,7 @@ def _keep_nearest(squares: torch.Tensor, numbers: torch.Tensor, found: torch.Ten
 
 
 def nearest_in_windows(
-    queries: Points, targets: Points, starts: Rows, stops: Rows, report: Report | None = None
+    queries: Points, targets: Points, starts: Rows, stops: Rows, report: Fraction | None = None
 ) -> tuple[Rows, Floats]:
     """The nearest target of each query among targets start … stop − 1 of its own, (N,).
 

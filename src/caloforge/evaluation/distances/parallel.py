@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from caloforge.errors import MissingDependencyError
+from caloforge.evaluation.packages import needed
 from caloforge.runtime.cores import usable_threads
 
 __all__ = ["in_threads"]
@@ -21,9 +21,6 @@ def in_threads(function: Callable[[Item], Result], items: Iterable[Item]) -> lis
     Each thread multiplies on its own: one BLAS on several threads waits for the slowest of them at every
     small product, which on a busy machine costs several times as much as it gains.
     """
-    try:
-        from threadpoolctl import threadpool_limits  # type: ignore[import-untyped,unused-ignore]
-    except ImportError as error:  # comes with scikit-learn
-        raise MissingDependencyError("threadpoolctl", "evaluate") from error
+    threadpool_limits = needed("threadpoolctl", "threadpoolctl").threadpool_limits
     with threadpool_limits(limits=1, user_api="blas"), ThreadPoolExecutor(usable_threads()) as pool:
         return list(pool.map(function, items))

@@ -5,7 +5,7 @@ Legend: ``N`` showers of both samples pooled, ``K`` neighbours kept of each.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from caloforge.data import Showers
 from caloforge.errors import DataError
 from caloforge.evaluation.distances.neighbours import nearest_among
 from caloforge.evaluation.distances.points import Points, log_energies
+from caloforge.evaluation.progress import Progress
 from caloforge.evaluation.results import Estimate
 
 __all__ = ["MAX_SHOWERS", "drawn_rows", "prdc"]
@@ -26,7 +27,6 @@ _CHUNK = 512
 Rows = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 Floats = NDArray[np.float64]
-Progress = Callable[[str, float], None]
 
 
 def prdc(
@@ -76,7 +76,9 @@ def prdc(
     share = min(real.mean(), 1 - real.mean())
     # so many that fewer than k of one sample are among them in hardly any shuffled list
     kept = int(np.ceil((k + 3 * np.sqrt(k) + 3) / share))
-    numbers, squares = nearest_among(points, kept, progress and _named(progress))
+    numbers, squares = nearest_among(
+        points, kept, progress and partial(progress, "comparing showers with their neighbours")
+    )
     parts = _shares(numbers, squares, real, k, points)
     if second is not None:
         again = prdc(reference, second, k=k, max_showers=max_showers, seed=seed, progress=progress)
@@ -88,13 +90,15 @@ def prdc(
         floors = {name: (float(np.mean(m)), float(np.std(m, ddof=1))) for name, m in means.items()}
     return {
         name: Estimate(
-            float(values.mean()),
-            float(values.std() / np.sqrt(len(values))),
-            *floors[name],
-            "permutation" if second is None else "second reference",
+            value=float(values.mean()),
+            error=float(values.std() / np.sqrt(len(values))),
+            floor=floors[name][0],
+            floor_error=floors[name][1],
+            floor_from="permutation" if second is None else "second reference",
             ideal=1.0,
             higher_is_better=True,
-            note=_note(reference, generated, samples, points),
+            showers=(len(samples[0]), len(samples[1])),
+            outside=points.outside,
         )
         for name, values in parts.items()
     }
@@ -111,10 +115,6 @@ def drawn_rows(n: int, n_voxels: int, max_showers: int, samples: int, seed: int)
 def _drawn(showers: Showers, max_showers: int, samples: int, seed: int) -> Showers:
     rows = drawn_rows(len(showers), showers.mesh.n_voxels, max_showers, samples, seed)
     return showers if len(rows) == len(showers) else showers[rows]
-
-
-def _named(progress: Progress) -> Callable[[float], None]:
-    return lambda fraction: progress("comparing showers with their neighbours", fraction)
 
 
 def _shares(
@@ -160,16 +160,3 @@ def _balls_of(points: Points, rows: Rows, real: Flags, k: int) -> Flags:
     other = real[rows][:, None] != real
     radii = np.partition(np.where(other, np.inf, squares), k - 1, axis=1)[:, k - 1]
     return np.asarray(other & (squares < radii[:, None]))
-
-
-def _note(reference: Showers, generated: Showers, samples: list[Showers], points: Points) -> str:
-    """Sentences on what was left out."""
-    said = []
-    if len(samples[0]) < len(reference) or len(samples[1]) < len(generated):
-        said.append(
-            f"Of {len(reference):,} and {len(generated):,} showers {len(samples[0]):,} and "
-            f"{len(samples[1]):,} were used, drawn at random."
-        )
-    if points.outside:
-        said.append(f"{points.outside:,} cells below 10⁻⁹ or above 10⁷ MeV were taken as such.")
-    return " ".join(said)

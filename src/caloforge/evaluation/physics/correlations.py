@@ -202,7 +202,7 @@ def _distance(first: Floats, second: Floats) -> Floats:
 def _distance_estimate(first: Floats, second: Floats, value: float, seed: int) -> Estimate:
     n1, n2 = len(first), len(second)
     if min(n1, n2) < 2 * LEAST_SHOWERS or not math.isfinite(value):
-        return Estimate(value, note="Too few showers at the same energies, or too few that vary.")
+        return Estimate(value=value)
     rng = np.random.default_rng(seed)
     weights = [_bootstrap_weights(x, rng) for x in (first, second)]
     drawn = [_matrices(*_weighted(*w)) for w in weights]
@@ -215,7 +215,13 @@ def _distance_estimate(first: Floats, second: Floats, value: float, seed: int) -
     ranks = np.argsort(rng.random((REPEATS, n_groups)), axis=1)
     dealt = (ranks < round(share * n_groups)).astype(np.float64)
     floors = _distance(_matrices(*_weighted(groups, dealt)), _matrices(*_weighted(groups, 1 - dealt)))
-    return Estimate(value, error, float(np.nanmean(floors)), float(np.nanstd(floors)), "permutation")
+    return Estimate(
+        value=value,
+        error=error,
+        floor=float(np.nanmean(floors)),
+        floor_error=float(np.nanstd(floors)),
+        floor_from="permutation",
+    )
 
 
 def _grouped(x: Floats, rng: np.random.Generator) -> tuple[Floats, Floats, Floats]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from caloforge.errors import MissingDependencyError
+from caloforge.evaluation.packages import needed
 from caloforge.evaluation.results import ResolutionFit
 
 __all__ = ["BinnedResponse", "binned_response", "fit_resolution"]
@@ -94,10 +94,7 @@ def fit_resolution(sample: BinnedResponse, energy_gev: Floats, bins: Ints) -> Re
         energy_gev: incident energies, GeV, (N,).
         bins: bin of each shower, (N,); −1 for none.
     """
-    try:
-        from scipy.optimize import nnls
-    except ImportError as error:
-        raise MissingDependencyError("scipy", "evaluate") from error
+    nnls = needed("scipy.optimize").nnls
     inside = bins >= 0
     where, energy = bins[inside], energy_gev[inside]
     n_bins = len(sample.count)
@@ -128,4 +125,13 @@ def fit_resolution(sample: BinnedResponse, energy_gev: Floats, bins: Ints) -> Re
         errors = np.where(free, np.sqrt(variances) / scale / (2 * values), np.nan)
     chi2 = float((((measured - curve) / sigma) ** 2).sum())
     (a, b, c), (da, db, dc) = values.tolist(), errors.tolist()
-    return ResolutionFit(a, b, c, da, db, dc, chi2, int(used.sum() - free.sum()))
+    return ResolutionFit(
+        stochastic=a,
+        noise=b,
+        constant=c,
+        stochastic_error=da,
+        noise_error=db,
+        constant_error=dc,
+        chi2=chi2,
+        ndf=int(used.sum() - free.sum()),
+    )

@@ -16,6 +16,7 @@ from caloforge.data import Conditions
 from caloforge.errors import DataError
 from caloforge.evaluation.physics.resolution import BinnedResponse, binned_response, fit_resolution
 from caloforge.evaluation.results import Conservation, Estimate, ResponseCurve
+from caloforge.evaluation.separation import bin_places
 
 __all__ = ["conservation", "response_curves"]
 
@@ -198,16 +199,15 @@ def _nearest(values: Floats, distinct: Floats) -> Ints:
 
 def _interval(values: Floats, edges: Floats) -> Ints:
     """Bin of each value, the last one with its upper edge; −1 outside."""
-    place = np.searchsorted(edges, values, side="right") - 1
-    place = np.where(values == edges[-1], len(edges) - 2, place)
-    return np.where((place >= 0) & (place < len(edges) - 1), place, -1).astype(np.int64)
+    place = bin_places(values, edges)
+    return np.where(place < len(edges), place - 1, -1)
 
 
 def _linearity(first: BinnedResponse, second: BinnedResponse, seed: int) -> Estimate:
     enough = np.minimum(first.count, second.count) >= LEAST_SHOWERS
     enough &= (first.response > 0) & np.isfinite(second.response)
     if not enough.any():
-        return Estimate(math.nan, note=f"No bin has {LEAST_SHOWERS} showers of each sample.")
+        return Estimate(value=math.nan)
     n1, n2, m1, m2, e1, e2, s1, s2 = (
         getattr(sample, name)[enough]
         for name in ("count", "response", "response_error", "spread")
@@ -227,5 +227,9 @@ def _linearity(first: BinnedResponse, second: BinnedResponse, seed: int) -> Esti
     floors = (np.abs(shuffled) / scatter).max(axis=1) * scatter[worst]
     error = math.hypot(float(e2[worst]), float((1 + deviation[worst]) * e1[worst])) / float(m1[worst])
     return Estimate(
-        float(abs(deviation[worst])), error, float(floors.mean()), float(floors.std()), "permutation"
+        value=float(abs(deviation[worst])),
+        error=error,
+        floor=float(floors.mean()),
+        floor_error=float(floors.std()),
+        floor_from="permutation",
     )

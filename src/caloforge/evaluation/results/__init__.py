@@ -1,5 +1,6 @@
-"""Everything an evaluation returns, as plain dataclasses that turn into JSON and back."""
+"""Everything an evaluation returns: frozen models of numbers that turn into JSON and back."""
 
+from caloforge.evaluation.results.base import Document, Result, jsonable
 from caloforge.evaluation.results.classifiers import (
     ClassifierResult,
     Diagnosis,
@@ -8,7 +9,15 @@ from caloforge.evaluation.results.classifiers import (
     Scores,
     TellTale,
 )
-from caloforge.evaluation.results.evaluation import SCHEMA, Evaluation, Verdict, metrics_schema
+from caloforge.evaluation.results.comparison import (
+    COMPARISON_FILE,
+    Column,
+    ComparedModel,
+    ModelComparison,
+    PublishedResult,
+    read_comparison,
+)
+from caloforge.evaluation.results.evaluation import METRICS_FILE, Evaluation, Verdict
 from caloforge.evaluation.results.histograms import Histogram, Profile
 from caloforge.evaluation.results.numbers import Comparison, Estimate, Separation
 from caloforge.evaluation.results.physics import (
@@ -22,27 +31,33 @@ from caloforge.evaluation.results.physics import (
     Shift,
     Slice,
 )
-from caloforge.evaluation.results.serial import from_plain, to_plain
 from caloforge.evaluation.results.timing import Timing
 
 __all__ = [
-    "SCHEMA",
+    "COMPARISON_FILE",
+    "METRICS_FILE",
     "CellRange",
     "ClassifierResult",
+    "Column",
+    "ComparedModel",
     "Comparison",
     "Conservation",
     "Correlation",
     "Diagnosis",
+    "Document",
     "Estimate",
     "Evaluation",
     "FeatureShare",
     "Histogram",
     "Localisation",
     "Memorisation",
+    "ModelComparison",
     "MulticlassResult",
     "Profile",
+    "PublishedResult",
     "ResolutionFit",
     "ResponseCurve",
+    "Result",
     "Scores",
     "Separation",
     "Shift",
@@ -50,7 +65,6 @@ __all__ = [
     "TellTale",
     "Timing",
     "Verdict",
-    "from_plain",
-    "metrics_schema",
-    "to_plain",
+    "jsonable",
+    "read_comparison",
 ]

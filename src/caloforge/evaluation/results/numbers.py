@@ -3,52 +3,50 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+
+from caloforge.evaluation.results.base import Number, Result
 
 __all__ = ["Comparison", "Estimate", "Separation"]
 
 
-@dataclass(frozen=True)
-class Separation:
-    """A separation power with the value expected from chance alone.
+class Separation(Result):
+    """A separation power with the value expected from chance alone."""
 
-    Attributes:
-        value: S in [0, 1].
-        floor: mean S where the showers of both are shuffled and dealt out again in these numbers.
-        floor_std: its standard deviation; S above ``floor + 3 floor_std`` is a real difference.
-        error: standard deviation of S over bootstrap samples of both.
-    """
-
-    value: float
-    floor: float
-    floor_std: float
-    error: float = 0.0
+    value: Number
+    """S in [0, 1]."""
+    floor: Number
+    """Mean S where the showers of both are shuffled and dealt out again in these numbers."""
+    floor_std: Number
+    """Its standard deviation; S above ``floor + 3 floor_std`` is a real difference."""
+    error: Number = 0.0
+    """Standard deviation of S over bootstrap samples of both."""
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """A metric with its uncertainty, its floor and the value of a perfect generator.
+class Estimate(Result):
+    """A metric with its uncertainty, its floor and the value of a perfect generator."""
 
-    Attributes:
-        value: the metric.
-        error: one standard deviation, from resampling or repeated trainings; NaN where it is not known.
-        floor: what two samples of one origin and these sizes give; NaN where it was not measured.
-        floor_error: one standard deviation of that.
-        floor_from: where the floor comes from: ``permutation``, ``split of the reference``,
-            ``second reference``, ``expectation`` or, without one, nothing.
-        ideal: the value of a perfect generator in the limit of infinitely many showers.
-        higher_is_better: for metrics such as precision and recall.
-        note: one sentence where the number must not be held against published ones or says nothing.
-    """
-
-    value: float
-    error: float = math.nan
-    floor: float = math.nan
-    floor_error: float = math.nan
+    value: Number
+    """The metric."""
+    error: Number = math.nan
+    """One standard deviation, from resampling or repeated trainings; NaN where it is not known."""
+    floor: Number = math.nan
+    """What two samples of one origin and these sizes give; NaN where it was not measured."""
+    floor_error: Number = math.nan
+    """One standard deviation of that."""
     floor_from: str = ""
-    ideal: float = 0.0
+    """Where the floor comes from: ``permutation``, ``split of the reference``, ``second reference``,
+    ``expectation`` or, without one, nothing."""
+    ideal: Number = 0.0
+    """The value of a perfect generator in the limit of infinitely many showers."""
     higher_is_better: bool = False
+    """For metrics such as precision and recall."""
+    showers: tuple[int, int] | None = None
+    """Reference and generated showers it comes from, where these are fewer than all or matter."""
+    outside: int = 0
+    """Cells that its range does not hold, taken as the range's ends."""
     note: str = ""
+    """One sentence of `caloforge.report` where the number must not be held against published ones or says
+    nothing."""
 
     def sigmas(self) -> float:
         """Distance from the floor (or the ideal) towards worse in standard deviations; NaN if unknown.
@@ -62,11 +60,20 @@ class Estimate:
         return distance / spread if spread > 0 else math.nan
 
 
-@dataclass(frozen=True)
-class Comparison:
+class Comparison(Result):
     """Mean and standard deviation over the showers of one feature in both samples, in the feature's unit."""
 
-    reference_mean: float
-    reference_std: float
-    generated_mean: float
-    generated_std: float
+    reference_mean: Number
+    reference_std: Number
+    generated_mean: Number
+    generated_std: Number
+
+    @classmethod
+    def of(cls, reference: tuple[float, float], generated: tuple[float, float]) -> Comparison:
+        """Of mean and standard deviation of each sample."""
+        return cls(
+            reference_mean=reference[0],
+            reference_std=reference[1],
+            generated_mean=generated[0],
+            generated_std=generated[1],
+        )

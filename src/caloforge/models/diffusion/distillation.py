@@ -34,6 +34,7 @@ from caloforge.models.diffusion.model import DiffusionModel
 from caloforge.models.diffusion.processes import Network, Process
 from caloforge.models.diffusion.samplers import SAMPLERS
 from caloforge.models.diffusion.samplers.path import PathSampler
+from caloforge.models.student import Student
 
 __all__ = ["ConsistencyStudent", "DiffusionStudent", "FlowMapStudent", "equidistant_times"]
 
@@ -49,7 +50,7 @@ def equidistant_times(process: Process, steps: int) -> Tensor:
     return process.time((angle * torch.linspace(1, 0, steps + 1, dtype=torch.float64)).tan())
 
 
-class DiffusionStudent(DiffusionModel):
+class DiffusionStudent(Student, DiffusionModel):
     """What students of few steps share; its part "shape" is the network."""
 
     class Settings(DiffusionModel.Settings):
@@ -73,9 +74,8 @@ class DiffusionStudent(DiffusionModel):
                 )
             return self
 
-    teacher_class: ClassVar[type[GeneratorModel] | None] = DiffusionModel
+    teacher_class = DiffusionModel
     settings: Settings
-    _teacher: tuple[DiffusionModel, ...] = ()
 
     @abstractmethod
     def jumps(self, network: Network, noise: Mapping[str, Tensor], steps: int) -> Tensor:
@@ -92,13 +92,7 @@ class DiffusionStudent(DiffusionModel):
             )
         if (self.mesh.kind, self.mesh.shape) != (teacher.mesh.kind, teacher.mesh.shape):
             self.mesh.require_same(teacher.mesh, "the teacher's mesh")
-        for name in set(DiffusionModel.Settings.model_fields) - {"sampler", "bf16"}:
-            ours, its = getattr(self.settings, name), getattr(teacher.settings, name)
-            if ours != its:
-                raise RecipeError(
-                    f"settings.{name} of a student must be that of its teacher: got {ours}, "
-                    f"the teacher has {its}"
-                )
+        self.require_same_settings(teacher, set(DiffusionModel.Settings.model_fields) - {"sampler", "bf16"})
         strange = [name for name in self.detectors if name not in teacher.detectors]
         if strange:
             raise RecipeError(
@@ -108,30 +102,19 @@ class DiffusionStudent(DiffusionModel):
         self.detectors, self.mesh, self.meshes = teacher.detectors, teacher.mesh, teacher.meshes
         self._teacher = (teacher,)
 
-    def fit(self, showers: Showers) -> None:
-        """All statistics are the teacher's."""
-        self._needed_teacher()
-
     def adapt(self, showers: Showers) -> None:
         raise RecipeError(
             "a student cannot be adapted, since it learns from its teacher; adapt the teacher and train a "
             "student of the result (--teacher)"
         )
 
-    def _needed_teacher(self) -> DiffusionModel:
-        if not self._teacher:
-            raise RecipeError(
-                f"{type(self).__name__} learns from a trained DiffusionModel; give its checkpoint: "
-                "train(..., teacher=FOLDER) or caloforge train ... --teacher FOLDER"
-            )
-        return self._teacher[0]
-
     def parts(self) -> dict[str, list[nn.Parameter]]:
         return {"shape": list(self.backbone.parameters())}
 
     def losses(self, batch: Batch, part: str, generator: torch.Generator) -> dict[str, Tensor]:
         """Mean squared distance from what the teacher makes of random noise or of noisy showers."""
-        teacher = self._needed_teacher().to(batch.energies.device)
+        teacher = self.teacher().to(batch.energies.device)
+        assert isinstance(teacher, DiffusionModel)
         return {"loss": self.distances(batch, teacher, generator).mean()}
 
     def solve(self, network: Network, noise: Mapping[str, Tensor]) -> Tensor:

@@ -19,7 +19,7 @@ from caloforge.models.coordinates import (
     layer_energies_from_logits,
 )
 from caloforge.models.energies.base import ENERGIES, LayerEnergyDensity, LayerEnergySettings
-from caloforge.models.flow.autoregressive.flow import AutoregressiveFlow
+from caloforge.models.networks.autoregressive.flow import AutoregressiveFlow
 
 __all__ = ["AutoregressiveSettings", "LayerEnergyFlow"]
 

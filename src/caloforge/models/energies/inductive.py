@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from caloforge.models.coordinates import RunningMoments, exp_threshold, fill_below, log_threshold
 from caloforge.models.energies.base import ENERGIES, LayerEnergyDensity, LayerEnergySettings
-from caloforge.models.flow.splines.splines import n_spline_parameters, rational_quadratic
+from caloforge.models.networks.splines.splines import n_spline_parameters, rational_quadratic
 
 __all__ = ["InductiveSettings", "LongitudinalFlow", "SplineNetwork"]
 

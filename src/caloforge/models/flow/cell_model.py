@@ -18,7 +18,7 @@ from caloforge.models.base import Batch
 from caloforge.models.coordinates import CellCoordinates, ShareLogits, ThresholdLogarithms, log_energy
 from caloforge.models.energies.base import LayerEnergyChoice
 from caloforge.models.energies.layers_then_cells import CellSettings, LayersThenCells
-from caloforge.models.flow.autoregressive.flow import (
+from caloforge.models.networks.autoregressive.flow import (
     AutoregressiveFlow,
     AutoregressiveFlowSettings,
     Direction,

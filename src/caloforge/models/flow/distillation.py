@@ -22,9 +22,9 @@ from torch.nn import functional as F
 
 from caloforge.errors import RecipeError
 from caloforge.models.base import Batch, GeneratorModel
-from caloforge.models.flow.autoregressive.flow import AutoregressiveFlow, Direction
 from caloforge.models.flow.cell_model import CellFlowModel
-from caloforge.models.flow.splines.splines import MIN_SLOPE
+from caloforge.models.networks.autoregressive.flow import AutoregressiveFlow, Direction
+from caloforge.models.networks.splines.splines import MIN_SLOPE
 from caloforge.models.student import Student
 from caloforge.runtime.precision import use_bf16
 from caloforge.settings import Settings

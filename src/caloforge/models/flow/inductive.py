@@ -27,7 +27,7 @@ from caloforge.models.conditions.incident import IncidentContext
 from caloforge.models.coordinates import ThresholdLogarithms, log_energy, renormalise_layers
 from caloforge.models.energies.inductive import InductiveSettings
 from caloforge.models.energies.layers_then_cells import CellSettings, LayersThenCells
-from caloforge.models.flow.coupling import CouplingFlow
+from caloforge.models.networks.coupling import CouplingFlow
 from caloforge.runtime.precision import use_bf16
 
 __all__ = ["InductiveLayerFlow"]

@@ -18,9 +18,9 @@ from caloforge.detector.mesh import Mesh
 from caloforge.errors import MeshError
 from caloforge.models.base import Batch
 from caloforge.models.coordinates import FIT_BATCH, RunningMoments
-from caloforge.models.flow.autoregressive.flow import AutoregressiveFlow
 from caloforge.models.flow.causal import CausalLayerFlow
-from caloforge.models.flow.convolution import ConvolutionFlow, squeeze
+from caloforge.models.networks.autoregressive.flow import AutoregressiveFlow
+from caloforge.models.networks.convolution import ConvolutionFlow, squeeze
 
 __all__ = ["ConvL2LFlows", "L2LFlows"]
 

@@ -31,7 +31,7 @@ from caloforge.models.coordinates import (
 )
 from caloforge.models.energies.base import LayerEnergyChoice
 from caloforge.models.energies.layers_then_cells import CellSettings, LayersThenCells
-from caloforge.models.flow.autoregressive.flow import AutoregressiveFlowSettings
+from caloforge.models.networks.autoregressive.flow import AutoregressiveFlowSettings
 from caloforge.runtime.precision import use_bf16
 
 __all__ = ["SuperCaloCoarse"]

@@ -41,7 +41,7 @@ from caloforge.models.coordinates import (
 )
 from caloforge.models.energies.base import LayerEnergyChoice, layer_energy_model
 from caloforge.models.energies.layers_then_cells import CellSettings, fitted_batches
-from caloforge.models.flow.autoregressive.flow import AutoregressiveFlowSettings
+from caloforge.models.networks.autoregressive.flow import AutoregressiveFlowSettings
 from caloforge.models.supercalo.cells import GroupedCells
 from caloforge.runtime.precision import use_bf16
 

@@ -1,0 +1,1 @@
+"""Settings of the classifiers by name: the published definitions and a quick look."""

@@ -1,0 +1,1 @@
+"""Networks and densities that know nothing of calorimeters: splines, autoregressive and coupling flows."""

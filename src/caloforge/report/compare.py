@@ -1,0 +1,310 @@
+"""`compare`: several generated samples against one reference, in one table.
+
+In ``out`` every sample has a folder of its name with its ``metrics.json``, written as soon as it is made;
+beside them stand ``comparison.json``, the table as ``comparison.md`` and ``comparison.csv``, and the result
+of the multi-class classifier.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from caloforge.data import Showers
+from caloforge.errors import DataError
+from caloforge.evaluation.classifiers import ClassifierSettings, classifier_settings
+from caloforge.evaluation.comparison.posterior import REFERENCE_CLASS, multiclass_posterior, with_posterior
+from caloforge.evaluation.comparison.published import published_results
+from caloforge.evaluation.comparison.ranking import metrics_of, pareto_names, quality_keys
+from caloforge.evaluation.evaluate import LEAST_SHOWERS, Source, opened
+from caloforge.evaluation.progress import Progress, reporting
+from caloforge.evaluation.results import (
+    COMPARISON_FILE,
+    METRICS_FILE,
+    ComparedModel,
+    Evaluation,
+    ModelComparison,
+    MulticlassResult,
+    jsonable,
+)
+from caloforge.report.evaluate import evaluate
+from caloforge.report.words.columns import table_columns
+from caloforge.report.words.comparison import find_warnings, headline, sentences
+from caloforge.report.words.table import csv_text, markdown
+from caloforge.runtime.files import read_json, write_json, write_text
+from caloforge.runtime.provenance import provenance
+
+__all__ = ["compare", "write_comparison_files"]
+
+SETTINGS_FILE = "settings.json"
+_NAME = re.compile(r"[^\W_][\w.+ ()-]*")
+_RESERVED = ("figures", REFERENCE_CLASS)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Task:
+    """One sample to evaluate, and what tells whether an evaluation on disk is the same."""
+
+    name: str
+    file: str
+    showers: Showers
+    settings: dict[str, Any]
+
+
+def compare(
+    reference: Source,
+    generated: Mapping[str, Source] | Sequence[Source],
+    *,
+    out: str | os.PathLike[str] | None = None,
+    classifiers: str | ClassifierSettings = "quick",
+    which: Sequence[str] = ("low", "high"),
+    multiclass: str | None = "high",
+    seed: int = 0,
+    device: str | None = None,
+    progress: bool | Progress = True,
+    resume: bool = False,
+    overwrite: bool = False,
+    **options: Any,
+) -> ModelComparison:
+    """Evaluate several generated samples against the same reference with the same settings, and rank them.
+
+    All files are opened and checked before the first is evaluated. An evaluation is on disk as soon as it is
+    done; ``resume`` takes those that are there, if they were made of the same files with the same settings.
+
+    Args:
+        reference: showers of Geant4, or their file.
+        generated: samples by name, or samples that are named after their files.
+        out: a folder for all results, made where it is missing.
+        classifiers, which, seed, device: as for `evaluate`; the same for all samples.
+        multiclass: inputs of the network that tells all samples apart at once, ``high`` or ``low``, trained
+            with the settings of the classifiers; None for none. It needs two samples.
+        progress: show progress bars on the terminal, or a function that is called instead.
+        resume: go on in ``out``; samples may have been added.
+        overwrite: replace what is in ``out``, with ``resume`` only what does not fit; otherwise that is a
+            DataError.
+        options: further arguments of `evaluate`.
+
+    Raises:
+        MeshError: a sample is on another mesh than the reference.
+        DataError: a file is unreadable, a sample has too few showers, names are not unique, or ``out`` holds
+            other results.
+        RecipeError, MissingDependencyError: as `evaluate`.
+    """
+    folder = None if out is None else Path(out)
+    settings = None if classifiers == "none" else classifier_settings(classifiers)
+    asked = {"classifiers": settings, "which": list(which) if settings else [], "seed": seed, **options}
+    request = jsonable({key: _plain_option(value) for key, value in asked.items()})
+    truth, tasks = _checked(reference, generated, request)
+    if folder is not None:
+        _check_folder(folder, tasks, resume, overwrite)
+        (folder / COMPARISON_FILE).unlink(missing_ok=True)  # no table may stand beside newer evaluations
+    evaluations: dict[str, Evaluation] = {}
+    with reporting(progress) as report:
+        for task in tasks:
+            place = None if folder is None else folder / task.name
+            found = _finished(place, task, overwrite) if resume and place is not None else None
+            if found is None:
+                if place is not None:  # old metrics must never stand beside new settings
+                    (place / METRICS_FILE).unlink(missing_ok=True)
+                    write_json(place / SETTINGS_FILE, task.settings)
+                found = evaluate(
+                    truth,
+                    task.showers,
+                    out=place,
+                    classifiers=classifiers,
+                    which=which,
+                    seed=seed,
+                    device=device,
+                    progress=partial(_named, report, task.name),
+                    overwrite=True,
+                    **options,
+                )
+            evaluations[task.name] = found
+        judged = None
+        if settings is not None and multiclass is not None and len(tasks) > 1:
+            judged = multiclass_posterior(
+                truth,
+                {t.name: t.showers for t in tasks},
+                settings,
+                inputs=multiclass,
+                seed=seed,
+                device=device,
+                report=report,
+                folder=folder,
+                resume=resume,
+                request={"inputs": multiclass, **{t.name: t.settings for t in tasks}},
+            )
+    comparison = _assemble(truth, _file_of(reference), tasks, evaluations, judged, request)
+    if folder is not None:
+        write_comparison_files(comparison, folder)
+    return comparison
+
+
+def write_comparison_files(comparison: ModelComparison, out: str | os.PathLike[str]) -> None:
+    """Write ``comparison.json``, ``comparison.md`` and ``comparison.csv``; DataError where that fails."""
+    folder = Path(out)
+    comparison.write(folder / COMPARISON_FILE)
+    write_text(folder / "comparison.md", markdown(comparison))
+    write_text(folder / "comparison.csv", csv_text(comparison))
+
+
+def _checked(
+    reference: Source, generated: Mapping[str, Source] | Sequence[Source], request: dict[str, Any]
+) -> tuple[Showers, list[_Task]]:
+    """All samples open, on one mesh, large enough and under unique names."""
+    if isinstance(generated, str | os.PathLike | Showers) or not len(generated):
+        raise DataError(
+            "give at least one generated sample, in a list or by name: compare(reference, [a, b])"
+        )
+    truth = opened(reference)
+    if len(truth) < LEAST_SHOWERS:
+        raise DataError(f"{len(truth)} reference showers; a comparison needs at least {LEAST_SHOWERS}")
+    tasks: list[_Task] = []
+    for name, source in _named_sources(generated):
+        _check_name(name, [task.name for task in tasks])
+        showers = opened(source)
+        truth.mesh.require_same(showers.mesh, f"generated showers {name!r} to compare")
+        if len(showers) < LEAST_SHOWERS:
+            raise DataError(
+                f"{len(showers)} showers in {name!r}; a comparison needs at least {LEAST_SHOWERS}"
+            )
+        made_of = {"reference": _identity(reference, truth), "generated": _identity(source, showers)}
+        tasks.append(_Task(name, _file_of(source), showers, {"evaluate": request, **made_of}))
+    return truth, tasks
+
+
+def _named_sources(generated: Mapping[str, Source] | Sequence[Source]) -> Iterator[tuple[str, Source]]:
+    if isinstance(generated, Mapping):
+        yield from generated.items()
+        return
+    for number, source in enumerate(generated, start=1):
+        yield f"sample {number}" if isinstance(source, Showers) else Path(source).stem, source
+
+
+def _check_name(name: str, taken: Sequence[str]) -> None:
+    if not _NAME.fullmatch(name) or name in _RESERVED or name.endswith((" ", ".")):
+        raise DataError(
+            f"{name!r} cannot name a model, since its results go into a folder of that name: use letters, "
+            "digits, spaces and any of . _ + - ( ), for example NAME=FILE on the command line"
+        )
+    if name.casefold() in (other.casefold() for other in taken):
+        raise DataError(f"two models are named {name!r}; name one of them, on the command line NAME=FILE")
+
+
+def _file_of(source: Source) -> str:
+    return "" if isinstance(source, Showers) else os.fspath(source)
+
+
+def _identity(source: Source, showers: Showers) -> dict[str, Any]:
+    """What tells whether a sample is the one that was evaluated before; a file by its size and time."""
+    if isinstance(source, Showers):
+        return {"showers": len(showers), "provenance": jsonable(showers.provenance)}
+    status = Path(source).stat()
+    return {"showers": len(showers), "bytes": status.st_size, "modified_ns": status.st_mtime_ns}
+
+
+def _plain_option(value: Any) -> Any:
+    """An argument of `evaluate` as it is remembered; samples by what identifies them."""
+    if isinstance(value, Showers | os.PathLike):
+        return {"file": _file_of(value)} | _identity(value, opened(value))
+    return value
+
+
+def _check_folder(folder: Path, tasks: Sequence[_Task], resume: bool, overwrite: bool) -> None:
+    """Nothing is replaced that was not allowed to be; a file in the way is told before any work."""
+    if folder.exists() and not folder.is_dir():
+        raise DataError(f"{folder} is a file; name a folder for the comparison")
+    there = [
+        p for p in (folder / COMPARISON_FILE, *(folder / t.name / METRICS_FILE for t in tasks)) if p.exists()
+    ]
+    if there and not (resume or overwrite):
+        raise DataError(
+            f"{there[0]} exists; go on with what is there (--resume), replace it (--overwrite) or choose "
+            "another folder"
+        )
+    if resume:
+        for task in tasks:
+            _finished(folder / task.name, task, overwrite)  # raises where another evaluation is in the way
+
+
+def _finished(place: Path, task: _Task, replace: bool) -> Evaluation | None:
+    """The evaluation in a folder, if there is one of the same showers with the same settings.
+
+    One of others is a DataError, or None where it may be replaced.
+    """
+    if not (place / METRICS_FILE).exists():
+        return None
+    try:
+        before = read_json(place / SETTINGS_FILE)
+    except DataError as error:
+        if replace:
+            return None
+        raise DataError(f"{error}; use --overwrite") from error
+    if before != task.settings:
+        if replace:
+            return None
+        parts = [key for key in task.settings if before.get(key) != task.settings[key]]
+        words = {
+            "evaluate": "the settings",
+            "reference": "the reference",
+            "generated": "the generated showers",
+        }
+        raise DataError(
+            f"{place / METRICS_FILE} cannot be gone on with: {', '.join(words[p] for p in parts)} changed "
+            "since. Use the same as before, another folder, or --overwrite"
+        )
+    return Evaluation.read(place / METRICS_FILE)
+
+
+def _assemble(
+    truth: Showers,
+    file: str,
+    tasks: Sequence[_Task],
+    evaluations: Mapping[str, Evaluation],
+    judged: MulticlassResult | None,
+    request: dict[str, Any],
+) -> ModelComparison:
+    metrics = {name: metrics_of(evaluation) for name, evaluation in evaluations.items()}
+    if judged is not None:
+        metrics = with_posterior(metrics, judged)
+    models = [
+        ComparedModel(
+            name=t.name,
+            file=t.file,
+            showers=len(t.showers),
+            metrics=metrics[t.name],
+            timing=evaluations[t.name].timing,
+            warnings=evaluations[t.name].warnings,
+            verdict=evaluations[t.name].verdict,
+        )
+        for t in tasks
+    ]
+    columns = table_columns(metrics)
+    pareto = {key: pareto_names(key, models) for key in quality_keys(columns)}
+    pareto = {key: names for key, names in pareto.items() if names}
+    level, first = headline(columns, models)
+    return ModelComparison(
+        reference=file,
+        reference_showers=len(truth),
+        level=level,
+        headline=first,
+        sentences=sentences(columns, models, pareto, judged),
+        columns=columns,
+        models=models,
+        pareto=pareto,
+        multiclass=judged,
+        published=published_results(truth.mesh),
+        warnings=find_warnings(columns, models, evaluations),
+        mesh=truth.mesh.to_dict(),
+        provenance=provenance("compare", reference=file, **request),
+        evaluations=dict(evaluations),
+    )
+
+
+def _named(report: Progress, name: str, text: str, fraction: float) -> None:
+    report(f"{name}: {text}", fraction)

@@ -1,0 +1,141 @@
+"""The page of a comparison: which model is nearest, which is fastest, and the figures that show it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from caloforge.errors import DataError
+from caloforge.evaluation.results import ModelComparison
+from caloforge.report.figures.comparison import draw_heat_map, draw_posterior, draw_slices
+from caloforge.report.figures.histograms import draw_distributions
+from caloforge.report.figures.profiles import draw_model_profiles, draw_model_separations
+from caloforge.report.figures.quality_speed import draw_plane
+from caloforge.report.page import page_path, write_page
+from caloforge.report.tables import Cell, Table, settings
+from caloforge.report.words.table import PARTS, PUBLISHED_NOTE, TableRow, published_rows, table_rows
+from caloforge.report.words.text import number
+from caloforge.runtime.provenance import provenance
+
+__all__ = ["PAGE_FILE", "write_comparison"]
+
+PAGE_FILE = "compare.html"
+
+
+def write_comparison(
+    comparison: ModelComparison,
+    out: str | os.PathLike[str],
+    *,
+    title: str | None = None,
+    overwrite: bool = True,
+) -> Path:
+    """Write ``compare.html`` and its ``figures/*.pdf``, ``*.png`` into a folder; the page needs no network.
+
+    Args:
+        comparison: with its evaluations, as `compare` returns it and `read_comparison` reads it.
+        out: folder; it is made where it does not exist.
+        title: heading of the page.
+        overwrite: replace a page that is there already.
+
+    Returns:
+        The path of ``compare.html``.
+
+    Raises:
+        DataError: evaluations are missing, or ``out`` cannot be written or holds a page that must stay.
+        MissingDependencyError: jinja2, matplotlib or mplhep is not installed.
+    """
+    missing = [m.name for m in comparison.models if m.name not in comparison.evaluations]
+    if missing:
+        raise DataError(
+            f"the comparison lacks the evaluations of {', '.join(missing)}; read it with read_comparison"
+        )
+    page = page_path(out, PAGE_FILE, "comparison", overwrite=overwrite)
+    try:
+        values = _values(comparison, page.parent / "figures")
+        values["title"] = title or f"{len(comparison.models)} models against Geant4"
+        write_page(page, "compare.html", values)
+    except OSError as error:
+        raise DataError(f"cannot write the comparison into {page.parent}: {error}") from error
+    return page
+
+
+def _values(comparison: ModelComparison, figures: Path) -> dict[str, Any]:
+    """What the template ``compare.html`` uses; draws the figures."""
+    evaluations = comparison.evaluations
+    columns, main = table_rows(comparison, "main")
+    whole, by_layer = draw_distributions(evaluations, figures)
+    return {
+        "comparison": comparison,
+        "subtitle": _subtitle(comparison),
+        "time": provenance("compare-page").get("time_utc", ""),
+        "verdicts": _verdicts(comparison),
+        "columns": columns,
+        "main": main,
+        "published": published_rows(comparison, columns) if columns else [],
+        "published_note": PUBLISHED_NOTE,
+        "model_cells": _cells,
+        "more": _turned_table(comparison, "more"),
+        "separation": _turned_table(comparison, "separation"),
+        "model_files": _files(comparison),
+        "records": _origins(comparison),
+        "drawings": {
+            "plane": draw_plane(comparison, figures),
+            "posterior": draw_posterior(comparison, figures),
+            "heat_map": [draw_heat_map(comparison, figures)],
+            "whole": whole,
+            "by_layer": by_layer,
+            "profiles": draw_model_profiles(evaluations, figures),
+            "separations": draw_model_separations(evaluations, figures),
+            "slices": draw_slices(evaluations, figures),
+        },
+    }
+
+
+def _subtitle(comparison: ModelComparison) -> str:
+    counts = sorted({m.showers for m in comparison.models})
+    showers = number(counts[0]) if len(counts) == 1 else f"{number(counts[0])} to {number(counts[-1])}"
+    mesh = str(comparison.mesh.get("kind", "")).replace("-", " ")
+    return (
+        f"{', '.join(m.name for m in comparison.models)}: {showers} showers each, judged against "
+        f"{number(comparison.reference_showers)} of Geant4 on a {mesh} mesh."
+    )
+
+
+def _verdicts(comparison: ModelComparison) -> Table:
+    rows = [
+        (m.name, m.verdict.headline, m.verdict.giveaway or "nothing beyond chance")
+        for m in comparison.models
+        if m.verdict is not None
+    ]
+    head = ("Model", "Against Geant4", "What gives it away")
+    return Table("Model by model", head, rows, numbers=False)
+
+
+def _cells(row: TableRow) -> list[str | Cell]:
+    """Cells of a row; the best of their columns are marked."""
+    return [Cell(f"{c}*", "best") if best else c for c, best in zip(row.cells, row.best, strict=True)]
+
+
+def _turned_table(comparison: ModelComparison, part: str) -> Table:
+    """A part of the table with one metric a row, for many metrics."""
+    columns, models = table_rows(comparison, part)
+    cells = [_cells(row) for row in models]
+    rows = [(column.label, *(row[i] for row in cells)) for i, column in enumerate(columns)]
+    return Table(PARTS[part], ("Metric", *(row.name for row in models)), rows, scrolls=PARTS[part])
+
+
+def _files(comparison: ModelComparison) -> Table:
+    rows = [("Geant4", str(comparison.reference_showers), comparison.reference or "in memory", "")]
+    for model in comparison.models:
+        rows.append((model.name, str(model.showers), model.file or "in memory", f"{model.name}/metrics.json"))
+    return Table("Files", ("Sample", "Showers", "File", "All its numbers"), rows, numbers=False)
+
+
+def _origins(comparison: ModelComparison) -> list[tuple[str, Table]]:
+    """How the models were compared, and what is recorded of each."""
+    origins = [("How the models were compared", settings("Comparison", comparison.provenance))]
+    for model in comparison.models:
+        record = comparison.evaluations[model.name].provenance.get("generated") or {}
+        origins.append((f"Origin of {model.name}", settings(model.name, record)))
+    return origins

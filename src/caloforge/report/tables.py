@@ -1,0 +1,437 @@
+"""The tables of the page: rows of text, as the templates set them."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from caloforge.evaluation.differences import classifier_floor, worst_features
+from caloforge.evaluation.results import (
+    ClassifierResult,
+    Estimate,
+    Evaluation,
+    Localisation,
+    Memorisation,
+    ResolutionFit,
+    Slice,
+)
+from caloforge.evaluation.significance import SIGMAS, beyond_chance, chance_sigmas
+from caloforge.report.words.rows import classifier_sigmas, distance_row, number_rows, timing_rows
+from caloforge.report.words.text import classifier_title, group_title, lowered, number, percent, with_error
+
+__all__ = ["Cell", "Table"]
+
+CLASSIFIER_INPUTS = {
+    "low": "A dense network that sees every cell’s energy over E_inc.",
+    "low-normed": "A dense network that sees cells over the energy of their layer, and the layers’ energies.",
+    "high": "A dense network that sees energies, centres, widths and sparsity of the layers.",
+    "resnet": "A 3D ResNet-18 that sees the whole shower as an image.",
+    "c2st": "A 2D ResNet-18 that sees the plane across the shower, layers as channels (LHCb’s test).",
+}
+CONDITIONS = {"energy": "Incident energy", "theta": "θ", "phi": "φ"}
+ORIGINS = {"reference": "Geant4 showers", "generated": "Generated showers"}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell that is more than a text.
+
+    Attributes:
+        text: what it says.
+        style: ``beyond`` chance, ``heat-0`` to ``heat-2``, ``best`` of a column, or none.
+        beneath: a line below it: what a quantity means, or what chance gives.
+    """
+
+    text: str
+    style: str = ""
+    beneath: str = ""
+
+
+Row = Sequence[str | Cell]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table whose first column heads its rows.
+
+    Attributes:
+        caption: what stands above it.
+        head: names of the columns.
+        rows: each with a cell a column.
+        numbers: align all columns but the first to the right.
+        style: ``stack`` makes rows into blocks on narrow screens, each cell with its column's name; ``big``
+            and ``heat`` are further looks.
+        scrolls: name of the frame in which it scrolls sideways, or empty for none.
+    """
+
+    caption: str
+    head: Sequence[str]
+    rows: Sequence[Row]
+    numbers: bool = True
+    style: str = ""
+    scrolls: str = ""
+
+
+def _signed(value: float, form: str = ".1f") -> str:
+    return f"{value:{form}}".replace("-", "−")
+
+
+def sigmas_cell(sigmas: float) -> str | Cell:
+    """``5.1 σ``, marked where it is more than chance; empty where it is not known."""
+    if math.isnan(sigmas):
+        return ""
+    if math.isinf(sigmas):
+        return Cell("∞ ▲", "beyond") if sigmas > 0 else "−∞"
+    text = f"{_signed(sigmas)} σ" if abs(sigmas) < 100 else f"{'−' if sigmas < 0 else ''}> 100 σ"
+    return Cell(f"{text} ▲", "beyond") if sigmas > SIGMAS else text
+
+
+def numbers(evaluation: Evaluation) -> Table:
+    """The numbers that matter, each beside its floor."""
+    rows = [
+        (Cell(row.name, beneath=row.meaning), row.value, row.floor, sigmas_cell(row.sigmas))
+        for row in number_rows(evaluation)
+    ]
+    head = ("Quantity", "Generated", "By chance, or Geant4", "Beyond chance")
+    caption = "The numbers that matter"
+    return Table(caption, head, rows, style="big stack", scrolls=lowered(caption))
+
+
+def worst(evaluation: Evaluation) -> Table:
+    """The features that differ most."""
+    rows = [
+        (
+            h.label.partition(" [")[0],
+            number(h.separation.value),
+            f"{number(h.separation.floor)} ± {number(h.separation.floor_std, 2)}",
+            sigmas_cell(chance_sigmas(h.separation)),
+        )
+        for h in worst_features(evaluation)
+    ]
+    caption = "The five features that differ most" if len(rows) == 5 else "The features that differ most"
+    return Table(caption, ("Feature", "Separation", "By chance", "Beyond chance"), rows, scrolls=caption)
+
+
+def classifiers(evaluation: Evaluation) -> Table:
+    """AUCs with floors, divergences and errors of all classifiers."""
+    head = ("Classifier of", "AUC", "By chance", "Beyond chance", "JSD (bits)", "Wrong", "Showers", "Weights")
+    rows = [_classifier_row(result) for result in evaluation.classifiers.values()]
+    return Table("Classifiers", head, rows, style="stack", scrolls="classifiers")
+
+
+def _classifier_row(result: ClassifierResult) -> Row:
+    floor, noise = classifier_floor(result)
+    several = len(result.aucs) > 1
+    auc, jsd = (
+        _signed(value, ".3f") + (f" ± {std:.3f}" if several else "")
+        for value, std in ((result.auc, result.auc_std), (result.jsd, result.jsd_std))
+    )
+    return (
+        Cell(classifier_title(result.name), beneath=CLASSIFIER_INPUTS.get(result.name, "")),
+        auc,
+        f"{floor:.3f} ± {noise:.3f}",
+        sigmas_cell(classifier_sigmas(result)),
+        jsd,
+        "" if result.error_rate is None else f"{100 * result.error_rate:.1f} %",
+        " / ".join(number(n) for n in result.showers),
+        number(result.parameters) if result.parameters else "",
+    )
+
+
+def telling_showers(evaluation: Evaluation) -> Table:
+    """Showers that the classifiers are most sure of."""
+    rows = [
+        (
+            classifier_title(result.name),
+            sample,
+            number(shower.row),
+            f"{number(shower.incident_energy / 1000)} GeV",
+            _signed(shower.log_weight),
+        )
+        for result in evaluation.classifiers.values()
+        if result.diagnosis is not None
+        for sample, showers in (
+            ("generated", result.diagnosis.generated_tails),
+            ("Geant4", result.diagnosis.reference_tails),
+        )
+        for shower in showers
+    ]
+    head = ("Seen by the classifier of", "Sample", "Row in its file", "E_inc", "ln w")
+    return Table("Telling showers", head, rows, scrolls="telling showers")
+
+
+def distances(evaluation: Evaluation) -> Table:
+    """FPD, KPD, precision, recall, density and coverage with what they mean."""
+    rows = []
+    for name, estimate in evaluation.distances.items():
+        row = distance_row(name, estimate)
+        better = "higher" if estimate.higher_is_better else "lower"
+        title = Cell(row.name, beneath=row.meaning)
+        rows.append((title, row.value, row.floor, sigmas_cell(row.sigmas), better, estimate.floor_from))
+    head = ("Distance", "Generated", "By chance", "Beyond chance", "Better is", "Floor from")
+    return Table("Distances between the samples", head, rows, style="stack", scrolls="distances")
+
+
+def shared_layers(found: Localisation) -> Table:
+    """Layers whose mean differs within showers that both files hold."""
+    rows = [(name, percent(value)) for name, value in found.exact.items()]
+    return Table("Layers whose mean differs within the shared showers", ("Layer", "Change of the mean"), rows)
+
+
+def places(found: Localisation) -> Table:
+    """Layers, cells and neighbours whose means differ."""
+    rows = [
+        (s.name, percent(s.relative, s.error), f"{_signed(s.z)} σ", number(s.p_value, 2))
+        for s in found.shifts
+    ]
+    head = ("Place", "Generated / Geant4 − 1", "z", "p, corrected")
+    return Table("Places whose means differ", head, rows, scrolls="places")
+
+
+def linearity(evaluation: Evaluation) -> Table:
+    """The largest change of the response with each condition."""
+    rows = []
+    for curve in evaluation.responses:
+        change = curve.linearity
+        known = math.isfinite(change.floor)
+        floor = percent(change.floor, change.floor_error, signed=False) if known else "not known"
+        rows.append(
+            (curve.label.partition(" [")[0], percent(change.value, change.error, signed=False), floor)
+        )
+    head = ("Against", "Most significant change in a bin", "By chance")
+    return Table("Linearity: |generated / Geant4 response − 1|", head, rows)
+
+
+def fits(evaluation: Evaluation) -> Table:
+    """Terms of the resolution of both samples."""
+    rows = [
+        (
+            title,
+            _term(fit.stochastic, fit.stochastic_error),
+            _term(fit.noise, fit.noise_error),
+            _term(fit.constant, fit.constant_error),
+            f"{fit.chi2:.1f} / {fit.ndf}",
+        )
+        for title, fit in _all_fits(evaluation)
+    ]
+    head = ("Sample", "a (√GeV)", "b (GeV)", "c", "χ² / ndf")
+    caption = "Resolution σ/E = a/√E ⊕ b/E ⊕ c, E in GeV"
+    return Table(caption, head, rows, scrolls="fits of the resolution")
+
+
+def _all_fits(evaluation: Evaluation) -> Iterator[tuple[str, ResolutionFit]]:
+    for curve in evaluation.responses:
+        for title, sample in (("Geant4", "reference"), ("generated", "generated")):
+            fit = curve.fits.get(sample)
+            if fit is not None:
+                yield title, fit
+
+
+def _term(value: float, error: float) -> str:
+    at_bound = value == 0 and math.isnan(error)
+    return "0 (at its bound)" if at_bound else with_error(value, error)
+
+
+def conservation(evaluation: Evaluation) -> Table:
+    """Showers with more energy than Geant4 ever shows."""
+    kept = evaluation.conservation
+    assert kept is not None
+    above, chance = (percent(share, signed=False) for share in (kept.reference_above, kept.expected_error))
+    rows = [
+        (
+            f"Showers with ΣE/E_inc above {number(kept.limit, 4)}",
+            percent(kept.generated_above, signed=False),
+            f"{above} (± {chance})",
+        ),
+        ("Largest ΣE/E_inc", number(kept.largest, 4), number(kept.largest_reference, 4)),
+        (
+            "Showers without energy",
+            number(kept.negative_or_empty),
+            number(evaluation.counts.get("reference_empty", 0)),
+        ),
+    ]
+    return Table("Energy conservation", ("Quantity", "Generated", "Geant4"), rows)
+
+
+def neighbours(known: Memorisation) -> Table:
+    """How near generated showers are to training showers."""
+    nearer = known.nearer
+    chance = nearer.floor if math.isfinite(nearer.floor) else nearer.ideal
+    rows: list[Row] = [
+        (
+            Cell(
+                "Nearer to a training than to a held-out shower",
+                beneath="100 % for a copy of the training set.",
+            ),
+            percent(nearer.value, nearer.error, signed=False),
+            percent(chance, signed=False),
+        ),
+        (
+            Cell("As near as copies", beneath="Nearer than all but 0.1 % of the held-out showers are."),
+            number(known.copies),
+            number(known.copies_expected, 2),
+        ),
+        *((f"Showers, {name.replace('_', ' ')}", number(n), "") for name, n in known.counts.items()),
+    ]
+    return Table("Nearest neighbours", ("Quantity", "Generated", "By chance"), rows)
+
+
+def nearest_pairs(known: Memorisation) -> Table:
+    """Rows of the nearest pairs in their files."""
+    rows = [(number(generated), number(training)) for generated, training in known.rows]
+    return Table("Nearest pairs", ("Generated shower", "Training shower"), rows)
+
+
+def slices(evaluation: Evaluation) -> list[tuple[Table, list[str]]]:
+    """A table a condition: metrics by bin, coloured by how far they lie above chance; with notes on bins."""
+    conditions: dict[str, list[Slice]] = {}
+    for part in evaluation.slices:
+        conditions.setdefault(part.condition, []).append(part)
+    return [
+        (_heat_table(name, parts), [f"{_bin_label(part)}: {part.note}" for part in parts if part.note])
+        for name, parts in conditions.items()
+    ]
+
+
+def _heat_table(condition: str, parts: Sequence[Slice]) -> Table:
+    groups = list(dict.fromkeys(group for part in parts for group in part.separation))
+    metrics = list(dict.fromkeys(name for part in parts for name in part.metrics))
+    showers = [f"{number(p.counts['generated'])} / {number(p.counts['reference'])}" for p in parts]
+    rows: list[Row] = [
+        ("Showers, generated / Geant4", *(Cell(text, "heat-0") for text in showers)),
+        ("Response, generated / Geant4 − 1", *map(_response_cell, parts)),
+    ]
+    for name in metrics:
+        scale = 1e3 if name in ("fpd", "kpd") else 1.0
+        rows.append((_metric_title(name), *(_estimate_cell(part.metrics.get(name), scale) for part in parts)))
+    for group in groups:
+        title = f"Separation, {lowered(group_title(group))}"
+        rows.append((title, *(_separation_cell(part, group) for part in parts)))
+    title = CONDITIONS.get(condition, condition.capitalize())
+    head = ("Metric", *map(_bin_label, parts))
+    return Table(title, head, rows, style="heat", scrolls=f"metrics in bins of {condition}")
+
+
+def _bin_label(part: Slice) -> str:
+    """The label without the condition, which the table's title gives."""
+    return part.label.removeprefix(f"{part.condition} ")
+
+
+def _metric_title(name: str) -> str:
+    if name.startswith("auc_"):
+        return f"AUC, {classifier_title(name.removeprefix('auc_'))}"
+    return f"{name.upper()} × 10³" if name in ("fpd", "kpd") else name.capitalize()
+
+
+def _heat(text: str, beneath: str, sigmas: float) -> Cell:
+    return Cell(text, f"heat-{2 if sigmas >= 6 else 1 if sigmas >= 3 else 0}", beneath)
+
+
+def _response_cell(part: Slice) -> str | Cell:
+    r, n = part.response, part.counts
+    if min(n.values()) < 2 or not r.reference_mean > 0:
+        return ""
+    error = math.hypot(
+        r.reference_std / r.reference_mean / math.sqrt(n["reference"]),
+        r.generated_std / r.reference_mean / math.sqrt(n["generated"]),
+    )
+    shift = r.generated_mean / r.reference_mean - 1
+    sigmas = abs(shift) / error if error > 0 else 0.0
+    return _heat(percent(shift), f"± {percent(error, signed=False)}", sigmas)
+
+
+def _estimate_cell(estimate: Estimate | None, scale: float) -> str | Cell:
+    if estimate is None:
+        return ""
+    value = with_error(scale * estimate.value, scale * estimate.error)
+    if not math.isfinite(estimate.floor):
+        return Cell(value, "heat-0")
+    return _heat(value, with_error(scale * estimate.floor, scale * estimate.floor_error), estimate.sigmas())
+
+
+def _separation_cell(part: Slice, group: str) -> str | Cell:
+    separation = part.separation.get(group)
+    if separation is None:
+        return ""
+    return _heat(number(separation.value, 2), number(separation.floor, 2), chance_sigmas(separation))
+
+
+def timing(evaluation: Evaluation) -> list[Table]:
+    """Geant4 against the generator, and how it was measured."""
+    rows, how = timing_rows(evaluation)
+    return [
+        Table("Generator and Geant4", ("Quantity", "Geant4", "Generator"), rows),
+        Table("How it was measured", ("Condition", "Value"), how, numbers=False),
+    ]
+
+
+def features(evaluation: Evaluation) -> Table:
+    """Separation power, mean and spread of every feature."""
+    rows = []
+    named = beyond_chance(evaluation.histograms)
+    for histogram, beyond in zip(evaluation.histograms, named, strict=True):
+        separation = histogram.separation
+        means = ("", "")
+        compared = evaluation.features.get(histogram.name)
+        if compared is not None:
+            means = (
+                f"{number(compared.reference_mean)} ± {number(compared.reference_std)}",
+                f"{number(compared.generated_mean)} ± {number(compared.generated_std)}",
+            )
+        rows.append(
+            (
+                histogram.label,
+                number(separation.value) + (" *" if beyond else ""),
+                f"{number(separation.floor)} ± {number(separation.floor_std, 2)}",
+                _signed(chance_sigmas(separation)),
+                *means,
+            )
+        )
+    head = ("Feature", "Separation", "By chance", "Above chance (σ)", "Geant4", "Generated")
+    return Table("Mean ± standard deviation over showers", head, rows, scrolls="all features")
+
+
+def origins(evaluation: Evaluation, report: Mapping[str, Any]) -> list[tuple[str, Table]]:
+    """Where both samples, the evaluation and the report come from, and settings of the classifiers."""
+    tables = []
+    for name, record in {**evaluation.provenance, "report": report}.items():
+        title = ORIGINS.get(name, name.capitalize())
+        what = title if name == "reference" else lowered(ORIGINS.get(name, name))
+        tables.append(
+            (
+                title,
+                settings(f"Origin of the {what}", record if isinstance(record, Mapping) else {name: record}),
+            )
+        )
+    for result in evaluation.classifiers.values():
+        title = f"Classifier “{result.name}”"
+        record = {
+            "showers of each class to train, to choose and calibrate, to judge": result.showers,
+            "AUC of each training": [round(auc, 4) for auc in result.aucs],
+            "best epochs": result.best_epochs,
+            "seconds": round(result.seconds, 1),
+            "device": result.device,
+            "settings": result.settings,
+        }
+        tables.append((title, settings(title, record)))
+    return tables
+
+
+def settings(caption: str, record: Mapping[str, Any]) -> Table:
+    """A nested record as a table; ``settings.seed`` names what was nested."""
+    return Table(caption, ("Setting", "Value"), list(_flat(record)), numbers=False)
+
+
+def _flat(record: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for key, item in record.items():
+        name = f"{prefix}{key}"
+        if isinstance(item, Mapping) and item:
+            yield from _flat(item, f"{name}.")
+        elif isinstance(item, str | int | float) or item is None:
+            yield name, "" if item is None else str(item)
+        else:
+            text = json.dumps(item, ensure_ascii=False, default=str)
+            yield name, text if len(text) <= 400 else f"{text[:400]} …"

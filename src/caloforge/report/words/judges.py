@@ -1,0 +1,138 @@
+"""What classifiers, features and distances say."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from statistics import NormalDist
+
+from caloforge.evaluation.differences import classifier_floor
+from caloforge.evaluation.results import Comparison, Evaluation, Histogram
+from caloforge.evaluation.significance import SIGMAS, beyond_chance, detectable_auc, equivalent_auc, excess
+from caloforge.report.words.finding import Finding
+from caloforge.report.words.text import (
+    classifier_title,
+    feature_words,
+    group_title,
+    lowered,
+    number,
+    with_error,
+)
+
+__all__ = ["classifier_findings", "distance_findings", "feature_findings", "how_it_differs"]
+
+MOST_GROUPS = 4
+"""Groups of features of which a verdict speaks one by one."""
+_DISTANCES = {"fpd": ("Fréchet distance (FPD × 10³)", 1e3), "kpd": ("kernel distance (KPD × 10³)", 1e3)}
+
+
+def classifier_findings(evaluation: Evaluation) -> Iterator[Finding]:
+    """One for each classifier, largest AUC first."""
+    for result in sorted(evaluation.classifiers.values(), key=lambda r: -r.auc):
+        floor, spread = classifier_floor(result)
+        name = classifier_title(result.name)
+        chance = f"{floor:.3f} ± {spread:.3f} by chance"
+        if result.auc - floor > SIGMAS * max(spread, 1e-9):
+            text = f"A classifier of {name} tells them apart with an AUC of {result.auc:.3f} ({chance})."
+            yield Finding(text, True, result.auc)
+        elif floor - result.auc > SIGMAS * max(spread, 1e-9):
+            text = (
+                f"The AUC of the classifier of {name} lies below chance, {result.auc:.3f} ({chance}): are "
+                "some showers in both samples?"
+            )
+            yield Finding(text, True, repeats=True)
+        else:
+            text = (
+                f"A classifier of {name} cannot tell them apart: AUC {result.auc:.3f} ({chance}; from "
+                f"{floor + SIGMAS * spread:.3f} it would be noticed)."
+            )
+            yield Finding(text, False)
+
+
+def feature_findings(evaluation: Evaluation) -> Iterator[Finding]:
+    """The groups of features that differ, largest difference first, and those that do not."""
+    named = beyond_chance(evaluation.histograms)
+    groups: dict[str, list[tuple[Histogram, bool]]] = {}
+    for histogram, beyond in zip(evaluation.histograms, named, strict=True):
+        groups.setdefault(histogram.group, []).append((histogram, bool(beyond)))
+    worst = {
+        group: max((h for h, beyond in part if beyond), key=excess)
+        for group, part in groups.items()
+        if any(beyond for _, beyond in part)
+    }
+    ordered = sorted(worst, key=lambda group: -excess(worst[group]))
+    for group in ordered[:MOST_GROUPS]:
+        histogram, part = worst[group], groups[group]
+        if len(part) > 1:
+            where = f" in {sum(beyond for _, beyond in part)} of {len(part)} histograms, most the"
+            where += f" {feature_words(histogram.name, [histogram])}"
+        else:
+            where = ""
+        auc = equivalent_auc(excess(histogram))
+        text = f"{group_title(group)} differs{where}: {_separation(evaluation, histogram)}."
+        yield Finding(text, True, auc)
+    if len(ordered) > MOST_GROUPS:
+        rest = ", ".join(lowered(group_title(group)) for group in ordered[MOST_GROUPS:])
+        yield Finding(f"Less, but more than chance: {rest}.", True)
+    same = [lowered(group_title(group)) for group in groups if group not in worst]
+    if same:
+        seen = detectable_auc(evaluation.histograms)
+        text = f"No more than chance in {_count(same, 'kind')} of features: {', '.join(same)}"
+        if math.isfinite(seen):
+            text += f" (a shift of {_shift_of(seen)} standard deviations in one of them would be noticed)"
+        yield Finding(f"{text}.", False)
+
+
+def _separation(evaluation: Evaluation, histogram: Histogram) -> str:
+    """``its mean lies 0.40 standard deviations too high; separation power 0.210, by chance …``."""
+    compared = evaluation.features.get(histogram.name)
+    how = how_it_differs(compared) if compared is not None else ""
+    separation = histogram.separation
+    text = f"separation power {number(separation.value)}, by chance {number(separation.floor)}"
+    return f"{how}; {text}" if how else text
+
+
+def how_it_differs(compared: Comparison, least: float = 0.1) -> str:
+    """Which way a feature is wrong, in words; empty where neither mean nor spread is off by a tenth."""
+    if not compared.reference_std > 0:
+        return ""
+    shift = (compared.generated_mean - compared.reference_mean) / compared.reference_std
+    spread = compared.generated_std / compared.reference_std - 1
+    if abs(shift) >= max(least, abs(spread) / 2):
+        size = f"{abs(shift):.2f}" if abs(shift) < 5 else "more than 5"
+        return f"its mean lies {size} standard deviations too {'high' if shift > 0 else 'low'}"
+    if abs(spread) >= least:
+        return f"its spread is {100 * abs(spread):.0f} % too {'wide' if spread > 0 else 'narrow'}"
+    return ""
+
+
+def distance_findings(evaluation: Evaluation) -> Iterator[Finding]:
+    """FPD, KPD and the like; those without a floor are no evidence."""
+    same = []
+    for name, estimate in evaluation.distances.items():
+        sigmas = estimate.sigmas()
+        if math.isnan(estimate.floor) or not math.isfinite(sigmas):
+            continue  # without a floor nothing can be said; the number stands in the tables
+        title, scale = _DISTANCES.get(name, (name, 1.0))
+        value, floor = (
+            number(scale * estimate.value),
+            with_error(scale * estimate.floor, scale * estimate.floor_error),
+        )
+        if sigmas > SIGMAS:
+            text = f"The {title} is {value}, {sigmas:.1f} standard deviations above chance ({floor})."
+            if estimate.higher_is_better:
+                text = text.replace("above", "below")
+            yield Finding(text, True)
+        else:
+            same.append(f"{title} {value} ({floor} by chance)")
+    if same:
+        yield Finding(f"Distances within chance: {', '.join(same)}.", False)
+
+
+def _count(items: Sequence[str], noun: str) -> str:
+    return f"{len(items)} {noun}{'s' if len(items) != 1 else ''}"
+
+
+def _shift_of(auc: float) -> str:
+    """The shift of a normal distribution, in standard deviations, that gives this AUC."""
+    return f"{math.sqrt(2) * NormalDist().inv_cdf(auc):.2f}"

@@ -1,0 +1,60 @@
+"""Showers that are no new showers: of the training set, of the reference, or of the same sample."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from caloforge.evaluation.results import Evaluation, Histogram
+from caloforge.evaluation.significance import SIGMAS, chance_sigmas
+from caloforge.report.words.finding import Finding
+from caloforge.report.words.text import number, percent
+
+__all__ = ["repeat_findings"]
+
+
+def repeat_findings(evaluation: Evaluation) -> Iterator[Finding]:
+    """Memorised training showers, and copies."""
+    known = evaluation.memorisation
+    if known is not None:
+        sigmas = known.nearer.sigmas()
+        many = known.copies - known.copies_expected > SIGMAS * math.sqrt(max(known.copies_expected, 1.0))
+        near = math.isfinite(sigmas) and sigmas > SIGMAS
+        chance = known.nearer.floor if math.isfinite(known.nearer.floor) else known.nearer.ideal
+        text = (
+            f"{percent(known.nearer.value, known.nearer.error, signed=False)} of the generated showers are "
+            "nearer to a training shower than to a held-out one "
+            f"({percent(chance, signed=False)} by chance), "
+            f"{number(known.copies)} are as near as copies ({number(known.copies_expected, 2)} by chance)"
+        )
+        if many or near:
+            yield Finding(f"The generator repeats training showers: {text}.", True, repeats=True)
+        else:
+            yield Finding(f"Training showers are not repeated: {text}.", False)
+    counts = evaluation.counts
+    shared = counts.get("generated_in_reference", 0)
+    if shared:
+        n = number(counts["generated"])
+        yield Finding(f"{number(shared)} of {n} generated showers are reference showers.", True, repeats=True)
+    again = counts.get("generated_repeated", 0)
+    if again / counts["generated"] > 2 * counts.get("reference_repeated", 0) / counts["reference"]:
+        n = number(counts["generated"])
+        text = f"{number(again)} of {n} generated showers repeat another generated one."
+        yield Finding(text, True, repeats=True)
+    same_rows = evaluation.localisation.shared_showers if evaluation.localisation is not None else 0.0
+    if same_rows > 0 and not shared:
+        text = f"{percent(same_rows, signed=False)} of the rows hold the same shower in both files."
+        yield Finding(text, True, repeats=True)
+    if not shared and _too_alike(evaluation.histograms):
+        text = (
+            "The histograms agree better than those of independent samples could: the generated showers "
+            "seem to be the reference showers."
+        )
+        yield Finding(text, True, repeats=True)
+
+
+def _too_alike(histograms: Sequence[Histogram]) -> bool:
+    sigmas = [chance_sigmas(h.separation) for h in histograms if h.separation.floor_std > 0]
+    return len(sigmas) >= 3 and float(np.median(sigmas)) < -SIGMAS

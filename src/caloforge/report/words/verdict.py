@@ -1,0 +1,131 @@
+"""The outcome of an evaluation in words, computed from its numbers.
+
+Nothing is said to agree only because nothing was seen: sentences of agreement give the size of the effect
+that would have been noticed, and where even a poor generator would pass, the verdict is that nothing can be
+said.
+"""
+
+from __future__ import annotations
+
+import math
+
+from caloforge.evaluation.differences import classifier_floor, noticeable_auc, strongest_shift, worst_features
+from caloforge.evaluation.results import Evaluation, Verdict
+from caloforge.evaluation.significance import SIGMAS
+from caloforge.report.words.finding import Finding
+from caloforge.report.words.findings import find_all
+from caloforge.report.words.judges import classifier_findings, how_it_differs
+from caloforge.report.words.text import classifier_title, feature_words, number, percent
+
+__all__ = ["find_verdict"]
+
+TOO_FEW = 200
+"""Showers of one sample below which nothing is concluded from the absence of differences."""
+CLOSE, VISIBLE = 0.65, 0.85
+"""AUCs up to which a generator is close to the reference, or visibly different from it."""
+
+
+def find_verdict(evaluation: Evaluation) -> Verdict:
+    """What agrees, what does not, and what gives the generator away.
+
+    The level follows the strongest significant difference: the AUC of a classifier, or the AUC that a single
+    feature alone would give. A classifier or another single number differs from three standard deviations
+    on; among the hundreds of features those are named that `beyond_chance` names. Where nothing differs, but
+    an AUC of 0.65 could not have been seen, or a sample has fewer than 200 showers, the level is −1. A
+    difference that was seen in few showers is a difference all the same.
+    """
+    findings = find_all(evaluation)
+    differs = [finding for finding in findings if finding.differs]
+    visible, sensitivity = _limits(evaluation)
+    counts = evaluation.counts
+    fewest = min(counts["reference"], counts["generated"])
+    if differs:
+        strongest = max(finding.auc for finding in differs)
+        level = 1 if strongest < CLOSE else 2 if strongest < VISIBLE else 3
+    else:
+        level = -1 if fewest < TOO_FEW or not visible < CLOSE else 0
+    limits = [sensitivity] if sensitivity else []
+    if level == -1:
+        poorer = "reference" if counts["reference"] <= counts["generated"] else "generated"
+        text = f"Nothing differs by more than chance in {number(fewest)} {poorer} showers, but that says"
+        limits.insert(0, f"{text} little: a poor generator would pass as well.")
+    elif fewest < TOO_FEW:
+        limits.insert(0, f"There are only {number(fewest)} showers in the smaller sample.")
+    return Verdict(
+        level=level,
+        headline=_headline(level, evaluation, differs),
+        agrees=[] if level == -1 else [finding.text for finding in findings if not finding.differs],
+        differs=[finding.text for finding in differs],
+        giveaway=_giveaway(evaluation) or _first_culprit(evaluation, differs),
+        limits=" ".join(limits),
+    )
+
+
+def _headline(level: int, evaluation: Evaluation, differs: list[Finding]) -> str:
+    reference, generated = evaluation.counts["reference"], evaluation.counts["generated"]
+    with_showers = f"with {number(generated)} generated and {number(reference)} reference showers"
+    if level == -1:
+        return f"Too few showers to judge: nothing can be told apart {with_showers}."
+    if all(finding.repeats for finding in differs):
+        how = "" if evaluation.classifiers else "by single features "
+        text = f"Not told apart from Geant4 {how}{with_showers}"
+        return f"{text}, but the generated showers are not new." if differs else f"{text}."
+    return {
+        1: "Close to Geant4, but told apart from it.",
+        2: "Visibly different from Geant4.",
+        3: "Easily told apart from Geant4.",
+    }[level]
+
+
+def _limits(evaluation: Evaluation) -> tuple[float, str]:
+    """The smallest AUC that would have been noticed (NaN if unknown), and a sentence on what would not."""
+    network, single = noticeable_auc(evaluation)
+    texts = []
+    if math.isfinite(network):
+        train = min(result.showers[0] for result in evaluation.classifiers.values())
+        texts.append(
+            f"a classifier's AUC below {network:.3f} (networks trained on {number(train)} showers of each "
+            "sample also overlook subtle faults)"
+        )
+    if math.isfinite(single):
+        texts.append(f"a single feature that alone would give an AUC below {single:.3f}")
+    if not texts:
+        return math.nan, ""
+    seen = min(auc for auc in (network, single) if math.isfinite(auc))
+    return seen, f"Too small to be seen with these samples: {'; '.join(texts)}."
+
+
+def _first_culprit(evaluation: Evaluation, differs: list[Finding]) -> str:
+    """The first difference that says more than that a classifier sees one."""
+    known = set(classifier_findings(evaluation))
+    return next((finding.text for finding in differs if finding not in known), "")
+
+
+def _giveaway(evaluation: Evaluation) -> str:
+    """The feature (else the place) that tells most, and the input that the best classifier relies on."""
+    texts = []
+    for histogram in worst_features(evaluation, 1):
+        separation, compared = histogram.separation, evaluation.features.get(histogram.name)
+        how = how_it_differs(compared) if compared is not None else ""
+        texts.append(
+            f"the {feature_words(histogram.name, [histogram])}{': ' + how if how else ''} (separation power "
+            f"{number(separation.value)}, by chance {number(separation.floor)} ± "
+            f"{number(separation.floor_std, 2)})"
+        )
+    shift = strongest_shift(evaluation)
+    if shift is not None and not texts:
+        given = ", given all other layers" if shift.kind == "layer" else ""
+        texts.append(f"the mean energy of {shift.name}: {percent(shift.relative, shift.error)}{given}")
+    judged = [r for r in evaluation.classifiers.values() if r.diagnosis is not None and r.diagnosis.features]
+    for result in sorted(judged, key=lambda r: -r.auc)[:1]:
+        floor, spread = classifier_floor(result)
+        share = result.diagnosis.features[0] if result.diagnosis else None
+        if share is None or result.auc - floor <= SIGMAS * spread or share.drop <= SIGMAS * share.error:
+            continue
+        texts.append(
+            f"the classifier of {classifier_title(result.name)} relies most on the "
+            f"{feature_words(share.name, evaluation.histograms)} (its AUC drops by {share.drop:.3f} ± "
+            f"{share.error:.3f} without it)"
+        )
+    text = "; ".join(texts)
+    return f"{text[:1].upper()}{text[1:]}." if text else ""
