@@ -37,6 +37,7 @@ from caloforge.detector import (
 from caloforge.errors import CheckpointError, MeshError, RecipeError
 from caloforge.generation import generate
 from caloforge.models.base import Batch, ConditionTensors, GeneratorModel
+from caloforge.models.student import Student
 from caloforge.models.supercalo.chain import coarse_showers
 from caloforge.training import adapt, train
 
@@ -116,7 +117,7 @@ def fitted(cls: type[GeneratorModel], showers: Showers) -> GeneratorModel:
     """A model that knows the statistics of its training showers, and nothing else."""
     model = cls(showers.mesh, cls.example)
     model.detectors, model.meshes = tuple(showers.meshes), showers.meshes
-    if cls.teacher_class is not None:
+    if issubclass(cls, Student):
         model.use_teacher(fitted(cls.teacher_class, showers))
     model.fit(showers)
     return model
@@ -150,7 +151,7 @@ class Trained:
     checkpoint: Checkpoint = field(init=False)
 
     def __post_init__(self) -> None:
-        if self.cls.teacher_class is not None:
+        if issubclass(self.cls, Student):
             self.teacher = Trained(self.cls.teacher_class, self.device, self.folder / "teacher").checkpoint
         self.checkpoint = self.train("model")
 
