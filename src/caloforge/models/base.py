@@ -220,12 +220,16 @@ class GeneratorModel(nn.Module, ABC):
     def losses(self, batch: Batch, part: str, generator: torch.Generator) -> dict[str, Tensor]:
         """Loss of one part on a batch.
 
-        All random numbers must come from ``generator``, which lives on the batch's device. Validation calls
+        All random numbers must come from ``generator``, which lives on the batch's device, or be dropout;
+        tensors of them begin with the n showers, or n times k of them shower by shower (see
+        `caloforge.runtime.share`), so that several processes can draw as one. Validation calls
         this in eval mode without gradients (a gradient penalty has to enable them for itself) and always
         with the same random numbers.
 
         Returns:
-            "loss", the mean over the batch of a loss per example, and any further scalars to log.
+            "loss", the mean over the batch of a loss per example, and any further scalars to log. Where the
+            mean is not over showers but, say, over lit layers, "weight" is their number, a scalar that other
+            batches and the shares of other processes are weighed with.
         """
 
     def after_step(self, part: str) -> None:

@@ -6,6 +6,7 @@ Legend: ``n`` showers, ``B`` showers of a batch.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -19,6 +20,7 @@ from caloforge.errors import TrainingError
 from caloforge.models.base import Batch
 from caloforge.runtime.memory import free_memory
 from caloforge.runtime.seeds import derived_seed
+from caloforge.runtime.share import Share
 
 __all__ = ["ShowerLoader", "fits_in_memory", "hold_out"]
 
@@ -55,8 +57,8 @@ def _bytes(showers: Showers) -> int:
 
 
 def fits_in_memory(showers: Showers) -> bool:
-    """True where the showers take less than a quarter of the free memory."""
-    return _bytes(showers) < SHARE * free_memory()
+    """True where the showers, once for each process of a machine, take less than a quarter of free memory."""
+    return _bytes(showers) * int(os.environ.get("LOCAL_WORLD_SIZE", "1")) < SHARE * free_memory()
 
 
 class ShowerLoader:
@@ -70,7 +72,7 @@ class ShowerLoader:
         in_memory: keep all energies in memory (on the device where they take less than a quarter of it).
         seed: seed of the order.
         prefetch: read the next window of a streamed epoch in a thread of its own.
-        process, n_processes: this process takes every ``n_processes``-th shower of a batch.
+        process, n_processes: this process takes its `Share` of every batch.
         given: the same showers on another mesh, which become ``Batch.given``.
     """
 
@@ -92,7 +94,8 @@ class ShowerLoader:
         self.showers, self.detectors, self.device, self.seed = showers, detectors, device, seed
         self.batch_size = min(batch_size, len(showers))
         self._prefetch = prefetch
-        self._mine = slice(process, None, n_processes)
+        self.share = Share(self.batch_size, process, n_processes)
+        self._process = process, n_processes
         self._batch: Batch | None = None
         if in_memory:
             on_mesh = None if given is None else given.energies
@@ -107,27 +110,28 @@ class ShowerLoader:
         return len(self.showers) // self.batch_size
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """The shuffled batches of an epoch, from batch ``start`` on."""
+        """This process's share of the shuffled batches of an epoch, from batch ``start`` on."""
         random = np.random.default_rng(derived_seed(self.seed, "order", epoch))
         if self._batch is not None:
             order = random.permutation(len(self.showers))
             for i in range(start, self.steps_per_epoch):
-                index = order[i * self.batch_size : (i + 1) * self.batch_size][self._mine]
+                index = order[i * self.batch_size : (i + 1) * self.batch_size][self.share.rows]
                 yield self._take(self._batch, index)
         else:
             yield from self._streamed(self._windows(random), start)
 
-    def in_order(self) -> Iterator[Batch]:
-        """All showers in order; the last batch may be smaller."""
-        for start in range(0, len(self.showers), self.batch_size):
-            stop = min(start + self.batch_size, len(self.showers))
+    def in_order(self) -> Iterator[tuple[Share, Batch]]:
+        """This process's share of all showers in order; the last batch may be smaller, a share empty."""
+        for first in range(0, len(self.showers), self.batch_size):
+            share = Share(min(self.batch_size, len(self.showers) - first), *self._process)
+            start, stop = first + share.start, first + share.stop
             if self._batch is not None:
-                yield self._batch[start:stop].to(self.device)
+                yield share, self._batch[start:stop].to(self.device)
             else:
                 energies = self.showers.read(start, stop)
                 conditions = self.showers.conditions[start:stop]
                 given = None if self.given is None else self.given.read(start, stop)
-                yield Batch.with_energies(energies, conditions, self.detectors, self.device, given)
+                yield share, Batch.with_energies(energies, conditions, self.detectors, self.device, given)
 
     def _take(self, batch: Batch, index: Index) -> Batch:
         return batch[torch.from_numpy(index).to(batch.energy.device)].to(self.device, non_blocking=True)
@@ -144,20 +148,21 @@ class ShowerLoader:
         first, todo = 0, []
         for window in windows:
             n_batches = len(window) // self.batch_size
-            if first + n_batches > start:
-                todo.append((window, max(start - first, 0), n_batches))
+            skipped = max(start - first, 0)
+            if skipped < n_batches:
+                batches = window[: n_batches * self.batch_size].reshape(n_batches, -1)
+                todo.append(batches[skipped:, self.share.rows].ravel())
             first += n_batches
         with ThreadPoolExecutor(1) as pool:
             ahead: Future[tuple[Energies, Energies | None]] | None = None
-            for i, (window, begin, end) in enumerate(todo):
+            for i, window in enumerate(todo):
                 energies, given = self._read(window) if ahead is None else ahead.result()
                 if self._prefetch and i + 1 < len(todo):
-                    ahead = pool.submit(self._read, todo[i + 1][0])
+                    ahead = pool.submit(self._read, todo[i + 1])
                 conditions = self.showers.conditions[window]
                 batch = Batch.with_energies(energies, conditions, self.detectors, given=given)
-                for j in range(begin, end):
-                    index = np.arange(j * self.batch_size, (j + 1) * self.batch_size)[self._mine]
-                    yield self._take(batch, index)
+                for j in range(0, len(window), len(self.share)):
+                    yield batch[j : j + len(self.share)].to(self.device, non_blocking=True)
 
     def _read(self, window: Index) -> tuple[Energies, Energies | None]:
         given = None if self.given is None else self.given[window].energies

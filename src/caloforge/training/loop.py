@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 from caloforge.checkpoint.checkpoint import Checkpoint
 from caloforge.data.formats import open_showers
 from caloforge.data.showers import Showers
-from caloforge.errors import MissingDependencyError, TrainingError
+from caloforge.errors import MissingDependencyError
 from caloforge.models.base import load_model_class
 from caloforge.runtime.devices import pick_device
 from caloforge.runtime.precision import fast_bf16
@@ -21,8 +22,12 @@ from caloforge.training.recipe import Recipe
 from caloforge.training.run import TrainingRun
 from caloforge.training.state import finished_training
 from caloforge.training.task import TrainingTask
+from caloforge.training.team import Team
 
 __all__ = ["train"]
+
+LONGEST_WAIT = timedelta(hours=6)
+"""Of processes for the main one, which fits statistics, calibrates and saves for all."""
 
 
 def train(
@@ -74,7 +79,9 @@ def train(
     """
     recipe = Recipe.load(recipe, overrides)
     folder = Path(out)
-    finished = finished_training(folder, recipe, seed, resume, overwrite)
+    accelerator = _accelerator(device, recipe)
+    team = Team.of(accelerator)
+    finished = team.on_main(lambda: finished_training(folder, recipe, seed, resume, overwrite))
     if finished is not None:
         return finished
     task = TrainingTask(
@@ -86,10 +93,9 @@ def train(
         start=None if start is None else Checkpoint.load(start),
     )
     task.check()
-    accelerator = _accelerator(device, recipe)
     cuda = [accelerator.device] if accelerator.device.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda), catch_signals() as interrupt:
-        run = TrainingRun(task, folder, accelerator, resume=resume, prefetch=workers > 0)
+        run = TrainingRun(task, folder, accelerator, team, resume=resume, prefetch=workers > 0)
         return run.finish(interrupt, progress=progress, keep_resume=keep_resume)
 
 
@@ -97,6 +103,7 @@ def _accelerator(device: str, recipe: Recipe) -> Any:
     try:
         from accelerate import Accelerator
         from accelerate.state import AcceleratorState, PartialState
+        from accelerate.utils import InitProcessGroupKwargs
     except ImportError as error:
         raise MissingDependencyError("accelerate", "train") from error
     chosen = pick_device(device)
@@ -109,10 +116,5 @@ def _accelerator(device: str, recipe: Recipe) -> Any:
     if chosen.type == "cuda" and chosen.index is not None:
         torch.cuda.set_device(chosen)
     mixed = "bf16" if precision == "bf16" else "no"
-    accelerator = Accelerator(cpu=chosen.type == "cpu", mixed_precision=mixed)
-    if recipe.training.batch_size % accelerator.num_processes:
-        raise TrainingError(
-            f"training.batch_size {recipe.training.batch_size} must be a multiple of the "
-            f"{accelerator.num_processes} processes"
-        )
-    return accelerator
+    waiting = InitProcessGroupKwargs(timeout=LONGEST_WAIT)
+    return Accelerator(cpu=chosen.type == "cpu", mixed_precision=mixed, kwargs_handlers=[waiting])

@@ -12,6 +12,7 @@ from caloforge.errors import TrainingError
 from caloforge.models.base import GeneratorModel
 from caloforge.training.recipe import PartSettings, TrainingSettings
 from caloforge.training.schedules import SCHEDULES
+from caloforge.training.team import Team
 
 __all__ = ["PartTrainer", "learning_rate", "part_trainers"]
 
@@ -76,27 +77,42 @@ class PartTrainer:
         """Learning rate of the next update."""
         return learning_rate(self.settings, min(self.updates / max(self.n_updates - 1, 1), 1.0))
 
-    def update(self, loss: Tensor, accelerator: Any) -> Tensor | None:
-        """One step of the optimiser; returns the gradient's norm before clipping where that is on."""
+    def update(
+        self, losses: dict[str, Tensor], weight: Tensor | float, accelerator: Any, team: Team
+    ) -> dict[str, Tensor]:
+        """One step of the optimiser.
+
+        Args:
+            losses: of this process's share of a batch, of which "loss" is differentiated.
+            weight: what they count among those of the other processes.
+            accelerator: for precision.
+            team: all processes.
+
+        Returns:
+            The losses of the whole batch, and "gradient_norm" before clipping where that is on.
+        """
         for group in self.optimiser.param_groups:
             group["lr"] = self.rate
         self.optimiser.zero_grad(set_to_none=True)
-        accelerator.backward(loss, inputs=self.parameters)
-        if accelerator.num_processes > 1:
-            with_gradient = [p for p in self.parameters if p.grad is not None]
-            means = accelerator.reduce([p.grad for p in with_gradient], reduction="mean")
-            for p, mean in zip(with_gradient, means, strict=True):
-                p.grad = mean
-        norm = None
+        accelerator.backward(losses["loss"], inputs=self.parameters)
+        logged = {name: value.detach().float() for name, value in losses.items()}
+        if team.size > 1:
+            learning = [p for p in self.parameters if p.grad is not None]
+            gradients = [p.grad for p in learning if p.grad is not None]
+            means = team.mean([*gradients, *logged.values()], weight)
+            for p in learning:
+                p.grad = means.pop(0)
+            logged = dict(zip(logged, means, strict=True))
         if self.settings.clip is not None:
             norm = nn.utils.clip_grad_norm_(self.parameters, self.settings.clip)
+            logged["gradient_norm"] = norm.detach().float()
         self.optimiser.step()
         self.updates += 1
         if self.ema is not None:
             decay = min(self.settings.ema, (1 + self.updates) / (10 + self.updates))
             with torch.no_grad():
                 torch._foreach_lerp_(self.ema, [p.detach() for p in self.parameters], 1 - decay)
-        return norm
+        return logged
 
     def averaged(self) -> list[Tensor]:
         """The moving average, or the weights themselves where there is none."""
@@ -104,7 +120,9 @@ class PartTrainer:
 
     @torch.no_grad()
     def use_average(self) -> None:
-        """Put the moving average into the model."""
+        """Put the moving average into the model; a part that has stopped has its best weights there."""
+        if self.stopped:
+            return
         for parameter, average in zip(self.parameters, self.averaged(), strict=True):
             parameter.copy_(average)
 

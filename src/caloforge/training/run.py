@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from caloforge.checkpoint.checkpoint import Checkpoint
+from caloforge.errors import TrainingError
+from caloforge.models.base import GeneratorModel
 from caloforge.runtime.progress import Display
 from caloforge.runtime.provenance import provenance
 from caloforge.runtime.seeds import derived_seed
@@ -17,6 +20,7 @@ from caloforge.training.loader import ShowerLoader, fits_in_memory
 from caloforge.training.record import Log, summary
 from caloforge.training.state import RESUME, has_state, load_state, remove_state, save_state, saved_run
 from caloforge.training.task import TrainingTask
+from caloforge.training.team import Team
 from caloforge.training.trainer import Trainer
 
 __all__ = ["TrainingRun"]
@@ -33,48 +37,49 @@ class TrainingRun:
     Args:
         task: what is trained on what.
         folder: where the checkpoint goes.
-        accelerator: an ``accelerate.Accelerator``, for precision and several processes.
+        accelerator: an ``accelerate.Accelerator``, for precision.
+        team: the processes that train together; the main one writes into the folder, which all can read.
         resume: go on from the state in the folder, where there is one.
         prefetch: read showers that do not fit in memory ahead.
 
     Raises:
         CheckpointError: the state in the folder is damaged or that of another training.
+        TrainingError: a batch has fewer showers than there are processes.
     """
 
     def __init__(
-        self, task: TrainingTask, folder: Path, accelerator: Any, *, resume: bool, prefetch: bool
+        self, task: TrainingTask, folder: Path, accelerator: Any, team: Team, *, resume: bool, prefetch: bool
     ) -> None:
-        self.task, self.folder, self.accelerator = task, folder, accelerator
+        self.task, self.folder, self.accelerator, self.team = task, folder, accelerator, team
         self.state_folder = folder / RESUME
-        self.main = bool(accelerator.is_main_process)
-        resume = resume and has_state(self.state_folder)
+        self._log: Log | None = None
+        saved = team.on_main(lambda: self._saved_run() if resume else None)
         # A resumed training keeps showers where it kept them before, since that decides their order.
-        in_memory = fits_in_memory(task.showers)
-        if resume:
-            in_memory = bool(saved_run(self.state_folder).get("in memory", in_memory))
-        where = {"in memory": in_memory, "processes": accelerator.num_processes}
-        self.fingerprints = task.fingerprints() | where
+        (too_large,) = team.largest(not fits_in_memory(task.showers))
+        in_memory = not too_large
+        if saved is not None:
+            in_memory = bool(saved.get("in memory", in_memory))
+        where = {"in memory": in_memory, "processes": team.size}
+        self.fingerprints = team.on_main(task.fingerprints) | where
         self.training, held_out = task.split(task.showers)
         given, given_held_out = (None, None) if task.given is None else task.split(task.given)
-        model = task.model(accelerator.device, fit_to=None if resume else self.training)
+        model = self._model(fit=saved is None)
         common: dict[str, Any] = {
             "batch_size": task.recipe.training.batch_size,
             "detectors": model.detectors,
             "device": accelerator.device,
             "in_memory": in_memory,
+            "process": team.index,
+            "n_processes": team.size,
         }
-        loader = ShowerLoader(
-            self.training,
-            given=given,
-            seed=task.seed,
-            prefetch=prefetch,
-            process=accelerator.process_index,
-            n_processes=accelerator.num_processes,
-            **common,
-        )
+        loader = ShowerLoader(self.training, given=given, seed=task.seed, prefetch=prefetch, **common)
+        if loader.batch_size < team.size:
+            raise TrainingError(
+                f"batches of {loader.batch_size} showers are too small for {team.size} processes"
+            )
         validation = None if held_out is None else ShowerLoader(held_out, given=given_held_out, **common)
-        self.trainer = Trainer(model, task.recipe.training, loader, validation, accelerator, task.seed)
-        if resume:
+        self.trainer = Trainer(model, task.recipe.training, loader, validation, accelerator, team, task.seed)
+        if saved is not None:
             load_state(self.state_folder, self.trainer, self.fingerprints)
             self.trainer.last_saved = str(folder)
         self._saved_at, self._save_seconds = time.monotonic(), 0.0
@@ -86,36 +91,53 @@ class TrainingRun:
             TrainingError: the loss became NaN or infinite.
             KeyboardInterrupt: Ctrl-C, after saving.
         """
-        trainer = self.trainer
-        log = Log(self.folder, trainer.position.epoch) if self.main else None
+        trainer, team = self.trainer, self.team
+        team.on_main(self._open_log)
         try:
-            with Display("showers", enabled=progress and self.main) as show:
+            with Display("showers", enabled=progress and team.main) as show:
                 self._tell_step(show, "")
                 while not trainer.done:
                     for loss in trainer.steps():
                         self._tell_step(show, loss)
-                        self._stop_if_asked(interrupt, show)
-                        if time.monotonic() - self._saved_at > LONG_EPOCH_SECONDS:
-                            self._save()
+                        if trainer.losses_are_read or team.size == 1:
+                            self._save_or_stop(interrupt, show, LONG_EPOCH_SECONDS)
                     row = trainer.finish_epoch()
-                    if log is not None:
-                        log.write(row)
+                    team.on_main(partial(self._write_log, row))
                     self._tell_epoch(show, row)
-                    if time.monotonic() - self._saved_at > self._save_seconds / SAVING_SHARE:
-                        self._save()
-                    self._stop_if_asked(interrupt, show)
+                    self._save_or_stop(interrupt, show, self._save_seconds / SAVING_SHARE)
         finally:
-            if log is not None:
-                log.close()
+            if self._log is not None:
+                self._log.close()
         trainer.restore_best()
-        self._calibrate()
+        team.on_main(self._calibrate)
+        team.copy_from_main(trainer.model.state_dict().values())
         checkpoint = self._checkpoint()
-        if self.main:
-            checkpoint.save(self.folder, overwrite=True)
-            if not keep_resume:
-                remove_state(self.state_folder)
+        team.on_main(lambda: checkpoint.save(self.folder, overwrite=True))
+        if team.main and not keep_resume:
+            remove_state(self.state_folder)
         checkpoint.path = self.folder
         return checkpoint
+
+    def _saved_run(self) -> dict[str, Any] | None:
+        return saved_run(self.state_folder) if has_state(self.state_folder) else None
+
+    def _model(self, fit: bool) -> GeneratorModel:
+        """The model at the beginning; the main process fits its statistics for all."""
+        device, showers = self.accelerator.device, self.training if fit else None
+        if self.team.size == 1:
+            return self.task.model(device, showers)
+        made: list[GeneratorModel] = []
+        self.team.on_main(lambda: made.append(self.task.model(device, showers)))
+        model = made[0] if made else self.task.model(device, None)
+        self.team.copy_from_main(model.state_dict().values())
+        return model
+
+    def _open_log(self) -> None:
+        self._log = Log(self.folder, self.trainer.position.epoch)
+
+    def _write_log(self, row: dict[str, Any]) -> None:
+        if self._log is not None:
+            self._log.write(row)
 
     def _tell_step(self, show: Display, loss: str) -> None:
         trainer = self.trainer
@@ -137,33 +159,36 @@ class TrainingRun:
         generator = torch.Generator(device=model.device)
         model.calibrate(self.training, generator.manual_seed(derived_seed(self.task.seed, "calibrate")))
 
-    def _stop_if_asked(self, interrupt: Interrupt, show: Display) -> None:
-        number = interrupt.signal
-        if self.accelerator.num_processes > 1:
-            flag = torch.tensor(float(number), device=self.accelerator.device)
-            number = int(self.accelerator.reduce(flag, reduction="sum"))
+    def _save_or_stop(self, interrupt: Interrupt, show: Display, seconds: float) -> None:
+        """Save when that was ``seconds`` ago, and stop when a signal asked any of the processes to."""
+        due = time.monotonic() - self._saved_at > seconds
+        number, save = self.team.largest(interrupt.signal, due and self.team.main)
+        if number or save:
+            self._save()
         if not number:
             return
-        self._save()
         message = (
             f"stopped in epoch {self.trainer.position.epoch + 1} of {self.trainer.n_epochs}; all is saved in "
             f"{self.folder}, go on with resume=True (--resume)"
         )
         show.note(message)
-        raise_interrupt(number, message)
+        raise_interrupt(int(number), message)
 
     def _save(self) -> None:
         """Save the state, and the best weights so far as a checkpoint once an epoch is over."""
         self.trainer.check()
         start = time.monotonic()
-        if self.main:
-            save_state(self.state_folder, self.trainer, self.fingerprints)
-            if self.trainer.position.epoch:
-                with self.trainer.best_weights():
-                    self._checkpoint().save(self.folder, overwrite=True)
-                self.trainer.last_saved = str(self.folder)
+        self.team.on_main(self._write)
+        if self.trainer.position.epoch:
+            self.trainer.last_saved = str(self.folder)
         self._saved_at = time.monotonic()
         self._save_seconds = self._saved_at - start
+
+    def _write(self) -> None:
+        save_state(self.state_folder, self.trainer, self.fingerprints)
+        if self.trainer.position.epoch:
+            with self.trainer.best_weights():
+                self._checkpoint().save(self.folder, overwrite=True)
 
     def _checkpoint(self) -> Checkpoint:
         made_by = provenance("train", seed=self.task.seed, device=str(self.accelerator.device)) | {

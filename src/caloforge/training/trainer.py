@@ -20,10 +20,12 @@ from caloforge.errors import TrainingError
 from caloforge.models.base import Batch, GeneratorModel
 from caloforge.runtime.memory import peak_memory_mib
 from caloforge.runtime.seeds import derived_seed, seed_torch
+from caloforge.runtime.share import Share
 from caloforge.training.augmentations import augment
 from caloforge.training.loader import ShowerLoader
 from caloforge.training.optimise import PartTrainer, part_trainers
 from caloforge.training.recipe import TrainingSettings
+from caloforge.training.team import Team
 
 __all__ = ["Position", "Trainer"]
 
@@ -51,7 +53,8 @@ class Trainer:
         settings: the recipe's training settings.
         loader: training showers.
         validation: held-out showers, or None.
-        accelerator: an ``accelerate.Accelerator``, for precision and several processes.
+        accelerator: an ``accelerate.Accelerator``, for precision.
+        team: the processes that train together.
         seed: seed of everything random.
     """
 
@@ -62,10 +65,11 @@ class Trainer:
         loader: ShowerLoader,
         validation: ShowerLoader | None,
         accelerator: Any,
+        team: Team,
         seed: int,
     ) -> None:
         self.model, self.settings, self.loader, self.validation = model, settings, loader, validation
-        self.accelerator, self.seed = accelerator, seed
+        self.accelerator, self.team, self.seed = accelerator, team, seed
         per_epoch = loader.steps_per_epoch
         self.n_steps = settings.steps or (settings.epochs or 0) * per_epoch
         self.n_epochs = -(-self.n_steps // per_epoch)
@@ -80,6 +84,11 @@ class Trainer:
     def done(self) -> bool:
         """True when all steps are made or all parts have stopped."""
         return self.position.total >= self.n_steps or all(part.stopped for part in self.parts.values())
+
+    @property
+    def losses_are_read(self) -> bool:
+        """True after the steps whose losses are read, which makes a GPU wait."""
+        return self.position.total % self._check_every == 0
 
     def steps(self) -> Iterator[str]:
         """Make the rest of the epoch's steps; yields a short text about the loss after each (may be empty).
@@ -98,31 +107,38 @@ class Trainer:
             now = time.monotonic()
             self.position.seconds += now - start
             self.position.epoch_seconds += now - start
-            text = self.check() if self.position.total % self._check_every == 0 else ""
+            text = self.check() if self.losses_are_read else ""
             yield text
             start = time.monotonic()
         self.check()
 
     def _step(self, batch: Batch) -> None:
-        process = int(self.accelerator.process_index)
-        key = derived_seed(self.seed, "train", self.position.epoch, self.position.step, process)
-        self._generator.manual_seed(key)
-        seed_torch(key, self.loader.device)  # for dropout
-        batch = augment(batch, self.settings.augment, self._generator)
+        key = derived_seed(self.seed, "train", self.position.epoch, self.position.step)
+        self._seed(key)
+        with self.loader.share.drawing():
+            batch = augment(batch, self.settings.augment, self._generator)
         self.model.progress = self.position.total / self.n_steps
         for part in self.parts.values():
             if part.stopped or self.position.total % part.settings.every:
                 continue
             for _ in range(part.settings.repeat):
-                with self.accelerator.autocast():
-                    losses = self.model(batch, part.name, self._generator)
-                norm = part.update(losses["loss"], self.accelerator)
+                losses, weight = self._losses(batch, part, self.loader.share)
+                logged = part.update(losses, weight, self.accelerator, self.team)
                 with torch.no_grad():
                     self.model.after_step(part.name)
-                logged = {name: value.detach().float() for name, value in losses.items()}
-                if norm is not None:
-                    logged["gradient_norm"] = norm.detach().float()
                 self._pending.append((part.name, self.position.step, logged))
+
+    def _seed(self, key: int) -> None:
+        self._generator.manual_seed(key)
+        seed_torch(key, self.loader.device)  # for dropout
+
+    def _losses(
+        self, batch: Batch, part: PartTrainer, share: Share
+    ) -> tuple[dict[str, Tensor], Tensor | float]:
+        """Losses of a share of a batch, and how much they count."""
+        with share.drawing(), self.accelerator.autocast():
+            losses = dict(self.model(batch, part.name, self._generator))
+        return losses, losses.pop("weight", float(len(batch)))
 
     def check(self) -> str:
         """Add the pending losses to the epoch's sums, or stop because one is not finite."""
@@ -182,25 +198,22 @@ class Trainer:
 
     @torch.no_grad()
     def _validate(self) -> dict[str, dict[str, float]]:
-        """Means over the held-out showers with the averaged weights and always the same random numbers."""
+        """Means over the held-out showers with the averaged weights and always the same random numbers.
+
+        Each process has its share of the showers; all get the same means, which decide when a part stops.
+        """
         active = [part for part in self.parts.values() if not part.stopped]
         if self.validation is None or not active:
             return {}
-        sums: dict[str, dict[str, float]] = {part.name: {} for part in active}
+        seen: list[tuple[str, dict[str, Tensor], Tensor | float]] = []
         with self.averaged_weights():
             self.model.eval()
-            for i, batch in enumerate(self.validation.in_order()):
-                for part in active:
-                    key = derived_seed(self.seed, "validation", i, part.name)
-                    self._generator.manual_seed(key)
-                    seed_torch(key, self.loader.device)
-                    with self.accelerator.autocast():
-                        losses = self.model(batch, part.name, self._generator)
-                    for name, value in losses.items():
-                        sums[part.name][name] = sums[part.name].get(name, 0.0) + float(value) * len(batch)
+            for i, (share, batch) in enumerate(self.validation.in_order()):
+                for part in active if len(batch) else ():
+                    self._seed(derived_seed(self.seed, "validation", i, part.name))
+                    seen.append((part.name, *self._losses(batch, part, share)))
             self.model.train()
-        n = len(self.validation.showers)
-        means = {part: {name: total / n for name, total in values.items()} for part, values in sums.items()}
+        means = _means(self.team.gather(_sums(seen)))
         for part_name, values in means.items():
             if not math.isfinite(values["loss"]):
                 raise TrainingError(
@@ -249,3 +262,27 @@ class Trainer:
             "seconds": round(self.position.seconds, 2),
             "peak_memory_mib": peak_memory_mib(self.loader.device),
         }
+
+
+def _sums(seen: list[tuple[str, dict[str, Tensor], Tensor | float]]) -> dict[str, dict[str, list[float]]]:
+    """Weighted sums of the losses of each part, and the sums of the weights."""
+    sums: dict[str, dict[str, list[float]]] = {}
+    for part, losses, weight in seen:
+        of_part, counts = sums.setdefault(part, {}), float(weight)
+        for name, value in losses.items():
+            total = of_part.setdefault(name, [0.0, 0.0])
+            total[0] += float(value) * counts
+            total[1] += counts
+    return sums
+
+
+def _means(shares: list[dict[str, dict[str, list[float]]]]) -> dict[str, dict[str, float]]:
+    """Means of the losses of each part over what all processes have summed up."""
+    sums: dict[str, dict[str, list[float]]] = {}
+    for share in shares:
+        for part, losses in share.items():
+            for name, (value, weight) in losses.items():
+                total = sums.setdefault(part, {}).setdefault(name, [0.0, 0.0])
+                total[0] += value
+                total[1] += weight
+    return {part: {n: v / (w or 1.0) for n, (v, w) in losses.items()} for part, losses in sums.items()}

@@ -35,6 +35,7 @@ from caloforge.models.diffusion.processes import Network, Process
 from caloforge.models.diffusion.samplers import SAMPLERS
 from caloforge.models.diffusion.samplers.path import PathSampler
 from caloforge.models.student import Student
+from caloforge.runtime.share import places
 
 __all__ = ["ConsistencyStudent", "DiffusionStudent", "FlowMapStudent", "equidistant_times"]
 
@@ -204,7 +205,7 @@ class ConsistencyStudent(DiffusionStudent):
         x0 = self.to_coordinates(batch, generator)
         noise = torch.randn(x0.shape, generator=generator, device=x0.device)
         shuffled = torch.randperm(n, generator=generator, device=x0.device)
-        i = shuffled * steps // n  # every step of the teacher has its share of the batch
+        i = shuffled * steps // places(n, "cpu")[1]  # every step of the teacher has its share of the batch
         t, s = (equidistant_times(process, steps).to(x0)[index] for index in (i, i + 1))
         x = process.mix(x0, noise, t)
         network = self.network(self.prepare(batch, self._layer_energies(batch)))

@@ -202,7 +202,7 @@ class CausalLayerFlow(LayersThenCells):
             log_p = self.cell_log_prob(y[lit][:, None], stacked[lit][:, None], vector[lit][:, None], low)
         else:
             log_p = torch.where(lit, self.cell_log_prob(y, stacked, vector, low), 0.0)
-        return {"loss": -log_p.sum() / lit.sum().clamp_min(1)}
+        return {"loss": -log_p.sum() / lit.sum().clamp_min(1), "weight": lit.sum()}
 
     def decode(self, noise: Mapping[str, Tensor], conditions: ConditionTensors) -> Tensor:
         incident, threshold = self.incident(conditions), float(self.threshold)

@@ -93,7 +93,7 @@ class CellFlowModel(LayersThenCells):
             return self.layer_energy_losses(batch, generator)
         x, context = self.examples(batch, part, generator)
         log_p = self.flow(part).log_prob(x, context, use_bf16(self.settings.bf16, x.device))
-        return {"loss": -log_p.sum() / max(len(x), 1)}
+        return {"loss": -log_p.sum() / max(len(x), 1), "weight": x.new_tensor(len(x))}
 
     def _log_map(self, energies: Tensor) -> Tensor:
         """Energies of cells or layers as context."""

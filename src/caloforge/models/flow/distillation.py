@@ -213,7 +213,7 @@ class DensityStudent(Student, CellFlowModel):
         teacher = self.teacher().to(batch.energies.device)
         assert isinstance(teacher, CellFlowModel)
         x, context = self.examples(batch, part, generator)
-        return distillation_losses(
+        losses = distillation_losses(
             teacher.flow(part),
             self.flow(part),
             x,
@@ -222,3 +222,4 @@ class DensityStudent(Student, CellFlowModel):
             self.settings.distillation,
             use_bf16(self.settings.bf16, x.device),
         )
+        return losses | {"weight": x.new_tensor(len(x))}

@@ -69,9 +69,8 @@ class ICaloFlow(CellFlowModel):
             context = torch.cat([rest, self._log_map(cells[:, :-1])], dim=2).flatten(0, 1)
             taken, sums = cells[:, 1:].flatten(0, 1), energies[:, 1:].flatten()
         lit = sums > 0  # a layer without energy teaches nothing
-        taken, sums = taken[lit], sums[lit, None]
-        whole = Whole(sums, self.n_cells)
-        return self.coordinates(taken, float(self.threshold), generator, whole), context[lit]
+        whole = Whole(sums[:, None], self.n_cells)
+        return self.coordinates(taken, float(self.threshold), generator, whole)[lit], context[lit]
 
     def decode(self, noise: Mapping[str, Tensor], conditions: ConditionTensors) -> Tensor:
         incident = self.incident(conditions)

@@ -141,7 +141,7 @@ class InductiveLayerFlow(LayersThenCells):
         log_p = self.cell_flow.log_prob(
             *examples, low_precision=use_bf16(self.settings.bf16, energies.device)
         )
-        return {"loss": -log_p.sum() / lit.sum().clamp_min(1)}
+        return {"loss": -log_p.sum() / lit.sum().clamp_min(1), "weight": lit.sum()}
 
     def decode(self, noise: Mapping[str, Tensor], conditions: ConditionTensors) -> Tensor:
         incident, threshold = self.incident(conditions), float(self.threshold)

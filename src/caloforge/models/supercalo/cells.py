@@ -117,9 +117,9 @@ class GroupedCells(nn.Module):
         factors = layers.reshape(summed.shape) / torch.where(summed > 0, summed, 1.0)
         return (split * factors.clamp(*FACTORS)[groups][:, :, None]).view_as(parts)
 
-    def filled(self, values: Tensor, rows: Tensor, generator: torch.Generator) -> Tensor:
-        """Values (L, S) of the coarse cells ``rows``, with normal noise in the slots that hold no part."""
+    def filled(self, values: Tensor, generator: torch.Generator) -> Tensor:
+        """Values (n·V, S) of all coarse cells, with normal noise in the slots that hold no part."""
         if self.full:
             return values
         noise = torch.randn(values.shape, generator=generator, device=values.device)
-        return torch.where(self.mask[rows % len(self.mask)], values, noise)
+        return torch.where(self.mask.repeat(len(values) // len(self.mask), 1), values, noise)

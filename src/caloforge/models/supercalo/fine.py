@@ -219,10 +219,10 @@ class SuperCaloFine(GeneratorModel):
             return {"loss": loss.mean()}
         rows = (parts.sum(dim=2).flatten() > 0).nonzero()[:, 0]
         context = self._context(incident, self._known(layers, given), rows)
-        y = (self._values(parts.flatten(0, 1)[rows], generator) - self.mean) / self.std
-        y = self.cells.filled(y, rows, generator)
+        y = (self._values(parts.flatten(0, 1), generator) - self.mean) / self.std
+        y = self.cells.filled(y, generator)[rows]
         log_p = self.flow.log_prob(y, context, use_bf16(self.settings.bf16, incident.device))
-        return {"loss": -log_p.sum() / len(rows)}
+        return {"loss": -log_p.sum() / max(len(rows), 1), "weight": log_p.new_tensor(len(rows))}
 
     def decode(self, noise: Mapping[str, Tensor], conditions: ConditionTensors) -> Tensor:
         incident, given = self.incident(conditions), self._given(conditions).flatten(1)

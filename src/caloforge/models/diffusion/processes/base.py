@@ -28,6 +28,7 @@ from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 from torch import Tensor, nn
 
 from caloforge.registry import Registry
+from caloforge.runtime.share import places
 from caloforge.settings import KindSettings
 
 __all__ = [
@@ -130,8 +131,12 @@ class Process(nn.Module, ABC):
         return (1 - torch.arange(steps, dtype=torch.float64) / steps) ** power
 
     def draw_times(self, n: int, generator: torch.Generator | None, device: torch.device | str) -> Tensor:
-        """Times of n training examples, (n,) float32; one from each n-th part of their distribution."""
-        rank = (torch.arange(n, device=device) + torch.rand(n, generator=generator, device=device)) / n
+        """Times of n training examples, (n,) float32; one from each n-th part of their distribution.
+
+        n is that of the whole batch where several processes have a share each.
+        """
+        place, whole = places(n, device)
+        rank = (place + torch.rand(n, generator=generator, device=device)) / whole
         if (self.settings.times or self.times) == "uniform":
             return rank
         mean, std = self.log_sigma

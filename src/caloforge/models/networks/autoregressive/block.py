@@ -95,12 +95,17 @@ class MaskedSplines(nn.Module):
         if self.context is not None:
             assert context is not None
             h = h + self.context.weight.to(dtype) @ context.T.to(dtype)
-        h = self.dropout(F.relu(h + self.enter.bias[:, None].to(dtype)))
+        h = self._dropped(F.relu(h + self.enter.bias[:, None].to(dtype)))
         for layer in self.hidden_layers():
             h = (layer.weight * self.mask_hidden).to(dtype) @ h
-            h = self.dropout(F.relu(h + layer.bias[:, None].to(dtype)))
+            h = self._dropped(F.relu(h + layer.bias[:, None].to(dtype)))
         raw: Tensor = (self.out_weight().to(dtype) @ h).to(known.dtype) + self.bias[:, None]
         return raw.reshape(self.n_parameters, self.dims, -1)
+
+    def _dropped(self, h: Tensor) -> Tensor:
+        """Hidden units (H, n) of which dropout leaves some; it is drawn with the examples first."""
+        dropped: Tensor = self.dropout(h.T).T
+        return dropped
 
     def splines(self, values: Tensor, raw: Tensor, *, inverse: bool = False) -> tuple[Tensor, Tensor]:
         """Values (*) mapped by the splines with parameters (Q, *), and log-slopes (*); data → noise."""

@@ -1,0 +1,87 @@
+"""Several processes train as one with the same batches."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import processes
+import pytest
+import torch
+
+from caloforge.checkpoint import Checkpoint
+from caloforge.errors import CheckpointError
+from caloforge.runtime import precision
+
+SCRIPT = str(Path(processes.__file__))
+LAUNCHERS = {
+    "torchrun": ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"],
+    "accelerate": ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"],
+}
+
+
+def launched(folder: Path, *scenarios: str, launcher: str = "torchrun") -> list[list[str]]:
+    """What each of two processes had to say."""
+    command = [sys.executable, *LAUNCHERS[launcher], SCRIPT, str(folder), *scenarios]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return [(folder / f"words-{rank}").read_text().splitlines() for rank in (0, 1)]
+
+
+def numbers(value: Any, name: str = "") -> dict[str, Any]:
+    """Numbers of the log's rows by name, without those of time and memory."""
+    if isinstance(value, list):
+        return {key: n for i, row in enumerate(value) for key, n in numbers(row, f"{name}/{i}").items()}
+    if isinstance(value, dict):
+        kept = {
+            k: v for k, v in value.items() if k not in ("seconds", "showers_per_second", "peak_memory_mib")
+        }
+        return {key: n for k, v in kept.items() for key, n in numbers(v, f"{name}/{k}").items()}
+    return {name: value}
+
+
+def rows(folder: Path) -> dict[str, Any]:
+    return numbers([json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()])
+
+
+def test_two_processes_train_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "fast_bf16", lambda device: False)
+    first, second = launched(tmp_path / "two", *processes.RECIPES)
+    assert first == second
+    for name in processes.RECIPES:
+        one, two = tmp_path / "one" / name, tmp_path / "two" / name
+        processes.fit(name, one)
+        assert rows(two) == pytest.approx(rows(one), rel=1e-4, abs=1e-5)
+        mine, theirs = (Checkpoint.load(folder).tensors for folder in (one, two))
+        for key, tensor in mine.items():
+            assert torch.allclose(theirs[key], tensor, rtol=1e-3, atol=1e-4), key
+    log = rows(tmp_path / "two" / "toy")
+    assert log["/11/parts/location/stopped"]
+    assert not log["/0/parts/location/stopped"]
+
+
+def test_a_signal_to_one_process_stops_all(tmp_path: Path) -> None:
+    mine, others = launched(tmp_path, "interruptions")
+    whole, first, saved, resumed, both, terminated, refused = mine
+    assert (first, both, terminated) == ("KeyboardInterrupt", "KeyboardInterrupt", "SystemExit 143")
+    assert saved == "1 times saved"
+    assert resumed == whole
+    assert refused.startswith("CheckpointError")
+    assert others == [whole, first, "0 times saved", whole, both, terminated, others[-1]]
+    assert "the main process stopped" in others[-1]
+    with pytest.raises(CheckpointError, match="cannot resume, because the processes of that training"):
+        processes.train(
+            processes.RECIPES["toy"] | {"model": "toy_models:Asked"},
+            processes.showers(),
+            out=tmp_path / "b",
+            resume=True,
+            progress=False,
+        )
+
+
+def test_accelerate_launches_the_same(tmp_path: Path) -> None:
+    first, second = launched(tmp_path, "toy", launcher="accelerate")
+    assert first == second
