@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from caloforge.data import describe, open_showers, write_showers
+from caloforge.data.formats import FORMATS
 from caloforge.errors import CaloforgeError, DataError
 
 Change = Callable[[h5py.File], None]
@@ -184,3 +185,20 @@ def test_a_file_that_changes_under_the_reader(tmp_path: Path) -> None:
     shutil.copy(tmp_path / "other.h5", path)
     with pytest.raises(DataError, match="3 showers where there were 7"):
         showers.energies  # noqa: B018
+
+
+@pytest.mark.parametrize("error", [TypeError("a slip"), KeyError("a slip"), ValueError("a slip")])
+def test_a_mistake_in_a_format_is_no_damaged_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def read(*args: object) -> None:
+        raise error
+
+    path = tmp_path / "c.h5"
+    make_layouts.calochallenge(path)
+    monkeypatch.setattr(FORMATS["CaloChallenge"], "read", read)
+    with pytest.raises(type(error), match="a slip"):
+        open_showers(path)
+    monkeypatch.setattr(FORMATS["CaloChallenge"], "matches", read)
+    with pytest.raises(type(error), match="a slip"):
+        open_showers(path)

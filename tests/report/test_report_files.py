@@ -196,3 +196,19 @@ def test_figures_of_an_earlier_report_go_and_other_files_stay(sample, tmp_path):
 def test_a_damaged_list_of_figures_names_none(tmp_path, content):
     (tmp_path / "manifest.json").write_text(content)
     assert earlier_figures(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "key"), [("histograms", "group"), ("correlations", "name"), ("responses", "condition")]
+)
+def test_names_in_metrics_lead_nowhere_else(sample, tmp_path, kind, key):
+    made = sample("cylinder")
+    plain = json.loads((made.page.parent / "metrics.json").read_text())
+    drawn = [entry for entry in plain[kind] if kind != "histograms" or entry["layer"] is not None]
+    for entry in drawn:
+        if entry[key] == drawn[0][key]:
+            entry[key] = "../../../evil"
+    evaluation, out = Evaluation.from_dict(plain), tmp_path / "a" / "b" / "out"
+    with pytest.raises(DataError, match="cannot be the name of a figure"):
+        write_report(evaluation, made.reference, made.generated, out, progress=False)
+    assert not [path for path in tmp_path.rglob("*evil*") if out not in path.parents]

@@ -23,7 +23,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "flow": {
         "model": "flow.inductive:InductiveLayerFlow",
         "settings": {"hidden": 16, "scale": 4.0},
-        "training": TRAINING,
+        "training": TRAINING | {"epochs": 3, "learning_rate": 1e-3},
     },
     "diffusion": {
         "model": "diffusion.model:DiffusionModel",
@@ -46,6 +46,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     },
 }
 """Small trainings with all that could go another way in several processes."""
+ASKED = {"model": "toy_models:Asked", "settings": {"dropout": 0.3}, "training": TRAINING}
 
 
 def showers() -> Showers:
@@ -79,9 +80,8 @@ def asked(folder: Path, at: int = 0, **options: Any) -> str:
     for key in ("number", "ranks"):
         setattr(Asked, key, options.pop(key, getattr(Asked, key)))
     toy_models.Asked = Asked  # type: ignore[attr-defined]
-    recipe = RECIPES["toy"] | {"model": "toy_models:Asked"}
     try:
-        made = train(recipe, showers(), out=folder, progress=False, device="cpu", **options)
+        made = train(ASKED, showers(), out=folder, progress=False, device="cpu", **options)
     except KeyboardInterrupt:
         return "KeyboardInterrupt"
     except SystemExit as end:
@@ -93,18 +93,18 @@ def asked(folder: Path, at: int = 0, **options: Any) -> str:
 
 def interruptions(folder: Path) -> list[str]:
     """How signals end a training, and how it goes on."""
-    saved = []
+    saved: list[Path] = []
     write = run.save_state
 
     def counted(*args: Any) -> None:
-        saved.append(str(args[0]))
+        saved.append(args[0])
         write(*args)
 
     run.save_state = counted
     ended = [
         asked(folder / "whole"),
         asked(folder / "a", at=3, ranks=(1,)),
-        f"{len(saved)} times saved",
+        f"{sum(path.parts[-2] == 'a' for path in saved)} times saved",
         asked(folder / "a", resume=True),
         asked(folder / "b", at=7, ranks=(0, 1)),
         asked(folder / "c", at=6, ranks=(1,), number=signal.SIGTERM),

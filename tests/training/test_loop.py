@@ -119,6 +119,20 @@ def test_parts_have_their_own_best_weights_and_rhythm(tmp_path):
     assert len(told) == 40  # one part goes on when the other has stopped
 
 
+def test_a_stopped_part_is_validated_with_its_best_weights(tmp_path):
+    changes = {
+        "training.epochs": 30,
+        "training.schedule": "constant",
+        "training.parts.location.patience": 1,
+        "training.parts.location.learning_rate": 0.3,
+        "training.parts.width.learning_rate": 1e-12,
+    }
+    parts = fit(tmp_path / "a", model="TwoParts", overrides=changes).metrics["parts"]
+    best, last = (rows(tmp_path / "a")[i]["parts"] for i in (parts["location"]["best_epoch"], -1))
+    assert last["location"]["stopped"]
+    assert last["width"]["validation_loss"] == pytest.approx(best["width"]["validation_loss"], rel=1e-6)
+
+
 def test_keeping_the_last_weights_and_no_validation(tmp_path):
     last = fit(tmp_path / "a", overrides={"training.keep": "last", "training.learning_rate": 2.0})
     assert last.metrics["parts"]["model"]["best_epoch"] == 5

@@ -11,21 +11,19 @@ from typing import Any
 import processes
 import pytest
 import torch
+import toy_models
 
 from caloforge.checkpoint import Checkpoint
 from caloforge.errors import CheckpointError
 from caloforge.runtime import precision
 
 SCRIPT = str(Path(processes.__file__))
-LAUNCHERS = {
-    "torchrun": ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"],
-    "accelerate": ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"],
-}
+TWO = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
 
-def launched(folder: Path, *scenarios: str, launcher: str = "torchrun") -> list[list[str]]:
+def launched(folder: Path, *scenarios: str) -> list[list[str]]:
     """What each of two processes had to say."""
-    command = [sys.executable, *LAUNCHERS[launcher], SCRIPT, str(folder), *scenarios]
+    command = [sys.executable, *TWO, SCRIPT, str(folder), *scenarios]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     return [(folder / f"words-{rank}").read_text().splitlines() for rank in (0, 1)]
@@ -72,16 +70,6 @@ def test_a_signal_to_one_process_stops_all(tmp_path: Path) -> None:
     assert refused.startswith("CheckpointError")
     assert others == [whole, first, "0 times saved", whole, both, terminated, others[-1]]
     assert "the main process stopped" in others[-1]
+    toy_models.Asked = processes.Asked
     with pytest.raises(CheckpointError, match="cannot resume, because the processes of that training"):
-        processes.train(
-            processes.RECIPES["toy"] | {"model": "toy_models:Asked"},
-            processes.showers(),
-            out=tmp_path / "b",
-            resume=True,
-            progress=False,
-        )
-
-
-def test_accelerate_launches_the_same(tmp_path: Path) -> None:
-    first, second = launched(tmp_path, "toy", launcher="accelerate")
-    assert first == second
+        processes.train(processes.ASKED, processes.showers(), out=tmp_path / "b", resume=True, progress=False)

@@ -15,7 +15,7 @@ from caloforge.cli.compare import compare
 from caloforge.cli.evaluate import evaluate
 from caloforge.cli.generate import generate, upsample
 from caloforge.cli.lists import detectors, models, recipes
-from caloforge.cli.output import errors
+from caloforge.cli.output import errors, speaks
 from caloforge.cli.quickstart import quickstart
 from caloforge.cli.simulate import simulate
 from caloforge.cli.train import adapt, train
@@ -48,7 +48,8 @@ class _Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as stop:
-            errors.print(f"interrupted. {escape(str(stop))}".strip(), highlight=False, soft_wrap=True)
+            if speaks:
+                errors.print(f"interrupted. {escape(str(stop))}".strip(), highlight=False, soft_wrap=True)
             raise typer.Exit(130) from None
 
 

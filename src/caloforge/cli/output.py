@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,20 +13,24 @@ from rich.text import Text
 if TYPE_CHECKING:
     from caloforge.checkpoint import Checkpoint
 
-__all__ = ["console", "errors", "file_name", "say", "say_trained", "warn"]
+__all__ = ["console", "errors", "file_name", "say", "say_trained", "speaks", "warn"]
 
 console = Console()
 errors = Console(stderr=True)
+speaks = int(os.environ.get("WORLD_SIZE", "1")) == 1 or os.environ.get("RANK", "0") == "0"
+"""False in all but the first of several processes that torchrun started, which say what it says."""
 
 
 def say(text: str) -> None:
     """Print a line as it is: no markup, no colours, not broken."""
-    console.print(Text(text), soft_wrap=True)
+    if speaks:
+        console.print(Text(text), soft_wrap=True)
 
 
 def warn(text: str) -> None:
     """Print a warning on standard error."""
-    errors.print(Text(f"warning: {text}", style="yellow"), soft_wrap=True)
+    if speaks:
+        errors.print(Text(f"warning: {text}", style="yellow"), soft_wrap=True)
 
 
 def say_trained(checkpoint: Checkpoint, what: str, out: Path) -> None:

@@ -6,6 +6,7 @@ decided or written once is done by the main process, which tells the others.
 
 from __future__ import annotations
 
+import atexit
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Self, TypeVar
@@ -37,7 +38,10 @@ class Team:
 
     @classmethod
     def of(cls, accelerator: Any) -> Self:
-        """The processes of an ``accelerate.Accelerator``."""
+        """The processes of an ``accelerate.Accelerator``, which part when this one ends."""
+        if int(accelerator.num_processes) > 1:
+            atexit.unregister(_part)
+            atexit.register(_part)
         return cls(accelerator.device, int(accelerator.process_index), int(accelerator.num_processes))
 
     @property
@@ -104,3 +108,9 @@ class Team:
         if self.size > 1:
             for tensor in tensors:
                 distributed.broadcast(tensor, src=0)
+
+
+def _part() -> None:
+    """End the threads of the exchange, which abort a process that ends with them."""
+    if distributed.is_initialized():
+        distributed.destroy_process_group()

@@ -12,7 +12,7 @@ from pathlib import Path
 import h5py
 
 from caloforge.data.formats.base import FORMATS, FileFormat
-from caloforge.data.formats.hdf5 import HDF5_ERRORS, open_file
+from caloforge.data.formats.hdf5 import HDF5_ERRORS, damaged, open_file
 from caloforge.data.showers import Showers
 from caloforge.detector.mesh import Mesh
 from caloforge.errors import CaloforgeError, DataError
@@ -43,6 +43,8 @@ def open_showers(
         except CaloforgeError:
             raise
         except HDF5_ERRORS as error:
+            if not damaged(error):
+                raise
             raise DataError(f"{path}: the file is damaged ({error}); get it again") from error
 
 
@@ -61,6 +63,8 @@ def _format_of(path: Path, file: h5py.File) -> FileFormat:
                 return found
         names = ", ".join(sorted(file)) or "none at all"
     except HDF5_ERRORS as error:
+        if not damaged(error):
+            raise
         raise DataError(f"{path}: the file is damaged ({error}); get it again") from error
     raise DataError(
         f"{path}: unknown layout with data sets {names}. Known layouts: "

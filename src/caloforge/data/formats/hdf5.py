@@ -18,6 +18,7 @@ __all__ = [
     "HDF5_ERRORS",
     "HDF5Source",
     "StackedSource",
+    "damaged",
     "file_attributes",
     "open_file",
     "read_column",
@@ -27,9 +28,17 @@ __all__ = [
 
 Convert = Callable[[NDArray[Any]], NDArray[Any]]
 HDF5_ERRORS = (OSError, RuntimeError, KeyError, MemoryError, ValueError, TypeError)
-"""What h5py raises where a file is damaged."""
+"""What h5py raises where a file is damaged, and programs where they are wrong: see `damaged`."""
 CACHE_BYTES = 128 << 20
 CACHE_SLOTS = 10007
+
+
+def damaged(error: Exception) -> bool:
+    """Whether h5py raised the error, which means a damaged file, rather than the program that reads it."""
+    frame = error.__traceback__
+    while frame is not None and frame.tb_next is not None:
+        frame = frame.tb_next
+    return frame is not None and "h5py" in Path(frame.tb_frame.f_code.co_filename).parts
 
 
 def open_file(path: Path) -> h5py.File:
@@ -51,6 +60,8 @@ def read_column(file: h5py.File, name: str, index: slice = slice(None)) -> NDArr
     try:
         return np.asarray(file[name][index])
     except HDF5_ERRORS as error:
+        if not damaged(error):
+            raise
         raise DataError(
             f"{file.filename}: data set {name!r} is unreadable ({error}); get the file again"
         ) from error

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from caloforge.errors import DataError
 from caloforge.report.figures.style import SampleStyle, figure_style, legend, legend_height
 
 if TYPE_CHECKING:
@@ -95,9 +96,15 @@ class Sheet:
         bar.ax.tick_params(direction="out", top=False, which="both")
 
     def save(self, folder: Path, name: str, caption: str, alt: str, *, svg: bool = False) -> Drawing:
-        """Write PDF and PNG, and an SVG for slides where wanted; within `sheet`, whose style it needs."""
+        """Write PDF and PNG, and an SVG for slides where wanted; within `sheet`, whose style it needs.
+
+        Raises:
+            DataError: the name, which may be that of a feature in somebody's file, is not a file's.
+        """
         import matplotlib
 
+        if Path(name).name != name or not name.isprintable():
+            raise DataError(f"{name!r} cannot be the name of a figure: a feature or classifier is called so")
         folder.mkdir(parents=True, exist_ok=True)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # missing glyphs in a feature's label are no error
