@@ -27,4 +27,4 @@ class HasKernel(nn.Module):
 
     @abstractmethod
     def load_kernel(self, bf16: bool) -> bool:
-        """Find the kernel, or compile it; False where it cannot be had, for networks in bfloat16 or float32."""
+        """Find or compile the kernel for networks in bfloat16 or float32; False where it cannot be had."""
