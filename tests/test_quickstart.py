@@ -9,7 +9,7 @@ import numpy as np
 
 from caloforge.checkpoint.pretrained import default_model
 from caloforge.data import open_showers
-from caloforge.evaluation.comparison import read_comparison
+from caloforge.evaluation import read_comparison
 
 
 def run(folder: Path) -> str:

@@ -6,6 +6,7 @@ import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,11 +36,26 @@ from caloforge.evaluation.results import Comparison, Estimate, Evaluation, Memor
 from caloforge.evaluation.slices import slice_edges, slice_metrics
 from caloforge.runtime.provenance import provenance
 
-__all__ = ["LEAST_SHOWERS", "Progress", "Source", "evaluate", "opened"]
+__all__ = ["LEAST_SHOWERS", "EvaluationOptions", "Progress", "Source", "evaluate", "opened"]
 
 LEAST_SHOWERS = 20
 
 Source = Showers | str | os.PathLike[str]
+
+
+class EvaluationOptions(TypedDict, total=False):
+    """Arguments of `evaluate` beside the two samples."""
+
+    classifiers: str | ClassifierSettings
+    which: Sequence[str]
+    second_reference: Source | None
+    training: Source | None
+    distances: bool
+    slices: Mapping[str, int | Sequence[float]] | None
+    threshold_mev: float | None
+    seed: int
+    device: str | None
+    progress: bool | Progress
 
 
 def evaluate(
@@ -54,7 +70,7 @@ def evaluate(
     slices: Mapping[str, int | Sequence[float]] | None = None,
     threshold_mev: float | None = None,
     seed: int = 0,
-    device: str | None = None,
+    device: str = "auto",
     progress: bool | Progress = True,
 ) -> Evaluation:
     """Compare generated showers with reference showers as the field does (CaloChallenge, arXiv:2410.21611).

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caloforge.data import Conditions
-from caloforge.evaluation.binning import challenge_set, lateral_ranges, linear_edges, log_edges
+from caloforge.evaluation.binning import LateralRanges, challenge_set, lateral_ranges, linear_edges, log_edges
 from caloforge.evaluation.features import Features
 from caloforge.evaluation.results import Histogram, Separation
 from caloforge.evaluation.separation import (
@@ -42,7 +42,50 @@ __all__ = [
 Floats = NDArray[np.float64]
 
 MOST_DISCRETE_ENERGIES = 20
-_AXES = {"eta": "η", "phi": "φ", "x": "x", "y": "y", "r": "r"}
+
+
+@dataclass(frozen=True)
+class _Axis:
+    """Label of a group of features, with ``{}`` for the layer, and its published bins.
+
+    ``edges`` makes them of the reference's values, (N,), the ranges of the layer and the threshold, MeV.
+    """
+
+    label: str
+    edges: Callable[[Floats, LateralRanges, float], Floats]
+    log: tuple[bool, bool] = (False, False)
+
+
+_GROUPS = {
+    "e_ratio": _Axis("total energy / incident energy", lambda *_: linear_edges(0.5, 1.5, 100)),
+    "e_layer": _Axis(
+        "energy in layer {} [MeV]",
+        lambda values, span, threshold: log_edges(threshold, float(values.max(initial=0)), 40),
+        log=(True, True),
+    ),
+    "sparsity": _Axis("sparsity in layer {}", lambda *_: linear_edges(0, 1, 20)),
+    "ec_r": _Axis(
+        "centre of energy in r, layer {} [mm]",
+        lambda values, span, threshold: linear_edges(0, span.centre_r, 100),
+        log=(False, True),
+    ),
+    "width_r": _Axis(
+        "width in r, layer {} [mm]",
+        lambda values, span, threshold: linear_edges(0, span.width_r, 100),
+        log=(False, True),
+    ),
+}
+for _name, _symbol in {"eta": "η", "phi": "φ", "x": "x", "y": "y"}.items():
+    _GROUPS[f"ec_{_name}"] = _Axis(
+        f"centre of energy in {_symbol}, layer {{}} [mm]",
+        lambda values, span, threshold: linear_edges(-span.centre, span.centre, 100),
+        log=(False, True),
+    )
+    _GROUPS[f"width_{_name}"] = _Axis(
+        f"width in {_symbol}, layer {{}} [mm]",
+        lambda values, span, threshold: linear_edges(0, span.width, 100),
+        log=(False, True),
+    )
 
 
 @dataclass(frozen=True)
@@ -177,37 +220,17 @@ def histogram_plans(
     others, thirds = generated.groups(), None if second is None else second.groups()
     ranges = lateral_ranges(reference.mesh)
     for group, columns in reference.groups().items():
-        kind, _, axis = group.partition("_")
-        for i, layer in enumerate(reference.layers_of(group)):
-            name, where = (group, "") if layer is None else (f"{group}_{layer}", f" in layer {layer}")
-            log, unit = (False, False), " [mm]"
-            if group == "e_ratio":
-                edges, text, unit = linear_edges(0.5, 1.5, 100), "total energy / incident energy", ""
-            elif group == "e_layer":
-                largest = float(columns[:, i].max(initial=0))
-                edges, text, unit = log_edges(threshold_mev, largest, 40), "energy", " [MeV]"
-                log = (True, True)
-            elif group == "sparsity":
-                edges, text, unit = linear_edges(0, 1, 20), "sparsity", ""
-            else:
-                span = ranges[i if axis == "r" else int(reference.lateral[i])]
-                text = f"{'centre of energy' if kind == 'ec' else 'width'} in {_AXES[axis]}"
-                where = f", layer {layer}"
-                log = (False, True)
-                if axis == "r":
-                    edges = linear_edges(0, span.centre_r if kind == "ec" else span.width_r, 100)
-                elif kind == "ec":
-                    edges = linear_edges(-span.centre, span.centre, 100)
-                else:
-                    edges = linear_edges(0, span.width, 100)
+        axis = _GROUPS[group]
+        places = reference.lateral if group.endswith(reference.plane) else range(columns.shape[1])
+        for i, (place, layer) in enumerate(zip(places, reference.layers_of(group), strict=True)):
             yield HistogramPlan(
-                name=name,
+                name=group if layer is None else f"{group}_{layer}",
                 group=group,
                 layer=layer,
-                label=f"{text}{where}{unit}",
-                edges=edges,
+                label=axis.label if layer is None else axis.label.format(layer),
+                edges=axis.edges(columns[:, i], ranges[place], threshold_mev),
                 values=(columns[:, i], others[group][:, i]),
-                log=log,
+                log=axis.log,
                 second=None if thirds is None else thirds[group][:, i],
             )
         if group == "e_ratio":

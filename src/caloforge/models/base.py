@@ -148,8 +148,6 @@ class GeneratorModel(nn.Module, ABC):
     """The same on other devices."""
     example: ClassVar[Mapping[str, Any]] = {}
     """Settings of a small model for 6 × 4 × 3 cells, with which the laws of all models are tested."""
-    teacher_class: ClassVar[type[GeneratorModel] | None] = None
-    """What a student learns from; None where a family learns from showers alone."""
     joint: ClassVar[bool] = False
     """True where one model may be trained on detectors whose cells differ in size."""
     low_precision: ClassVar[bool] = False

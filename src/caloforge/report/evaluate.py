@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Unpack
 
 from caloforge.errors import DataError
-from caloforge.evaluation.evaluate import Source
+from caloforge.evaluation.evaluate import EvaluationOptions, Source
 from caloforge.evaluation.evaluate import evaluate as measure
 from caloforge.evaluation.results import METRICS_FILE, Evaluation
 from caloforge.report.words import in_words
@@ -21,7 +21,7 @@ def evaluate(
     *,
     out: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
-    **options: Any,
+    **options: Unpack[EvaluationOptions],
 ) -> Evaluation:
     """Compare generated showers with reference showers, and say what the numbers mean.
 
