@@ -33,7 +33,7 @@ def shares() -> list[Share]:
 
 def model_of(cls: type[GeneratorModel], monkeypatch: pytest.MonkeyPatch) -> GeneratorModel:
     """A model in training, in float32, with dropout where it has some."""
-    monkeypatch.setattr(precision, "fast_bf16", lambda device: False)
+    monkeypatch.setattr(precision, "native_bf16", lambda device: False)
     model = moved_at_random(fitted(cls, SHOWERS)).train()
     for module in model.modules():
         if isinstance(module, nn.Dropout) and name_of(cls) not in SEVERAL_LIT:

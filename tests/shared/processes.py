@@ -117,7 +117,7 @@ def interruptions(folder: Path) -> list[str]:
 def main() -> None:
     """Run the scenarios that are named; each process leaves its word in a file of its own."""
     torch.set_num_threads(1)
-    precision.fast_bf16 = lambda device: False  # type: ignore[assignment]
+    precision.native_bf16 = lambda device: False  # type: ignore[assignment]
     folder = Path(sys.argv[1])
     words = []
     for scenario in sys.argv[2:]:

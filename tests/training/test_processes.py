@@ -46,7 +46,7 @@ def rows(folder: Path) -> dict[str, Any]:
 
 
 def test_two_processes_train_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(precision, "fast_bf16", lambda device: False)
+    monkeypatch.setattr(precision, "native_bf16", lambda device: False)
     first, second = launched(tmp_path / "two", *processes.RECIPES)
     assert first == second
     for name in processes.RECIPES:

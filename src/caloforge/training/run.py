@@ -44,7 +44,7 @@ class TrainingRun:
 
     Raises:
         CheckpointError: the state in the folder is damaged or that of another training.
-        TrainingError: a batch has fewer showers than there are processes.
+        TrainingError: a batch has fewer showers than there are processes, or these are not alike.
     """
 
     def __init__(
@@ -64,6 +64,11 @@ class TrainingRun:
         self.training, held_out = task.split(task.showers)
         given, given_held_out = (None, None) if task.given is None else task.split(task.given)
         model = self._model(fit=saved is None)
+        precisions = team.gather(model.execution.precision)
+        if len(set(precisions)) > 1:
+            raise TrainingError(
+                f"the processes would compute in {', '.join(precisions)}; set settings.bf16 to true or false"
+            )
         common: dict[str, Any] = {
             "batch_size": task.recipe.training.batch_size,
             "detectors": model.detectors,
