@@ -19,10 +19,13 @@ from caloforge.runtime.seeds import seed_torch
 from caloforge.runtime.share import Share, places
 
 N, PROCESSES = 22, 3
-SEVERAL_LIT = {"flow.icaloflow:ICaloFlow", "flow.icaloflow:ICaloFlowStudent", "supercalo.fine:SuperCaloFine"}
+LIT_ALONE = {
+    "flow.icaloflow:ICaloFlow",
+    "flow.icaloflow:ICaloFlowStudent",
+    "supercalo.chain:CoarseToFine",
+    "supercalo.fine:SuperCaloFine",
+}
 """Only their examples with energy pass a network with dropout on a CPU, so that its masks are others."""
-
-
 OTHER_NOISE = {("flow.icaloflow:ICaloFlowStudent", "next")}
 """What draws noise for examples with energy alone, on a CPU."""
 
@@ -36,7 +39,7 @@ def model_of(cls: type[GeneratorModel], monkeypatch: pytest.MonkeyPatch) -> Gene
     monkeypatch.setattr(precision, "native_bf16", lambda device: False)
     model = moved_at_random(fitted(cls, SHOWERS)).train()
     for module in model.modules():
-        if isinstance(module, nn.Dropout) and name_of(cls) not in SEVERAL_LIT:
+        if isinstance(module, nn.Dropout) and name_of(cls) not in LIT_ALONE:
             module.p = 0.3
     return model
 
