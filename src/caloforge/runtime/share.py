@@ -10,6 +10,7 @@ shower by shower, or else along the first axis that has n; one without is the sa
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
@@ -17,6 +18,7 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from caloforge.errors import TrainingError
@@ -24,11 +26,16 @@ from caloforge.errors import TrainingError
 __all__ = ["Share", "places"]
 
 Kind = Literal["plain", "size", "n", "like", "in place", "dropout", "attention", "unknown"]
+RANDOM = re.compile(
+    "rand|drop|bernoulli|normal|uniform|exponential|geometric|cauchy|gumbel|multinomial|poisson|gamma|rrelu"
+    "|attention|lstm|gru|rnn"
+)
+"""Functions of torch that may draw random numbers, by name."""
 ATTENTION = ("dropout_p", "dropout")
 """Arguments of operations that are random only where these are not 0."""
 
 
-class Share(TorchDispatchMode):
+class Share(TorchFunctionMode):
     """Showers ``start`` … ``stop`` − 1 of a batch of ``whole`` showers, which one of several processes has.
 
     As a context it makes random numbers those of these showers. All processes must have seeded alike.
@@ -66,10 +73,20 @@ class Share(TorchDispatchMode):
         Share.active = None
         super().__exit__(*error)
 
-    def __torch_dispatch__(
+    def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        kwargs = kwargs or {}
+        if not _may_draw(func):  # most: looking at each operation would cost more than some of them
+            return func(*args, **(kwargs or {}))
+        with _Draws(self):
+            return func(*args, **(kwargs or {}))
+
+    def draw(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """What an operation of torch makes for these showers.
+
+        Raises:
+            TrainingError: it is random in a way that cannot be shared.
+        """
         kind = _kind(func)
         if kind == "plain":
             return func(*args, **kwargs)
@@ -122,6 +139,24 @@ class Share(TorchDispatchMode):
     def _own(self, drawn: Tensor, axis: int, shape: Any) -> Tensor:
         each = shape[axis] // len(self)
         return drawn.narrow(axis, self.start * each, shape[axis])
+
+
+class _Draws(TorchDispatchMode):
+    """Looks at each operation of a function that may draw random numbers."""
+
+    def __init__(self, share: Share) -> None:
+        super().__init__()
+        self.share = share
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        return self.share.draw(func, args, kwargs or {})
+
+
+@cache
+def _may_draw(func: Callable[..., Any]) -> bool:
+    return RANDOM.search(getattr(func, "__name__", "")) is not None
 
 
 @cache
