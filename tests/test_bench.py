@@ -106,6 +106,8 @@ def job(path: Path, **options: Any) -> dict[str, Any]:
         "seed": 0,
         "conditions": few,
         "settings": {},
+        "precision": "auto",
+        "kernels": "auto",
     } | options
 
 

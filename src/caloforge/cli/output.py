@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from rich.text import Text
 if TYPE_CHECKING:
     from caloforge.checkpoint import Checkpoint
 
-__all__ = ["console", "errors", "file_name", "say", "say_trained", "warn"]
+__all__ = ["console", "errors", "execution", "file_name", "say", "say_trained", "warn"]
 
 console = Console()
 errors = Console(stderr=True)
@@ -33,7 +34,15 @@ def say_trained(checkpoint: Checkpoint, what: str, out: Path) -> None:
     parts = checkpoint.metrics.get("parts", {}).items()
     losses = {name: part["validation_loss"] for name, part in parts}
     told = ", ".join(f"{name} {loss:.3f}" for name, loss in losses.items() if loss is not None)
-    say(f"{what} → {out}" + (f" (validation losses: {told})" if told else ""))
+    precision = checkpoint.provenance.get("precision", "unknown")
+    say(f"{what} → {out} (precision: {precision}" + (f"; validation losses: {told})" if told else ")"))
+
+
+def execution(performance: Mapping[str, Any]) -> str:
+    """How showers were generated, of the provenance of their speed; older ones know less."""
+    device, threads = performance.get("device"), performance.get("threads")
+    precision, kernels = (performance.get(key, "not recorded") for key in ("precision", "kernels"))
+    return f"{device}, {precision}, kernels: {kernels}, threads: {threads}"
 
 
 def file_name(*words: Any) -> Path:

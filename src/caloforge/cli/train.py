@@ -12,6 +12,7 @@ from caloforge.cli.options import (
     CheckpointFolder,
     Device,
     Overwrite,
+    Precision,
     Resume,
     Seed,
     overrides,
@@ -29,6 +30,7 @@ def train(
     resume: Resume = False,
     overwrite: Overwrite = False,
     device: Device = "auto",
+    precision: Precision = "auto",
     teacher: Annotated[
         Path | None, typer.Option(help="Folder of a checkpoint to learn from, for recipes of students.")
     ] = None,
@@ -50,6 +52,7 @@ def train(
         resume=resume,
         overwrite=overwrite,
         device=device,
+        precision=precision,
         overrides=overrides(settings),
         teacher=teacher,
         given=given,
@@ -71,6 +74,7 @@ def adapt(
     resume: Resume = False,
     overwrite: Overwrite = False,
     device: Device = "auto",
+    precision: Precision = "auto",
     settings: ChangesOfRecipe = None,
 ) -> None:
     """Adapt a trained generator to a new detector with few showers."""
@@ -87,6 +91,7 @@ def adapt(
         resume=resume,
         overwrite=overwrite,
         device=device,
+        precision=precision,
         overrides=overrides(settings),
     )
     say_trained(adapted, f"checkpoint for {', '.join(adapted.detectors)}", out)

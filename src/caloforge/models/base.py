@@ -22,7 +22,7 @@ from caloforge.models.names import current_name
 from caloforge.models.networks.kernels import HasKernel
 from caloforge.registry import load_object
 from caloforge.runtime.devices import pick_device
-from caloforge.runtime.execution import Execution, KernelChoice, PrecisionChoice
+from caloforge.runtime.execution import Execution, require_choices
 from caloforge.runtime.precision import in_bf16
 from caloforge.settings import Settings
 
@@ -194,19 +194,23 @@ class GeneratorModel(nn.Module, ABC):
         return tuple(sorted({m.kernel for m in self.modules() if isinstance(m, HasKernel)}))
 
     def execute_on(
-        self,
-        device: str | torch.device = "auto",
-        precision: PrecisionChoice = "auto",
-        kernels: KernelChoice = "auto",
+        self, device: str | torch.device = "auto", precision: str = "auto", kernels: str = "auto"
     ) -> Self:
         """Move it to a device and decide how it computes there; `decode` and `losses` do not ask again.
 
         Kernels are compiled now where they are not yet, and only those that its networks have.
 
+        Args:
+            device: "auto", "cpu", "cuda", "cuda:1" or "mps".
+            precision: of the networks, "float32" or "bfloat16"; "auto" is what the settings say (``bf16``),
+                where "auto" in turn is bfloat16 on a device that multiplies it natively.
+            kernels: "compiled" or "plain" torch; "auto" is compiled on a CPU where all can be had.
+
         Raises:
             CaloforgeError: there is no such device, the model has no networks in bfloat16, or compiled
                 kernels are asked for and cannot be had.
         """
+        require_choices(precision, kernels)
         device = pick_device(device)
         models = [model for model in self.modules() if isinstance(model, GeneratorModel)]
         able = [model for model in models if "bf16" in type(model.settings).model_fields]
@@ -223,7 +227,7 @@ class GeneratorModel(nn.Module, ABC):
             )
         return self.to(device)
 
-    def _kernels_for(self, device: torch.device, choice: KernelChoice, bf16: bool) -> bool:
+    def _kernels_for(self, device: torch.device, choice: str, bf16: bool) -> bool:
         """Have all networks use their kernels, or none; True where they do."""
         networks = [network for network in self.modules() if isinstance(network, HasKernel)]
         possible = choice != "plain" and device.type == "cpu"

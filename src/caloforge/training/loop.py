@@ -32,6 +32,7 @@ def train(
     resume: bool = False,
     overwrite: bool = False,
     device: str = "auto",
+    precision: str = "auto",
     workers: int = 0,
     overrides: Mapping[str, Any] | None = None,
     progress: bool = True,
@@ -56,6 +57,8 @@ def train(
         resume: go on with a training that was stopped; a finished one is returned as it is.
         overwrite: replace a checkpoint or a stopped training in ``out``.
         device: "auto", "cpu", "cuda", "cuda:1" or "mps".
+        precision: of the networks, "float32" or "bfloat16"; "auto" as the model's settings say, which may
+            leave it to the device. Autocast is ``training.precision`` of the recipe.
         workers: with 1 or more, showers that do not fit in memory are read ahead in a thread.
         overrides: changes to the recipe by dotted key, e.g. ``{"training.epochs": 5}``.
         progress: tell how far it is, on standard error.
@@ -87,7 +90,7 @@ def train(
     accelerator = _accelerator(device, recipe)
     cuda = [accelerator.device] if accelerator.device.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda), catch_signals() as interrupt:
-        run = TrainingRun(task, folder, accelerator, resume=resume, prefetch=workers > 0)
+        run = TrainingRun(task, folder, accelerator, resume=resume, prefetch=workers > 0, precision=precision)
         return run.finish(interrupt, progress=progress, keep_resume=keep_resume)
 
 

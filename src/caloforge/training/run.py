@@ -36,13 +36,21 @@ class TrainingRun:
         accelerator: an ``accelerate.Accelerator``, for precision and several processes.
         resume: go on from the state in the folder, where there is one.
         prefetch: read showers that do not fit in memory ahead.
+        precision: of the networks, see `GeneratorModel.execute_on`.
 
     Raises:
         CheckpointError: the state in the folder is damaged or that of another training.
     """
 
     def __init__(
-        self, task: TrainingTask, folder: Path, accelerator: Any, *, resume: bool, prefetch: bool
+        self,
+        task: TrainingTask,
+        folder: Path,
+        accelerator: Any,
+        *,
+        resume: bool,
+        prefetch: bool,
+        precision: str = "auto",
     ) -> None:
         self.task, self.folder, self.accelerator = task, folder, accelerator
         self.state_folder = folder / RESUME
@@ -56,7 +64,8 @@ class TrainingRun:
         self.fingerprints = task.fingerprints() | where
         self.training, held_out = task.split(task.showers)
         given, given_held_out = (None, None) if task.given is None else task.split(task.given)
-        model = task.model(accelerator.device, fit_to=None if resume else self.training)
+        model = task.model(accelerator.device, None if resume else self.training, precision)
+        self.fingerprints["precision"] = model.execution.precision
         common: dict[str, Any] = {
             "batch_size": task.recipe.training.batch_size,
             "detectors": model.detectors,
@@ -166,9 +175,12 @@ class TrainingRun:
         self._save_seconds = self._saved_at - start
 
     def _checkpoint(self) -> Checkpoint:
+        execution = self.trainer.model.execution
         made_by = provenance("train", seed=self.task.seed, device=str(self.accelerator.device)) | {
             "threads": torch.get_num_threads(),
-            "precision": str(self.accelerator.mixed_precision),
+            "precision": execution.precision,
+            "autocast": str(self.accelerator.mixed_precision),
+            "kernels": execution.kernels,
             "n_training": len(self.training),
             "n_showers": len(self.task.showers),
             "data_fingerprint": self.fingerprints["data"],
