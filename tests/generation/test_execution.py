@@ -156,10 +156,7 @@ def test_another_machine_does_not_go_on_in_another_precision(
     flow: Checkpoint, unfinished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     native(monkeypatch, False)
-    with pytest.raises(
-        DataError,
-        match=r"made with precision bfloat16 and would now be made with precision float32.*--precision bfloat16",
-    ):
+    with pytest.raises(DataError, match=r"precision bfloat16 and would now.*float32.*--precision bfloat16"):
         go_on(flow, unfinished, kernels="plain")
     made = go_on(flow, unfinished, kernels="plain", precision="bfloat16")
     native(monkeypatch, True)
@@ -170,9 +167,7 @@ def test_another_machine_does_not_go_on_in_another_precision(
 def test_another_machine_does_not_go_on_with_other_kernels(flow: Checkpoint, unfinished: Path) -> None:
     if not compiled._compiler():
         pytest.skip("no compiler")
-    with pytest.raises(
-        DataError, match=r"kernels plain and would now be made with kernels compiled.*--kernels plain"
-    ):
+    with pytest.raises(DataError, match=r"kernels plain and would now.*compiled.*--kernels plain"):
         go_on(flow, unfinished)
 
 

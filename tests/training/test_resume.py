@@ -1,8 +1,10 @@
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+from typing import Literal
 
 import pytest
 import toy_models
@@ -11,6 +13,7 @@ from toy_models import RECIPE, LayerGaussian, toy_showers
 from caloforge.checkpoint import Checkpoint
 from caloforge.errors import CheckpointError
 from caloforge.models import names
+from caloforge.runtime import precision
 from caloforge.training import run, train
 
 CHANGES = {"settings.dropout": 0.3, "training.clip": 1.0, "training.augment": ["rotate_phi"]}
@@ -69,6 +72,34 @@ def test_termination_saves_too(tmp_path, monkeypatch, stops):
     assert Checkpoint.load(tmp_path / "a").metrics["steps"] == 20
     with pytest.raises(CheckpointError, match="unfinished training"):
         fit(tmp_path / "a")
+
+
+class StopsInEither(Stops):
+    """In bfloat16 where the machine has it."""
+
+    class Settings(Stops.Settings):
+        bf16: bool | Literal["auto"] = "auto"
+
+
+def test_a_training_goes_on_in_the_precision_it_began_with(tmp_path, monkeypatch, stops):
+    monkeypatch.setattr(toy_models, "StopsInEither", StopsInEither, raising=False)
+    monkeypatch.setattr(precision, "native_bf16", lambda device: True)
+    either = {"overrides": {"model": "toy_models:StopsInEither"}}
+    stops.at = 16
+    with pytest.raises(KeyboardInterrupt):
+        fit(tmp_path / "a", **either)
+    assert Checkpoint.load(tmp_path / "a").provenance["precision"] == "bfloat16"
+    monkeypatch.setattr(precision, "native_bf16", lambda device: False)
+    with pytest.raises(CheckpointError, match=r"it was bfloat16, now it is float32.*--precision bfloat16"):
+        fit(tmp_path / "a", resume=True, **either)
+    shutil.copytree(tmp_path / "a", tmp_path / "older")
+    about = json.loads((tmp_path / "older" / "resume" / "state.json").read_text())
+    del about["run"]["precision"]  # older versions did not record it, and trainings are long
+    (tmp_path / "older" / "resume" / "state.json").write_text(json.dumps(about))
+    for name, asked, ran in (("a", "bfloat16", "bfloat16"), ("older", "auto", "float32")):
+        done = fit(tmp_path / name, resume=True, precision=asked, **either)
+        assert done.provenance["precision"] == ran
+        assert done.provenance["kernels"] == "none"
 
 
 def test_only_files_of_the_state_are_removed(tmp_path, stops):

@@ -65,7 +65,8 @@ class TrainingRun:
         self.training, held_out = task.split(task.showers)
         given, given_held_out = (None, None) if task.given is None else task.split(task.given)
         model = task.model(accelerator.device, None if resume else self.training, precision)
-        self.fingerprints["precision"] = model.execution.precision
+        self.execution = model.execution
+        self.fingerprints["precision"] = self.execution.precision
         common: dict[str, Any] = {
             "batch_size": task.recipe.training.batch_size,
             "detectors": model.detectors,
@@ -175,7 +176,7 @@ class TrainingRun:
         self._save_seconds = self._saved_at - start
 
     def _checkpoint(self) -> Checkpoint:
-        execution = self.trainer.model.execution
+        execution = self.execution
         made_by = provenance("train", seed=self.task.seed, device=str(self.accelerator.device)) | {
             "threads": torch.get_num_threads(),
             "precision": execution.precision,
