@@ -54,7 +54,7 @@ class EvaluationOptions(TypedDict, total=False):
     slices: Mapping[str, int | Sequence[float]] | None
     threshold_mev: float | None
     seed: int
-    device: str | None
+    device: str
     progress: bool | Progress
 
 
