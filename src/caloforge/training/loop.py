@@ -55,7 +55,7 @@ def train(
             Those of several detectors whose cells differ are joined by `Showers.join`.
         out: folder of the checkpoint.
         seed: seed of the weights, the split, the order and all noise.
-        resume: go on with a training that was stopped; a finished one is returned as it is.
+        resume: go on with a training that was stopped; the same one, finished, is returned as it is.
         overwrite: replace a checkpoint or a stopped training in ``out``.
         device: "auto", "cpu", "cuda", "cuda:1" or "mps".
         workers: with 1 or more, showers that do not fit in memory are read ahead in a thread.
@@ -74,9 +74,6 @@ def train(
     """
     recipe = Recipe.load(recipe, overrides)
     folder = Path(out)
-    finished = finished_training(folder, recipe, seed, resume, overwrite)
-    if finished is not None:
-        return finished
     task = TrainingTask(
         recipe,
         open_showers(showers),
@@ -85,6 +82,9 @@ def train(
         given=None if given is None else open_showers(given),
         start=None if start is None else Checkpoint.load(start),
     )
+    finished = finished_training(folder, task, resume, overwrite)
+    if finished is not None:
+        return finished
     task.check()
     accelerator = _accelerator(device, recipe)
     cuda = [accelerator.device] if accelerator.device.type == "cuda" else []
