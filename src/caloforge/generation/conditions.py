@@ -130,7 +130,7 @@ def _drawn(
     x, y = zip(*valid["impact"], strict=True) if "impact" in valid else (None, None)
     beam = Beam(0, tuple(parse_energies(energy)), spectrum_named(spectrum), theta, phi, x, y)
     numbers = np.arange(first, first + n, dtype=np.int64)
-    return beam.conditions("", seed, numbers)
+    return beam.conditions("", seed, numbers, streams="generation")
 
 
 def _repeated(valid: dict[str, Any], energy: Any, theta: Any, phi: Any, n: int | None) -> Conditions:
