@@ -1,4 +1,4 @@
-"""Descriptions of detectors that showers carry in their provenance, written by `caloforge.geant4.simulate`."""
+"""Descriptions of detectors in the provenance of showers, where `caloforge.geant4.simulate` writes them."""
 
 from __future__ import annotations
 

@@ -52,8 +52,8 @@ def trained_mesh(checkpoint: Checkpoint, conditions: Conditions) -> Mesh:
     strange = sorted(set(conditions.detector.tolist()) - set(known))
     if strange and len(known) > 1:
         raise ConditionError(
-            f"{_called(checkpoint)} knows the detectors {', '.join(known)}, and {strange[0]!r} could be taken "
-            "for any of them; give conditions with one of these, or adapt the model to it (caloforge adapt)"
+            f"{_called(checkpoint)} knows the detectors {', '.join(known)}, and {strange[0]!r} could be "
+            "taken for any of them; give conditions with one of these, or adapt the model (caloforge adapt)"
         )
     if strange and known:
         log.warning(
