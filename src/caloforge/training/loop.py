@@ -17,6 +17,7 @@ from caloforge.models.base import load_model_class
 from caloforge.runtime.devices import pick_device
 from caloforge.runtime.precision import fast_bf16
 from caloforge.runtime.signals import catch_signals
+from caloforge.runtime.streams import checked_seed
 from caloforge.training.recipe import Recipe
 from caloforge.training.run import TrainingRun
 from caloforge.training.state import finished_training
@@ -72,7 +73,7 @@ def train(
         TrainingError: the loss became NaN or infinite, or the device is missing.
         KeyboardInterrupt: Ctrl-C, after saving.
     """
-    recipe = Recipe.load(recipe, overrides)
+    recipe, seed = Recipe.load(recipe, overrides), checked_seed(seed)
     folder = Path(out)
     task = TrainingTask(
         recipe,
