@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +14,7 @@ from rich.text import Text
 if TYPE_CHECKING:
     from caloforge.checkpoint import Checkpoint
 
-__all__ = ["console", "errors", "execution", "file_name", "say", "say_trained", "warn"]
+__all__ = ["console", "errors", "execution", "file_name", "note", "say", "say_trained", "show_log", "warn"]
 
 console = Console()
 errors = Console(stderr=True)
@@ -27,6 +28,34 @@ def say(text: str) -> None:
 def warn(text: str) -> None:
     """Print a warning on standard error."""
     errors.print(Text(f"warning: {text}", style="yellow"), soft_wrap=True)
+
+
+def note(text: str) -> None:
+    """Print on standard error what one may want to know, such as what was assumed."""
+    errors.print(Text(f"note: {text}"), soft_wrap=True)
+
+
+class _Screen(logging.Handler):
+    """Prints what is logged on standard error, each line once."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
+        self._seen: set[str] = set()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = record.getMessage()
+        if text not in self._seen:
+            self._seen.add(text)
+            (warn if record.levelno >= logging.WARNING else note)(text)
+
+
+def show_log() -> None:
+    """Print from now on what caloforge logs, in the place of what an earlier call began."""
+    log = logging.getLogger("caloforge")
+    for handler in [handler for handler in log.handlers if isinstance(handler, _Screen)]:
+        log.removeHandler(handler)
+    log.addHandler(_Screen())
+    log.setLevel(logging.INFO)
 
 
 def say_trained(checkpoint: Checkpoint, what: str, out: Path) -> None:

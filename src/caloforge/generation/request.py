@@ -13,13 +13,15 @@ import torch
 from caloforge.checkpoint.checkpoint import Checkpoint
 from caloforge.checkpoint.pretrained import default_model, default_models, pretrained_folder
 from caloforge.data.conditions import Conditions
+from caloforge.data.fingerprint import conditions_digest
 from caloforge.data.showers import Showers
 from caloforge.detector.mesh import Mesh
 from caloforge.errors import CheckpointError, ConditionError, DataError
-from caloforge.generation.conditions import conditions_digest, incident_conditions
+from caloforge.generation.conditions import incident_conditions
 from caloforge.generation.given import GivenShowers
 from caloforge.generation.trained import check_range, trained_mesh
 from caloforge.models.base import GeneratorModel
+from caloforge.runtime.streams import checked_seed
 
 __all__ = ["GenerationRequest", "resolve_checkpoint"]
 
@@ -101,6 +103,7 @@ class GenerationRequest:
         """
         if first < 0 or (batch_size != "auto" and batch_size < 1):
             raise ConditionError("first must be at least 0, batch_size at least 1")
+        seed = checked_seed(seed)
         checkpoint = resolve_checkpoint(checkpoint, detector, settings)
         coarse = None if given is None else GivenShowers.open(given, copies)
         if copies < 1 or (copies > 1 and coarse is None):

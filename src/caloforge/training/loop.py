@@ -15,6 +15,7 @@ from caloforge.data.showers import Showers
 from caloforge.errors import MissingDependencyError, TrainingError
 from caloforge.runtime.devices import pick_device
 from caloforge.runtime.signals import catch_signals
+from caloforge.runtime.streams import checked_seed
 from caloforge.training.recipe import Recipe
 from caloforge.training.run import TrainingRun
 from caloforge.training.state import finished_training
@@ -54,7 +55,7 @@ def train(
             Those of several detectors whose cells differ are joined by `Showers.join`.
         out: folder of the checkpoint.
         seed: seed of the weights, the split, the order and all noise.
-        resume: go on with a training that was stopped; a finished one is returned as it is.
+        resume: go on with a training that was stopped; the same one, finished, is returned as it is.
         overwrite: replace a checkpoint or a stopped training in ``out``.
         device: "auto", "cpu", "cuda", "cuda:1" or "mps".
         precision: of the networks, "float32" or "bfloat16"; "auto" as the model's settings say, which may
@@ -73,11 +74,8 @@ def train(
         TrainingError: the loss became NaN or infinite, or the device is missing.
         KeyboardInterrupt: Ctrl-C, after saving.
     """
-    recipe = Recipe.load(recipe, overrides)
+    recipe, seed = Recipe.load(recipe, overrides), checked_seed(seed)
     folder = Path(out)
-    finished = finished_training(folder, recipe, seed, resume, overwrite)
-    if finished is not None:
-        return finished
     task = TrainingTask(
         recipe,
         open_showers(showers),
@@ -86,6 +84,9 @@ def train(
         given=None if given is None else open_showers(given),
         start=None if start is None else Checkpoint.load(start),
     )
+    finished = finished_training(folder, task, resume, overwrite)
+    if finished is not None:
+        return finished
     task.check()
     accelerator = _accelerator(device, recipe)
     cuda = [accelerator.device] if accelerator.device.type == "cuda" else []

@@ -61,7 +61,7 @@ class TrainingRun:
         if resume:
             in_memory = bool(saved_run(self.state_folder).get("in memory", in_memory))
         where = {"in memory": in_memory, "processes": accelerator.num_processes}
-        self.fingerprints = task.fingerprints() | where
+        self.identity = {"recipe": task.recipe.to_dict(), "seed": task.seed, **task.fingerprints, **where}
         self.training, held_out = task.split(task.showers)
         given, given_held_out = (None, None) if task.given is None else task.split(task.given)
         model = task.model(accelerator.device, None if resume else self.training, precision)
@@ -85,7 +85,7 @@ class TrainingRun:
         validation = None if held_out is None else ShowerLoader(held_out, given=given_held_out, **common)
         self.trainer = Trainer(model, task.recipe.training, loader, validation, accelerator, task.seed)
         if resume:
-            load_state(self.state_folder, self.trainer, self.fingerprints)
+            load_state(self.state_folder, self.trainer, self.identity)
             self.trainer.last_saved = str(folder)
         self._saved_at, self._save_seconds = time.monotonic(), 0.0
 
@@ -167,7 +167,7 @@ class TrainingRun:
         self.trainer.check()
         start = time.monotonic()
         if self.main:
-            save_state(self.state_folder, self.trainer, self.fingerprints)
+            save_state(self.state_folder, self.trainer, self.identity)
             if self.trainer.position.epoch:
                 with self.trainer.best_weights():
                     self._checkpoint().save(self.folder, overwrite=True)
@@ -184,6 +184,6 @@ class TrainingRun:
             "kernels": execution.kernels,
             "n_training": len(self.training),
             "n_showers": len(self.task.showers),
-            "data_fingerprint": self.fingerprints["data"],
+            "fingerprints": self.task.fingerprints,
         }
         return self.task.checkpoint(self.trainer.model, made_by, self.trainer.metrics())

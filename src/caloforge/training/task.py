@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -47,11 +48,10 @@ class TrainingTask:
         if self.given is not None:
             _check_given(self.given, self.showers)
 
-    def fingerprints(self) -> dict[str, Any]:
-        """All that decides the result, JSON-able and short, so that two tasks can be compared."""
+    @cached_property
+    def fingerprints(self) -> dict[str, str]:
+        """Of all that it learns from, "" for what it has not; the data are read for it."""
         return {
-            "recipe": self.recipe.to_dict(),
-            "seed": self.seed,
             "data": data_fingerprint(self.showers),
             "teacher": "" if self.teacher is None else self.teacher.fingerprint,
             "given": "" if self.given is None else data_fingerprint(self.given),
