@@ -163,6 +163,7 @@ class Production:
                 "batch_size": request.block_size,
                 "threads": torch.get_num_threads(),
                 "device": device_name(request.device),
+                "graph": decoder.make.told,
                 "kernels": kernel_name() if request.device.type == "cpu" else "plain",
                 "peak_memory_mib": peak_memory_mib(request.device),
             },
