@@ -31,7 +31,8 @@ def gpu() -> ModuleType:
 @pytest.fixture(scope="module")
 def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     mesh, rng = Detector.load("par04-siw").mesh, np.random.default_rng(0)
-    energies = rng.gamma(0.1, size=(60, *mesh.shape)).astype(np.float32)
+    energies = rng.gamma(0.3, size=(60, *mesh.shape)).astype(np.float32)
+    energies[energies < 0.02] = 0
     conditions = Conditions(np.geomspace(1e3, 5e4, 60), np.pi / 2, 0.0, particle="e-", detector="par04-siw")
     path = tmp_path_factory.mktemp("gpu") / "showers.h5"
     write_showers(Showers(energies, conditions, mesh, {"action": "test"}), path)
