@@ -105,7 +105,7 @@ class SuperCaloCoarse(LayersThenCells):
     def _values(self, energies: Tensor, generator: torch.Generator) -> Tensor:
         """Coordinates (n, V) of energies (n, \\*shape) before they are standardised."""
         whole = self._whole(self.layers.sum(energies))
-        y: Tensor = self.coordinates(energies.flatten(1), float(self.threshold), generator, whole)
+        y: Tensor = self.coordinates(energies.flatten(1), self.threshold, generator, whole)
         return y
 
     def _context(self, incident: Tensor, layer_energies: Tensor) -> Tensor:
@@ -122,7 +122,7 @@ class SuperCaloCoarse(LayersThenCells):
         return {"loss": -log_p.mean()}
 
     def decode(self, noise: Mapping[str, Tensor], conditions: ConditionTensors) -> Tensor:
-        incident, threshold = self.incident(conditions), float(self.threshold)
+        incident, threshold = self.incident(conditions), self.threshold
         layer_energies = self.layer_energies(noise["layers"], incident, conditions)
         context = self._context(incident, layer_energies)
         z = self.flow.sample(noise["cells"], context, use_bf16(self.settings.bf16, incident.device))
