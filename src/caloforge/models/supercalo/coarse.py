@@ -9,7 +9,7 @@ Legend: ``n`` showers, mesh (Z, P, R) or (Z, Y, X) of ``V`` cells.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -65,6 +65,11 @@ class SuperCaloCoarse(LayersThenCells):
 
     mesh_kinds: ClassVar[tuple[str, ...]] = ("cylinder", "box")
     block_size: ClassVar[int] = 128
+    example: ClassVar[Mapping[str, Any]] = {
+        "blocks": 2,
+        "hidden": 16,
+        "energies": {"blocks": 2, "hidden": 16},
+    }
     settings: Settings
     largest: Tensor
     mean: Tensor
