@@ -84,7 +84,7 @@ def _in_torch(
     # slopes in units of the bin's own; sums below are of numbers that are not negative, and where g cancels,
     # what is added to it is large: exact to rounding, however steep or flat the spline is
     unit = width / height
-    d0, d1 = (d * unit).split(1)
+    d0, d1 = torch.split(d * unit, 1)
     if inverse:
         # the root of the quadratic equation, its discriminant written as g² + 4 ρ (1 − ρ)
         rho = ((u - y0) / height).clamp(0, 1)
