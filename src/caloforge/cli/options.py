@@ -10,9 +10,11 @@ from typing import Annotated, Any
 import typer
 
 from caloforge.errors import RecipeError
+from caloforge.registry import allow_code
 
 __all__ = [
     "ENERGY_HELP",
+    "AllowCode",
     "AllowExtrapolation",
     "BatchSize",
     "Changes",
@@ -56,6 +58,23 @@ BatchSize = Annotated[
 AllowExtrapolation = Annotated[
     bool, typer.Option("--allow-extrapolation", help="Allow conditions outside the trained range.")
 ]
+
+
+def _allowed(packages: list[str] | None) -> list[str] | None:
+    allow_code(*packages or [])
+    return packages
+
+
+AllowCode = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--allow-code",
+        metavar="PACKAGE",
+        callback=_allowed,
+        help="Run code of this package, which a recipe, checkpoint or file names. May be repeated.",
+    ),
+]
+"""Acts by itself, so that commands need not pass it on."""
 
 Energy = Annotated[str | None, typer.Option(help=ENERGY_HELP)]
 Spectrum = Annotated[str, typer.Option(help="log-uniform or uniform, for ranges.")]

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from caloforge.cli.options import (
+    AllowCode,
     ChangesOfRecipe,
     CheckpointFolder,
     Device,
@@ -36,6 +37,7 @@ def train(
         Path | None, typer.Option(help="The same showers on a coarser mesh, for recipes that refine those.")
     ] = None,
     settings: ChangesOfRecipe = None,
+    allow_code: AllowCode = None,
 ) -> None:
     """Train a generator from a recipe."""
     from caloforge.data import Showers, open_showers
@@ -72,6 +74,7 @@ def adapt(
     overwrite: Overwrite = False,
     device: Device = "auto",
     settings: ChangesOfRecipe = None,
+    allow_code: AllowCode = None,
 ) -> None:
     """Adapt a trained generator to a new detector with few showers."""
     from caloforge.data import Showers, open_showers

@@ -21,7 +21,6 @@ from caloforge.data.writer import ShowerWriter
 from caloforge.errors import DataError
 from caloforge.generation.blocks import BlockDecoder, Energies
 from caloforge.generation.request import GenerationRequest
-from caloforge.models.networks.autoregressive.kernel import kernel_name
 from caloforge.runtime.chunks import ChunkStore
 from caloforge.runtime.devices import device_name
 from caloforge.runtime.memory import peak_memory_mib
@@ -163,7 +162,9 @@ class Production:
                 "batch_size": request.block_size,
                 "threads": torch.get_num_threads(),
                 "device": device_name(request.device),
-                "kernels": kernel_name() if request.device.type == "cpu" else "plain",
+                "precision": request.model.execution.precision,
+                "kernels": request.model.execution.kernels,
+                "kernel_names": list(request.model.kernel_names),
                 "peak_memory_mib": peak_memory_mib(request.device),
             },
         }

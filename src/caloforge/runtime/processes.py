@@ -22,7 +22,7 @@ from typing import Any, Self
 
 from caloforge.errors import CaloforgeError
 
-__all__ = ["Channel", "Child", "ChildError", "serve"]
+__all__ = ["Channel", "Child", "ChildError", "run_module", "serve"]
 
 Message = dict[str, Any]
 PACKAGE_ROOT = Path(__file__).resolve().parents[2]
@@ -100,19 +100,18 @@ class Child:
         environment: Mapping[str, str] | None = None,
         threads: int = 1,
     ) -> None:
-        path = os.pathsep.join([str(PACKAGE_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
         count = {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
         ours, theirs = socket.socketpair()
         self._channel = Channel(ours)
         self._log = tempfile.TemporaryFile() if log is None else log.open("w+b")  # noqa: SIM115
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", module, str(theirs.fileno())],
+                _command(module, theirs.fileno()),
                 stdin=subprocess.DEVNULL,
                 stdout=self._log,
                 stderr=self._log,
                 pass_fds=(theirs.fileno(),),
-                env={**os.environ, **count, **(environment or {}), "PYTHONPATH": path},
+                env={**os.environ, **count, **(environment or {}), **_where_we_are()},
                 start_new_session=True,
             )
 
@@ -178,6 +177,21 @@ class Child:
         last = "\n".join(text.strip().splitlines()[-LOG_LINES:])
         details = f"{reported or how}; the end of its output:\n{last}"
         return ChildError(reported or details, status, details)
+
+
+def run_module(module: str, *arguments: object) -> int:
+    """Run a module of ours as a command with the same screen; returns its exit status."""
+    environment = {**os.environ, **_where_we_are()}
+    return subprocess.run(_command(module, *arguments), env=environment, check=False).returncode
+
+
+def _command(module: str, *arguments: object) -> list[str]:
+    return [sys.executable, "-P", "-m", module, *map(str, arguments)]
+
+
+def _where_we_are() -> dict[str, str]:
+    """The variable by which a child finds this package, wherever it was started."""
+    return {"PYTHONPATH": os.pathsep.join([str(PACKAGE_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])}
 
 
 def serve(work: Callable[[Channel], None]) -> int:

@@ -13,9 +13,7 @@ from caloforge.checkpoint.checkpoint import Checkpoint
 from caloforge.data.formats import open_showers
 from caloforge.data.showers import Showers
 from caloforge.errors import MissingDependencyError, TrainingError
-from caloforge.models.base import load_model_class
 from caloforge.runtime.devices import pick_device
-from caloforge.runtime.precision import fast_bf16
 from caloforge.runtime.signals import catch_signals
 from caloforge.training.recipe import Recipe
 from caloforge.training.run import TrainingRun
@@ -100,15 +98,11 @@ def _accelerator(device: str, recipe: Recipe) -> Any:
     except ImportError as error:
         raise MissingDependencyError("accelerate", "train") from error
     chosen = pick_device(device)
-    precision = recipe.training.precision
-    if precision == "auto":
-        wanted = load_model_class(recipe.model).low_precision
-        precision = "bf16" if wanted and fast_bf16(chosen) else "float32"
     if PartialState._shared_state and int(os.environ.get("WORLD_SIZE", "1")) == 1:
         AcceleratorState._reset_state(reset_partial_state=True)  # of an earlier training in this process
     if chosen.type == "cuda" and chosen.index is not None:
         torch.cuda.set_device(chosen)
-    mixed = "bf16" if precision == "bf16" else "no"
+    mixed = "bf16" if recipe.training.precision == "bf16" else "no"
     accelerator = Accelerator(cpu=chosen.type == "cpu", mixed_precision=mixed)
     if recipe.training.batch_size % accelerator.num_processes:
         raise TrainingError(

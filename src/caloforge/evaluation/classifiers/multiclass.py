@@ -31,7 +31,7 @@ def train_multiclass(
     *,
     inputs: str = "high",
     seed: int = 0,
-    device: str | None = None,
+    device: str = "auto",
     progress: Fraction | None = None,
 ) -> MulticlassResult:
     """Train one network to tell the reference and several models apart; where does it put the reference?
@@ -69,7 +69,7 @@ def train_multiclass(
         pool[0][0].mesh.require_same(showers.mesh, f"showers of {name} to classify")
     settings = settings.of(inputs)
     layout = INPUTS[inputs].layout(pool[0][1], sums=settings.standardise)
-    started, where, k = time.perf_counter(), pick_device(device or "auto"), len(names)
+    started, where, k = time.perf_counter(), pick_device(device), len(names)
     rng = np.random.default_rng([seed, zlib.crc32(inputs.encode()), k])
     twins = are_twins(pool)
     rows = draw_rows(pool, rng, twins=twins)

@@ -36,7 +36,7 @@ def train_classifier(
     settings: ClassifierSettings,
     *,
     seed: int = 0,
-    device: str | None = None,
+    device: str = "auto",
     progress: Fraction | None = None,
     second: Sample | None = None,
 ) -> ClassifierResult:
@@ -67,7 +67,7 @@ def train_classifier(
     settings = settings.of(name)
     layout = INPUTS[name].layout(reference[1], sums=settings.standardise)
     started = time.perf_counter()
-    where = pick_device(device or "auto")
+    where = pick_device(device)
     with_floor = settings.floor or second is not None
     tick = Counter(progress, settings.repeats * settings.epochs * (2 if with_floor else 1))
     rng = np.random.default_rng([seed, zlib.crc32(name.encode())])

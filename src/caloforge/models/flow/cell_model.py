@@ -24,7 +24,6 @@ from caloforge.models.networks.autoregressive.flow import (
     AutoregressiveFlowSettings,
     Direction,
 )
-from caloforge.runtime.precision import use_bf16
 
 __all__ = ["CellFlowModel"]
 
@@ -93,7 +92,7 @@ class CellFlowModel(LayersThenCells):
         if part == "energies":
             return self.layer_energy_losses(batch, generator)
         x, context, lit = self.examples(batch, part, generator)
-        log_p = self.flow(part).log_prob(x, context, use_bf16(self.settings.bf16, x.device))
+        log_p = self.flow(part).log_prob(x, context, self.bf16)
         return {"loss": -lit_mean(log_p, lit)}
 
     def _log_map(self, energies: Tensor) -> Tensor:

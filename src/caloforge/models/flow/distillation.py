@@ -27,7 +27,6 @@ from caloforge.models.lit import lit_mean
 from caloforge.models.networks.autoregressive.flow import AutoregressiveFlow, Direction
 from caloforge.models.networks.splines.splines import MIN_SLOPE
 from caloforge.models.student import Student
-from caloforge.runtime.precision import use_bf16
 from caloforge.settings import Settings
 
 __all__ = ["DensityStudent", "DistillationSettings", "distillation_losses"]
@@ -60,7 +59,7 @@ def distillation_losses(
     context: Tensor,
     generator: torch.Generator,
     settings: DistillationSettings,
-    low_precision: bool = False,
+    bf16: bool = False,
     lit: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """How far the student is from the teacher's inverse; mean squares over examples and dimensions.
@@ -78,7 +77,7 @@ def distillation_losses(
         x, context: data (n, D) and context (n, C).
         generator: of the noise.
         settings: weights of the terms.
-        low_precision: networks in bfloat16.
+        bf16: networks in bfloat16.
         lit: which examples count, (n,); by default all.
 
     Returns:
@@ -101,20 +100,18 @@ def distillation_losses(
 
     def from_data(start: Tensor) -> tuple[Tensor, Tensor]:
         with torch.no_grad():
-            seen = _Pass.through(teacher, start, context, low_precision)
+            seen = _Pass.through(teacher, start, context, bf16)
         forced = seen.values if settings.teacher_forcing else None
-        return distances(
-            seen, _Pass.through(student, seen.values[-1].T, context, low_precision, forced), end=0
-        )
+        return distances(seen, _Pass.through(student, seen.values[-1].T, context, bf16, forced), end=0)
 
     def from_noise() -> tuple[Tensor, Tensor]:
         z = torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
         if settings.teacher_forcing:
             with torch.no_grad():
-                start = teacher.sample(z, context, low_precision)
+                start = teacher.sample(z, context, bf16)
             return from_data(start)
-        generated = _Pass.through(student, z, context, low_precision)
-        back = _Pass.through(teacher, generated.values[0].T, context, low_precision)
+        generated = _Pass.through(student, z, context, bf16)
+        back = _Pass.through(teacher, generated.values[0].T, context, bf16)
         return distances(back, generated, end=-1)
 
     losses = {"loss": x.new_zeros(())}
@@ -145,7 +142,7 @@ class _Pass:
         flow: AutoregressiveFlow,
         start: Tensor,
         context: Tensor,
-        low_precision: bool,
+        bf16: bool,
         forced: list[Tensor] | None = None,
     ) -> _Pass:
         """The pass over ``start`` (n, D); towards data, blocks may be given another pass's values."""
@@ -154,7 +151,7 @@ class _Pass:
         blocks = list(enumerate(zip(flow.masked_splines(), flow.orders, strict=True)))
         for i, (block, order) in reversed(blocks) if to_data else blocks:
             ordered = (values[-1] if forced is None else forced[i + 1])[order]
-            raw = block.parameters_for(ordered, context, low_precision)
+            raw = block.parameters_for(ordered, context, bf16)
             image, _ = block.splines(ordered, raw, inverse=to_data)
             values.append(image[order.argsort()])
             splines.append(_normalised(raw, block.largest_logit))
@@ -229,6 +226,6 @@ class DensityStudent(Student, CellFlowModel):
             context,
             generator,
             self.settings.distillation,
-            use_bf16(self.settings.bf16, x.device),
+            self.bf16,
             lit,
         )

@@ -44,7 +44,6 @@ from caloforge.models.energies.layers_then_cells import CellSettings, fitted_bat
 from caloforge.models.lit import lit_mean, lit_rows
 from caloforge.models.networks.autoregressive.flow import AutoregressiveFlowSettings
 from caloforge.models.supercalo.cells import GroupedCells
-from caloforge.runtime.precision import use_bf16
 
 __all__ = ["SuperCaloFine"]
 
@@ -224,7 +223,7 @@ class SuperCaloFine(GeneratorModel):
         context = self._context(incident, self._known(layers, given), rows)
         y = (self._values(parts.flatten(0, 1)[chosen], generator) - self.mean) / self.std
         y = self.cells.filled(y, rows, generator)
-        log_p = self.flow.log_prob(y, context, use_bf16(self.settings.bf16, incident.device))
+        log_p = self.flow.log_prob(y, context, self.bf16)
         return {"loss": -lit_mean(log_p, lit[chosen])}
 
     def decode(self, noise: Mapping[str, Tensor], conditions: ConditionTensors) -> Tensor:
@@ -240,9 +239,9 @@ class SuperCaloFine(GeneratorModel):
             rows = F.pad(lit, (0, n_chunks * chunk_size - len(lit)))
             total = torch.where(torch.arange(len(rows)) < len(lit), total[rows], 0.0)
         known = self._known(layers, given)
-        z, low, tentative = noise["cells"].flatten(0, 1), use_bf16(self.settings.bf16, incident.device), []
+        z, tentative = noise["cells"].flatten(0, 1), []
         for chunk in torch.split(rows, chunk_size):
-            y = self.flow.sample(z[chunk], self._context(incident, known, chunk), low)
+            y = self.flow.sample(z[chunk], self._context(incident, known, chunk), self.bf16)
             whole = self._whole(given.flatten()[chunk])
             tentative.append(self.coordinates.inverse(y * self.std + self.mean, self.part_threshold, whole))
         parts = self._closed(torch.cat(tentative), total, layers, rows, isinstance(lit, slice))
