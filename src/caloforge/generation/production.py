@@ -162,6 +162,7 @@ class Production:
                 "batch_size": request.block_size,
                 "threads": torch.get_num_threads(),
                 "device": device_name(request.device),
+                "graph": decoder.make.told,
                 "precision": request.model.execution.precision,
                 "kernels": request.model.execution.kernels,
                 "kernel_names": list(request.model.kernel_names),

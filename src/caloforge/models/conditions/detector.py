@@ -69,7 +69,7 @@ class DetectorContext(nn.Module):
         """The numbers of n showers, (n, K)."""
         incident = self.incident(conditions)
         slot = slots_of(conditions.detector)
-        hot = (slot[:, None] == torch.arange(self.slots, device=slot.device)).to(incident)
+        hot = (slot[:, None] == torch.arange(self.slots, device=slot.device)).to(incident)  # (n, D)
         return torch.cat([incident, hot, self.properties[slot]], dim=1)
 
 
