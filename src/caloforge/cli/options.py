@@ -24,9 +24,11 @@ __all__ = [
     "Device",
     "Energy",
     "First",
+    "Kernels",
     "Like",
     "Overwrite",
     "Phi",
+    "Precision",
     "Reference",
     "Report",
     "Resume",
@@ -50,6 +52,10 @@ First = Annotated[int, typer.Option(help="Number of the first shower.", min=0)]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with what an interrupted run left.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
+Precision = Annotated[
+    str, typer.Option(help="Of networks: float32, bfloat16, or auto, as the model's settings say.")
+]
+Kernels = Annotated[str, typer.Option(help="compiled, plain (torch), or auto: compiled where possible.")]
 Threads = Annotated[int | None, typer.Option(help="CPU threads; all cores by default.", min=1)]
 Workers = Annotated[int | None, typer.Option(help="Geant4 processes; all cores by default.", min=1)]
 BatchSize = Annotated[

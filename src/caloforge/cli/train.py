@@ -13,6 +13,7 @@ from caloforge.cli.options import (
     CheckpointFolder,
     Device,
     Overwrite,
+    Precision,
     Resume,
     Seed,
     overrides,
@@ -30,6 +31,7 @@ def train(
     resume: Resume = False,
     overwrite: Overwrite = False,
     device: Device = "auto",
+    precision: Precision = "auto",
     teacher: Annotated[
         Path | None, typer.Option(help="Folder of a checkpoint to learn from, for recipes of students.")
     ] = None,
@@ -52,6 +54,7 @@ def train(
         resume=resume,
         overwrite=overwrite,
         device=device,
+        precision=precision,
         overrides=overrides(settings),
         teacher=teacher,
         given=given,
@@ -73,6 +76,7 @@ def adapt(
     resume: Resume = False,
     overwrite: Overwrite = False,
     device: Device = "auto",
+    precision: Precision = "auto",
     settings: ChangesOfRecipe = None,
     allow_code: AllowCode = None,
 ) -> None:
@@ -90,6 +94,7 @@ def adapt(
         resume=resume,
         overwrite=overwrite,
         device=device,
+        precision=precision,
         overrides=overrides(settings),
     )
     say_trained(adapted, f"checkpoint for {', '.join(adapted.detectors)}", out)

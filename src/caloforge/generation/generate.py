@@ -43,6 +43,8 @@ def generate(
     first: int = 0,
     batch_size: int | Literal["auto"] = "auto",
     device: str = "auto",
+    precision: str = "auto",
+    kernels: str = "auto",
     threads: int | None = None,
     fixed_blocks: bool = True,
     allow_extrapolation: bool = False,
@@ -76,6 +78,9 @@ def generate(
         first: number of the first shower.
         batch_size: showers held in memory and written at once.
         device: "auto", "cpu", "cuda", "cuda:1" or "mps".
+        precision: of networks, "float32" or "bfloat16"; "auto" as the model's settings say, which may leave
+            it to the device.
+        kernels: "compiled" or "plain" torch; "auto" compiled ones where they can be had.
         threads: CPU threads; as torch has them set where not given.
         fixed_blocks: False gives the model ``batch_size`` showers at once, for timing; the last bits of a
             shower may then depend on it.
@@ -93,7 +98,9 @@ def generate(
         CheckpointError: the checkpoint is unusable, none comes with caloforge for the detector, the
             settings do not fit the weights, the model does not refine showers on the mesh of those given, or
             the model gave NaN, infinity or a negative energy.
-        DataError: the file exists, or cannot be written.
+        DataError: the file exists, or cannot be written, or what is unfinished is of another request, or was
+            made in another precision or with other kernels than this machine would choose.
+        CaloforgeError: the device is missing, or cannot do what is asked for.
         KeyboardInterrupt: Ctrl-C; what is finished is kept for ``resume``.
     """
     if threads is not None and threads < 1:
@@ -115,6 +122,8 @@ def generate(
         seed=seed,
         first=first,
         device=device,
+        precision=precision,
+        kernels=kernels,
         batch_size=batch_size,
         fixed_blocks=fixed_blocks,
         allow_extrapolation=allow_extrapolation,

@@ -41,6 +41,7 @@ class TrainingRun:
         team: the processes that train together; the main one writes into the folder, which all can read.
         resume: go on from the state in the folder, where there is one.
         prefetch: read showers that do not fit in memory ahead.
+        precision: of the networks, see `GeneratorModel.execute_on`.
 
     Raises:
         CheckpointError: the state in the folder is damaged or that of another training.
@@ -48,7 +49,15 @@ class TrainingRun:
     """
 
     def __init__(
-        self, task: TrainingTask, folder: Path, accelerator: Any, team: Team, *, resume: bool, prefetch: bool
+        self,
+        task: TrainingTask,
+        folder: Path,
+        accelerator: Any,
+        team: Team,
+        *,
+        resume: bool,
+        prefetch: bool,
+        precision: str = "auto",
     ) -> None:
         self.task, self.folder, self.accelerator, self.team = task, folder, accelerator, team
         self.state_folder = folder / RESUME
@@ -60,14 +69,17 @@ class TrainingRun:
         if saved is not None:
             in_memory = bool(saved.get("in memory", in_memory))
         where = {"in memory": in_memory, "processes": team.size}
-        self.fingerprints = team.on_main(task.fingerprints) | where
+        self.fingerprints = team.on_main(lambda: task.fingerprints)
+        self.identity = {"recipe": task.recipe.to_dict(), "seed": task.seed, **self.fingerprints, **where}
         self.training, held_out = task.split(task.showers)
         given, given_held_out = (None, None) if task.given is None else task.split(task.given)
-        model = self._model(fit=saved is None)
-        precisions = team.gather(model.execution.precision)
+        model = self._model(saved is None, precision)
+        self.execution = model.execution
+        self.identity["precision"] = self.execution.precision
+        precisions = team.gather(self.execution.precision)
         if len(set(precisions)) > 1:
             raise TrainingError(
-                f"the processes would compute in {', '.join(precisions)}; set settings.bf16 to true or false"
+                f"the processes would compute in {', '.join(precisions)}; choose one precision (--precision)"
             )
         common: dict[str, Any] = {
             "batch_size": task.recipe.training.batch_size,
@@ -85,7 +97,7 @@ class TrainingRun:
         validation = None if held_out is None else ShowerLoader(held_out, given=given_held_out, **common)
         self.trainer = Trainer(model, task.recipe.training, loader, validation, accelerator, team, task.seed)
         if saved is not None:
-            load_state(self.state_folder, self.trainer, self.fingerprints)
+            load_state(self.state_folder, self.trainer, self.identity)
             self.trainer.last_saved = str(folder)
         self._saved_at, self._save_seconds = time.monotonic(), 0.0
 
@@ -126,14 +138,14 @@ class TrainingRun:
     def _saved_run(self) -> dict[str, Any] | None:
         return saved_run(self.state_folder) if has_state(self.state_folder) else None
 
-    def _model(self, fit: bool) -> GeneratorModel:
+    def _model(self, fit: bool, precision: str) -> GeneratorModel:
         """The model at the beginning; the main process fits its statistics for all."""
         device, showers = self.accelerator.device, self.training if fit else None
         if self.team.size == 1:
-            return self.task.model(device, showers)
+            return self.task.model(device, showers, precision)
         made: list[GeneratorModel] = []
-        self.team.on_main(lambda: made.append(self.task.model(device, showers)))
-        model = made[0] if made else self.task.model(device, None)
+        self.team.on_main(lambda: made.append(self.task.model(device, showers, precision)))
+        model = made[0] if made else self.task.model(device, None, precision)
         self.team.copy_from_main(model.state_dict().values())
         return model
 
@@ -190,17 +202,20 @@ class TrainingRun:
         self._save_seconds = self._saved_at - start
 
     def _write(self) -> None:
-        save_state(self.state_folder, self.trainer, self.fingerprints)
+        save_state(self.state_folder, self.trainer, self.identity)
         if self.trainer.position.epoch:
             with self.trainer.best_weights():
                 self._checkpoint().save(self.folder, overwrite=True)
 
     def _checkpoint(self) -> Checkpoint:
+        execution = self.execution
         made_by = provenance("train", seed=self.task.seed, device=str(self.accelerator.device)) | {
             "threads": torch.get_num_threads(),
-            "precision": str(self.accelerator.mixed_precision),
+            "precision": execution.precision,
+            "autocast": str(self.accelerator.mixed_precision),
+            "kernels": execution.kernels,
             "n_training": len(self.training),
             "n_showers": len(self.task.showers),
-            "data_fingerprint": self.fingerprints["data"],
+            "fingerprints": self.fingerprints,
         }
         return self.task.checkpoint(self.trainer.model, made_by, self.trainer.metrics())

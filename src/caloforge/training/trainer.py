@@ -143,10 +143,10 @@ class Trainer:
     def check(self) -> str:
         """Add the pending losses to the epoch's sums, or stop because one is not finite."""
         words = []
+        numbers = iter(self._read([value for *_, logged in self._pending for value in logged.values()]))
         for name, step, logged in self._pending:
             sums = self.position.sums.setdefault(name, {})
-            for key, value in logged.items():
-                number = float(value)
+            for key, number in zip(logged, numbers, strict=False):
                 if not math.isfinite(number) and key in ("loss", "gradient_norm"):
                     self._pending.clear()
                     raise self._not_finite(name, step, key, number)
@@ -213,7 +213,7 @@ class Trainer:
                     self._seed(derived_seed(self.seed, "validation", i, part.name))
                     seen.append((part.name, *self._losses(batch, part, share)))
             self.model.train()
-        means = _means(self.team.gather(_sums(seen)))
+        means = _means(self.team.gather(self._sums(seen)))
         for part_name, values in means.items():
             if not math.isfinite(values["loss"]):
                 raise TrainingError(
@@ -222,6 +222,28 @@ class Trainer:
                     "finite loss on some held-out shower: look for outliers, or widen its preprocessing"
                 )
         return means
+
+    def _sums(
+        self, seen: list[tuple[str, dict[str, Tensor], Tensor | float]]
+    ) -> dict[str, dict[str, list[float]]]:
+        """Weighted sums of the losses of each part, and the sums of the weights."""
+        numbers = iter(
+            self._read([v for _, losses, w in seen for v in (*losses.values(), torch.as_tensor(w))])
+        )
+        sums: dict[str, dict[str, list[float]]] = {}
+        for part, losses, _ in seen:
+            values, weight = [next(numbers) for _ in losses], next(numbers)
+            for name, value in zip(losses, values, strict=True):
+                total = sums.setdefault(part, {}).setdefault(name, [0.0, 0.0])
+                total[0] += value * weight
+                total[1] += weight
+        return sums
+
+    def _read(self, values: list[Tensor]) -> list[float]:
+        """Numbers on the device, which is waited for once."""
+        there = [value.detach().to(self.loader.device) for value in values]
+        numbers: list[float] = torch.stack(there).tolist() if there else []
+        return numbers
 
     def averaged_weights(self) -> AbstractContextManager[GeneratorModel]:
         """The model with the moving averages of its weights; afterwards it has its own again."""
@@ -262,18 +284,6 @@ class Trainer:
             "seconds": round(self.position.seconds, 2),
             "peak_memory_mib": peak_memory_mib(self.loader.device),
         }
-
-
-def _sums(seen: list[tuple[str, dict[str, Tensor], Tensor | float]]) -> dict[str, dict[str, list[float]]]:
-    """Weighted sums of the losses of each part, and the sums of the weights."""
-    sums: dict[str, dict[str, list[float]]] = {}
-    for part, losses, weight in seen:
-        of_part, counts = sums.setdefault(part, {}), float(weight)
-        for name, value in losses.items():
-            total = of_part.setdefault(name, [0.0, 0.0])
-            total[0] += float(value) * counts
-            total[1] += counts
-    return sums
 
 
 def _means(shares: list[dict[str, dict[str, list[float]]]]) -> dict[str, dict[str, float]]:
