@@ -229,4 +229,4 @@ class DensityStudent(Student, CellFlowModel):
             self.bf16,
             lit,
         )
-        return losses | {"weight": x.new_tensor(len(x))}
+        return losses | {"weight": lit.sum()}
