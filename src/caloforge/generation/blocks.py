@@ -10,19 +10,59 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from caloforge.data.conditions import Conditions
 from caloforge.errors import CheckpointError
 from caloforge.generation.noise import draw_noise
 from caloforge.generation.request import GenerationRequest
-from caloforge.models.base import ConditionTensors
+from caloforge.models.base import ConditionTensors, GeneratorModel
 
-__all__ = ["BlockDecoder"]
+__all__ = ["Block", "BlockDecoder", "decode_block"]
 
 Energies = NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """What the model is given at once, as it is sent to another process.
+
+    Attributes:
+        first: number of the shower in the first place.
+        conditions: of the B places.
+        given: coarse showers for them, MeV, (B, \\*shape), or None.
+        wanted: places of the showers that were asked for.
+    """
+
+    first: int
+    conditions: Conditions
+    given: Energies | None
+    wanted: slice
+
+
+def decode_block(model: GeneratorModel, seed: int, block: Block) -> Energies:
+    """Energies (n, V), MeV, of the n showers of a block that were asked for.
+
+    Raises:
+        CheckpointError: the model gave another shape.
+    """
+    size, device = len(block.conditions), model.device
+    numbers = torch.arange(size, dtype=torch.int64) + block.first
+    conditions = ConditionTensors.of(block.conditions, model.detectors, device)
+    if block.given is not None:
+        conditions.given = torch.from_numpy(block.given).to(device)
+    made = model.decode(draw_noise(model.noise_shapes(), seed, numbers, device), conditions)
+    if made.shape != (size, *model.mesh.shape):
+        raise CheckpointError(
+            f"{type(model).__name__} gave showers of shape {tuple(made.shape)}; "
+            f"({size}, *{model.mesh.shape}) was expected"
+        )
+    part = made[block.wanted].to("cpu", torch.float32).numpy()
+    return np.ascontiguousarray(part).reshape(len(part), -1)
 
 
 class BlockDecoder:
@@ -32,13 +72,12 @@ class BlockDecoder:
         request: the request; position i is its shower first + i, with the conditions i modulo their number.
         n_made: showers made.
         seconds: elapsed time for them: noise, model and the copy to the CPU.
-        processor_seconds: processor time, summed over the threads.
+        processor_seconds: processor time of this process, summed over the threads.
     """
 
     def __init__(self, request: GenerationRequest) -> None:
         self.request = request
         self.n_made, self.seconds, self.processor_seconds = 0, 0.0, 0.0
-        self._noise_shapes = request.model.noise_shapes()
 
     def spans(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
         """Positions (low, high) of the showers start … stop − 1 that are in each block."""
@@ -54,30 +93,26 @@ class BlockDecoder:
         Raises:
             CheckpointError: the model gave another shape.
         """
-        request, device = self.request, self.request.device
         began, processor_began = time.perf_counter(), time.process_time()
-        before = self._places_before(low)
-        size = request.block_size if request.fixed_blocks else high - low
-        numbers = torch.arange(size, dtype=torch.int64) + (request.first + low - before)
-        # places that were not asked for get the conditions of the nearest shower that was
-        positions = np.clip(np.arange(size) - before, 0, high - low - 1) + low
-        incident = request.conditions[positions % len(request)]
-        conditions = ConditionTensors.of(incident, request.model.detectors, device)
-        if request.given is not None:
-            conditions.given = torch.from_numpy(request.given.take(positions)).to(device)
-        noise = draw_noise(self._noise_shapes, request.seed, numbers, device)
-        made = request.model.decode(noise, conditions)
-        if made.shape != (size, *request.mesh.shape):
-            raise CheckpointError(
-                f"{request.checkpoint.model_name} gave showers of shape {tuple(made.shape)}; "
-                f"({size}, *{request.mesh.shape}) was expected"
-            )
-        part = made[before : before + high - low].to("cpu", torch.float32).numpy()
-        energies = np.ascontiguousarray(part).reshape(high - low, request.mesh.n_voxels)
+        energies = decode_block(self.request.model, self.request.seed, self.block(low, high))
         self.seconds += time.perf_counter() - began
         self.processor_seconds += time.process_time() - processor_began
         self.n_made += high - low
         return energies
+
+    def count(self, n: int, seconds: float) -> None:
+        """Add n showers that other processes made, ``seconds`` after the ones before."""
+        self.n_made, self.seconds = self.n_made + n, self.seconds + seconds
+
+    def block(self, low: int, high: int) -> Block:
+        """The block of the showers at positions low … high − 1, which one block holds."""
+        request, before = self.request, self._places_before(low)
+        size = request.block_size if request.fixed_blocks else high - low
+        # places that were not asked for get the conditions of the nearest shower that was
+        positions = np.clip(np.arange(size) - before, 0, high - low - 1) + low
+        given = None if request.given is None else request.given.take(positions)
+        conditions = request.conditions[positions % len(request)]
+        return Block(request.first + low - before, conditions, given, slice(before, before + high - low))
 
     def check(self, energies: Energies, low: int) -> None:
         """CheckpointError naming the first shower from position ``low`` on whose energies are not legal."""

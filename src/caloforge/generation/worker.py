@@ -1,0 +1,41 @@
+"""A process that makes blocks of showers: a `Child` of `caloforge.generation.workers`.
+
+It says that it has started, and gets the checkpoint and the seed; then energies go out for each block that
+comes in.
+"""
+
+from __future__ import annotations
+
+import pickle
+import signal
+import sys
+
+import torch
+
+from caloforge.generation.blocks import decode_block
+from caloforge.runtime.memory import peak_memory_mib
+from caloforge.runtime.processes import Channel, serve
+
+__all__ = ["work"]
+
+
+def work(channel: Channel) -> None:
+    """Make blocks until there are no more orders."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # batch systems send it to all; the parent decides
+    torch.set_num_threads(1)
+    channel.send({"started": True})
+    orders = iter(channel)
+    setting = next(orders, None)
+    if setting is None:  # the parent has finished meanwhile
+        return
+    sys.path += [folder for folder in setting["path"] if folder not in sys.path]
+    checkpoint, seed = pickle.loads(setting["bytes"])
+    model = checkpoint.model("cpu")
+    with torch.inference_mode():
+        for order in orders:
+            energies = decode_block(model, seed, pickle.loads(order["bytes"]))
+            channel.send({"peak_memory_mib": peak_memory_mib(model.device)}, energies.tobytes())
+
+
+if __name__ == "__main__":
+    sys.exit(serve(work))
