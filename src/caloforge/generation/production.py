@@ -6,7 +6,6 @@ Each shower is checked and compressed once: the store keeps it as the file will 
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
@@ -27,7 +26,6 @@ from caloforge.generation.workers import BlockWorkers
 from caloforge.models.networks.autoregressive.kernel import kernel_name
 from caloforge.runtime.chunks import ChunkStore
 from caloforge.runtime.devices import device_name
-from caloforge.runtime.memory import peak_memory_mib
 from caloforge.runtime.processes import ChildError
 from caloforge.runtime.progress import Display
 from caloforge.runtime.provenance import provenance
@@ -59,8 +57,7 @@ class Production:
         most_workers: int = 1,
     ) -> None:
         self.request, self.decoder = request, BlockDecoder(request)
-        self.workers = BlockWorkers(self.decoder, most_workers)
-        self._wanted = len(request)
+        self.workers = BlockWorkers(self.decoder, most_workers, interrupt)
         self._failure: ChildError | None = None
         self.interrupt, self.progress = interrupt, progress
         if not request.fixed_blocks:
@@ -106,7 +103,7 @@ class Production:
             raise DataError(f"{out} exists; choose another name or allow overwriting (--overwrite)")
         with store.open(resume=resume, overwrite=overwrite):
             finished = store.n_finished
-            self._wanted = n - finished
+            self.workers.wanted = n - finished
             with Display("showers", enabled=self.progress) as show:
                 show("generating", finished, n)
                 for start, stop in store.gaps():
@@ -127,26 +124,12 @@ class Production:
     def _blocks(self, start: int, stop: int) -> Iterator[tuple[int, Energies]]:
         """Position and energies (n, V) of each block of the showers start … stop − 1.
 
-        Ends early at an interrupt, or where a process was killed that made showers.
+        Ends early at an interrupt, or where a process that made showers was killed.
         """
-        spans = deque(self.decoder.spans(start, stop))
-        while spans and not self.interrupt.signal:
-            if self.workers.ready():
-                try:
-                    yield from self.workers.blocks(spans, self.interrupt)
-                except ChildError as error:
-                    self._failure = error
-                    return
-                continue
-            low, high = spans.popleft()
-            before = self.decoder.seconds
-            energies = self.decoder.decode(low, high)
-            self.decoder.check(energies, low)
-            if before:  # the first block also warms up
-                left = -(-(self._wanted - self.decoder.n_made) // self.request.block_size)
-                seconds = self.decoder.seconds - before
-                self.workers.start_if_it_pays(self.decoder.block(low, high), energies, seconds, left)
-            yield low, energies
+        try:
+            yield from self.workers.blocks(start, stop)
+        except ChildError as error:
+            self._failure = error
 
     def _fill(self, store: ChunkStore, start: int, stop: int, show: Callable[[int], None]) -> None:
         """Make showers start … stop − 1, until an interrupt, and save all that were made.
@@ -158,7 +141,7 @@ class Production:
         saved, n_held, saved_at = start, 0, time.monotonic()
 
         def save() -> None:
-            packed = PackedEnergies.pack(held[:n_held], saved, max(1, len(self.workers)))
+            packed = PackedEnergies.pack(held[:n_held], saved, len(self.workers))
             store.chunk(saved, saved + n_held).write(packed.columns())
 
         for _, energies in self._blocks(start, stop):
@@ -200,9 +183,9 @@ class Production:
                 "seconds": decoder.seconds,
                 "n_showers": decoder.n_made,
                 "batch_size": request.block_size,
-                "threads": max(1, len(self.workers)) if on_cpu else torch.get_num_threads(),
+                "threads": len(self.workers) if on_cpu else torch.get_num_threads(),
                 "device": device_name(request.device),
                 "kernels": kernel_name() if on_cpu else "plain",
-                "peak_memory_mib": peak_memory_mib(request.device) + self.workers.peak_memory_mib,
+                "peak_memory_mib": self.workers.peak_memory_mib,
             },
         }

@@ -9,6 +9,7 @@ from __future__ import annotations
 import pickle
 import signal
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
@@ -31,10 +32,11 @@ def work(channel: Channel) -> None:
     sys.path += [folder for folder in setting["path"] if folder not in sys.path]
     checkpoint, seed = pickle.loads(setting["bytes"])
     model = checkpoint.model("cpu")
-    with torch.inference_mode():
+    with torch.inference_mode(), ThreadPoolExecutor(1) as sender:  # the parent may be making a block itself
         for order in orders:
             energies = decode_block(model, seed, pickle.loads(order["bytes"]))
-            channel.send({"peak_memory_mib": peak_memory_mib(model.device)}, energies.tobytes())
+            peak = peak_memory_mib(model.device)
+            sender.submit(channel.send, {"peak_memory_mib": peak}, energies.tobytes())
 
 
 if __name__ == "__main__":

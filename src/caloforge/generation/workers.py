@@ -24,7 +24,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from caloforge.generation.blocks import Block, BlockDecoder, Energies
+from caloforge.generation.blocks import Block, BlockDecoder, Energies, decode_block
 from caloforge.generation.request import GenerationRequest
 from caloforge.runtime.cores import usable_threads
 from caloforge.runtime.memory import free_memory, peak_memory_mib
@@ -33,8 +33,12 @@ from caloforge.runtime.signals import Interrupt
 
 __all__ = ["BlockWorkers", "most_workers"]
 
-START_SECONDS = 5.0
-"""What starting a process costs: each must have work for longer."""
+START_SECONDS = 8.0
+"""Work that each process must have: beside another program on two cores, less would not pay for its start."""
+WARM = 2
+"""Blocks made by this process before it is decided whether others pay."""
+ORDERS = 2
+"""Blocks that a process has before it, so that it need not wait while this one makes a block."""
 AHEAD = 8
 """Blocks per process that may be finished while one before them is not."""
 log = logging.getLogger(__name__)
@@ -53,22 +57,28 @@ def most_workers(request: GenerationRequest, threads: int | None) -> int:
 
 
 class BlockWorkers:
-    """Processes that make blocks of a request; a context, at whose end they are stopped.
+    """Makes the blocks of a request, alone or with other processes; a context, at whose end they are stopped.
 
     Args:
         decoder: makes blocks in this process, and counts all showers.
-        most: processes at most.
+        most: processes at most, this one included.
+        interrupt: a signal in it lets no further blocks begin.
+
+    Attributes:
+        wanted: showers to make in all.
     """
 
-    def __init__(self, decoder: BlockDecoder, most: int) -> None:
-        self._decoder, self._most = decoder, most
+    def __init__(self, decoder: BlockDecoder, most: int, interrupt: Interrupt) -> None:
+        self._decoder, self._most, self._interrupt = decoder, most, interrupt
+        self.wanted = len(decoder.request)
         self._stack, self._selector = ExitStack(), selectors.DefaultSelector()
         self._starting: set[Child] = set()
-        self._idle: list[Child] = []
-        self._busy: dict[Child, tuple[int, int]] = {}
+        self._orders: dict[Child, deque[int]] = {}
+        self._under_way: deque[int] = deque()
         self._finished: dict[int, Energies] = {}
         self._peaks: dict[Child, float] = {}
         self._proof: tuple[Block, Energies] | None = None
+        self._made_here = 0
 
     def __enter__(self) -> Self:
         return self
@@ -80,48 +90,16 @@ class BlockWorkers:
         self._stack.__exit__(kind, error, trace)
 
     def __len__(self) -> int:
-        """Processes that make showers, not counting this one."""
-        return len(self._idle) + len(self._busy)
+        """Processes that make showers, with this one."""
+        return 1 + len(self._orders)
 
     @property
     def peak_memory_mib(self) -> float:
         """Largest memory of all of them, summed, MiB."""
-        return sum(self._peaks.values())
+        return peak_memory_mib(self._decoder.request.device) + sum(self._peaks.values())
 
-    def start_if_it_pays(self, block: Block, energies: Energies, seconds: float, left: int) -> None:
-        """Start as many as have enough to do, once.
-
-        Args:
-            block: one that this process made,
-            energies: of it,
-            seconds: in this time.
-            left: blocks that are still to be made.
-        """
-        if self._proof is not None:
-            return
-        memory = peak_memory_mib(self._decoder.request.device) * 2**20  # each takes about as much as this one
-        paying = seconds * left / START_SECONDS if START_SECONDS else left
-        n = int(min(self._most, left, free_memory() // memory, paying))
-        if n < 2:
-            return
-        self._proof = block, energies.copy()
-        for _ in range(n):
-            try:
-                child = self._stack.enter_context(Child("caloforge.generation.worker"))
-            except OSError as error:
-                log.warning("showers are made by fewer processes: %s", error)
-                break
-            self._starting.add(child)
-            self._selector.register(child, selectors.EVENT_READ)
-
-    def ready(self) -> bool:
-        """Whether any process can make showers by now."""
-        if self._starting:
-            self._listen(0)
-        return len(self) > 0
-
-    def blocks(self, spans: deque[tuple[int, int]], interrupt: Interrupt) -> Iterator[tuple[int, Energies]]:
-        """Take the spans, make their blocks and yield each's first position and energies, in order.
+    def blocks(self, start: int, stop: int) -> Iterator[tuple[int, Energies]]:
+        """First position and energies (n, V) of each block of the showers start … stop − 1, in order.
 
         After an interrupt those under way are finished.
 
@@ -129,28 +107,67 @@ class BlockWorkers:
             ChildError: a process ended; all that was yielded is good.
             CheckpointError: energies are not legal.
         """
-        under_way: deque[int] = deque()
+        spans = deque(self._decoder.spans(start, stop))
         began = time.perf_counter()
         while True:
-            while self._idle and spans and not interrupt.signal and len(under_way) < AHEAD * len(self):
-                under_way.append(spans[0][0])
-                self._order(self._idle.pop(), spans.popleft())
-            if not under_way:
-                return
-            if under_way[0] not in self._finished:
+            if self._starting or self._orders:
+                self._listen(0)
+            if self._interrupt.signal:
+                spans.clear()
+            self._hand_out(spans)
+            if self._under_way and self._under_way[0] in self._finished:
+                low = self._under_way.popleft()
+                energies = self._finished.pop(low)
+                self._decoder.check(energies, low)
+                self._decoder.count(len(energies), time.perf_counter() - began)
+                began = time.perf_counter()
+                yield low, energies
+                if not self._orders:  # what is done with the showers meanwhile does not count
+                    began = time.perf_counter()
+            elif spans and len(self._finished) < AHEAD * len(self):
+                self._make_here(*spans.popleft())
+            elif self._under_way:
                 self._listen(None)
-                continue
-            low = under_way.popleft()
-            energies = self._finished.pop(low)
-            now = time.perf_counter()
-            self._decoder.count(len(energies), now - began)
-            began = now
-            self._decoder.check(energies, low)
-            yield low, energies
+            else:
+                return
 
-    def _order(self, child: Child, span: tuple[int, int]) -> None:
-        self._busy[child] = span
-        child.send({}, pickle.dumps(self._decoder.block(*span)))
+    def _make_here(self, low: int, high: int) -> None:
+        """Make a block in this process; the second one, when all is warm, tells whether others pay."""
+        began, request = time.perf_counter(), self._decoder.request
+        self._under_way.append(low)
+        block = self._decoder.block(low, high)
+        self._finished[low] = decode_block(request.model, request.seed, block)
+        self._made_here += 1
+        if self._made_here == WARM:
+            left = -(-(self.wanted - self._decoder.n_made) // request.block_size) - 1
+            self._start(block, self._finished[low], time.perf_counter() - began, left)
+
+    def _start(self, block: Block, energies: Energies, seconds: float, left: int) -> None:
+        """Start as many processes as have enough to do, of ``left`` blocks that take ``seconds`` each."""
+        size = peak_memory_mib(self._decoder.request.device) * 2**20  # each takes about as much as this one
+        paying = seconds * left / START_SECONDS if START_SECONDS else left
+        n = int(min(self._most, paying, 1 + free_memory() // size))
+        self._proof = block, energies
+        for _ in range(n - 1):
+            try:
+                child = self._stack.enter_context(Child("caloforge.generation.worker"))
+            except OSError as error:
+                log.warning("showers are made by fewer processes: %s", error)
+                return
+            self._starting.add(child)
+            self._selector.register(child, selectors.EVENT_READ)
+
+    def _hand_out(self, spans: deque[tuple[int, int]]) -> None:
+        """Give the next blocks to processes that have none, or one as long as there are many."""
+        if len(self._finished) >= AHEAD * len(self):
+            return
+        for depth in range(1, ORDERS + 1):
+            for child, orders in self._orders.items():
+                if len(orders) < depth and len(spans) > (depth - 1) * len(self):
+                    low, high = spans.popleft()
+                    orders.append(low)
+                    self._under_way.append(low)
+                    child.send({}, pickle.dumps(self._decoder.block(low, high)))
 
     def _listen(self, timeout: float | None) -> None:
         """Hear the processes that have something to say; wait for one unless ``timeout`` is 0."""
@@ -161,32 +178,31 @@ class BlockWorkers:
                 for message in child.receive():
                     self._hear(child, message)
             except ChildError as error:
-                self._selector.unregister(child)
                 if child not in self._starting:
                     raise
-                self._starting.remove(child)
-                log.warning("a process that was to make showers did not start: %s", error)
+                self._drop(child, f"a process that was to make showers did not start: {error}")
 
     def _hear(self, child: Child, message: dict[str, Any]) -> None:
         assert self._proof is not None
+        request = self._decoder.request
         if "started" in message:
-            request = self._decoder.request
             child.send({"path": _module_path(request)}, pickle.dumps((request.checkpoint, request.seed)))
             child.send({}, pickle.dumps(self._proof[0]))
             return
-        energies = np.frombuffer(message["bytes"], np.float32).reshape(
-            -1, self._decoder.request.mesh.n_voxels
-        )
+        energies = np.frombuffer(message["bytes"], np.float32).reshape(-1, request.mesh.n_voxels)
         self._peaks[child] = message["peak_memory_mib"]
-        if child in self._busy:
-            self._finished[self._busy.pop(child)[0]] = energies
-        else:
+        if child in self._orders:
+            self._finished[self._orders[child].popleft()] = energies
+        elif np.array_equal(energies, self._proof[1]):
             self._starting.remove(child)
-            if not np.array_equal(energies, self._proof[1]):
-                self._selector.unregister(child)
-                log.warning("a process gave other showers than this one and is not used")
-                return
-        self._idle.append(child)
+            self._orders[child] = deque()
+        else:
+            self._drop(child, "a process gave other showers than this one and is not used")
+
+    def _drop(self, child: Child, why: str) -> None:
+        self._starting.remove(child)
+        self._selector.unregister(child)
+        log.warning("%s", why)
 
 
 def _module_path(request: GenerationRequest) -> list[str]:
