@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from caloforge.evaluation import read_comparison
     from caloforge.geant4 import simulate
     from caloforge.generation import generate
+    from caloforge.registry import allow_code
     from caloforge.report import compare, evaluate, write_report
     from caloforge.report.comparison import write_comparison
     from caloforge.training import Recipe, adapt, train
@@ -32,6 +33,7 @@ _HOMES = {
     "Recipe": "training",
     "Showers": "data",
     "adapt": "training",
+    "allow_code": "registry",
     "calochallenge_mesh": "detector",
     "compare": "report",
     "evaluate": "report",
@@ -54,6 +56,7 @@ __all__ = [
     "Recipe",
     "Showers",
     "adapt",
+    "allow_code",
     "calochallenge_mesh",
     "compare",
     "evaluate",

@@ -3,6 +3,7 @@
 __all__ = [
     "CaloforgeError",
     "CheckpointError",
+    "CodeError",
     "ConditionError",
     "DataError",
     "DetectorError",
@@ -40,6 +41,10 @@ class RecipeError(CaloforgeError, ValueError):
 
 class CheckpointError(CaloforgeError, ValueError):
     """A checkpoint is unreadable or does not fit what is asked of it."""
+
+
+class CodeError(CaloforgeError):
+    """A file names code of a package that the user has not allowed, see `caloforge.allow_code`."""
 
 
 class SimulationError(CaloforgeError, RuntimeError):

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,6 +18,7 @@ from caloforge.evaluation import ModelComparison
 from caloforge.geant4 import simulate
 from caloforge.report import compare, summary, write_report
 from caloforge.report.comparison import write_comparison
+from caloforge.runtime.processes import run_module
 from caloforge.training import train
 
 __all__ = ["quickstart"]
@@ -117,8 +116,7 @@ def quickstart(
 def _generate(model: str, like: Path, out: Path, seed: int) -> None:
     """Generate in a process of its own, so that its peak memory is not that of the training."""
     command = ["generate", model, "--like", like, "-o", out, "--seed", seed, "--threads", 1, "--overwrite"]
-    done = subprocess.run([sys.executable, "-m", "caloforge", *map(str, command)], check=False)
-    if done.returncode:
+    if run_module("caloforge", *command):
         raise CaloforgeError("the generation failed, see above; run the quickstart again to go on")
 
 

@@ -9,6 +9,9 @@ imported when a name is looked up, so that a new part is a new file there:
 A part from elsewhere is added in the same way by any module that is imported before, is named
 ``"yourpackage.module:Name"`` where a name is expected, or is announced by an installed package as an entry
 point of the registry's ``group``. docs/extending.md has an example of each kind.
+
+Names stand in files that may come from anywhere: recipes, checkpoints, detectors, showers. A name therefore
+never makes Python import another package than caloforge, unless the user has named that to `allow_code`.
 """
 
 from __future__ import annotations
@@ -16,16 +19,21 @@ from __future__ import annotations
 import difflib
 import importlib
 import importlib.util
+import os
 import pkgutil
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
-from caloforge.errors import CaloforgeError, RecipeError
+from caloforge.errors import CaloforgeError, CodeError, RecipeError
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
-__all__ = ["Registry", "load_object", "suggestion"]
+__all__ = ["Registry", "allow_code", "load_object", "suggestion"]
+
+ALLOWED = "CALOFORGE_ALLOW_CODE"
+"""Environment variable with the allowed packages, so that child processes have them too."""
 
 T = TypeVar("T")
 Added = TypeVar("Added")
@@ -77,7 +85,7 @@ class Registry(Generic[T]):
             elif name in announced:
                 self._parts[name] = self._load(announced[name])
             elif ":" in name:
-                self._parts[name] = load_object(name, self.what, error=self.error)
+                self._parts[name] = load_object(name, self.what, package=self.package, error=self.error)
             else:
                 raise self.error(
                     f"unknown {self.what} {name!r}{suggestion(name, self.names())}; known are "
@@ -111,6 +119,8 @@ class Registry(Generic[T]):
         kind = table.get("kind", self.default)
         try:
             part: Any = self[str(kind)]
+        except CodeError:
+            raise
         except CaloforgeError as error:
             problem = PydanticCustomError("unknown_part", "{message}", {"message": str(error)})
             raise ValidationError.from_exception_data(
@@ -130,9 +140,7 @@ class Registry(Generic[T]):
     def _complete(self) -> dict[str, EntryPoint]:
         """Import the modules of the package, once; returns what installed packages announce."""
         if self._announced is None:
-            from importlib.metadata import entry_points
-
-            self._announced = {point.name: point for point in entry_points(group=self.group)}
+            self._announced = _announced(self.group)
             home = importlib.import_module(self.package)
             for module in pkgutil.iter_modules(getattr(home, "__path__", [])):
                 importlib.import_module(f"{self.package}.{module.name}")
@@ -143,31 +151,111 @@ def _home(part: object) -> tuple[str, str]:
     return getattr(part, "__module__", ""), getattr(part, "__qualname__", repr(part))
 
 
-def load_object(name: str, what: str, *, package: str = "", error: type[CaloforgeError] = RecipeError) -> Any:
-    """What "module:Name" stands for; modules are looked for in ``package`` first, then as absolute names.
+def _announced(group: str) -> dict[str, EntryPoint]:
+    """The entry points of a group by name; of installed packages, not of what the working directory holds."""
+    from importlib.metadata import distributions
+
+    found: dict[str, EntryPoint] = {}
+    for package in distributions(path=[folder for folder in sys.path if folder]):
+        for point in package.entry_points:
+            if point.group == group:
+                found.setdefault(point.name, point)
+    return found
+
+
+def allow_code(*packages: str) -> None:
+    """Let names in recipes, checkpoints and other files stand for code of these packages, and run it.
+
+    Holds for this process and those that it starts. Code can do whatever you can: allow what you trust.
+
+    Args:
+        packages: packages or modules, "mylab" or "mylab.backbone"; what is inside them is allowed too.
 
     Raises:
+        CodeError: one is not the name of a package.
+    """
+    for name in packages:
+        if not _is_module_name(name):
+            raise CodeError(f'{name!r} is not the name of a package, such as "yourpackage"')
+    os.environ[ALLOWED] = ",".join(dict.fromkeys([*_allowed(), *packages]))
+
+
+def _allowed() -> list[str]:
+    return list(filter(None, os.environ.get(ALLOWED, "").split(",")))
+
+
+def load_object(name: str, what: str, *, package: str, error: type[CaloforgeError] = RecipeError) -> Any:
+    """What "module:Name" stands for: something of ours in ``package``, or something else that is allowed.
+
+    Modules in ``package``, "caloforge.models", may be named without it. Anything else needs `allow_code`, but
+    for classes derived from ours in modules that the program has imported already, which child processes may
+    then import, too.
+
+    Raises:
+        CodeError: it is code of a package that is not allowed. Nothing of it was run.
         CaloforgeError: the name is malformed, or there is no such module or name; of the kind ``error``.
     """
-    module_name, colon, attribute = name.partition(":")
-    if not (colon and module_name and attribute):
+    module_name, _, attribute = name.partition(":")
+    if not (_is_module_name(module_name) and attribute.isidentifier()):
         raise error(f'{what} {name!r} is not of the form "module:Name"')
-    candidates = [*([f"{package}.{module_name}"] if package else []), module_name]
-    for full_name in candidates:
-        try:
-            found = importlib.util.find_spec(full_name) is not None
-        except (ModuleNotFoundError, ValueError):
-            found = False
-        if found:
-            module = importlib.import_module(full_name)
-            if hasattr(module, attribute):
-                return getattr(module, attribute)
-            own = [key for key, v in vars(module).items() if getattr(v, "__module__", "") == full_name]
-            raise error(
-                f"{what} {name!r}: {full_name} has no {attribute}{suggestion(attribute, own)}; "
-                f"it has {', '.join(key for key in own if not key.startswith('_')) or 'nothing'}"
-            )
-    raise error(f"{what} {name!r}: there is no module {' or '.join(candidates)}")
+    part = f"{what} {name!r}"
+    ours = module_name if _within(module_name, package) else f"{package}.{module_name}"
+    no_module = error(
+        f"{what} {name!r}: there is no module {' or '.join(dict.fromkeys([ours, module_name]))}"
+    )
+    if _exists(ours):
+        return _attribute(ours, attribute, part, error, inside="caloforge")
+    if any(_within(module_name, allowed) for allowed in _allowed()):
+        if not _exists(module_name):
+            raise no_module
+        return _attribute(module_name, attribute, part, error)
+    found = getattr(sys.modules.get(module_name), "__dict__", {}).get(attribute)
+    if _derived_from_ours(found) and not _within(module_name, "caloforge"):
+        if module_name != "__main__":
+            allow_code(module_name)
+        return found
+    top = module_name.partition(".")[0]
+    if top == "caloforge" or not _exists(top):
+        raise no_module
+    raise CodeError(
+        f"{part} is code of {top!r}, which is not part of caloforge; nothing of it was run. If you trust it, "
+        f"allow it: --allow-code {top} on the command line, caloforge.allow_code({top!r}) in Python"
+    )
+
+
+def _attribute(
+    module_name: str, attribute: str, where: str, error: type[CaloforgeError], inside: str = ""
+) -> Any:
+    """What a module, which is imported, has by a name; only what is defined ``inside`` a package, if any."""
+    module = importlib.import_module(module_name)
+    own = [key for key, v in vars(module).items() if getattr(v, "__module__", "") == module_name]
+    found = getattr(module, attribute, None)
+    if found is None or (inside and not _within(getattr(found, "__module__", None) or "", inside)):
+        raise error(
+            f"{where}: {module_name} has no {attribute}{suggestion(attribute, own)}; "
+            f"it has {', '.join(key for key in own if not key.startswith('_')) or 'nothing'}"
+        )
+    return found
+
+
+def _exists(module_name: str) -> bool:
+    """Is there such a module? To find that out, Python imports the packages that it is in."""
+    try:
+        return module_name in sys.modules or importlib.util.find_spec(module_name) is not None
+    except (ModuleNotFoundError, ValueError):
+        return False
+
+
+def _is_module_name(name: str) -> bool:
+    return all(part.isidentifier() for part in name.split("."))
+
+
+def _within(module_name: str, package: str) -> bool:
+    return f"{module_name}.".startswith(f"{package}.")
+
+
+def _derived_from_ours(part: object) -> bool:
+    return isinstance(part, type) and any(_within(base.__module__, "caloforge") for base in part.__mro__)
 
 
 def suggestion(name: str, known: list[str]) -> str:

@@ -137,7 +137,7 @@ def test_training_and_sampling_see_the_same_context(name: str) -> None:
     batch = batch._map(lambda column: column.double() if column.is_floating_point() else column)
     seen: dict[str, Tensor] = {}
 
-    def remember(y: Tensor, maps: Tensor, vector: Tensor, low_precision: bool) -> Tensor:
+    def remember(y: Tensor, maps: Tensor, vector: Tensor, bf16: bool) -> Tensor:
         seen.update(y=y, maps=maps, vector=vector)
         return y.sum(dim=(2, 3))
 

@@ -115,6 +115,7 @@ def recipe_of(cls: type[GeneratorModel]) -> dict[str, Any]:
 
 def fitted(cls: type[GeneratorModel], showers: Showers) -> GeneratorModel:
     """A model that knows the statistics of its training showers, and nothing else."""
+    torch.manual_seed(0)
     model = cls(showers.mesh, cls.example)
     model.detectors, model.meshes = tuple(showers.meshes), showers.meshes
     if issubclass(cls, Student):

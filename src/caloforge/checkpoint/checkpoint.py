@@ -18,6 +18,7 @@ from caloforge.checkpoint.pretrained import pretrained_folder
 from caloforge.detector.mesh import Mesh, mesh_from_dict
 from caloforge.errors import CheckpointError, MeshError, RecipeError
 from caloforge.models.base import GeneratorModel, load_model_class
+from caloforge.runtime.execution import KernelChoice, PrecisionChoice
 from caloforge.settings import explain, with_overrides
 
 __all__ = ["Checkpoint"]
@@ -81,11 +82,22 @@ class Checkpoint:
             state.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
         return state.hexdigest()[:16]
 
-    def model(self, device: torch.device | str = "cpu") -> GeneratorModel:
-        """The model with its weights, in eval mode.
+    def model(
+        self,
+        device: torch.device | str = "cpu",
+        precision: PrecisionChoice = "auto",
+        kernels: KernelChoice = "auto",
+    ) -> GeneratorModel:
+        """The model with its weights, in eval mode; how it computes is decided here, see its ``execution``.
+
+        Args:
+            device: "auto", "cpu", "cuda", "cuda:1" or "mps".
+            precision: of its networks; "auto" as its settings say.
+            kernels: "compiled" or "plain" torch on a CPU; "auto" compiled where they can be had.
 
         Raises:
             CheckpointError: the class or its settings are no longer what the weights were made for.
+            CaloforgeError: there is no such device, or it cannot do what is asked for.
         """
         where = self.path or "checkpoint"
         try:
@@ -102,7 +114,7 @@ class Checkpoint:
         model.load_state_dict(self.tensors)
         model.detectors, model.meshes = self.detectors, dict(self.meshes)
         model.progress = 1.0
-        return model.eval().to(device)
+        return model.eval().execute_on(device, precision, kernels)
 
     def _why_not(self) -> str:
         changed = self.provenance.get("changed_settings")

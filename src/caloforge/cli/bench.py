@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from caloforge.cli.options import (
+    AllowCode,
     AllowExtrapolation,
     Changes,
     CheckpointFolder,
@@ -61,6 +62,7 @@ def bench(
     allow_extrapolation: AllowExtrapolation = False,
     resume: Resume = False,
     overwrite: Overwrite = False,
+    allow_code: AllowCode = None,
 ) -> None:
     """Time a generator: ms per shower by batch size, threads and device, beside Geant4."""
     from caloforge.bench import bench as run
@@ -112,6 +114,7 @@ def amplify(
     ] = None,
     seed: Seed = 0,
     overwrite: Overwrite = False,
+    allow_code: AllowCode = None,
 ) -> None:
     """Does a generated sample know more than its training showers, or the coarse showers it is made of?"""
     from caloforge.report import in_words, summary

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from caloforge.cli.options import (
+    AllowCode,
     Classifiers,
     Device,
     Overwrite,
@@ -40,6 +41,7 @@ def compare(
     device: Device = "auto",
     resume: Annotated[bool, typer.Option("--resume", help="Keep the evaluations that are there.")] = False,
     overwrite: Overwrite = False,
+    allow_code: AllowCode = None,
 ) -> None:
     """Judge several generators against one reference: one table, overlaid figures and one HTML page."""
     from caloforge.report import compare as run

@@ -12,7 +12,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from caloforge.cli.options import Overwrite
+from caloforge.cli.options import AllowCode, Overwrite
 from caloforge.cli.output import console, say, warn
 from caloforge.errors import DataError
 from caloforge.runtime.progress import Display
@@ -45,6 +45,7 @@ def info(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
     mesh: MeshName = None,
     ignore: Ignore = None,
+    allow_code: AllowCode = None,
 ) -> None:
     """Say what is in files of showers."""
     from caloforge.data import describe, layout_of
@@ -79,6 +80,7 @@ def convert(
     compression: Annotated[int, typer.Option(min=0, max=9, help="gzip level.")] = 1,
     ignore: Ignore = None,
     overwrite: Overwrite = False,
+    allow_code: AllowCode = None,
 ) -> None:
     """Write showers in caloforge's own layout, which every reader of the CaloChallenge's can read."""
     from caloforge.data import coarsened
@@ -114,6 +116,7 @@ def split(
     layout: LayoutName = "caloforge",
     ignore: Ignore = None,
     overwrite: Overwrite = False,
+    allow_code: AllowCode = None,
 ) -> None:
     """Split a file into disjoint parts, named SOURCE_NAME.h5."""
     showers = _open(source, mesh, ignore)
@@ -141,6 +144,7 @@ def merge(
     layout: LayoutName = "caloforge",
     ignore: Ignore = None,
     overwrite: Overwrite = False,
+    allow_code: AllowCode = None,
 ) -> None:
     """Join files of showers on the same mesh."""
     from caloforge.data import Showers

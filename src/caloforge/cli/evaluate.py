@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from caloforge.cli.options import (
+    AllowCode,
     Classifiers,
     Device,
     Overwrite,
@@ -46,6 +47,7 @@ def evaluate(
     seed: Seed = 0,
     device: Device = "auto",
     overwrite: Overwrite = False,
+    allow_code: AllowCode = None,
 ) -> None:
     """Judge generated showers against a reference: metrics.json, figures and one HTML page."""
     from caloforge.data import open_showers

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from caloforge.cli.options import (
+    AllowCode,
     AllowExtrapolation,
     BatchSize,
     Changes,
@@ -63,6 +64,7 @@ def generate(
     allow_extrapolation: AllowExtrapolation = False,
     resume: Resume = False,
     overwrite: Overwrite = False,
+    allow_code: AllowCode = None,
 ) -> None:
     """Generate showers: with a checkpoint, or with the model that comes with caloforge for a detector."""
     from caloforge.generation import generate as run
@@ -133,6 +135,7 @@ def upsample(
     allow_extrapolation: AllowExtrapolation = False,
     resume: Resume = False,
     overwrite: Overwrite = False,
+    allow_code: AllowCode = None,
 ) -> None:
     """Refine coarse showers, each one or several times."""
     from caloforge.generation import generate as run

@@ -63,7 +63,7 @@ def models(
         table.add_column(heading, no_wrap=heading == "name")
     for known in pretrained_names():
         checkpoint = Checkpoint.load(known)
-        valid, model = checkpoint.valid_range, checkpoint.model()
+        valid, model = checkpoint.valid_range, checkpoint.model(kernels="plain")
         low, high = valid["energy"]
         table.add_row(
             known,

@@ -10,9 +10,11 @@ from typing import Annotated, Any
 import typer
 
 from caloforge.errors import RecipeError
+from caloforge.registry import allow_code
 
 __all__ = [
     "ENERGY_HELP",
+    "AllowCode",
     "AllowExtrapolation",
     "BatchSize",
     "Changes",
@@ -33,6 +35,7 @@ __all__ = [
     "Spectrum",
     "Theta",
     "Threads",
+    "TrainingThreads",
     "Which",
     "Workers",
     "overrides",
@@ -52,6 +55,9 @@ Threads = Annotated[
     int | None,
     typer.Option(help="CPU cores, each for a process of one thread; all by default, where it pays.", min=1),
 ]
+TrainingThreads = Annotated[
+    int | None, typer.Option(help="CPU threads; one by default, fastest beside other programs.", min=1)
+]
 Workers = Annotated[int | None, typer.Option(help="Geant4 processes; all cores by default.", min=1)]
 BatchSize = Annotated[
     int | None, typer.Option(help="Showers held in memory at once; does not change them.", min=1)
@@ -59,6 +65,23 @@ BatchSize = Annotated[
 AllowExtrapolation = Annotated[
     bool, typer.Option("--allow-extrapolation", help="Allow conditions outside the trained range.")
 ]
+
+
+def _allowed(packages: list[str] | None) -> list[str] | None:
+    allow_code(*packages or [])
+    return packages
+
+
+AllowCode = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--allow-code",
+        metavar="PACKAGE",
+        callback=_allowed,
+        help="Run code of this package, which a recipe, checkpoint or file names. May be repeated.",
+    ),
+]
+"""Acts by itself, so that commands need not pass it on."""
 
 Energy = Annotated[str | None, typer.Option(help=ENERGY_HELP)]
 Spectrum = Annotated[str, typer.Option(help="log-uniform or uniform, for ranges.")]

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from caloforge.cli.options import ChangesOfRecipe, Seed, Workers, overrides
+from caloforge.cli.options import AllowCode, ChangesOfRecipe, Seed, Workers, overrides
 
 __all__ = ["quickstart"]
 
@@ -18,6 +18,7 @@ def quickstart(
     seed: Seed = 1,
     workers: Workers = None,
     settings: ChangesOfRecipe = None,
+    allow_code: AllowCode = None,
 ) -> None:
     """Simulate, train, generate, judge and draw, in a quarter of an hour. Run it again to go on."""
     from caloforge.quickstart import quickstart as run

@@ -7,7 +7,17 @@ from typing import Annotated
 
 import typer
 
-from caloforge.cli.options import ENERGY_HELP, Overwrite, Phi, Resume, Seed, Spectrum, Theta, Workers
+from caloforge.cli.options import (
+    ENERGY_HELP,
+    AllowCode,
+    Overwrite,
+    Phi,
+    Resume,
+    Seed,
+    Spectrum,
+    Theta,
+    Workers,
+)
 from caloforge.cli.output import file_name, say
 
 __all__ = ["simulate"]
@@ -38,6 +48,7 @@ def simulate(
     reduced_data: Annotated[
         bool, typer.Option("--reduced-data", help="Reduced EM data even where official data are found.")
     ] = False,
+    allow_code: AllowCode = None,
 ) -> None:
     """Make showers with Geant4."""
     from caloforge.geant4 import simulate as run

@@ -8,12 +8,14 @@ from typing import Annotated
 import typer
 
 from caloforge.cli.options import (
+    AllowCode,
     ChangesOfRecipe,
     CheckpointFolder,
     Device,
     Overwrite,
     Resume,
     Seed,
+    TrainingThreads,
     overrides,
 )
 from caloforge.cli.output import say_trained
@@ -29,6 +31,7 @@ def train(
     resume: Resume = False,
     overwrite: Overwrite = False,
     device: Device = "auto",
+    threads: TrainingThreads = None,
     teacher: Annotated[
         Path | None, typer.Option(help="Folder of a checkpoint to learn from, for recipes of students.")
     ] = None,
@@ -36,6 +39,7 @@ def train(
         Path | None, typer.Option(help="The same showers on a coarser mesh, for recipes that refine those.")
     ] = None,
     settings: ChangesOfRecipe = None,
+    allow_code: AllowCode = None,
 ) -> None:
     """Train a generator from a recipe."""
     from caloforge.data import Showers, open_showers
@@ -50,6 +54,7 @@ def train(
         resume=resume,
         overwrite=overwrite,
         device=device,
+        threads=threads,
         overrides=overrides(settings),
         teacher=teacher,
         given=given,
@@ -71,7 +76,9 @@ def adapt(
     resume: Resume = False,
     overwrite: Overwrite = False,
     device: Device = "auto",
+    threads: TrainingThreads = None,
     settings: ChangesOfRecipe = None,
+    allow_code: AllowCode = None,
 ) -> None:
     """Adapt a trained generator to a new detector with few showers."""
     from caloforge.data import Showers, open_showers
@@ -87,6 +94,7 @@ def adapt(
         resume=resume,
         overwrite=overwrite,
         device=device,
+        threads=threads,
         overrides=overrides(settings),
     )
     say_trained(adapted, f"checkpoint for {', '.join(adapted.detectors)}", out)

@@ -54,7 +54,7 @@ class EvaluationOptions(TypedDict, total=False):
     slices: Mapping[str, int | Sequence[float]] | None
     threshold_mev: float | None
     seed: int
-    device: str | None
+    device: str
     progress: bool | Progress
 
 
@@ -70,7 +70,7 @@ def evaluate(
     slices: Mapping[str, int | Sequence[float]] | None = None,
     threshold_mev: float | None = None,
     seed: int = 0,
-    device: str | None = None,
+    device: str = "auto",
     progress: bool | Progress = True,
 ) -> Evaluation:
     """Compare generated showers with reference showers as the field does (CaloChallenge, arXiv:2410.21611).

@@ -26,6 +26,7 @@ from caloforge.evaluation.profiles import MeanShower
 from caloforge.evaluation.progress import Progress
 from caloforge.evaluation.repeats import Fingerprints
 from caloforge.evaluation.results import CellRange
+from caloforge.evaluation.results.base import of_both
 
 __all__ = ["CELL_EDGES", "Reading", "Span", "cell_range", "read_samples"]
 
@@ -139,17 +140,7 @@ def read_samples(
 
 def cell_range(reference: Reading, generated: Reading) -> CellRange:
     """Smallest and largest cells of two samples, and how many of each are below the smallest of the other."""
-    first, second = reference.span, generated.span
-    return CellRange(
-        reference_smallest=first.smallest,
-        reference_largest=first.largest,
-        generated_smallest=second.smallest,
-        generated_largest=second.largest,
-        reference_hits=first.hits,
-        generated_hits=second.hits,
-        reference_below=first.below,
-        generated_below=second.below,
-    )
+    return CellRange(**of_both(reference.span, generated.span, "smallest", "largest", "hits", "below"))
 
 
 def _counter(report: Progress, text: str, n: int) -> Visitor:

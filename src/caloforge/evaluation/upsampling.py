@@ -74,7 +74,7 @@ def upsampling_curve(
     classifiers: str | ClassifierSettings = "quick",
     which: Sequence[str] = ("low", "high"),
     seed: int = 0,
-    device: str | None = None,
+    device: str = "auto",
     progress: bool = True,
 ) -> UpsamplingResult:
     """AUC and JSD of upsampled showers against the number of coarse showers they were made of.

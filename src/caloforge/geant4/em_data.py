@@ -131,7 +131,8 @@ def _uncorrected(z: int, kinetic: Floats, kappa: Floats) -> Floats:
 
 
 def _integral(chi: Floats, kappa: Floats) -> Floats:
-    return np.asarray(np.trapezoid(chi, kappa, axis=-1))
+    """∫χ dκ by trapezia, (Y,); numpy before 2.0 has no function of that name."""
+    return np.asarray((np.diff(kappa) * (chi[..., 1:] + chi[..., :-1]) / 2.0).sum(axis=-1))
 
 
 def _correction(z: int, kinetic: Floats) -> Floats:

@@ -23,7 +23,6 @@ from caloforge.errors import DataError
 from caloforge.generation.blocks import BlockDecoder, Energies
 from caloforge.generation.request import GenerationRequest
 from caloforge.generation.workers import BlockWorkers
-from caloforge.models.networks.autoregressive.kernel import kernel_name
 from caloforge.runtime.chunks import ChunkStore
 from caloforge.runtime.devices import device_name
 from caloforge.runtime.processes import ChildError
@@ -185,7 +184,9 @@ class Production:
                 "batch_size": request.block_size,
                 "threads": len(self.workers) if on_cpu else torch.get_num_threads(),
                 "device": device_name(request.device),
-                "kernels": kernel_name() if on_cpu else "plain",
+                "precision": request.model.execution.precision,
+                "kernels": request.model.execution.kernels,
+                "kernel_names": list(request.model.kernel_names),
                 "peak_memory_mib": self.workers.peak_memory_mib,
             },
         }

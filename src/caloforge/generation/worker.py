@@ -1,6 +1,6 @@
 """A process that makes blocks of showers: a `Child` of `caloforge.generation.workers`.
 
-It says that it has started, and gets the checkpoint and the seed; then energies go out for each block that
+It says that it has started, and gets the checkpoint, and how it computes; then energies go out for each block that
 comes in.
 """
 
@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
+from caloforge.checkpoint.checkpoint import Checkpoint
 from caloforge.generation.blocks import decode_block
 from caloforge.runtime.memory import peak_memory_mib
 from caloforge.runtime.processes import Channel, serve
@@ -30,11 +31,11 @@ def work(channel: Channel) -> None:
     if setting is None:  # the parent has finished meanwhile
         return
     sys.path += [folder for folder in setting["path"] if folder not in sys.path]
-    checkpoint, seed = pickle.loads(setting["bytes"])
-    model = checkpoint.model("cpu")
+    checkpoint: Checkpoint = pickle.loads(setting["bytes"])
+    model = checkpoint.model("cpu", *setting["execution"])
     with torch.inference_mode(), ThreadPoolExecutor(1) as sender:  # the parent may be making a block itself
         for order in orders:
-            energies = decode_block(model, seed, pickle.loads(order["bytes"]))
+            energies = decode_block(model, setting["seed"], pickle.loads(order["bytes"]))
             peak = peak_memory_mib(model.device)
             sender.submit(channel.send, {"peak_memory_mib": peak}, energies.tobytes())
 

@@ -51,7 +51,7 @@ def most_workers(request: GenerationRequest, threads: int | None) -> int:
     user's script only.
     """
     alone = multiprocessing.parent_process() is not None and threads is None
-    if request.device.type != "cpu" or alone or type(request.model).__module__ == "__main__":
+    if request.model.device.type != "cpu" or alone or type(request.model).__module__ == "__main__":
         return 1
     return threads or usable_threads()
 
@@ -96,7 +96,7 @@ class BlockWorkers:
     @property
     def peak_memory_mib(self) -> float:
         """Largest memory of all of them, summed, MiB."""
-        return peak_memory_mib(self._decoder.request.device) + sum(self._peaks.values())
+        return peak_memory_mib(self._decoder.request.model.device) + sum(self._peaks.values())
 
     def blocks(self, start: int, stop: int) -> Iterator[tuple[int, Energies]]:
         """First position and energies (n, V) of each block of the showers start … stop − 1, in order.
@@ -144,7 +144,9 @@ class BlockWorkers:
 
     def _start(self, block: Block, energies: Energies, seconds: float, left: int) -> None:
         """Start as many processes as have enough to do, of ``left`` blocks that take ``seconds`` each."""
-        size = peak_memory_mib(self._decoder.request.device) * 2**20  # each takes about as much as this one
+        size = (
+            peak_memory_mib(self._decoder.request.model.device) * 2**20
+        )  # each takes about as much as this one
         paying = seconds * left / START_SECONDS if START_SECONDS else left
         n = int(min(self._most, paying, 1 + free_memory() // size))
         self._proof = block, energies
@@ -186,7 +188,13 @@ class BlockWorkers:
         assert self._proof is not None
         request = self._decoder.request
         if "started" in message:
-            child.send({"path": _module_path(request)}, pickle.dumps((request.checkpoint, request.seed)))
+            execution = request.model.execution  # "mixed", "none": what the settings say
+            how = [
+                known if known in ("float32", "bfloat16", "compiled", "plain") else "auto"
+                for known in (execution.precision, execution.kernels)
+            ]
+            setting = {"path": _module_path(request), "execution": how, "seed": request.seed}
+            child.send(setting, pickle.dumps(request.checkpoint))
             child.send({}, pickle.dumps(self._proof[0]))
             return
         energies = np.frombuffer(message["bytes"], np.float32).reshape(-1, request.mesh.n_voxels)

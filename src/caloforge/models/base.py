@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -17,9 +17,13 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 from torch import Tensor, nn
 
-from caloforge.errors import MeshError, RecipeError
+from caloforge.errors import CaloforgeError, MeshError, RecipeError
 from caloforge.models.names import current_name
+from caloforge.models.networks.kernels import HasKernel
 from caloforge.registry import load_object
+from caloforge.runtime.devices import pick_device
+from caloforge.runtime.execution import Execution, KernelChoice, PrecisionChoice
+from caloforge.runtime.precision import in_bf16
 from caloforge.settings import Settings
 
 if TYPE_CHECKING:
@@ -134,6 +138,8 @@ class GeneratorModel(nn.Module, ABC):
     Attributes:
         detectors: names that ``ConditionTensors.detector`` counts; set by training, kept in the checkpoint.
         meshes: cells of each of the detectors, likewise; all alike but for the size of the cells.
+        execution: where and in which precision it computes, decided by `execute_on`; until then on a CPU, as
+            its settings say.
         progress: fraction of the training that is done, in [0, 1], for losses with a schedule of their own.
     """
 
@@ -150,12 +156,11 @@ class GeneratorModel(nn.Module, ABC):
     """Settings of a small model for 6 × 4 × 3 cells, with which the laws of all models are tested."""
     joint: ClassVar[bool] = False
     """True where one model may be trained on detectors whose cells differ in size."""
-    low_precision: ClassVar[bool] = False
-    """True where `losses` keeps its quality in bfloat16 autocast; precision "auto" then uses it on a GPU."""
 
     settings: BaseModel
     detectors: tuple[str, ...]
     meshes: dict[str, Mesh]
+    execution: Execution
     progress: float
 
     def __init__(self, mesh: Mesh, settings: BaseModel | Mapping[str, Any] | None = None) -> None:
@@ -169,6 +174,69 @@ class GeneratorModel(nn.Module, ABC):
         self.detectors = ()
         self.meshes = {}
         self.progress = 0.0
+        own = in_bf16(self._bf16_setting, "auto", torch.device("cpu"))
+        self.execution = Execution(torch.device("cpu"), "bfloat16" if own else "float32", "auto")
+
+    @property
+    def _bf16_setting(self) -> bool | Literal["auto"]:
+        """What the settings say of bfloat16; no model has it whose settings do not know it."""
+        setting: bool | Literal["auto"] = getattr(self.settings, "bf16", False)
+        return setting
+
+    @property
+    def bf16(self) -> bool:
+        """True where its own networks compute in bfloat16."""
+        return self.execution.precision == "bfloat16"
+
+    @property
+    def kernel_names(self) -> tuple[str, ...]:
+        """Kernels that its networks have."""
+        return tuple(sorted({m.kernel for m in self.modules() if isinstance(m, HasKernel)}))
+
+    def execute_on(
+        self,
+        device: str | torch.device = "auto",
+        precision: PrecisionChoice = "auto",
+        kernels: KernelChoice = "auto",
+    ) -> Self:
+        """Move it to a device and decide how it computes there; `decode` and `losses` do not ask again.
+
+        Kernels are compiled now where they are not yet, and only those that its networks have.
+
+        Raises:
+            CaloforgeError: there is no such device, the model has no networks in bfloat16, or compiled
+                kernels are asked for and cannot be had.
+        """
+        device = pick_device(device)
+        models = [model for model in self.modules() if isinstance(model, GeneratorModel)]
+        able = [model for model in models if "bf16" in type(model.settings).model_fields]
+        if precision == "bfloat16" and not able:
+            raise CaloforgeError(f"a {type(self).__name__} computes in float32; leave the precision out")
+        bf16 = {model: in_bf16(model._bf16_setting, precision, device) for model in able}
+        compiled = self._kernels_for(device, kernels, any(bf16.values()))
+        for model in models:
+            names = {"bfloat16" if bf16[m] else "float32" for m in able if m in set(model.modules())}
+            model.execution = Execution(
+                device=device,
+                precision="mixed" if len(names) > 1 else "bfloat16" if "bfloat16" in names else "float32",
+                kernels="none" if not model.kernel_names else "compiled" if compiled else "plain",
+            )
+        return self.to(device)
+
+    def _kernels_for(self, device: torch.device, choice: KernelChoice, bf16: bool) -> bool:
+        """Have all networks use their kernels, or none; True where they do."""
+        networks = [network for network in self.modules() if isinstance(network, HasKernel)]
+        possible = choice != "plain" and device.type == "cpu"
+        compiled = possible and all(network.load_kernel(bf16) for network in networks)
+        if choice == "compiled" and networks and not compiled:
+            raise CaloforgeError(
+                f"no compiled kernels ({', '.join(self.kernel_names)}) for {device}"
+                f"{' and bfloat16' if bf16 else ''}: they need a CPU{' with AVX-512 BF16' if bf16 else ''}, "
+                "a C compiler, and no CALOFORGE_KERNELS=0; leave kernels out, or ask for plain ones"
+            )
+        for network in networks:
+            network.use_kernel(compiled)
+        return compiled
 
     def fit(self, showers: Showers) -> None:
         """Set the preprocessing statistics, which are buffers, from the training split, read in slices."""

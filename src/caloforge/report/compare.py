@@ -65,7 +65,7 @@ def compare(
     which: Sequence[str] = ("low", "high"),
     multiclass: str | None = "high",
     seed: int = 0,
-    device: str | None = None,
+    device: str = "auto",
     progress: bool | Progress = True,
     resume: bool = False,
     overwrite: bool = False,

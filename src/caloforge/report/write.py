@@ -25,6 +25,7 @@ from caloforge.report.figures.responses import draw_responses
 from caloforge.report.figures.sheet import Drawing
 from caloforge.report.mean_shower import layers_payload, mean_shower
 from caloforge.report.page import page_path, write_page
+from caloforge.report.slices import slice_tables
 from caloforge.report.words import in_words
 from caloforge.report.words.rows import is_shape
 from caloforge.report.words.text import group_title, number
@@ -181,6 +182,7 @@ def _values(evaluation: Evaluation, drawn: Drawn, record: dict[str, Any]) -> dic
         "evaluation": evaluation,
         "verdict": evaluation.verdict,
         "tables": tables,
+        "slice_tables": slice_tables,
         "drawings": drawn.drawings,
         "groups": drawn.groups,
         "correlations": drawn.correlations,

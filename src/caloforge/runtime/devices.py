@@ -12,14 +12,14 @@ from caloforge.errors import CaloforgeError
 __all__ = ["cpu_threads", "device_name", "pick_device"]
 
 
-def pick_device(name: str) -> torch.device:
+def pick_device(name: str | torch.device) -> torch.device:
     """The device called ``name``; "auto" is a CUDA GPU where there is one, otherwise the CPU.
 
     Raises:
         CaloforgeError: there is no such device.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
     except RuntimeError as error:

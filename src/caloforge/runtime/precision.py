@@ -1,4 +1,4 @@
-"""Where bfloat16 matrix products are faster than float32 ones."""
+"""Which precision networks compute in."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import Literal
 
 import torch
 
-__all__ = ["fast_bf16", "use_bf16"]
+from caloforge.runtime.execution import PrecisionChoice
+
+__all__ = ["in_bf16", "native_bf16"]
 
 
 @cache
@@ -21,13 +23,26 @@ def _cpu_flags() -> frozenset[str]:
     return frozenset(next(lines, "").split())
 
 
-def fast_bf16(device: torch.device) -> bool:
-    """True where the device multiplies bfloat16 matrices natively (AVX-512 BF16, AMX, recent GPUs)."""
+def native_bf16(device: torch.device) -> bool:
+    """True where the device multiplies bfloat16 matrices natively (AVX-512 BF16, AMX, GPUs since Ampere).
+
+    Older GPUs emulate it, which is slower than float32; torch counts them as able.
+    """
     if device.type == "cpu":
         return bool(_cpu_flags() & {"avx512_bf16", "amx_bf16"})
-    return device.type == "cuda" and torch.cuda.is_bf16_supported()
+    if device.type != "cuda":
+        return False
+    return torch.version.hip is not None or torch.cuda.get_device_capability(device)[0] >= 8
 
 
-def use_bf16(choice: bool | Literal["auto"], device: torch.device) -> bool:
-    """What a model's setting ``bf16`` means on a device; "auto": where `fast_bf16`."""
-    return fast_bf16(device) if choice == "auto" else choice
+def in_bf16(setting: bool | Literal["auto"], choice: PrecisionChoice, device: torch.device) -> bool:
+    """Whether networks compute in bfloat16 on a device.
+
+    Args:
+        setting: a model's ``bf16``; "auto": where it is native.
+        choice: what is asked for; "auto": what the setting says.
+        device: where.
+    """
+    if choice != "auto":
+        return choice == "bfloat16"
+    return native_bf16(device) if setting == "auto" else setting

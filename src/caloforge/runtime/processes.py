@@ -25,7 +25,7 @@ from typing import Any, Self
 from caloforge.errors import CaloforgeError
 from caloforge.runtime.cores import wait_passively
 
-__all__ = ["Channel", "Child", "ChildError", "serve"]
+__all__ = ["Channel", "Child", "ChildError", "run_module", "serve"]
 
 Message = dict[str, Any]
 BYTES = "bytes"
@@ -121,16 +121,15 @@ class Child:
         environment: Mapping[str, str] | None = None,
         threads: int = 1,
     ) -> None:
-        path = os.pathsep.join([str(PACKAGE_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
         count = {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
-        variables = {**os.environ, **count, **(environment or {}), "PYTHONPATH": path}
+        variables = {**os.environ, **count, **(environment or {}), **_where_we_are()}
         wait_passively(variables)
         ours, theirs = socket.socketpair()
         self._channel = Channel(ours)
         self._log = tempfile.TemporaryFile() if log is None else log.open("w+b")  # noqa: SIM115
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", module, str(theirs.fileno())],
+                _command(module, theirs.fileno()),
                 stdin=subprocess.DEVNULL,
                 stdout=self._log,
                 stderr=self._log,
@@ -201,6 +200,21 @@ class Child:
         last = "\n".join(text.strip().splitlines()[-LOG_LINES:])
         details = f"{reported or how}; the end of its output:\n{last}"
         return ChildError(reported or details, status, details)
+
+
+def run_module(module: str, *arguments: object) -> int:
+    """Run a module of ours as a command with the same screen; returns its exit status."""
+    environment = {**os.environ, **_where_we_are()}
+    return subprocess.run(_command(module, *arguments), env=environment, check=False).returncode
+
+
+def _command(module: str, *arguments: object) -> list[str]:
+    return [sys.executable, "-P", "-m", module, *map(str, arguments)]
+
+
+def _where_we_are() -> dict[str, str]:
+    """The variable by which a child finds this package, wherever it was started."""
+    return {"PYTHONPATH": os.pathsep.join([str(PACKAGE_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])}
 
 
 def serve(work: Callable[[Channel], None]) -> int:

@@ -13,9 +13,8 @@ from caloforge.checkpoint.checkpoint import Checkpoint
 from caloforge.data.formats import open_showers
 from caloforge.data.showers import Showers
 from caloforge.errors import MissingDependencyError, TrainingError
-from caloforge.models.base import load_model_class
-from caloforge.runtime.devices import pick_device
-from caloforge.runtime.precision import fast_bf16
+from caloforge.runtime.cores import wanted_threads
+from caloforge.runtime.devices import cpu_threads, pick_device
 from caloforge.runtime.signals import catch_signals
 from caloforge.training.recipe import Recipe
 from caloforge.training.run import TrainingRun
@@ -34,6 +33,7 @@ def train(
     resume: bool = False,
     overwrite: bool = False,
     device: str = "auto",
+    threads: int | None = None,
     workers: int = 0,
     overrides: Mapping[str, Any] | None = None,
     progress: bool = True,
@@ -58,6 +58,7 @@ def train(
         resume: go on with a training that was stopped; a finished one is returned as it is.
         overwrite: replace a checkpoint or a stopped training in ``out``.
         device: "auto", "cpu", "cuda", "cuda:1" or "mps".
+        threads: CPU threads; by default ``OMP_NUM_THREADS``, else 1, which beside other programs is fastest.
         workers: with 1 or more, showers that do not fit in memory are read ahead in a thread.
         overrides: changes to the recipe by dotted key, e.g. ``{"training.epochs": 5}``.
         progress: tell how far it is, on standard error.
@@ -88,7 +89,8 @@ def train(
     task.check()
     accelerator = _accelerator(device, recipe)
     cuda = [accelerator.device] if accelerator.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=cuda), catch_signals() as interrupt:
+    on_cores = cpu_threads(threads or wanted_threads())
+    with on_cores, torch.random.fork_rng(devices=cuda), catch_signals() as interrupt:
         run = TrainingRun(task, folder, accelerator, resume=resume, prefetch=workers > 0)
         return run.finish(interrupt, progress=progress, keep_resume=keep_resume)
 
@@ -100,15 +102,11 @@ def _accelerator(device: str, recipe: Recipe) -> Any:
     except ImportError as error:
         raise MissingDependencyError("accelerate", "train") from error
     chosen = pick_device(device)
-    precision = recipe.training.precision
-    if precision == "auto":
-        wanted = load_model_class(recipe.model).low_precision
-        precision = "bf16" if wanted and fast_bf16(chosen) else "float32"
     if PartialState._shared_state and int(os.environ.get("WORLD_SIZE", "1")) == 1:
         AcceleratorState._reset_state(reset_partial_state=True)  # of an earlier training in this process
     if chosen.type == "cuda" and chosen.index is not None:
         torch.cuda.set_device(chosen)
-    mixed = "bf16" if precision == "bf16" else "no"
+    mixed = "bf16" if recipe.training.precision == "bf16" else "no"
     accelerator = Accelerator(cpu=chosen.type == "cpu", mixed_precision=mixed)
     if recipe.training.batch_size % accelerator.num_processes:
         raise TrainingError(

@@ -88,7 +88,8 @@ class TrainingSettings(PartSettings):
         epochs: passes over the training showers; either this or ``steps`` must be given.
         steps: batches to train on.
         batch_size: showers of a step, over all processes.
-        precision: "float32", "bf16" (autocast) or "auto": bf16 for models that declare it, where native.
+        precision: "bf16" for bfloat16 autocast of all that is in the losses; "float32" and "auto" leave it to
+            the model's settings.
         validation_fraction: share of the showers that is held out; 0 for none.
         augment: "rotate_phi" turns each shower by a random number of φ bins, "reflect_phi" mirrors half of
             them; both only on cylinders at normal incidence. Or others of `AUGMENTATIONS`.

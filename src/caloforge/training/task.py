@@ -88,7 +88,7 @@ class TrainingTask:
                 model.fit(fit_to)
             else:
                 model.adapt(fit_to)
-        return model.to(device)
+        return model.execute_on(device)
 
     def checkpoint(
         self, model: GeneratorModel, provenance: dict[str, Any], metrics: dict[str, Any]

@@ -28,7 +28,7 @@ def multiclass_posterior(
     *,
     inputs: str,
     seed: int,
-    device: str | None,
+    device: str,
     report: Progress,
     folder: Path | None,
     request: Mapping[str, Any],

@@ -16,6 +16,7 @@ from caloforge.data import Conditions
 from caloforge.errors import DataError
 from caloforge.evaluation.physics.resolution import BinnedResponse, binned_response, fit_resolution
 from caloforge.evaluation.results import Conservation, Estimate, ResponseCurve
+from caloforge.evaluation.results.base import of_both
 from caloforge.evaluation.separation import bin_places
 
 __all__ = ["conservation", "response_curves"]
@@ -30,6 +31,7 @@ LEAST_SHOWERS = 50
 DRAWS = 1000
 LIMIT = 0.999
 WORST = 10
+_TOLD = ("count", "response", "response_error", "resolution", "resolution_error")
 _LABELS = {
     "energy": "incident energy [MeV]",
     "theta": "incident θ [rad]",
@@ -101,16 +103,7 @@ def response_curves(
                 edges=bins.edges,
                 positions=bins.positions,
                 names=bins.names,
-                reference_count=first.count,
-                generated_count=second.count,
-                reference_response=first.response,
-                generated_response=second.response,
-                reference_response_error=first.response_error,
-                generated_response_error=second.response_error,
-                reference_resolution=first.resolution,
-                generated_resolution=second.resolution,
-                reference_resolution_error=first.resolution_error,
-                generated_resolution_error=second.resolution_error,
+                **of_both(first, second, *_TOLD),
                 linearity=_linearity(first, second, seed),
                 fits=fits,
             )

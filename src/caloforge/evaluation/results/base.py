@@ -26,7 +26,7 @@ from caloforge.errors import DataError
 from caloforge.runtime.files import read_json, write_text
 from caloforge.settings import explain
 
-__all__ = ["Details", "Document", "Floats", "Integers", "Number", "Result", "jsonable"]
+__all__ = ["Details", "Document", "Floats", "Integers", "Number", "Result", "jsonable", "of_both"]
 
 
 def jsonable(value: Any) -> Any:
@@ -54,6 +54,12 @@ Integers = Annotated[
 ]
 Details = Annotated[dict[str, Any], BeforeValidator(jsonable)]
 """Whatever JSON can hold, by name."""
+
+
+def of_both(reference: object, generated: object, *names: str) -> dict[str, Any]:
+    """``reference_<name>`` and ``generated_<name>`` for attributes of two objects."""
+    pair = {"reference": reference, "generated": generated}
+    return {f"{role}_{name}": getattr(sample, name) for name in names for role, sample in pair.items()}
 
 
 class Result(BaseModel):

@@ -71,9 +71,5 @@ class Comparison(Result):
     @classmethod
     def of(cls, reference: tuple[float, float], generated: tuple[float, float]) -> Comparison:
         """Of mean and standard deviation of each sample."""
-        return cls(
-            reference_mean=reference[0],
-            reference_std=reference[1],
-            generated_mean=generated[0],
-            generated_std=generated[1],
-        )
+        (m1, s1), (m2, s2) = reference, generated
+        return cls(reference_mean=m1, reference_std=s1, generated_mean=m2, generated_std=s2)

@@ -28,7 +28,6 @@ from caloforge.models.diffusion.processes import PROCESSES, ProcessChoice
 from caloforge.models.diffusion.samplers import SamplerChoice, noise_steps, sample
 from caloforge.models.energies.base import LayerEnergyChoice, layer_energy_model
 from caloforge.models.energies.layers_then_cells import fitted_batches
-from caloforge.runtime.precision import use_bf16
 
 __all__ = ["DiffusionModel"]
 
@@ -54,7 +53,7 @@ class DiffusionModel(GeneratorModel):
             slots: detectors that the model has room for.
             threshold_mev: cells below are empty; by default the least cell energy of each detector.
             spectrum: fit a map that restores the spectrum of cell energies after training.
-            bf16: the network in bfloat16; "auto" where the processor has it.
+            bf16: the network in bfloat16; "auto" where the device multiplies it natively.
         """
 
         energies: LayerEnergyChoice | None = Field({"kind": "inductive"}, validate_default=True)
@@ -206,8 +205,7 @@ class DiffusionModel(GeneratorModel):
         return network
 
     def _precision(self, device: torch.device) -> torch.autocast:
-        on = use_bf16(self.settings.bf16, device)
-        return torch.autocast(device.type, dtype=torch.bfloat16, enabled=on)
+        return torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.bf16)
 
     def to_coordinates(self, batch: Batch, generator: torch.Generator) -> Tensor:
         """What the network works on, (n, Z, P, R); the place of empty cells is drawn."""

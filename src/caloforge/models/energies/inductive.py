@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from caloforge.models.coordinates import RunningMoments, exp_threshold, fill_below, log_threshold
 from caloforge.models.energies.base import ENERGIES, LayerEnergyDensity, LayerEnergySettings
+from caloforge.models.networks.splines.kernel import HasSplineKernel
 from caloforge.models.networks.splines.splines import n_spline_parameters, rational_quadratic
 
 __all__ = ["InductiveSettings", "LongitudinalFlow", "SplineNetwork"]
@@ -26,7 +27,7 @@ SUMMARY = 4
 TOTAL_FLOOR = 1e-6
 
 
-class SplineNetwork(nn.Module):
+class SplineNetwork(HasSplineKernel):
     """Features (*, F) → shift, log scale and spline of one number."""
 
     def __init__(self, features: int, hidden: int, depth: int, bins: int, bound: float) -> None:
@@ -48,13 +49,14 @@ class SplineNetwork(nn.Module):
     def log_prob(self, v: Tensor, features: Tensor) -> Tensor:
         """log p(v | features), of the shape of v."""
         shift, log_scale, spline = self._coefficients(features)
-        z, slope = rational_quadratic((v - shift) * log_scale.exp(), spline, bound=self.bound)
+        u = (v - shift) * log_scale.exp()
+        z, slope = rational_quadratic(u, spline, bound=self.bound, compiled=self.compiled)
         return slope + log_scale - 0.5 * z.square() - 0.5 * math.log(2 * math.pi)
 
     def sample(self, z: Tensor, features: Tensor) -> Tensor:
         """The v that standard normal z stands for."""
         shift, log_scale, spline = self._coefficients(features)
-        u, _ = rational_quadratic(z, spline, bound=self.bound, inverse=True)
+        u, _ = rational_quadratic(z, spline, bound=self.bound, inverse=True, compiled=self.compiled)
         return u * (-log_scale).exp() + shift
 
 

@@ -30,7 +30,7 @@ class CellSettings(GeneratorModel.Settings):
         smear: relative smearing of energies in training; keeps densities finite where the energy of a layer
             or of a coarse cell fixes that of its last cell.
         threshold_mev: cells below are empty; by default the least cell energy in the training showers.
-        bf16: networks in bfloat16 (splines stay in float32); "auto" where the processor has it.
+        bf16: networks in bfloat16 (splines stay in float32); "auto" where the device multiplies it natively.
     """
 
     width: float = Field(2.0, gt=0)

@@ -20,7 +20,6 @@ from caloforge.models.conditions.incident import IncidentContext
 from caloforge.models.coordinates import Whole, renormalise_layers
 from caloforge.models.flow.cell_model import CellFlowModel
 from caloforge.models.flow.distillation import DensityStudent
-from caloforge.runtime.precision import use_bf16
 
 __all__ = ["CaloFlow", "CaloFlowStudent"]
 
@@ -54,7 +53,7 @@ class CaloFlow(CellFlowModel):
         incident = self.incident(conditions)
         energies = self.layer_energies(noise["energies"], incident, conditions)
         context = torch.cat([incident, self._log_map(energies)], dim=1)
-        y = self.flow("cells").sample(noise["cells"], context, use_bf16(self.settings.bf16, incident.device))
+        y = self.flow("cells").sample(noise["cells"], context, self.bf16)
         whole = Whole(self.layers.spread(energies), self.sizes)
         cells = self.coordinates.inverse(y, float(self.threshold), whole)
         closed = renormalise_layers(cells, energies, self.layers, float(self.threshold))

@@ -38,7 +38,6 @@ from caloforge.models.coordinates import (
 )
 from caloforge.models.energies.base import LayerEnergyChoice
 from caloforge.models.energies.layers_then_cells import CellSettings, LayersThenCells
-from caloforge.runtime.precision import use_bf16
 
 __all__ = ["CausalLayerFlow"]
 
@@ -102,14 +101,14 @@ class CausalLayerFlow(LayersThenCells):
         self.spectrum = SpectrumMap()
 
     @abstractmethod
-    def cell_log_prob(self, y: Tensor, maps: Tensor, vector: Tensor, low_precision: bool) -> Tensor:
+    def cell_log_prob(self, y: Tensor, maps: Tensor, vector: Tensor, bf16: bool) -> Tensor:
         """log p of coordinates y (n, L, P, R) given maps (n, L, M, P, R) and numbers (n, L, V): (n, L).
 
         A shared flow gets single layers, L = 1, of any number; otherwise L = Z.
         """
 
     @abstractmethod
-    def cell_sample(self, z: Tensor, maps: Tensor, vector: Tensor, layer: int, low_precision: bool) -> Tensor:
+    def cell_sample(self, z: Tensor, maps: Tensor, vector: Tensor, layer: int, bf16: bool) -> Tensor:
         """Coordinates (n, P, R) of one layer of noise z (n, P, R), with maps (n, M, P, R), vector (n, V)."""
 
     def noise_shapes(self) -> dict[str, tuple[int, ...]]:
@@ -197,16 +196,17 @@ class CausalLayerFlow(LayersThenCells):
         given = self._given_maps(self._coarse(batch))
         maps += [] if given is None else [given]
         stacked, vector = torch.stack(maps, dim=2), self._vector(incident, layer_energies, slice(None))
-        lit, low = layer_energies > 0, use_bf16(self.settings.bf16, energies.device)
+        lit = layer_energies > 0
         if self.settings.shared:  # every layer with energy is an example of its own
-            log_p = self.cell_log_prob(y[lit][:, None], stacked[lit][:, None], vector[lit][:, None], low)
+            log_p = self.cell_log_prob(
+                y[lit][:, None], stacked[lit][:, None], vector[lit][:, None], self.bf16
+            )
         else:
-            log_p = torch.where(lit, self.cell_log_prob(y, stacked, vector, low), 0.0)
+            log_p = torch.where(lit, self.cell_log_prob(y, stacked, vector, self.bf16), 0.0)
         return {"loss": -log_p.sum() / lit.sum().clamp_min(1)}
 
     def decode(self, noise: Mapping[str, Tensor], conditions: ConditionTensors) -> Tensor:
         incident, threshold = self.incident(conditions), float(self.threshold)
-        low = use_bf16(self.settings.bf16, incident.device)
         layer_energies = self.layer_energies(noise["layers"], incident, conditions)
         vectors = self._vector(incident, layer_energies, slice(None))
         given = self._given_maps(conditions.given)
@@ -214,7 +214,7 @@ class CausalLayerFlow(LayersThenCells):
         logs, showers = [self._log_map(seen)] * self.settings.history, []  # the last layers, newest first
         for i, z in enumerate(noise["cells"].unbind(dim=1)):
             maps = [*logs, self._log_map(seen), *([] if given is None else [given[:, i]])]
-            y = self.cell_sample(z, torch.stack(maps, dim=1), vectors[:, i], i, low)
+            y = self.cell_sample(z, torch.stack(maps, dim=1), vectors[:, i], i, self.bf16)
             whole = Whole(layer_energies[:, i, None, None], self.layers.width, self.largest[i])
             tentative = self.coordinates.inverse(y, threshold, whole)
             cells = renormalise_layers(tentative, layer_energies[:, i : i + 1], self.one_layer, threshold)

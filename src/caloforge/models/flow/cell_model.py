@@ -23,7 +23,6 @@ from caloforge.models.networks.autoregressive.flow import (
     AutoregressiveFlowSettings,
     Direction,
 )
-from caloforge.runtime.precision import use_bf16
 
 __all__ = ["CellFlowModel"]
 
@@ -92,7 +91,7 @@ class CellFlowModel(LayersThenCells):
         if part == "energies":
             return self.layer_energy_losses(batch, generator)
         x, context = self.examples(batch, part, generator)
-        log_p = self.flow(part).log_prob(x, context, use_bf16(self.settings.bf16, x.device))
+        log_p = self.flow(part).log_prob(x, context, self.bf16)
         return {"loss": -log_p.sum() / max(len(x), 1)}
 
     def _log_map(self, energies: Tensor) -> Tensor:

@@ -26,7 +26,6 @@ from caloforge.models.flow.cell_model import CellFlowModel
 from caloforge.models.networks.autoregressive.flow import AutoregressiveFlow, Direction
 from caloforge.models.networks.splines.splines import MIN_SLOPE
 from caloforge.models.student import Student
-from caloforge.runtime.precision import use_bf16
 from caloforge.settings import Settings
 
 __all__ = ["DensityStudent", "DistillationSettings", "distillation_losses"]
@@ -59,7 +58,7 @@ def distillation_losses(
     context: Tensor,
     generator: torch.Generator,
     settings: DistillationSettings,
-    low_precision: bool = False,
+    bf16: bool = False,
 ) -> dict[str, Tensor]:
     """How far the student is from the teacher's inverse; mean squares over examples and dimensions.
 
@@ -76,7 +75,7 @@ def distillation_losses(
         x, context: data (n, D) and context (n, C).
         generator: of the noise.
         settings: weights of the terms.
-        low_precision: networks in bfloat16.
+        bf16: networks in bfloat16.
 
     Returns:
         "loss", the weighted sum, and "noise" and "data", the mean squared distances where the ways end; a way
@@ -92,20 +91,18 @@ def distillation_losses(
 
     def from_data(start: Tensor) -> tuple[Tensor, Tensor]:
         with torch.no_grad():
-            seen = _Pass.through(teacher, start, context, low_precision)
+            seen = _Pass.through(teacher, start, context, bf16)
         forced = seen.values if settings.teacher_forcing else None
-        return distances(
-            seen, _Pass.through(student, seen.values[-1].T, context, low_precision, forced), end=0
-        )
+        return distances(seen, _Pass.through(student, seen.values[-1].T, context, bf16, forced), end=0)
 
     def from_noise() -> tuple[Tensor, Tensor]:
         z = torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
         if settings.teacher_forcing:
             with torch.no_grad():
-                start = teacher.sample(z, context, low_precision)
+                start = teacher.sample(z, context, bf16)
             return from_data(start)
-        generated = _Pass.through(student, z, context, low_precision)
-        back = _Pass.through(teacher, generated.values[0].T, context, low_precision)
+        generated = _Pass.through(student, z, context, bf16)
+        back = _Pass.through(teacher, generated.values[0].T, context, bf16)
         return distances(back, generated, end=-1)
 
     losses = {"loss": x.new_zeros(())}
@@ -136,7 +133,7 @@ class _Pass:
         flow: AutoregressiveFlow,
         start: Tensor,
         context: Tensor,
-        low_precision: bool,
+        bf16: bool,
         forced: list[Tensor] | None = None,
     ) -> _Pass:
         """The pass over ``start`` (n, D); towards data, blocks may be given another pass's values."""
@@ -145,7 +142,7 @@ class _Pass:
         blocks = list(enumerate(zip(flow.masked_splines(), flow.orders, strict=True)))
         for i, (block, order) in reversed(blocks) if to_data else blocks:
             ordered = (values[-1] if forced is None else forced[i + 1])[order]
-            raw = block.parameters_for(ordered, context, low_precision)
+            raw = block.parameters_for(ordered, context, bf16)
             image, _ = block.splines(ordered, raw, inverse=to_data)
             values.append(image[order.argsort()])
             splines.append(_normalised(raw, block.largest_logit))
@@ -214,11 +211,5 @@ class DensityStudent(Student, CellFlowModel):
         assert isinstance(teacher, CellFlowModel)
         x, context = self.examples(batch, part, generator)
         return distillation_losses(
-            teacher.flow(part),
-            self.flow(part),
-            x,
-            context,
-            generator,
-            self.settings.distillation,
-            use_bf16(self.settings.bf16, x.device),
+            teacher.flow(part), self.flow(part), x, context, generator, self.settings.distillation, self.bf16
         )

@@ -21,7 +21,6 @@ from caloforge.models.conditions.incident import IncidentContext
 from caloforge.models.coordinates import Whole, renormalise_layers
 from caloforge.models.flow.cell_model import CellFlowModel
 from caloforge.models.flow.distillation import DensityStudent
-from caloforge.runtime.precision import use_bf16
 
 __all__ = ["ICaloFlow", "ICaloFlowStudent"]
 
@@ -75,16 +74,15 @@ class ICaloFlow(CellFlowModel):
 
     def decode(self, noise: Mapping[str, Tensor], conditions: ConditionTensors) -> Tensor:
         incident = self.incident(conditions)
-        low_precision = use_bf16(self.settings.bf16, incident.device)
         energies = self.layer_energies(noise["energies"], incident, conditions)
         first, rest = self._contexts(incident, energies)
         showers: list[Tensor] = []
         for i, z in enumerate(noise["cells"].flatten(2).unbind(dim=1)):
             if i == 0:
-                y = self.flow("first").sample(z, first, low_precision)
+                y = self.flow("first").sample(z, first, self.bf16)
             else:
                 context = torch.cat([rest[:, i - 1], self._log_map(showers[-1])], dim=1)
-                y = self.flow("next").sample(z, context, low_precision)
+                y = self.flow("next").sample(z, context, self.bf16)
             sums = energies[:, i : i + 1]
             cells = self.coordinates.inverse(y, float(self.threshold), Whole(sums, self.n_cells))
             showers.append(renormalise_layers(cells, sums, self.one_layer, float(self.threshold)))

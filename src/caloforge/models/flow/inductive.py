@@ -28,7 +28,6 @@ from caloforge.models.coordinates import ThresholdLogarithms, log_energy, renorm
 from caloforge.models.energies.inductive import InductiveSettings
 from caloforge.models.energies.layers_then_cells import CellSettings, LayersThenCells
 from caloforge.models.networks.coupling import CouplingFlow
-from caloforge.runtime.precision import use_bf16
 
 __all__ = ["InductiveLayerFlow"]
 
@@ -138,14 +137,11 @@ class InductiveLayerFlow(LayersThenCells):
         )
         lit = (layer_energies > 0).flatten()
         examples = (y.flatten(0, 1)[lit], maps.flatten(0, 1)[lit], context[lit])
-        log_p = self.cell_flow.log_prob(
-            *examples, low_precision=use_bf16(self.settings.bf16, energies.device)
-        )
+        log_p = self.cell_flow.log_prob(*examples, bf16=self.bf16)
         return {"loss": -log_p.sum() / lit.sum().clamp_min(1)}
 
     def decode(self, noise: Mapping[str, Tensor], conditions: ConditionTensors) -> Tensor:
         incident, threshold = self.incident(conditions), float(self.threshold)
-        low_precision = use_bf16(self.settings.bf16, incident.device)
         layer_energies = self.layer_energies(noise["layers"], incident, conditions)
         total = layer_energies.sum(dim=1)
         one_hot = torch.eye(self.shape[0], device=incident.device)
@@ -156,7 +152,7 @@ class InductiveLayerFlow(LayersThenCells):
             energy = layer_energies[:, i]
             maps = torch.cat([self._log_map(before), self._log_map(seen)], dim=-1)
             context = self._context(incident, energy, energy_before, total, one_hot[i].expand(n, -1))
-            y = self.cell_flow.sample(z, maps, context, low_precision)
+            y = self.cell_flow.sample(z, maps, context, self.bf16)
             tentative = self.coordinates.inverse(y, threshold).flatten(1)
             before = renormalise_layers(tentative, energy[:, None], self.one_layer, threshold).view_as(before)
             seen, energy_before = seen + before, energy

@@ -99,12 +99,12 @@ class ConvL2LFlows(CausalLayerFlow):
         mean, std = (v[:, :, 0, 0].float() for v in (moments.mean, moments.std()))
         self.cell_flow.start(mean, std.clamp_min(LEAST_SPREAD))
 
-    def cell_log_prob(self, y: Tensor, maps: Tensor, vector: Tensor, low_precision: bool) -> Tensor:
-        return self.cell_flow.log_prob(y, maps, vector, low_precision)
+    def cell_log_prob(self, y: Tensor, maps: Tensor, vector: Tensor, bf16: bool) -> Tensor:
+        return self.cell_flow.log_prob(y, maps, vector, bf16)
 
-    def cell_sample(self, z: Tensor, maps: Tensor, vector: Tensor, layer: int, low_precision: bool) -> Tensor:
+    def cell_sample(self, z: Tensor, maps: Tensor, vector: Tensor, layer: int, bf16: bool) -> Tensor:
         group = slice(0, 1) if self.settings.shared else slice(layer, layer + 1)
-        return self.cell_flow.sample(z[:, None], maps[:, None], vector[:, None], group, low_precision)[:, 0]
+        return self.cell_flow.sample(z[:, None], maps[:, None], vector[:, None], group, bf16)[:, 0]
 
 
 class _LayerMAF(nn.Module):
@@ -163,15 +163,15 @@ class L2LFlows(CausalLayerFlow):
             for _ in range(self.n_flows)
         )
 
-    def cell_log_prob(self, y: Tensor, maps: Tensor, vector: Tensor, low_precision: bool) -> Tensor:
+    def cell_log_prob(self, y: Tensor, maps: Tensor, vector: Tensor, bf16: bool) -> Tensor:
         log_p = []
         for i, layer in enumerate(self.cell_flow):
             assert isinstance(layer, _LayerMAF)
             context = layer.given(maps[:, i], vector[:, i])
-            log_p.append(layer.flow.log_prob(y[:, i].flatten(1), context, low_precision))
+            log_p.append(layer.flow.log_prob(y[:, i].flatten(1), context, bf16))
         return torch.stack(log_p, dim=1)
 
-    def cell_sample(self, z: Tensor, maps: Tensor, vector: Tensor, layer: int, low_precision: bool) -> Tensor:
+    def cell_sample(self, z: Tensor, maps: Tensor, vector: Tensor, layer: int, bf16: bool) -> Tensor:
         flow = self.cell_flow[0 if self.settings.shared else layer]
         assert isinstance(flow, _LayerMAF)
-        return flow.flow.sample(z.flatten(1), flow.given(maps, vector), low_precision).view_as(z)
+        return flow.flow.sample(z.flatten(1), flow.given(maps, vector), bf16).view_as(z)

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from caloforge.models.networks.layer_unet import SLOPE, GroupedConvolution, LayerUNet
+from caloforge.models.networks.splines.kernel import HasSplineKernel
 from caloforge.models.networks.splines.splines import n_spline_parameters, rational_quadratic
 from caloforge.models.networks.tensor_cache import TensorCache
 
@@ -117,7 +118,7 @@ class LUConvolution(nn.Module):
         return matrix @ x, -log_det if inverse else log_det
 
 
-class UNetCoupling(nn.Module):
+class UNetCoupling(HasSplineKernel):
     """Moves the first channels by splines that a U-Net makes of the others and of context maps.
 
     Args:
@@ -176,7 +177,9 @@ class UNetCoupling(nn.Module):
         raw = (weight[0] @ h[0])[None] if g == 1 else weight @ h
         raw = raw.to(x.dtype) + self.bias[group]
         raw = raw.view(g, -1, self.moved, raw.shape[-1]).transpose(0, 1)  # (Q, g, moved, N)
-        image, slope = rational_quadratic(moving, raw, bound=self.bound, inverse=inverse)
+        image, slope = rational_quadratic(
+            moving, raw, bound=self.bound, inverse=inverse, compiled=self.compiled
+        )
         return torch.cat([image, fixed], dim=1), slope
 
 
@@ -263,9 +266,9 @@ class ConvolutionFlow(nn.Module):
         assert isinstance(norm, ActNorm)
         norm.start(mean[..., self.first], std[..., self.first])
 
-    def given(self, maps: Tensor, vector: Tensor, group: slice, low_precision: bool) -> Tensor:
+    def given(self, maps: Tensor, vector: Tensor, group: slice, bf16: bool) -> Tensor:
         """Context channels (n, g·K, P, R) of maps (n, g, M, rows, columns) and numbers (n, g, V)."""
-        dtype = torch.bfloat16 if low_precision else maps.dtype
+        dtype = torch.bfloat16 if bf16 else maps.dtype
         x = squeeze(maps.to(dtype), self.factors).flatten(1, 3)
         bias = torch.einsum("ngv,gvh->ngh", vector.to(dtype), self.vector[group].to(dtype)).flatten(1)
         h = self.enter(x.contiguous(memory_format=torch.channels_last), group) + bias[:, :, None, None]
@@ -295,16 +298,16 @@ class ConvolutionFlow(nn.Module):
             x, _ = norm(x, group, inverse=True)
         return self._to_cells(x[:, self.first.argsort()])
 
-    def log_prob(self, y: Tensor, maps: Tensor, vector: Tensor, low_precision: bool = False) -> Tensor:
+    def log_prob(self, y: Tensor, maps: Tensor, vector: Tensor, bf16: bool = False) -> Tensor:
         """log p(y | maps, vector) of every layer, (n, G); y (n, G, rows, columns), see `given`."""
-        z, log_det = self.to_noise(y, self.given(maps, vector, ALL, low_precision))
+        z, log_det = self.to_noise(y, self.given(maps, vector, ALL, bf16))
         return log_det - 0.5 * z.square().sum(dim=(2, 3)) - 0.5 * math.log(2 * math.pi) * z[0, 0].numel()
 
     def sample(
-        self, z: Tensor, maps: Tensor, vector: Tensor, group: slice = ALL, low_precision: bool = False
+        self, z: Tensor, maps: Tensor, vector: Tensor, group: slice = ALL, bf16: bool = False
     ) -> Tensor:
         """The y (n, g, rows, columns) that standard normal noise z of that shape stands for."""
-        return self.to_data(z, self.given(maps, vector, group, low_precision), group)
+        return self.to_data(z, self.given(maps, vector, group, bf16), group)
 
     def _to_rows(self, y: Tensor) -> Tensor:
         """(n, g, rows, columns) → (g, C, N)."""

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from caloforge.models.networks.splines.kernel import HasSplineKernel
 from caloforge.models.networks.splines.splines import n_spline_parameters, rational_quadratic
 
 __all__ = ["CouplingFlow", "RowNetwork", "SplineCoupling"]
@@ -68,7 +69,7 @@ class RowNetwork(nn.Module):
         return F.silu(h)
 
 
-class SplineCoupling(nn.Module):
+class SplineCoupling(HasSplineKernel):
     """Moves every second row, or every second column, by splines that depend on the others.
 
     Args:
@@ -130,7 +131,7 @@ class SplineCoupling(nn.Module):
         moving = y[:, self.rows, self.columns]  # (n, P', R')
         flat = moving.permute(2, 0, 1).reshape(self.moved, -1)  # (R', n·P')
         image, slope = rational_quadratic(
-            flat, parameters.view(-1, *flat.shape), bound=self.bound, inverse=inverse
+            flat, parameters.view(-1, *flat.shape), bound=self.bound, inverse=inverse, compiled=self.compiled
         )
         out = y.clone()
         out[:, self.rows, self.columns] = image.view(self.moved, len(y), -1).permute(1, 2, 0)
@@ -179,23 +180,23 @@ class CouplingFlow(nn.Module):
             for i in range(blocks)
         )
 
-    def given(self, maps: Tensor, context: Tensor, low_precision: bool) -> tuple[Tensor, Tensor]:
+    def given(self, maps: Tensor, context: Tensor, bf16: bool) -> tuple[Tensor, Tensor]:
         """What all couplings are given: windows of maps (n, P, 3M) and context (n, C), maybe in bfloat16."""
-        dtype = torch.bfloat16 if low_precision else maps.dtype
+        dtype = torch.bfloat16 if bf16 else maps.dtype
         return _windows(maps.to(dtype), self.periodic), context.to(dtype)
 
-    def log_prob(self, y: Tensor, maps: Tensor, context: Tensor, low_precision: bool = False) -> Tensor:
+    def log_prob(self, y: Tensor, maps: Tensor, context: Tensor, bf16: bool = False) -> Tensor:
         """log p(y | maps, context), (n,)."""
-        windows, context = self.given(maps, context, low_precision)
+        windows, context = self.given(maps, context, bf16)
         total = y.new_zeros(len(y))
         for block in self.blocks:
             y, slope = block(y, windows, context)
             total = total + slope
         return total - 0.5 * y.square().sum(dim=(1, 2)) - 0.5 * math.log(2 * math.pi) * y[0].numel()
 
-    def sample(self, noise: Tensor, maps: Tensor, context: Tensor, low_precision: bool = False) -> Tensor:
+    def sample(self, noise: Tensor, maps: Tensor, context: Tensor, bf16: bool = False) -> Tensor:
         """The y (n, P, R) that standard normal noise (n, P, R) stands for."""
-        windows, context = self.given(maps, context, low_precision)
+        windows, context = self.given(maps, context, bf16)
         for block in reversed(self.blocks):
             noise, _ = block(noise, windows, context, inverse=True)
         return noise

@@ -32,7 +32,6 @@ from caloforge.models.coordinates import (
 from caloforge.models.energies.base import LayerEnergyChoice
 from caloforge.models.energies.layers_then_cells import CellSettings, LayersThenCells
 from caloforge.models.networks.autoregressive.flow import AutoregressiveFlowSettings
-from caloforge.runtime.precision import use_bf16
 
 __all__ = ["SuperCaloCoarse"]
 
@@ -118,14 +117,14 @@ class SuperCaloCoarse(LayersThenCells):
             return self.layer_energy_losses(batch, generator)
         y = (self._values(batch.energies, generator) - self.mean) / self.std
         context = self._context(self.incident(batch), self.layers.sum(batch.energies))
-        log_p = self.flow.log_prob(y, context, use_bf16(self.settings.bf16, y.device))
+        log_p = self.flow.log_prob(y, context, self.bf16)
         return {"loss": -log_p.mean()}
 
     def decode(self, noise: Mapping[str, Tensor], conditions: ConditionTensors) -> Tensor:
         incident, threshold = self.incident(conditions), float(self.threshold)
         layer_energies = self.layer_energies(noise["layers"], incident, conditions)
         context = self._context(incident, layer_energies)
-        z = self.flow.sample(noise["cells"], context, use_bf16(self.settings.bf16, incident.device))
+        z = self.flow.sample(noise["cells"], context, self.bf16)
         whole = self._whole(layer_energies)
         tentative = self.coordinates.inverse(z * self.std + self.mean, threshold, whole)
         closed = renormalise_layers(tentative, layer_energies, self.layers, threshold)

@@ -43,7 +43,6 @@ from caloforge.models.energies.base import LayerEnergyChoice, layer_energy_model
 from caloforge.models.energies.layers_then_cells import CellSettings, fitted_batches
 from caloforge.models.networks.autoregressive.flow import AutoregressiveFlowSettings
 from caloforge.models.supercalo.cells import GroupedCells
-from caloforge.runtime.precision import use_bf16
 
 __all__ = ["SuperCaloFine"]
 
@@ -221,7 +220,7 @@ class SuperCaloFine(GeneratorModel):
         context = self._context(incident, self._known(layers, given), rows)
         y = (self._values(parts.flatten(0, 1)[rows], generator) - self.mean) / self.std
         y = self.cells.filled(y, rows, generator)
-        log_p = self.flow.log_prob(y, context, use_bf16(self.settings.bf16, incident.device))
+        log_p = self.flow.log_prob(y, context, self.bf16)
         return {"loss": -log_p.sum() / len(rows)}
 
     def decode(self, noise: Mapping[str, Tensor], conditions: ConditionTensors) -> Tensor:
@@ -234,9 +233,9 @@ class SuperCaloFine(GeneratorModel):
         rows = F.pad(lit, (0, n_chunks * self.settings.chunk - len(lit)))
         total = torch.where(torch.arange(len(rows), device=rows.device) < len(lit), energies[rows], 0.0)
         known = self._known(layers, given)
-        z, low, tentative = noise["cells"].flatten(0, 1), use_bf16(self.settings.bf16, incident.device), []
+        z, tentative = noise["cells"].flatten(0, 1), []
         for chunk in torch.split(rows, self.settings.chunk):
-            y = self.flow.sample(z[chunk], self._context(incident, known, chunk), low)
+            y = self.flow.sample(z[chunk], self._context(incident, known, chunk), self.bf16)
             whole = self._whole(energies[chunk])
             tentative.append(self.coordinates.inverse(y * self.std + self.mean, self.part_threshold, whole))
         parts = z.new_zeros(z.shape)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +26,8 @@ from caloforge.report.mean_shower import (
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.colors import Normalize
+
+    Column = tuple[str, list[Floats], Normalize, str]
 
 __all__ = ["draw_layer_images", "draw_side_view"]
 
@@ -73,43 +76,49 @@ def draw_layer_images(
     )
     half = visible_radius(layers, columns[0][1])
     drawings = []
-    for number, start in enumerate(range(0, len(layers), LAYERS_A_PAGE), start=1):
+    for start in range(0, len(layers), LAYERS_A_PAGE):
         shown = range(start, min(start + LAYERS_A_PAGE, len(layers)))
-        blocks = min(BLOCKS, len(shown))
-        rows = -(-len(shown) // blocks)
-        side = 1.13 if blocks == BLOCKS else 3.4 / blocks
-        height = 0.34 + rows * (side + 0.24) + 0.8
-        with sheet(blocks * 3 * side + (blocks - 1) * 0.25 + 0.4, height, small=True) as page:
-            for k, i in enumerate(shown):
-                row, block = divmod(k, blocks)
-                bottom = height - 0.34 - (row + 1) * (side + 0.24) + 0.05
-                for column, (name, cells, norm, colours) in enumerate(columns):
-                    left = 0.2 + block * (3 * side + 0.25) + column * side
-                    axes = page.axes(left, bottom, side - 0.04, side - 0.04)
-                    x, y, _ = layers[i].outline()
-                    _paint(axes, x, y, layers[i].values(cells[i]), norm, colours)
-                    axes.set(xlim=(-half, half), ylim=(-half, half), aspect="equal", xticks=[], yticks=[])
-                    for spine in axes.spines.values():
-                        spine.set_linewidth(0.4)
-                        spine.set_color("#9aa0a8")
-                    if column == 0:
-                        axes.set_title(f"layer {layers[i].number}", pad=2.5)
-                    if row == 0:
-                        centre = ((left + side / 2) / page.width, 1 - 0.2 / height)
-                        text = page.figure.text(*centre, name, ha="center", va="center")
-                        text.set(color="#4a4f57", style="italic")
-            _colour_bars(page, norms, "cell")
-            numbers = f"{layers[shown[0]].number} to {layers[shown[-1]].number}"
-            drawings.append(
-                page.save(
-                    folder,
-                    f"mean_shower_layers_{number}",
-                    f"Mean shower in layers {numbers}, within ±{half:.3g} mm of the axis; "
-                    f"differences below {SIGNIFICANCE:g} standard errors are left white.",
-                    f"Mean energy of every cell in layers {numbers}: Geant4, generated, relative difference.",
-                )
-            )
+        drawings.append(_draw_layers(layers, shown, columns, half, folder))
+        gc.collect()  # a figure is a cycle of many parts; the next page need not stand beside it
     return drawings
+
+
+def _draw_layers(
+    layers: Sequence[LayerCells], shown: range, columns: Sequence[Column], half: float, folder: Path
+) -> Drawing:
+    """One page with the layers ``shown``, each within ±``half`` mm of the axis."""
+    blocks = min(BLOCKS, len(shown))
+    rows = -(-len(shown) // blocks)
+    side = 1.13 if blocks == BLOCKS else 3.4 / blocks
+    height = 0.34 + rows * (side + 0.24) + 0.8
+    with sheet(blocks * 3 * side + (blocks - 1) * 0.25 + 0.4, height, small=True) as page:
+        for k, i in enumerate(shown):
+            row, block = divmod(k, blocks)
+            bottom = height - 0.34 - (row + 1) * (side + 0.24) + 0.05
+            x, y, _ = layers[i].outline()
+            for column, (name, cells, norm, colours) in enumerate(columns):
+                left = 0.2 + block * (3 * side + 0.25) + column * side
+                axes = page.axes(left, bottom, side - 0.04, side - 0.04)
+                _paint(axes, x, y, layers[i].values(cells[i]), norm, colours)
+                axes.set(xlim=(-half, half), ylim=(-half, half), aspect="equal", xticks=[], yticks=[])
+                for spine in axes.spines.values():
+                    spine.set_linewidth(0.4)
+                    spine.set_color("#9aa0a8")
+                if column == 0:
+                    axes.set_title(f"layer {layers[i].number}", pad=2.5)
+                if row == 0:
+                    centre = ((left + side / 2) / page.width, 1 - 0.2 / height)
+                    text = page.figure.text(*centre, name, ha="center", va="center")
+                    text.set(color="#4a4f57", style="italic")
+        _colour_bars(page, (columns[0][2], columns[2][2]), "cell")
+        numbers = f"{layers[shown[0]].number} to {layers[shown[-1]].number}"
+        return page.save(
+            folder,
+            f"mean_shower_layers_{1 + shown[0] // LAYERS_A_PAGE}",
+            f"Mean shower in layers {numbers}, within ±{half:.3g} mm of the axis; "
+            f"differences below {SIGNIFICANCE:g} standard errors are left white.",
+            f"Mean energy of every cell in layers {numbers}: Geant4, generated, relative difference.",
+        )
 
 
 def _side_map(layers: Sequence[LayerCells], parts: Sequence[Floats], bins: Floats) -> Floats:
@@ -134,18 +143,18 @@ def draw_side_view(mesh: Mesh, reference: MeanShower, generated: MeanShower, fol
     half = visible_radius(layers, split[0])
     bins = np.unique(np.concatenate([layer.b for layer in layers]))
     bins = bins[np.abs(bins) <= half * (1 + 1e-9)]
-    true, made = (_side_map(layers, parts, bins) for parts in split)
+    expected, found = (_side_map(layers, parts, bins) for parts in split)
     depths = [layer.z for layer in layers if layer.z is not None]
     known = len(depths) == len(layers)
     edges = np.arange(len(layers) + 1.0)
     if known:
         edges = np.array([z[0] for z in depths] + [depths[-1][1]], dtype=np.float64)
-    norms = _scales(true.ravel(), made.ravel())
+    norms = _scales(expected.ravel(), found.ravel())
     across = "r (mm)" if layers[0].polar else "x (mm)"
     images = (
-        (REFERENCE_NAME, true, norms[0], ENERGIES),
-        (GENERATED_NAME, made, norms[0], ENERGIES),
-        ("relative difference", relative_difference(true, made), norms[1], DIFFERENCES),
+        (REFERENCE_NAME, expected, norms[0], ENERGIES),
+        (GENERATED_NAME, found, norms[0], ENERGIES),
+        ("relative difference", relative_difference(expected, found), norms[1], DIFFERENCES),
     )
     with panel_sheet(3, 3, panel=(3.5, 2.35), margins=(0.68, 0.16, 0.35, 1.5), gaps=(0.12, 0.0)) as page:
         for k, (title, cells, norm, colours) in enumerate(images):

@@ -56,6 +56,7 @@ class MaskedSplines(nn.Module):
         super().__init__()
         self.dims, self.bins, self.bound, self.largest_logit = dims, bins, bound, largest_logit
         self.n_parameters = n_spline_parameters(bins)
+        self.compiled = True  # as that of the flow
         spread = torch.arange(hidden) * max(dims - 1, 1) // hidden + 1
         degrees = torch.cat([torch.zeros(context_units, dtype=torch.int64), spread.clamp(max=dims - 1)])
         position = torch.arange(dims)
@@ -84,13 +85,13 @@ class MaskedSplines(nn.Module):
         masked = self.weight.view(self.n_parameters, self.dims, -1) * self.mask_out
         return masked.view(self.n_parameters * self.dims, -1)
 
-    def parameters_for(self, known: Tensor, context: Tensor | None, low_precision: bool = False) -> Tensor:
+    def parameters_for(self, known: Tensor, context: Tensor | None, bf16: bool = False) -> Tensor:
         """Raw parameters (Q, D, n) of the splines, given (D, n) what the network reads and context (n, C).
 
-        With ``low_precision`` the network is computed in bfloat16; the parameters are in the precision of
+        With ``bf16`` the network is computed in bfloat16; the parameters are in the precision of
         ``known`` in any case.
         """
-        dtype = torch.bfloat16 if low_precision else known.dtype
+        dtype = torch.bfloat16 if bf16 else known.dtype
         h = (self.enter.weight * self.mask_in).to(dtype) @ known.to(dtype)  # (H, n)
         if self.context is not None:
             assert context is not None
@@ -105,5 +106,10 @@ class MaskedSplines(nn.Module):
     def splines(self, values: Tensor, raw: Tensor, *, inverse: bool = False) -> tuple[Tensor, Tensor]:
         """Values (*) mapped by the splines with parameters (Q, *), and log-slopes (*); data → noise."""
         return rational_quadratic(
-            values, raw, bound=self.bound, inverse=inverse, largest_logit=self.largest_logit
+            values,
+            raw,
+            bound=self.bound,
+            inverse=inverse,
+            largest_logit=self.largest_logit,
+            compiled=self.compiled,
         )

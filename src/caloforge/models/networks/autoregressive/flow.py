@@ -19,8 +19,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from caloforge.models.networks.autoregressive.block import MaskedSplines
-from caloforge.models.networks.autoregressive.kernel import FlowKernel
+from caloforge.models.networks.autoregressive.kernel import FlowKernel, flow_library
 from caloforge.models.networks.autoregressive.sequential import sequential
+from caloforge.models.networks.kernels import HasKernel
 from caloforge.settings import Settings
 
 __all__ = ["AutoregressiveFlow", "AutoregressiveFlowSettings", "Direction"]
@@ -50,7 +51,7 @@ class AutoregressiveFlowSettings(Settings):
         return AutoregressiveFlow(dims, context, direction=direction, **sizes)
 
 
-class AutoregressiveFlow(nn.Module):
+class AutoregressiveFlow(HasKernel):
     """Density and sampler of x (n, D) given context (n, C).
 
     Blocks act in natural order, reversed, and then in random orders and their reverses, from a seed of the
@@ -64,6 +65,7 @@ class AutoregressiveFlow(nn.Module):
         settings: hidden, depth, bins, bound, context_units, dropout, largest_logit of `MaskedSplines`.
     """
 
+    kernel = "autoregressive"
     orders: Tensor
     inverse_orders: Tensor
 
@@ -93,43 +95,46 @@ class AutoregressiveFlow(nn.Module):
         """The blocks, in the order in which they lead from data to noise."""
         return [block for block in self.blocks if isinstance(block, MaskedSplines)]
 
-    def to_noise(
-        self, x: Tensor, context: Tensor | None = None, low_precision: bool = False
-    ) -> tuple[Tensor, Tensor]:
+    def use_kernel(self, yes: bool) -> None:
+        super().use_kernel(yes)
+        for block in self.masked_splines():
+            block.compiled = yes
+
+    def load_kernel(self, bf16: bool) -> bool:
+        return flow_library(torch.float32, bf16) is not None
+
+    def to_noise(self, x: Tensor, context: Tensor | None = None, bf16: bool = False) -> tuple[Tensor, Tensor]:
         """Data x (n, D) → noise z (n, D) and log|det ∂z/∂x| (n,)."""
-        return self._run(x, context, low_precision, inverse=False)
+        return self._run(x, context, bf16, inverse=False)
 
-    def to_data(
-        self, z: Tensor, context: Tensor | None = None, low_precision: bool = False
-    ) -> tuple[Tensor, Tensor]:
+    def to_data(self, z: Tensor, context: Tensor | None = None, bf16: bool = False) -> tuple[Tensor, Tensor]:
         """Noise z (n, D) → data x (n, D) and log|det ∂x/∂z| (n,)."""
-        return self._run(z, context, low_precision, inverse=True)
+        return self._run(z, context, bf16, inverse=True)
 
-    def log_prob(self, x: Tensor, context: Tensor | None = None, low_precision: bool = False) -> Tensor:
+    def log_prob(self, x: Tensor, context: Tensor | None = None, bf16: bool = False) -> Tensor:
         """log p(x | context), (n,)."""
-        z, log_det = self.to_noise(x, context, low_precision)
+        z, log_det = self.to_noise(x, context, bf16)
         return log_det - 0.5 * z.square().sum(dim=1) - 0.5 * math.log(2 * math.pi) * self.dims
 
-    def sample(self, noise: Tensor, context: Tensor | None = None, low_precision: bool = False) -> Tensor:
+    def sample(self, noise: Tensor, context: Tensor | None = None, bf16: bool = False) -> Tensor:
         """The x (n, D) that standard normal noise (n, D) stands for."""
-        return self.to_data(noise, context, low_precision)[0]
+        return self.to_data(noise, context, bf16)[0]
 
-    def _run(
-        self, x: Tensor, context: Tensor | None, low_precision: bool, inverse: bool
-    ) -> tuple[Tensor, Tensor]:
+    def _run(self, x: Tensor, context: Tensor | None, bf16: bool, inverse: bool) -> tuple[Tensor, Tensor]:
         one_pass = inverse == (self.direction == "sampling")
         masked = self.masked_splines()
-        computed = self._kernel.run(masked, self.orders, x, context, low_precision, inverse, not one_pass)
-        if computed is not None:
-            return computed
+        if self.compiled:
+            computed = self._kernel.run(masked, self.orders, x, context, bf16, inverse, not one_pass)
+            if computed is not None:
+                return computed
         values, total = x.T, x.new_zeros(len(x))
         blocks = list(zip(masked, self.orders, self.inverse_orders, strict=True))
         for block, order, back in reversed(blocks) if inverse else blocks:
             ordered = values[order]
             if one_pass:
-                raw = block.parameters_for(ordered, context, low_precision)
+                raw = block.parameters_for(ordered, context, bf16)
                 ordered, slope = block.splines(ordered, raw, inverse=inverse)
             else:
-                ordered, slope = sequential(block, ordered, context, low_precision, inverse)
+                ordered, slope = sequential(block, ordered, context, bf16, inverse)
             values, total = ordered[back], total + slope.sum(dim=0)
         return values.T, total

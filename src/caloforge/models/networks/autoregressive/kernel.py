@@ -17,7 +17,7 @@ from caloforge.models.networks.splines.kernel import FOLDER
 from caloforge.models.networks.tensor_cache import TensorCache
 from caloforge.runtime.compiled import REALS, compiled, in_threads, multiplies_bf16, traced
 
-__all__ = ["FlowKernel", "kernel_name"]
+__all__ = ["FlowKernel", "flow_library"]
 
 SOURCE = Path(__file__).with_name("autoregressive.c")
 FEW_ROWS = 64
@@ -26,10 +26,11 @@ _Pointers = ctypes.POINTER(ctypes.c_void_p)
 _Integers = ctypes.POINTER(ctypes.c_int64)
 
 
-def kernel_name() -> str:
-    """How autoregressive flows are computed on a CPU, for provenance: "compiled" or "plain"."""
-    library = compiled(SOURCE, FOLDER, REALS[torch.float32], "-DBF16=0")
-    return "plain" if library is None else "compiled"
+def flow_library(dtype: torch.dtype, bf16: bool) -> ctypes.CDLL | None:
+    """The kernel for x of a type with networks in bfloat16 or in that type; None where it cannot be had."""
+    if bf16 and not (dtype == torch.float32 and multiplies_bf16()):
+        return None
+    return compiled(SOURCE, FOLDER, REALS[dtype], f"-DBF16={int(bf16)}")
 
 
 class _Sizes(ctypes.Structure):
@@ -87,7 +88,7 @@ class FlowKernel:
         orders: Tensor,
         x: Tensor,
         context: Tensor | None,
-        low_precision: bool,
+        bf16: bool,
         inverse: bool,
         sequential: bool,
     ) -> tuple[Tensor, Tensor] | None:
@@ -96,19 +97,19 @@ class FlowKernel:
         Args:
             blocks, orders: of the flow, from data to noise, (blocks, D).
             x, context: (n, D) and (n, C).
-            low_precision: networks in bfloat16, where the processor multiplies it.
+            bf16: networks in bfloat16.
             inverse: from noise to data.
             sequential: the networks read what their splines give.
         """
         parameters = [p for block in blocks for p in block.parameters()]
         if not _possible(blocks[0], parameters, x, context):
             return None
-        bf16 = low_precision and x.dtype == torch.float32 and multiplies_bf16()
-        definitions = (REALS[x.dtype], f"-DBF16={int(bf16)}")
-        library = compiled(SOURCE, FOLDER, *definitions)
+        library = flow_library(x.dtype, bf16)
         if library is None:
             return None
-        packed = self._packed(definitions, [orders, *parameters], lambda: _Packed(library, blocks, orders))
+        packed = self._packed(
+            (x.dtype, bf16), [orders, *parameters], lambda: _Packed(library, blocks, orders)
+        )
         return _run(packed, blocks[0], x, context, inverse, sequential)
 
 

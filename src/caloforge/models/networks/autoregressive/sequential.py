@@ -18,13 +18,13 @@ __all__ = ["sequential"]
 
 
 def sequential(
-    block: MaskedSplines, values: Tensor, context: Tensor | None, low_precision: bool, inverse: bool
+    block: MaskedSplines, values: Tensor, context: Tensor | None, bf16: bool, inverse: bool
 ) -> tuple[Tensor, Tensor]:
     """Images (D, n) of values (D, n) and log-slopes (D, n) where the network reads the images.
 
     Plain torch operations that work on every device and can be differentiated.
     """
-    dtype = torch.bfloat16 if low_precision else values.dtype
+    dtype = torch.bfloat16 if bf16 else values.dtype
     n, ends = values.shape[1], block.ends
     enter = block.enter.weight.to(dtype)
     hidden = [(layer.weight.to(dtype), layer.bias.to(dtype)) for layer in block.hidden_layers()]

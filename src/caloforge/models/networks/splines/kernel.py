@@ -10,15 +10,25 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from caloforge.models.networks.kernels import HasKernel
 from caloforge.runtime.compiled import REALS, compiled, in_threads, traced
 
-__all__ = ["FOLDER", "compiled_spline", "has_kernel"]
+__all__ = ["FOLDER", "HasSplineKernel", "compiled_spline", "has_kernel"]
 
 FOLDER = Path(__file__).parent
 """Of the sources; other kernels include the headers in it."""
 SOURCE = FOLDER / "splines.c"
 FEW_SCALARS = 8192
 """Scalars of which a thread is not worth its start."""
+
+
+class HasSplineKernel(HasKernel):
+    """A network with splines, which are float32 in any case."""
+
+    kernel = "splines"
+
+    def load_kernel(self, bf16: bool) -> bool:
+        return compiled(SOURCE, FOLDER, REALS[torch.float32]) is not None
 
 
 def has_kernel(x: Tensor, parameters: Tensor) -> bool:

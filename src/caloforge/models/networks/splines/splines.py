@@ -48,14 +48,15 @@ def rational_quadratic(
     bound: float,
     inverse: bool = False,
     largest_logit: float = LARGEST_LOGIT,
+    compiled: bool = True,
 ) -> tuple[Tensor, Tensor]:
     """Map x (*) with the splines ``parameters`` (3K − 1, *): the image (*) and log |dy/dx| (*).
 
     With ``inverse=True`` x is taken as an image; the result and its logarithmic slope are the inverse's.
     Parameters of zero give the identity. Logits of bins are kept within ±``largest_logit``, so that two bins
-    differ in size by at most exp(2·largest_logit).
+    differ in size by at most exp(2·largest_logit). With ``compiled`` the kernel is used where it can.
     """
-    if has_kernel(x, parameters):
+    if compiled and has_kernel(x, parameters):
         return compiled_spline(x, parameters, bound, inverse, largest_logit)
     return _in_torch(x, parameters, bound, inverse, largest_logit)
 
