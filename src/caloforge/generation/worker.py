@@ -1,7 +1,7 @@
 """A process that makes blocks of showers: a `Child` of `caloforge.generation.workers`.
 
-It says that it has started, and gets the checkpoint, and how it computes; then energies go out for each block that
-comes in.
+It says that it has started, and gets the checkpoint and how it computes; then energies go out for each block
+that comes in.
 """
 
 from __future__ import annotations

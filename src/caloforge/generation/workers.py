@@ -144,9 +144,7 @@ class BlockWorkers:
 
     def _start(self, block: Block, energies: Energies, seconds: float, left: int) -> None:
         """Start as many processes as have enough to do, of ``left`` blocks that take ``seconds`` each."""
-        size = (
-            peak_memory_mib(self._decoder.request.model.device) * 2**20
-        )  # each takes about as much as this one
+        size = peak_memory_mib(self._decoder.request.model.device) * 2**20  # about that of this one
         paying = seconds * left / START_SECONDS if START_SECONDS else left
         n = int(min(self._most, paying, 1 + free_memory() // size))
         self._proof = block, energies
