@@ -130,12 +130,29 @@ class Document(Result):
     def json_schema(cls) -> dict[str, Any]:
         """The layout of the file as a JSON Schema."""
         layout = cls.model_json_schema(mode="serialization", schema_generator=_Untitled)
-        schema: dict[str, Any] = to_jsonable_python(layout, inf_nan_mode="null")
+        schema: dict[str, Any] = _plain(to_jsonable_python(layout, inf_nan_mode="null"))
         version = {"description": "Version of this layout.", "const": cls.layout}
         schema["properties"] = {"schema": version} | schema["properties"]
         schema["required"] = ["schema", *schema["required"]]
         title = {"title": f"caloforge {cls.noun}.json, schema {cls.layout}"}
         return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | schema | title
+
+
+def _plain(schema: Any) -> Any:
+    """Without what versions of pydantic say differently: defaults, and that other keys are allowed."""
+    if isinstance(schema, list):
+        return [_plain(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    names = schema.get("properties")
+    kept = {
+        key: _plain(value)
+        for key, value in schema.items()
+        if key != "default" and not (key == "additionalProperties" and value is True)
+    }
+    if isinstance(names, dict):  # keys of the file, whatever they are called
+        kept["properties"] = {name: _plain(value) for name, value in names.items()}
+    return kept
 
 
 class _Untitled(GenerateJsonSchema):
