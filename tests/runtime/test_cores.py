@@ -185,7 +185,8 @@ def test_threads_wait_passively_unless_the_user_says_otherwise(name: str) -> Non
 def test_the_command_line_decides_before_torch_is_loaded() -> None:
     code = (
         "import os, sys, caloforge.cli\nassert 'torch' not in sys.modules\n"
-        "module = sys.modules['caloforge.cli.app']\nmodule.app = lambda: print(os.environ['OMP_WAIT_POLICY'])\nmodule.main()"
+        "module = sys.modules['caloforge.cli.app']\n"
+        "module.app = lambda: print(os.environ['OMP_WAIT_POLICY'])\nmodule.main()"
     )
     variables = {k: v for k, v in os.environ.items() if k not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")}
     done = subprocess.run(
