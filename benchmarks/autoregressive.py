@@ -34,7 +34,7 @@ from torch import Tensor, nn
 
 from caloforge.models.networks.autoregressive.block import MaskedSplines
 from caloforge.models.networks.autoregressive.flow import AutoregressiveFlow
-from caloforge.models.networks.autoregressive.kernel import FlowKernel, kernel_name
+from caloforge.models.networks.autoregressive.kernel import FlowKernel, flow_library
 from caloforge.models.networks.splines import splines
 
 BLOCKS, BINS = 8, 8
@@ -280,7 +280,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    result: dict[str, Any] = {"kernel": kernel_name(), "torch": torch.__version__}
+    kernel = "plain" if flow_library(torch.float32, False) is None else "compiled"
+    result: dict[str, Any] = {"kernel": kernel, "torch": torch.__version__}
     columns = [
         "density torch f32",
         "density torch bf16",

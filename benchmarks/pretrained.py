@@ -84,7 +84,7 @@ def card(
 for the weights and the rest for stopping. Geant4 {geant4.get("geant4", "")},
 {geant4.get("physics", "")}.
 Energies are divided by the sampling fraction 0.033; cells below 0.01515 MeV are zero.
-Fingerprint of the data: {made["data_fingerprint"]}.
+Fingerprint of the data: {made["fingerprints"]["data"]}.
 
 ## Recipe and command
 

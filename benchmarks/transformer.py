@@ -137,8 +137,10 @@ class Case:
     device: str
 
 
-def model_of(source: str, *, plain: bool = False, bf16: object = "auto") -> DiffusionModel:
-    """The model of a checkpoint or, with random weights, of a recipe."""
+def model_of(
+    source: str, device: str = "cpu", *, plain: bool = False, precision: str = "auto"
+) -> DiffusionModel:
+    """The model of a checkpoint or, with random weights, of a recipe, on a device."""
     if Path(source).is_dir():
         checkpoint = Checkpoint.load(source)
         model = checkpoint.model()
@@ -151,10 +153,9 @@ def model_of(source: str, *, plain: bool = False, bf16: object = "auto") -> Diff
                 nn.init.normal_(parameter, std=0.02)
     assert isinstance(model, DiffusionModel)
     assert isinstance(model.backbone, Transformer)
-    model.settings = model.settings.model_copy(update={"bf16": bf16})
     if plain:
         model.backbone = Straightforward(model.backbone)  # type: ignore[assignment]
-    return model.eval()
+    return model.eval().execute_on(device, precision)
 
 
 def inputs(model: DiffusionModel, n: int, device: str) -> tuple[dict[str, Tensor], ConditionTensors]:
@@ -177,7 +178,7 @@ def measure(case: Case) -> dict[str, Any]:
     torch.set_num_threads(1)
     gpu = case.device != "cpu"
     plain = case.kind == "straightforward"
-    model = model_of(case.source, plain=plain, bf16=False if plain else "auto").to(case.device)
+    model = model_of(case.source, case.device, plain=plain, precision="float32" if plain else "auto")
     block = model.block_size_gpu if gpu else model.block_size
     timed = min(case.batch, 2 * block)
     noise, conditions = inputs(model, timed, case.device)
@@ -219,8 +220,9 @@ def least(run: Callable[[], None], clock: Callable[[], float]) -> float:
 def differences(source: str, device: str) -> dict[str, float]:
     """Ours less the straightforward one: the network's outputs over their standard deviation."""
     outputs = {}
-    for name, plain, bf16 in (("plain", True, False), ("float32", False, False), ("bfloat16", False, True)):
-        model = model_of(source, plain=plain, bf16=bf16).to(device)
+    for name in ("plain", "float32", "bfloat16"):
+        plain = name == "plain"
+        model = model_of(source, device, plain=plain, precision="float32" if plain else name)
         noise, conditions = inputs(model, 64, device)
         x = noise["cells"]
         with torch.no_grad():
@@ -236,7 +238,7 @@ def differences(source: str, device: str) -> dict[str, float]:
 def shares(source: str, device: str, n: int = 64, top: int = 8) -> dict[str, float]:
     """Shares of the time of a `decode` in 4 steps: matrix products, and what else takes most."""
     torch.set_num_threads(1)
-    model = model_of(source).to(device)
+    model = model_of(source, device)
     noise, conditions = inputs(model, n, device)
     model.settings = model.settings.model_copy(update={"sampler": SamplerSettings(kind="euler", steps=4)})
     with torch.inference_mode():

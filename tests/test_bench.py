@@ -61,6 +61,7 @@ def _surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(folder))
         patch.setenv("PYTHONPATH", str(folder), prepend=os.pathsep)
+        patch.setenv("CALOFORGE_ALLOW_CODE", "toy_models,bench_models")
         yield
     torch.set_num_threads(threads)
 
@@ -106,6 +107,8 @@ def job(path: Path, **options: Any) -> dict[str, Any]:
         "seed": 0,
         "conditions": few,
         "settings": {},
+        "precision": "auto",
+        "kernels": "auto",
     } | options
 
 

@@ -50,8 +50,9 @@ def fails(*arguments: object, cwd: Path | None = None) -> str:
     done = caloforge(*arguments, cwd=cwd)
     assert done.returncode == 1, (done.returncode, done.stderr)
     assert "Traceback" not in done.stderr
-    assert done.stderr.startswith("error:")
-    return " ".join(done.stderr.split())
+    message = "".join(line for line in done.stderr.splitlines(True) if not line.startswith("note:"))
+    assert message.startswith("error:")
+    return " ".join(message.split())
 
 
 @pytest.fixture(scope="module")
@@ -275,3 +276,17 @@ def test_errors_say_what_to_do(folder: Path, tmp_path: Path) -> None:
     truncated.write_bytes(showers.read_bytes()[:3000])
     assert "truncated.h5" in fails("evaluate", truncated, showers, "-o", tmp_path / "r")
     assert not out.exists()
+
+
+def test_what_is_assumed_of_a_file_is_on_the_screen(tmp_path: Path) -> None:
+    path = tmp_path / "mine.h5"
+    with h5py.File(path, "w") as file:
+        file["incident_energies"] = np.full((3, 1), 1e4)
+        file["showers"] = np.ones((3, 6480), dtype=np.float32)
+    for words in (("data", "info", "--json", path), ("data", "convert", path, tmp_path / "out.h5")):
+        done = caloforge(*words)
+        assert done.returncode == 0, done.stderr
+        (line,) = [line for line in done.stderr.splitlines() if line.startswith("note:")]
+        for told in (path.name, "particle e-", "detector par04-siw", "theta 90 deg", "unit MeV"):
+            assert told in line
+    assert "note:" not in caloforge("data", "info", tmp_path / "out.h5").stderr  # it says all that itself

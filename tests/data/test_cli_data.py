@@ -109,11 +109,18 @@ def test_split_and_merge_give_back_the_whole(source: Path, tmp_path: Path) -> No
 
 
 def test_split_by_numbers(source: Path, tmp_path: Path) -> None:
-    run("split", source, "--parts", "7,3", "--folder", tmp_path / "new")
+    said = run("split", source, "--parts", "7,3", "--folder", tmp_path / "new")
+    assert "40 of the 50 showers are in none of the parts 7,3" in said
     first, second = (open_showers(tmp_path / "new" / f"dataset_2_1_part{i}.h5") for i in (1, 2))
     whole = open_showers(source)
     assert np.array_equal(first.energies, whole[:7].energies)
     assert np.array_equal(second.energies, whole[7:10].energies)
+
+
+def test_percentages_are_no_numbers_of_showers(source: Path) -> None:
+    make_layouts.calochallenge(source, n=120)
+    with pytest.raises(DataError, match=r"leave out 20 of 120; for percentages write 0\.7,0\.3"):
+        run("split", source, "--parts", "70,30")
 
 
 @pytest.mark.parametrize(

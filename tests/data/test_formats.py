@@ -59,11 +59,60 @@ def test_attributes_replace_what_is_assumed(tmp_path: Path) -> None:
     showers = open_showers(path)
     assert showers.conditions.theta[0] == pytest.approx(math.pi / 3)
     assert showers.conditions.particle[0] == 22
-    assert showers.provenance["assumed"] == {"detector": "par04-siw", "data_set": "2"}
+    assert showers.provenance["assumed"] == {
+        "detector": "par04-siw",
+        "phi": 0.0,
+        "unit": "MeV",
+        "data_set": "2",
+    }
     assert showers.extra["cpu"].tolist() == list(range(7))
     assert showers.extra["label"].tolist() == [f"n{i}" for i in range(7)]
     write_showers(showers[2:4], tmp_path / "again.h5")
     assert open_showers(tmp_path / "again.h5").extra["label"].tolist() == ["n2", "n3"]
+
+
+ASSUMED = {
+    "calochallenge": (None, "x.h5", {"particle", "detector", "theta", "phi", "unit", "data_set"}),
+    "getting_high": (None, "x.h5", {"particle", "detector", "theta", "phi", "unit", "axes"}),
+    "calogan": (None, "x.h5", {"theta", "phi", "unit", "axes"}),  # of an unknown particle
+    "par04": (None, "SiW_angle_60.h5", {"particle", "detector", "theta", "phi", "unit"}),
+    "lemurs": (None, "LEMURS_Par04SiW.h5", {"particle", "detector", "unit"}),
+    "calochallenge, mesh given": (calochallenge_mesh("2"), "x.h5", {"theta", "phi", "unit"}),
+}
+
+
+@pytest.mark.parametrize("name", list(ASSUMED))
+def test_what_is_assumed_is_told_in_one_line(
+    name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    mesh, file, expected = ASSUMED[name]
+    getattr(make_layouts, name.partition(",")[0])(tmp_path / file)
+    with caplog.at_level("INFO", "caloforge"):
+        showers = open_showers(tmp_path / file, mesh)
+    assert set(showers.provenance["assumed"]) == expected
+    (line,) = caplog.messages
+    assert line.startswith(f"{tmp_path / file}: assumed")
+    for key in expected:
+        assert key.replace("_", " ") in line
+    if "theta" in expected:
+        assert f"theta {math.degrees(showers.conditions.theta[0]):.4g} deg" in line
+
+
+def test_a_file_of_ours_says_everything_until_a_column_is_lost(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "a.h5"
+    make_layouts.calochallenge(tmp_path / "b.h5")
+    showers = open_showers(tmp_path / "b.h5")
+    showers.provenance = {"action": "test"}
+    write_showers(showers, path)
+    with caplog.at_level("INFO", "caloforge"):
+        assert open_showers(path).provenance["action"] == "test"
+        assert not caplog.messages
+        with h5py.File(path, "a") as file:
+            del file["incident_theta"]
+        assert open_showers(path).provenance["assumed"] == {"theta": math.pi / 2}
+    assert "theta 90 deg" in caplog.text
 
 
 def test_a_mesh_can_be_given(tmp_path: Path) -> None:

@@ -225,3 +225,41 @@ def test_importing_loads_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    "rounded",
+    [
+        lambda e: (e / 1000).astype(np.float32).astype(np.float64) * 1000,  # stored in GeV
+        lambda e: np.exp(np.log(e).astype(np.float32).astype(np.float64)),  # from a logarithm
+    ],
+)
+@pytest.mark.parametrize("swapped", [False, True])
+def test_rounding_of_energies_and_angles_changes_nothing(
+    make: Make, rounded: Callable, swapped: bool
+) -> None:
+    energy = np.tile([1100.0, 10_000.1, 70_000.3], 40)
+    theta = np.tile([1.1, 1.3], 60)
+
+    def showers(energy: np.ndarray, theta: np.ndarray, seed: int) -> Showers:
+        made = make(MESH, n=120, seed=seed)
+        return Showers(made.energies, Conditions(energy, theta, particle="e-"), MESH)
+
+    assert not np.isin(rounded(energy), energy).any()
+    exact = showers(energy, theta, 0), showers(energy, theta, 1)
+    pair = exact[0], showers(rounded(energy), rounded(theta), 1)
+    if swapped:
+        exact = showers(energy, theta, 1), showers(energy, theta, 0)
+        pair = showers(rounded(energy), rounded(theta), 1), exact[1]
+    expected, found = quiet(*exact), quiet(*pair)
+    assert found.conditions["energy_outside"] == {"reference": 0.0, "generated": 0.0}
+    assert found.conditions["energy_chi2"]["ndf"] == 2
+    assert found.conditions["energy_ks"]["statistic"] == found.conditions["theta_ks"]["statistic"] == 0
+    values = [
+        [h.separation.value for h in e.histograms if h.group == "e_ratio_at_energy"]
+        for e in (expected, found)
+    ]
+    assert len(values[0]) == len(values[1]) == 3
+    np.testing.assert_allclose(values[1], values[0], atol=0.05)
+    assert [part.counts for part in found.slices] == [part.counts for part in expected.slices]
+    assert all(part.counts["generated"] for part in found.slices)

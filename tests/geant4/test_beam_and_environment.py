@@ -45,6 +45,14 @@ def test_a_number_without_unit_says_so():
         parse_range("10", "energy")
 
 
+def test_a_pair_of_energies_is_ambiguous():
+    with pytest.raises(ConditionError, match=r'write "1000-2000MeV" for a range, or \[1000, 2000\] for two'):
+        parse_energies((1000, 2000))
+    assert parse_energies([1000, 2000]) == [(1e3, 1e3), (2e3, 2e3)]
+    assert parse_energies(("1GeV", "2GeV")) == [(1e3, 1e3), (2e3, 2e3)]
+    assert parse_range((1000, 2000), "angle") == (1000, 2000)
+
+
 def test_energy_lists_are_taken_in_turn():
     assert parse_energies("1GeV,10GeV") == [(1e3, 1e3), (1e4, 1e4)]
     conditions = make_beam(SIW, energy="1GeV,10GeV").conditions("d", 0, np.arange(4))

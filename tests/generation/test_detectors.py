@@ -54,6 +54,25 @@ def test_the_range_is_that_of_the_detector(joint):
     make(joint, conditions=Conditions(2e3, particle="e-", detector="large"), allow_extrapolation=True)
 
 
+def test_an_unknown_detector_is_no_extrapolation(joint, tmp_path, caplog):
+    mesh = mesh_of("small")
+    pair = Showers.join(
+        [showers_in(name, 60, seed=i, mesh=mesh) for i, name in enumerate(("small", "large"))]
+    )
+    recipe = RECIPE | {"training": RECIPE["training"] | {"epochs": 1}}
+    both = train(recipe, pair, out=tmp_path / "both", progress=False)
+    new = Conditions(np.full(3, 1e4), particle="e-", detector="new")  # could be taken for either
+    for checkpoint in (both, joint):
+        with pytest.raises(ConditionError, match="knows the detectors large, small, and 'new'"):
+            make(checkpoint, conditions=new, allow_extrapolation=True)
+    one = train(recipe, showers_in("small", 60), out=tmp_path / "one", progress=False)
+    make(one, conditions=Conditions(np.full(3, 1e4), particle="e-", detector="small"))
+    assert not caplog.messages
+    made = make(one, conditions=new, allow_extrapolation=True)
+    assert len(made) == 3
+    assert "showers in 'new' are made as those of 'small'" in caplog.text
+
+
 def test_the_detector_must_be_known(joint):
     with pytest.raises(ConditionError, match="'new', but the model was trained on 'large', 'small'"):
         make(joint, conditions=Conditions(1e4, particle="e-", detector="new"))

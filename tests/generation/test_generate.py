@@ -12,11 +12,13 @@ from toy_models import MESH, LayerGaussian, toy_showers
 
 from caloforge.checkpoint import Checkpoint
 from caloforge.data import Conditions, Showers, open_showers
+from caloforge.data.beam import Beam
 from caloforge.data.packing import PackedEnergies
 from caloforge.detector import CylinderMesh
 from caloforge.errors import CheckpointError, ConditionError, DataError
 from caloforge.generation import generate
 from caloforge.runtime.chunks import folder_lock
+from caloforge.runtime.streams import uniforms
 
 LIKE = toy_showers(200, seed=9)
 
@@ -120,12 +122,31 @@ def test_energies_given_as_numbers(checkpoint):
         ({"like": LIKE, "n": 201}, "201 showers were asked for"),
         ({"like": LIKE, "theta": 1.0}, "theta and phi go with energy"),
         ({"energy": 1e4, "n": 0}, "no showers"),
+        ({"energy": 1e4, "seed": 1.5}, "a seed must be a whole number"),
+        ({"energy": 1e4, "seed": 2**64}, "a seed must be a whole number"),
         ({"energy": 1e4, "first": -1}, "first must be at least 0"),
     ],
 )
 def test_what_the_model_was_not_trained_for_is_refused(checkpoint, options, message):
     with pytest.raises(ConditionError, match=message):
         generate(checkpoint, progress=False, **options)
+
+
+def test_simulation_and_generation_of_one_seed_draw_different_conditions(checkpoint, wide):
+    beam = Beam("e-", ((2e3, 2e4),), "log-uniform", (1.2, 1.6), (0.0, 1.0), None, None)
+    simulated = beam.conditions("toy", 7, np.arange(50))
+    assert np.array_equal(
+        simulated.energy, 2e3 * np.exp(uniforms(7, np.arange(50), "geant4.energy", 1)[:, 0] * np.log(10))
+    )
+    wide.valid_range = checkpoint.valid_range | {"theta": [1.0, 2.0], "phi": [0.0, 2.0]}
+    drawn = make(wide, like=None, energy="2-20GeV", theta="1.2-1.6rad", phi="0-1rad", n=50, seed=7).conditions
+    for name in ("energy", "theta", "phi"):
+        assert not np.isclose(getattr(drawn, name), getattr(simulated, name), rtol=1e-6).any()
+    other = drawn[[3, 4]]  # the same conditions, however they were found, make the same showers
+    assert np.array_equal(
+        make(wide, like=None, conditions=other, first=3, seed=7).energies,
+        make(wide, like=None, energy="2-20GeV", theta="1.2-1.6rad", phi="0-1rad", n=50, seed=7).energies[3:5],
+    )
 
 
 def test_extrapolation_on_request(checkpoint):
@@ -228,6 +249,7 @@ import torch, toy_models
 torch.set_num_threads(1)
 from caloforge.generation import generate
 from caloforge.runtime.chunks import folder_lock
+from caloforge.runtime.streams import uniforms
 
 class Killed(toy_models.LayerGaussian):
     blocks = 0

@@ -120,7 +120,7 @@ def test_orders_come_from_the_seed_and_weights_from_the_state() -> None:
         assert torch.equal(flow.sample(x, context), other.sample(x, context))
 
 
-def test_low_precision_is_close_and_dropout_acts_in_training_alone() -> None:
+def test_bfloat16_is_close_and_dropout_acts_in_training_alone() -> None:
     flow = make_flow(dropout=0.3, scale=0.1).float()
     x, context = (t.float() for t in inputs(100))
     with torch.no_grad():

@@ -329,10 +329,57 @@ def test_properties_of_detectors_are_of_order_one_and_differ() -> None:
     assert not unknown[-1]
 
 
+def of_my_own(name: str, sampling_fraction: float) -> Detector:
+    """A detector that is none of caloforge's, from a user's file."""
+    return Detector.from_dict(
+        Detector.load("par04-scipb").to_dict() | {"name": name, "sampling_fraction": sampling_fraction}
+    )
+
+
+def simulated(detector: Detector, seed: int = 0) -> Showers:
+    """Showers with the provenance of a simulation, split and joined to others since."""
+    showers = showers_on(CYLINDER, seed=seed, detector=detector.name)
+    showers.provenance = {
+        "action": "split",
+        "settings": {"part": "train"},
+        "source": {"action": "simulate", "settings": {"detector": detector.to_dict(), "seed": seed}},
+    }
+    return showers
+
+
+def test_a_detector_of_ones_own_is_known_by_the_description_its_showers_carry(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    mine, other = of_my_own("mine", 0.02), of_my_own("other", 0.04)
+    model = DiffusionModel(CYLINDER, COMMON | {"slots": 3})
+    model.detectors, model.meshes = ("mine",), {"mine": CYLINDER}
+    model.fit(Showers.join([simulated(mine), simulated(mine, seed=1)]))
+    mine_known = detector_properties("mine", CYLINDER, mine)
+    assert mine_known[-1] == 1
+    assert torch.equal(model.incident.properties[0], mine_known)
+    model.detectors, model.meshes = ("mine", "other"), {"mine": CYLINDER, "other": CYLINDER}
+    model.adapt(simulated(other))  # which do not describe the first
+    assert torch.equal(model.incident.properties[0], mine_known)
+    assert torch.equal(model.incident.properties[1], detector_properties("other", CYLINDER, other))
+    assert not torch.equal(model.incident.properties[0], model.incident.properties[1])
+    assert not caplog.messages
+    model.detectors, model.meshes = (*model.detectors, "third"), model.meshes | {"third": CYLINDER}
+    model.adapt(showers_on(CYLINDER, detector="third"))
+    assert "nothing of the material of detector 'third'" in caplog.text
+
+
+def test_one_name_for_two_detectors_is_an_error() -> None:
+    showers = Showers.join([simulated(of_my_own("mine", 0.02)), simulated(of_my_own("mine", 0.04))])
+    model = DiffusionModel(CYLINDER, COMMON)
+    model.detectors, model.meshes = ("mine",), {"mine": CYLINDER}
+    with pytest.raises(DataError, match="two detectors called 'mine'"):
+        model.fit(showers)
+
+
 def test_more_detectors_than_slots_is_an_error() -> None:
     context = DetectorContext(2)
     with pytest.raises(RecipeError, match=r"settings\.slots is 2"):
-        context.set_detectors(["a", "b", "c"], dict.fromkeys("abc", CYLINDER))
+        context.set_detectors(["a", "b", "c"], dict.fromkeys("abc", CYLINDER), {})
 
 
 def test_spectrum_map_is_fitted_for_what_the_network_makes() -> None:

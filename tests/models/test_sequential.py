@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -239,17 +240,17 @@ def test_without_a_compiler_it_says_so_and_goes_on(
 
 
 @needs_compiler
-def test_compiled_libraries_are_kept(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compiled_libraries_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     forget()
     try:
         assert kernels.compiled(SOURCE, FOLDER, "-DREAL=float", "-DBF16=0") is not None
-        kept = list((tmp_path / "caloforge" / "kernels").iterdir())
-        assert [path.suffix for path in kept] == [".so"]
-        time = kept[0].stat().st_mtime_ns
+        kept = sorted((tmp_path / "caloforge" / "kernels").glob("autoregressive-*"))
+        assert sorted(path.suffix for path in kept) == [".sha256", ".so"]
+        times = [path.stat().st_mtime_ns for path in kept]
         forget()
         assert kernels.compiled(SOURCE, FOLDER, "-DREAL=float", "-DBF16=0") is not None
-        assert [path.stat().st_mtime_ns for path in (tmp_path / "caloforge" / "kernels").iterdir()] == [time]
+        assert [path.stat().st_mtime_ns for path in kept] == times
     finally:
         monkeypatch.undo()
         forget()

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from caloforge.runtime.streams import normals, philox, stream_id, uniforms
+from caloforge.errors import ConditionError
+from caloforge.runtime.streams import checked_seed, normals, philox, stream_id, uniforms
 
 # Random123 1.14, tests/kat_vectors, philox4x32 10 rounds: counter, key, result
 VECTORS = [
@@ -72,3 +73,14 @@ def test_distributions() -> None:
     assert np.abs(correlation).max() < 5 / np.sqrt(1000)
     assert normals(7, [], "noise", 5).shape == (0, 5)
     assert normals(7, [1, 2], "noise", 0).shape == (2, 0)
+
+
+@pytest.mark.parametrize("seed", [1.5, 2.0, "1", None, -1, 2**64])
+def test_what_is_no_seed_is_refused(seed: object) -> None:
+    with pytest.raises(ConditionError, match="a whole number from 0 to"):
+        checked_seed(seed)
+
+
+def test_whole_numbers_of_any_type_are_seeds() -> None:
+    assert checked_seed(np.uint64(2**64 - 1)) == 2**64 - 1
+    assert type(checked_seed(np.int32(3))) is int

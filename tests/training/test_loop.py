@@ -160,7 +160,7 @@ def test_a_number_of_steps_and_augmentation(tmp_path):
 
 def test_bf16_runs(tmp_path):
     checkpoint = fit(tmp_path / "a", overrides={"training.precision": "bf16", "training.epochs": 1})
-    assert checkpoint.provenance["precision"] == "bf16"
+    assert checkpoint.provenance["autocast"] == "bf16"
 
 
 def test_what_is_there_is_not_lost_by_mistake(tmp_path):

@@ -1,16 +1,20 @@
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+from typing import Literal
 
 import pytest
 import toy_models
 from toy_models import RECIPE, LayerGaussian, toy_showers
 
 from caloforge.checkpoint import Checkpoint
+from caloforge.data import Showers
 from caloforge.errors import CheckpointError
 from caloforge.models import names
+from caloforge.runtime import precision
 from caloforge.training import run, train
 
 CHANGES = {"settings.dropout": 0.3, "training.clip": 1.0, "training.augment": ["rotate_phi"]}
@@ -37,9 +41,17 @@ def stops(monkeypatch):
     return Stops
 
 
-def fit(out, **options):
+def fit(out, showers=None, **options):
     changes = CHANGES | {"model": "toy_models:Stops"} | options.pop("overrides", {})
-    return train(RECIPE, toy_showers(), out=out, overrides=changes, progress=False, **options)
+    return train(RECIPE, showers or toy_showers(), out=out, overrides=changes, progress=False, **options)
+
+
+def changed_in_the_middle():
+    """The toy showers, but those from 10 to 289 have five times the energy."""
+    showers = toy_showers()
+    energies = showers.energies.copy()
+    energies[10:-10] *= 5
+    return Showers(energies, showers.conditions, showers.mesh, showers.provenance)
 
 
 @pytest.mark.parametrize("streamed", [False, True])
@@ -71,6 +83,34 @@ def test_termination_saves_too(tmp_path, monkeypatch, stops):
         fit(tmp_path / "a")
 
 
+class StopsInEither(Stops):
+    """In bfloat16 where the machine has it."""
+
+    class Settings(Stops.Settings):
+        bf16: bool | Literal["auto"] = "auto"
+
+
+def test_a_training_goes_on_in_the_precision_it_began_with(tmp_path, monkeypatch, stops):
+    monkeypatch.setattr(toy_models, "StopsInEither", StopsInEither, raising=False)
+    monkeypatch.setattr(precision, "native_bf16", lambda device: True)
+    either = {"overrides": {"model": "toy_models:StopsInEither"}}
+    stops.at = 16
+    with pytest.raises(KeyboardInterrupt):
+        fit(tmp_path / "a", **either)
+    assert Checkpoint.load(tmp_path / "a").provenance["precision"] == "bfloat16"
+    monkeypatch.setattr(precision, "native_bf16", lambda device: False)
+    with pytest.raises(CheckpointError, match=r"it was bfloat16, now it is float32.*--precision bfloat16"):
+        fit(tmp_path / "a", resume=True, **either)
+    shutil.copytree(tmp_path / "a", tmp_path / "older")
+    about = json.loads((tmp_path / "older" / "resume" / "state.json").read_text())
+    del about["run"]["precision"]  # older versions did not record it, and trainings are long
+    (tmp_path / "older" / "resume" / "state.json").write_text(json.dumps(about))
+    for name, asked, ran in (("a", "bfloat16", "bfloat16"), ("older", "auto", "float32")):
+        done = fit(tmp_path / name, resume=True, precision=asked, **either)
+        assert done.provenance["precision"] == ran
+        assert done.provenance["kernels"] == "none"
+
+
 def test_only_files_of_the_state_are_removed(tmp_path, stops):
     notes = tmp_path / "a" / "resume" / "notes.txt"
     notes.parent.mkdir(parents=True)
@@ -94,11 +134,29 @@ def test_only_the_same_training_is_resumed(tmp_path, stops):
         fit(tmp_path / "a", resume=True, seed=1)
     with pytest.raises(CheckpointError, match="recipe of that training differs"):
         fit(tmp_path / "a", resume=True, overrides={"training.epochs": 9})
+    with pytest.raises(CheckpointError, match="data of that training differs"):
+        fit(tmp_path / "a", changed_in_the_middle(), resume=True)
     state = next((tmp_path / "a" / "resume").glob("*.safetensors"))
     state.write_bytes(state.read_bytes()[:-3])
     with pytest.raises(CheckpointError, match="truncated"):
         fit(tmp_path / "a", resume=True)
     fit(tmp_path / "a", overwrite=True)
+
+
+def test_a_finished_training_notices_other_showers(tmp_path, stops):
+    done = fit(tmp_path / "a")
+    assert fit(tmp_path / "a", resume=True).fingerprint == done.fingerprint
+    with pytest.raises(CheckpointError, match="a finished training with other showers"):
+        fit(tmp_path / "a", changed_in_the_middle(), resume=True)
+
+
+def test_a_finished_training_of_an_older_version_is_returned(tmp_path, stops):
+    fit(tmp_path / "a")
+    about = tmp_path / "a" / "checkpoint.json"
+    told = json.loads(about.read_text())
+    del told["provenance"]["fingerprints"]
+    about.write_text(json.dumps(told))
+    fit(tmp_path / "a", resume=True)
 
 
 def test_a_training_goes_on_after_its_model_moved(tmp_path, stops, monkeypatch):

@@ -58,6 +58,8 @@ class BenchRow(Result):
     """The same when the model was loaded and nothing was generated."""
     speed_up: Number = math.nan
     """Geant4's processor time over ``processor_ms`` with one CPU thread, else over ``ms``."""
+    execution: str = ""
+    """Device, precision and kernels with which it was measured."""
     times: tuple[Number, ...] = ()
     """ms per shower of each repetition."""
     remark: str = ""
@@ -124,6 +126,8 @@ class BenchResult(Document):
         notes = [
             f"{r.device} × {r.threads}, batch {r.batch_size:,}: {r.remark}" for r in self.rows if r.remark
         ]
+        executions = dict.fromkeys(row.execution for row in self.rows if row.execution)
+        notes[:0] = [f"measured on {execution}" for execution in executions]
         geant4 = self.geant4
         if geant4.showers:
             notes.insert(

@@ -36,7 +36,7 @@ __all__ = ["bench"]
 POOL = 20
 BUSY_LOAD = 0.3
 BUSY_RATIO = 1.25
-SETTINGS = ("seed", "repetitions")
+SETTINGS = ("seed", "repetitions", "precision", "kernels")
 
 
 def bench(
@@ -53,6 +53,8 @@ def bench(
     detector: str | os.PathLike[str] | Detector | None = None,
     particle: str | None = None,
     settings: Mapping[str, Any] | None = None,
+    precision: str = "auto",
+    kernels: str = "auto",
     allow_extrapolation: bool = False,
     seed: int = 0,
     out: str | os.PathLike[str] | None = None,
@@ -77,6 +79,8 @@ def bench(
         detector: the one of several that the checkpoint knows, or what Geant4 simulates where it names none.
         particle: the one of several that the checkpoint knows.
         settings: other values of the model's settings by dotted key, as for `generate`.
+        precision: of the networks, as for `generate`.
+        kernels: on the CPU, likewise.
         allow_extrapolation: allow energies outside the trained range.
         seed: of the noise and of the directions.
         out: JSON file, written anew after every configuration.
@@ -105,10 +109,17 @@ def bench(
     known = detector if isinstance(detector, str) and detector in loaded.detectors else None
     pool = choose_conditions(loaded, geant4 or POOL, like, energy, seed, known, particle)
     request = GenerationRequest.resolve(
-        loaded, conditions=pool, seed=seed, device="cpu", allow_extrapolation=allow_extrapolation
+        loaded,
+        conditions=pool,
+        seed=seed,
+        device="cpu",
+        precision=precision,
+        kernels="plain",  # nothing is made with it
+        allow_extrapolation=allow_extrapolation,
     )
     keys = _configurations(devices, threads, batch_sizes)
-    result = _empty(request, keys, repetitions)
+    asked = {"repetitions": repetitions, "precision": precision, "kernels": kernels}
+    result = _empty(request, keys, asked)
     if resume and target is not None and target.exists():
         result = _resumed(result, BenchResult.read(target), target)
     wanted = {key: _row(key, remark="not measured yet") for key in keys}
@@ -128,6 +139,8 @@ def bench(
         "settings": dict(settings or {}),
         "conditions": _plain(pool),
         "seed": seed,
+        "precision": precision,
+        "kernels": kernels,
         "repetitions": repetitions,
         "budget_s": budget_s,
     }
@@ -177,7 +190,9 @@ def _plain(pool: Conditions) -> dict[str, Any]:
     return {name: None if column is None else column.tolist() for name, column in columns.items()}
 
 
-def _empty(request: GenerationRequest, keys: Sequence[tuple[str, int, int]], repetitions: int) -> BenchResult:
+def _empty(
+    request: GenerationRequest, keys: Sequence[tuple[str, int, int]], asked: dict[str, Any]
+) -> BenchResult:
     """What is known before anything is measured."""
     checkpoint, model, pool = request.checkpoint, request.model, request.conditions
     assert checkpoint.path is not None
@@ -201,17 +216,18 @@ def _empty(request: GenerationRequest, keys: Sequence[tuple[str, int, int]], rep
         machine=describe_machine([device for device, *_ in keys]),
         geant4=Geant4Time(),
         rows=[],
-        provenance=provenance("bench", seed=request.seed, repetitions=repetitions),
+        provenance=provenance("bench", seed=request.seed, **asked),
     )
 
 
 def _resumed(new: BenchResult, old: BenchResult, path: Path) -> BenchResult:
     """``new`` with what ``old`` holds; DataError where that is of something else."""
+    was = old.provenance["settings"]  # older versions had "auto" only, and did not record it
     for what, a, b in (
         ("checkpoint", old.checkpoint["fingerprint"], new.checkpoint["fingerprint"]),
         ("conditions", old.conditions["digest"], new.conditions["digest"]),
         *((name, old.machine[name], new.machine[name]) for name in ("processor", "cores", "torch")),
-        *((name, old.provenance["settings"][name], new.provenance["settings"][name]) for name in SETTINGS),
+        *((name, was.get(name, "auto"), new.provenance["settings"][name]) for name in SETTINGS),
     ):
         if a != b:
             raise DataError(
@@ -230,6 +246,8 @@ def _measure(key: tuple[str, int, int], job: dict[str, Any]) -> BenchRow:
     """One configuration in a process of its own."""
     device, threads, size = key
     job = job | {"device": device, "threads": threads, "batch_size": size}
+    if device != "cpu":
+        job["kernels"] = "auto"
     try:
         with Child("caloforge.bench.worker", threads=threads) as worker:
             reply = worker.ask(job)

@@ -18,7 +18,6 @@ from caloforge.checkpoint.pretrained import pretrained_folder
 from caloforge.detector.mesh import Mesh, mesh_from_dict
 from caloforge.errors import CheckpointError, MeshError, RecipeError
 from caloforge.models.base import GeneratorModel, load_model_class
-from caloforge.runtime.execution import KernelChoice, PrecisionChoice
 from caloforge.settings import explain, with_overrides
 
 __all__ = ["Checkpoint"]
@@ -83,17 +82,12 @@ class Checkpoint:
         return state.hexdigest()[:16]
 
     def model(
-        self,
-        device: torch.device | str = "cpu",
-        precision: PrecisionChoice = "auto",
-        kernels: KernelChoice = "auto",
+        self, device: torch.device | str = "cpu", precision: str = "auto", kernels: str = "auto"
     ) -> GeneratorModel:
-        """The model with its weights, in eval mode; how it computes is decided here, see its ``execution``.
+        """The model with its weights, in eval mode; how it computes is decided here.
 
         Args:
-            device: "auto", "cpu", "cuda", "cuda:1" or "mps".
-            precision: of its networks; "auto" as its settings say.
-            kernels: "compiled" or "plain" torch on a CPU; "auto" compiled where they can be had.
+            device, precision, kernels: see `GeneratorModel.execute_on`.
 
         Raises:
             CheckpointError: the class or its settings are no longer what the weights were made for.

@@ -15,7 +15,7 @@ from caloforge.cli.compare import compare
 from caloforge.cli.evaluate import evaluate
 from caloforge.cli.generate import generate, upsample
 from caloforge.cli.lists import detectors, models, recipes
-from caloforge.cli.output import errors
+from caloforge.cli.output import errors, show_log
 from caloforge.cli.quickstart import quickstart
 from caloforge.cli.simulate import simulate
 from caloforge.cli.train import adapt, train
@@ -77,7 +77,7 @@ def _root(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    pass
+    show_log()
 
 
 def main() -> None:

@@ -226,6 +226,14 @@ def _pieces(showers: Showers, parts: str, seed: int | None) -> tuple[Showers, ..
             f"--parts {parts}: fractions must add up to at most 1, and numbers of showers be whole and add "
             f"up to at most {len(showers)}"
         )
+    left = len(showers) - int(sum(sizes))
+    if left and sum(sizes) == 100:
+        raise DataError(
+            f"--parts {parts} are numbers of showers and leave out {left} of {len(showers)}; for percentages "
+            f"write {','.join(f'{size / 100:g}' for size in sizes)}"
+        )
+    if left:
+        warn(f"{left} of the {len(showers)} showers are in none of the parts {parts}")
     order = np.arange(len(showers)) if seed is None else np.random.default_rng(seed).permutation(len(showers))
     stops = np.cumsum(sizes).astype(int).tolist()
     return tuple(showers[np.sort(order[a:b])] for a, b in zip([0, *stops[:-1]], stops, strict=True))

@@ -15,9 +15,11 @@ from caloforge.cli.options import (
     Device,
     Energy,
     First,
+    Kernels,
     Like,
     Overwrite,
     Phi,
+    Precision,
     Resume,
     Seed,
     Spectrum,
@@ -25,7 +27,7 @@ from caloforge.cli.options import (
     Threads,
     overrides,
 )
-from caloforge.cli.output import file_name, say
+from caloforge.cli.output import execution, file_name, say
 from caloforge.errors import ConditionError
 
 __all__ = ["generate", "upsample"]
@@ -61,6 +63,8 @@ def generate(
     batch_size: BatchSize = None,
     threads: Threads = None,
     device: Device = "auto",
+    precision: Precision = "auto",
+    kernels: Kernels = "auto",
     allow_extrapolation: AllowExtrapolation = False,
     resume: Resume = False,
     overwrite: Overwrite = False,
@@ -100,6 +104,8 @@ def generate(
         batch_size=batch_size or "auto",
         threads=threads,
         device=device,
+        precision=precision,
+        kernels=kernels,
         allow_extrapolation=allow_extrapolation,
         resume=resume,
         overwrite=overwrite,
@@ -108,7 +114,7 @@ def generate(
     say(
         f"{len(showers)} showers by {model.path.name if model.path else 'the model'} → "
         f"{target} ({speed.get('showers_per_second', 0):.1f} showers/s, "
-        f"{speed.get('ms_per_shower', 0):.2f} ms each, threads: {speed.get('threads')}, "
+        f"{speed.get('ms_per_shower', 0):.2f} ms each, {execution(speed)}, "
         f"peak memory {speed.get('peak_memory_mib', 0):.0f} MiB)"
     )
 
@@ -132,6 +138,8 @@ def upsample(
     batch_size: BatchSize = None,
     threads: Threads = None,
     device: Device = "auto",
+    precision: Precision = "auto",
+    kernels: Kernels = "auto",
     allow_extrapolation: AllowExtrapolation = False,
     resume: Resume = False,
     overwrite: Overwrite = False,
@@ -160,6 +168,8 @@ def upsample(
         batch_size=batch_size or "auto",
         threads=threads,
         device=device,
+        precision=precision,
+        kernels=kernels,
         allow_extrapolation=allow_extrapolation,
         resume=resume,
         overwrite=overwrite,
@@ -167,5 +177,5 @@ def upsample(
     speed = showers.provenance.get("performance", {})
     say(
         f"{len(showers)} showers on a {showers.mesh} → {target} "
-        f"({speed.get('ms_per_shower', 0):.2f} ms each, threads: {speed.get('threads')})"
+        f"({speed.get('ms_per_shower', 0):.2f} ms each, {execution(speed)})"
     )

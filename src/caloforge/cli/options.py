@@ -24,9 +24,11 @@ __all__ = [
     "Device",
     "Energy",
     "First",
+    "Kernels",
     "Like",
     "Overwrite",
     "Phi",
+    "Precision",
     "Reference",
     "Report",
     "Resume",
@@ -58,6 +60,10 @@ Threads = Annotated[
 TrainingThreads = Annotated[
     int | None, typer.Option(help="CPU threads; one by default, fastest beside other programs.", min=1)
 ]
+Precision = Annotated[
+    str, typer.Option(help="Of networks: float32, bfloat16, or auto, as the model's settings say.")
+]
+Kernels = Annotated[str, typer.Option(help="compiled, plain (torch), or auto: compiled where possible.")]
 Workers = Annotated[int | None, typer.Option(help="Geant4 processes; all cores by default.", min=1)]
 BatchSize = Annotated[
     int | None, typer.Option(help="Showers held in memory at once; does not change them.", min=1)

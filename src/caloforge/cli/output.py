@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +14,7 @@ from rich.text import Text
 if TYPE_CHECKING:
     from caloforge.checkpoint import Checkpoint
 
-__all__ = ["console", "errors", "file_name", "say", "say_trained", "warn"]
+__all__ = ["console", "errors", "execution", "file_name", "note", "say", "say_trained", "show_log", "warn"]
 
 console = Console()
 errors = Console(stderr=True)
@@ -28,12 +30,48 @@ def warn(text: str) -> None:
     errors.print(Text(f"warning: {text}", style="yellow"), soft_wrap=True)
 
 
+def note(text: str) -> None:
+    """Print on standard error what one may want to know, such as what was assumed."""
+    errors.print(Text(f"note: {text}"), soft_wrap=True)
+
+
+class _Screen(logging.Handler):
+    """Prints what is logged on standard error, each line once."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
+        self._seen: set[str] = set()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = record.getMessage()
+        if text not in self._seen:
+            self._seen.add(text)
+            (warn if record.levelno >= logging.WARNING else note)(text)
+
+
+def show_log() -> None:
+    """Print from now on what caloforge logs, in the place of what an earlier call began."""
+    log = logging.getLogger("caloforge")
+    for handler in [handler for handler in log.handlers if isinstance(handler, _Screen)]:
+        log.removeHandler(handler)
+    log.addHandler(_Screen())
+    log.setLevel(logging.INFO)
+
+
 def say_trained(checkpoint: Checkpoint, what: str, out: Path) -> None:
     """Say where a checkpoint is, and its validation losses."""
     parts = checkpoint.metrics.get("parts", {}).items()
     losses = {name: part["validation_loss"] for name, part in parts}
     told = ", ".join(f"{name} {loss:.3f}" for name, loss in losses.items() if loss is not None)
-    say(f"{what} → {out}" + (f" (validation losses: {told})" if told else ""))
+    precision = checkpoint.provenance.get("precision", "unknown")
+    say(f"{what} → {out} (precision: {precision}" + (f"; validation losses: {told})" if told else ")"))
+
+
+def execution(performance: Mapping[str, Any]) -> str:
+    """How showers were generated, of the provenance of their speed; older ones know less."""
+    device, threads = performance.get("device"), performance.get("threads")
+    precision, kernels = (performance.get(key, "not recorded") for key in ("precision", "kernels"))
+    return f"{device}, {precision}, kernels: {kernels}, threads: {threads}"
 
 
 def file_name(*words: Any) -> Path:

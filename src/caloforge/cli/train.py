@@ -13,6 +13,7 @@ from caloforge.cli.options import (
     CheckpointFolder,
     Device,
     Overwrite,
+    Precision,
     Resume,
     Seed,
     TrainingThreads,
@@ -32,6 +33,7 @@ def train(
     overwrite: Overwrite = False,
     device: Device = "auto",
     threads: TrainingThreads = None,
+    precision: Precision = "auto",
     teacher: Annotated[
         Path | None, typer.Option(help="Folder of a checkpoint to learn from, for recipes of students.")
     ] = None,
@@ -55,6 +57,7 @@ def train(
         overwrite=overwrite,
         device=device,
         threads=threads,
+        precision=precision,
         overrides=overrides(settings),
         teacher=teacher,
         given=given,
@@ -77,6 +80,7 @@ def adapt(
     overwrite: Overwrite = False,
     device: Device = "auto",
     threads: TrainingThreads = None,
+    precision: Precision = "auto",
     settings: ChangesOfRecipe = None,
     allow_code: AllowCode = None,
 ) -> None:
@@ -95,6 +99,7 @@ def adapt(
         overwrite=overwrite,
         device=device,
         threads=threads,
+        precision=precision,
         overrides=overrides(settings),
     )
     say_trained(adapted, f"checkpoint for {', '.join(adapted.detectors)}", out)

@@ -46,20 +46,26 @@ class Beam:
     impact_x: Range | None
     impact_y: Range | None
 
-    def conditions(self, detector: str, seed: int, numbers: NDArray[np.int64]) -> Conditions:
-        """Conditions of the showers with these numbers (n,)."""
+    def conditions(
+        self, detector: str, seed: int, numbers: NDArray[np.int64], *, streams: str = "geant4"
+    ) -> Conditions:
+        """Conditions of the showers with these numbers (n,).
+
+        ``streams`` is what the names of the streams begin with: what draws from one seed under two names
+        shares no numbers.
+        """
         low, high = np.array(self.energies)[numbers % len(self.energies)].T
-        u = uniforms(seed, numbers, "geant4.energy", 1)[:, 0]
+        u = uniforms(seed, numbers, f"{streams}.energy", 1)[:, 0]
         if self.spectrum == "log-uniform":
             drawn = low * np.exp(u * np.log(high / low))
         else:
             drawn = low + u * (high - low)
         energy = np.where(low == high, low, drawn)
-        direction = uniforms(seed, numbers, "geant4.direction", 2)
+        direction = uniforms(seed, numbers, f"{streams}.direction", 2)
         theta, phi = (a + (b - a) * direction[:, i] for i, (a, b) in enumerate((self.theta, self.phi)))
         impact = None
         if self.impact_x is not None and self.impact_y is not None:
-            u2 = uniforms(seed, numbers, "geant4.impact", 2)
+            u2 = uniforms(seed, numbers, f"{streams}.impact", 2)
             impact = np.stack(
                 [a + (b - a) * u2[:, i] for i, (a, b) in enumerate((self.impact_x, self.impact_y))], axis=-1
             )

@@ -1,4 +1,4 @@
-"""What tells data sets apart."""
+"""What tells conditions and data sets apart."""
 
 from __future__ import annotations
 
@@ -6,19 +6,32 @@ import hashlib
 
 import numpy as np
 
+from caloforge.data.conditions import Conditions
 from caloforge.data.showers import Showers
 
-__all__ = ["data_fingerprint"]
+__all__ = ["conditions_digest", "data_fingerprint"]
+
+READ_BYTES = 32 << 20
+
+
+def conditions_digest(conditions: Conditions) -> str:
+    """Sixteen hexadecimal digits that differ where any condition does."""
+    columns = (conditions.energy, conditions.theta, conditions.phi, conditions.particle, conditions.impact)
+    state = hashlib.sha256()
+    for column in columns:
+        state.update(b"none" if column is None else np.ascontiguousarray(column).tobytes())
+    state.update("\n".join(conditions.detector).encode())
+    return state.hexdigest()[:16]
 
 
 def data_fingerprint(showers: Showers) -> str:
-    """Sixteen hexadecimal digits of the cells, all conditions and the energies of a few showers."""
-    cells = " ".join(dict.fromkeys(mesh.fingerprint for mesh in showers.meshes.values()))
-    state = hashlib.sha256(f"{len(showers)} {cells}".encode())
-    conditions = showers.conditions
-    for column in (conditions.energy, conditions.theta, conditions.phi, conditions.particle):
-        state.update(np.ascontiguousarray(column).tobytes())
-    state.update("\n".join(np.unique(conditions.detector)).encode())
-    for start in (0, max(len(showers) - 10, 0)):
-        state.update(np.ascontiguousarray(showers.read(start, start + 10)).tobytes())
-    return state.hexdigest()[:16]
+    """Thirty-two hexadecimal digits that differ where any cell, condition or energy does.
+
+    All energies are read once, in slices, as float32: how a file is compressed or laid out does not matter.
+    """
+    cells = [f"{name} {mesh.fingerprint}" for name, mesh in sorted(showers.meshes.items())]
+    state = hashlib.sha256("\n".join([*cells, conditions_digest(showers.conditions)]).encode())
+    rows = max(1, READ_BYTES // (4 * showers.n_voxels))
+    for start in range(0, len(showers), rows):
+        state.update(np.ascontiguousarray(showers.read(start, start + rows)).data)
+    return state.hexdigest()[:32]

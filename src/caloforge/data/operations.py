@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from caloforge.data.matching import discrete_values
 from caloforge.data.showers import BATCH, Showers
 from caloforge.data.sources import Energies, EnergySource
 from caloforge.detector.mesh import RegularMesh
@@ -76,8 +77,8 @@ def describe(
     if not n:
         return facts | {"looked_at": 0}
     facts |= showers.conditions.ranges()
-    energies = np.unique(showers.conditions.energy)
-    if len(energies) <= 40 and 2 * len(energies) <= n:
+    energies = discrete_values(showers.conditions.energy, most=40, each=2)
+    if len(energies) and n > 1:
         facts["discrete_energies"] = energies.tolist()
     ratios, empty, largest, smallest = [], 0, 0.0, np.inf
     runs = _runs(n, everything)

@@ -64,7 +64,16 @@ def _parse_text(text: str, kind: str) -> Range:
 
 
 def parse_energies(value: Quantity) -> list[Range]:
-    """Energy ranges in MeV: of one value or range, or of a list (``"1GeV,10GeV"`` or numbers in MeV)."""
+    """Energy ranges in MeV: of one value or range, or of a list (``"1GeV,10GeV"`` or numbers in MeV).
+
+    A pair of numbers, which is a range of angles or lengths, is no range of energies and refused.
+    """
+    if isinstance(value, tuple) and len(value) == 2 and not any(isinstance(item, str) for item in value):
+        low, high = value
+        raise ConditionError(
+            f'energy {value!r} may mean a range or two energies; write "{low:g}-{high:g}MeV" for a range, or '
+            f"[{low:g}, {high:g}] for two that showers take in turn"
+        )
     items: list[Any] = list(value) if not isinstance(value, int | float | str) else [value]
     items = [part for item in items for part in (item.split(",") if isinstance(item, str) else [item])]
     ranges = [parse_range(item, "energy") for item in items]

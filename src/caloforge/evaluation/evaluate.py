@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caloforge.data import Showers, open_showers
+from caloforge.data.matching import matched_conditions
 from caloforge.errors import DataError
 from caloforge.evaluation.classifiers import ClassifierSettings, classifier_settings, train_classifier
 from caloforge.evaluation.classifiers.inputs import check_names
@@ -112,6 +113,7 @@ def evaluate(
     if second_reference is not None:
         samples["second reference"] = _checked(second_reference, "showers of the second reference", truth)
     trained_on = None if training is None else _checked(training, "training showers", truth)
+    truth, samples = _matched(truth, samples)
     pair = truth.conditions, samples["generated showers"].conditions
     bins = slice_edges(*pair, slices)
     with reporting(progress) as report:
@@ -211,6 +213,16 @@ def _checked(source: Source, role: str, reference: Showers | None) -> Showers:
     if len(showers) < LEAST_SHOWERS:
         raise DataError(f"{len(showers)} {role}; an evaluation needs at least {LEAST_SHOWERS}")
     return showers
+
+
+def _matched(reference: Showers, samples: dict[str, Showers]) -> tuple[Showers, dict[str, Showers]]:
+    """The samples, with the reference's discrete energies and angles where only rounding differs."""
+    conditions = matched_conditions([s.conditions for s in (reference, *samples.values())])
+    first, *others = (
+        Showers(s.source, c, s.mesh, s.provenance, s.extra)
+        for s, c in zip((reference, *samples.values()), conditions, strict=True)
+    )
+    return first, dict(zip(samples, others, strict=True))
 
 
 def _remembered(

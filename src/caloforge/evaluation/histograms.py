@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caloforge.data import Conditions
+from caloforge.data.matching import discrete_values
 from caloforge.evaluation.binning import LateralRanges, challenge_set, lateral_ranges, linear_edges, log_edges
 from caloforge.evaluation.features import Features
 from caloforge.evaluation.results import Histogram, Separation
@@ -40,8 +41,6 @@ __all__ = [
 ]
 
 Floats = NDArray[np.float64]
-
-MOST_DISCRETE_ENERGIES = 20
 
 
 @dataclass(frozen=True)
@@ -208,9 +207,8 @@ def cell_histogram(
 
 def discrete_energies(energies: Floats) -> Floats:
     """The distinct incident energies where there are few of them with several showers each, else none."""
-    distinct = np.unique(energies)
-    few = 1 < len(distinct) <= MOST_DISCRETE_ENERGIES and len(energies) >= 5 * len(distinct)
-    return distinct if few else distinct[:0]
+    distinct = discrete_values(energies)
+    return distinct if len(distinct) > 1 else distinct[:0]
 
 
 def histogram_plans(

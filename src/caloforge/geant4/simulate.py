@@ -33,6 +33,7 @@ from caloforge.runtime.chunks import Chunk, ChunkStore
 from caloforge.runtime.cores import usable_cores
 from caloforge.runtime.progress import Display
 from caloforge.runtime.provenance import provenance
+from caloforge.runtime.streams import checked_seed
 
 __all__ = ["simulate"]
 
@@ -103,6 +104,7 @@ def simulate(
         impact=impact,
         allow_outside=allow_outside,
     )
+    seed = checked_seed(seed)
     if n < 1:
         raise SimulationError(f"n must be at least 1 shower, got {n}")
     if workers is not None and workers < 1:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from typing import Any
 
@@ -19,7 +18,7 @@ from caloforge.data.showers import Showers
 from caloforge.errors import ConditionError
 from caloforge.generation.trained import MARGIN_RAD, trained_name
 
-__all__ = ["conditions_digest", "incident_conditions"]
+__all__ = ["incident_conditions"]
 
 
 def incident_conditions(
@@ -130,7 +129,8 @@ def _drawn(
     )
     x, y = zip(*valid["impact"], strict=True) if "impact" in valid else (None, None)
     beam = Beam(0, tuple(parse_energies(energy)), spectrum_named(spectrum), theta, phi, x, y)
-    return beam.conditions("", seed, np.arange(first, first + n, dtype=np.int64))
+    numbers = np.arange(first, first + n, dtype=np.int64)
+    return beam.conditions("", seed, numbers, streams="generation")
 
 
 def _repeated(valid: dict[str, Any], energy: Any, theta: Any, phi: Any, n: int | None) -> Conditions:
@@ -151,13 +151,3 @@ def _only(valid: dict[str, Any], name: str) -> float:
     if high - low > MARGIN_RAD:
         raise ConditionError(f"give {name}; the model was trained for {low:.4g} to {high:.4g} rad")
     return float(low)
-
-
-def conditions_digest(conditions: Conditions) -> str:
-    """Sixteen hexadecimal digits that differ where any condition does."""
-    columns = (conditions.energy, conditions.theta, conditions.phi, conditions.particle, conditions.impact)
-    state = hashlib.sha256()
-    for column in columns:
-        state.update(b"none" if column is None else np.ascontiguousarray(column).tobytes())
-    state.update("\n".join(conditions.detector).encode())
-    return state.hexdigest()[:16]

@@ -44,6 +44,8 @@ def generate(
     first: int = 0,
     batch_size: int | Literal["auto"] = "auto",
     device: str = "auto",
+    precision: str = "auto",
+    kernels: str = "auto",
     threads: int | None = None,
     fixed_blocks: bool = True,
     allow_extrapolation: bool = False,
@@ -77,6 +79,9 @@ def generate(
         first: number of the first shower.
         batch_size: showers held in memory and written at once.
         device: "auto", "cpu", "cuda", "cuda:1" or "mps".
+        precision: of networks, "float32" or "bfloat16"; "auto" as the model's settings say, which may leave
+            it to the device.
+        kernels: "compiled" or "plain" torch; "auto" compiled ones where they can be had.
         threads: CPU cores to use at most, by default all usable ones; each by a process of one thread, where
             there is enough to do. The showers are the same. On a GPU: threads of torch.
         fixed_blocks: False gives the model ``batch_size`` showers at once, for timing; the last bits of a
@@ -95,7 +100,9 @@ def generate(
         CheckpointError: the checkpoint is unusable, none comes with caloforge for the detector, the
             settings do not fit the weights, the model does not refine showers on the mesh of those given, or
             the model gave NaN, infinity or a negative energy.
-        DataError: the file exists, or cannot be written.
+        DataError: the file exists, or cannot be written, or what is unfinished is of another request, or was
+            made in another precision or with other kernels than this machine would choose.
+        CaloforgeError: the device is missing, or cannot do what is asked for.
         ChildError: a process that made showers was killed; what is finished is kept for ``resume``.
         KeyboardInterrupt: Ctrl-C; what is finished is kept for ``resume``.
     """
@@ -118,6 +125,8 @@ def generate(
         seed=seed,
         first=first,
         device=device,
+        precision=precision,
+        kernels=kernels,
         batch_size=batch_size,
         fixed_blocks=fixed_blocks,
         allow_extrapolation=allow_extrapolation,

@@ -96,10 +96,15 @@ class Production:
         n = len(self.request)
         store = ChunkStore(out.with_name(out.name + ".parts"), self.request.description, n, "generation")
         if out.exists() and not overwrite:
-            if resume and open_showers(out).provenance.get("request") == self.request.description:
-                store.clear()
-                return open_showers(out)
+            recorded = open_showers(out).provenance.get("request") if resume else None
+            if isinstance(recorded, dict):
+                if self.request.matches(recorded):
+                    store.clear()
+                    return open_showers(out)
+                self.request.require_execution(recorded, out)
             raise DataError(f"{out} exists; choose another name or allow overwriting (--overwrite)")
+        if resume and store.chunks():
+            self.request.require_execution(store.saved_request(), store.folder)
         with store.open(resume=resume, overwrite=overwrite):
             finished = store.n_finished
             self.workers.wanted = n - finished
@@ -166,6 +171,7 @@ class Production:
         """Who made the showers, with what, and how fast."""
         request, checkpoint, decoder = self.request, self.request.checkpoint, self.decoder
         seconds, on_cpu = max(decoder.seconds, 1e-9), request.device.type == "cpu"
+        execution, names = request.model.execution, request.model.kernel_names
         made_by = provenance("generate", seed=request.seed, first=request.first, batch_size=self.batch_size)
         return made_by | {
             "request": request.description,
@@ -184,9 +190,9 @@ class Production:
                 "batch_size": request.block_size,
                 "threads": len(self.workers) if on_cpu else torch.get_num_threads(),
                 "device": device_name(request.device),
-                "precision": request.model.execution.precision,
-                "kernels": request.model.execution.kernels,
-                "kernel_names": list(request.model.kernel_names),
+                "graph": decoder.make.told,
+                "precision": execution.precision,
+                "kernels": execution.kernels + (f" ({', '.join(names)})" if names else ""),
                 "peak_memory_mib": self.workers.peak_memory_mib,
             },
         }

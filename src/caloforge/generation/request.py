@@ -13,16 +13,20 @@ import torch
 from caloforge.checkpoint.checkpoint import Checkpoint
 from caloforge.checkpoint.pretrained import default_model, default_models, pretrained_folder
 from caloforge.data.conditions import Conditions
+from caloforge.data.fingerprint import conditions_digest
 from caloforge.data.showers import Showers
 from caloforge.detector.mesh import Mesh
-from caloforge.errors import CheckpointError, ConditionError
-from caloforge.generation.conditions import conditions_digest, incident_conditions
+from caloforge.errors import CheckpointError, ConditionError, DataError
+from caloforge.generation.conditions import incident_conditions
 from caloforge.generation.given import GivenShowers
 from caloforge.generation.trained import check_range, trained_mesh
 from caloforge.models.base import GeneratorModel
-from caloforge.runtime.devices import pick_device
+from caloforge.runtime.streams import checked_seed
 
 __all__ = ["GenerationRequest", "resolve_checkpoint"]
+
+EXECUTION = ("device", "precision", "kernels")
+"""What of a request the machine may decide."""
 
 
 def resolve_checkpoint(
@@ -53,8 +57,7 @@ class GenerationRequest:
 
     Attributes:
         checkpoint: the model on disk, with the settings that are wanted.
-        model: the model on its device.
-        device: where it calculates.
+        model: the model, which knows where and how it computes (``execution``).
         conditions: of the N showers, with their detector and particle.
         mesh: cells of the showers.
         seed: of the noise.
@@ -66,7 +69,6 @@ class GenerationRequest:
 
     checkpoint: Checkpoint
     model: GeneratorModel
-    device: torch.device
     conditions: Conditions
     mesh: Mesh
     seed: int
@@ -88,6 +90,8 @@ class GenerationRequest:
         seed: int = 0,
         first: int = 0,
         device: str = "auto",
+        precision: str = "auto",
+        kernels: str = "auto",
         batch_size: int | Literal["auto"] = "auto",
         fixed_blocks: bool = True,
         allow_extrapolation: bool = False,
@@ -99,6 +103,7 @@ class GenerationRequest:
         """
         if first < 0 or (batch_size != "auto" and batch_size < 1):
             raise ConditionError("first must be at least 0, batch_size at least 1")
+        seed = checked_seed(seed)
         checkpoint = resolve_checkpoint(checkpoint, detector, settings)
         coarse = None if given is None else GivenShowers.open(given, copies)
         if copies < 1 or (copies > 1 and coarse is None):
@@ -113,17 +118,16 @@ class GenerationRequest:
         if not allow_extrapolation:
             check_range(conditions, checkpoint)
         mesh = trained_mesh(checkpoint, conditions)
-        torch_device = pick_device(device)
-        model = checkpoint.model(torch_device)
+        model = checkpoint.model(device, precision, kernels)
         if coarse is not None:
             coarse.require_fit(model, checkpoint)
-        block_size = model.block_size if torch_device.type == "cpu" else model.block_size_gpu
+        on_cpu = model.execution.device.type == "cpu"
+        block_size = model.block_size if on_cpu else model.block_size_gpu
         if not fixed_blocks and batch_size != "auto":
             block_size = batch_size
         return cls(
             checkpoint=checkpoint,
             model=model,
-            device=torch_device,
             conditions=conditions,
             mesh=mesh,
             seed=seed,
@@ -137,6 +141,11 @@ class GenerationRequest:
         """N."""
         return len(self.conditions)
 
+    @property
+    def device(self) -> torch.device:
+        """Where the model computes."""
+        return self.model.execution.device
+
     @cached_property
     def description(self) -> dict[str, Any]:
         """The same, JSON-able and short: where it is equal, so are the showers."""
@@ -149,6 +158,29 @@ class GenerationRequest:
             "first": self.first,
             "given": None if self.given is None else self.given.fingerprint,
             "device": self.device.type,
+            "precision": self.model.execution.precision,
+            "kernels": self.model.execution.kernels,
             "fixed_blocks": self.fixed_blocks,
             "block_size": self.block_size,
         }
+
+    def matches(self, recorded: Mapping[str, Any]) -> bool:
+        """True where finished showers, with this request in their provenance, are those of this one.
+
+        Files of versions that did not record precision and kernels are told by the rest.
+        """
+        own = self.description.items()
+        return recorded == {key: v for key, v in own if key in recorded or key not in EXECUTION}
+
+    def require_execution(self, recorded: Mapping[str, Any], where: os.PathLike[str]) -> None:
+        """DataError where the showers in ``where`` were made in a way that would not be chosen now."""
+        now = self.description
+        changed = [key for key in EXECUTION if recorded.get(key, now[key]) != now[key]]
+        if changed:
+            was, is_now = (", ".join(f"{key} {of[key]}" for key in changed) for of in (recorded, now))
+            options = " ".join(f"--{key} {recorded[key]}" for key in changed)
+            words = ", ".join(f"{key}={recorded[key]!r}" for key in changed)
+            raise DataError(
+                f"{where} was made with {was} and would now be made with {is_now}; ask for the same with "
+                f"{options} ({words}), or start anew with overwrite=True (--overwrite)"
+            )

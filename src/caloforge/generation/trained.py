@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any, Literal
 
 import numpy as np
@@ -13,6 +14,8 @@ from caloforge.detector.mesh import Mesh
 from caloforge.errors import ConditionError
 
 __all__ = ["MARGIN_RAD", "check_range", "trained_mesh", "trained_name"]
+
+log = logging.getLogger(__name__)
 
 MARGIN = 0.01
 """Energies this much, relatively, outside the range of the training showers are still inside."""
@@ -42,9 +45,20 @@ def trained_mesh(checkpoint: Checkpoint, conditions: Conditions) -> Mesh:
     """Cells of the showers that a model makes for these conditions.
 
     Raises:
-        ConditionError: they are in several detectors whose cells differ.
-        CheckpointError: such a checkpoint does not know their detector.
+        ConditionError: they are in several detectors whose cells differ, or in one that a model of several
+            does not know. A model of one makes its showers, which is logged as a warning.
     """
+    known = checkpoint.detectors
+    strange = sorted(set(conditions.detector.tolist()) - set(known))
+    if strange and len(known) > 1:
+        raise ConditionError(
+            f"{_called(checkpoint)} knows the detectors {', '.join(known)}, and {strange[0]!r} could be "
+            "taken for any of them; give conditions with one of these, or adapt the model (caloforge adapt)"
+        )
+    if strange and known:
+        log.warning(
+            "showers in %r are made as those of %r, the one detector of the model", strange[0], known[0]
+        )
     meshes = {name: checkpoint.mesh_of(name) for name in sorted(set(conditions.detector.tolist()))}
     mesh, *others = set(meshes.values())
     if others:

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 import torch
 
 from caloforge.checkpoint.checkpoint import Checkpoint
-from caloforge.generation.blocks import decode_block
+from caloforge.generation.blocks import Block, make_showers, wanted_energies
 from caloforge.runtime.memory import peak_memory_mib
 from caloforge.runtime.processes import Channel, serve
 
@@ -35,7 +35,8 @@ def work(channel: Channel) -> None:
     model = checkpoint.model("cpu", *setting["execution"])
     with torch.inference_mode(), ThreadPoolExecutor(1) as sender:  # the parent may be making a block itself
         for order in orders:
-            energies = decode_block(model, setting["seed"], pickle.loads(order["bytes"]))
+            block: Block = pickle.loads(order["bytes"])
+            energies = wanted_energies(model, make_showers(model, setting["seed"], block.inputs), block)
             peak = peak_memory_mib(model.device)
             sender.submit(channel.send, {"peak_memory_mib": peak}, energies.tobytes())
 

@@ -24,7 +24,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from caloforge.generation.blocks import Block, BlockDecoder, Energies, decode_block
+from caloforge.generation.blocks import Block, BlockDecoder, Energies
 from caloforge.generation.request import GenerationRequest
 from caloforge.runtime.cores import usable_threads
 from caloforge.runtime.memory import free_memory, peak_memory_mib
@@ -136,7 +136,7 @@ class BlockWorkers:
         began, request = time.perf_counter(), self._decoder.request
         self._under_way.append(low)
         block = self._decoder.block(low, high)
-        self._finished[low] = decode_block(request.model, request.seed, block)
+        self._finished[low] = self._decoder.energies(block)
         self._made_here += 1
         if self._made_here == WARM:
             left = -(-(self.wanted - self._decoder.n_made) // request.block_size) - 1

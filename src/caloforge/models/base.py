@@ -22,7 +22,7 @@ from caloforge.models.names import current_name
 from caloforge.models.networks.kernels import HasKernel
 from caloforge.registry import load_object
 from caloforge.runtime.devices import pick_device
-from caloforge.runtime.execution import Execution, KernelChoice, PrecisionChoice
+from caloforge.runtime.execution import Execution, require_choices
 from caloforge.runtime.precision import in_bf16
 from caloforge.settings import Settings
 
@@ -32,6 +32,11 @@ if TYPE_CHECKING:
     from caloforge.detector.mesh import Mesh
 
 __all__ = ["Batch", "ConditionTensors", "GeneratorModel", "load_model_class"]
+
+MOST_GPU = 1024
+"""Showers of a block on other devices than a CPU, at most."""
+CELLS_GPU = MOST_GPU * 6480
+"""Cells of such a block, at most; what takes memory grows with them."""
 
 
 @dataclass
@@ -150,8 +155,6 @@ class GeneratorModel(nn.Module, ABC):
     """Kinds of mesh that this family can do; empty means all."""
     block_size: ClassVar[int] = 64
     """Showers that `decode` is given at once on a CPU, always exactly so many (see docs/generation.md)."""
-    block_size_gpu: ClassVar[int] = 1024
-    """The same on other devices."""
     example: ClassVar[Mapping[str, Any]] = {}
     """Settings of a small model for 6 × 4 × 3 cells, with which the laws of all models are tested."""
     joint: ClassVar[bool] = False
@@ -194,19 +197,23 @@ class GeneratorModel(nn.Module, ABC):
         return tuple(sorted({m.kernel for m in self.modules() if isinstance(m, HasKernel)}))
 
     def execute_on(
-        self,
-        device: str | torch.device = "auto",
-        precision: PrecisionChoice = "auto",
-        kernels: KernelChoice = "auto",
+        self, device: str | torch.device = "auto", precision: str = "auto", kernels: str = "auto"
     ) -> Self:
         """Move it to a device and decide how it computes there; `decode` and `losses` do not ask again.
 
         Kernels are compiled now where they are not yet, and only those that its networks have.
 
+        Args:
+            device: "auto", "cpu", "cuda", "cuda:1" or "mps".
+            precision: of the networks, "float32" or "bfloat16"; "auto" is what the settings say (``bf16``),
+                where "auto" in turn is bfloat16 on a device that multiplies it natively.
+            kernels: "compiled" or "plain" torch; "auto" is compiled on a CPU where all can be had.
+
         Raises:
             CaloforgeError: there is no such device, the model has no networks in bfloat16, or compiled
                 kernels are asked for and cannot be had.
         """
+        require_choices(precision, kernels)
         device = pick_device(device)
         models = [model for model in self.modules() if isinstance(model, GeneratorModel)]
         able = [model for model in models if "bf16" in type(model.settings).model_fields]
@@ -223,7 +230,7 @@ class GeneratorModel(nn.Module, ABC):
             )
         return self.to(device)
 
-    def _kernels_for(self, device: torch.device, choice: KernelChoice, bf16: bool) -> bool:
+    def _kernels_for(self, device: torch.device, choice: str, bf16: bool) -> bool:
         """Have all networks use their kernels, or none; True where they do."""
         networks = [network for network in self.modules() if isinstance(network, HasKernel)]
         possible = choice != "plain" and device.type == "cpu"
@@ -326,6 +333,12 @@ class GeneratorModel(nn.Module, ABC):
     def given_mesh(self) -> Mesh | None:
         """Mesh of the showers that `decode` reads as ``conditions.given``; None where it reads none."""
         return None
+
+    @property
+    def block_size_gpu(self) -> int:
+        """Showers that `decode` is given at once on other devices: a power of 2, fewer on larger meshes."""
+        most = min(max(CELLS_GPU // self.mesh.n_voxels, 1), MOST_GPU)
+        return 1 << (most.bit_length() - 1)
 
     @property
     def device(self) -> torch.device:

@@ -176,7 +176,7 @@ class ChunkStore:
             )
 
     def _prepare(self, resume: bool, overwrite: bool) -> None:
-        saved = self._saved_request()
+        saved = self.saved_request()
         if self.chunks() and resume:
             self._require_same(saved)
             return
@@ -193,7 +193,8 @@ class ChunkStore:
             self._remove(keep_logs=True)
             raise
 
-    def _saved_request(self) -> dict[str, Any]:
+    def saved_request(self) -> dict[str, Any]:
+        """The request of what is there, {} for nothing; DataError where it cannot be read."""
         path = self.folder / REQUEST
         if not path.exists():
             return {}
@@ -208,7 +209,7 @@ class ChunkStore:
 
     def _require_same(self, saved: dict[str, Any]) -> None:
         differences = [
-            f"its {name} differs (it was {_short(saved.get(name))}, now it is {_short(now)})"
+            f"its {name} differs (it was {_short(saved.get(name, 'not recorded'))}, now it is {_short(now)})"
             for name, now in self.request.items()
             if saved.get(name) != now
         ]

@@ -1,4 +1,4 @@
-"""C kernels, compiled at first use by the system's compiler and kept in the user's cache folder.
+"""C kernels: those that came with the wheel, or else compiled at first use by the system's compiler and kept.
 
 Set ``CALOFORGE_KERNELS=0`` to do without: everything that has a kernel also has a plain torch version. That
 is also used where no compiler is found, with one warning.
@@ -7,13 +7,12 @@ is also used where no compiler is found, with one warning.
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import logging
 import os
+import platform
 import shlex
 import shutil
 import subprocess
-import tempfile
 import threading
 from collections.abc import Callable
 from functools import cache
@@ -22,9 +21,14 @@ from pathlib import Path
 
 import torch
 
+from caloforge.runtime.kernel_files import VARIANTS, cpu_flags, find_library, library_name, make_library
+from caloforge.runtime.private_folder import private_folders
+
 __all__ = ["REALS", "compiled", "in_threads", "multiplies_bf16", "traced"]
 
-FLAGS = ("-std=gnu11", "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC")
+NATIVE = "-march=native"
+PREBUILT = Path(__file__).with_name("prebuilt")
+"""Libraries that came with the wheel; the folder is in no other installation."""
 REALS = {torch.float32: "-DREAL=float", torch.float64: "-DREAL=double"}
 """What kernels can calculate in."""
 log = logging.getLogger(__name__)
@@ -33,32 +37,61 @@ log = logging.getLogger(__name__)
 @cache
 def compiled(source: Path, headers: Path, *definitions: str) -> ctypes.CDLL | None:
     """The library of a C file that includes files of the folder ``headers``; None where it cannot be had."""
+    if not _wanted():
+        return None
+    return _prebuilt(source, headers, definitions) or _compiled_here(source, headers, definitions)
+
+
+def _prebuilt(source: Path, headers: Path, definitions: tuple[str, ...]) -> ctypes.CDLL | None:
+    if PREBUILT.is_dir():
+        for variant in VARIANTS:
+            if variant.runs_here():
+                found = find_library(PREBUILT, library_name(source, headers, *variant.flags, *definitions))
+                try:
+                    if found is not None:
+                        return ctypes.CDLL(str(found))
+                except OSError as error:  # of another C library
+                    log.info("%s: %s", found, error)
+    return None
+
+
+def _compiled_here(source: Path, headers: Path, definitions: tuple[str, ...]) -> ctypes.CDLL | None:
     compiler = _compiler()
     if compiler is None:
         return None
-    command = [*compiler, *FLAGS, *definitions]
-    sources = [source.read_text(), *(header.read_text() for header in sorted(headers.glob("*.h")))]
-    key = "\n".join([*sources, " ".join(command), _processor()])
-    name = f"{source.stem}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.so"
-    try:
-        library = _cache_folder() / name
-        if not library.exists():
-            _compile([*command, f"-I{headers}", str(source), "-lm"], library)
-        return ctypes.CDLL(str(library))
-    except (OSError, subprocess.CalledProcessError) as error:
-        said = getattr(error, "stderr", None) or b""
-        log.warning(
-            "%s could not be compiled; plain torch does the same, slower: %s %s",
-            source.name,
-            error,
-            said.decode(errors="replace")[-2000:],
-        )
-        return None
+    flags = (NATIVE, *definitions)
+    host = (platform.machine(), " ".join(sorted(cpu_flags())), _processor())
+    name = library_name(source, headers, *compiler, *flags, *host)
+    problem: OSError | subprocess.CalledProcessError = OSError("no folder to keep it in")
+    for folder in private_folders("kernels"):
+        try:
+            found = find_library(folder, name)
+            return ctypes.CDLL(str(found or make_library(folder, name, compiler, flags, source, headers)))
+        except FileNotFoundError as error:  # the compiler
+            problem = error
+            break
+        except OSError as error:  # the folder cannot be written, or what is in it not be run
+            problem = error
+        except subprocess.CalledProcessError as error:
+            problem = error
+            break
+    said = getattr(problem, "stderr", None) or b""
+    log.warning(
+        "%s could not be compiled; plain torch does the same, slower: %s %s",
+        source.name,
+        problem,
+        said.decode(errors="replace")[-2000:],
+    )
+    return None
 
 
 def multiplies_bf16() -> bool:
-    """True where kernels can multiply bfloat16 natively."""
-    return "__AVX512BF16__" in _processor()
+    """True where kernels can multiply bfloat16 natively: the processor, and who compiles or compiled them."""
+    return (
+        _wanted()
+        and any(variant.bf16 and variant.runs_here() for variant in VARIANTS)
+        and (PREBUILT.is_dir() or "__AVX512BF16__" in _processor())
+    )
 
 
 def traced() -> bool:
@@ -67,11 +100,16 @@ def traced() -> bool:
     return bool(tracing) or torch.compiler.is_compiling()
 
 
+def _wanted() -> bool:
+    return os.environ.get("CALOFORGE_KERNELS", "1") != "0"
+
+
 @cache
 def _compiler() -> tuple[str, ...] | None:
-    if os.environ.get("CALOFORGE_KERNELS", "1") == "0":
-        return None
-    chosen = shlex.split(os.environ.get("CC", ""))
+    try:
+        chosen = shlex.split(os.environ.get("CC", ""))
+    except ValueError:  # a quotation mark without its other
+        chosen = [os.environ["CC"]]
     found = chosen or [name for name in ("cc", "gcc", "clang") if shutil.which(name)][:1]
     if not found:
         log.warning("no C compiler (cc, gcc, clang or $CC) was found; plain torch does the same, slower")
@@ -84,7 +122,7 @@ def _processor() -> str:
     compiler = _compiler()
     if compiler is None:
         return ""
-    command = [*compiler, "-march=native", "-dM", "-E", "-x", "c", os.devnull]
+    command = [*compiler, NATIVE, "-dM", "-E", "-x", "c", os.devnull]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=False).stdout
     except OSError:
@@ -92,27 +130,29 @@ def _processor() -> str:
 
 
 def in_threads(part: Callable[[int, int], None], n: int, few: int) -> None:
-    """Call ``part(begin, end)`` for pieces of 0 … n in as many threads as torch uses, none for ``few``."""
+    """Call ``part(begin, end)`` for pieces of 0 … n in as many threads as torch uses, none for ``few``.
+
+    All have ended when this returns or raises; the first exception of any of them is raised.
+    """
     pieces = max(1, min(torch.get_num_threads(), n // few))
     bounds = [n * i // pieces for i in range(pieces + 1)]
-    threads = [threading.Thread(target=part, args=pair) for pair in pairwise(bounds[1:])]
-    for thread in threads:
-        thread.start()
-    part(*bounds[:2])
-    for thread in threads:
-        thread.join()
+    failures: list[BaseException] = []
 
+    def guarded(begin: int, end: int) -> None:
+        try:
+            part(begin, end)
+        except BaseException as error:
+            failures.append(error)
 
-def _cache_folder() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME")
-    folder = (Path(base) if base else Path.home() / ".cache") / "caloforge" / "kernels"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
-def _compile(command: list[str], library: Path) -> None:
-    """Compile beside ``library`` and rename, so that several processes may do it at once."""
-    with tempfile.TemporaryDirectory(dir=library.parent) as folder:
-        made = Path(folder) / library.name
-        subprocess.run([*command, "-o", str(made)], capture_output=True, check=True)
-        made.replace(library)
+    threads: list[threading.Thread] = []
+    try:
+        for pair in pairwise(bounds[1:]):
+            thread = threading.Thread(target=guarded, args=pair)
+            thread.start()
+            threads.append(thread)
+        part(*bounds[:2])
+    finally:
+        for thread in threads:
+            thread.join()
+    if failures:
+        raise failures[0]

@@ -7,17 +7,17 @@ from typing import Literal
 
 import torch
 
-__all__ = ["Execution", "KernelChoice", "PrecisionChoice"]
+from caloforge.errors import CaloforgeError
 
-PrecisionChoice = Literal["auto", "float32", "bfloat16"]
-"""Of networks; "auto" is what the model's settings say, there "auto" is bfloat16 where it is native."""
-KernelChoice = Literal["auto", "compiled", "plain"]
-"""On a CPU; "auto" is compiled where a compiler is at hand and ``CALOFORGE_KERNELS=0`` does not forbid it."""
+__all__ = ["Execution", "require_choices"]
+
+PRECISIONS = ("auto", "float32", "bfloat16")
+KERNELS = ("auto", "compiled", "plain")
 
 
 @dataclass(frozen=True)
 class Execution:
-    """The decision for one model.
+    """The decision for one model, see `GeneratorModel.execute_on`.
 
     Attributes:
         device: where it computes.
@@ -34,3 +34,10 @@ class Execution:
     def __str__(self) -> str:
         kernels = "" if self.kernels == "none" else f", {self.kernels} kernels"
         return f"{self.device}, {self.precision}{kernels}"
+
+
+def require_choices(precision: str, kernels: str) -> None:
+    """CaloforgeError unless both are what can be asked for."""
+    for what, choice, choices in (("precision", precision, PRECISIONS), ("kernels", kernels, KERNELS)):
+        if choice not in choices:
+            raise CaloforgeError(f"unknown {what} {choice!r}; choose one of {', '.join(choices)}")

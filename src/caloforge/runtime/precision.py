@@ -8,8 +8,6 @@ from typing import Literal
 
 import torch
 
-from caloforge.runtime.execution import PrecisionChoice
-
 __all__ = ["in_bf16", "native_bf16"]
 
 
@@ -35,12 +33,12 @@ def native_bf16(device: torch.device) -> bool:
     return torch.version.hip is not None or torch.cuda.get_device_capability(device)[0] >= 8
 
 
-def in_bf16(setting: bool | Literal["auto"], choice: PrecisionChoice, device: torch.device) -> bool:
+def in_bf16(setting: bool | Literal["auto"], choice: str, device: torch.device) -> bool:
     """Whether networks compute in bfloat16 on a device.
 
     Args:
         setting: a model's ``bf16``; "auto": where it is native.
-        choice: what is asked for; "auto": what the setting says.
+        choice: what is asked for, "float32", "bfloat16" or "auto": what the setting says.
         device: where.
     """
     if choice != "auto":

@@ -194,7 +194,9 @@ class Child:
 
     def _failure(self, reported: str | None = None) -> ChildError:
         self._end(SECONDS_TO_END)
-        status, size = self._process.returncode, os.fstat(self._log.fileno()).st_size
+        # one that has told its error may be slow to end, and be killed by us: that is not what it died of
+        status = self._process.returncode if reported is None else 1
+        size = os.fstat(self._log.fileno()).st_size
         text = os.pread(self._log.fileno(), LOG_BYTES, max(0, size - LOG_BYTES)).decode(errors="replace")
         how = f"it was killed by signal {-status}" if status < 0 else f"it ended with status {status}"
         last = "\n".join(text.strip().splitlines()[-LOG_LINES:])

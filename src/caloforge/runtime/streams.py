@@ -7,13 +7,16 @@ depend on which other showers are made, in what order, or on how many workers.
 
 from __future__ import annotations
 
+import operator
 import zlib
 from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["normals", "philox", "stream_id", "uniforms"]
+from caloforge.errors import ConditionError
+
+__all__ = ["checked_seed", "normals", "philox", "stream_id", "uniforms"]
 
 _LOW = np.uint64(0xFFFFFFFF)
 _SHIFT = np.uint64(32)
@@ -21,6 +24,17 @@ _MULTIPLIERS = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))
 _WEYL = (0x9E3779B9, 0xBB67AE85)
 ROUNDS = 10
 _CACHED_WORDS = 1 << 16
+
+
+def checked_seed(seed: object) -> int:
+    """The seed as a plain int; ConditionError unless it is a whole number from 0 to 2^64 - 1."""
+    try:
+        number = operator.index(seed)  # type: ignore[arg-type]
+    except TypeError:
+        number = -1
+    if not 0 <= number < 1 << 64:
+        raise ConditionError(f"a seed must be a whole number from 0 to 2^64 - 1, got {seed!r}")
+    return number
 
 
 def stream_id(name: str) -> int:

@@ -16,6 +16,7 @@ from caloforge.errors import MissingDependencyError, TrainingError
 from caloforge.runtime.cores import wanted_threads
 from caloforge.runtime.devices import cpu_threads, pick_device
 from caloforge.runtime.signals import catch_signals
+from caloforge.runtime.streams import checked_seed
 from caloforge.training.recipe import Recipe
 from caloforge.training.run import TrainingRun
 from caloforge.training.state import finished_training
@@ -34,6 +35,7 @@ def train(
     overwrite: bool = False,
     device: str = "auto",
     threads: int | None = None,
+    precision: str = "auto",
     workers: int = 0,
     overrides: Mapping[str, Any] | None = None,
     progress: bool = True,
@@ -55,10 +57,12 @@ def train(
             Those of several detectors whose cells differ are joined by `Showers.join`.
         out: folder of the checkpoint.
         seed: seed of the weights, the split, the order and all noise.
-        resume: go on with a training that was stopped; a finished one is returned as it is.
+        resume: go on with a training that was stopped; the same one, finished, is returned as it is.
         overwrite: replace a checkpoint or a stopped training in ``out``.
         device: "auto", "cpu", "cuda", "cuda:1" or "mps".
         threads: CPU threads; by default ``OMP_NUM_THREADS``, else 1, which beside other programs is fastest.
+        precision: of the networks, "float32" or "bfloat16"; "auto" as the model's settings say, which may
+            leave it to the device. Autocast is ``training.precision`` of the recipe.
         workers: with 1 or more, showers that do not fit in memory are read ahead in a thread.
         overrides: changes to the recipe by dotted key, e.g. ``{"training.epochs": 5}``.
         progress: tell how far it is, on standard error.
@@ -73,11 +77,8 @@ def train(
         TrainingError: the loss became NaN or infinite, or the device is missing.
         KeyboardInterrupt: Ctrl-C, after saving.
     """
-    recipe = Recipe.load(recipe, overrides)
+    recipe, seed = Recipe.load(recipe, overrides), checked_seed(seed)
     folder = Path(out)
-    finished = finished_training(folder, recipe, seed, resume, overwrite)
-    if finished is not None:
-        return finished
     task = TrainingTask(
         recipe,
         open_showers(showers),
@@ -86,12 +87,15 @@ def train(
         given=None if given is None else open_showers(given),
         start=None if start is None else Checkpoint.load(start),
     )
+    finished = finished_training(folder, task, resume, overwrite)
+    if finished is not None:
+        return finished
     task.check()
     accelerator = _accelerator(device, recipe)
     cuda = [accelerator.device] if accelerator.device.type == "cuda" else []
     on_cores = cpu_threads(threads or wanted_threads())
     with on_cores, torch.random.fork_rng(devices=cuda), catch_signals() as interrupt:
-        run = TrainingRun(task, folder, accelerator, resume=resume, prefetch=workers > 0)
+        run = TrainingRun(task, folder, accelerator, resume=resume, prefetch=workers > 0, precision=precision)
         return run.finish(interrupt, progress=progress, keep_resume=keep_resume)
 
 

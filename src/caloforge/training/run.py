@@ -36,13 +36,21 @@ class TrainingRun:
         accelerator: an ``accelerate.Accelerator``, for precision and several processes.
         resume: go on from the state in the folder, where there is one.
         prefetch: read showers that do not fit in memory ahead.
+        precision: of the networks, see `GeneratorModel.execute_on`.
 
     Raises:
         CheckpointError: the state in the folder is damaged or that of another training.
     """
 
     def __init__(
-        self, task: TrainingTask, folder: Path, accelerator: Any, *, resume: bool, prefetch: bool
+        self,
+        task: TrainingTask,
+        folder: Path,
+        accelerator: Any,
+        *,
+        resume: bool,
+        prefetch: bool,
+        precision: str = "auto",
     ) -> None:
         self.task, self.folder, self.accelerator = task, folder, accelerator
         self.state_folder = folder / RESUME
@@ -53,10 +61,12 @@ class TrainingRun:
         if resume:
             in_memory = bool(saved_run(self.state_folder).get("in memory", in_memory))
         where = {"in memory": in_memory, "processes": accelerator.num_processes}
-        self.fingerprints = task.fingerprints() | where
+        self.identity = {"recipe": task.recipe.to_dict(), "seed": task.seed, **task.fingerprints, **where}
         self.training, held_out = task.split(task.showers)
         given, given_held_out = (None, None) if task.given is None else task.split(task.given)
-        model = task.model(accelerator.device, fit_to=None if resume else self.training)
+        model = task.model(accelerator.device, None if resume else self.training, precision)
+        self.execution = model.execution
+        self.identity["precision"] = self.execution.precision
         common: dict[str, Any] = {
             "batch_size": task.recipe.training.batch_size,
             "detectors": model.detectors,
@@ -75,7 +85,7 @@ class TrainingRun:
         validation = None if held_out is None else ShowerLoader(held_out, given=given_held_out, **common)
         self.trainer = Trainer(model, task.recipe.training, loader, validation, accelerator, task.seed)
         if resume:
-            load_state(self.state_folder, self.trainer, self.fingerprints)
+            load_state(self.state_folder, self.trainer, self.identity)
             self.trainer.last_saved = str(folder)
         self._saved_at, self._save_seconds = time.monotonic(), 0.0
 
@@ -157,7 +167,7 @@ class TrainingRun:
         self.trainer.check()
         start = time.monotonic()
         if self.main:
-            save_state(self.state_folder, self.trainer, self.fingerprints)
+            save_state(self.state_folder, self.trainer, self.identity)
             if self.trainer.position.epoch:
                 with self.trainer.best_weights():
                     self._checkpoint().save(self.folder, overwrite=True)
@@ -166,11 +176,14 @@ class TrainingRun:
         self._save_seconds = self._saved_at - start
 
     def _checkpoint(self) -> Checkpoint:
+        execution = self.execution
         made_by = provenance("train", seed=self.task.seed, device=str(self.accelerator.device)) | {
             "threads": torch.get_num_threads(),
-            "precision": str(self.accelerator.mixed_precision),
+            "precision": execution.precision,
+            "autocast": str(self.accelerator.mixed_precision),
+            "kernels": execution.kernels,
             "n_training": len(self.training),
             "n_showers": len(self.task.showers),
-            "data_fingerprint": self.fingerprints["data"],
+            "fingerprints": self.task.fingerprints,
         }
         return self.task.checkpoint(self.trainer.model, made_by, self.trainer.metrics())

@@ -13,15 +13,21 @@ from caloforge.checkpoint.folder import holds_checkpoint, read_tensors, write_te
 from caloforge.errors import CheckpointError
 from caloforge.models.names import current_names
 from caloforge.runtime.files import read_json, write_json
-from caloforge.training.recipe import Recipe
+from caloforge.training.task import TrainingTask
 from caloforge.training.trainer import Position, Trainer
 
 __all__ = ["RESUME", "finished_training", "has_state", "load_state", "remove_state", "save_state"]
 
-STATE_VERSION = 1
+STATE_VERSION = 2
 ABOUT = "state.json"
 OURS = re.compile(r"(state\.json|state-\d+\.safetensors)(\.partial)?")
 """Names of the files of a state."""
+WORDS = {
+    "data": "showers",
+    "teacher": "weights of the teacher",
+    "given": "given showers",
+    "start": "weights at the start",
+}
 RESUME = "resume"
 """Folder of the state, in that of the checkpoint."""
 
@@ -54,7 +60,10 @@ def load_state(folder: Path, trainer: Trainer, run: dict[str, Any]) -> None:
     """
     about = read_json(folder / ABOUT, error=CheckpointError)
     if about.get("version") != STATE_VERSION:
-        raise CheckpointError(f"{folder}: state of version {about.get('version')}, expected {STATE_VERSION}")
+        raise CheckpointError(
+            f"{folder}: a state of version {about.get('version')}, expected {STATE_VERSION}; go on with the "
+            "version of caloforge that made it, or train anew with overwrite=True (--overwrite)"
+        )
     check_run(folder, about, run)
     try:
         tensors = read_tensors(folder / str(about["file"]), str(about["sha256"]))
@@ -76,12 +85,14 @@ def saved_run(folder: Path) -> dict[str, Any]:
 def check_run(folder: Path, about: dict[str, Any], run: dict[str, Any]) -> None:
     """CheckpointError naming what differs between a saved training and this one."""
     saved = current_names(about.get("run", {}))
+    saved = {"precision": run["precision"]} | saved  # which older versions did not record
     for key, value in run.items():
         if saved.get(key) != value:
+            how = f" (--precision {saved[key]})" if key == "precision" else ""
             raise CheckpointError(
                 f"{folder}: cannot resume, because the {key} of that training differs "
-                f"(it was {saved.get(key)}, now it is {value}); resume with the same, or train anew with "
-                "overwrite=True (--overwrite)"
+                f"(it was {saved.get(key)}, now it is {value}); resume with the same{how}, or train "
+                "anew with overwrite=True (--overwrite)"
             )
 
 
@@ -100,20 +111,23 @@ def _remove_files(folder: Path, keep: tuple[str, ...]) -> None:
             path.unlink(missing_ok=True)
 
 
-def finished_training(
-    folder: Path, recipe: Recipe, seed: int, resume: bool, overwrite: bool
-) -> Checkpoint | None:
-    """Make sure that ``folder`` may be written; returns the checkpoint of a training that is finished."""
+def finished_training(folder: Path, task: TrainingTask, resume: bool, overwrite: bool) -> Checkpoint | None:
+    """Make sure that ``folder`` may be written; returns its checkpoint where this training is finished.
+
+    Raises:
+        CheckpointError: the folder is in use, or its training had another recipe, seed or other data.
+    """
     state = folder / RESUME
     if folder.exists() and not folder.is_dir():
         raise CheckpointError(f"{folder} is a file; give the name of a folder for the checkpoint")
     if resume and not has_state(state) and holds_checkpoint(folder):
         checkpoint = Checkpoint.load(folder)
-        if current_names(checkpoint.recipe) == recipe.to_dict() and checkpoint.seed == seed:
+        differs = _differs(checkpoint, task)
+        if not differs:
             return checkpoint
         raise CheckpointError(
-            f"{folder} holds a finished training with another recipe or seed; choose another folder or "
-            "replace it with overwrite=True (--overwrite)"
+            f"{folder} holds a finished training with {differs}; choose another folder or replace it with "
+            "overwrite=True (--overwrite)"
         )
     if not resume and not overwrite:
         if has_state(state):
@@ -128,3 +142,11 @@ def finished_training(
     if not resume:
         remove_state(state)
     return None
+
+
+def _differs(checkpoint: Checkpoint, task: TrainingTask) -> str:
+    """What a finished training has that this one has not, "" if nothing; its data where it recorded them."""
+    if current_names(checkpoint.recipe) != task.recipe.to_dict() or checkpoint.seed != task.seed:
+        return "another recipe or seed"
+    saved = checkpoint.provenance.get("fingerprints", {})
+    return next((f"other {WORDS[name]}" for name in saved if saved[name] != task.fingerprints[name]), "")

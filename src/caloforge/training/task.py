@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -47,11 +48,10 @@ class TrainingTask:
         if self.given is not None:
             _check_given(self.given, self.showers)
 
-    def fingerprints(self) -> dict[str, Any]:
-        """All that decides the result, JSON-able and short, so that two tasks can be compared."""
+    @cached_property
+    def fingerprints(self) -> dict[str, str]:
+        """Of all that it learns from, "" for what it has not; the data are read for it."""
         return {
-            "recipe": self.recipe.to_dict(),
-            "seed": self.seed,
             "data": data_fingerprint(self.showers),
             "teacher": "" if self.teacher is None else self.teacher.fingerprint,
             "given": "" if self.given is None else data_fingerprint(self.given),
@@ -62,13 +62,14 @@ class TrainingTask:
         """Training and held-out showers of all of them, or of those that are given."""
         return hold_out(showers, self.recipe.training.validation_fraction, self.seed)
 
-    def model(self, device: torch.device, fit_to: Showers | None) -> GeneratorModel:
+    def model(self, device: torch.device, fit_to: Showers | None, precision: str = "auto") -> GeneratorModel:
         """The model at the beginning, on a device.
 
         Args:
             device: where it is trained.
             fit_to: training showers that its statistics are fitted to; None leaves that out, for a model
                 whose state is loaded afterwards.
+            precision: of its networks, see `GeneratorModel.execute_on`.
         """
         torch.manual_seed(derived_seed(self.seed, "weights"))
         meshes = dict(sorted(self.showers.meshes.items()))
@@ -76,19 +77,19 @@ class TrainingTask:
             model = load_model_class(self.recipe.model)(next(iter(meshes.values())), self.recipe.settings)
             model.detectors, model.meshes = tuple(meshes), meshes
         else:
-            model = self.start.model(device)
+            model = self.start.model(device, precision)
             model.detectors = tuple(dict.fromkeys([*self.start.detectors, *meshes]))
             model.meshes = self.start.meshes | meshes
         if self.teacher is not None:
             for name, mesh in meshes.items():
                 self.teacher.require_mesh(mesh, "the file of showers", name)
-            model.use_teacher(self.teacher.model(device).requires_grad_(False))
+            model.use_teacher(self.teacher.model(device, precision).requires_grad_(False))
         if fit_to is not None:
             if self.start is None:
                 model.fit(fit_to)
             else:
                 model.adapt(fit_to)
-        return model.execute_on(device)
+        return model.execute_on(device, precision)
 
     def checkpoint(
         self, model: GeneratorModel, provenance: dict[str, Any], metrics: dict[str, Any]

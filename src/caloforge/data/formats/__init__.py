@@ -5,9 +5,12 @@ A new format is a `FileFormat` in a new module here, or elsewhere: see docs/exte
 
 from __future__ import annotations
 
+import logging
+import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import h5py
 
@@ -19,11 +22,16 @@ from caloforge.errors import CaloforgeError, DataError
 
 __all__ = ["FORMATS", "FileFormat", "layout_of", "open_showers"]
 
+log = logging.getLogger(__name__)
+
 
 def open_showers(
     path: Showers | str | os.PathLike[str], mesh: Mesh | None = None, *, ignore: Iterable[str] = ()
 ) -> Showers:
     """Open a file of showers lazily, whatever its layout.
+
+    What a file does not say and its format does is assumed, logged at level INFO and kept in the provenance,
+    under "assumed".
 
     Args:
         path: the file; showers are returned as they are.
@@ -39,11 +47,23 @@ def open_showers(
     with open_file(path) as file:
         layout = _format_of(path, file)
         try:
-            return layout.read(path, file, mesh, tuple(ignore))
+            showers = layout.read(path, file, mesh, tuple(ignore))
         except CaloforgeError:
             raise
         except HDF5_ERRORS as error:
             raise DataError(f"{path}: the file is damaged ({error}); get it again") from error
+    assumed = showers.provenance.get("assumed")
+    if isinstance(assumed, Mapping):
+        log.info("%s: assumed, as the file did not say it: %s", path, _in_words(assumed))
+    return showers
+
+
+def _in_words(assumed: Mapping[str, Any]) -> str:
+    return ", ".join(
+        f"{name.replace('_', ' ')} "
+        + (f"{math.degrees(value):.4g} deg" if isinstance(value, float) else str(value))
+        for name, value in assumed.items()
+    )
 
 
 def layout_of(path: str | os.PathLike[str]) -> str:

@@ -35,6 +35,9 @@ class FileFormat(ABC):
     def read(self, path: Path, file: h5py.File, mesh: Mesh | None, ignore: tuple[str, ...]) -> Showers:
         """The showers of a file, energies in MeV and in the order of the mesh, read when they are needed.
 
+        What the file itself does not say (particle, detector, angles in rad, units, axes, mesh) must stand in
+        the provenance under "assumed", by name; `open_showers` tells it.
+
         Args:
             path, file: the file, and the same opened; it is closed after this.
             mesh: the cells, where the user gives them.

@@ -12,7 +12,8 @@ data set   voxels  particle    θ                       detector
 3          40500   e-          π/2                     par04-siw
 =========  ======  ==========  ======================  ==========
 
-(η = 0.225 is the middle of set 1's bin 0.20-0.25; φ is 0.) The attributes ``particle``, ``detector`` and
+(η = 0.225 is the middle of set 1's bin 0.20-0.25.) With cells that are given, θ is taken as π/2; φ is 0 for
+all, and the unit is MeV. The attributes ``particle``, ``detector`` and
 ``theta_deg`` replace these, and caloforge's own columns replace both.
 """
 
@@ -88,9 +89,9 @@ class CaloChallenge(FileFormat):
         mesh, assumed = _mesh_of(path, file, n_voxels, mesh)
         n = require_shape(file, "showers", (mesh.n_voxels,), f"showers, voxels of the {mesh}")
         energy = read_condition(file, "incident_energies", n, unit="MeV", positive=True)
-        defaults: dict[str, Any] = {"particle": 0, "detector": "", "theta": np.pi / 2}
+        defaults: dict[str, Any] = {"theta": np.pi / 2, "phi": 0.0}
         if assumed is not None:
-            defaults = {key: getattr(assumed, key) for key in defaults}
+            defaults |= {key: getattr(assumed, key) for key in ("particle", "detector", "theta")}
         attributes = {key: value for key, value in file_attributes(file).items() if key != "mesh"}
         told: dict[str, Any] = {
             key: str(attributes[key]) for key in ("particle", "detector") if key in attributes
@@ -99,16 +100,20 @@ class CaloChallenge(FileFormat):
             told["theta"] = math.radians(float(attributes["theta_deg"]))
         columns = _our_columns(path, file, n)
         try:
-            conditions = Conditions(energy, **(defaults | {"phi": 0.0} | told | columns))
+            conditions = Conditions(energy, **(defaults | told | columns))
         except ConditionError as error:
             raise DataError(f"{path}: {error}") from error
+        guessed = {key: value for key, value in defaults.items() if key not in told | columns}
+        if "caloforge_format" not in attributes:
+            guessed["unit"] = "MeV"
+        if assumed is not None:
+            guessed["data_set"] = assumed.data_set
         if "provenance" in attributes:
             provenance = _parsed(path, "provenance", attributes["provenance"])
         else:
             provenance = {"file": path.name, "layout": self.name, "attributes": attributes}
-            guessed = {key: value for key, value in defaults.items() if key not in told | columns}
-            if assumed is not None and guessed:
-                provenance["assumed"] = guessed | {"data_set": assumed.data_set}
+        if guessed:
+            provenance["assumed"] = guessed
         return Showers(HDF5Source(path, "showers", n), conditions, mesh, provenance, _extra(file, n, ignore))
 
 

@@ -84,7 +84,13 @@ class CaloGAN(FileFormat):
             "file": path.name,
             "layout": self.name,
             "attributes": file_attributes(file),
-            "assumed": {"particle": particle or "unknown", "theta": 0.0, "axes": "layer, φ = y, η = x"},
+            "assumed": ({"particle": particle} if particle else {})
+            | {
+                "theta": 0.0,
+                "phi": 0.0,
+                "unit": "GeV of energy, MeV of layers",
+                "axes": "layer, φ = y, η = x",
+            },
         }
         extra = {}
         if "overflow" in file and "overflow" not in ignore:

@@ -61,7 +61,14 @@ class GettingHigh(FileFormat):
             "file": path.name,
             "layout": self.name,
             "attributes": file_attributes(file),
-            "assumed": {"particle": "gamma", "theta": 0.0, "detector": DETECTOR, "axes": "layer, y, x"},
+            "assumed": {
+                "particle": "gamma",
+                "detector": DETECTOR,
+                "theta": 0.0,
+                "phi": 0.0,
+                "unit": "GeV",
+                "axes": "layer, y, x",
+            },
         }
         source = HDF5Source(path, f"{GROUP}/layers", n, _to_mev)
         return Showers(source, conditions, mesh, provenance)

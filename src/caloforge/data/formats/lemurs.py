@@ -68,7 +68,9 @@ class Lemurs(FileFormat):
             "file": path.name,
             "layout": self.name,
             "attributes": attributes,
-            "assumed": {"detector": detector} | ({} if "particle" in attributes else {"particle": particle}),
+            "assumed": ({"detector": detector} if detector else {})
+            | ({} if "particle" in attributes else {"particle": particle})
+            | {"unit": "MeV, rad"},
         }
         return Showers(HDF5Source(path, "showers", n, _to_z_phi_r), conditions, mesh, provenance)
 

@@ -78,7 +78,13 @@ class Par04(FileFormat):
             "file": path.name,
             "layout": self.name,
             "attributes": file_attributes(file),
-            "assumed": {"particle": "e-", "theta": theta, "detector": _DETECTORS[material], "phi": 0.0},
+            "assumed": {
+                "particle": "e-",
+                "detector": _DETECTORS[material],
+                "theta": theta,
+                "phi": 0.0,
+                "unit": "MeV, GeV in names",
+            },
         }
         return Showers(ConcatenatedSource(sources), conditions, mesh, provenance)
 

@@ -10,12 +10,12 @@ Legend: ``n`` showers, ``D`` slots, ``K`` numbers.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from caloforge.detector.detector import Detector
 from caloforge.detector.mesh import BoxMesh, CylinderMesh, Mesh
@@ -24,6 +24,8 @@ from caloforge.models.base import ConditionTensors
 from caloforge.models.conditions.incident import IncidentContext
 
 __all__ = ["DetectorContext"]
+
+log = logging.getLogger(__name__)
 
 PROPERTIES = 7
 UNIT_MM = 5.0
@@ -59,36 +61,51 @@ class DetectorContext(nn.Module):
         return not bool(self.properties[slot].any())
 
     @torch.no_grad()
-    def set_detectors(self, detectors: Sequence[str], meshes: Mapping[str, Mesh]) -> None:
-        """Keep the properties of the detectors, the first in slot 0; ``meshes`` are their cells."""
+    def set_detectors(
+        self, detectors: Sequence[str], meshes: Mapping[str, Mesh], described: Mapping[str, Detector]
+    ) -> None:
+        """Keep the properties of the detectors whose slots are free, the first in slot 0; others stay.
+
+        ``meshes`` are their cells, ``described`` the descriptions that their showers carry.
+        """
         self.require_slots(detectors)
-        self.properties.zero_()
         for slot, name in enumerate(detectors):
-            self.properties[slot] = detector_properties(name, meshes[name])
+            if self.is_free(slot):
+                self.properties[slot] = detector_properties(name, meshes[name], described.get(name))
 
     def forward(self, conditions: ConditionTensors) -> Tensor:
         """The numbers of n showers, (n, K)."""
         incident = self.incident(conditions)
         slot = slots_of(conditions.detector)
-        hot = F.one_hot(slot, self.slots).to(incident)
+        hot = (slot[:, None] == torch.arange(self.slots, device=slot.device)).to(incident)
         return torch.cat([incident, hot, self.properties[slot]], dim=1)
 
 
 def slots_of(detector: Tensor) -> Tensor:
-    """Slots (n,) of the detector numbers (n,) of conditions; an unknown one counts as the first."""
+    """Slots (n,) of the detector numbers (n,) of conditions; an unknown one counts as the first.
+
+    (`caloforge.generation` refuses showers in an unknown detector where a model knows several.)
+    """
     return detector.clamp_min(0)
 
 
-def detector_properties(name: str, mesh: Mesh) -> Tensor:
+def detector_properties(name: str, mesh: Mesh, described: Detector | None = None) -> Tensor:
     """Eight numbers: logarithms of X0, R_M, sampling fraction, Δz, Δr, Δz/X0 and Δr/R_M; whether known.
 
-    Lengths in units of 5 mm. Those of a detector that there is no file of are 0, but for its cells.
+    Lengths in units of 5 mm. They are those of the description, or of the detector that comes with caloforge
+    under this name. Where there is neither they are 0, but for its cells, and that is logged as a warning.
     """
     dz, dr = (float(np.diff(edges).mean()) / UNIT_MM for edges in _edges(mesh))
     try:
-        detector = Detector.load(name)
+        detector = described or Detector.load(name)
         x0, moliere = detector.radiation_length_mm / UNIT_MM, detector.moliere_radius_mm / UNIT_MM
-    except DetectorError:
+    except DetectorError as error:
+        log.warning(
+            "the model is told nothing of the material of detector %r, only its cells: %s (showers that "
+            "caloforge simulates carry a description of their detector)",
+            name,
+            error,
+        )
         return torch.tensor([1.0, 1.0, 1.0, dz, dr, 1.0, 1.0, 1.0]).log()
     fraction = detector.sampling_fraction / 0.05
     numbers = torch.tensor([x0, moliere, fraction, dz, dr, dz / x0, dr / moliere])

@@ -16,6 +16,7 @@ import torch
 from pydantic import Field, field_validator
 from torch import Tensor, nn
 
+from caloforge.data.described import described_detectors
 from caloforge.data.showers import Showers
 from caloforge.detector.mesh import Mesh
 from caloforge.errors import CheckpointError, RecipeError
@@ -128,7 +129,8 @@ class DiffusionModel(GeneratorModel):
         return parts
 
     def fit(self, showers: Showers) -> None:
-        self.incident.set_detectors(self.detectors, self.meshes or dict.fromkeys(self.detectors, self.mesh))
+        meshes = self.meshes or dict.fromkeys(self.detectors, self.mesh)
+        self.incident.set_detectors(self.detectors, meshes, described_detectors(showers))
         self._fit_slots(showers, self.detectors)
 
         def layer_energies(batch: Batch) -> tuple[Tensor, Tensor, float]:
@@ -148,7 +150,7 @@ class DiffusionModel(GeneratorModel):
                 f"{', '.join(self.detectors[: self.incident.slots])}; train one with more settings.slots"
             )
         new = tuple(name for i, name in enumerate(self.detectors) if self.incident.is_free(i))
-        self.incident.set_detectors(self.detectors, self.meshes)
+        self.incident.set_detectors(self.detectors, self.meshes, described_detectors(showers))
         self._fit_slots(showers, new)
 
     def _fit_slots(self, showers: Showers, detectors: tuple[str, ...]) -> None:

@@ -222,7 +222,8 @@ INLINE void step(const int nr, const struct flow *f, const struct packed *p, str
 #define GROUP_ROWS 1024       /* that go through a block before the next one's weights are read */
 #define CACHE (384 * 1024)    /* bytes for tiles that go through a block side by side, dimension by dimension */
 
-INLINE void run_rows(const int nr, const struct flow *f, long n, const real *x, const real *context, real *y,
+/* 0, or 1 where there is not enough memory. */
+INLINE int run_rows(const int nr, const struct flow *f, long n, const real *x, const real *context, real *y,
                      real *log_det) {
     const struct sizes *z = &f->sizes;
     const long D = z->dims, C = z->context, width = nr * LANES, q = PANELS(3 * z->bins - 1) * MR;
@@ -234,6 +235,11 @@ INLINE void run_rows(const int nr, const struct flow *f, long n, const real *x, 
     const long together = shared * 2 > CACHE ? 1 : shared * group < CACHE ? group : CACHE / shared;
     char *memory = aligned_alloc(64, up(group * own + together * shared, 64)), *at;
     struct tile *tiles = malloc(group * sizeof *tiles);
+    if (n && (!memory || !tiles)) {
+        free(tiles);
+        free(memory);
+        return 1;
+    }
     for (long i = 0; i < group; i++) {
         at = memory + i * own;
         tiles[i].values = (real *)at;
@@ -276,12 +282,12 @@ INLINE void run_rows(const int nr, const struct flow *f, long n, const real *x, 
     }
     free(tiles);
     free(memory);
+    return 0;
 }
 
-/* x (n, D), context (n, C) -> y (n, D), log_det (n,). */
-void run(const struct flow *f, int64_t n, const real *x, const real *context, real *y, real *log_det) {
+/* x (n, D), context (n, C) -> y (n, D), log_det (n,). Returns 0, or 1 where there is not enough memory. */
+int run(const struct flow *f, int64_t n, const real *x, const real *context, real *y, real *log_det) {
     if (n <= LANES)
-        run_rows(1, f, n, x, context, y, log_det);
-    else
-        run_rows(2, f, n, x, context, y, log_det);
+        return run_rows(1, f, n, x, context, y, log_det);
+    return run_rows(2, f, n, x, context, y, log_det);
 }

@@ -166,11 +166,13 @@ def _run(
     y, log_det = torch.empty_like(x), x.new_empty(len(x))
 
     def rows(begin: int, end: int) -> None:
-        packed.library.run(
+        no_memory = packed.library.run(
             ctypes.byref(described),
             ctypes.c_int64(end - begin),
             *(ctypes.c_void_p(t[begin:end].data_ptr()) for t in (x, given, y, log_det)),
         )
+        if no_memory:
+            raise MemoryError(f"not enough memory for {end - begin} rows of {x.shape[1]} numbers in a flow")
 
     in_threads(rows, len(x), FEW_ROWS)
     return y, log_det

@@ -1,0 +1,70 @@
+"""Folders that nobody else can write into, for what is compiled and then run."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+__all__ = ["private_folders"]
+
+log = logging.getLogger(__name__)
+
+
+def private_folders(name: str) -> Iterator[Path]:
+    """Folders called ``name``, the best first: in the user's cache, for temporary files, for this process.
+
+    Each belongs to this user, who alone has access (mode 0700). One that belongs to somebody else, or that
+    others may write into, is not used, with a warning. Whether code can be kept and run there is seen later.
+    """
+    cache = _cache()
+    if cache is not None and _is_private(cache / name):
+        yield cache / name
+    temporary = Path(tempfile.gettempdir()) / f"caloforge-{name}-{os.geteuid()}"
+    if _is_private(temporary):
+        yield temporary
+    try:
+        fresh = tempfile.mkdtemp(prefix=f"caloforge-{name}-")
+    except OSError:
+        return
+    atexit.register(shutil.rmtree, fresh, ignore_errors=True)
+    yield Path(fresh)
+
+
+def _cache() -> Path | None:
+    """The user's cache folder, absolute; None for a user without a home."""
+    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    if not base.is_absolute():
+        try:
+            base = Path.home() / ".cache"
+        except RuntimeError:  # neither $HOME nor an entry among the users
+            return None
+    return base / "caloforge" if base.is_absolute() else None
+
+
+def _is_private(folder: Path) -> bool:
+    """Make the folder if need be; False, with a warning, where others have a say in what is in it."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
+        found = folder.lstat()
+        wrong = ""
+        if not stat.S_ISDIR(found.st_mode):
+            wrong = "it is a link"
+        elif found.st_uid != os.geteuid():
+            wrong = f"it belongs to user {found.st_uid}, not {os.geteuid()}"
+        elif found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            wrong = f"others may write into it (mode {stat.S_IMODE(found.st_mode):o}); remove it"
+        elif stat.S_IMODE(found.st_mode) != stat.S_IRWXU:
+            folder.chmod(stat.S_IRWXU)
+    except OSError as error:
+        log.info("%s cannot be used: %s", folder, error)
+        return False
+    if wrong:
+        log.warning("%s is not used for compiled code: %s", folder, wrong)
+    return not wrong
