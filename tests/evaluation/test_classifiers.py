@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +23,8 @@ from caloforge.evaluation.classifiers import (
     auc_and_jsd,
     auc_noise,
     classifier_settings,
+    engine,
+    repeats,
 )
 from caloforge.evaluation.classifiers.batches import Batches
 from caloforge.evaluation.classifiers.inputs import Layout, Sample, fill_table
@@ -90,6 +94,33 @@ def test_the_seed_decides_everything_and_the_global_stream_is_left_alone(make: M
     assert results[0].aucs == results[1].aucs
     assert results[0].jsds == results[1].jsds
     assert results[0].aucs != results[2].aucs
+
+
+@pytest.mark.parametrize("name", ["high", "resnet"])
+def test_trainings_side_by_side_are_those_one_after_the_other(
+    name: str, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = sample(make(MESH)), sample(make(MESH, n=80, seed=1))
+    settings = TINY.replace(repeats=4, floor=True, threads=None, special={}, epochs=2)
+    results, seen = [], set()
+    fit = engine.fit
+
+    def watched(*arguments: Any, **options: Any) -> engine.Trained:
+        seen.add((threading.get_ident(), torch.get_num_threads()))
+        return fit(*arguments, **options)
+
+    monkeypatch.setattr(engine, "fit", watched)
+    for cores in (1, 4):
+        monkeypatch.setattr(repeats, "usable_threads", lambda cores=cores: cores)
+        monkeypatch.setenv("OMP_NUM_THREADS", "1")
+        results.append(train_classifier(name, first, second, settings))
+    assert results[0].aucs == results[1].aucs
+    assert results[0].auc_floor == results[1].auc_floor
+    assert results[0].diagnosis is not None
+    assert results[1].diagnosis is not None
+    assert (results[0].diagnosis.generated == results[1].diagnosis.generated).all()
+    assert len(seen) > 1
+    assert {threads for _, threads in seen} == {1}
 
 
 def test_the_result_says_how_it_was_made(make: Make) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from caloforge.runtime import cores
-from caloforge.runtime.cores import usable_cores, usable_threads
+from caloforge.runtime.cores import usable_cores, usable_threads, wait_passively, wanted_threads
 from caloforge.runtime.memory import UNKNOWN, free_memory
 
 GB = 1 << 30
@@ -163,3 +165,31 @@ MEMORY = [
 @pytest.mark.parametrize(("files", "expected"), MEMORY)
 def test_free_memory_stays_within_cgroups(files: dict[str, str], expected: int, tmp_path: Path) -> None:
     assert free_memory(machine(tmp_path, files)) == expected
+
+
+def test_an_operation_has_one_thread_unless_the_user_says_otherwise() -> None:
+    assert wanted_threads({}) == 1
+    assert wanted_threads({"OMP_NUM_THREADS": "4"}) == 4
+
+
+@pytest.mark.parametrize("name", ["OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"])
+def test_threads_wait_passively_unless_the_user_says_otherwise(name: str) -> None:
+    environment: dict[str, str] = {}
+    wait_passively(environment)
+    assert environment == {"OMP_WAIT_POLICY": "PASSIVE"}
+    environment = {name: "1"}
+    wait_passively(environment)
+    assert environment == {name: "1"}
+
+
+def test_the_command_line_decides_before_torch_is_loaded() -> None:
+    code = (
+        "import os, sys, caloforge.cli\nassert 'torch' not in sys.modules\n"
+        "module = sys.modules['caloforge.cli.app']\n"
+        "module.app = lambda: print(os.environ['OMP_WAIT_POLICY'])\nmodule.main()"
+    )
+    variables = {k: v for k, v in os.environ.items() if k not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=variables, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "PASSIVE\n"

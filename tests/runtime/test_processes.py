@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,6 +27,9 @@ def work(channel):
             raise ValueError("no such thing")
         print("not a message")
         os.write(1, b"{}")
+        if message["do"] == "double":
+            channel.send({"done": "double"}, 2 * message["bytes"])
+            continue
         channel.send({"done": message["do"], "threads": os.environ["OMP_NUM_THREADS"], "path": sys.path})
         if message["do"] == "stay":
             time.sleep(60)
@@ -55,6 +59,18 @@ def test_messages_and_a_log(tmp_path: Path) -> None:
         assert answer["threads"] == "3"
         assert str(Path.cwd()) not in answer["path"]
     assert (tmp_path / "log").read_bytes().count(b"not a message") == 2
+
+
+def test_bytes_go_with_a_message_as_they_are() -> None:
+    content = bytes(range(256)) * 5000 + b"\n{}\n"
+    with Child("child_of_a_test") as child:
+        for _ in range(2):
+            child.send({"do": "double"}, content)
+        received: list[dict[str, Any]] = []
+        while len(received) < 2:
+            received += child.receive()
+        assert received == 2 * [{"done": "double", "bytes": 2 * content}]
+        assert "bytes" not in child.ask({"do": "a"})
 
 
 def test_a_death_is_told_with_its_last_words() -> None:

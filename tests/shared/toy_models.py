@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Mapping
 
 import numpy as np
@@ -168,3 +170,41 @@ class Doubles(LayerGaussian):
     def losses(self, batch, part, generator):
         distance = (batch.energies.sum((1, 2, 3)) - batch.given.sum((1, 2, 3)) / 2).abs().mean()
         return {"loss": self.log_sigma.square().mean(), "distance": distance}
+
+
+class Elsewhere(LayerGaussian):
+    """The same, but in another process than ``TOY_PARENT`` something happens after some blocks."""
+
+    blocks = 0
+
+    def decode(self, noise, conditions):
+        made = super().decode(noise, conditions)
+        if str(os.getpid()) != os.environ["TOY_PARENT"]:
+            self.blocks += 1
+            self.happens(made)
+        return made
+
+    def happens(self, made):
+        raise NotImplementedError
+
+
+class Killed(Elsewhere):
+    def happens(self, made):
+        if self.blocks == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Moody(Elsewhere):
+    def happens(self, made):
+        made[0, 0, 0, 0] += 1.0
+
+
+class Shy(Elsewhere):
+    def happens(self, made):
+        raise RuntimeError("not here")
+
+
+class Broken(Elsewhere):
+    def happens(self, made):
+        if self.blocks == 3:
+            made[:, 0, 0, 0] = float("nan")

@@ -22,6 +22,18 @@ def fit(out, showers=None, model="LayerGaussian", **options):
     return train(RECIPE, showers, out=out, overrides=overrides, progress=False, **options)
 
 
+def test_training_takes_one_thread_unless_more_are_asked_for(tmp_path, monkeypatch):
+    torch.set_num_threads(2)
+    try:
+        for number, threads, variable, used in ((0, None, "", 1), (1, 2, "", 2), (2, None, "3", 3)):
+            monkeypatch.setenv("OMP_NUM_THREADS", variable)
+            trained = fit(tmp_path / str(number), threads=threads, overrides={"training.epochs": 1})
+            assert trained.provenance["threads"] == used
+            assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)
+
+
 def test_training_learns_and_records(tmp_path):
     showers = toy_showers(1000)
     checkpoint = fit(tmp_path / "a", showers, overrides={"training.epochs": 30})

@@ -20,6 +20,7 @@ from caloforge.cli.quickstart import quickstart
 from caloforge.cli.simulate import simulate
 from caloforge.cli.train import adapt, train
 from caloforge.errors import CaloforgeError
+from caloforge.runtime.cores import wait_passively
 from caloforge.runtime.provenance import code_version
 
 __all__ = ["app", "main"]
@@ -82,6 +83,7 @@ def _root(
 
 def main() -> None:
     """Run the command line; errors that a user can mend are one message without a traceback."""
+    wait_passively()
     try:
         app()
     except CaloforgeError as error:

@@ -37,6 +37,7 @@ __all__ = [
     "Spectrum",
     "Theta",
     "Threads",
+    "TrainingThreads",
     "Which",
     "Workers",
     "overrides",
@@ -52,11 +53,17 @@ First = Annotated[int, typer.Option(help="Number of the first shower.", min=0)]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with what an interrupted run left.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
+Threads = Annotated[
+    int | None,
+    typer.Option(help="CPU cores, each for a process of one thread; all by default, where it pays.", min=1),
+]
+TrainingThreads = Annotated[
+    int | None, typer.Option(help="CPU threads; one by default, fastest beside other programs.", min=1)
+]
 Precision = Annotated[
     str, typer.Option(help="Of networks: float32, bfloat16, or auto, as the model's settings say.")
 ]
 Kernels = Annotated[str, typer.Option(help="compiled, plain (torch), or auto: compiled where possible.")]
-Threads = Annotated[int | None, typer.Option(help="CPU threads; all cores by default.", min=1)]
 Workers = Annotated[int | None, typer.Option(help="Geant4 processes; all cores by default.", min=1)]
 BatchSize = Annotated[
     int | None, typer.Option(help="Showers held in memory at once; does not change them.", min=1)

@@ -16,6 +16,7 @@ from caloforge.cli.options import (
     Precision,
     Resume,
     Seed,
+    TrainingThreads,
     overrides,
 )
 from caloforge.cli.output import say_trained
@@ -31,6 +32,7 @@ def train(
     resume: Resume = False,
     overwrite: Overwrite = False,
     device: Device = "auto",
+    threads: TrainingThreads = None,
     precision: Precision = "auto",
     teacher: Annotated[
         Path | None, typer.Option(help="Folder of a checkpoint to learn from, for recipes of students.")
@@ -54,6 +56,7 @@ def train(
         resume=resume,
         overwrite=overwrite,
         device=device,
+        threads=threads,
         precision=precision,
         overrides=overrides(settings),
         teacher=teacher,
@@ -76,6 +79,7 @@ def adapt(
     resume: Resume = False,
     overwrite: Overwrite = False,
     device: Device = "auto",
+    threads: TrainingThreads = None,
     precision: Precision = "auto",
     settings: ChangesOfRecipe = None,
     allow_code: AllowCode = None,
@@ -94,6 +98,7 @@ def adapt(
         resume=resume,
         overwrite=overwrite,
         device=device,
+        threads=threads,
         precision=precision,
         overrides=overrides(settings),
     )

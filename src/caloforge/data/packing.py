@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Self
@@ -45,12 +46,14 @@ class PackedEnergies:
     content: NDArray[np.uint8]
 
     @classmethod
-    def pack(cls, energies: NDArray[np.float32], start: int = 0) -> Self:
+    def pack(cls, energies: NDArray[np.float32], start: int = 0, threads: int = 1) -> Self:
         """Pack energies (n, V), the first of which will be shower ``start`` of its file."""
         n, n_voxels = energies.shape
         rows = chunk_rows(4 * n_voxels)
         borders = [0, *range(rows - start % rows, n, rows), n]
-        blocks = [_deflated(energies[low:high]) for low, high in pairwise(borders)]
+        parts = [energies[low:high] for low, high in pairwise(borders)]
+        with ThreadPoolExecutor(threads) as pool:
+            blocks = list(pool.map(_deflated, parts) if threads > 1 else map(_deflated, parts))
         sizes = np.array([len(block) for block in blocks], dtype=np.int64)
         return cls(
             n_voxels,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -20,11 +21,47 @@ from caloforge.errors import CheckpointError
 from caloforge.generation.noise import draw_noise
 from caloforge.generation.recorded import Recorded, record_cuda
 from caloforge.generation.request import GenerationRequest
-from caloforge.models.base import ConditionTensors
+from caloforge.models.base import ConditionTensors, GeneratorModel
 
-__all__ = ["BlockDecoder"]
+__all__ = ["Block", "BlockDecoder", "make_showers", "wanted_energies"]
 
 Energies = NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """What the model is given at once, as it is sent to another process.
+
+    Attributes:
+        inputs: numbers and conditions of the B places by name, on the CPU.
+        wanted: places of the showers that were asked for.
+    """
+
+    inputs: dict[str, Tensor]
+    wanted: slice
+
+
+def make_showers(model: GeneratorModel, seed: int, inputs: Mapping[str, Tensor]) -> Tensor:
+    """Showers (B, \\*shape), MeV, of the numbers of B showers and their conditions, on the model's device."""
+    conditions = ConditionTensors(**{name: x for name, x in inputs.items() if name != "number"})
+    noise = draw_noise(model.noise_shapes(), seed, inputs["number"], model.device)
+    return model.decode(noise, conditions)
+
+
+def wanted_energies(model: GeneratorModel, made: Tensor, block: Block) -> Energies:
+    """Energies (n, V), MeV, of the showers of a block that were asked for.
+
+    Raises:
+        CheckpointError: the model gave another shape.
+    """
+    size = len(block.inputs["number"])
+    if made.shape != (size, *model.mesh.shape):
+        raise CheckpointError(
+            f"{type(model).__name__} gave showers of shape {tuple(made.shape)}; "
+            f"({size}, *{model.mesh.shape}) was expected"
+        )
+    part = made[block.wanted].to("cpu", torch.float32).numpy()
+    return np.ascontiguousarray(part).reshape(len(part), -1)
 
 
 class BlockDecoder:
@@ -40,14 +77,13 @@ class BlockDecoder:
         request: the request; position i is its shower first + i, with the conditions i modulo their number.
         n_made: showers made.
         seconds: elapsed time for them: noise, model and the copy to the CPU.
-        processor_seconds: processor time, summed over the threads.
+        processor_seconds: processor time of this process, summed over the threads.
         make: showers (B, *shape) of the numbers of B showers and their conditions, by name.
     """
 
     def __init__(self, request: GenerationRequest, *, record: bool = True) -> None:
         self.request = request
         self.n_made, self.seconds, self.processor_seconds = 0, 0.0, 0.0
-        self._noise_shapes = request.model.noise_shapes()
         recorder = record_cuda if record and request.device.type == "cuda" else None
         self.make = Recorded(self._make, request.device, recorder)
 
@@ -65,21 +101,25 @@ class BlockDecoder:
         Raises:
             CheckpointError: the model gave another shape.
         """
-        request = self.request
         began, processor_began = time.perf_counter(), time.process_time()
-        before, inputs = self._places_before(low), self.inputs(low, high)
-        made, size = self.make(inputs), len(inputs["number"])
-        if made.shape != (size, *request.mesh.shape):
-            raise CheckpointError(
-                f"{request.checkpoint.model_name} gave showers of shape {tuple(made.shape)}; "
-                f"({size}, *{request.mesh.shape}) was expected"
-            )
-        part = made[before : before + high - low].to("cpu", torch.float32).numpy()
-        energies = np.ascontiguousarray(part).reshape(high - low, request.mesh.n_voxels)
+        energies = self.energies(self.block(low, high))
         self.seconds += time.perf_counter() - began
         self.processor_seconds += time.process_time() - processor_began
         self.n_made += high - low
         return energies
+
+    def energies(self, block: Block) -> Energies:
+        """Energies (n, V), MeV, of a block; not counted."""
+        return wanted_energies(self.request.model, self.make(block.inputs), block)
+
+    def count(self, n: int, seconds: float) -> None:
+        """Add n showers that were made elsewhere, ``seconds`` after the ones before."""
+        self.n_made, self.seconds = self.n_made + n, self.seconds + seconds
+
+    def block(self, low: int, high: int) -> Block:
+        """The block of the showers at positions low … high − 1, which one block holds."""
+        before = self._places_before(low)
+        return Block(self.inputs(low, high), slice(before, before + high - low))
 
     def inputs(self, low: int, high: int) -> dict[str, Tensor]:
         """Numbers and conditions of a block of showers, by name, on the CPU: what `make` takes."""
@@ -96,10 +136,7 @@ class BlockDecoder:
 
     def _make(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """Showers of what `make` is given, on the device of the request."""
-        request = self.request
-        conditions = ConditionTensors(**{name: x for name, x in inputs.items() if name != "number"})
-        noise = draw_noise(self._noise_shapes, request.seed, inputs["number"], request.device)
-        return request.model.decode(noise, conditions)
+        return make_showers(self.request.model, self.request.seed, inputs)
 
     def check(self, energies: Energies, low: int) -> None:
         """CheckpointError naming the first shower from position ``low`` on whose energies are not legal."""

@@ -17,6 +17,7 @@ from caloforge.data.showers import Showers
 from caloforge.errors import ConditionError
 from caloforge.generation.production import Production
 from caloforge.generation.request import GenerationRequest
+from caloforge.generation.workers import most_workers
 from caloforge.runtime.devices import cpu_threads
 from caloforge.runtime.signals import catch_signals
 
@@ -81,7 +82,8 @@ def generate(
         precision: of networks, "float32" or "bfloat16"; "auto" as the model's settings say, which may leave
             it to the device.
         kernels: "compiled" or "plain" torch; "auto" compiled ones where they can be had.
-        threads: CPU threads; as torch has them set where not given.
+        threads: CPU cores to use at most, by default all usable ones; each by a process of one thread, where
+            there is enough to do. The showers are the same. On a GPU: threads of torch.
         fixed_blocks: False gives the model ``batch_size`` showers at once, for timing; the last bits of a
             shower may then depend on it.
         allow_extrapolation: allow conditions outside the range of the training showers.
@@ -101,6 +103,7 @@ def generate(
         DataError: the file exists, or cannot be written, or what is unfinished is of another request, or was
             made in another precision or with other kernels than this machine would choose.
         CaloforgeError: the device is missing, or cannot do what is asked for.
+        ChildError: a process that made showers was killed; what is finished is kept for ``resume``.
         KeyboardInterrupt: Ctrl-C; what is finished is kept for ``resume``.
     """
     if threads is not None and threads < 1:
@@ -128,8 +131,10 @@ def generate(
         fixed_blocks=fixed_blocks,
         allow_extrapolation=allow_extrapolation,
     )
-    with cpu_threads(threads), catch_signals() as interrupt, torch.inference_mode():
-        production = Production(request, batch_size, interrupt, progress)
-        if out is None:
-            return production.in_memory()
-        return production.to_file(Path(out), resume=resume, overwrite=overwrite)
+    on_cpu = request.device.type == "cpu"
+    with cpu_threads(1 if on_cpu else threads), catch_signals() as interrupt, torch.inference_mode():
+        most = most_workers(request, threads)
+        with Production(request, batch_size, interrupt, progress, most) as production:
+            if out is None:
+                return production.in_memory()
+            return production.to_file(Path(out), resume=resume, overwrite=overwrite)

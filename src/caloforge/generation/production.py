@@ -8,7 +8,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Literal
+from types import TracebackType
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
@@ -21,9 +22,10 @@ from caloforge.data.writer import ShowerWriter
 from caloforge.errors import DataError
 from caloforge.generation.blocks import BlockDecoder, Energies
 from caloforge.generation.request import GenerationRequest
+from caloforge.generation.workers import BlockWorkers
 from caloforge.runtime.chunks import ChunkStore
 from caloforge.runtime.devices import device_name
-from caloforge.runtime.memory import peak_memory_mib
+from caloforge.runtime.processes import ChildError
 from caloforge.runtime.progress import Display
 from caloforge.runtime.provenance import provenance
 from caloforge.runtime.signals import Interrupt, raise_interrupt
@@ -42,6 +44,7 @@ class Production:
         batch_size: showers held in memory until they are saved.
         interrupt: a signal in it ends the production after the block under way.
         progress: show how far it is, on a terminal.
+        most_workers: processes that may make showers; 1 for this one alone.
     """
 
     def __init__(
@@ -50,8 +53,11 @@ class Production:
         batch_size: int | Literal["auto"],
         interrupt: Interrupt,
         progress: bool,
+        most_workers: int = 1,
     ) -> None:
         self.request, self.decoder = request, BlockDecoder(request)
+        self.workers = BlockWorkers(self.decoder, most_workers, interrupt)
+        self._failure: ChildError | None = None
         self.interrupt, self.progress = interrupt, progress
         if not request.fixed_blocks:
             self.batch_size = request.block_size
@@ -59,6 +65,15 @@ class Production:
             self.batch_size = max(1, BATCH_BYTES // (4 * request.mesh.n_voxels))
         else:
             self.batch_size = batch_size
+
+    def __enter__(self) -> Self:
+        self.workers.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.workers.__exit__(kind, error, trace)
 
     def in_memory(self) -> Showers:
         """The showers; an interrupt drops them."""
@@ -68,7 +83,7 @@ class Production:
             for low, block in self._blocks(0, n):
                 energies[low : low + len(block)] = block
                 show("generating", low + len(block), n)
-        self._stop_if_asked(f"{self.decoder.n_made} of {n} showers were made and dropped")
+        self._raise_if_stopped(f"{self.decoder.n_made} of {n} showers were made and dropped")
         source = ArraySource(energies, checked=True)
         return Showers(source, self.request.conditions, self.request.mesh, self.provenance())
 
@@ -92,11 +107,12 @@ class Production:
             self.request.require_execution(store.saved_request(), store.folder)
         with store.open(resume=resume, overwrite=overwrite):
             finished = store.n_finished
+            self.workers.wanted = n - finished
             with Display("showers", enabled=self.progress) as show:
                 show("generating", finished, n)
                 for start, stop in store.gaps():
                     self._fill(store, start, stop, lambda made: show("generating", finished + made, n))
-            self._stop_if_asked(
+            self._raise_if_stopped(
                 f"{store.n_finished} of {n} showers were made and kept in {store.folder}; go on with "
                 "resume=True (--resume)"
             )
@@ -110,13 +126,14 @@ class Production:
         return open_showers(out)
 
     def _blocks(self, start: int, stop: int) -> Iterator[tuple[int, Energies]]:
-        """Position and energies (n, V) of each block of the showers start … stop − 1, until an interrupt."""
-        for low, high in self.decoder.spans(start, stop):
-            if self.interrupt.signal:
-                return
-            energies = self.decoder.decode(low, high)
-            self.decoder.check(energies, low)
-            yield low, energies
+        """Position and energies (n, V) of each block of the showers start … stop − 1.
+
+        Ends early at an interrupt, or where a process that made showers was killed.
+        """
+        try:
+            yield from self.workers.blocks(start, stop)
+        except ChildError as error:
+            self._failure = error
 
     def _fill(self, store: ChunkStore, start: int, stop: int, show: Callable[[int], None]) -> None:
         """Make showers start … stop − 1, until an interrupt, and save all that were made.
@@ -128,7 +145,7 @@ class Production:
         saved, n_held, saved_at = start, 0, time.monotonic()
 
         def save() -> None:
-            packed = PackedEnergies.pack(held[:n_held], saved)
+            packed = PackedEnergies.pack(held[:n_held], saved, len(self.workers))
             store.chunk(saved, saved + n_held).write(packed.columns())
 
         for _, energies in self._blocks(start, stop):
@@ -141,15 +158,20 @@ class Production:
         if n_held:
             save()
 
-    def _stop_if_asked(self, message: str) -> None:
+    def _raise_if_stopped(self, message: str) -> None:
         if self.interrupt.signal:
             raise_interrupt(self.interrupt.signal, f"stopped: {message}")
+        if self._failure is not None:
+            error = self._failure
+            raise ChildError(
+                f"a process that made showers ended: {error}\n{message}", error.status, error.details
+            )
 
     def provenance(self) -> dict[str, Any]:
         """Who made the showers, with what, and how fast."""
         request, checkpoint, decoder = self.request, self.request.checkpoint, self.decoder
+        seconds, on_cpu = max(decoder.seconds, 1e-9), request.device.type == "cpu"
         execution, names = request.model.execution, request.model.kernel_names
-        seconds = max(decoder.seconds, 1e-9)
         made_by = provenance("generate", seed=request.seed, first=request.first, batch_size=self.batch_size)
         return made_by | {
             "request": request.description,
@@ -166,11 +188,11 @@ class Production:
                 "seconds": decoder.seconds,
                 "n_showers": decoder.n_made,
                 "batch_size": request.block_size,
-                "threads": torch.get_num_threads(),
+                "threads": len(self.workers) if on_cpu else torch.get_num_threads(),
                 "device": device_name(request.device),
                 "graph": decoder.make.told,
                 "precision": execution.precision,
                 "kernels": execution.kernels + (f" ({', '.join(names)})" if names else ""),
-                "peak_memory_mib": peak_memory_mib(request.device),
+                "peak_memory_mib": self.workers.peak_memory_mib,
             },
         }

@@ -1,14 +1,14 @@
-"""How many processor cores this process may use."""
+"""How many processor cores this process may use, and how its threads wait for each other."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from pathlib import Path
 
 from caloforge.runtime.cgroups import ROOT, own_groups, read_text
 
-__all__ = ["usable_cores", "usable_threads"]
+__all__ = ["usable_cores", "usable_threads", "wait_passively", "wanted_threads"]
 
 SLURM = ("SLURM_CPUS_PER_TASK", "SLURM_CPUS_ON_NODE")
 
@@ -32,6 +32,25 @@ def usable_threads(environment: Mapping[str, str] = os.environ, root: Path = ROO
     cores = usable_cores(environment, root)
     asked = _count(environment.get("OMP_NUM_THREADS", ""))
     return min(cores, asked) if asked else cores
+
+
+def wanted_threads(environment: Mapping[str, str] = os.environ) -> int:
+    """``OMP_NUM_THREADS`` where that is set, otherwise 1: threads in one operation of a network.
+
+    They wait for the slowest of them at the end of each operation. Of operations as small as ours two gain
+    little on two idle cores, and where another program has one of the cores they take several times as long
+    as one.
+    """
+    return _count(environment.get("OMP_NUM_THREADS", "")) or 1
+
+
+def wait_passively(environment: MutableMapping[str, str] = os.environ) -> None:
+    """Let OpenMP's threads sleep while they wait, instead of keeping other programs from the cores.
+
+    Works before torch is loaded, and for processes started afterwards; what a user has set is left.
+    """
+    if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"} & environment.keys():
+        environment["OMP_WAIT_POLICY"] = "PASSIVE"
 
 
 def _affinity() -> int:

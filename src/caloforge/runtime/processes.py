@@ -1,5 +1,7 @@
 """Child processes of ours: ``python -m module``, spoken to in lines of JSON over a channel of their own.
 
+Bytes may go with a message, behind its line.
+
 Plain processes, so that a user's script needs no ``if __name__ == "__main__"``. The channel is not the
 standard output: whatever a library prints, or dies of, ends up in a log. A child imports nothing from the
 working directory (``-P``), and Ctrl-C reaches the parent alone, which then ends its children.
@@ -21,10 +23,13 @@ from types import TracebackType
 from typing import Any, Self
 
 from caloforge.errors import CaloforgeError
+from caloforge.runtime.cores import wait_passively
 
 __all__ = ["Channel", "Child", "ChildError", "run_module", "serve"]
 
 Message = dict[str, Any]
+BYTES = "bytes"
+"""Key of a message under which bytes that go with it arrive; in the line it is their number."""
 PACKAGE_ROOT = Path(__file__).resolve().parents[2]
 LOG_LINES = 15
 LOG_BYTES = 1 << 14
@@ -48,15 +53,18 @@ class Channel:
     """Messages, JSON-able dicts, both ways over a socket."""
 
     def __init__(self, end: socket.socket) -> None:
-        self._socket, self._rest = end, b""
+        self._socket, self._rest = end, bytearray()
 
     def fileno(self) -> int:
         """What `selectors` wait for."""
         return self._socket.fileno()
 
-    def send(self, message: Message) -> None:
-        """Send one message; ConnectionError where the other side is gone."""
-        self._socket.sendall(json.dumps(message).encode() + b"\n")
+    def send(self, message: Message, content: bytes | memoryview = b"") -> None:
+        """Send one message, with ``content`` under "bytes"; ConnectionError where the other side is gone."""
+        size = {BYTES: len(content)} if content else {}
+        self._socket.sendall(json.dumps(message | size).encode() + b"\n")
+        if content:
+            self._socket.sendall(content)
 
     def receive(self) -> list[Message]:
         """The messages that have arrived, at least one; none where the other side has ended."""
@@ -67,9 +75,22 @@ class Channel:
                 data = b""
             if not data:
                 return []
-            *lines, self._rest = (self._rest + data).split(b"\n")
-            if lines:
-                return [json.loads(line) for line in lines]
+            self._rest += data
+            if messages := list(self._whole()):
+                return messages
+
+    def _whole(self) -> Iterator[Message]:
+        """Take the messages that are complete out of what has arrived."""
+        while (end := self._rest.find(b"\n")) >= 0:
+            message: Message = json.loads(self._rest[:end])
+            begin = end + 1
+            stop = begin + message.get(BYTES, 0)
+            if len(self._rest) < stop:
+                return
+            if stop > begin:
+                message[BYTES] = bytes(self._rest[begin:stop])
+            del self._rest[:stop]
+            yield message
 
     def __iter__(self) -> Iterator[Message]:
         """All messages, as they arrive, until the other side ends."""
@@ -101,6 +122,8 @@ class Child:
         threads: int = 1,
     ) -> None:
         count = {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
+        variables = {**os.environ, **count, **(environment or {}), **_where_we_are()}
+        wait_passively(variables)
         ours, theirs = socket.socketpair()
         self._channel = Channel(ours)
         self._log = tempfile.TemporaryFile() if log is None else log.open("w+b")  # noqa: SIM115
@@ -111,7 +134,7 @@ class Child:
                 stdout=self._log,
                 stderr=self._log,
                 pass_fds=(theirs.fileno(),),
-                env={**os.environ, **count, **(environment or {}), **_where_we_are()},
+                env=variables,
                 start_new_session=True,
             )
 
@@ -124,10 +147,10 @@ class Child:
         """What `selectors` wait for."""
         return self._channel.fileno()
 
-    def send(self, message: Message) -> None:
-        """Send a message; ChildError where the child has ended."""
+    def send(self, message: Message, content: bytes | memoryview = b"") -> None:
+        """Send a message, with ``content`` under "bytes"; ChildError where the child has ended."""
         try:
-            self._channel.send(message)
+            self._channel.send(message, content)
         except ConnectionError:
             raise self._failure() from None
 

@@ -42,6 +42,7 @@ def adapt(
     resume: bool = False,
     overwrite: bool = False,
     device: str = "auto",
+    threads: int | None = None,
     precision: str = "auto",
     overrides: Mapping[str, Any] | None = None,
     progress: bool = True,
@@ -58,7 +59,7 @@ def adapt(
         n: take only the first n of the showers.
         steps: batches to train on; by default a tenth of those of the training, but at least 100.
         seed: seed of the split, the order and all noise.
-        resume, overwrite, device, precision, progress: as for `train`.
+        resume, overwrite, device, threads, precision, progress: as for `train`.
         overrides: changes to the recipe of `adaptation_recipe`, under ``training`` only.
 
     Raises:
@@ -82,6 +83,7 @@ def adapt(
         resume=resume,
         overwrite=overwrite,
         device=device,
+        threads=threads,
         precision=precision,
         progress=progress,
         start=checkpoint,

@@ -14,7 +14,8 @@ from caloforge.checkpoint.checkpoint import Checkpoint
 from caloforge.data.formats import open_showers
 from caloforge.data.showers import Showers
 from caloforge.errors import MissingDependencyError
-from caloforge.runtime.devices import pick_device
+from caloforge.runtime.cores import wanted_threads
+from caloforge.runtime.devices import cpu_threads, pick_device
 from caloforge.runtime.signals import catch_signals
 from caloforge.runtime.streams import checked_seed
 from caloforge.training.recipe import Recipe
@@ -38,6 +39,7 @@ def train(
     resume: bool = False,
     overwrite: bool = False,
     device: str = "auto",
+    threads: int | None = None,
     precision: str = "auto",
     workers: int = 0,
     overrides: Mapping[str, Any] | None = None,
@@ -63,6 +65,7 @@ def train(
         resume: go on with a training that was stopped; the same one, finished, is returned as it is.
         overwrite: replace a checkpoint or a stopped training in ``out``.
         device: "auto", "cpu", "cuda", "cuda:1" or "mps".
+        threads: CPU threads; by default ``OMP_NUM_THREADS``, else 1, which beside other programs is fastest.
         precision: of the networks, "float32" or "bfloat16"; "auto" as the model's settings say, which may
             leave it to the device. Autocast is ``training.precision`` of the recipe.
         workers: with 1 or more, showers that do not fit in memory are read ahead in a thread.
@@ -96,7 +99,8 @@ def train(
         return finished
     task.check()
     cuda = [accelerator.device] if accelerator.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=cuda), catch_signals() as interrupt:
+    on_cores = cpu_threads(threads or wanted_threads())
+    with on_cores, torch.random.fork_rng(devices=cuda), catch_signals() as interrupt:
         run = TrainingRun(
             task, folder, accelerator, team, resume=resume, prefetch=workers > 0, precision=precision
         )

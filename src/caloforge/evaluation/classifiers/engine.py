@@ -8,6 +8,7 @@ classes, ``D`` inputs.
 from __future__ import annotations
 
 import copy
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -25,6 +26,8 @@ from caloforge.evaluation.classifiers.split import split_rows
 
 __all__ = ["Trained", "fit"]
 
+DRAWING = threading.Lock()
+"""Weights are drawn from torch's one generator, by one training at a time."""
 AT_ONCE = 1000
 """Showers a network judges at once where no gradients are needed."""
 
@@ -89,7 +92,7 @@ def fit(
     constants = (train, labels[train]) if settings.standardise else None
     batches = Batches(table, layout, constants, device, settings.memory_limit_gib * 2**30)
     outputs = 1 if len(sizes) == 2 else len(sizes)
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    with DRAWING, torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(int(rng.integers(2**63)))
         network = make_network(batches.width, outputs, layout, settings).to(device)
     optimiser = torch.optim.Adam(network.parameters(), lr=settings.learning_rate)

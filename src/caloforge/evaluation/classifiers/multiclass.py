@@ -19,6 +19,7 @@ from caloforge.evaluation.classifiers.settings import ClassifierSettings
 from caloforge.evaluation.classifiers.split import are_twins, draw_rows, part_sizes
 from caloforge.evaluation.progress import Fraction
 from caloforge.evaluation.results import MulticlassResult
+from caloforge.runtime.cores import wanted_threads
 
 __all__ = ["train_multiclass"]
 
@@ -59,7 +60,8 @@ def train_multiclass(
         DataError: a sample has fewer than 10 showers.
         MissingDependencyError: scipy is not installed.
     """
-    from caloforge.evaluation.classifiers.engine import fit
+    from caloforge.evaluation.classifiers.engine import Trained, fit
+    from caloforge.evaluation.classifiers.repeats import side_by_side
     from caloforge.runtime.devices import cpu_threads, device_name, pick_device
 
     if len(samples) < 2:
@@ -78,12 +80,15 @@ def train_multiclass(
     confusion = np.zeros((k, k))
     of_reference: list[Floats] = []
     epochs = []
-    with cpu_threads(settings.threads):
+    with cpu_threads(settings.threads or wanted_threads()):
         chosen = list(zip(pool, rows, strict=True))
         table = fill_table(inputs, chosen, layout, settings.memory_limit_gib)
-        for i in range(settings.repeats):
-            counts = [len(r) for r in rows]
-            trained = fit(table, layout, counts, settings, [seed, i, k], where, twins=twins, tick=tick)
+        counts = [len(r) for r in rows]
+
+        def one(i: int) -> Trained:
+            return fit(table, layout, counts, settings, [seed, i, k], where, twins=twins, tick=tick)
+
+        for trained in side_by_side(one, settings.repeats, table, where):
             posterior = log_posterior(trained.temperature * trained.logits)
             np.add.at(confusion, (trained.labels, posterior.argmax(axis=1)), 1 / settings.repeats)
             of_reference.append(posterior[trained.labels == 0] + np.log(k))

@@ -6,6 +6,7 @@ calibrate, 20 % judge. Legend: ``n`` showers.
 
 from __future__ import annotations
 
+import threading
 import time
 import zlib
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from caloforge.evaluation.classifiers.settings import ClassifierSettings
 from caloforge.evaluation.classifiers.split import are_twins, draw_rows, part_sizes
 from caloforge.evaluation.progress import Fraction
 from caloforge.evaluation.results import ClassifierResult, Scores
+from caloforge.runtime.cores import wanted_threads
 
 if TYPE_CHECKING:
     from caloforge.evaluation.classifiers.engine import Trained
@@ -62,6 +64,7 @@ def train_classifier(
     """
     from caloforge.evaluation.classifiers.diagnosis import diagnose
     from caloforge.evaluation.classifiers.engine import fit
+    from caloforge.evaluation.classifiers.repeats import side_by_side
     from caloforge.runtime.devices import cpu_threads, device_name, pick_device
 
     settings = settings.of(name)
@@ -75,27 +78,31 @@ def train_classifier(
     twins = are_twins(pair)
     rows = draw_rows(pair, rng, twins=twins)
     sizes = part_sizes(len(rows[0]))
-    with cpu_threads(settings.threads):
+    with cpu_threads(settings.threads or wanted_threads()):
         table = fill_table(name, list(zip(pair, rows, strict=True)), layout, settings.memory_limit_gib)
-        judged: list[_Judged] = []
-        for i in range(settings.repeats):
+        parameters, diagnosis = 0, None
+
+        def judge(i: int) -> _Judged:
+            nonlocal parameters, diagnosis
             trained = fit(
                 table, layout, [len(r) for r in rows], settings, [seed, i], where, twins=twins, tick=tick
             )
-            judged.append(_judge(trained, settings.calibration_floor))
             if i == 0:
                 diagnosis = diagnose(trained, layout, pair, rows, seed=seed)
                 parameters = trained.parameters
+            return _judge(trained, settings.calibration_floor)
+
+        judged = side_by_side(judge, settings.repeats, table, where)
         if with_floor:
             chosen = _floor_rows(reference, second, rng)
             table = fill_table(name, chosen, layout, settings.memory_limit_gib)
-            floors = [
-                _judge(
-                    fit(table, layout, [len(r) for _, r in chosen], settings, [seed, i, 1], where, tick=tick),
-                    settings.calibration_floor,
-                ).auc
-                for i in range(settings.repeats)
-            ]
+
+            def floor(i: int) -> float:
+                counts = [len(r) for _, r in chosen]
+                trained = fit(table, layout, counts, settings, [seed, i, 1], where, tick=tick)
+                return _judge(trained, settings.calibration_floor).auc
+
+            floors = side_by_side(floor, settings.repeats, table, where)
     areas, jsds, error_rates = ([getattr(j, key) for j in judged] for key in ("auc", "jsd", "error_rate"))
     return ClassifierResult(
         name=name,
@@ -176,8 +183,10 @@ class Counter:
 
     def __init__(self, progress: Fraction | None, steps: int) -> None:
         self._progress, self._steps, self._done = progress, steps, 0
+        self._lock = threading.Lock()
 
     def __call__(self) -> None:
-        self._done += 1
-        if self._progress is not None:
-            self._progress(self._done / self._steps)
+        with self._lock:
+            self._done += 1
+            if self._progress is not None:
+                self._progress(self._done / self._steps)

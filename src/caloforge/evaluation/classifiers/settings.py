@@ -43,8 +43,8 @@ class ClassifierSettings(Settings):
     floor: bool = False
     """Also train on two halves of the reference, which nothing should tell apart."""
     threads: PositiveInt | None = None
-    """CPU threads of torch; None leaves them as they are. The same seed and threads give the same numbers;
-    with one thread however many cores there are."""
+    """CPU threads in one training; None for ``OMP_NUM_THREADS``, else 1. The same seed and threads give the
+    same numbers however many cores there are: trainings go on side by side."""
     memory_limit_gib: NonNegativeFloat = 4.0
     """Inputs beyond it lie in a temporary file; standardised ones are made when needed."""
     calibration_floor: float | None = 1e-6

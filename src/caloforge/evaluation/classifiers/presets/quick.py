@@ -2,7 +2,7 @@
 
 from caloforge.evaluation.classifiers.settings import PRESETS, ClassifierSettings
 
-_ON_IMAGES = {"batch_size": 50, "learning_rate": 1e-3, "repeats": 1, "threads": None}
+_ON_IMAGES = {"batch_size": 50, "learning_rate": 1e-3, "repeats": 1}
 
 PRESETS.add("quick")(
     ClassifierSettings(
