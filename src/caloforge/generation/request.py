@@ -9,11 +9,13 @@ from functools import cached_property
 from typing import Any, Literal, Self
 
 import torch
+from numpy.typing import ArrayLike
 
 from caloforge.checkpoint.checkpoint import Checkpoint
 from caloforge.checkpoint.pretrained import default_model, default_models, pretrained_folder
 from caloforge.data.conditions import Conditions
 from caloforge.data.fingerprint import conditions_digest
+from caloforge.data.quantities import Quantity
 from caloforge.data.showers import Showers
 from caloforge.detector.mesh import Mesh
 from caloforge.errors import CheckpointError, ConditionError, DataError
@@ -83,8 +85,15 @@ class GenerationRequest:
         checkpoint: Checkpoint | str | os.PathLike[str] | None,
         *,
         detector: str | None = None,
+        particle: str | None = None,
         settings: Mapping[str, Any] | None = None,
         conditions: Conditions | None = None,
+        like: Showers | str | os.PathLike[str] | None = None,
+        energy: Quantity | ArrayLike | None = None,
+        theta: Quantity | ArrayLike | None = None,
+        phi: Quantity | ArrayLike | None = None,
+        spectrum: str = "log-uniform",
+        n: int | None = None,
         given: Showers | str | os.PathLike[str] | None = None,
         copies: int = 1,
         seed: int = 0,
@@ -95,9 +104,8 @@ class GenerationRequest:
         batch_size: int | Literal["auto"] = "auto",
         fixed_blocks: bool = True,
         allow_extrapolation: bool = False,
-        **incident: Any,
     ) -> Self:
-        """The request in the words of `generate`; ``incident`` are those of `incident_conditions`.
+        """The request in the words of `generate`.
 
         Raises as `generate` does.
         """
@@ -113,7 +121,18 @@ class GenerationRequest:
                 raise ConditionError("given showers have their own conditions; leave conditions out")
             conditions = coarse.conditions
         conditions = incident_conditions(
-            checkpoint, conditions=conditions, detector=detector, seed=seed, first=first, **incident
+            checkpoint,
+            conditions=conditions,
+            like=like,
+            energy=energy,
+            theta=theta,
+            phi=phi,
+            spectrum=spectrum,
+            detector=detector,
+            particle=particle,
+            n=n,
+            seed=seed,
+            first=first,
         )
         if not allow_extrapolation:
             check_range(conditions, checkpoint)
