@@ -66,7 +66,7 @@ class TrainingRun:
         given, given_held_out = (None, None) if task.given is None else task.split(task.given)
         model = task.model(accelerator.device, None if resume else self.training, precision)
         self.execution = model.execution
-        self.fingerprints["precision"] = self.execution.precision
+        self.identity["precision"] = self.execution.precision
         common: dict[str, Any] = {
             "batch_size": task.recipe.training.batch_size,
             "detectors": model.detectors,
