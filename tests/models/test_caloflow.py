@@ -120,7 +120,7 @@ def test_coordinates_are_shares_of_the_layers_and_come_back() -> None:
     model = fitted(RAGGED, LOGIT | {"noise_mev": 1e-3})
     showers = showers_on(RAGGED)
     batch = Batch.with_energies(showers.energies, showers.conditions)
-    x, context = model.examples(batch, "cells", torch.Generator().manual_seed(0))
+    x, context, _ = model.examples(batch, "cells", torch.Generator().manual_seed(0))
     shares = torch.zeros(40, 3).index_add_(1, model.layers.owner, torch.sigmoid(x))
     sums = model.layers.sum(batch.energies)
     assert torch.allclose(shares[sums > 0], torch.ones(()), atol=1e-3)

@@ -57,7 +57,7 @@ def test_time_inverts_sigma(kind: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_level_is_between_zero_and_one(kind: str) -> None:
     p = process(kind)
-    level = p.level(p.schedule(20))
+    level = p.level(torch.tensor(p.schedule(20)))
     assert 0 <= level.min() < 0.1
     assert 0.98 < level.max() <= 1
 
@@ -65,8 +65,23 @@ def test_level_is_between_zero_and_one(kind: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_starts_from_almost_pure_noise_and_ends_at_data(kind: str) -> None:
     p = process(kind)
-    assert p.noise(p.schedule(7)[0]) / p.signal(p.schedule(7)[0]) >= 80 * (1 - 1e-9)
-    assert p.noise(torch.tensor(0.0)) <= 0.002 * p.signal(torch.tensor(0.0))
+    assert p.noise(p.schedule(7)[0]) >= 80 * (1 - 1e-9) * p.signal(p.schedule(7)[0])
+    assert p.noise(0.0) <= 0.00201 * p.signal(0.0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_functions_of_a_number_are_those_of_a_tensor(kind: str) -> None:
+    p = process(kind)
+    functions = (p.signal, p.noise, p.input_scale, p.level, p.path_scale, p.path_variable)
+    pairs = (p.target, p.slope_weights)
+    for t in torch.tensor([0.01, 0.3, 0.99], dtype=torch.float64):
+        u, sigma = p.path_variable(t), p.noise(t) / p.signal(t)
+        expected = [*(f(t) for f in functions), *(w for f in pairs for w in f(t))]
+        expected += [p.time(sigma), p.time_of_path_variable(u)]
+        numbers = [*(f(float(t)) for f in functions), *(w for f in pairs for w in f(float(t)))]
+        numbers += [p.time(float(sigma)), p.time_of_path_variable(float(u))]
+        assert all(isinstance(number, float) for number in numbers)
+        assert numbers == pytest.approx([float(value) for value in expected], rel=1e-12)
 
 
 def test_cosine_schedule_preserves_variance() -> None:
@@ -76,7 +91,7 @@ def test_cosine_schedule_preserves_variance() -> None:
     x0 = torch.randn(200_000, generator=torch.Generator().manual_seed(0))
     noise = torch.randn(200_000, generator=torch.Generator().manual_seed(1))
     for time in (0.1, 0.5, 0.9):
-        assert abs(p.mix(x0, noise, torch.tensor(time)).var() - 1) < 0.01
+        assert abs(p.mix(x0, noise, time).var() - 1) < 0.01
 
 
 def test_cosine_schedule_is_that_of_the_paper() -> None:
@@ -91,7 +106,7 @@ def test_edm_has_unit_variances() -> None:
     p = process("edm", sigma_data=0.5)
     x0 = 0.5 * torch.randn(200_000, generator=torch.Generator().manual_seed(0))
     noise = torch.randn(200_000, generator=torch.Generator().manual_seed(1))
-    for t in torch.tensor([0.1, 0.4, 0.9]):
+    for t in (0.1, 0.4, 0.9):
         q, weight = p.target(t)
         assert abs((p.input_scale(t) * p.mix(x0, noise, t)).var() - 1) < 0.01
         assert abs((q * x0 + weight * noise).var() - 1) < 0.01
@@ -115,7 +130,7 @@ def test_network_sees_scaled_input_and_level(kind: str) -> None:
         seen.extend([x, level])
         return x
 
-    for given in (t, t[1]):
+    for given in (t, float(t[1])):
         p.denoised(network, x, given)
     assert torch.equal(seen[0][1], p.input_scale(t)[1] * x[1])
     assert torch.equal(seen[1], p.level(t)[:, None])

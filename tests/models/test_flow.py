@@ -15,6 +15,7 @@ from caloforge.models.base import Batch, ConditionTensors
 from caloforge.models.energies.inductive import InductiveSettings, LongitudinalFlow
 from caloforge.models.flow.inductive import InductiveLayerFlow
 from caloforge.models.networks.coupling import CouplingFlow
+from caloforge.models.networks.splines import splines
 from caloforge.models.networks.splines.splines import n_spline_parameters, rational_quadratic
 
 MESHES = [
@@ -59,6 +60,20 @@ def showers_on(mesh: CylinderMesh | BoxMesh, n: int = 60, seed: int = 0) -> Show
     energies = energy[:, None] * 0.9 * shares / shares.sum(axis=1, keepdims=True)
     energies[energies < 15] = 0
     return Showers(energies.reshape(n, *mesh.shape), Conditions(energy, particle="e-", detector="toy"), mesh)
+
+
+@pytest.mark.parametrize("inverse", [False, True])
+def test_autocast_does_not_round_splines(inverse: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where there is no compiled kernel, so on every GPU."""
+    monkeypatch.setattr(splines, "has_kernel", lambda *_: False)
+    generator = torch.Generator().manual_seed(0)
+    x = 4 * torch.randn(200, generator=generator)
+    parameters = torch.randn(n_spline_parameters(8), 200, generator=generator)
+    exact = rational_quadratic(x, parameters, bound=6.0, inverse=inverse)
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = rational_quadratic(x, parameters, bound=6.0, inverse=inverse)
+    for ours, others in zip(rounded, exact, strict=True):
+        assert torch.equal(ours, others)
 
 
 @given(st.integers(2, 12), st.floats(0, 4), st.integers(0, 2**31))

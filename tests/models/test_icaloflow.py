@@ -105,7 +105,7 @@ def test_a_layer_is_an_example_of_its_own_given_the_one_before() -> None:
     """The loss of "next" is the mean over layers with energy of −log p(layer | layer before, energies)."""
     model = fitted(CYLINDER, SMALL | {"smear": 0.0})
     batch = batch_of(showers_on(CYLINDER))
-    x, context = model.examples(batch, "next", torch.Generator().manual_seed(0))
+    x, context, _ = model.examples(batch, "next", torch.Generator().manual_seed(0))
     lit = batch.energies.flatten(2).sum(dim=2) > 0
     assert len(x) == int(lit[:, 1:].sum()) < lit[:, 1:].numel()
     log_p = model.flow("next").log_prob(x, context)

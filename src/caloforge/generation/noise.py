@@ -44,7 +44,8 @@ def draw_noise(
     Args:
         shapes: shape of each named part of one shower's noise, as `GeneratorModel.noise_shapes` gives.
         seed: any integer, of which 64 bits count.
-        numbers: shower numbers (n,), not negative.
+        numbers: shower numbers (n,), not negative, which is not checked where they are on a GPU already:
+            it would have to wait.
         device: where to draw and leave it.
 
     Returns:
@@ -64,7 +65,7 @@ def normals(
     device = torch.device(device)
     if not isinstance(numbers, Tensor):
         numbers = torch.from_numpy(np.array(numbers, dtype=np.int64, ndmin=1))
-    if len(numbers) and int(numbers.min()) < 0:
+    if numbers.device.type == "cpu" and len(numbers) and int(numbers.min()) < 0:
         raise ConditionError(f"shower numbers must not be negative, got {int(numbers.min())}")
     if device.type == "cpu":
         return torch.from_numpy(streams.normals(seed, numbers.cpu().numpy(), stream, k))

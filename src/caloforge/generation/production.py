@@ -168,6 +168,7 @@ class Production:
                 "batch_size": request.block_size,
                 "threads": torch.get_num_threads(),
                 "device": device_name(request.device),
+                "graph": decoder.make.told,
                 "precision": execution.precision,
                 "kernels": execution.kernels + (f" ({', '.join(names)})" if names else ""),
                 "peak_memory_mib": peak_memory_mib(request.device),

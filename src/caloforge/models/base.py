@@ -33,6 +33,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Batch", "ConditionTensors", "GeneratorModel", "load_model_class"]
 
+MOST_GPU = 1024
+"""Showers of a block on other devices than a CPU, at most."""
+CELLS_GPU = MOST_GPU * 6480
+"""Cells of such a block, at most; what takes memory grows with them."""
+
 
 @dataclass
 class ConditionTensors:
@@ -150,8 +155,6 @@ class GeneratorModel(nn.Module, ABC):
     """Kinds of mesh that this family can do; empty means all."""
     block_size: ClassVar[int] = 64
     """Showers that `decode` is given at once on a CPU, always exactly so many (see docs/generation.md)."""
-    block_size_gpu: ClassVar[int] = 1024
-    """The same on other devices."""
     example: ClassVar[Mapping[str, Any]] = {}
     """Settings of a small model for 6 × 4 × 3 cells, with which the laws of all models are tested."""
     joint: ClassVar[bool] = False
@@ -330,6 +333,12 @@ class GeneratorModel(nn.Module, ABC):
     def given_mesh(self) -> Mesh | None:
         """Mesh of the showers that `decode` reads as ``conditions.given``; None where it reads none."""
         return None
+
+    @property
+    def block_size_gpu(self) -> int:
+        """Showers that `decode` is given at once on other devices: a power of 2, fewer on larger meshes."""
+        most = min(max(CELLS_GPU // self.mesh.n_voxels, 1), MOST_GPU)
+        return 1 << (most.bit_length() - 1)
 
     @property
     def device(self) -> torch.device:

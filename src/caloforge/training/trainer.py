@@ -127,10 +127,10 @@ class Trainer:
     def check(self) -> str:
         """Add the pending losses to the epoch's sums, or stop because one is not finite."""
         words = []
+        numbers = iter(self._read([value for *_, logged in self._pending for value in logged.values()]))
         for name, step, logged in self._pending:
             sums = self.position.sums.setdefault(name, {})
-            for key, value in logged.items():
-                number = float(value)
+            for key, number in zip(logged, numbers, strict=False):
                 if not math.isfinite(number) and key in ("loss", "gradient_norm"):
                     self._pending.clear()
                     raise self._not_finite(name, step, key, number)
@@ -186,7 +186,7 @@ class Trainer:
         active = [part for part in self.parts.values() if not part.stopped]
         if self.validation is None or not active:
             return {}
-        sums: dict[str, dict[str, float]] = {part.name: {} for part in active}
+        losses_of: list[tuple[str, str, int, Tensor]] = []
         with self.averaged_weights():
             self.model.eval()
             for i, batch in enumerate(self.validation.in_order()):
@@ -196,9 +196,12 @@ class Trainer:
                     seed_torch(key, self.loader.device)
                     with self.accelerator.autocast():
                         losses = self.model(batch, part.name, self._generator)
-                    for name, value in losses.items():
-                        sums[part.name][name] = sums[part.name].get(name, 0.0) + float(value) * len(batch)
+                    losses_of += [(part.name, name, len(batch), value) for name, value in losses.items()]
             self.model.train()
+        sums: dict[str, dict[str, float]] = {part.name: {} for part in active}
+        numbers = self._read([value for *_, value in losses_of])
+        for (part_name, name, size, _), number in zip(losses_of, numbers, strict=True):
+            sums[part_name][name] = sums[part_name].get(name, 0.0) + number * size
         n = len(self.validation.showers)
         means = {part: {name: total / n for name, total in values.items()} for part, values in sums.items()}
         for part_name, values in means.items():
@@ -209,6 +212,12 @@ class Trainer:
                     "finite loss on some held-out shower: look for outliers, or widen its preprocessing"
                 )
         return means
+
+    def _read(self, values: list[Tensor]) -> list[float]:
+        """Numbers on the device, which is waited for once."""
+        there = [value.detach().to(self.loader.device) for value in values]
+        numbers: list[float] = torch.stack(there).tolist() if there else []
+        return numbers
 
     def averaged_weights(self) -> AbstractContextManager[GeneratorModel]:
         """The model with the moving averages of its weights; afterwards it has its own again."""

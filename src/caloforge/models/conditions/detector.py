@@ -16,7 +16,6 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from caloforge.detector.detector import Detector
 from caloforge.detector.mesh import BoxMesh, CylinderMesh, Mesh
@@ -78,7 +77,7 @@ class DetectorContext(nn.Module):
         """The numbers of n showers, (n, K)."""
         incident = self.incident(conditions)
         slot = slots_of(conditions.detector)
-        hot = F.one_hot(slot, self.slots).to(incident)
+        hot = (slot[:, None] == torch.arange(self.slots, device=slot.device)).to(incident)
         return torch.cat([incident, hot, self.properties[slot]], dim=1)
 
 

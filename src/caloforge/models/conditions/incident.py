@@ -24,11 +24,13 @@ class IncidentContext(nn.Module):
     size = 7
     mean: Tensor
     std: Tensor
+    neutral: Tensor
 
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("mean", torch.zeros(self.size))
         self.register_buffer("std", torch.ones(self.size))
+        self.register_buffer("neutral", torch.tensor(NEUTRAL), persistent=False)
 
     def begin_fit(self) -> None:
         """Start collecting statistics."""
@@ -47,7 +49,7 @@ class IncidentContext(nn.Module):
 
     def _raw(self, c: ConditionTensors) -> Tensor:
         impact = c.energy.new_zeros(len(c), 2) if c.impact is None else c.impact
-        neutral = torch.isin(c.particle, c.particle.new_tensor(NEUTRAL))
+        neutral = (c.particle[:, None] == self.neutral).any(dim=1)
         columns = [c.energy.log(), c.theta.cos(), c.phi.cos(), c.phi.sin(), *impact.T, neutral.to(c.energy)]
         return torch.stack(columns, dim=-1).to(self.mean.dtype)
 

@@ -59,11 +59,13 @@ class CellCoordinates(nn.Module, ABC):
     """Cell energies ↔ the numbers that a model learns."""
 
     @abstractmethod
-    def forward(self, cells: Tensor, threshold: float, generator: torch.Generator, whole: Whole) -> Tensor:
+    def forward(
+        self, cells: Tensor, threshold: Tensor | float, generator: torch.Generator, whole: Whole
+    ) -> Tensor:
         """Coordinates of energies that are 0 or ≥ threshold; all random numbers of ``generator``."""
 
     @abstractmethod
-    def inverse(self, y: Tensor, threshold: float, whole: Whole) -> Tensor:
+    def inverse(self, y: Tensor, threshold: Tensor | float, whole: Whole) -> Tensor:
         """Tentative energies ≥ 0 of coordinates."""
 
 
@@ -84,7 +86,7 @@ class ThresholdLogarithms(CellCoordinates):
         self.width, self.smear, self.scale, self.knee = width, smear, scale, knee
 
     def forward(
-        self, cells: Tensor, threshold: float, generator: torch.Generator, whole: Whole | None = None
+        self, cells: Tensor, threshold: Tensor | float, generator: torch.Generator, whole: Whole | None = None
     ) -> Tensor:
         uniform = torch.rand(cells.shape, generator=generator, device=cells.device)
         y = log_threshold(cells + self.knee, threshold + self.knee, fill_below(uniform, self.width))
@@ -93,7 +95,7 @@ class ThresholdLogarithms(CellCoordinates):
             y = torch.where(y > 0, (y + shift).abs(), y)
         return y / self.scale
 
-    def inverse(self, y: Tensor, threshold: float, whole: Whole | None = None) -> Tensor:
+    def inverse(self, y: Tensor, threshold: Tensor | float, whole: Whole | None = None) -> Tensor:
         y = y * self.scale
         energies = exp_threshold(y, threshold, cut=False)
         if not self.knee:
@@ -112,12 +114,14 @@ class LargestCellLogits(CellCoordinates):
         super().__init__()
         self.logarithms = ThresholdLogarithms(width=width, smear=smear)
 
-    def forward(self, cells: Tensor, threshold: float, generator: torch.Generator, whole: Whole) -> Tensor:
+    def forward(
+        self, cells: Tensor, threshold: Tensor | float, generator: torch.Generator, whole: Whole
+    ) -> Tensor:
         share = threshold * self.logarithms(cells, threshold, generator).exp() / whole.largest
         u = (share + FLOOR).log10() / DECADES + 1
         return squeezed_logit(u.clamp(0, 1), MARGIN)
 
-    def inverse(self, y: Tensor, threshold: float, whole: Whole) -> Tensor:
+    def inverse(self, y: Tensor, threshold: Tensor | float, whole: Whole) -> Tensor:
         u = inverse_squeezed_logit(y, MARGIN)
         share = (((u - 1) * (DECADES * math.log(10))).exp() - FLOOR).clamp_min(0)
         return share * whole.largest
@@ -137,12 +141,14 @@ class ShareLogits(_Noisy):
     def _total(self, whole: Whole) -> Tensor:
         return whole.energy + self.noise * whole.cells
 
-    def forward(self, cells: Tensor, threshold: float, generator: torch.Generator, whole: Whole) -> Tensor:
+    def forward(
+        self, cells: Tensor, threshold: Tensor | float, generator: torch.Generator, whole: Whole
+    ) -> Tensor:
         uniform = torch.rand(cells.shape, generator=generator, device=cells.device)
         share = (cells + self.noise * uniform) / self._total(whole)
         return squeezed_logit(share.clamp(0, 1), ALPHA)
 
-    def inverse(self, y: Tensor, threshold: float, whole: Whole) -> Tensor:
+    def inverse(self, y: Tensor, threshold: Tensor | float, whole: Whole) -> Tensor:
         share = inverse_squeezed_logit(y, ALPHA).clamp(0, 1)
         return cut_noise(share * self._total(whole), self.noise, threshold)
 
@@ -153,21 +159,25 @@ class PartLogits(_Noisy):
     Noise is not taken off again: parts are brought to the energy of their coarse cell in any case.
     """
 
-    def forward(self, cells: Tensor, threshold: float, generator: torch.Generator, whole: Whole) -> Tensor:
+    def forward(
+        self, cells: Tensor, threshold: Tensor | float, generator: torch.Generator, whole: Whole
+    ) -> Tensor:
         noisy = cells + self.noise * torch.rand(cells.shape, generator=generator, device=cells.device)
         return squeezed_logit(noisy / noisy.sum(dim=-1, keepdim=True), ALPHA)
 
-    def inverse(self, y: Tensor, threshold: float, whole: Whole) -> Tensor:
+    def inverse(self, y: Tensor, threshold: Tensor | float, whole: Whole) -> Tensor:
         return (torch.sigmoid(y) - ALPHA).clamp_min(0) * whole.energy
 
 
 class DecadesBelowLargest(_Noisy):
     """log10((E + noise)/E_max) + 6; SuperCalo's coarse cells (arXiv:2308.11700)."""
 
-    def forward(self, cells: Tensor, threshold: float, generator: torch.Generator, whole: Whole) -> Tensor:
+    def forward(
+        self, cells: Tensor, threshold: Tensor | float, generator: torch.Generator, whole: Whole
+    ) -> Tensor:
         uniform = torch.rand(cells.shape, generator=generator, device=cells.device).clamp_min(1e-6)
         return ((cells + self.noise * uniform) / whole.largest).log10() + 6
 
-    def inverse(self, y: Tensor, threshold: float, whole: Whole) -> Tensor:
+    def inverse(self, y: Tensor, threshold: Tensor | float, whole: Whole) -> Tensor:
         noisy = whole.largest * 10 ** (y - 6).clamp(max=HIGHEST)
         return (noisy - self.noise / 2).clamp_min(0)

@@ -123,7 +123,7 @@ def block_sums(cells: Tensor, factors: Sequence[int]) -> Tensor:
 
 
 def renormalise_layers(
-    energies: Tensor, layer_energies: Tensor, layers: Layers, threshold: float = 0.0
+    energies: Tensor, layer_energies: Tensor, layers: Layers, threshold: Tensor | float = 0.0
 ) -> Tensor:
     """Cut and rescale so that each layer has its energy and no cell lies between 0 and the threshold.
 
@@ -152,7 +152,7 @@ def renormalise_layers(
         Energies in the shape of ``energies``, MeV.
     """
     total = layer_energies.to(energies.dtype)[..., None]  # (n, Z, 1)
-    limit = threshold * (1 - ROUNDING)
+    limit = threshold - threshold * ROUNDING  # exact in float32, which a factor would not be
     ordered, order = layers.split(energies).sort(dim=-1, descending=True, stable=True)  # (n, Z, M)
     top = ordered[..., :1]
     empty = top <= 0

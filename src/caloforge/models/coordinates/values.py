@@ -45,13 +45,13 @@ def fill_below(uniform: Tensor, width: float) -> Tensor:
     return -GAP - width * (LOG_SIGMA * z).exp()
 
 
-def log_threshold(energies: Tensor, threshold: float, below: Tensor) -> Tensor:
+def log_threshold(energies: Tensor, threshold: Tensor | float, below: Tensor) -> Tensor:
     """γ + log(E/threshold) where E ≥ threshold, else ``below`` < −γ of `fill_below`; all (*)."""
     lit = energies >= threshold
     return torch.where(lit, torch.where(lit, energies / threshold, 1.0).log() + GAP, below)
 
 
-def exp_threshold(y: Tensor, threshold: float, cut: bool = True) -> Tensor:
+def exp_threshold(y: Tensor, threshold: Tensor | float, cut: bool = True) -> Tensor:
     """Undo `log_threshold`: threshold·exp(y − γ) within [threshold, 10¹⁵·threshold] where y ≥ 0; y (*).
 
     Where y < 0 it is 0 if ``cut``, else threshold·exp(y − γ), which is below the threshold: so the hottest
@@ -61,7 +61,7 @@ def exp_threshold(y: Tensor, threshold: float, cut: bool = True) -> Tensor:
     return torch.where(y >= 0, energies.clamp(min=threshold), 0.0 if cut else energies)
 
 
-def cut_noise(energies: Tensor, width: float, threshold: float) -> Tensor:
+def cut_noise(energies: Tensor, width: float, threshold: Tensor | float) -> Tensor:
     """Undo the addition of uniform noise: 0 where E < threshold, else max(E − width/2, threshold); E (*).
 
     Taking half the width off leaves no bias in the mean of energies well above the threshold.

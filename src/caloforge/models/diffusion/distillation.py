@@ -18,8 +18,9 @@ Legend: ``n`` showers, mesh (Z, P, R).
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import ClassVar, Literal, Self
 
@@ -28,10 +29,12 @@ from pydantic import model_validator
 from torch import Tensor, nn
 
 from caloforge.data.showers import Showers
+from caloforge.detector.mesh import Mesh
 from caloforge.errors import RecipeError
 from caloforge.models.base import Batch, GeneratorModel
 from caloforge.models.diffusion.model import DiffusionModel
 from caloforge.models.diffusion.processes import Network, Process
+from caloforge.models.diffusion.processes.times import T, constant
 from caloforge.models.diffusion.samplers import SAMPLERS
 from caloforge.models.diffusion.samplers.path import PathSampler
 from caloforge.models.student import Student
@@ -43,11 +46,11 @@ JUMPS = [(i, i + length) for length in (1, 2, 4) for i in range(0, QUARTERS, len
 """First and last quarter of all steps that a student may take."""
 
 
-def equidistant_times(process: Process, steps: int) -> Tensor:
-    """Times (steps + 1,), float64, from pure noise to data, equidistant in arctan σ."""
+def equidistant_times(process: Process, steps: int) -> list[float]:
+    """Times, one more than steps, from pure noise to data, equidistant in arctan σ."""
     start = process.schedule(1)[0]
-    angle = torch.atan2(process.noise(start), process.signal(start))
-    return process.time((angle * torch.linspace(1, 0, steps + 1, dtype=torch.float64)).tan())
+    angle = math.atan2(process.noise(start), process.signal(start))
+    return [process.time(math.tan(angle * (1 - i / steps))) for i in range(steps + 1)]
 
 
 class DiffusionStudent(Student, DiffusionModel):
@@ -128,8 +131,8 @@ class DiffusionStudent(Student, DiffusionModel):
         weights = self.weights(batch)
         return distances if weights is None else weights * distances
 
-    def _solution(self, teacher: DiffusionModel, batch: Batch, x: Tensor, times: Tensor) -> list[Tensor]:
-        """Where the teacher leads from x at falling times (S + 1,) or (S + 1, n)."""
+    def _solution(self, teacher: DiffusionModel, batch: Batch, x: Tensor, times: Sequence[T]) -> list[Tensor]:
+        """Where the teacher leads from x at each of S + 1 falling times."""
         sampler = SAMPLERS[self.settings.sampler.kind](self.settings.sampler)
         assert isinstance(sampler, PathSampler)
         with torch.no_grad():
@@ -142,14 +145,9 @@ class FlowMapStudent(DiffusionStudent):
 
     levels: ClassVar[int] = 2
 
-    def _towards(self, network: Network, s: Tensor) -> Network:
-        """The network as one of a single level, for steps that end at s (n,) or of no dimension."""
-
-        def to_the_end(x: Tensor, level: Tensor) -> Tensor:
-            end = self.process.level(s).to(x).reshape(-1, 1).expand(len(x), 1)
-            return network(x, torch.cat([level, end], dim=1))
-
-        return to_the_end
+    def _towards(self, network: Network, s: T) -> Network:
+        """The network as one of a single level, for steps that end at s."""
+        return lambda x, level: network(x, torch.cat([level, self.process.levels(s, x)], dim=1))
 
     def jumps(self, network: Network, noise: Mapping[str, Tensor], steps: int) -> Tensor:
         times = equidistant_times(self.process, steps)
@@ -166,16 +164,15 @@ class FlowMapStudent(DiffusionStudent):
         x = self._solution(teacher, batch, process.noise(times[0]) * noise, times)
         x, times = x[:: steps // QUARTERS], times[:: steps // QUARTERS]
         z = [place / process.path_scale(t) for place, t in zip(x, times, strict=True)]
-        u = process.path_variable(times)
+        u = [process.path_variable(t) for t in times]
         targets = torch.cat(
             [process.raw_of_slope((z[j] - z[i]) / (u[j] - u[i]), x[i], times[i]) for i, j in JUMPS]
         )
         n = len(noise)
-        first, last = (torch.tensor([jump[k] for jump in JUMPS]).repeat_interleave(n) for k in (0, 1))
         examples = batch[torch.arange(n, device=noise.device).repeat(len(JUMPS))]
         network = self.network(self.prepare(examples, self._layer_energies(examples)))
         starts = torch.cat([x[i] for i, _ in JUMPS])
-        t, s = (times[index].to(starts) for index in (first, last))
+        t, s = (torch.cat([starts.new_full((n,), times[j[k]]) for j in JUMPS]) for k in (0, 1))
         answers = process.raw(self._towards(network, s), starts, t)
         return self._weighted((answers - targets).square(), examples)
 
@@ -183,14 +180,23 @@ class FlowMapStudent(DiffusionStudent):
 class ConsistencyStudent(DiffusionStudent):
     """From any noisy shower to the end of the teacher's solution through it, in a single call."""
 
+    times: Tensor
+
+    def __init__(
+        self, mesh: Mesh, settings: DiffusionStudent.Settings | Mapping[str, object] | None = None
+    ) -> None:
+        super().__init__(mesh, settings)
+        times = equidistant_times(self.process, self.settings.sampler.steps)  # of the teacher
+        self.register_buffer("times", torch.tensor(times), persistent=False)
+
     def noise_shapes(self) -> dict[str, tuple[int, ...]]:
         shapes, more = super().noise_shapes(), self.settings.steps - 1
         return shapes | ({"steps": (more, *self.shape)} if more else {})
 
-    def _end(self, network: Network, x: Tensor, t: Tensor) -> Tensor:
+    def _end(self, network: Network, x: Tensor, t: T) -> Tensor:
         """Where the network says that the solution through x_t = x ends: along the mean slope to the data."""
         slope = self.process.slope(self.process.raw(network, x, t), x, t)
-        return self.process.move(x, slope, t, self.process.time(torch.zeros_like(t)))
+        return self.process.move(x, slope, t, self.process.time(constant(0.0, t)))
 
     def jumps(self, network: Network, noise: Mapping[str, Tensor], steps: int) -> Tensor:
         times = equidistant_times(self.process, steps)
@@ -205,11 +211,11 @@ class ConsistencyStudent(DiffusionStudent):
         noise = torch.randn(x0.shape, generator=generator, device=x0.device)
         shuffled = torch.randperm(n, generator=generator, device=x0.device)
         i = shuffled * steps // n  # every step of the teacher has its share of the batch
-        t, s = (equidistant_times(process, steps).to(x0)[index] for index in (i, i + 1))
+        t, s = self.times[i], self.times[i + 1]
         x = process.mix(x0, noise, t)
         network = self.network(self.prepare(batch, self._layer_energies(batch)))
         with torch.no_grad():
-            further = self._solution(teacher, batch, x, torch.stack([t, s]))[1]
+            further = self._solution(teacher, batch, x, [t, s])[1]
             end = self._end(network, further, s)
             scale, u = (w[:, None, None, None] for w in (process.path_scale(t), process.path_variable(t)))
             target = process.raw_of_slope((x / scale - end) / u, x, t)

@@ -75,7 +75,9 @@ class LayerEnergyFlow(LayerEnergyDensity):
         self._moments.store(self.mean, self.std)
         del self._moments
 
-    def _coordinates(self, energies: Tensor, incident: Tensor, threshold: float, uniform: Tensor) -> Tensor:
+    def _coordinates(
+        self, energies: Tensor, incident: Tensor, threshold: Tensor | float, uniform: Tensor
+    ) -> Tensor:
         s = self.settings
         if s.fill == "uniform":
             filled = energies + s.noise_mev * uniform.clamp(1e-6, 1)
@@ -85,13 +87,13 @@ class LayerEnergyFlow(LayerEnergyDensity):
         return energy_logits(filled, incident, s.scale)
 
     def log_prob(
-        self, energies: Tensor, incident: Tensor, context: Tensor, threshold: float, uniform: Tensor
+        self, energies: Tensor, incident: Tensor, context: Tensor, threshold: Tensor | float, uniform: Tensor
     ) -> Tensor:
         """log p of layer energies (n, Z) with uniform noise (n, Z), in the coordinates of the flow: (n,)."""
         y = (self._coordinates(energies, incident, threshold, uniform) - self.mean) / self.std
         return self.flow.log_prob(y, context)
 
-    def sample(self, noise: Tensor, incident: Tensor, context: Tensor, threshold: float) -> Tensor:
+    def sample(self, noise: Tensor, incident: Tensor, context: Tensor, threshold: Tensor | float) -> Tensor:
         """Layer energies (n, Z), MeV, of noise (n, Z); none lies between 0 and the threshold."""
         z = self.flow.sample(noise, context) * self.std + self.mean
         energies = layer_energies_from_logits(z, incident, self.settings.scale)

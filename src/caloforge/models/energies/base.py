@@ -101,13 +101,13 @@ class LayerEnergyModel(nn.Module, ABC):
         energies: Tensor,
         incident: Tensor,
         context: Tensor,
-        threshold: float,
+        threshold: Tensor | float,
         generator: torch.Generator | None,
     ) -> Tensor:
         """Loss of each shower, (n,), given its layer energies (n, Z); all random numbers of ``generator``."""
 
     @abstractmethod
-    def sample(self, noise: Tensor, incident: Tensor, context: Tensor, threshold: float) -> Tensor:
+    def sample(self, noise: Tensor, incident: Tensor, context: Tensor, threshold: Tensor | float) -> Tensor:
         """Layer energies (n, Z) of normal noise (n, noise_size); none between 0 and the threshold."""
 
 
@@ -116,7 +116,7 @@ class LayerEnergyDensity(LayerEnergyModel):
 
     @abstractmethod
     def log_prob(
-        self, energies: Tensor, incident: Tensor, context: Tensor, threshold: float, uniform: Tensor
+        self, energies: Tensor, incident: Tensor, context: Tensor, threshold: Tensor | float, uniform: Tensor
     ) -> Tensor:
         """log p of layer energies (n, Z), (n,); ``uniform`` (n, Z) places the empty ones."""
 
@@ -125,7 +125,7 @@ class LayerEnergyDensity(LayerEnergyModel):
         energies: Tensor,
         incident: Tensor,
         context: Tensor,
-        threshold: float,
+        threshold: Tensor | float,
         generator: torch.Generator | None,
     ) -> Tensor:
         uniform = torch.rand(energies.shape, generator=generator, device=energies.device)

@@ -109,7 +109,7 @@ class LongitudinalFlow(LayerEnergyDensity):
         self._total_moments.store(self.total_mean, self.total_std)
         del self._moments, self._total_moments
 
-    def _values(self, energies: Tensor, threshold: float, uniform: Tensor) -> Tensor:
+    def _values(self, energies: Tensor, threshold: Tensor | float, uniform: Tensor) -> Tensor:
         return log_threshold(energies, threshold, fill_below(uniform, self.width))
 
     @staticmethod
@@ -126,7 +126,7 @@ class LongitudinalFlow(LayerEnergyDensity):
         )
 
     def log_prob(
-        self, energies: Tensor, incident: Tensor, context: Tensor, threshold: float, uniform: Tensor
+        self, energies: Tensor, incident: Tensor, context: Tensor, threshold: Tensor | float, uniform: Tensor
     ) -> Tensor:
         """log p of layer energies (n, Z) with uniform noise (n, Z) in place of empty layers: (n,)."""
         n, layers = energies.shape
@@ -151,7 +151,7 @@ class LongitudinalFlow(LayerEnergyDensity):
         )  # (n, Z, F)
         return self.total.log_prob(w, context) + self.layer.log_prob(v, features).sum(dim=-1)
 
-    def sample(self, noise: Tensor, incident: Tensor, context: Tensor, threshold: float) -> Tensor:
+    def sample(self, noise: Tensor, incident: Tensor, context: Tensor, threshold: Tensor | float) -> Tensor:
         """Layer energies (n, Z), MeV, of noise (n, Z + 1); they sum to the sampled total."""
         n, layers = len(noise), self.layers
         w = self.total.sample(noise[:, 0], context)

@@ -77,14 +77,14 @@ class LayersThenCells(GeneratorModel):
     def layer_energy_losses(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """Mean loss of the layer energies."""
         sums, incident = self.layers.sum(batch.energies), self.incident(batch)
-        loss = self.energy_flow.loss(sums, batch.energy, incident, float(self.threshold), generator)
+        loss = self.energy_flow.loss(sums, batch.energy, incident, self.threshold, generator)
         return {"loss": loss.mean()}
 
     def layer_energies(self, noise: Tensor, incident: Tensor, conditions: ConditionTensors) -> Tensor:
         """Layer energies (n, Z) of a generation: those that are given, or those that the noise stands for."""
         if conditions.layer_energies is not None:
             return conditions.layer_energies
-        return self.energy_flow.sample(noise, conditions.energy, incident, float(self.threshold))
+        return self.energy_flow.sample(noise, conditions.energy, incident, self.threshold)
 
 
 def fitted_batches(

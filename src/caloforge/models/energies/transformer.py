@@ -50,7 +50,7 @@ class Splits(NamedTuple):
 
     @classmethod
     def from_energies(
-        cls, energies: Tensor, incident: Tensor, threshold: float, scale: float, below: Tensor
+        cls, energies: Tensor, incident: Tensor, threshold: Tensor | float, scale: float, below: Tensor
     ) -> Splits:
         """Steps of layer energies (n, Z), each 0 or ≥ t; ``below`` (n, Z) < t stands for empty parts."""
         left = tails(energies)
@@ -62,7 +62,7 @@ class Splits(NamedTuple):
         return cls(torch.where(active, y.clamp(-LARGEST, LARGEST), 0.0), active, left)
 
 
-def _split(left: Tensor, y: Tensor, threshold: float) -> Tensor:
+def _split(left: Tensor, y: Tensor, threshold: Tensor | float) -> Tensor:
     """The part of ``left`` (n,) that goes to the layer; neither it nor the rest lies between 0 and t."""
     part, rest = left * y.sigmoid(), left * (-y).sigmoid()
     # where both are below the threshold the larger takes all
@@ -126,13 +126,15 @@ class LayerEnergyTransformer(LayerEnergyModel):
         self.std.copy_(torch.where(count > 1, variance.clamp_min(1e-6).sqrt(), 1.0))
         del self._sums
 
-    def _splits(self, energies: Tensor, incident: Tensor, threshold: float, uniform: Tensor) -> Splits:
+    def _splits(
+        self, energies: Tensor, incident: Tensor, threshold: Tensor | float, uniform: Tensor
+    ) -> Splits:
         below = threshold * fill_below(uniform, self.fill).exp()
         kept = torch.where(energies >= threshold, energies, 0.0)
         return Splits.from_energies(kept, incident, threshold, self.scale, below)
 
     def _tokens(
-        self, context: Tensor, y: Tensor, known: tuple[Tensor, ...], threshold: float, place: Tensor
+        self, context: Tensor, y: Tensor, known: tuple[Tensor, ...], threshold: Tensor | float, place: Tensor
     ) -> Tensor:
         """Tokens (…, W) of context (…, C), the standardised y (…) of the step before, and what is known.
 
@@ -152,7 +154,7 @@ class LayerEnergyTransformer(LayerEnergyModel):
         energies: Tensor,
         incident: Tensor,
         context: Tensor,
-        threshold: float,
+        threshold: Tensor | float,
         generator: torch.Generator | None,
     ) -> Tensor:
         """Negative log-likelihood of y (splines) or error of the velocity, summed over steps: (n,)."""
@@ -163,7 +165,7 @@ class LayerEnergyTransformer(LayerEnergyModel):
         return torch.where(active, self.head.loss(z, states, generator), 0.0).sum(dim=1)
 
     def states(
-        self, energies: Tensor, incident: Tensor, context: Tensor, threshold: float, uniform: Tensor
+        self, energies: Tensor, incident: Tensor, context: Tensor, threshold: Tensor | float, uniform: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Standardised y (n, Z) of layer energies, the state of each step (n, Z, W), whether it is active.
 
@@ -188,7 +190,7 @@ class LayerEnergyTransformer(LayerEnergyModel):
         tokens = self._tokens(steps, delayed(z, 1), known, threshold, self.place)
         return z, self.transformer(tokens), active
 
-    def sample(self, noise: Tensor, incident: Tensor, context: Tensor, threshold: float) -> Tensor:
+    def sample(self, noise: Tensor, incident: Tensor, context: Tensor, threshold: Tensor | float) -> Tensor:
         """Layer energies (n, Z) of noise (n, Z); they sum to the total that was drawn."""
         cache = KeyValueCache(len(noise), self.layers, self.transformer)
         y = total = left = last = before = moment = torch.zeros_like(incident)

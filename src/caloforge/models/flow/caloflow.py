@@ -43,11 +43,12 @@ class CaloFlow(CellFlowModel):
     def noise_shapes(self) -> dict[str, tuple[int, ...]]:
         return {"energies": (self.energy_flow.noise_size,), "cells": (self.mesh.n_voxels,)}
 
-    def examples(self, batch: Batch, part: str, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def examples(self, batch: Batch, part: str, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         energies = self.layers.sum(batch.energies)
         context = torch.cat([self.incident(batch), self._log_map(energies)], dim=1)
         cells, whole = batch.energies.flatten(1), Whole(self.layers.spread(energies), self.sizes)
-        return self.coordinates(cells, float(self.threshold), generator, whole), context
+        x = self.coordinates(cells, self.threshold, generator, whole)
+        return x, context, torch.ones_like(batch.energy, dtype=torch.bool)
 
     def decode(self, noise: Mapping[str, Tensor], conditions: ConditionTensors) -> Tensor:
         incident = self.incident(conditions)
@@ -55,8 +56,8 @@ class CaloFlow(CellFlowModel):
         context = torch.cat([incident, self._log_map(energies)], dim=1)
         y = self.flow("cells").sample(noise["cells"], context, self.bf16)
         whole = Whole(self.layers.spread(energies), self.sizes)
-        cells = self.coordinates.inverse(y, float(self.threshold), whole)
-        closed = renormalise_layers(cells, energies, self.layers, float(self.threshold))
+        cells = self.coordinates.inverse(y, self.threshold, whole)
+        closed = renormalise_layers(cells, energies, self.layers, self.threshold)
         return closed.view(-1, *self.mesh.shape)
 
 

@@ -38,6 +38,7 @@ from caloforge.models.coordinates import (
 )
 from caloforge.models.energies.base import LayerEnergyChoice
 from caloforge.models.energies.layers_then_cells import CellSettings, LayersThenCells
+from caloforge.models.lit import lit_mean, lit_rows
 
 __all__ = ["CausalLayerFlow"]
 
@@ -126,12 +127,12 @@ class CausalLayerFlow(LayersThenCells):
         least, largest = energy_range(showers)
         for _ in self.fitted_batches(showers, least):
             pass
-        self.largest.copy_(largest.clamp_min(float(self.threshold)))
+        self.largest.copy_(largest.to(self.largest).clamp_min(self.threshold))
 
     def cell_coordinates(self, energies: Tensor, generator: torch.Generator) -> Tensor:
         """What the flow learns of energies (n, Z, P, R), with fresh noise: coordinates of that shape."""
         whole = Whole(energies.sum(dim=(2, 3), keepdim=True), self.layers.width, self.largest[:, None, None])
-        y: Tensor = self.coordinates(energies, float(self.threshold), generator, whole)
+        y: Tensor = self.coordinates(energies, self.threshold, generator, whole)
         return y
 
     def calibrate(self, showers: Showers, generator: torch.Generator) -> None:
@@ -198,15 +199,12 @@ class CausalLayerFlow(LayersThenCells):
         stacked, vector = torch.stack(maps, dim=2), self._vector(incident, layer_energies, slice(None))
         lit = layer_energies > 0
         if self.settings.shared:  # every layer with energy is an example of its own
-            log_p = self.cell_log_prob(
-                y[lit][:, None], stacked[lit][:, None], vector[lit][:, None], self.bf16
-            )
-        else:
-            log_p = torch.where(lit, self.cell_log_prob(y, stacked, vector, self.bf16), 0.0)
-        return {"loss": -log_p.sum() / lit.sum().clamp_min(1)}
+            rows = lit_rows(lit.flatten())
+            y, stacked, vector, lit = (x.flatten(0, 1)[rows][:, None] for x in (y, stacked, vector, lit))
+        return {"loss": -lit_mean(self.cell_log_prob(y, stacked, vector, self.bf16), lit)}
 
     def decode(self, noise: Mapping[str, Tensor], conditions: ConditionTensors) -> Tensor:
-        incident, threshold = self.incident(conditions), float(self.threshold)
+        incident, threshold = self.incident(conditions), self.threshold
         layer_energies = self.layer_energies(noise["layers"], incident, conditions)
         vectors = self._vector(incident, layer_energies, slice(None))
         given = self._given_maps(conditions.given)

@@ -18,6 +18,7 @@ from caloforge.models.base import Batch
 from caloforge.models.coordinates import CellCoordinates, ShareLogits, ThresholdLogarithms, log_energy
 from caloforge.models.energies.base import LayerEnergyChoice
 from caloforge.models.energies.layers_then_cells import CellSettings, LayersThenCells
+from caloforge.models.lit import lit_mean
 from caloforge.models.networks.autoregressive.flow import (
     AutoregressiveFlow,
     AutoregressiveFlowSettings,
@@ -79,8 +80,8 @@ class CellFlowModel(LayersThenCells):
         return flow
 
     @abstractmethod
-    def examples(self, batch: Batch, part: str, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """What a part's flow learns from a batch: coordinates (m, D) of cells and contexts (m, C)."""
+    def examples(self, batch: Batch, part: str, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """What a part's flow learns from: coordinates (m, D) of cells, contexts (m, C), which count (m,)."""
 
     def parts(self) -> dict[str, list[nn.Parameter]]:
         cells = {name: list(flow.parameters()) for name, flow in self.flows.items()}
@@ -90,9 +91,9 @@ class CellFlowModel(LayersThenCells):
         """Mean negative log-likelihood of a shower's layer energies, or of an example of cells."""
         if part == "energies":
             return self.layer_energy_losses(batch, generator)
-        x, context = self.examples(batch, part, generator)
+        x, context, lit = self.examples(batch, part, generator)
         log_p = self.flow(part).log_prob(x, context, self.bf16)
-        return {"loss": -log_p.sum() / max(len(x), 1)}
+        return {"loss": -lit_mean(log_p, lit)}
 
     def _log_map(self, energies: Tensor) -> Tensor:
         """Energies of cells or layers as context."""

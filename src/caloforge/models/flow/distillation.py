@@ -23,6 +23,7 @@ from torch.nn import functional as F
 from caloforge.errors import RecipeError
 from caloforge.models.base import Batch, GeneratorModel
 from caloforge.models.flow.cell_model import CellFlowModel
+from caloforge.models.lit import lit_mean
 from caloforge.models.networks.autoregressive.flow import AutoregressiveFlow, Direction
 from caloforge.models.networks.splines.splines import MIN_SLOPE
 from caloforge.models.student import Student
@@ -59,6 +60,7 @@ def distillation_losses(
     generator: torch.Generator,
     settings: DistillationSettings,
     bf16: bool = False,
+    lit: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """How far the student is from the teacher's inverse; mean squares over examples and dimensions.
 
@@ -76,16 +78,23 @@ def distillation_losses(
         generator: of the noise.
         settings: weights of the terms.
         bf16: networks in bfloat16.
+        lit: which examples count, (n,); by default all.
 
     Returns:
         "loss", the weighted sum, and "noise" and "data", the mean squared distances where the ways end; a way
         whose weight is 0 is not gone.
     """
 
+    counted = x.new_ones(len(x), dtype=torch.bool) if lit is None else lit
+
+    def distance(a: Tensor, b: Tensor) -> Tensor:
+        """Mean square over the examples that count and all dimensions, of values (…, n)."""
+        return lit_mean((a - b).square().flatten(0, -2).mean(dim=0), counted)
+
     def distances(ours: _Pass, others: _Pass, end: int) -> tuple[Tensor, Tensor]:
-        at_end = F.mse_loss(ours.values[end], others.values[end])
-        between = [F.mse_loss(a, b) for a, b in zip(ours.values[1:-1], others.values[1:-1], strict=True)]
-        splines = [F.mse_loss(a, b) for a, b in zip(ours.splines, others.splines, strict=True)]
+        at_end = distance(ours.values[end], others.values[end])
+        between = [distance(a, b) for a, b in zip(ours.values[1:-1], others.values[1:-1], strict=True)]
+        splines = [distance(a, b) for a, b in zip(ours.splines, others.splines, strict=True)]
         loss = at_end + settings.between * sum(between) + settings.splines * sum(splines)
         return loss, at_end.detach()
 
@@ -209,7 +218,14 @@ class DensityStudent(Student, CellFlowModel):
         """`distillation_losses` of a part's flow, on the examples that its teacher learnt from."""
         teacher = self.teacher().to(batch.energies.device)
         assert isinstance(teacher, CellFlowModel)
-        x, context = self.examples(batch, part, generator)
+        x, context, lit = self.examples(batch, part, generator)
         return distillation_losses(
-            teacher.flow(part), self.flow(part), x, context, generator, self.settings.distillation, self.bf16
+            teacher.flow(part),
+            self.flow(part),
+            x,
+            context,
+            generator,
+            self.settings.distillation,
+            self.bf16,
+            lit,
         )

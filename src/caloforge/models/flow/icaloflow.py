@@ -21,6 +21,7 @@ from caloforge.models.conditions.incident import IncidentContext
 from caloforge.models.coordinates import Whole, renormalise_layers
 from caloforge.models.flow.cell_model import CellFlowModel
 from caloforge.models.flow.distillation import DensityStudent
+from caloforge.models.lit import lit_rows
 
 __all__ = ["ICaloFlow", "ICaloFlowStudent"]
 
@@ -58,7 +59,7 @@ class ICaloFlow(CellFlowModel):
         rest = torch.cat([wide, logs[:, 1:, None], logs[:, :-1, None], hot], dim=2)
         return torch.cat([incident, logs[:, :1]], dim=1), rest
 
-    def examples(self, batch: Batch, part: str, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def examples(self, batch: Batch, part: str, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         cells = batch.energies.flatten(2)  # (n, Z, D)
         energies = cells.sum(dim=2)
         first, rest = self._contexts(self.incident(batch), energies)
@@ -68,9 +69,10 @@ class ICaloFlow(CellFlowModel):
             context = torch.cat([rest, self._log_map(cells[:, :-1])], dim=2).flatten(0, 1)
             taken, sums = cells[:, 1:].flatten(0, 1), energies[:, 1:].flatten()
         lit = sums > 0  # a layer without energy teaches nothing
-        taken, sums = taken[lit], sums[lit, None]
-        whole = Whole(sums, self.n_cells)
-        return self.coordinates(taken, float(self.threshold), generator, whole), context[lit]
+        rows = lit_rows(lit)
+        whole = Whole(sums[rows][:, None], self.n_cells)
+        x = self.coordinates(taken[rows], self.threshold, generator, whole)
+        return x, context[rows], lit[rows]
 
     def decode(self, noise: Mapping[str, Tensor], conditions: ConditionTensors) -> Tensor:
         incident = self.incident(conditions)
@@ -84,8 +86,8 @@ class ICaloFlow(CellFlowModel):
                 context = torch.cat([rest[:, i - 1], self._log_map(showers[-1])], dim=1)
                 y = self.flow("next").sample(z, context, self.bf16)
             sums = energies[:, i : i + 1]
-            cells = self.coordinates.inverse(y, float(self.threshold), Whole(sums, self.n_cells))
-            showers.append(renormalise_layers(cells, sums, self.one_layer, float(self.threshold)))
+            cells = self.coordinates.inverse(y, self.threshold, Whole(sums, self.n_cells))
+            showers.append(renormalise_layers(cells, sums, self.one_layer, self.threshold))
         return torch.stack(showers, dim=1).view(-1, *self.mesh.shape)
 
 

@@ -27,6 +27,7 @@ from caloforge.models.conditions.incident import IncidentContext
 from caloforge.models.coordinates import ThresholdLogarithms, log_energy, renormalise_layers
 from caloforge.models.energies.inductive import InductiveSettings
 from caloforge.models.energies.layers_then_cells import CellSettings, LayersThenCells
+from caloforge.models.lit import lit_mean, lit_rows
 from caloforge.models.networks.coupling import CouplingFlow
 
 __all__ = ["InductiveLayerFlow"]
@@ -122,7 +123,7 @@ class InductiveLayerFlow(LayersThenCells):
             return self.layer_energy_losses(batch, generator)
         energies, incident = batch.energies, self.incident(batch)
         layer_energies = energies.sum(dim=(2, 3))
-        y = self.coordinates(energies, float(self.threshold), generator)
+        y = self.coordinates(energies, self.threshold, generator)
 
         # shape: every layer (n, Z, …) is an example of its own; those without energy teach nothing
         before = F.pad(energies, (0, 0, 0, 0, 1, 0))[:, :-1]
@@ -136,12 +137,13 @@ class InductiveLayerFlow(LayersThenCells):
             torch.eye(n_z, device=energies.device).repeat(n, 1),
         )
         lit = (layer_energies > 0).flatten()
-        examples = (y.flatten(0, 1)[lit], maps.flatten(0, 1)[lit], context[lit])
+        rows = lit_rows(lit)
+        examples = (y.flatten(0, 1)[rows], maps.flatten(0, 1)[rows], context[rows])
         log_p = self.cell_flow.log_prob(*examples, bf16=self.bf16)
-        return {"loss": -log_p.sum() / lit.sum().clamp_min(1)}
+        return {"loss": -lit_mean(log_p, lit[rows])}
 
     def decode(self, noise: Mapping[str, Tensor], conditions: ConditionTensors) -> Tensor:
-        incident, threshold = self.incident(conditions), float(self.threshold)
+        incident, threshold = self.incident(conditions), self.threshold
         layer_energies = self.layer_energies(noise["layers"], incident, conditions)
         total = layer_energies.sum(dim=1)
         one_hot = torch.eye(self.shape[0], device=incident.device)

@@ -33,6 +33,7 @@ class GroupedCells(nn.Module):
     middle: Tensor
     mask: Tensor
     layers_of: Tensor
+    parts_of: Tensor
 
     def __init__(self, grouping: Grouping) -> None:
         super().__init__()
@@ -54,6 +55,7 @@ class GroupedCells(nn.Module):
             "table": table,  # (V, one-hots)
             "layers_of": z[:, None] * fz + torch.arange(fz),  # (V, fz)
             "middle": torch.from_numpy(grouping.middle_cells).flatten(),  # (Bc·fb,)
+            "parts_of": _places(torch.from_numpy(grouping.middle_cells).flatten(), grouping.fine.shape[1]),
             "mask": torch.from_numpy(grouping.mask.copy()),  # (V, S)
         }
         for name, buffer in buffers.items():
@@ -84,13 +86,37 @@ class GroupedCells(nn.Module):
         if self.grouping.nested:
             return self.spread(energies)
         assert given is not None
-        parts = self.grouping.gather(energies.cpu().numpy(), given.cpu().numpy())
-        return torch.from_numpy(parts).to(energies)
+        return self.spread(energies) * self._shares(energies, given.reshape(-1, *self.grouping.coarse.shape))
+
+    def _shares(self, fine: Tensor, coarse: Tensor) -> Tensor:
+        """Which share of its fine cell's energy each part has, (n, V, S): `Grouping.gather` says how."""
+        (fz, _, fc), (n_z, n_b, n_c) = self.grouping.factors, self.grouping.coarse.shape
+        n_fine = self.grouping.fine.shape[1]
+        ring = fine.double().reshape(-1, n_z, fz, n_fine, n_c, fc).sum(dim=(2, 5))  # (n, Zc, B, Cc)
+        left = list(ring.unbind(dim=2))  # energy of each fine bin that no part has yet
+        taken: list[Tensor] = []  # by the parts, (n, Zc, Cc) each
+        for k, cells in enumerate(self.grouping.middle_cells.tolist()):
+            known = torch.zeros_like(left[0])
+            straddles = (k + 1) * n_fine % n_b != 0
+            for cell in cells:
+                part = left[cell] if cell >= 0 else torch.zeros_like(known)
+                if cell == max(cells) and straddles:
+                    part = torch.minimum((coarse[:, :, k] - known).clamp_min(0), part)
+                taken.append(part)
+                if cell >= 0:
+                    known, left[cell] = known + part, left[cell] - part
+        whole = ring[:, :, self.middle.clamp_min(0)]
+        shares = torch.stack(taken, dim=2) / torch.where(whole > 0, whole, 1.0)  # (n, Zc, Bc·fb, Cc)
+        shares = shares.repeat_interleave(fz, dim=1).repeat_interleave(fc, dim=3)
+        return self._by_slot(shares.to(fine.dtype))
 
     def spread(self, fine: Tensor) -> Tensor:
         """The value of the fine cell of each slot: (n, Z, B, C) → (n, V, S)."""
+        return self._by_slot(fine if self.grouping.nested else fine[:, :, self.middle])
+
+    def _by_slot(self, split: Tensor) -> Tensor:
+        """Values of parts (n, Z, Bc·fb, C) by the slots of coarse cells: (n, V, S)."""
         (fz, fb, fc), (n_z, n_b, n_c) = self.grouping.factors, self.grouping.coarse.shape
-        split = fine if self.grouping.nested else fine[:, :, self.middle]
         split = split.reshape(-1, n_z, fz, n_b, fb, n_c, fc).permute(0, 1, 3, 5, 2, 4, 6)
         return split.reshape(-1, n_z * n_b * n_c, fz * fb * fc)
 
@@ -101,19 +127,22 @@ class GroupedCells(nn.Module):
         joined = split.reshape(-1, n_z * fz, n_b * fb, n_c * fc)
         if self.grouping.nested:
             return joined
-        fine = joined.new_zeros(len(joined), *self.grouping.fine.shape)
-        exists = self.middle >= 0
-        return fine.index_add(2, self.middle[exists], joined[:, :, exists])
+        return F.pad(joined, (0, 0, 0, 1))[:, :, self.parts_of].sum(dim=3)
 
-    def towards_layers(self, parts: Tensor, layers: Tensor, rows: Tensor) -> Tensor:
+    def towards_layers(self, parts: Tensor, layers: Tensor, rows: Tensor, every: bool) -> Tensor:
         """Parts (L, S) of the coarse cells ``rows`` (L,) = shower·V + cell, scaled to fine layers (n, Z).
 
-        Factors are within `FACTORS`, so that cells that are alone in their coarse cell come back.
+        Factors are within `FACTORS`, so that cells that are alone in their coarse cell come back. Where the
+        rows are those of ``every`` cell in order, sums need no atomic additions, whose order a GPU changes.
         """
         fz, n_cells = self.grouping.factors[0], len(self.around)
         groups = rows // n_cells * self.n_layers + rows % n_cells // (n_cells // self.n_layers)
         split = parts.reshape(len(parts), fz, -1)
-        summed = layers.new_zeros(len(layers) * self.n_layers, fz).index_add(0, groups, split.sum(dim=2))
+        shares = split.sum(dim=2)
+        if every:
+            summed = shares.view(len(layers) * self.n_layers, -1, fz).sum(dim=1)
+        else:
+            summed = layers.new_zeros(len(layers) * self.n_layers, fz).index_add(0, groups, shares)
         factors = layers.reshape(summed.shape) / torch.where(summed > 0, summed, 1.0)
         return (split * factors.clamp(*FACTORS)[groups][:, :, None]).view_as(parts)
 
@@ -123,3 +152,9 @@ class GroupedCells(nn.Module):
             return values
         noise = torch.randn(values.shape, generator=generator, device=values.device)
         return torch.where(self.mask[rows % len(self.mask)], values, noise)
+
+
+def _places(cells: Tensor, n: int) -> Tensor:
+    """Where in ``cells`` (K,) each of 0 … n − 1 stands, (n, most times that one does), filled up with K."""
+    found = [(cells == cell).nonzero()[:, 0] for cell in range(n)]
+    return nn.utils.rnn.pad_sequence(found, batch_first=True, padding_value=len(cells))

@@ -9,7 +9,7 @@ Legend: ``n`` showers, mesh (Z, P, R) or (Z, Y, X) of ``V`` cells.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -64,6 +64,11 @@ class SuperCaloCoarse(LayersThenCells):
 
     mesh_kinds: ClassVar[tuple[str, ...]] = ("cylinder", "box")
     block_size: ClassVar[int] = 128
+    example: ClassVar[Mapping[str, Any]] = {
+        "blocks": 2,
+        "hidden": 16,
+        "energies": {"blocks": 2, "hidden": 16},
+    }
     settings: Settings
     largest: Tensor
     mean: Tensor
@@ -104,7 +109,7 @@ class SuperCaloCoarse(LayersThenCells):
     def _values(self, energies: Tensor, generator: torch.Generator) -> Tensor:
         """Coordinates (n, V) of energies (n, \\*shape) before they are standardised."""
         whole = self._whole(self.layers.sum(energies))
-        y: Tensor = self.coordinates(energies.flatten(1), float(self.threshold), generator, whole)
+        y: Tensor = self.coordinates(energies.flatten(1), self.threshold, generator, whole)
         return y
 
     def _context(self, incident: Tensor, layer_energies: Tensor) -> Tensor:
@@ -121,7 +126,7 @@ class SuperCaloCoarse(LayersThenCells):
         return {"loss": -log_p.mean()}
 
     def decode(self, noise: Mapping[str, Tensor], conditions: ConditionTensors) -> Tensor:
-        incident, threshold = self.incident(conditions), float(self.threshold)
+        incident, threshold = self.incident(conditions), self.threshold
         layer_energies = self.layer_energies(noise["layers"], incident, conditions)
         context = self._context(incident, layer_energies)
         z = self.flow.sample(noise["cells"], context, self.bf16)

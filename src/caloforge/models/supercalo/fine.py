@@ -2,13 +2,13 @@
 
 One masked autoregressive flow, shared by all coarse cells, gives the energies of the S parts of a coarse cell
 given its own energy and place, its six neighbours, the energies of the fine layers that it spans and the
-incident particle (Pang, Raine, Shih, arXiv:2308.11700). Only coarse cells with energy are computed.
+incident particle (Pang, Raine, Shih, arXiv:2308.11700). On a CPU only coarse cells with energy are computed.
 
 Where the energies of the fine layers are not given, as in the upsampling of coarse showers, a small flow
 samples them given the energies of the coarse layers.
 
 Legend: ``n`` showers, ``Z`` fine layers, coarse mesh (Zc, Bc, Cc) of ``V`` cells, ``S`` slots of parts,
-``L`` coarse cells with energy in all showers, ``C`` context numbers. Energies are MeV.
+``L`` coarse cells of all showers that are computed, ``C`` context numbers. Energies are MeV.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ from caloforge.models.coordinates import (
 )
 from caloforge.models.energies.base import LayerEnergyChoice, layer_energy_model
 from caloforge.models.energies.layers_then_cells import CellSettings, fitted_batches
+from caloforge.models.lit import lit_mean, lit_rows
 from caloforge.models.networks.autoregressive.flow import AutoregressiveFlowSettings
 from caloforge.models.supercalo.cells import GroupedCells
 
@@ -66,7 +67,7 @@ class SuperCaloFine(GeneratorModel):
                 standardised; or "logit", as published, for `PartLogits`, with noise of ``noise_mev``.
             layer_passes: how often cells are rescaled to the energies of the fine layers before coarse cells
                 get theirs exactly; 0 as published.
-            chunk: coarse cells that are computed at once.
+            chunk: coarse cells that are computed at once on a CPU.
         """
 
         grouping: tuple[int, int, int] | None = None
@@ -135,9 +136,9 @@ class SuperCaloFine(GeneratorModel):
         return self.grouping.coarse
 
     @property
-    def part_threshold(self) -> float:
+    def part_threshold(self) -> Tensor:
         """Parts below this are empty, MeV: the threshold where parts are fine cells."""
-        return float(self.threshold) * (1.0 if self.grouping.nested else SPLIT_PARTS)
+        return self.threshold if self.grouping.nested else self.threshold * SPLIT_PARTS
 
     def noise_shapes(self) -> dict[str, tuple[int, ...]]:
         shapes: dict[str, tuple[int, ...]] = {"cells": (self.grouping.coarse.n_voxels, self.grouping.slots)}
@@ -152,7 +153,7 @@ class SuperCaloFine(GeneratorModel):
         self.threshold.fill_(threshold)
 
         def layer_energies(batch: Batch) -> tuple[Tensor, Tensor, float]:
-            return batch.energies.sum(dim=(2, 3)), batch.energy, float(self.threshold)
+            return batch.energies.sum(dim=(2, 3)), batch.energy, threshold
 
         moments, generator = RunningMoments((self.grouping.slots,)), torch.Generator().manual_seed(0)
         for batch in fitted_batches(
@@ -214,32 +215,38 @@ class SuperCaloFine(GeneratorModel):
             context = self._layer_context(incident, self.cells.coarse_layers(given))
             shift = torch.randn(layers.shape, generator=generator, device=layers.device)
             smeared = layers * (self.settings.smear * shift).exp()
-            loss = self.layer_flow.loss(smeared, batch.energy, context, float(self.threshold), generator)
+            loss = self.layer_flow.loss(smeared, batch.energy, context, self.threshold, generator)
             return {"loss": loss.mean()}
-        rows = (parts.sum(dim=2).flatten() > 0).nonzero()[:, 0]
+        lit = parts.sum(dim=2).flatten() > 0
+        chosen = lit_rows(lit)
+        rows = _all_rows(lit)[chosen]
         context = self._context(incident, self._known(layers, given), rows)
-        y = (self._values(parts.flatten(0, 1)[rows], generator) - self.mean) / self.std
+        y = (self._values(parts.flatten(0, 1)[chosen], generator) - self.mean) / self.std
         y = self.cells.filled(y, rows, generator)
         log_p = self.flow.log_prob(y, context, self.bf16)
-        return {"loss": -log_p.sum() / len(rows)}
+        return {"loss": -lit_mean(log_p, lit[chosen])}
 
     def decode(self, noise: Mapping[str, Tensor], conditions: ConditionTensors) -> Tensor:
         incident, given = self.incident(conditions), self._given(conditions).flatten(1)
         layers = self._layers(noise, conditions, incident, given)
-        energies = given.flatten()
-        lit = (energies > 0).nonzero()[:, 0]
-        # whole chunks, so that all products have one shape; what fills the last one has no energy
-        n_chunks = max(1, -(-len(lit) // self.settings.chunk))
-        rows = F.pad(lit, (0, n_chunks * self.settings.chunk - len(lit)))
-        total = torch.where(torch.arange(len(rows), device=rows.device) < len(lit), energies[rows], 0.0)
+        total = given.flatten()
+        lit, chunk_size = lit_rows(total > 0), self.settings.chunk
+        if isinstance(lit, slice):
+            rows, chunk_size = _all_rows(total), len(total)
+        else:
+            # whole chunks, so that all products have one shape; what fills the last one has no energy
+            n_chunks = max(1, -(-len(lit) // chunk_size))
+            rows = F.pad(lit, (0, n_chunks * chunk_size - len(lit)))
+            total = torch.where(torch.arange(len(rows)) < len(lit), total[rows], 0.0)
         known = self._known(layers, given)
         z, tentative = noise["cells"].flatten(0, 1), []
-        for chunk in torch.split(rows, self.settings.chunk):
+        for chunk in torch.split(rows, chunk_size):
             y = self.flow.sample(z[chunk], self._context(incident, known, chunk), self.bf16)
-            whole = self._whole(energies[chunk])
+            whole = self._whole(given.flatten()[chunk])
             tentative.append(self.coordinates.inverse(y * self.std + self.mean, self.part_threshold, whole))
-        parts = z.new_zeros(z.shape)
-        parts[lit] = self._closed(torch.cat(tentative), total, layers, rows)[: len(lit)]
+        parts = self._closed(torch.cat(tentative), total, layers, rows, isinstance(lit, slice))
+        if not isinstance(lit, slice):
+            parts = torch.zeros_like(z).index_copy(0, lit, parts[: len(lit)])
         parts = parts.view_as(noise["cells"])
         return self.cells.scatter(parts) if self.grouping.nested else self._cut(parts, given)
 
@@ -253,10 +260,10 @@ class SuperCaloFine(GeneratorModel):
         if self.layer_flow is None:
             return coarse
         context = self._layer_context(incident, coarse)
-        sampled = self.layer_flow.sample(noise["layers"], conditions.energy, context, float(self.threshold))
-        return renormalise_layers(sampled, coarse, self.groups, float(self.threshold))
+        sampled = self.layer_flow.sample(noise["layers"], conditions.energy, context, self.threshold)
+        return renormalise_layers(sampled, coarse, self.groups, self.threshold)
 
-    def _closed(self, parts: Tensor, total: Tensor, layers: Tensor, rows: Tensor) -> Tensor:
+    def _closed(self, parts: Tensor, total: Tensor, layers: Tensor, rows: Tensor, every: bool) -> Tensor:
         """Tentative parts (L, S) of the coarse cells ``rows`` so that these have their energies (L,) exactly.
 
         Before that, cells are scaled to the energies of the fine layers (n, Z) and back to those of the
@@ -265,7 +272,7 @@ class SuperCaloFine(GeneratorModel):
         """
         parts = self._close_cells(parts * self.cells.mask[rows % len(self.cells.mask)], total)
         for _ in range(self.settings.layer_passes):
-            parts = self._scaled(self.cells.towards_layers(parts, layers, rows), total)
+            parts = self._scaled(self.cells.towards_layers(parts, layers, rows, every), total)
         return self._close_cells(parts, total) if self.settings.layer_passes else parts
 
     @staticmethod
@@ -284,6 +291,12 @@ class SuperCaloFine(GeneratorModel):
         """
         lit = self.cells.spread(self.cells.scatter(parts) >= self.threshold)
         kept = parts * lit
-        largest = parts * F.one_hot(parts.argmax(dim=2), parts.shape[2])
+        slots = torch.arange(parts.shape[2], device=parts.device)
+        largest = parts * (parts.argmax(dim=2, keepdim=True) == slots)
         kept = torch.where((kept.sum(dim=2) > 0)[:, :, None], kept, largest)
         return self.cells.scatter(self._scaled(kept, given))
+
+
+def _all_rows(of: Tensor) -> Tensor:
+    """The numbers of all coarse cells, 0 … n·V − 1, of which ``of`` says something, (n·V,)."""
+    return torch.arange(len(of), device=of.device)

@@ -14,7 +14,8 @@ circle.
 | "trig" | cos θ  | sin θ    | ε·cos θ − x₀·sin θ   | θ = πt/2: Lu, Song 2410.11081 |
 | "edm"  | 1      | σ        | of unit variance     | Karras, Aittala, Aila, Laine 2206.00364 |
 
-Legend: ``n`` showers, ``*`` the shape of one shower's coordinates; times t are (n,) or of no dimension.
+Legend: ``n`` showers, ``*`` the shape of one shower's coordinates; times t are (n,), or one number for all
+showers. The functions of t take both, see `caloforge.models.diffusion.processes.times`.
 """
 
 from __future__ import annotations
@@ -27,18 +28,11 @@ import torch
 from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 from torch import Tensor, nn
 
+from caloforge.models.diffusion.processes.times import T, constant, per_shower
 from caloforge.registry import Registry
 from caloforge.settings import KindSettings
 
-__all__ = [
-    "PROCESSES",
-    "Network",
-    "Process",
-    "ProcessChoice",
-    "ProcessSettings",
-    "ProcessTable",
-    "per_shower",
-]
+__all__ = ["PROCESSES", "Network", "Process", "ProcessChoice", "ProcessSettings", "ProcessTable"]
 
 Network = Callable[[Tensor, Tensor], Tensor]
 """x (n, *) and its noise level (n, 1), about [0, 1], to F (n, *)."""
@@ -102,32 +96,32 @@ class Process(nn.Module, ABC):
         self.settings = settings
 
     @abstractmethod
-    def signal(self, t: Tensor) -> Tensor:
+    def signal(self, t: T) -> T:
         """a(t), the factor of the data."""
 
     @abstractmethod
-    def noise(self, t: Tensor) -> Tensor:
+    def noise(self, t: T) -> T:
         """b(t), the factor of the noise."""
 
     @abstractmethod
-    def time(self, sigma: Tensor) -> Tensor:
+    def time(self, sigma: T) -> T:
         """The t at which b/a = σ."""
 
     @abstractmethod
-    def target(self, t: Tensor) -> tuple[Tensor, Tensor]:
+    def target(self, t: T) -> tuple[T, T]:
         """q and p of the F = q·x₀ + p·ε that the network estimates."""
 
-    def input_scale(self, t: Tensor) -> Tensor:
+    def input_scale(self, t: T) -> T:
         """Factor of x_t before the network sees it."""
-        return torch.ones_like(t)
+        return constant(1.0, t)
 
-    def level(self, t: Tensor) -> Tensor:
+    def level(self, t: T) -> T:
         """The noise level that the network is given for t, about [0, 1]."""
         return t
 
-    def schedule(self, steps: int, power: float = 1.0) -> Tensor:
-        """Times at which a sampler's steps begin, from pure noise down, (steps,) float64."""
-        return (1 - torch.arange(steps, dtype=torch.float64) / steps) ** power
+    def schedule(self, steps: int, power: float = 1.0) -> list[float]:
+        """Times at which a sampler's steps begin, from pure noise down."""
+        return [(1 - i / steps) ** power for i in range(steps)]
 
     def draw_times(self, n: int, generator: torch.Generator | None, device: torch.device | str) -> Tensor:
         """Times of n training examples, (n,) float32; one from each n-th part of their distribution."""
@@ -137,16 +131,22 @@ class Process(nn.Module, ABC):
         mean, std = self.log_sigma
         mean = mean if self.settings.mean is None else self.settings.mean
         std = std if self.settings.std is None else self.settings.std
-        return self.time((mean + std * torch.special.ndtri(rank.clamp(1e-6, 1 - 1e-6))).exp())
+        log_sigma: Tensor = mean + std * torch.special.ndtri(rank.clamp(1e-6, 1 - 1e-6))
+        return self.time(log_sigma.exp())
 
-    def mix(self, x0: Tensor, epsilon: Tensor, t: Tensor) -> Tensor:
+    def mix(self, x0: Tensor, epsilon: Tensor, t: T) -> Tensor:
         """x_t (n, *) of data and noise (n, *)."""
         return per_shower(self.signal(t), x0) * x0 + per_shower(self.noise(t), x0) * epsilon
 
-    def raw(self, network: Network, x: Tensor, t: Tensor) -> Tensor:
-        """The network's F (n, *) at x (n, *) and t (n,) or of no dimension."""
-        level = self.level(t).to(x)
-        return network(per_shower(self.input_scale(t), x) * x, level.reshape(-1, 1).expand(len(x), 1))
+    def raw(self, network: Network, x: Tensor, t: T) -> Tensor:
+        """The network's F (n, *) at x (n, *) and t."""
+        return network(per_shower(self.input_scale(t), x) * x, self.levels(t, x))
+
+    def levels(self, t: T, x: Tensor) -> Tensor:
+        """The noise level of each of the showers x (n, *), (n, 1)."""
+        if isinstance(t, Tensor):
+            return self.level(t).to(x).reshape(-1, 1)
+        return x.new_full((len(x), 1), self.level(t))
 
     def loss(
         self,
@@ -166,47 +166,45 @@ class Process(nn.Module, ABC):
         error = (estimate - (q * x0 + p * epsilon)).square()
         return (error if weights is None else weights * error).flatten(1).mean(dim=1)
 
-    def denoised(self, network: Network, x: Tensor, t: Tensor) -> Tensor:
-        """The network's estimate of x₀ (n, *), given x_t = x (n, *) and t (n,) or of no dimension."""
+    def denoised(self, network: Network, x: Tensor, t: T) -> Tensor:
+        """The network's estimate of x₀ (n, *), given x_t = x (n, *) and t."""
         (q, p), a, b = self.target(t), self.signal(t), self.noise(t)
         determinant = a * p - b * q
         f = self.raw(network, x, t)
         return per_shower(p / determinant, x) * x - per_shower(b / determinant, x) * f
 
-    def path_scale(self, t: Tensor) -> Tensor:
+    def path_scale(self, t: T) -> T:
         """x_t over its place z on the path."""
         return self.signal(t) + self.noise(t)
 
-    def path_variable(self, t: Tensor) -> Tensor:
+    def path_variable(self, t: T) -> T:
         """u(t) along the path, rising, 0 at the data."""
         return self.noise(t) / self.path_scale(t)
 
-    def time_of_path_variable(self, u: Tensor) -> Tensor:
+    def time_of_path_variable(self, u: T) -> T:
         """The inverse of `path_variable`."""
         return self.time(u / (1 - u))
 
-    def slope_weights(self, t: Tensor) -> tuple[Tensor, Tensor]:
+    def slope_weights(self, t: T) -> tuple[T, T]:
         """Weights of x₀ and ε in the slope dz/du."""
-        return -torch.ones_like(t), torch.ones_like(t)
+        return constant(-1.0, t), constant(1.0, t)
 
-    def slope(self, f: Tensor, x: Tensor, t: Tensor) -> Tensor:
+    def slope(self, f: Tensor, x: Tensor, t: T) -> Tensor:
         """dz/du (n, *) where the network's F is f at x_t = x, both (n, *)."""
         return self._other(f, x, t, self.target(t), self.slope_weights(t))
 
-    def raw_of_slope(self, slope: Tensor, x: Tensor, t: Tensor) -> Tensor:
+    def raw_of_slope(self, slope: Tensor, x: Tensor, t: T) -> Tensor:
         """The inverse of `slope`."""
         return self._other(slope, x, t, self.slope_weights(t), self.target(t))
 
-    def _other(
-        self, f: Tensor, x: Tensor, t: Tensor, weights: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]
-    ) -> Tensor:
+    def _other(self, f: Tensor, x: Tensor, t: T, weights: tuple[T, T], other: tuple[T, T]) -> Tensor:
         """The mixture of x₀ and ε with ``other`` weights, from x and the mixture f with ``weights``."""
         a, b, (q, p), (q_new, p_new) = self.signal(t), self.noise(t), weights, other
         determinant = a * p - b * q
         x_weight, f_weight = q_new * p - p_new * q, p_new * a - q_new * b
         return per_shower(x_weight / determinant, x) * x + per_shower(f_weight / determinant, x) * f
 
-    def move(self, x: Tensor, slope: Tensor, t: Tensor, s: Tensor) -> Tensor:
+    def move(self, x: Tensor, slope: Tensor, t: T, s: T) -> Tensor:
         """x_s (n, *) from x_t = x with a constant slope."""
         z = (
             per_shower(1 / self.path_scale(t), x) * x
@@ -222,8 +220,3 @@ PROCESSES: Registry[type[Process]] = Registry(
 
 ProcessChoice = Annotated[SerializeAsAny[ProcessSettings], BeforeValidator(PROCESSES.settings)]
 """Type of a settings field that says which process, and its settings."""
-
-
-def per_shower(t: Tensor, x: Tensor) -> Tensor:
-    """Numbers (n,) as (n, 1, …) beside x (n, *); one of no dimension as it is, which leaves the type of x."""
-    return t if t.dim() == 0 else t.to(x).reshape(-1, *[1] * (x.dim() - 1))

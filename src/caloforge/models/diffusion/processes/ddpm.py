@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar, Literal, TypeVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from caloforge.models.diffusion.processes.base import PROCESSES, Process, ProcessTable
+from caloforge.models.diffusion.processes.times import T, acos, clamp, constant, cos, power, sin
 
 __all__ = ["DDPM", "DDPMSettings"]
 
 START_SIGMA = 80.0  # a standard normal x is taken for σ = 80: the signal that is missing has 1/80 of its size
 OFFSET = 0.008  # of the cosine schedule: less noise than a cell's resolution teaches nothing
 LARGEST_BETA = 0.999
-
-T = TypeVar("T", float, Tensor)
 
 
 class DDPMSettings(ProcessTable):
@@ -39,24 +38,25 @@ class DDPM(Process):
     settings: DDPMSettings
     times: ClassVar[Literal["log-normal", "uniform"]] = "uniform"
 
-    def signal(self, t: Tensor) -> Tensor:
+    def signal(self, t: T) -> T:
         last = math.cos(_theta(1 - 1 / self.settings.steps)) / math.cos(_theta(0.0))
-        return (_theta(t).cos() / math.cos(_theta(0.0))).clamp_min(last * math.sqrt(1 - LARGEST_BETA))
+        return clamp(cos(_theta(t)) / math.cos(_theta(0.0)), last * math.sqrt(1 - LARGEST_BETA))
 
-    def noise(self, t: Tensor) -> Tensor:
+    def noise(self, t: T) -> T:
         first, angle = _theta(0.0), _theta(t)  # cos²θ₀ − cos²θ without the cancellation at small t
-        square = (angle - first).sin() * (angle + first).sin() / math.cos(first) ** 2
-        return square.clamp(0, 1).sqrt()
+        square = sin(angle - first) * sin(angle + first) / math.cos(first) ** 2
+        return power(clamp(square, 0.0, 1.0), 0.5)
 
-    def time(self, sigma: Tensor) -> Tensor:
-        angle = (math.cos(_theta(0.0)) / (1 + sigma.square()).sqrt()).acos()
+    def time(self, sigma: T) -> T:
+        angle = acos(math.cos(_theta(0.0)) / power(1 + power(sigma, 2), 0.5))
         return angle * (1 + OFFSET) / (math.pi / 2) - OFFSET
 
-    def target(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        return torch.zeros_like(t), torch.ones_like(t)
+    def target(self, t: T) -> tuple[T, T]:
+        return constant(0.0, t), constant(1.0, t)
 
-    def schedule(self, steps: int, power: float = 1.0) -> Tensor:
-        return self.time((math.atan(START_SIGMA) * super().schedule(steps, power)).tan())
+    def schedule(self, steps: int, power: float = 1.0) -> list[float]:
+        last = math.atan(START_SIGMA)
+        return [self.time(math.tan(last * part)) for part in super().schedule(steps, power)]
 
     def draw_times(self, n: int, generator: torch.Generator | None, device: torch.device | str) -> Tensor:
         steps = self.settings.steps

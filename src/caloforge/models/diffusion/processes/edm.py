@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 from typing import Self
 
-import torch
 from pydantic import model_validator
-from torch import Tensor
 
 from caloforge.models.diffusion.processes.base import PROCESSES, Process, ProcessTable
+from caloforge.models.diffusion.processes.times import T, clamp, constant, log, power
 
 __all__ = ["EDM", "EDMSettings"]
 
@@ -41,39 +40,39 @@ class EDM(Process):
         s = self.settings
         return s.sigma_min ** (1 / s.rho), s.sigma_max ** (1 / s.rho)
 
-    def signal(self, t: Tensor) -> Tensor:
-        return torch.ones_like(t)
+    def signal(self, t: T) -> T:
+        return constant(1.0, t)
 
-    def noise(self, t: Tensor) -> Tensor:
+    def noise(self, t: T) -> T:
         low, high = self._roots()
-        return (low + t * (high - low)).clamp_min(0) ** self.settings.rho
+        return power(clamp(low + t * (high - low), 0.0), self.settings.rho)
 
-    def time(self, sigma: Tensor) -> Tensor:
+    def time(self, sigma: T) -> T:
         low, high = self._roots()
-        return (sigma ** (1 / self.settings.rho) - low) / (high - low)
+        return (power(sigma, 1 / self.settings.rho) - low) / (high - low)
 
-    def target(self, t: Tensor) -> tuple[Tensor, Tensor]:
+    def target(self, t: T) -> tuple[T, T]:
         sigma, scale = self.noise(t), self.input_scale(t)
         return sigma / self.settings.sigma_data * scale, -self.settings.sigma_data * scale
 
-    def path_scale(self, t: Tensor) -> Tensor:
-        return torch.ones_like(t)
+    def path_scale(self, t: T) -> T:
+        return constant(1.0, t)
 
-    def path_variable(self, t: Tensor) -> Tensor:
+    def path_variable(self, t: T) -> T:
         return self.noise(t)
 
-    def time_of_path_variable(self, u: Tensor) -> Tensor:
+    def time_of_path_variable(self, u: T) -> T:
         return self.time(u)
 
-    def slope_weights(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        return torch.zeros_like(t), torch.ones_like(t)
+    def slope_weights(self, t: T) -> tuple[T, T]:
+        return constant(0.0, t), constant(1.0, t)
 
-    def input_scale(self, t: Tensor) -> Tensor:
-        return (self.noise(t).square() + self.settings.sigma_data**2).rsqrt()
+    def input_scale(self, t: T) -> T:
+        return power(power(self.noise(t), 2) + self.settings.sigma_data**2, -0.5)
 
-    def level(self, t: Tensor) -> Tensor:
+    def level(self, t: T) -> T:
         low, high = math.log(self.settings.sigma_min), math.log(self.settings.sigma_max)
-        return (self.noise(t).clamp_min(self.settings.sigma_min / 2).log() - low) / (high - low)
+        return (log(clamp(self.noise(t), self.settings.sigma_min / 2)) - low) / (high - low)
 
-    def schedule(self, steps: int, power: float = 1.0) -> Tensor:
-        return (1 - torch.arange(steps, dtype=torch.float64) / max(steps - 1, 1)) ** power
+    def schedule(self, steps: int, power: float = 1.0) -> list[float]:
+        return [(1 - i / max(steps - 1, 1)) ** power for i in range(steps)]

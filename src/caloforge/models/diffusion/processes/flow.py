@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import torch
-from torch import Tensor
-
 from caloforge.models.diffusion.processes.base import PROCESSES, Process, ProcessTable
+from caloforge.models.diffusion.processes.times import T, constant
 
 __all__ = ["FlowMatching", "FlowSettings"]
 
@@ -25,14 +23,14 @@ class FlowMatching(Process):
     Settings = FlowSettings
     log_sigma: ClassVar[tuple[float, float]] = (0.0, 1.0)
 
-    def signal(self, t: Tensor) -> Tensor:
+    def signal(self, t: T) -> T:
         return 1 - t
 
-    def noise(self, t: Tensor) -> Tensor:
+    def noise(self, t: T) -> T:
         return t
 
-    def time(self, sigma: Tensor) -> Tensor:
+    def time(self, sigma: T) -> T:
         return sigma / (1 + sigma)
 
-    def target(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        return -torch.ones_like(t), torch.ones_like(t)
+    def target(self, t: T) -> tuple[T, T]:
+        return constant(-1.0, t), constant(1.0, t)

@@ -5,10 +5,8 @@ from __future__ import annotations
 import math
 from typing import ClassVar
 
-import torch
-from torch import Tensor
-
 from caloforge.models.diffusion.processes.base import PROCESSES, Process, ProcessTable
+from caloforge.models.diffusion.processes.times import T, atan, constant, cos, sin
 
 __all__ = ["Trigonometric", "TrigonometricSettings"]
 
@@ -29,26 +27,26 @@ class Trigonometric(Process):
     Settings = TrigonometricSettings
     log_sigma: ClassVar[tuple[float, float]] = (0.0, 1.2)
 
-    def signal(self, t: Tensor) -> Tensor:
-        return (t * (math.pi / 2)).cos()
+    def signal(self, t: T) -> T:
+        return cos(t * (math.pi / 2))
 
-    def noise(self, t: Tensor) -> Tensor:
-        return (t * (math.pi / 2)).sin()
+    def noise(self, t: T) -> T:
+        return sin(t * (math.pi / 2))
 
-    def time(self, sigma: Tensor) -> Tensor:
-        return sigma.atan() / (math.pi / 2)
+    def time(self, sigma: T) -> T:
+        return atan(sigma) / (math.pi / 2)
 
-    def target(self, t: Tensor) -> tuple[Tensor, Tensor]:
+    def target(self, t: T) -> tuple[T, T]:
         return -self.noise(t), self.signal(t)
 
-    def path_scale(self, t: Tensor) -> Tensor:
-        return torch.ones_like(t)
+    def path_scale(self, t: T) -> T:
+        return constant(1.0, t)
 
-    def path_variable(self, t: Tensor) -> Tensor:
+    def path_variable(self, t: T) -> T:
         return t * (math.pi / 2)
 
-    def time_of_path_variable(self, u: Tensor) -> Tensor:
+    def time_of_path_variable(self, u: T) -> T:
         return u / (math.pi / 2)
 
-    def slope_weights(self, t: Tensor) -> tuple[Tensor, Tensor]:
+    def slope_weights(self, t: T) -> tuple[T, T]:
         return self.target(t)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 from torch import Tensor
 
 from caloforge.models.diffusion.processes import Network, Process
@@ -19,10 +22,9 @@ class Ancestral(Sampler):
         return self.settings.steps - 1
 
     def solve(
-        self, process: Process, network: Network, x: Tensor, times: Tensor, extra: Tensor | None
+        self, process: Process, network: Network, x: Tensor, times: Sequence[float], extra: Tensor | None
     ) -> Tensor:
-        signal, noise = process.signal(times), process.noise(times)
-        kept = noise[1:] / signal[1:] * signal[:-1] / noise[:-1]
+        signal, noise = ([b(t) for t in times] for b in (process.signal, process.noise))
         steps = len(times) - 1
         if steps > 1 and extra is None:
             raise ValueError(f"sampler 'ddpm' needs standard normal noise of {steps - 1} steps as extra")
@@ -30,6 +32,7 @@ class Ancestral(Sampler):
             assert extra is not None
             x0 = process.denoised(network, x, times[i])
             epsilon = (x - signal[i] * x0) / noise[i]
-            fresh = (1 - kept[i] ** 2).sqrt() * extra[:, i]
-            x = signal[i + 1] * x0 + noise[i + 1] * (kept[i] * epsilon + fresh)
+            kept = noise[i + 1] / signal[i + 1] * signal[i] / noise[i]
+            fresh = math.sqrt(1 - kept**2) * extra[:, i]
+            x = signal[i + 1] * x0 + noise[i + 1] * (kept * epsilon + fresh)
         return process.denoised(network, x, times[-2])

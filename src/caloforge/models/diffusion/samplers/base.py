@@ -22,9 +22,9 @@ Legend: ``n`` showers, ``*`` the shape of one shower's coordinates, ``S`` steps.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Annotated, ClassVar
 
-import torch
 from pydantic import BeforeValidator, Field, SerializeAsAny
 from torch import Tensor
 
@@ -68,9 +68,9 @@ class Sampler(ABC):
 
     @abstractmethod
     def solve(
-        self, process: Process, network: Network, x: Tensor, times: Tensor, extra: Tensor | None
+        self, process: Process, network: Network, x: Tensor, times: Sequence[float], extra: Tensor | None
     ) -> Tensor:
-        """Coordinates (n, *) of x (n, *) at the first of S + 1 falling times, float64.
+        """Coordinates (n, *) of x (n, *) at the first of S + 1 falling times.
 
         The last time is that of the data. ``extra`` is standard normal noise, (n, noise_steps, *), or None.
         """
@@ -101,7 +101,6 @@ def sample(
         settings: solver and steps.
         extra: noise of the steps of the ancestral sampler, standard normal, (n, S − 1, *).
     """
-    times = process.schedule(settings.steps, settings.power)
-    times = torch.cat([times, process.time(torch.zeros_like(times[:1]))])
+    times = [*process.schedule(settings.steps, settings.power), process.time(0.0)]
     x = noise * process.noise(times[0])
     return SAMPLERS[settings.kind](settings).solve(process, network, x, times, extra)

@@ -34,13 +34,6 @@ def n_spline_parameters(bins: int) -> int:
     return 3 * bins - 1
 
 
-def _bins(logits: Tensor, largest_logit: float) -> tuple[Tensor, Tensor]:
-    """Sizes of the bins (K, N), not normalised, and the sums of those up to and with each (K, N)."""
-    sizes = logits.clamp(-largest_logit, largest_logit).exp()
-    lower = torch.ones(len(logits), len(logits), device=logits.device, dtype=logits.dtype).tril()
-    return sizes, lower @ sizes
-
-
 def rational_quadratic(
     x: Tensor,
     parameters: Tensor,
@@ -70,27 +63,29 @@ def _in_torch(
     inside = (values > -bound) & (values < bound)
     u = torch.where(inside, values, 0.0)
 
-    # split rather than slices, each of whose gradients would be as large as all parameters
-    raw_widths, raw_heights, raw = torch.split(flat, [bins, bins, bins - 1])
-    widths, right = _bins(raw_widths, largest_logit)
-    heights, top = _bins(raw_heights, largest_logit)
-    ends = top if inverse else right
+    # split rather than slices, each of whose gradients would be as large as all parameters; widths and
+    # heights go through each operation together, since on a GPU it is operations that cost
+    logits, raw = torch.split(flat, [2 * bins, bins - 1])
+    sizes = logits.clamp(-largest_logit, largest_logit).exp().view(2, bins, -1)  # not normalised
+    sums = sizes.cumsum(dim=1)  # no product with a matrix, which TF32 and autocast would round
+    whole = sums[:, -1:]  # (2, 1, N)
+    ends = sums[1 if inverse else 0]
     passed = ends[:-1] <= (u + bound) * (ends[-1:] / (2 * bound))  # (K − 1, N)
     k = passed.sum(dim=0, keepdim=True)  # bin of each scalar, (1, N)
 
-    scale_x, scale_y = 2 * bound / right[-1:], 2 * bound / top[-1:]
-    width, height = widths.gather(0, k), heights.gather(0, k)
+    scale, at = 2 * bound / whole, k.expand(2, 1, -1)
+    size = sizes.gather(1, at)
     # from the middle, because most of the values are near it and round less
-    x0 = (right.gather(0, k) - width - 0.5 * right[-1:]) * scale_x
-    y0 = (top.gather(0, k) - height - 0.5 * top[-1:]) * scale_y
-    width, height = width * scale_x, height * scale_y
-    d0 = torch.where(k > 0, raw.gather(0, (k - 1).clamp_min(0)), 0.0)
-    d1 = torch.where(k < bins - 1, raw.gather(0, k.clamp_max(bins - 2)), 0.0)
-    d0, d1 = F.softplus(d0 + _UNIT_SLOPE) + MIN_SLOPE, F.softplus(d1 + _UNIT_SLOPE) + MIN_SLOPE
+    x0, y0 = ((sums.gather(1, at) - size - 0.5 * whole) * scale).unbind()  # (1, N) each
+    width, height = (size * scale).unbind()
+    knots = torch.cat([k - 1, k])  # before and behind, (2, N); those at ±B have slope one
+    inner = (knots >= 0) & (knots < bins - 1)
+    d = torch.where(inner, raw.gather(0, knots.clamp(0, bins - 2)), 0.0)
+    d = F.softplus(d + _UNIT_SLOPE) + MIN_SLOPE
     # slopes in units of the bin's own; sums below are of numbers that are not negative, and where g cancels,
     # what is added to it is large: exact to rounding, however steep or flat the spline is
     unit = width / height
-    d0, d1 = d0 * unit, d1 * unit
+    d0, d1 = torch.split(d * unit, 1)
     if inverse:
         # the root of the quadratic equation, its discriminant written as g² + 4 ρ (1 − ρ)
         rho = ((u - y0) / height).clamp(0, 1)
