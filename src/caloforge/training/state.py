@@ -85,10 +85,9 @@ def saved_run(folder: Path) -> dict[str, Any]:
 def check_run(folder: Path, about: dict[str, Any], run: dict[str, Any]) -> None:
     """CheckpointError naming what differs between a saved training and this one."""
     saved = current_names(about.get("run", {}))
-    saved = {"precision": run["precision"]} | saved  # which older versions did not record
     for key, value in run.items():
         if saved.get(key) != value:
-            how = f" (--precision {saved[key]})" if key == "precision" else ""
+            how = f" (--precision {saved.get(key)})" if key == "precision" else ""
             raise CheckpointError(
                 f"{folder}: cannot resume, because the {key} of that training differs "
                 f"(it was {saved.get(key)}, now it is {value}); resume with the same{how}, or train "

@@ -62,9 +62,10 @@ def transformer(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
 
 
 @pytest.fixture
-def no_compiler(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def no_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """A machine without one."""
     monkeypatch.setenv("CC", "no-such-compiler")
+    monkeypatch.setattr(compiled, "PREBUILT", tmp_path / "none")
     forget()
     yield
     monkeypatch.undo()
