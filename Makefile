@@ -20,6 +20,8 @@ MIN_VENV ?= .venv-min
 BIN := $(VENV)/bin
 MIN_BIN := $(MIN_VENV)/bin
 ARGS ?=
+# a file of tests stays in one process, which shares what its fixtures made; WORKERS= for one process
+WORKERS ?= --numprocesses $(shell nproc 2>/dev/null || echo 2) --dist loadfile
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 ifdef GPU
@@ -64,7 +66,7 @@ check: $(VENV)/.installed-test
 	$(BIN)/lint-imports
 
 test: check
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest $(WORKERS) $(ARGS)
 
 $(MIN_VENV)/.installed: pyproject.toml tools/minimum_versions.py
 	$(MIN_PYTHON) -m venv --clear $(MIN_VENV)
@@ -76,7 +78,7 @@ $(MIN_VENV)/.installed: pyproject.toml tools/minimum_versions.py
 
 # old packages use what newer ones beneath them have deprecated since
 test-minimum: $(MIN_VENV)/.installed
-	$(MIN_BIN)/pytest -W default::DeprecationWarning $(ARGS)
+	$(MIN_BIN)/pytest $(WORKERS) -W default::DeprecationWarning $(ARGS)
 
 clean:
 	rm -rf $(VENV) $(MIN_VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -60,7 +60,11 @@ class Channel:
         return self._socket.fileno()
 
     def send(self, message: Message, content: bytes | memoryview = b"") -> None:
-        """Send one message, with ``content`` under "bytes"; ConnectionError where the other side is gone."""
+        """Send one message, with ``content`` under "bytes"; ConnectionError where the other side is gone.
+
+        Waits until the other side reads, so that both must not send large contents at once from the threads
+        that read.
+        """
         size = {BYTES: len(content)} if content else {}
         self._socket.sendall(json.dumps(message | size).encode() + b"\n")
         if content:
