@@ -72,6 +72,7 @@ def card(
     low, high = (f"{e / 1000:.3g}" for e in valid["energy"])
     geant4 = made["showers"].get("attributes", {})
     particles, detectors = ", ".join(valid["particle"]), ", ".join(valid["detector"])
+    data = made["fingerprints"]["data"] if "fingerprints" in made else made["data_fingerprint"]
     theta, phi = valid["theta"][0], valid["phi"][0]
     return f"""# {name}
 
@@ -84,7 +85,7 @@ def card(
 for the weights and the rest for stopping. Geant4 {geant4.get("geant4", "")},
 {geant4.get("physics", "")}.
 Energies are divided by the sampling fraction 0.033; cells below 0.01515 MeV are zero.
-Fingerprint of the data: {made["fingerprints"]["data"]}.
+Fingerprint of the data: {data}.
 
 ## Recipe and command
 
