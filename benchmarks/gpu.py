@@ -39,6 +39,7 @@ from caloforge.runtime.devices import device_name, pick_device
 from caloforge.training import Recipe
 from caloforge.training.run import TrainingRun
 from caloforge.training.task import TrainingTask
+from caloforge.training.team import Team
 
 SIZES = {"cuda": (1, 100, 1000, 10_000), "cpu": (1, 100)}
 LAWS = ("tests/models/test_laws.py", "tests/models/test_graphs.py")
@@ -174,7 +175,8 @@ def throughput(name: str, showers: Showers, device: torch.device, seconds: float
     mixed = "bf16" if recipe.training.precision == "bf16" else "no"
     accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision=mixed)
     with tempfile.TemporaryDirectory() as folder:
-        trainer = TrainingRun(task, Path(folder), accelerator, resume=False, prefetch=False).trainer
+        team = Team.of(accelerator)
+        trainer = TrainingRun(task, Path(folder), accelerator, team, resume=False, prefetch=False).trainer
         made, began, until = 0, 0.0, time.monotonic() + seconds
         while made < 500 and (made <= WARM_UP or time.monotonic() < until):
             for _ in trainer.steps():

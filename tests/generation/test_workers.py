@@ -60,7 +60,7 @@ def test_showers_are_the_same_by_one_and_by_three_processes(checkpoint: Checkpoi
         assert together.provenance["performance"]["threads"] == 3
         assert np.array_equal(together.energies, alone.energies)
     memory = [showers.provenance["performance"]["peak_memory_mib"] for showers in (alone, together)]
-    assert memory[1] > 1.5 * memory[0]
+    assert memory[1] > memory[0] + 200  # of the children too
     assert [path.name for path in tmp_path.iterdir()] == ["a.h5"]
 
 
