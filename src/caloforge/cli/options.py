@@ -73,9 +73,9 @@ AllowExtrapolation = Annotated[
 ]
 
 
-def _allowed(packages: list[str] | None) -> list[str] | None:
+def _allowed(packages: list[str] | None) -> list[str]:
     allow_code(*packages or [])
-    return packages
+    return packages or []  # older versions of typer ask for its length
 
 
 AllowCode = Annotated[
