@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -72,16 +73,20 @@ def test_few_showers_are_made_without_further_processes(checkpoint: Checkpoint) 
 def test_an_interrupt_keeps_all_and_another_number_of_processes_goes_on(
     checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hear = BlockWorkers._hear
+    def interrupting(method: Callable[..., None]) -> Callable[..., None]:
+        """Whoever makes them, here or a child: Ctrl-C after 200 showers."""
 
-    def interrupted(self: BlockWorkers, child: object, message: dict[str, object]) -> None:
-        hear(self, child, message)
-        if self._decoder.n_made > 200 and not self._interrupt.signal:
-            os.kill(os.getpid(), signal.SIGINT)
+        def interrupted(self: BlockWorkers, *arguments: object) -> None:
+            method(self, *arguments)
+            if self._decoder.n_made > 200 and not self._interrupt.signal:
+                os.kill(os.getpid(), signal.SIGINT)
+
+        return interrupted
 
     out = tmp_path / "a.h5"
     with monkeypatch.context() as context:
-        context.setattr(BlockWorkers, "_hear", interrupted)
+        for name in ("_hear", "_make_here"):
+            context.setattr(BlockWorkers, name, interrupting(getattr(BlockWorkers, name)))
         with pytest.raises(KeyboardInterrupt, match="of 1000 showers were made and kept"):
             make(checkpoint, threads=3, out=out)
     assert not out.exists()
