@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import sys
@@ -114,11 +115,17 @@ def interruptions(folder: Path) -> list[str]:
     return ended
 
 
+def threads() -> list[str]:
+    """Names of this process' threads, those of libraries too."""
+    return [(task / "comm").read_text().strip() for task in Path("/proc/self/task").iterdir()]
+
+
 def main() -> None:
     """Run the scenarios that are named; each process leaves its word in a file of its own."""
     torch.set_num_threads(1)
     precision.native_bf16 = lambda device: False  # type: ignore[assignment]
     folder = Path(sys.argv[1])
+    atexit.register(lambda: (folder / f"threads-{RANK}").write_text("\n".join(threads())))
     words = []
     for scenario in sys.argv[2:]:
         if scenario == "interruptions":

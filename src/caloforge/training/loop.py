@@ -22,7 +22,7 @@ from caloforge.training.recipe import Recipe
 from caloforge.training.run import TrainingRun
 from caloforge.training.state import finished_training
 from caloforge.training.task import TrainingTask
-from caloforge.training.team import Team
+from caloforge.training.team import Team, before_meeting
 
 __all__ = ["train"]
 
@@ -121,4 +121,6 @@ def _accelerator(device: str, recipe: Recipe) -> Any:
         torch.cuda.set_device(chosen)
     mixed = "bf16" if recipe.training.precision == "bf16" else "no"
     waiting = InitProcessGroupKwargs(timeout=LONGEST_WAIT)
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        before_meeting()
     return Accelerator(cpu=chosen.type == "cpu", mixed_precision=mixed, kwargs_handlers=[waiting])

@@ -7,6 +7,7 @@ decided or written once is done by the main process, which tells the others.
 from __future__ import annotations
 
 import atexit
+import importlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Self, TypeVar
@@ -17,7 +18,7 @@ from torch import Tensor, distributed
 from caloforge.errors import TrainingError
 from caloforge.runtime.share import Share
 
-__all__ = ["Team"]
+__all__ = ["Team", "before_meeting"]
 
 T = TypeVar("T")
 
@@ -38,7 +39,10 @@ class Team:
 
     @classmethod
     def of(cls, accelerator: Any) -> Self:
-        """The processes of an ``accelerate.Accelerator``, which part when this one ends."""
+        """The processes of an ``accelerate.Accelerator``, which part when this one ends.
+
+        Call `before_meeting` before the accelerator is made.
+        """
         if int(accelerator.num_processes) > 1:
             atexit.unregister(_part)
             atexit.register(_part)
@@ -110,7 +114,16 @@ class Team:
                 distributed.broadcast(tensor, src=0)
 
 
+def before_meeting() -> None:
+    """Import what would otherwise keep the exchange alive for good.
+
+    The functions of ``torch.distributed.nn`` have the group that is there when it is first imported as their
+    default: imported later, it keeps the group, and so its threads, beyond `_part`.
+    """
+    importlib.import_module("torch.distributed.nn")
+
+
 def _part() -> None:
-    """End the threads of the exchange, which abort a process that ends with them."""
+    """End the threads of the exchange, which now and then abort a process that ends with them."""
     if distributed.is_initialized():
         distributed.destroy_process_group()
