@@ -25,7 +25,7 @@ def work(channel):
             os.kill(os.getpid(), signal.SIGKILL)
         if message["do"] == "fail":
             raise ValueError("no such thing")
-        print("not a message")
+        print("not a message", message["do"])
         os.write(1, b"{}")
         if message["do"] == "double":
             channel.send({"done": "double"}, 2 * message["bytes"])
@@ -69,6 +69,33 @@ def test_bytes_go_with_a_message_as_they_are() -> None:
             received: list[dict[str, Any]] = child.receive()
             assert received == [{"done": "double", "bytes": 2 * content}]
         assert "bytes" not in child.ask({"do": "a"})
+
+
+def test_both_sides_may_send_much_at_once() -> None:
+    """The child answers the first message while the parent still sends others."""
+    contents = [bytes([number]) * 30_000_000 for number in range(4)]
+    with Child("child_of_a_test") as child:
+        for content in contents:
+            child.send({"do": "double"}, content)
+        received: list[dict[str, Any]] = []
+        while len(received) < len(contents):
+            received += child.receive()
+    for message, content in zip(received, contents, strict=True):
+        assert message["bytes"] == 2 * content
+
+
+def test_a_child_ends_although_nobody_reads_what_it_says() -> None:
+    with Child("child_of_a_test") as child:
+        child.send({"do": "double"}, bytes(30_000_000))
+        child.send({"do": "double"}, bytes(30_000_000))
+    assert child._process.returncode == 1  # by itself, not killed
+
+
+def test_a_child_prints_what_the_terminal_cannot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    with Child("child_of_a_test", log=tmp_path / "log") as child:
+        child.ask({"do": "a → b"})
+    assert "a → b" in (tmp_path / "log").read_text(encoding="utf-8")
 
 
 def test_a_death_is_told_with_its_last_words() -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import pickle
 import signal
 import sys
-from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
@@ -33,12 +32,12 @@ def work(channel: Channel) -> None:
     sys.path += [folder for folder in setting["path"] if folder not in sys.path]
     checkpoint: Checkpoint = pickle.loads(setting["bytes"])
     model = checkpoint.model("cpu", *setting["execution"])
-    with torch.inference_mode(), ThreadPoolExecutor(1) as sender:  # the parent may be making a block itself
+    with torch.inference_mode():
         for order in orders:
             block: Block = pickle.loads(order["bytes"])
             energies = wanted_energies(model, make_showers(model, setting["seed"], block.inputs), block)
             peak = peak_memory_mib(model.device)
-            sender.submit(channel.send, {"peak_memory_mib": peak}, energies.tobytes())
+            channel.send({"peak_memory_mib": peak}, energies.tobytes())
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -33,6 +34,8 @@ BYTES = "bytes"
 PACKAGE_ROOT = Path(__file__).resolve().parents[2]
 LOG_LINES = 15
 LOG_BYTES = 1 << 14
+LOG_ENCODING = {"PYTHONIOENCODING": "utf-8:backslashreplace"}
+"""Of what children print, whatever the user's terminal takes."""
 SECONDS_TO_END = 2.0
 
 
@@ -50,25 +53,42 @@ class ChildError(CaloforgeError, RuntimeError):
 
 
 class Channel:
-    """Messages, JSON-able dicts, both ways over a socket."""
+    """Messages, JSON-able dicts, both ways over a socket.
+
+    What the other side does not take at once is sent by a thread, in order: nobody waits to send, so that
+    both may send much at the same time, and go on with their work.
+    """
 
     def __init__(self, end: socket.socket) -> None:
         self._socket, self._rest = end, bytearray()
+        self._sender: ThreadPoolExecutor | None = None
+        self._under_way: Future[None] | None = None
 
     def fileno(self) -> int:
         """What `selectors` wait for."""
         return self._socket.fileno()
 
     def send(self, message: Message, content: bytes | memoryview = b"") -> None:
-        """Send one message, with ``content`` under "bytes"; ConnectionError where the other side is gone.
-
-        Waits until the other side reads, so that both must not send large contents at once from the threads
-        that read.
-        """
+        """Send one message, with ``content`` under "bytes"; ConnectionError where the other side is gone."""
         size = {BYTES: len(content)} if content else {}
-        self._socket.sendall(json.dumps(message | size).encode() + b"\n")
-        if content:
-            self._socket.sendall(content)
+        data = memoryview(b"".join([json.dumps(message | size).encode(), b"\n", content]))
+        if self._under_way is None or self._under_way.done():
+            self.flush()
+            data = data[self._taken_at_once(data) :]
+        if data:
+            self._sender = self._sender or ThreadPoolExecutor(1)
+            self._under_way = self._sender.submit(self._socket.sendall, data)
+
+    def _taken_at_once(self, data: memoryview) -> int:
+        try:
+            return self._socket.send(data, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return 0
+
+    def flush(self) -> None:
+        """Wait until all is sent; ConnectionError where the other side is gone."""
+        if self._under_way is not None:
+            self._under_way.result()
 
     def receive(self) -> list[Message]:
         """The messages that have arrived, at least one; none where the other side has ended."""
@@ -102,6 +122,11 @@ class Channel:
             yield from messages
 
     def close(self) -> None:
+        """Close it; what is not sent yet is dropped."""
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        if self._sender is not None:
+            self._sender.shutdown()
         self._socket.close()
 
 
@@ -126,7 +151,7 @@ class Child:
         threads: int = 1,
     ) -> None:
         count = {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
-        variables = {**os.environ, **count, **(environment or {}), **_where_we_are()}
+        variables = {**os.environ, **count, **LOG_ENCODING, **(environment or {}), **_where_we_are()}
         wait_passively(variables)
         ours, theirs = socket.socketpair()
         self._channel = Channel(ours)
@@ -231,6 +256,7 @@ def serve(work: Callable[[Channel], None]) -> int:
     channel = Channel(socket.socket(fileno=int(sys.argv[1])))
     try:
         work(channel)
+        channel.flush()
     except ConnectionError:  # the parent is gone
         return 1
     except Exception as error:
@@ -238,5 +264,6 @@ def serve(work: Callable[[Channel], None]) -> int:
         sys.stderr.flush()
         with suppress(ConnectionError):
             channel.send({"error": f"{type(error).__name__}: {error}"})
+            channel.flush()
         return 1
     return 0
