@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import threading
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,8 @@ HDF5_ERRORS = (OSError, RuntimeError, KeyError, MemoryError, ValueError, TypeErr
 """What h5py raises where a file is damaged, and programs where they are wrong: see `damaged`."""
 CACHE_BYTES = 128 << 20
 CACHE_SLOTS = 10007
+MOST_OPEN = 32
+"""Files that are kept open: systems allow 256 or 1024 at a time, and showers may come from thousands."""
 
 
 def damaged(error: Exception) -> bool:
@@ -118,8 +122,9 @@ def file_attributes(file: h5py.File) -> dict[str, Any]:
 class HDF5Source:
     """Energies in one data set of a file, converted at the door.
 
-    The file is opened on first use in each process, so that a source can be sent to worker processes. Data
-    are read by whole chunks, each decompressed once for consecutive reads (the chunk cache holds them).
+    The file is opened on first use in each process, so that a source can be sent to worker processes, and
+    stays open while it is among those read last. Data are read by whole chunks, each decompressed once for
+    consecutive reads (the chunk cache holds them).
 
     Args:
         path: the file.
@@ -143,13 +148,13 @@ class HDF5Source:
         return self.__dict__ | {"_opened": None}
 
     def close(self) -> None:
-        """Close the file; the next read opens it again."""
-        if self._opened is not None:
-            self._opened[1].close()
-            self._opened = None
+        """Close the file, as soon as nobody reads it; the next read opens it again."""
+        self._opened = None
 
-    def _stored(self) -> h5py.Dataset:
-        if self._opened is None or self._opened[0] != os.getpid():
+    def _stored(self) -> tuple[int, h5py.File, h5py.Dataset]:
+        """Who opened it, the file and the data set, which can be read as long as somebody has them."""
+        opened = self._opened
+        if opened is None or opened[0] != os.getpid():
             file = open_file(self.path)
             try:
                 stored = file[self.data_set]
@@ -166,8 +171,9 @@ class HDF5Source:
                     f"{self.path}, data set {self.data_set!r}: {len(stored)} showers where there were "
                     f"{self._n}; the file was changed since it was opened"
                 )
-            self._opened = os.getpid(), file, stored
-        return self._opened[2]
+            opened = self._opened = os.getpid(), file, stored
+        _keep_open(self)
+        return opened
 
     def _damaged(self, what: str, error: Exception) -> DataError:
         return DataError(
@@ -176,7 +182,8 @@ class HDF5Source:
 
     def _slice(self, start: int, stop: int) -> NDArray[Any]:
         try:
-            return np.asarray(self._stored()[start:stop])
+            _, _file, stored = self._stored()
+            return np.asarray(stored[start:stop])
         except HDF5_ERRORS as error:
             raise self._damaged(f"showers {start} to {stop - 1} are unreadable", error) from error
 
@@ -198,7 +205,7 @@ class HDF5Source:
         if not len(index):
             return self.read(0, 0)
         unique, inverse = np.unique(index, return_inverse=True)
-        rows = (self._stored().chunks or (256,))[0]
+        rows = (self._stored()[2].chunks or (256,))[0]
         result: Energies | None = None
         for part in np.split(np.arange(len(unique)), np.flatnonzero(np.diff(unique // rows)) + 1):
             wanted = unique[part]
@@ -212,6 +219,20 @@ class HDF5Source:
 
     def exact(self) -> HDF5Source:
         return HDF5Source(self.path, self.data_set, self._n, self._convert, exact=True)
+
+
+_open: weakref.WeakKeyDictionary[HDF5Source, None] = weakref.WeakKeyDictionary()
+_open_lock = threading.Lock()
+
+
+def _keep_open(source: HDF5Source) -> None:
+    """Note that a source is read, and close the one that was not for longest where too many are open."""
+    with _open_lock:
+        _open.pop(source, None)
+        _open[source] = None
+        for other in list(_open)[:-MOST_OPEN]:
+            del _open[other]
+            other.close()
 
 
 class StackedSource:
