@@ -1,6 +1,10 @@
 """The reduced electromagnetic data against published values."""
 
+import os
+import pwd
+import tempfile
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +12,7 @@ from scipy.integrate import trapezoid
 
 from caloforge.geant4 import em_data
 from caloforge.geant4.em_data import INTEGRAL_MB, INTEGRAL_T, INTEGRAL_Z
+from caloforge.geant4.environment import find_data
 
 AVOGADRO_BARN = 0.602214076  # mol⁻¹ · barn in cm²
 
@@ -78,4 +83,30 @@ def test_many_writers_at_once(tmp_path, monkeypatch):
     for thread in threads:
         thread.join()
     assert len(set(found)) == 1
-    assert [path.name for path in (tmp_path / "caloforge").iterdir()] == [found[0].name]
+    assert [path.name for path in (tmp_path / "caloforge" / "geant4").iterdir()] == [found[0].name]
+
+
+@pytest.mark.parametrize("cache", ["of nobody", "not to be written", "open to others"])
+def test_without_a_cache_of_ones_own_temporary_files_do(
+    cache: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No home and no entry among the users, as in containers; a cache that another user made for itself."""
+
+    def nobody(number: int) -> None:
+        raise KeyError(number)
+
+    monkeypatch.setattr(em_data, "Z_MAX", 1)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    if cache == "of nobody":
+        monkeypatch.setattr(pwd, "getpwuid", nobody)
+        for name in ("HOME", "XDG_CACHE_HOME"):
+            monkeypatch.delenv(name)
+    else:
+        monkeypatch.setenv("XDG_CACHE_HOME", "/proc/self" if cache == "not to be written" else str(tmp_path))
+    if cache == "open to others":
+        (tmp_path / "caloforge" / "geant4").mkdir(parents=True)
+        (tmp_path / "caloforge" / "geant4").chmod(0o777)
+    folder = Path(find_data({}).environment["G4LEDATA"])
+    assert folder.parent == tmp_path / f"temporary/caloforge-geant4-{os.geteuid()}"
+    assert (folder / "brem_SB" / "br1").stat().st_size > 0

@@ -119,7 +119,7 @@ def test_what_others_may_have_put_there_is_not_loaded(
     caplog.clear()
     assert answer(source) == 42
     for folder in theirs:
-        assert f"{folder} is not used for compiled code" in caplog.text
+        assert f"{folder} is not used as a cache" in caplog.text
 
 
 @needs_compiler

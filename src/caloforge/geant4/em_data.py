@@ -17,8 +17,6 @@ Legend: ``Y`` electron kinetic energies, ``X`` reduced photon energies, ``N`` ph
 
 from __future__ import annotations
 
-import os
-import shutil
 import tempfile
 from pathlib import Path
 
@@ -26,16 +24,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from caloforge.errors import MissingDependencyError, SimulationError
+from caloforge.runtime.private_folder import private_folders
 
-__all__ = [
-    "FORMAT_VERSION",
-    "Z_MAX",
-    "bremsstrahlung",
-    "cache_folder",
-    "photo_electric",
-    "rayleigh",
-    "reduced_em_data",
-]
+__all__ = ["FORMAT_VERSION", "Z_MAX", "bremsstrahlung", "photo_electric", "rayleigh", "reduced_em_data"]
 
 Floats = NDArray[np.float64]
 
@@ -202,6 +193,10 @@ def _table(energy: Floats, values: Floats) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _text(path: Path, text: str) -> None:
+    path.write_text(text, encoding="ascii")
+
+
 def _write(folder: Path) -> None:
     try:
         import xraylib  # noqa: F401
@@ -210,48 +205,39 @@ def _write(folder: Path) -> None:
     brem, phot, rayl = (folder / name for name in ("brem_SB", "epics2017/phot", "epics2017/rayl"))
     for sub in (brem, phot, rayl, folder / "ensdfstate", folder / "empty"):
         sub.mkdir(parents=True)
-    (folder / "ensdfstate" / "ENSDFSTATE.dat").write_text("")
+    (folder / "ensdfstate" / "ENSDFSTATE.dat").touch()
     head = " ".join(f"{k:.6g}" for k in KAPPA) + "\n" + " ".join(f"{t:.9g}" for t in np.log(KINETIC)) + "\n"
     for z in range(1, Z_MAX + 1):
         rows = "\n".join(" ".join(f"{v:.6g}" for v in row) for row in bremsstrahlung(z))
-        (brem / f"br{z}").write_text(f"0 {len(KAPPA)} {len(KINETIC)}\n{head}{rows}\n")
+        _text(brem / f"br{z}", f"0 {len(KAPPA)} {len(KINETIC)}\n{head}{rows}\n")
         energy, sigma = photo_electric(z)
-        (phot / f"pe-cs-{z}.dat").write_text(_table(energy, energy**3 * sigma))
+        _text(phot / f"pe-cs-{z}.dat", _table(energy, energy**3 * sigma))
         for name in ("high", "low"):  # one shell of 10 eV, and a parametrisation that no energy reaches
-            (phot / f"pe-{name}-{z}.dat").write_text("1 1 1e9\n1e-5 1 0 0 0 0 0\n")
+            _text(phot / f"pe-{name}-{z}.dat", "1 1 1e9\n1e-5 1 0 0 0 0 0\n")
         energy, sigma = rayleigh(z)
-        (rayl / f"re-cs-{z}.dat").write_text(_table(energy, energy**2 * sigma * 1e-22))  # barn -> mm²
-
-
-def cache_folder() -> Path:
-    """The user's cache folder of caloforge: ``$XDG_CACHE_HOME/caloforge`` or ``~/.cache/caloforge``."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "caloforge"
+        _text(rayl / f"re-cs-{z}.dat", _table(energy, energy**2 * sigma * 1e-22))  # barn -> mm²
 
 
 def reduced_em_data() -> Path:
     """Folder with the reduced data, written now if this version of it is not there yet.
 
-    Safe when several processes ask at once: each writes a folder of its own and renames it; the first wins.
-    Raises MissingDependencyError without xraylib and SimulationError where the cache cannot be written.
+    It is in the user's cache or, where that cannot be written, among the temporary files. Safe when several
+    processes ask at once: each writes a folder of its own and renames it; the first wins.
+    Raises MissingDependencyError without xraylib and SimulationError where nothing can be written.
     """
-    final = cache_folder() / f"geant4-em-reduced-v{FORMAT_VERSION}"
-    if final.is_dir():
-        return final
-    try:
-        final.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=f"{final.name}.", dir=final.parent))
-    except OSError as error:
-        raise SimulationError(
-            f"cannot write Geant4's reduced data into {final.parent} ({error}); "
-            "set XDG_CACHE_HOME to a writable folder"
-        ) from error
-    try:
-        _write(work)
-        work.rename(final)
-    except OSError as error:
-        if not final.is_dir():  # not just a race that another process won
-            raise SimulationError(f"cannot write Geant4's reduced data into {final} ({error})") from error
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-    return final
+    problem: OSError | None = None
+    for folder in private_folders("geant4"):
+        final = folder / f"em-reduced-v{FORMAT_VERSION}"
+        if final.is_dir():
+            return final
+        try:
+            with tempfile.TemporaryDirectory(dir=folder, ignore_cleanup_errors=True) as work:
+                _write(Path(work) / "made")
+                (Path(work) / "made").rename(final)
+        except OSError as error:
+            problem = error
+        if final.is_dir():  # made now, or by another process that was faster
+            return final
+    raise SimulationError(
+        f"cannot write Geant4's reduced data anywhere ({problem}); set XDG_CACHE_HOME to a writable folder"
+    )

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from caloforge.errors import MissingDependencyError, SimulationError
 from caloforge.geant4.em_data import FORMAT_VERSION, reduced_em_data
+from caloforge.runtime.private_folder import home_folder
 
 __all__ = ["DATA_SETS", "EM_PARTICLES", "Geant4Data", "find_data", "require_particle"]
 
@@ -67,15 +68,11 @@ class Geant4Data:
 
 def _official(environ: Mapping[str, str]) -> dict[str, str] | None:
     """Variables of the official data sets, or None; raises where the user named a folder that lacks some."""
-    given = {
-        name: environ[name]
-        for name in DATA_SETS
-        if Path(environ.get(name, "")).is_dir() and environ.get(name)
-    }
     named = environ.get("GEANT4_DATA_DIR")
-    root = Path(named) if named else Path.home() / ".geant4_pybind"
-    found = {name: str(root / folder) for name, folder in DATA_SETS.items() if (root / folder).is_dir()}
-    found |= given
+    root = Path(named) if named else (home_folder() or Path("/")) / ".geant4_pybind"
+    places = {name: [environ.get(name, ""), str(root / folder)] for name, folder in DATA_SETS.items()}
+    found = {name: next(filter(_is_folder, paths), "") for name, paths in places.items()}
+    found = {name: path for name, path in found.items() if path}
     missing = [name for name in NEEDED if name not in found]
     if not missing:
         return {"GEANT4_DATA_DIR": str(root), **found}
@@ -85,6 +82,13 @@ def _official(environ: Mapping[str, str]) -> dict[str, str] | None:
             f"Unset it to use the reduced electromagnetic data. {HOW_TO_GET_DATA}"
         )
     return None
+
+
+def _is_folder(path: str) -> bool:
+    try:
+        return bool(path) and Path(path).is_dir()
+    except OSError:  # in the home of somebody else
+        return False
 
 
 def find_data(environ: Mapping[str, str] | None = None, *, reduced: bool = False) -> Geant4Data:

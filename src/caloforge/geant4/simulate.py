@@ -34,6 +34,7 @@ from caloforge.runtime.cores import usable_cores
 from caloforge.runtime.progress import Display
 from caloforge.runtime.provenance import provenance
 from caloforge.runtime.streams import checked_seed
+from caloforge.runtime.structured import json_text, parse_json
 
 __all__ = ["simulate"]
 
@@ -158,7 +159,7 @@ def _settings(
         "engine": ENGINE_VERSION,
         "chunk": int(np.clip(CHUNK_MEV / mean, 1, max(1, -(-n // 16)))),
     }
-    return dict(json.loads(json.dumps(settings)))
+    return dict(parse_json(json_text(settings)))
 
 
 def _fingerprint(settings: dict[str, Any]) -> str:

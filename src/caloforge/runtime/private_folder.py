@@ -1,4 +1,4 @@
-"""Folders that nobody else can write into, for what is compiled and then run."""
+"""A user's own folders: the home, where there is one, and caches that nobody else can write into."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["private_folders"]
+__all__ = ["home_folder", "private_folders"]
 
 log = logging.getLogger(__name__)
 
@@ -36,15 +36,22 @@ def private_folders(name: str) -> Iterator[Path]:
     yield Path(fresh)
 
 
+def home_folder() -> Path | None:
+    """The user's home, absolute; None for a user without one, as in many containers."""
+    try:
+        home = Path.home()
+    except RuntimeError:  # neither $HOME nor an entry among the users
+        return None
+    return home if home.is_absolute() else None
+
+
 def _cache() -> Path | None:
     """The user's cache folder, absolute; None for a user without a home."""
     base = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    if not base.is_absolute():
-        try:
-            base = Path.home() / ".cache"
-        except RuntimeError:  # neither $HOME nor an entry among the users
-            return None
-    return base / "caloforge" if base.is_absolute() else None
+    if base.is_absolute():
+        return base / "caloforge"
+    home = home_folder()
+    return None if home is None else home / ".cache" / "caloforge"
 
 
 def _is_private(folder: Path) -> bool:
@@ -66,5 +73,5 @@ def _is_private(folder: Path) -> bool:
         log.info("%s cannot be used: %s", folder, error)
         return False
     if wrong:
-        log.warning("%s is not used for compiled code: %s", folder, wrong)
+        log.warning("%s is not used as a cache: %s", folder, wrong)
     return not wrong
