@@ -19,6 +19,7 @@ from caloforge.geant4 import simulate
 from caloforge.report import compare, summary, write_report
 from caloforge.report.comparison import write_comparison
 from caloforge.runtime.processes import run_module
+from caloforge.runtime.screen import Screen
 from caloforge.training import train
 
 __all__ = ["quickstart"]
@@ -53,7 +54,7 @@ def quickstart(
         The comparison of both models, with their evaluations; the pages are ``folder/report/report.html``,
         of the model just trained, and ``folder/comparison/compare.html``.
     """
-    folder, console = Path(folder), console or Console()
+    folder, console = Path(folder), console or Screen()
     folder.mkdir(parents=True, exist_ok=True)
     begin = time.monotonic()
 

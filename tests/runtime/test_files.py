@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from caloforge.errors import CheckpointError, DataError
-from caloforge.runtime.files import read_json, whole_file, write_bytes, write_json, write_text
+from caloforge.runtime.files import (
+    read_bytes,
+    read_json,
+    read_toml,
+    whole_file,
+    write_bytes,
+    write_json,
+    write_text,
+)
 
 
 def test_json_comes_back(tmp_path: Path) -> None:
@@ -15,10 +25,46 @@ def test_json_comes_back(tmp_path: Path) -> None:
     write_json(path, {"θ": [1.5, None], "path": tmp_path})
     assert read_json(path) == {"θ": [1.5, None], "path": str(tmp_path)}
     assert path.read_text(encoding="utf-8").startswith('{\n "θ"')
-    with pytest.raises(ValueError, match="JSON"):
-        write_json(path, {"a": float("nan")})
-    assert read_json(path)["θ"] == [1.5, None]
     assert [entry.name for entry in path.parent.iterdir()] == ["a.json"]
+
+
+def test_json_is_what_every_program_reads(tmp_path: Path) -> None:
+    """Numbers that JSON has not are null, and half characters of file names are escapes."""
+    path = tmp_path / "a.json"
+    write_json(path, {"a": [float("nan"), {"b": np.float64("inf")}], "name": "caf\udce9.h5"})
+    assert read_json(path) == {"a": [None, {"b": None}], "name": "caf\udce9.h5"}
+    assert "NaN" not in path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("depth", [250, 100_000])
+def test_what_is_nested_too_deeply_is_refused(depth: int, tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text('{"a":' * depth + "1" + "}" * depth)
+    with pytest.raises(DataError, match="nested"):
+        read_json(path)
+    path.write_text("a = " + "[" * depth + "]" * depth)
+    with pytest.raises(DataError, match="nested"):
+        read_toml(path)
+    path.write_text("[" + ".".join("a" * depth) + "]")
+    with pytest.raises(DataError, match="nested"):
+        read_toml(path)
+
+
+def test_only_plain_files_are_read(tmp_path: Path) -> None:
+    """A pipe that nobody writes into would be waited for."""
+    os.mkfifo(tmp_path / "pipe")
+    for path, words in (
+        (tmp_path / "pipe", "a pipe or a device"),
+        (Path("/dev/zero"), "a pipe or a device"),
+        (tmp_path, "a folder"),
+        (tmp_path / ("a" * 300), "name too long"),
+        (tmp_path / "a\0b", "null byte"),
+    ):
+        with pytest.raises(DataError, match=words):
+            read_bytes(path)
+    (tmp_path / "large").write_bytes(b"123")
+    with pytest.raises(DataError, match="too many"):
+        read_bytes(tmp_path / "large", most=2)
 
 
 @pytest.mark.parametrize(

@@ -78,7 +78,7 @@ def describe_machine(devices: Sequence[str]) -> dict[str, Any]:
 
     name = platform.processor() or platform.machine()
     with suppress(OSError):
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines()
         name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), name)
     gpus = [d for d in devices if d.startswith("cuda")]
     return {

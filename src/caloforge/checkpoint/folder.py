@@ -15,7 +15,7 @@ import safetensors.torch
 from torch import Tensor
 
 from caloforge.errors import CheckpointError
-from caloforge.runtime.files import read_json, write_bytes, write_json
+from caloforge.runtime.files import read_bytes, read_json, write_bytes, write_json
 
 __all__ = ["ABOUT", "holds_checkpoint", "read_folder", "read_tensors", "write_folder", "write_tensors"]
 
@@ -79,10 +79,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
 
 def read_tensors(path: Path, expected_digest: str) -> dict[str, Tensor]:
     """Read safetensors; CheckpointError where the file is missing or not the one with this SHA-256."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from error
+    data = read_bytes(path, error=CheckpointError)
     if hashlib.sha256(data).hexdigest() != expected_digest:
         raise CheckpointError(
             f"{path}: its content ({len(data)} bytes) is not what its JSON file describes; "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from io import TextIOWrapper
 from typing import Annotated, Any
 
 import typer
@@ -84,10 +85,12 @@ def _root(
 def main() -> None:
     """Run the command line; errors that a user can mend are one message without a traceback."""
     wait_passively()
+    if isinstance(sys.stdout, TextIOWrapper):  # what its encoding lacks must not end a command that is done
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         app()
-    except CaloforgeError as error:
-        errors.print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
-        sys.exit(1)
     except BrokenPipeError:
         sys.exit(141)
+    except (CaloforgeError, OSError) as error:  # of the system: a full disk, a folder that may not be read
+        errors.print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+        sys.exit(1)

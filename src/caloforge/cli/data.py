@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import re
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.markup import escape
 from rich.table import Table
-from rich.text import Text
 
 from caloforge.cli.options import AllowCode, Overwrite
 from caloforge.cli.output import console, say, warn
 from caloforge.errors import DataError
 from caloforge.runtime.progress import Display
 from caloforge.runtime.provenance import provenance
+from caloforge.runtime.structured import json_text
 
 if TYPE_CHECKING:
     from caloforge.data import Showers
@@ -60,7 +60,7 @@ def info(
         if not as_json:
             _print_table(results[-1])
     if as_json:
-        print(json.dumps(results if len(results) > 1 else results[0], indent=2, default=str))
+        print(json_text(results if len(results) > 1 else results[0], indent=2))
 
 
 @app.command()
@@ -266,7 +266,7 @@ def _print_table(facts: dict[str, Any]) -> None:
         low, high = facts[key]
         return f"{low:.6g} {unit}" if low == high else f"{low:.6g} to {high:.6g} {unit}"
 
-    table = Table(title=Text(facts["file"]), show_header=False)
+    table = Table(title=escape(facts["file"]), show_header=False)
     rows = [("layout", facts["layout"]), ("showers", f"{facts['showers']}")]
     rows.append(("mesh", f"{facts['mesh']} [{facts['mesh_fingerprint']}]"))
     if facts["showers"]:
@@ -286,12 +286,12 @@ def _print_table(facts: dict[str, Any]) -> None:
         ]
     if facts["columns"]:
         rows.append(("further columns", ", ".join(facts["columns"])))
-    provenance_text = json.dumps(facts["provenance"], default=str)
+    provenance_text = json_text(facts["provenance"])
     rows.append(
         ("provenance", provenance_text if len(provenance_text) < 600 else provenance_text[:597] + "…")
     )
     for name, value in rows:
-        table.add_row(name, Text(value))
+        table.add_row(name, escape(value))
     console.print(table)
     if facts["checked"]:
         say(f"all {facts['showers']} showers are readable, finite and not negative")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,6 +10,7 @@ import typer
 
 from caloforge.errors import RecipeError
 from caloforge.registry import allow_code
+from caloforge.runtime.structured import parse_json
 
 __all__ = [
     "ENERGY_HELP",
@@ -122,6 +122,6 @@ def _override(text: str) -> tuple[str, Any]:
     if not sign or not key.strip():
         raise RecipeError(f"--set {text!r}: expected key=value, for example training.epochs=5")
     try:
-        return key.strip(), json.loads(value)
-    except json.JSONDecodeError:
+        return key.strip(), parse_json(value)
+    except ValueError:
         return key.strip(), value

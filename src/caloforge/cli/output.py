@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.text import Text
+
+from caloforge.runtime.screen import Screen
 
 if TYPE_CHECKING:
     from caloforge.checkpoint import Checkpoint
@@ -28,8 +29,8 @@ __all__ = [
     "warn",
 ]
 
-console = Console()
-errors = Console(stderr=True)
+console = Screen()
+errors = Screen(stderr=True)
 speaks = int(os.environ.get("WORLD_SIZE", "1")) == 1 or os.environ.get("RANK", "0") == "0"
 """False in all but the first of several processes that torchrun started, which say what it says."""
 

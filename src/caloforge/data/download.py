@@ -7,7 +7,6 @@ given a downloader that asks for the missing bytes only (HTTP ``Range`` with ``I
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import time
 import urllib.error
@@ -19,6 +18,8 @@ from typing import IO, Any
 
 from caloforge.data.catalogue import PublicFile, public_files
 from caloforge.errors import DataError, MissingDependencyError
+from caloforge.runtime.files import read_json
+from caloforge.runtime.structured import json_text
 
 __all__ = ["BASE_VARIABLE", "Progress", "ResumingDownloader", "download"]
 
@@ -130,12 +131,12 @@ class ResumingDownloader:
     def _note(self, url: str, etag: str | None, modified: str | None) -> None:
         # a weak ETag does not promise the same bytes and must not be used to continue
         strong = etag if etag and not etag.startswith("W/") else None
-        self._notes.write_text(json.dumps({"url": url, "validator": strong or modified}), encoding="utf-8")
+        self._notes.write_text(json_text({"url": url, "validator": strong or modified}), encoding="utf-8")
 
     def _validator(self, url: str) -> str | None:
         try:
-            notes = json.loads(self._notes.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            notes = read_json(self._notes)
+        except DataError:
             return None
         return str(notes["validator"]) if notes.get("url") == url and notes.get("validator") else None
 

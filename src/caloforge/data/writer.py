@@ -8,7 +8,6 @@ and ``provenance`` (both JSON).
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -28,6 +27,7 @@ from caloforge.data.sources import as_energies, check_energies
 from caloforge.detector.mesh import Mesh
 from caloforge.errors import DataError
 from caloforge.runtime.signals import interrupts_deferred
+from caloforge.runtime.structured import json_text
 
 __all__ = ["FORMAT_VERSION", "Layout", "ShowerWriter", "write_showers"]
 
@@ -95,7 +95,7 @@ class ShowerWriter:
             self._file = h5py.File(self._disk, "w")
             if self._layout == "caloforge":
                 self._file.attrs["caloforge_format"] = FORMAT_VERSION
-                self._file.attrs["mesh"] = json.dumps(self.mesh.to_dict())
+                self._file.attrs["mesh"] = json_text(self.mesh.to_dict())
         return self
 
     def append(
@@ -242,7 +242,7 @@ class ShowerWriter:
             with interrupts_deferred():
                 if kind is None and self._layout == "caloforge":
                     self.provenance["n_showers"] = self.n_written
-                    self._file.attrs["provenance"] = json.dumps(self.provenance, default=str)
+                    self._file.attrs["provenance"] = json_text(self.provenance)
                 try:
                     self._file.close()
                 except HDF5_ERRORS:

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import tomllib
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -17,9 +15,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from caloforge.detector.mesh import MESHES, Frame, Mesh, mesh_from_dict
 from caloforge.errors import DetectorError, MeshError
+from caloforge.runtime.files import read_toml
 
 __all__ = ["Detector", "FlatLayer", "Layer", "Material", "MeshSettings", "Stack"]
 
+FILES = Path(__file__).with_name("files")
+MOST_IN_A_ROW = 1_000_000
 SCALE_ENERGY = 21.2052  # MeV, E_s = m_e c² √(4π/α) in Molière's radius, Review of Particle Physics
 
 # Atomic weights, and the density (g/cm³) and mass fractions of Geant4's NIST materials used for the scale.
@@ -134,14 +135,14 @@ class MeshSettings(_Strict):
     kind: str = "cylinder"
     frame: Frame = "shower"
     z: Literal["regular", "layers", "sum"] = "regular"
-    n_z: int = Field(default=0, ge=0)
+    n_z: int = Field(default=0, ge=0, le=MOST_IN_A_ROW)
     dz_mm: float = Field(default=0.0, ge=0)
-    n_phi: int = Field(default=0, ge=0)
-    n_r: int = Field(default=0, ge=0)
+    n_phi: int = Field(default=0, ge=0, le=MOST_IN_A_ROW)
+    n_r: int = Field(default=0, ge=0, le=MOST_IN_A_ROW)
     dr_mm: float = Field(default=0.0, ge=0)
-    n_y: int = Field(default=0, ge=0)
+    n_y: int = Field(default=0, ge=0, le=MOST_IN_A_ROW)
     dy_mm: float = Field(default=0.0, ge=0)
-    n_x: int = Field(default=0, ge=0)
+    n_x: int = Field(default=0, ge=0, le=MOST_IN_A_ROW)
     dx_mm: float = Field(default=0.0, ge=0)
     edges: dict[str, Any] | None = None
 
@@ -222,11 +223,7 @@ class Detector(_Strict):
     @staticmethod
     def names() -> list[str]:
         """Names of the detectors that come with caloforge."""
-        return sorted(
-            entry.name[:-5]
-            for entry in files(__package__).joinpath("files").iterdir()
-            if entry.name.endswith(".toml")
-        )
+        return sorted(path.stem for path in FILES.glob("*.toml"))
 
     @classmethod
     def load(cls, name_or_path: str | os.PathLike[str]) -> Detector:
@@ -234,24 +231,18 @@ class Detector(_Strict):
 
         Raises DetectorError where there is none or it is malformed, naming the file and the key.
         """
-        text = os.fspath(name_or_path)
-        if text in cls.names():
-            content, where = (
-                files(__package__).joinpath("files", f"{text}.toml").read_text("utf-8"),
-                f"{text}.toml",
-            )
-        else:
-            path = Path(text)
-            if not path.is_file():
+        text, names = os.fspath(name_or_path), cls.names()
+        if text in names:
+            return cls.from_dict(read_toml(FILES / f"{text}.toml", error=DetectorError), f"{text}.toml")
+        try:
+            return cls.from_dict(read_toml(text, error=DetectorError), text)
+        except DetectorError as error:
+            if isinstance(error.__cause__, FileNotFoundError):
                 raise DetectorError(
                     f"there is no detector or file {text!r}; give the path of a TOML file or one of: "
-                    + ", ".join(cls.names())
-                )
-            content, where = path.read_text("utf-8"), str(path)
-        try:
-            return cls.from_dict(tomllib.loads(content), where)
-        except tomllib.TOMLDecodeError as error:
-            raise DetectorError(f"{where} is not valid TOML: {error}") from None
+                    + ", ".join(names)
+                ) from None
+            raise
 
     @classmethod
     def from_dict(cls, description: dict[str, Any], where: str = "detector") -> Detector:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from caloforge.evaluation.results import (
 from caloforge.evaluation.significance import SIGMAS, beyond_chance, chance_sigmas
 from caloforge.report.words.rows import classifier_sigmas, distance_row, number_rows, timing_rows
 from caloforge.report.words.text import classifier_title, lowered, number, percent, with_error
+from caloforge.runtime.structured import json_text
 
 __all__ = ["Cell", "Table"]
 
@@ -356,5 +356,5 @@ def _flat(record: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, st
         elif isinstance(item, str | int | float) or item is None:
             yield name, "" if item is None else str(item)
         else:
-            text = json.dumps(item, ensure_ascii=False, default=str)
+            text = json_text(item, ascii_only=False)
             yield name, text if len(text) <= 400 else f"{text[:400]} …"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -30,7 +29,7 @@ from caloforge.report.words import in_words
 from caloforge.report.words.rows import is_shape
 from caloforge.report.words.text import group_title, number
 from caloforge.report.worker import GroupPages
-from caloforge.runtime.files import write_json
+from caloforge.runtime.files import read_json, write_json
 from caloforge.runtime.progress import Display
 from caloforge.runtime.provenance import provenance
 
@@ -215,8 +214,8 @@ def _default_title(reference: Showers) -> str:
 def earlier_figures(figures: Path) -> list[str]:
     """Files that the report before this one wrote, by its list; none where there is no list."""
     try:
-        names = json.loads((figures / MANIFEST).read_text(encoding="utf-8"))["files"]
-    except (OSError, ValueError, KeyError, TypeError):
+        names = read_json(figures / MANIFEST)["files"]
+    except (ValueError, KeyError, TypeError):
         return []
     return [name for name in names if isinstance(name, str) and Path(name).name == name]
 

@@ -40,6 +40,6 @@ def own_groups(controller: str, root: Path = ROOT) -> Iterator[Path]:
 def read_text(path: Path) -> str:
     """What is in a file of the kernel; nothing where it is missing or cannot be read."""
     try:
-        return path.read_text()
-    except (OSError, UnicodeDecodeError):
+        return path.read_text("utf-8", "replace")
+    except OSError:
         return ""

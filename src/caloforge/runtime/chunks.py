@@ -8,7 +8,6 @@ time loses no finished chunk; at the end the store removes what it wrote and not
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import re
 import zipfile
@@ -22,7 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caloforge.errors import DataError
-from caloforge.runtime.files import whole_file, write_json
+from caloforge.runtime.files import read_json, whole_file, write_json
+from caloforge.runtime.structured import json_text, parse_json
 
 __all__ = ["Chunk", "ChunkStore", "folder_lock"]
 
@@ -81,7 +81,7 @@ class ChunkStore:
 
     def __init__(self, folder: Path, request: Mapping[str, Any], n: int, what: str = "run") -> None:
         self.folder, self.n, self.what = folder, n, what
-        self.request: dict[str, Any] = json.loads(json.dumps(request))
+        self.request: dict[str, Any] = parse_json(json_text(request))
 
     @contextmanager
     def open(self, *, resume: bool, overwrite: bool) -> Iterator[Self]:
@@ -199,11 +199,11 @@ class ChunkStore:
         if not path.exists():
             return {}
         try:
-            about = json.loads(path.read_bytes())
+            about = read_json(path)
             if about["format"] == FORMAT:
                 return dict(about["request"])
             reason = f"of format {about['format']}"
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError) as error:
             reason = f"unreadable, {error!r}"
         raise DataError(f"{path}: {reason}; remove the folder or choose another name")
 

@@ -124,7 +124,9 @@ def _processor() -> str:
         return ""
     command = [*compiler, NATIVE, "-dM", "-E", "-x", "c", os.devnull]
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=False).stdout
+        return subprocess.run(
+            command, capture_output=True, encoding="utf-8", errors="replace", check=False
+        ).stdout
     except OSError:
         return ""
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from caloforge.errors import CaloforgeError, DataError
+from caloforge.runtime.structured import json_text, parse_json, parse_toml
 
-__all__ = ["read_json", "whole_file", "write_bytes", "write_json", "write_text"]
+__all__ = ["read_bytes", "read_json", "read_toml", "whole_file", "write_bytes", "write_json", "write_text"]
+
+MOST_TOML = 16 << 20
+"""Bytes of a file that people write by hand."""
 
 
 @contextmanager
@@ -51,29 +55,58 @@ def write_bytes(
 
 
 def write_text(path: str | os.PathLike[str], text: str, *, error: type[CaloforgeError] = DataError) -> None:
-    """Write a whole UTF-8 file, as `write_bytes`."""
-    write_bytes(path, text.encode(), error=error)
+    """Write a whole UTF-8 file, as `write_bytes`; half characters, of names that are no text, as escapes."""
+    write_bytes(path, text.encode(errors="backslashreplace"), error=error)
 
 
 def write_json(
     path: str | os.PathLike[str], value: Any, *, indent: int = 1, error: type[CaloforgeError] = DataError
 ) -> None:
-    """Write JSON that a person can read, as `write_bytes`.
+    """Write JSON that a person can read, as `write_bytes`; what JSON does not know as `json_text` has it."""
+    write_text(path, json_text(value, indent=indent, ascii_only=False) + "\n", error=error)
 
-    What JSON does not know, such as paths, becomes text. NaN and infinity are a ValueError.
+
+def read_bytes(
+    path: str | os.PathLike[str], *, error: type[CaloforgeError] = DataError, most: int | None = None
+) -> bytes:
+    """What is in a file.
+
+    Raises:
+        CaloforgeError: of the kind ``error``: it cannot be read, is a folder or a pipe, or has more than
+            ``most`` bytes.
     """
-    text = json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False, default=str)
-    write_text(path, text + "\n", error=error)
+    try:
+        status = os.stat(path)  # noqa: PTH116  (of a path that may be text)
+        if not stat.S_ISREG(status.st_mode):
+            kind = "a folder" if stat.S_ISDIR(status.st_mode) else "a pipe or a device"
+            raise error(f"cannot read {path}: it is {kind}, and a file is needed")
+        if most is not None and status.st_size > most:
+            raise error(f"cannot read {path}: {status.st_size:,} bytes are too many for such a file")
+        return Path(path).read_bytes()
+    except OSError as problem:
+        raise error(f"cannot read {path}: {problem.strerror or problem}") from problem
+    except ValueError as problem:
+        if isinstance(problem, CaloforgeError):
+            raise
+        raise error(f"cannot read {path!r}: {problem}") from problem
 
 
 def read_json(path: str | os.PathLike[str], *, error: type[CaloforgeError] = DataError) -> dict[str, Any]:
     """The JSON object in a file; ``error`` is raised where it is missing, damaged or something else."""
+    content = read_bytes(path, error=error)
     try:
-        value = json.loads(Path(path).read_bytes())
-    except OSError as problem:
-        raise error(f"cannot read {path}: {problem.strerror or problem}") from problem
+        value = parse_json(content)
     except ValueError as problem:
         raise error(f"cannot read {path}: not valid JSON ({problem}); the file is damaged") from problem
     if not isinstance(value, dict):
         raise error(f"cannot read {path}: expected a JSON object, got {type(value).__name__}")
     return value
+
+
+def read_toml(path: str | os.PathLike[str], *, error: type[CaloforgeError] = DataError) -> dict[str, Any]:
+    """The table in a TOML file; ``error`` is raised where it is missing, damaged or something else."""
+    content = read_bytes(path, error=error, most=MOST_TOML)
+    try:
+        return parse_toml(content.decode())
+    except ValueError as problem:
+        raise error(f"{path}: not valid TOML: {problem}") from problem

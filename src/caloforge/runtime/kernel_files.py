@@ -81,8 +81,8 @@ def cpu_flags() -> frozenset[str]:
 def library_name(source: Path, headers: Path, *made_by: str) -> str:
     """The C file's name and a digest of it, of the headers in a folder, and of further texts."""
     texts = [
-        source.read_text(),
-        *(header.read_text() for header in sorted(headers.glob("*.h"))),
+        source.read_text("utf-8"),
+        *(header.read_text("utf-8") for header in sorted(headers.glob("*.h"))),
         *FLAGS,
         *made_by,
     ]

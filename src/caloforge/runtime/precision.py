@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-from functools import cache
-from pathlib import Path
 from typing import Literal
 
 import torch
 
+from caloforge.runtime.kernel_files import cpu_flags
+
 __all__ = ["in_bf16", "native_bf16"]
-
-
-@cache
-def _cpu_flags() -> frozenset[str]:
-    try:
-        text = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return frozenset()
-    lines = (line.partition(":")[2] for line in text.splitlines() if line.startswith("flags"))
-    return frozenset(next(lines, "").split())
 
 
 def native_bf16(device: torch.device) -> bool:
@@ -27,7 +17,7 @@ def native_bf16(device: torch.device) -> bool:
     Older GPUs emulate it, which is slower than float32; torch counts them as able.
     """
     if device.type == "cpu":
-        return bool(_cpu_flags() & {"avx512_bf16", "amx_bf16"})
+        return bool(cpu_flags() & {"avx512_bf16", "amx_bf16"})
     if device.type != "cuda":
         return False
     return torch.version.hip is not None or torch.cuda.get_device_capability(device)[0] >= 8

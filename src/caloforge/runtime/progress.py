@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
     from rich.progress import TaskID
+
+    from caloforge.runtime.screen import Screen
 
 __all__ = ["Display"]
 
@@ -32,15 +33,16 @@ class Display:
 
     def __init__(self, unit: str = "", *, enabled: bool = True, transient: bool = False) -> None:
         self._unit, self._enabled, self._transient = unit, enabled, transient
+        self._screen: Screen | None = None
         self._bars: Bars | None = None
         self._tasks: dict[str, TaskID] = {}
         self._last_line = -SECONDS_BETWEEN_LINES
 
     def __enter__(self) -> Display:
-        from rich.console import Console
+        from caloforge.runtime.screen import Screen
 
-        console = Console(stderr=True)
-        if self._enabled and console.is_terminal:
+        self._screen = Screen(stderr=True)
+        if self._enabled and self._screen.is_terminal:
             from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
             amount, speed, text = (
@@ -53,7 +55,7 @@ class Display:
                 speed,
                 TimeRemainingColumn(),
                 text,
-                console=console,
+                console=self._screen,
                 transient=self._transient,
                 refresh_per_second=5,
             )
@@ -100,10 +102,8 @@ class Display:
 
     def note(self, text: str) -> None:
         """Write a line that stays, on a terminal above the bars."""
-        if self._bars is not None:
-            self._bars.console.print(text, markup=False, highlight=False)
-        elif self._enabled:
-            print(text, file=sys.stderr, flush=True)
+        if self._screen is not None and self._enabled:
+            self._screen.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def _amount(self, done: float, total: float | None) -> str:
         if total == 1:

@@ -36,7 +36,7 @@ def code_version() -> str:
             "--exclude=*",
         ]
         commit = subprocess.run(
-            command, capture_output=True, text=True, timeout=10, check=True
+            command, capture_output=True, encoding="utf-8", timeout=10, check=True
         ).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return release

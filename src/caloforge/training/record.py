@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from pathlib import Path
 from typing import Any
+
+from caloforge.runtime.structured import json_text, parse_json
 
 __all__ = ["Log", "flat", "summary"]
 
@@ -32,7 +33,7 @@ class Log:
     def write(self, row: dict[str, Any]) -> None:
         """Add the row of an epoch."""
         with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+            file.write(json_text(row) + "\n")
         if self._board is not None:
             for name, value in flat(row).items():
                 self._board.add_scalar(name, value, row["epoch"])
@@ -46,7 +47,7 @@ class Log:
 
 def _epoch_of(line: str) -> int:
     try:
-        return int(json.loads(line)["epoch"])
+        return int(parse_json(line)["epoch"])
     except (ValueError, KeyError, TypeError):
         return sys.maxsize  # half a line, from a kill
 

@@ -19,7 +19,6 @@ all, and the unit is MeV. The attributes ``particle``, ``detector`` and
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -41,6 +40,7 @@ from caloforge.data.showers import Showers
 from caloforge.detector.calochallenge import calochallenge_mesh
 from caloforge.detector.mesh import Mesh, mesh_from_dict
 from caloforge.errors import ConditionError, DataError, MeshError
+from caloforge.runtime.structured import parse_json
 
 __all__ = ["CaloChallenge"]
 
@@ -194,7 +194,7 @@ def _extra(file: h5py.File, n: int, ignore: tuple[str, ...]) -> dict[str, NDArra
 
 def _parsed(path: Path, attribute: str, text: object) -> dict[str, Any]:
     try:
-        value = json.loads(text.decode() if isinstance(text, bytes) else str(text))
+        value = parse_json(text.decode() if isinstance(text, bytes) else str(text))
     except ValueError as error:
         raise DataError(f"{path}, attribute {attribute!r}: not valid JSON ({error})") from error
     if not isinstance(value, dict):

@@ -47,5 +47,5 @@ def mesh_from_dict(description: dict[str, Any]) -> Mesh:
     mesh = MESHES[str(kind)]
     try:
         return mesh.from_dict(fields)
-    except (TypeError, KeyError, ValueError) as error:
+    except (TypeError, KeyError, ValueError, ArithmeticError) as error:
         raise MeshError(f"malformed {kind} mesh description: {error}") from error

@@ -16,7 +16,22 @@ from numpy.typing import ArrayLike, NDArray
 from caloforge.errors import MeshError
 from caloforge.registry import Registry
 
-__all__ = ["MESHES", "Floats", "Frame", "Ints", "Mesh", "bin_of", "checked_edges", "checked_frame", "phi_bin"]
+__all__ = [
+    "MESHES",
+    "Floats",
+    "Frame",
+    "Ints",
+    "Mesh",
+    "bin_of",
+    "checked_cells",
+    "checked_edges",
+    "checked_frame",
+    "checked_whole",
+    "phi_bin",
+]
+
+MOST_CELLS = 20_000_000
+"""Cells of a mesh: more than any detector module has, and a shower in them takes 80 MB."""
 
 Frame = Literal["shower", "detector"]
 Floats = NDArray[np.float64]
@@ -35,6 +50,19 @@ def checked_edges(name: str, values: Sequence[float]) -> tuple[float, ...]:
                 f"but edges {i} and {i + 1} are {a:g} and {b:g}"
             )
     return edges
+
+
+def checked_whole(name: str, value: float, least: int) -> int:
+    """The number as int; MeshError unless it is whole and not below the least."""
+    if not (np.isfinite(value) and value == int(value) >= least):
+        raise MeshError(f"{name} must be a whole number ≥ {least}, got {value!r}")
+    return int(value)
+
+
+def checked_cells(cells: int) -> None:
+    """MeshError where there are more cells than can be worked with."""
+    if cells > MOST_CELLS:
+        raise MeshError(f"a mesh of {cells:,} cells is too large; at most {MOST_CELLS:,} are possible")
 
 
 def checked_frame(frame: str) -> Frame:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -9,7 +10,16 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike
 
-from caloforge.detector.mesh.base import MESHES, Floats, Frame, Ints, bin_of, checked_edges, checked_frame
+from caloforge.detector.mesh.base import (
+    MESHES,
+    Floats,
+    Frame,
+    Ints,
+    bin_of,
+    checked_cells,
+    checked_edges,
+    checked_frame,
+)
 from caloforge.detector.mesh.regular import RegularMesh
 
 __all__ = ["BoxMesh"]
@@ -32,6 +42,7 @@ class BoxMesh(RegularMesh):
         for name in ("z_edges", "y_edges", "x_edges"):
             object.__setattr__(self, name, checked_edges(name, getattr(self, name)))
         checked_frame(self.frame)
+        checked_cells(math.prod(self.shape))
 
     @classmethod
     def regular(

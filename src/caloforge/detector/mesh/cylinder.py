@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -15,8 +16,10 @@ from caloforge.detector.mesh.base import (
     Frame,
     Ints,
     bin_of,
+    checked_cells,
     checked_edges,
     checked_frame,
+    checked_whole,
     phi_bin,
 )
 from caloforge.detector.mesh.regular import RegularMesh
@@ -42,11 +45,10 @@ class CylinderMesh(RegularMesh):
         object.__setattr__(self, "z_edges", checked_edges("z_edges", self.z_edges))
         object.__setattr__(self, "r_edges", checked_edges("r_edges", self.r_edges))
         checked_frame(self.frame)
-        if self.n_phi < 1 or self.n_phi != int(self.n_phi) or self.r_edges[0] < 0:
-            raise MeshError(
-                f"a cylinder needs a whole n_phi ≥ 1 and r_edges ≥ 0, got {self.n_phi} and {self.r_edges}"
-            )
-        object.__setattr__(self, "n_phi", int(self.n_phi))
+        object.__setattr__(self, "n_phi", checked_whole("n_phi", self.n_phi, 1))
+        if self.r_edges[0] < 0:
+            raise MeshError(f"r_edges must not be negative, got {self.r_edges[0]:g}")
+        checked_cells(math.prod(self.shape))
 
     @classmethod
     def regular(

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from caloforge.detector.mesh.base import Floats, Ints, Mesh, checked_edges, checked_frame
+from caloforge.detector.mesh.base import Floats, Ints, Mesh, checked_cells, checked_edges, checked_frame
 from caloforge.errors import MeshError
 
 __all__ = ["Depth", "Layer", "RaggedMesh", "checked_depth"]
@@ -51,6 +51,7 @@ class RaggedMesh(Mesh):
         numbers = [layer.number for layer in self._layers]
         if not numbers or sorted(set(numbers)) != numbers:
             raise MeshError(f"layer numbers must be increasing and there must be at least one, got {numbers}")
+        checked_cells(sum(layer.size for layer in self._layers))
 
     @property
     def shape(self) -> tuple[int]:

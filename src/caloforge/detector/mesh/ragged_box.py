@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike
 
-from caloforge.detector.mesh.base import MESHES, Floats, Frame, Ints, bin_of, checked_edges
+from caloforge.detector.mesh.base import MESHES, Floats, Frame, Ints, bin_of, checked_edges, checked_whole
 from caloforge.detector.mesh.ragged import Depth, RaggedMesh, checked_depth
 
 __all__ = ["RaggedBoxLayer", "RaggedBoxMesh"]
@@ -25,6 +25,7 @@ class RaggedBoxLayer:
     z_edges: Depth | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "number", checked_whole("the number of a layer", self.number, 0))
         for name in ("y_edges", "x_edges"):
             edges = checked_edges(f"{name} of layer {self.number}", getattr(self, name))
             object.__setattr__(self, name, edges)

@@ -9,7 +9,16 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike
 
-from caloforge.detector.mesh.base import MESHES, Floats, Frame, Ints, bin_of, checked_edges, phi_bin
+from caloforge.detector.mesh.base import (
+    MESHES,
+    Floats,
+    Frame,
+    Ints,
+    bin_of,
+    checked_edges,
+    checked_whole,
+    phi_bin,
+)
 from caloforge.detector.mesh.ragged import Depth, RaggedMesh, checked_depth
 from caloforge.errors import MeshError
 
@@ -26,10 +35,10 @@ class RaggedLayer:
     z_edges: Depth | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "number", checked_whole("the number of a layer", self.number, 0))
         object.__setattr__(self, "r_edges", checked_edges(f"r_edges of layer {self.number}", self.r_edges))
         object.__setattr__(self, "z_edges", checked_depth(self.number, self.z_edges))
-        if self.n_phi < 1 or self.n_phi != int(self.n_phi):
-            raise MeshError(f"layer {self.number} has {self.n_phi} φ bins; a whole number ≥ 1 is needed")
+        object.__setattr__(self, "n_phi", checked_whole(f"n_phi of layer {self.number}", self.n_phi, 1))
         if self.r_edges[0] < 0:
             raise MeshError(f"r_edges of layer {self.number} must not be negative, got {self.r_edges[0]}")
 

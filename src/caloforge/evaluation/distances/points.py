@@ -13,8 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,6 +20,7 @@ from numpy.typing import NDArray
 
 from caloforge.data import Showers
 from caloforge.evaluation.features import batch_rows
+from caloforge.runtime.kernel_files import cpu_flags
 
 if TYPE_CHECKING:
     import torch
@@ -121,11 +120,6 @@ def _product(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
     return (first.float() @ second.float().T).double()
 
 
-@cache
 def _has_vnni() -> bool:
     """Whether the processor multiplies 8-bit matrices natively."""
-    try:
-        text = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return False
-    return "avx512_vnni" in text or "avx_vnni" in text
+    return bool({"avx512_vnni", "avx_vnni"} & cpu_flags())

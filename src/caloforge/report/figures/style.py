@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import math
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -76,9 +78,26 @@ def require_drawing_packages() -> None:
     """Raise MissingDependencyError where a package that draws is not installed."""
     for package in ("jinja2", "matplotlib", "mplhep", "plotly"):
         try:
-            __import__(package)
+            _import(package)
         except ImportError as error:
             raise MissingDependencyError(package, "report") from error
+
+
+def _import(package: str) -> None:
+    """Import a package, also where ``$MPLBACKEND`` names a backend that is not there, as in notebooks.
+
+    Figures are drawn without one.
+    """
+    try:
+        importlib.import_module(package)
+    except ValueError:
+        backend = os.environ.pop("MPLBACKEND", None)
+        if backend is None:
+            raise
+        try:
+            importlib.import_module(package)
+        finally:
+            os.environ["MPLBACKEND"] = backend
 
 
 @cache

@@ -7,6 +7,7 @@ from functools import singledispatch
 
 from rich.box import SIMPLE_HEAD
 from rich.console import RenderableType
+from rich.markup import escape
 from rich.table import Table
 
 from caloforge.evaluation.amplification import AmplificationCurve, AmplificationResult
@@ -42,8 +43,8 @@ def _evaluation(evaluation: Evaluation) -> Table:
     The title is the verdict's headline, the caption the warnings.
     """
     evaluation = in_words(evaluation)
-    title = evaluation.verdict.headline if evaluation.verdict else None
-    table = Table(title=title, caption="\n".join(evaluation.warnings) or None)
+    title = escape(evaluation.verdict.headline) if evaluation.verdict else None
+    table = Table(title=title, caption=escape("\n".join(evaluation.warnings)) or None)
     table.add_column("quantity")
     table.add_column("value", justify="right")
     table.add_column("by chance", justify="right")
