@@ -5,8 +5,9 @@ from __future__ import annotations
 import importlib
 import math
 import os
+import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -78,26 +79,26 @@ def require_drawing_packages() -> None:
     """Raise MissingDependencyError where a package that draws is not installed."""
     for package in ("jinja2", "matplotlib", "mplhep", "plotly"):
         try:
-            _import(package)
+            if package == "matplotlib":
+                _import_matplotlib()
+            importlib.import_module(package)
         except ImportError as error:
             raise MissingDependencyError(package, "report") from error
 
 
-def _import(package: str) -> None:
-    """Import a package, also where ``$MPLBACKEND`` names a backend that is not there, as in notebooks.
-
-    Figures are drawn without one.
-    """
+def _import_matplotlib() -> None:
+    """Import it also where ``$MPLBACKEND`` names a backend that is not there, as notebooks set it."""
+    if "matplotlib" in sys.modules:
+        return
+    backend = os.environ.pop("MPLBACKEND", None)
     try:
-        importlib.import_module(package)
-    except ValueError:
-        backend = os.environ.pop("MPLBACKEND", None)
-        if backend is None:
-            raise
-        try:
-            importlib.import_module(package)
-        finally:
+        import matplotlib
+    finally:
+        if backend is not None:
             os.environ["MPLBACKEND"] = backend
+    if backend:
+        with suppress(ValueError):  # figures are drawn without one
+            matplotlib.rcParams["backend"] = backend
 
 
 @cache
