@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
@@ -17,9 +17,11 @@ __all__ = ["KindSettings", "Settings", "explain", "with_overrides"]
 
 
 class Settings(BaseModel):
-    """A table of settings, validated where it is made and not changed afterwards."""
+    """A table of settings, validated where it is made and not changed afterwards; its numbers are finite."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    most: ClassVar[int] = 1_000_000
+    """Largest whole number: what is counted in settings becomes loops and memory."""
 
     @model_validator(mode="before")
     @classmethod
@@ -43,6 +45,14 @@ class Settings(BaseModel):
         if problems:
             raise ValidationError.from_exception_data(cls.__name__, problems)
         return given
+
+    @model_validator(mode="after")
+    def _no_huge_numbers(self) -> Self:
+        for key, value in self.__dict__.items():
+            for number in value if isinstance(value, tuple) else (value,):
+                if isinstance(number, int) and abs(number) > self.most:
+                    raise ValueError(f"{key} may be at most {self.most:,}, got {number:,}")
+        return self
 
 
 class KindSettings(Settings):

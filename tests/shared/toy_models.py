@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from caloforge.data import Conditions, Showers
@@ -37,8 +38,8 @@ class LayerGaussian(GeneratorModel):
     """log(layer energy) ~ N(network(log E), σ); a layer's energy is shared out as it is on average."""
 
     class Settings(GeneratorModel.Settings):
-        width: int = 8
-        dropout: float = 0.0
+        width: int = Field(8, ge=1)
+        dropout: float = Field(0.0, ge=0, le=1)
 
     settings: Settings
 
@@ -105,6 +106,23 @@ class BreaksDown(LayerGaussian):
         if self.training and self.progress >= self.settings.at:
             losses["loss"] = losses["loss"] * float("nan")
         return losses
+
+
+class BreaksWeights(BreaksDown):
+    """Its gradient is NaN from a given fraction of the training on, and its loss is not."""
+
+    def losses(self, batch, part, generator):
+        losses = super(BreaksDown, self).losses(batch, part, generator)
+        if self.training and self.progress >= self.settings.at:
+            losses["loss"] = losses["loss"] + (0 * self.log_sigma).sum().sqrt()
+        return losses
+
+
+class LogsNaN(LayerGaussian):
+    """What it logs beside its loss is no number."""
+
+    def losses(self, batch, part, generator):
+        return super().losses(batch, part, generator) | {"odd": torch.tensor(float("nan"))}
 
 
 class Adversarial(LayerGaussian):

@@ -60,7 +60,7 @@ def test_every_byte_of_the_weights_counts(saved):
         with pytest.raises(CheckpointError, match=r"truncated, damaged or from another checkpoint"):
             Checkpoint.load(saved.path)
     file.unlink()
-    with pytest.raises(CheckpointError, match=r"model\.safetensors: cannot be read"):
+    with pytest.raises(CheckpointError, match=r"cannot read .*model\.safetensors: No such file"):
         Checkpoint.load(saved.path)
 
 
@@ -71,7 +71,7 @@ def test_every_byte_of_the_weights_counts(saved):
         (lambda about: about.update(version=99), "format version 99, but 1 is expected"),
         (lambda about: about["mesh"].update(n_phi=7), "changed after training"),
         (lambda about: about["mesh"].update(kind="cube"), "cube"),
-        (lambda about: about.pop("valid_range"), "'valid_range' is missing"),
+        (lambda about: about.pop("valid_range"), "valid_range: Field required; the file is .*incomplete"),
         (lambda about: about.update(seed="x"), "damaged"),
     ],
 )

@@ -100,6 +100,36 @@ def test_nan_stops_and_keeps_the_last_good_checkpoint(tmp_path, monkeypatch):
         fit(tmp_path / "b", model="BreaksDown", overrides={"settings.at": 0.0})
 
 
+@pytest.mark.parametrize("held_out", [0, 0.1])
+def test_weights_that_are_nan_after_the_last_step_are_not_kept(tmp_path, monkeypatch, held_out):
+    monkeypatch.setattr(run, "SAVING_SHARE", 1e9)
+    changes = {"settings.at": 0.99, "training.steps": 100, "training.validation_fraction": held_out}
+    with pytest.raises(TrainingError, match=r"weights of part 'model' became nan.*last good.*a\."):
+        fit(tmp_path / "a", model="BreaksWeights", overrides=changes)
+    checkpoint = Checkpoint.load(tmp_path / "a")
+    assert all(tensor.isfinite().all() for tensor in checkpoint.tensors.values())
+
+
+def test_numbers_that_are_none_stop_no_training(tmp_path):
+    """Attributes of files of others, and what a model logs beside its loss."""
+    showers = toy_showers()
+    showers.provenance |= {"attributes": {"noise": float("nan"), "most": float("inf")}}
+    checkpoint = fit(tmp_path / "a", showers, model="LogsNaN", overrides={"training.epochs": 1})
+    for file in (tmp_path / "a" / "checkpoint.json", tmp_path / "a" / "log.jsonl"):
+        json.loads(file.read_text(encoding="utf-8"), parse_constant=pytest.fail)
+    known = Checkpoint.load(tmp_path / "a").provenance["showers"]["attributes"]
+    assert known == {"noise": None, "most": None}
+    assert checkpoint.metrics["epochs"] == 1
+
+
+@pytest.mark.parametrize("value", ["nan", "inf"])
+@pytest.mark.parametrize("key", ["training.learning_rate", "training.clip", "settings.dropout"])
+def test_settings_are_finite_numbers(tmp_path, key, value):
+    with pytest.raises(RecipeError, match=f"{key}: .*finite"):
+        fit(tmp_path / "a", overrides={key: float(value)})
+    assert not (tmp_path / "a").exists()
+
+
 def test_early_stopping_keeps_the_best_weights(tmp_path):
     changes = {"training.epochs": 60, "training.patience": 2, "training.schedule": "constant"}
     changes |= {"training.learning_rate": 0.3}

@@ -88,7 +88,7 @@ def test_mistakes_are_named(path, old, new, words):
 def test_unknown_names_and_missing_files(tmp_path):
     with pytest.raises(RecipeError, match="no recipe 'nothing-like-this'"):
         Recipe.load("nothing-like-this")
-    with pytest.raises(RecipeError, match="cannot be read"):
+    with pytest.raises(RecipeError, match=r"cannot read .*No such file"):
         Recipe.load(tmp_path / "missing.toml")
     with pytest.raises(RecipeError, match="is a value, not a table"):
         Recipe.load(RECIPE, {"training.epochs.x": 1})

@@ -13,6 +13,8 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
+from caloforge.checkpoint.about import About
+from caloforge.checkpoint.bounded import UNBUILT, no_larger_than
 from caloforge.checkpoint.folder import ABOUT, read_folder, write_folder
 from caloforge.checkpoint.pretrained import pretrained_folder
 from caloforge.detector.mesh import Mesh, mesh_from_dict
@@ -95,9 +97,9 @@ class Checkpoint:
         """
         where = self.path or "checkpoint"
         try:
-            with torch.random.fork_rng(devices=[]):
+            with torch.random.fork_rng(devices=[]), no_larger_than(self.tensors):
                 model = load_model_class(self.model_name)(self.mesh, self.settings)
-        except (RecipeError, MeshError, ValidationError) as error:
+        except UNBUILT as error:
             raise CheckpointError(f"{where}: its model cannot be built: {error}") from error
         wrong = _misfits(model.state_dict(), self.tensors)
         if wrong:
@@ -106,7 +108,10 @@ class Checkpoint:
                 f"{f' and {len(wrong) - 5} more' if len(wrong) > 5 else ''}; {self._why_not()}"
             )
         model.load_state_dict(self.tensors)
-        model.detectors, model.meshes = self.detectors, dict(self.meshes)
+        try:
+            model.know(self.detectors, self.meshes)
+        except RecipeError as error:
+            raise CheckpointError(f"{where}: {error}") from error
         model.progress = 1.0
         return model.eval().execute_on(device, precision, kernels)
 
@@ -228,48 +233,53 @@ class Checkpoint:
             folder = pretrained_folder(folder.name)
         about, tensors = read_folder(folder)
         where = folder / ABOUT
-        try:
-            mesh = _mesh(about["mesh"], about["mesh_fingerprint"], where)
-            meshes = dict.fromkeys(about["detectors"], mesh) | {
-                name: _mesh(other["mesh"], other["fingerprint"], where)
-                for name, other in about.get("other_meshes", {}).items()
-            }
-            return cls(
-                model_name=str(about["model"]),
-                settings=dict(about["settings"]),
-                mesh=mesh,
-                valid_range=dict(about["valid_range"]),
-                tensors=tensors,
-                detectors=tuple(about["detectors"]),
-                meshes=meshes,
-                valid_ranges=dict(about.get("valid_ranges", {})),
-                recipe=dict(about["recipe"]),
-                provenance=dict(about["provenance"]),
-                seed=int(about["seed"]),
-                metrics=dict(about["metrics"]),
-                path=folder,
-            )
-        except CheckpointError:
-            raise
-        except KeyError as error:
-            raise CheckpointError(f"{where}: {error} is missing; the file is incomplete") from error
-        except (TypeError, ValueError) as error:
-            raise CheckpointError(f"{where}: {error}; the file is damaged") from error
+        About.check(about, where)
+        mesh = _mesh(about["mesh"], about["mesh_fingerprint"], where)
+        meshes = dict.fromkeys(about["detectors"], mesh) | {
+            name: _mesh(other["mesh"], other["fingerprint"], where)
+            for name, other in about.get("other_meshes", {}).items()
+        }
+        return cls(
+            model_name=about["model"],
+            settings=about["settings"],
+            mesh=mesh,
+            valid_range=about["valid_range"],
+            tensors=tensors,
+            detectors=tuple(about["detectors"]),
+            meshes=meshes,
+            valid_ranges=about.get("valid_ranges", {}),
+            recipe=about["recipe"],
+            provenance=about["provenance"],
+            seed=int(about["seed"]),
+            metrics=about["metrics"],
+            path=folder,
+        )
 
 
 def _misfits(expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> list[str]:
-    """What is wrong with the names and shapes of the given tensors."""
+    """What is wrong with the names, shapes and types of the given tensors."""
     wrong = [f"{name} is missing" for name in expected if name not in given]
     wrong += [f"{name} is unknown" for name in given if name not in expected]
-    return wrong + [
-        f"{name} has shape {tuple(given[name].shape)} instead of {tuple(tensor.shape)}"
-        for name, tensor in expected.items()
-        if name in given and given[name].shape != tensor.shape
-    ]
+    return (
+        wrong
+        + [
+            f"{name} has shape {tuple(given[name].shape)} instead of {tuple(tensor.shape)}"
+            for name, tensor in expected.items()
+            if name in given and given[name].shape != tensor.shape
+        ]
+        + [
+            f"{name} is of type {given[name].dtype} instead of {tensor.dtype}"
+            for name, tensor in expected.items()
+            if name in given and given[name].is_floating_point() != tensor.is_floating_point()
+        ]
+    )
 
 
 def _mesh(description: dict[str, Any], fingerprint: str, where: Path) -> Mesh:
-    mesh = mesh_from_dict(description)
+    try:
+        mesh = mesh_from_dict(description)
+    except MeshError as error:
+        raise CheckpointError(f"{where}: {error}; the file is damaged") from error
     if mesh.fingerprint != fingerprint:
         raise CheckpointError(
             f"{where}: the mesh has fingerprint {mesh.fingerprint}, but the model was trained on "

@@ -87,7 +87,7 @@ def read_tensors(path: Path, expected_digest: str) -> dict[str, Tensor]:
         )
     try:
         return safetensors.torch.load(data)
-    except safetensors.SafetensorError as error:
+    except (safetensors.SafetensorError, LookupError, TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"{path}: not a safetensors file ({error})") from error
 
 

@@ -298,7 +298,7 @@ class Detector(_Strict):
     def _z_edges(self) -> tuple[float, ...]:
         settings = self.mesh_settings
         if settings.z == "regular":
-            return tuple(float(v) for v in np.arange(settings.n_z + 1) * settings.dz_mm)
+            return tuple(i * settings.dz_mm for i in range(settings.n_z + 1))
         # Deposits are booked at the end of a step, often exactly on a surface, so that an edge must not
         # lie on one: it goes to the middle of what separates two sensitive layers.
         read = [layer for layer in self.layers if layer.sensitive]

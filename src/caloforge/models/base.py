@@ -245,6 +245,14 @@ class GeneratorModel(nn.Module, ABC):
             network.use_kernel(compiled)
         return compiled
 
+    def know(self, detectors: Sequence[str], meshes: Mapping[str, Mesh]) -> None:
+        """Take the names and cells of the detectors that trained weights are for.
+
+        Raises:
+            RecipeError: there is no room for so many.
+        """
+        self.detectors, self.meshes = tuple(detectors), dict(meshes)
+
     def fit(self, showers: Showers) -> None:
         """Set the preprocessing statistics, which are buffers, from the training split, read in slices."""
 

@@ -8,7 +8,7 @@ import tomllib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-__all__ = ["json_text", "parse_json", "parse_toml"]
+__all__ = ["json_text", "parse_json", "parse_toml", "require_shallow"]
 
 DEEPEST = 200
 """Tables and lists in one another: more than honest files have, far less than Python can follow."""
@@ -35,16 +35,22 @@ def _parsed(parse: Callable[[Any], Any], text: str | bytes) -> Any:
         value = parse(text)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+    require_shallow(value)
+    return value
+
+
+def require_shallow(value: Any) -> None:
+    """ValueError where tables and lists are nested more deeply than honest ones."""
     level = [value]
     for _ in range(DEEPEST):
-        level = [item for outer in level for item in _items(outer) if isinstance(item, dict | list)]
+        level = [item for outer in level for item in _items(outer) if isinstance(item, Mapping | list)]
         if not level:
-            return value
+            return
     raise ValueError(f"it is nested more than {DEEPEST} deep")
 
 
 def _items(value: Any) -> Any:
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return value.values()
     return value if isinstance(value, list) else ()
 

@@ -19,11 +19,10 @@ meshes = ["cylinder"]
 
 from __future__ import annotations
 
-import copy
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from pydantic import Field, ValidationError, field_validator, model_validator
@@ -34,6 +33,7 @@ from caloforge.errors import RecipeError
 from caloforge.models.names import current_names
 from caloforge.registry import suggestion
 from caloforge.runtime.files import read_toml
+from caloforge.runtime.structured import require_shallow
 from caloforge.settings import Settings, explain, with_overrides
 from caloforge.training.augmentations import AUGMENTATIONS
 from caloforge.training.schedules import SCHEDULES
@@ -61,6 +61,8 @@ class PartSettings(Settings):
         every: the part is trained in every so many-th step.
         repeat: updates per step, on the same showers with new random numbers.
     """
+
+    most: ClassVar[int] = 1_000_000_000
 
     learning_rate: float = Field(1e-3, gt=0)
     weight_decay: float = Field(1e-4, ge=0)
@@ -168,6 +170,10 @@ class Recipe(Settings):
             RecipeError: there is no such recipe, or it holds an unknown key or an illegal value.
         """
         table, where = _read(source)
+        try:
+            require_shallow([table, *(overrides or {}).values()])
+        except ValueError as error:
+            raise RecipeError(f"{where}: {error}") from None
         table = with_overrides(table, overrides or {})
         try:
             recipe = cls.model_validate(table)
@@ -221,7 +227,7 @@ def _read(source: str | os.PathLike[str] | Mapping[str, Any] | Recipe) -> tuple[
     if isinstance(source, Recipe):
         return source.to_dict(), "recipe"
     if isinstance(source, Mapping):
-        return copy.deepcopy(dict(source)), "recipe"
+        return dict(source), "recipe"
     path = Path(source)
     if path.suffix != ".toml" and os.fspath(source) == path.name:
         if path.name not in Recipe.names():

@@ -194,6 +194,7 @@ class TrainingRun:
     def _save(self) -> None:
         """Save the state, and the best weights so far as a checkpoint once an epoch is over."""
         self.trainer.check()
+        self.trainer.check_weights()
         start = time.monotonic()
         self.team.on_main(self._write)
         if self.trainer.position.epoch:

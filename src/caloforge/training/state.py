@@ -8,6 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from caloforge.checkpoint.checkpoint import Checkpoint
 from caloforge.checkpoint.folder import holds_checkpoint, read_tensors, write_tensors
 from caloforge.errors import CheckpointError
@@ -72,19 +74,28 @@ def load_state(folder: Path, trainer: Trainer, run: dict[str, Any]) -> None:
         trainer.model.load_state_dict(model)
         for name, part in trainer.parts.items():
             part.load_state(own, about["parts"][name])
-        trainer.position = Position(**about["position"])
-    except (KeyError, TypeError, RuntimeError) as error:
+        trainer.position = TypeAdapter(Position).validate_python(about["position"])
+    except CheckpointError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise CheckpointError(f"{folder}: the state does not fit the model ({error}); train anew") from error
 
 
 def saved_run(folder: Path) -> dict[str, Any]:
     """What `save_state` was told about the training."""
-    return dict(read_json(folder / ABOUT, error=CheckpointError).get("run", {}))
+    return _run_of(folder, read_json(folder / ABOUT, error=CheckpointError))
+
+
+def _run_of(folder: Path, about: dict[str, Any]) -> dict[str, Any]:
+    run = about.get("run", {})
+    if not isinstance(run, dict):
+        raise CheckpointError(f"{folder / ABOUT}: 'run' must be a table, got {run!r}; the file is damaged")
+    return run
 
 
 def check_run(folder: Path, about: dict[str, Any], run: dict[str, Any]) -> None:
     """CheckpointError naming what differs between a saved training and this one."""
-    saved = current_names(about.get("run", {}))
+    saved = current_names(_run_of(folder, about))
     for key, value in run.items():
         if saved.get(key) != value:
             how = f" (--precision {saved.get(key)})" if key == "precision" else ""
@@ -148,4 +159,4 @@ def _differs(checkpoint: Checkpoint, task: TrainingTask) -> str:
     if current_names(checkpoint.recipe) != task.recipe.to_dict() or checkpoint.seed != task.seed:
         return "another recipe or seed"
     saved = checkpoint.provenance.get("fingerprints", {})
-    return next((f"other {WORDS[name]}" for name in saved if saved[name] != task.fingerprints[name]), "")
+    return next((f"other {WORDS[name]}" for name in saved if saved[name] != task.fingerprints.get(name)), "")

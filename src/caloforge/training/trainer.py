@@ -158,8 +158,15 @@ class Trainer:
         self._pending.clear()
         return ", ".join(words[-len(self.parts) :])
 
+    def check_weights(self) -> None:
+        """Stop because a weight, which is about to be kept, is not finite; no later loss would tell."""
+        for name, part in self.parts.items():
+            finite = [weight.isfinite().all() for weight in (*part.parameters, *part.averaged())]
+            if not torch.stack(finite).all():
+                raise self._not_finite(name, self.position.step - 1, "weights", math.nan)
+
     def _not_finite(self, part: str, step: int, key: str, number: float) -> TrainingError:
-        what = "loss" if key == "loss" else "gradient"
+        what = {"loss": "loss", "weights": "weights"}.get(key, "gradient")
         epoch, rate = self.position.epoch, self.parts[part].rate
         return TrainingError(
             f"the {what} of part {part!r} became {number} in epoch {epoch + 1}, step {step + 1}, at learning "
@@ -171,6 +178,7 @@ class Trainer:
     def finish_epoch(self) -> dict[str, Any]:
         """Validate, keep the best weights of each part, and return the epoch's row for the log."""
         start = time.monotonic()
+        self.check_weights()
         held_out = self._validate()
         seconds, n_steps = self.position.epoch_seconds, self.position.step
         rows: dict[str, Any] = {}

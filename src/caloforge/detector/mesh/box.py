@@ -94,7 +94,7 @@ class BoxMesh(RegularMesh):
     @classmethod
     def of_equal_cells(cls, z_edges: tuple[float, ...], sizes: Mapping[str, Any], frame: Frame) -> BoxMesh:
         y, x = (
-            tuple(float(v) for v in (np.arange(n + 1) - n / 2) * d)
+            tuple((i - n / 2) * d for i in range(n + 1))
             for n, d in ((sizes["n_y"], sizes["dy_mm"]), (sizes["n_x"], sizes["dx_mm"]))
         )
         return cls(z_edges, y, x, frame)

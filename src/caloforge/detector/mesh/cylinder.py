@@ -115,5 +115,5 @@ class CylinderMesh(RegularMesh):
     def of_equal_cells(
         cls, z_edges: tuple[float, ...], sizes: Mapping[str, Any], frame: Frame
     ) -> CylinderMesh:
-        r_edges = np.arange(sizes["n_r"] + 1) * sizes["dr_mm"]
-        return cls(z_edges, sizes["n_phi"], tuple(float(v) for v in r_edges), frame)
+        r_edges = tuple(i * sizes["dr_mm"] for i in range(sizes["n_r"] + 1))
+        return cls(z_edges, sizes["n_phi"], r_edges, frame)

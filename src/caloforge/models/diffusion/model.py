@@ -9,7 +9,7 @@ Legend: ``n`` showers, mesh (Z, P, R), ``K`` condition numbers, ``L`` numbers of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -141,6 +141,11 @@ class DiffusionModel(GeneratorModel):
             showers, self.incident.incident, self.energy_flow, layer_energies, detectors=self.detectors
         ):
             pass
+
+    def know(self, detectors: Sequence[str], meshes: Mapping[str, Mesh]) -> None:
+        """As in the base class."""
+        self.incident.require_slots(detectors)
+        super().know(detectors, meshes)
 
     def adapt(self, showers: Showers) -> None:
         """Take new detectors in: their properties, thresholds and coordinates; the others' stay."""
