@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 
 from caloforge.checkpoint.pretrained import default_model
 from caloforge.data import open_showers, write_showers
@@ -20,7 +21,7 @@ from caloforge.report import compare, summary, write_report
 from caloforge.report.comparison import write_comparison
 from caloforge.runtime.processes import run_module
 from caloforge.runtime.screen import Screen
-from caloforge.training import train
+from caloforge.training import Recipe, train
 
 __all__ = ["quickstart"]
 
@@ -55,6 +56,9 @@ def quickstart(
         of the model just trained, and ``folder/comparison/compare.html``.
     """
     folder, console = Path(folder), console or Screen()
+    Recipe.load(RECIPE, overrides)  # what is wrong with it is said now, not after the simulation
+    if folder.exists() and not folder.is_dir():
+        raise CaloforgeError(f"{folder} is a file; name a folder for the quickstart")
     folder.mkdir(parents=True, exist_ok=True)
     begin = time.monotonic()
 
@@ -108,7 +112,8 @@ def quickstart(
     console.print(summary(comparison))
     minutes = (time.monotonic() - begin) / 60
     console.print(
-        f"Finished in {minutes:.1f} minutes. Now look at [bold]{page}[/], for both models at [bold]{both}[/]",
+        f"Finished in {minutes:.1f} minutes. Now look at [bold]{escape(str(page))}[/], "
+        f"for both models at [bold]{escape(str(both))}[/]",
         soft_wrap=True,
     )
     return comparison

@@ -88,7 +88,7 @@ def test_a_child_ends_although_nobody_reads_what_it_says() -> None:
     with Child("child_of_a_test") as child:
         child.send({"do": "double"}, bytes(30_000_000))
         child.send({"do": "double"}, bytes(30_000_000))
-    assert child._process.returncode == 1  # by itself, not killed
+    assert child._process.returncode >= 0  # by itself, not killed
 
 
 def test_a_child_prints_what_the_terminal_cannot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

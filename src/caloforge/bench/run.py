@@ -25,11 +25,13 @@ from caloforge.data.quantities import Quantity
 from caloforge.detector.detector import Detector
 from caloforge.errors import CaloforgeError, CheckpointError, ConditionError, DataError
 from caloforge.generation.request import GenerationRequest
-from caloforge.runtime.cores import usable_cores
+from caloforge.runtime.cores import checked_threads, usable_cores
 from caloforge.runtime.devices import pick_device
+from caloforge.runtime.execution import require_choices
 from caloforge.runtime.processes import Child, ChildError
 from caloforge.runtime.progress import Display
 from caloforge.runtime.provenance import provenance
+from caloforge.runtime.streams import checked_count
 
 __all__ = ["bench"]
 
@@ -97,15 +99,20 @@ def bench(
         KeyboardInterrupt: Ctrl-C; what is measured is in the file.
     """
     target = None if out is None else Path(out)
-    if min([repetitions, *batch_sizes, *(t for t in threads if t is not None)]) < 1 or not budget_s > 0:
-        raise ConditionError(
-            "batch sizes, threads and repetitions must be at least 1, and the budget positive"
-        )
+    if min([repetitions, *batch_sizes]) < 1 or not 0 < budget_s < math.inf:
+        raise ConditionError("batch sizes and repetitions must be at least 1, and the budget positive")
+    for count in (geant4 or 1, *batch_sizes):
+        checked_count(count)
+    for number in threads:
+        checked_threads(1 if number is None else number)
     if geant4 < 0 or not (batch_sizes and threads):
         raise ConditionError("give at least one batch size and number of threads, and no negative geant4")
     if target is not None and target.exists() and not (resume or overwrite):
         raise DataError(f"{target} exists; go on with it (--resume) or replace it (--overwrite)")
     loaded = Checkpoint.load(checkpoint).with_settings(settings or {})
+    require_choices(precision, kernels)
+    if isinstance(detector, str | os.PathLike) and detector not in loaded.detectors:
+        detector = Detector.load(detector)
     known = detector if isinstance(detector, str) and detector in loaded.detectors else None
     pool = choose_conditions(loaded, geant4 or POOL, like, energy, seed, known, particle)
     request = GenerationRequest.resolve(

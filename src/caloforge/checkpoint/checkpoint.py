@@ -229,9 +229,12 @@ class Checkpoint:
         if isinstance(source, Checkpoint):
             return source
         folder = Path(source)
-        if not folder.exists() and folder.name == os.fspath(source):
-            folder = pretrained_folder(folder.name)
-        about, tensors = read_folder(folder)
+        try:
+            if not folder.exists() and folder.name == os.fspath(source):
+                folder = pretrained_folder(folder.name)
+            about, tensors = read_folder(folder)
+        except OSError as error:
+            raise CheckpointError(f"{folder}: cannot be looked into ({error.strerror})") from error
         where = folder / ABOUT
         About.check(about, where)
         mesh = _mesh(about["mesh"], about["mesh_fingerprint"], where)

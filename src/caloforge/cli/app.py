@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from io import TextIOWrapper
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.markup import escape
@@ -86,11 +86,19 @@ def main() -> None:
     """Run the command line; errors that a user can mend are one message without a traceback."""
     wait_passively()
     if isinstance(sys.stdout, TextIOWrapper):  # what its encoding lacks must not end a command that is done
-        sys.stdout.reconfigure(errors="backslashreplace")
+        sys.stdout.reconfigure(errors="replace")
     try:
         app()
     except BrokenPipeError:
         sys.exit(141)
-    except (CaloforgeError, OSError) as error:  # of the system: a full disk, a folder that may not be read
-        errors.print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
-        sys.exit(1)
+    except CaloforgeError as error:
+        _fail(str(error))
+    except MemoryError as error:
+        _fail(f"there is not enough memory for this: {error}")
+    except OSError as error:  # of the system: a folder that may not be read, a name that is too long
+        _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+
+
+def _fail(message: str) -> NoReturn:
+    errors.print(f"[bold red]error:[/] {escape(message)}", highlight=False, soft_wrap=True)
+    sys.exit(1)

@@ -215,13 +215,15 @@ def _write(
 def _pieces(showers: Showers, parts: str, seed: int | None) -> tuple[Showers, ...]:
     import numpy as np
 
+    from caloforge.runtime.streams import checked_seed
+
     try:
         sizes = [float(text) for text in parts.split(",")]
     except ValueError as error:
         raise DataError(f"--parts must be numbers, like 0.8,0.2 or 6000,600, got {parts!r}") from error
     if max(sizes) <= 1 and sum(sizes) <= 1 + 1e-9:
         return showers.split(*sizes, seed=seed)
-    if any(size < 1 or size != int(size) for size in sizes) or sum(sizes) > len(showers):
+    if not all(size >= 1 and size.is_integer() for size in sizes) or sum(sizes) > len(showers):
         raise DataError(
             f"--parts {parts}: fractions must add up to at most 1, and numbers of showers be whole and add "
             f"up to at most {len(showers)}"
@@ -234,7 +236,8 @@ def _pieces(showers: Showers, parts: str, seed: int | None) -> tuple[Showers, ..
         )
     if left:
         warn(f"{left} of the {len(showers)} showers are in none of the parts {parts}")
-    order = np.arange(len(showers)) if seed is None else np.random.default_rng(seed).permutation(len(showers))
+    shuffled = None if seed is None else np.random.default_rng(checked_seed(seed))
+    order = np.arange(len(showers)) if shuffled is None else shuffled.permutation(len(showers))
     stops = np.cumsum(sizes).astype(int).tolist()
     return tuple(showers[np.sort(order[a:b])] for a, b in zip([0, *stops[:-1]], stops, strict=True))
 

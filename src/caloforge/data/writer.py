@@ -74,15 +74,19 @@ class ShowerWriter:
             raise DataError(
                 f"layout must be one of {get_args(Layout)} and compression 0-9, got {layout!r}, {compression}"
             )
-        self._partial = self.path.with_name(self.path.name + ".partial")
         self._file: h5py.File | None = None
         self._disk: PatientFile | None = None
         self._check_target()
+        self._partial = self.path.with_name(self.path.name + ".partial")
 
     def _check_target(self) -> None:
-        if self.path.is_dir():
-            raise DataError(f"{self.path} is a folder; give the name of a file")
-        if self.path.exists() and not self._overwrite:
+        try:
+            folder, there = self.path.is_dir(), self.path.exists()
+        except OSError as error:
+            raise DataError(f"{self.path}: {error.strerror}; choose another name") from error
+        if folder:
+            raise DataError(f"{str(self.path)!r} is a folder; give the name of a file")
+        if there and not self._overwrite:
             raise DataError(f"{self.path} exists; choose another name or allow overwriting (--overwrite)")
 
     def __enter__(self) -> ShowerWriter:

@@ -24,6 +24,7 @@ from caloforge.errors import DataError
 from caloforge.evaluation.features import EPSILON, Features, compute_features
 from caloforge.evaluation.results.base import Details, Floats, Number, Result
 from caloforge.runtime.provenance import provenance
+from caloforge.runtime.streams import checked_seed
 
 __all__ = ["OBSERVABLES", "AmplificationCurve", "AmplificationResult", "amplification"]
 
@@ -36,6 +37,7 @@ together."""
 LEAST_PER_BIN = 10
 SIZES = 12
 PIECE = 20_000
+MOST_QUANTILES = 1_000_000
 SHARED = 0.5
 """Share of incident energies found in both of two samples above which they are not independent."""
 
@@ -128,6 +130,7 @@ def amplification(
         MeshError: the samples are on different meshes.
         DataError: an observable is unknown, or a sample is too small.
     """
+    seed = checked_seed(seed)
     spaces = [(names,) if isinstance(names, str) else tuple(names) for names in observables]
     wanted = list(dict.fromkeys(name for names in spaces for name in names))
     samples = {"truth": truth, "training": training, "generated": generated}
@@ -154,8 +157,8 @@ def amplification(
 
 
 def _bins_per_axis(q: int, d: int) -> int:
-    if q < 2:
-        raise DataError(f"quantiles must be at least 2, got {q}")
+    if not 2 <= q <= MOST_QUANTILES:
+        raise DataError(f"quantiles must be at least 2 and at most {MOST_QUANTILES:,}, got {q:,}")
     root = int(q ** (1 / d))
     return min((max(2, k) for k in (root, root + 1)), key=lambda k: abs(k**d - q))
 

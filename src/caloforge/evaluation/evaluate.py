@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from caloforge.data import Showers, open_showers
 from caloforge.data.matching import matched_conditions
-from caloforge.errors import DataError
+from caloforge.errors import ConditionError, DataError
 from caloforge.evaluation.classifiers import ClassifierSettings, classifier_settings, train_classifier
 from caloforge.evaluation.classifiers.inputs import check_names
 from caloforge.evaluation.context import compare_conditions, measure_times
@@ -36,6 +36,7 @@ from caloforge.evaluation.repeats import count_repeats
 from caloforge.evaluation.results import Comparison, Estimate, Evaluation, Memorisation
 from caloforge.evaluation.slices import slice_edges, slice_metrics
 from caloforge.runtime.provenance import provenance
+from caloforge.runtime.streams import checked_seed
 
 __all__ = ["LEAST_SHOWERS", "EvaluationOptions", "Progress", "Source", "evaluate", "opened"]
 
@@ -101,10 +102,13 @@ def evaluate(
     Raises:
         MeshError: the samples are on different meshes, or a classifier does not fit the mesh.
         DataError: a sample has fewer than 20 showers or no energy at all, or a file is unreadable.
-        ConditionError: a slice is unknown or malformed.
+        ConditionError: a slice is unknown or malformed, or the threshold no energy.
         RecipeError: the classifiers are unknown.
         MissingDependencyError: an optional package is not installed.
     """
+    seed = checked_seed(seed)
+    if threshold_mev is not None and not 0 <= threshold_mev < np.inf:
+        raise ConditionError(f"threshold_mev must be an energy in MeV, got {threshold_mev}")
     chosen = None if classifiers == "none" else classifier_settings(classifiers)
     names = tuple(dict.fromkeys(which)) if chosen is not None else ()
     truth = _checked(reference, "reference showers", None)

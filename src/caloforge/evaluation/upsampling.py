@@ -22,6 +22,7 @@ from caloforge.evaluation.evaluate import Source, evaluate, opened
 from caloforge.evaluation.results import ClassifierResult, Estimate
 from caloforge.evaluation.results.base import Details, Result
 from caloforge.runtime.provenance import provenance
+from caloforge.runtime.streams import checked_seed
 
 __all__ = ["Score", "UpsamplingPoint", "UpsamplingResult", "upsampling_curve"]
 
@@ -97,6 +98,7 @@ def upsampling_curve(
         raise DataError("the upsampling test is a test by classifiers; choose some, for example low and high")
     if not samples or min(samples) < 1:
         raise DataError(f"give fine showers by their number of coarse showers ≥ 1, got {sorted(samples)}")
+    seed = checked_seed(seed)
     truth, repeatable = opened(reference), None
     if copies is True:
         order = np.random.default_rng(seed).permutation(len(truth))

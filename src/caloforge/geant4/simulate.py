@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -29,11 +28,11 @@ from caloforge.errors import DataError, SimulationError
 from caloforge.geant4.beam import make_beam
 from caloforge.geant4.environment import Geant4Data, find_data, require_particle
 from caloforge.geant4.pool import run_chunks
-from caloforge.runtime.chunks import Chunk, ChunkStore
+from caloforge.runtime.chunks import Chunk, ChunkStore, parts_folder
 from caloforge.runtime.cores import usable_cores
 from caloforge.runtime.progress import Display
 from caloforge.runtime.provenance import provenance
-from caloforge.runtime.streams import checked_seed
+from caloforge.runtime.streams import checked_count, checked_seed
 from caloforge.runtime.structured import json_text, parse_json
 
 __all__ = ["simulate"]
@@ -106,15 +105,14 @@ def simulate(
         allow_outside=allow_outside,
     )
     seed = checked_seed(seed)
-    if n < 1:
-        raise SimulationError(f"n must be at least 1 shower, got {n}")
+    n = checked_count(n)
     if workers is not None and workers < 1:
         raise SimulationError(f"workers must be at least 1, got {workers}")
     data = find_data(reduced=reduced_data)
     require_particle(data, str(beam.particle))
     settings = _settings(detector, mesh or detector.mesh, beam, n, seed, data)
     target = Path(out)
-    store = ChunkStore(target.with_name(target.name + ".parts"), settings, n, "simulation")
+    store = ChunkStore(parts_folder(target), settings, n, "simulation")
     if _is_done(target, settings, resume, overwrite):
         store.clear()
         return open_showers(target)
@@ -135,8 +133,7 @@ def simulate(
         except (SimulationError, DataError) as error:
             raise type(error)(f"{error}\n{store.kept()}") from None
         except KeyboardInterrupt:
-            print(f"\ninterrupted. {store.kept()}", file=sys.stderr)
-            raise
+            raise KeyboardInterrupt(store.kept()) from None
         store.remove()
     return open_showers(target)
 

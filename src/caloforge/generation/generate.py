@@ -14,10 +14,10 @@ from caloforge.checkpoint.checkpoint import Checkpoint
 from caloforge.data.conditions import Conditions
 from caloforge.data.quantities import Quantity
 from caloforge.data.showers import Showers
-from caloforge.errors import ConditionError
 from caloforge.generation.production import Production
 from caloforge.generation.request import GenerationRequest
 from caloforge.generation.workers import most_workers
+from caloforge.runtime.cores import checked_threads
 from caloforge.runtime.devices import cpu_threads
 from caloforge.runtime.signals import catch_signals
 
@@ -106,8 +106,8 @@ def generate(
         ChildError: a process that made showers was killed; what is finished is kept for ``resume``.
         KeyboardInterrupt: Ctrl-C; what is finished is kept for ``resume``.
     """
-    if threads is not None and threads < 1:
-        raise ConditionError(f"threads must be at least 1, got {threads}")
+    if threads is not None:
+        checked_threads(threads)
     request = GenerationRequest.resolve(
         checkpoint,
         detector=detector,

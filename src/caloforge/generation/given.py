@@ -18,6 +18,7 @@ from caloforge.data.formats import open_showers
 from caloforge.data.showers import Showers
 from caloforge.errors import CheckpointError, ConditionError
 from caloforge.models.base import GeneratorModel
+from caloforge.runtime.streams import checked_count
 
 __all__ = ["GivenShowers"]
 
@@ -43,6 +44,7 @@ class GivenShowers:
         showers = open_showers(given)
         if not len(showers):
             raise ConditionError(f"{what}: there are no showers to refine")
+        checked_count(copies * len(showers))
         return cls(showers, copies, what)
 
     @property

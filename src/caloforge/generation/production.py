@@ -23,7 +23,7 @@ from caloforge.errors import DataError
 from caloforge.generation.blocks import BlockDecoder, Energies
 from caloforge.generation.request import GenerationRequest
 from caloforge.generation.workers import BlockWorkers
-from caloforge.runtime.chunks import ChunkStore
+from caloforge.runtime.chunks import ChunkStore, parts_folder
 from caloforge.runtime.devices import device_name
 from caloforge.runtime.processes import ChildError
 from caloforge.runtime.progress import Display
@@ -94,7 +94,7 @@ class Production:
             DataError: the file exists or cannot be written, or what is unfinished is of another request.
         """
         n = len(self.request)
-        store = ChunkStore(out.with_name(out.name + ".parts"), self.request.description, n, "generation")
+        store = ChunkStore(parts_folder(out), self.request.description, n, "generation")
         if out.exists() and not overwrite:
             recorded = open_showers(out).provenance.get("request") if resume else None
             if isinstance(recorded, dict):

@@ -23,7 +23,7 @@ from caloforge.generation.conditions import incident_conditions
 from caloforge.generation.given import GivenShowers
 from caloforge.generation.trained import check_range, trained_mesh
 from caloforge.models.base import GeneratorModel
-from caloforge.runtime.streams import checked_seed
+from caloforge.runtime.streams import checked_count, checked_seed
 
 __all__ = ["GenerationRequest", "resolve_checkpoint"]
 
@@ -112,6 +112,7 @@ class GenerationRequest:
         if first < 0 or (batch_size != "auto" and batch_size < 1):
             raise ConditionError("first must be at least 0, batch_size at least 1")
         seed = checked_seed(seed)
+        checked_count(1 if n is None else n, first)
         checkpoint = resolve_checkpoint(checkpoint, detector, settings)
         coarse = None if given is None else GivenShowers.open(given, copies)
         if copies < 1 or (copies > 1 and coarse is None):

@@ -18,6 +18,7 @@ from typing import Any
 from caloforge.data import Showers
 from caloforge.errors import DataError
 from caloforge.evaluation.classifiers import ClassifierSettings, classifier_settings
+from caloforge.evaluation.classifiers.inputs import check_names
 from caloforge.evaluation.comparison.posterior import REFERENCE_CLASS, multiclass_posterior, with_posterior
 from caloforge.evaluation.comparison.published import published_results
 from caloforge.evaluation.comparison.ranking import metrics_of, pareto_names, quality_keys
@@ -38,6 +39,7 @@ from caloforge.report.words.comparison import find_warnings, headline, sentences
 from caloforge.report.words.table import csv_text, markdown
 from caloforge.runtime.files import read_json, write_json, write_text
 from caloforge.runtime.provenance import provenance
+from caloforge.runtime.streams import checked_seed
 
 __all__ = ["compare", "write_comparison_files"]
 
@@ -97,9 +99,15 @@ def compare(
     """
     folder = None if out is None else Path(out)
     settings = None if classifiers == "none" else classifier_settings(classifiers)
+    seed = checked_seed(seed)
     asked = {"classifiers": settings, "which": list(which) if settings else [], "seed": seed, **options}
     request = jsonable({key: _plain_option(value) for key, value in asked.items()})
     truth, tasks = _checked(reference, generated, request)
+    if settings is not None:
+        from caloforge.runtime.devices import pick_device
+
+        check_names([*which, *([] if multiclass is None else [multiclass])], truth.mesh)
+        pick_device(device)
     if folder is not None:
         _check_folder(folder, tasks, resume, overwrite)
         (folder / COMPARISON_FILE).unlink(missing_ok=True)  # no table may stand beside newer evaluations

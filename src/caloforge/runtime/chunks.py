@@ -24,7 +24,7 @@ from caloforge.errors import DataError
 from caloforge.runtime.files import read_json, whole_file, write_json
 from caloforge.runtime.structured import json_text, parse_json
 
-__all__ = ["Chunk", "ChunkStore", "folder_lock"]
+__all__ = ["Chunk", "ChunkStore", "folder_lock", "parts_folder"]
 
 LOCK, REQUEST = "lock", "request.json"
 FORMAT = "caloforge chunks 1"
@@ -223,6 +223,16 @@ class ChunkStore:
 def _short(value: Any) -> str:
     text = str(value)
     return text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + "…"
+
+
+def parts_folder(target: Path) -> Path:
+    """Where the chunks of a file that is to be made are; DataError where it cannot be a file."""
+    try:
+        if target.name and not target.is_dir():
+            return target.with_name(f"{target.name}.parts")
+    except OSError as error:
+        raise DataError(f"{target}: {error.strerror}; choose another name") from error
+    raise DataError(f"{str(target)!r} is a folder; give the name of a file")
 
 
 @contextmanager

@@ -6,10 +6,12 @@ import os
 from collections.abc import Iterator, Mapping, MutableMapping
 from pathlib import Path
 
+from caloforge.errors import CaloforgeError
 from caloforge.runtime.cgroups import ROOT, own_groups, read_text
 
-__all__ = ["usable_cores", "usable_threads", "wait_passively", "wanted_threads"]
+__all__ = ["checked_threads", "usable_cores", "usable_threads", "wait_passively", "wanted_threads"]
 
+MOST_THREADS = 4096
 SLURM = ("SLURM_CPUS_PER_TASK", "SLURM_CPUS_ON_NODE")
 
 
@@ -42,6 +44,13 @@ def wanted_threads(environment: Mapping[str, str] = os.environ) -> int:
     as one.
     """
     return _count(environment.get("OMP_NUM_THREADS", "")) or 1
+
+
+def checked_threads(n: int) -> int:
+    """``n`` threads or processes; CaloforgeError where there cannot be so many."""
+    if not 1 <= n <= MOST_THREADS:
+        raise CaloforgeError(f"threads must be from 1 to {MOST_THREADS}, got {n}")
+    return n
 
 
 def wait_passively(environment: MutableMapping[str, str] = os.environ) -> None:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import torch
 
 from caloforge.errors import CaloforgeError
+from caloforge.runtime.cores import checked_threads
 
 __all__ = ["cpu_threads", "device_name", "pick_device"]
 
@@ -42,7 +43,7 @@ def device_name(device: torch.device) -> str:
 def cpu_threads(n: int | None) -> Iterator[None]:
     """Let torch use ``n`` CPU threads for a while; None leaves them as they are."""
     before = torch.get_num_threads()
-    torch.set_num_threads(n or before)
+    torch.set_num_threads(before if n is None else checked_threads(n))
     try:
         yield
     finally:

@@ -16,13 +16,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from caloforge.errors import ConditionError
 
-__all__ = ["checked_seed", "normals", "philox", "stream_id", "uniforms"]
+__all__ = ["checked_count", "checked_seed", "normals", "philox", "stream_id", "uniforms"]
 
 _LOW = np.uint64(0xFFFFFFFF)
 _SHIFT = np.uint64(32)
 _MULTIPLIERS = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))
 _WEYL = (0x9E3779B9, 0xBB67AE85)
 ROUNDS = 10
+MOST_SHOWERS, MOST_NUMBER = 10**8, 2**62
 _CACHED_WORDS = 1 << 16
 
 
@@ -35,6 +36,17 @@ def checked_seed(seed: object) -> int:
     if not 0 <= number < 1 << 64:
         raise ConditionError(f"a seed must be a whole number from 0 to 2^64 - 1, got {seed!r}")
     return number
+
+
+def checked_count(n: int, first: int = 0) -> int:
+    """``n`` showers from number ``first`` on; ConditionError where they are none, or too many for a file."""
+    if n < 1:
+        raise ConditionError(f"no showers were asked for: n must be at least 1, got {n}")
+    if n > MOST_SHOWERS:
+        raise ConditionError(f"{n:,} showers are too many for one file; make {MOST_SHOWERS:,} at a time")
+    if not 0 <= first <= MOST_NUMBER - n:
+        raise ConditionError(f"numbers of showers must be from 0 to {MOST_NUMBER:,}, got {first:,} and more")
+    return n
 
 
 def stream_id(name: str) -> int:

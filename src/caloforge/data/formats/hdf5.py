@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import threading
 import weakref
 from collections.abc import Callable
@@ -47,8 +48,14 @@ def damaged(error: Exception) -> bool:
 
 def open_file(path: Path) -> h5py.File:
     """Open an HDF5 file for reading; DataError where it is missing, truncated or not HDF5."""
-    if not path.is_file():
-        raise DataError(f"{path}: {'this is a folder' if path.is_dir() else 'no such file'}")
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError) as error:  # ValueError: a null byte
+        missing = isinstance(error, FileNotFoundError)
+        raise DataError(f"{path}: {'no such file' if missing else error}") from error
+    if not stat.S_ISREG(mode):
+        kind = "folder" if stat.S_ISDIR(mode) else "pipe or a device, and HDF5 needs a file"
+        raise DataError(f"{path}: this is a {kind}")
     try:
         return h5py.File(path, "r", locking="best-effort")
     except OSError as error:
