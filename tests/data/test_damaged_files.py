@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,9 +12,11 @@ import make_layouts
 import numpy as np
 import pytest
 
-from caloforge.data import describe, open_showers, write_showers
+from caloforge.data import ShowerWriter, describe, open_showers, write_showers
 from caloforge.data.formats import FORMATS
+from caloforge.detector import CylinderMesh
 from caloforge.errors import CaloforgeError, DataError
+from caloforge.runtime.chunks import parts_folder
 
 Change = Callable[[h5py.File], None]
 
@@ -125,6 +128,23 @@ def test_files_that_are_none(tmp_path: Path) -> None:
     make_layouts.par04(tmp_path / "whatever.h5")
     with pytest.raises(DataError, match="name it like SiW_angle_90"):
         open_showers(tmp_path / "whatever.h5")
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path, words in (
+        (tmp_path / "pipe", "a pipe or a device"),
+        (Path("/dev/zero"), "a pipe or a device"),
+        (tmp_path / ("a" * 300), "name too long"),
+        (tmp_path / "a\0b", "null byte"),
+    ):
+        with pytest.raises(DataError, match=words):
+            open_showers(path)
+    for target in ("", ".", str(tmp_path)):
+        with pytest.raises(DataError, match="is a folder"):
+            ShowerWriter(target, CylinderMesh.regular())
+        with pytest.raises(DataError, match="is a folder"):
+            parts_folder(Path(target))
 
 
 def test_cut_off_at_any_length(tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ def test_joined_showers_are_read_in_any_order(paths: list[Path]) -> None:
     for start in range(0, 2 * FILES, 7):
         assert joined.read(start, start + 1)[0, 0, 0, 0] == expected[start]
     del joined
-    assert n_open() == before
+    assert n_open() <= before
 
 
 def test_many_files_are_merged(paths: list[Path], tmp_path: Path) -> None:

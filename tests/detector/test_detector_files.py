@@ -1,6 +1,7 @@
 """Detector files: those that come with caloforge, and what is wrong with a malformed one."""
 
 import itertools
+import os
 import subprocess
 import sys
 
@@ -119,6 +120,13 @@ def test_layers_follow_one_another():
         ("[1.0, 10.0]", "[10.0, 1.0]", "energy_range_mev"),
         ("[0.0, 0.0]", "[0.0, 3.0]", "theta_range_rad"),
         ("thickness_mm = 2.0", "thickness_mm = -2.0", "stack.0.layers.0.thickness_mm"),
+        ("thickness_mm = 2.0", "thickness_mm = 0", "stack.0.layers.0.thickness_mm"),
+        ("thickness_mm = 2.0", "thickness_mm = nan", "stack.0.layers.0.thickness_mm"),
+        ("repeat = 3", "repeat = 1000000000", "stack.0.repeat"),
+        ("n_y = 2", "n_y = 1000000000", "mesh.n_y"),
+        ("n_y = 2\ndy_mm = 5.0\nn_x = 2", "n_y = 900000\ndy_mm = 5.0\nn_x = 900000", "cells is too large"),
+        ('name = "mine"', 'name = "../mine"', "name"),
+        ('name = "mine"', 'name = "mi\\nne"', "name"),
         (", sensitive = true", "", "no layer is sensitive"),
         ('"G4_Pb"', '"Unobtainium"', "Unobtainium"),
         ("n_y = 2", "", "n_y"),
@@ -130,6 +138,23 @@ def test_malformed_files_name_the_key(load, old, new, message):
     with pytest.raises(DetectorError, match=message) as caught:
         load(MINIMAL.replace(old, new))
     assert "mine.toml" in str(caught.value)
+
+
+def test_what_is_no_detector_file(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "empty").touch()
+    (tmp_path / "binary").write_bytes(b"\x00\xff\xfe")
+    for name, words in (
+        ("", "a folder"),
+        ("pipe", "a pipe"),
+        ("empty", "name: Field required"),
+        ("binary", "not valid TOML"),
+        ("a" * 300, "name too long"),
+    ):
+        with pytest.raises(DetectorError, match=words):
+            Detector.load(tmp_path / name)
+    with pytest.raises(DetectorError, match="there is no detector or file"):
+        Detector.load("https://example.org/detector.toml")
 
 
 def test_unknown_detector_lists_the_known():

@@ -36,7 +36,7 @@ def test_json_is_what_every_program_reads(tmp_path: Path) -> None:
     assert "NaN" not in path.read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("depth", [250, 100_000])
+@pytest.mark.parametrize("depth", [250, 10_000])
 def test_what_is_nested_too_deeply_is_refused(depth: int, tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     path.write_text('{"a":' * depth + "1" + "}" * depth)

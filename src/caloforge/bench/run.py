@@ -101,12 +101,12 @@ def bench(
     target = None if out is None else Path(out)
     if min([repetitions, *batch_sizes]) < 1 or not 0 < budget_s < math.inf:
         raise ConditionError("batch sizes and repetitions must be at least 1, and the budget positive")
+    if geant4 < 0 or not (batch_sizes and threads):
+        raise ConditionError("give at least one batch size and number of threads, and no negative geant4")
     for count in (geant4 or 1, *batch_sizes):
         checked_count(count)
     for number in threads:
         checked_threads(1 if number is None else number)
-    if geant4 < 0 or not (batch_sizes and threads):
-        raise ConditionError("give at least one batch size and number of threads, and no negative geant4")
     if target is not None and target.exists() and not (resume or overwrite):
         raise DataError(f"{target} exists; go on with it (--resume) or replace it (--overwrite)")
     loaded = Checkpoint.load(checkpoint).with_settings(settings or {})

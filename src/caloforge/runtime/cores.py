@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Mapping, MutableMapping
 from pathlib import Path
 
-from caloforge.errors import CaloforgeError
+from caloforge.errors import ConditionError
 from caloforge.runtime.cgroups import ROOT, own_groups, read_text
 
 __all__ = ["checked_threads", "usable_cores", "usable_threads", "wait_passively", "wanted_threads"]
@@ -47,9 +47,9 @@ def wanted_threads(environment: Mapping[str, str] = os.environ) -> int:
 
 
 def checked_threads(n: int) -> int:
-    """``n`` threads or processes; CaloforgeError where there cannot be so many."""
+    """``n`` threads or processes; ConditionError where there cannot be so many."""
     if not 1 <= n <= MOST_THREADS:
-        raise CaloforgeError(f"threads must be from 1 to {MOST_THREADS}, got {n}")
+        raise ConditionError(f"threads must be at least 1 and at most {MOST_THREADS}, got {n}")
     return n
 
 

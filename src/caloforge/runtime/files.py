@@ -14,7 +14,7 @@ from caloforge.runtime.structured import json_text, parse_json, parse_toml
 
 __all__ = ["read_bytes", "read_json", "read_toml", "whole_file", "write_bytes", "write_json", "write_text"]
 
-MOST_TOML = 16 << 20
+MOST_TOML = 4 << 20
 """Bytes of a file that people write by hand."""
 
 
