@@ -3,7 +3,7 @@
 Other readers find ``incident_energies`` (N, 1) and ``showers`` (N, V), MeV, and may ignore the rest:
 ``incident_theta``, ``incident_phi`` (N,) rad, ``incident_pdg`` (N,), ``incident_detector`` (N,) text,
 ``impact_point`` (N, 2) mm, further per-shower columns, and the attributes ``caloforge_format``, ``mesh``
-and ``provenance`` (both JSON).
+and ``provenance`` (both JSON). All data sets have checksums.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from caloforge.data.conditions import Conditions
+from caloforge.data.formats.base import FORMAT_VERSION
 from caloforge.data.formats.hdf5 import HDF5_ERRORS
 from caloforge.data.packing import COMPRESSION, PackedEnergies, chunk_rows, inflated
 from caloforge.data.patient_file import PatientFile
@@ -29,9 +30,8 @@ from caloforge.detector.mesh import Mesh
 from caloforge.errors import DataError
 from caloforge.runtime.signals import interrupts_deferred
 
-__all__ = ["FORMAT_VERSION", "Layout", "ShowerWriter", "write_showers"]
+__all__ = ["Layout", "ShowerWriter", "write_showers"]
 
-FORMAT_VERSION = 1
 Layout = Literal["caloforge", "calochallenge"]
 _BASIC = ("incident_energies", "showers")
 _RESERVED = (*_BASIC, "incident_theta", "incident_phi", "incident_pdg", "incident_detector", "impact_point")
@@ -168,7 +168,7 @@ class ShowerWriter:
         columns["incident_theta"] = conditions.theta
         columns["incident_phi"] = conditions.phi
         columns["incident_pdg"] = conditions.particle
-        columns["incident_detector"] = conditions.detector.astype(object)
+        columns["incident_detector"] = _as_bytes(conditions.detector)
         if conditions.impact is not None:
             columns["impact_point"] = conditions.impact
         for name, values in extra.items():
@@ -178,7 +178,7 @@ class ShowerWriter:
                     f"{self.path}: cannot add column {name!r} of shape {column.shape}; it needs {n} rows and "
                     f"a name without '/' and other than {', '.join(_RESERVED)}"
                 )
-            columns[name] = column.astype(object) if column.dtype.kind == "U" else column
+            columns[name] = _as_bytes(column) if column.dtype.kind in "UO" else column
         if "showers" in file and {*columns, "showers"} != set(file):
             raise DataError(
                 f"{self.path}: columns {sorted([*columns, 'showers'])} differ from the first ones, "
@@ -201,10 +201,18 @@ class ShowerWriter:
     ) -> h5py.Dataset:
         """The data set with room for (n, ...) more rows."""
         data_set = file[name] if name in file else self._create(file, name, shape[1:], dtype)
+        if dtype.kind == "S" and dtype.itemsize > data_set.dtype.itemsize:  # a text longer than all before
+            before = data_set[: self.n_written]
+            del file[name]
+            data_set = self._create(file, name, shape[1:], dtype)
+            data_set.resize(self.n_written, axis=0)
+            self._write(data_set, 0, before)
         data_set.resize(self.n_written + shape[0], axis=0)
         return data_set
 
     def _write(self, data_set: h5py.Dataset, start: int, rows: NDArray[Any]) -> None:
+        if data_set.dtype.kind == "S":
+            rows = rows.astype(data_set.dtype)  # which says that they are UTF-8
         data_set[start : start + len(rows)] = rows
         self._raise_disk_error()
 
@@ -215,9 +223,9 @@ class ShowerWriter:
             name,
             shape=(0, *row),
             maxshape=(None, *row),
-            dtype=h5py.string_dtype() if dtype.kind == "O" else dtype,
+            dtype=h5py.string_dtype(length=dtype.itemsize) if dtype.kind == "S" else dtype,
             chunks=(chunk_rows(row_bytes), *row),
-            **(packed if name == "showers" else {}),
+            **(packed if name == "showers" else {"fletcher32": True}),  # gzip has a checksum of its own
         )
 
     def _raise_disk_error(self) -> None:
@@ -264,6 +272,11 @@ class ShowerWriter:
             disk.close()
             if not complete:
                 self._partial.unlink(missing_ok=True)
+
+
+def _as_bytes(texts: NDArray[Any]) -> NDArray[np.bytes_]:
+    """Texts as UTF-8, all of one length, so that checksums cover them."""
+    return np.char.encode(texts.astype(np.str_), "utf-8")
 
 
 def write_showers(
