@@ -49,11 +49,11 @@ class GuardedFile:
 
     def _read(self, start: int, length: int) -> bytes:
         """What is there; zeros beyond the end of the file, as HDF5's own driver has it."""
-        pieces: list[bytes] = []
-        while length and (piece := os.pread(self._fd, length, start)):
+        end, pieces, at = min(start + length, self._size), list[bytes](), start
+        while at < end and (piece := os.pread(self._fd, end - at, at)):
             pieces.append(piece)
-            start, length = start + len(piece), length - len(piece)
-        return b"".join([*pieces, bytes(length)])
+            at += len(piece)
+        return b"".join([*pieces, bytes(start + length - at)])
 
     def _is_sound(self, start: int) -> bool:
         """Whether the objects of the heap that begins at ``start`` follow one another to its end."""

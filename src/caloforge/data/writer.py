@@ -32,6 +32,8 @@ from caloforge.runtime.signals import interrupts_deferred
 
 __all__ = ["Layout", "ShowerWriter", "write_showers"]
 
+LIBRARY = ("v110", "v110")
+"""HDF5 1.10 and later can read our files; what an earlier one can read has no checksums of names and places."""
 Layout = Literal["caloforge", "calochallenge"]
 _BASIC = ("incident_energies", "showers")
 _RESERVED = (*_BASIC, "incident_theta", "incident_phi", "incident_pdg", "incident_detector", "impact_point")
@@ -92,10 +94,10 @@ class ShowerWriter:
             raise DataError(f"cannot make the folder {self.path.parent}: {error.strerror}") from error
         self._disk = PatientFile(self._partial)
         with interrupts_deferred():
-            self._file = h5py.File(self._disk, "w")
+            self._file = h5py.File(self._disk, "w", libver=LIBRARY)
             if self._layout == "caloforge":
                 self._file.attrs["caloforge_format"] = FORMAT_VERSION
-                self._file.attrs["mesh"] = json.dumps(self.mesh.to_dict())
+                self._describe(self._file, "mesh", json.dumps(self.mesh.to_dict()))
         return self
 
     def append(
@@ -228,6 +230,12 @@ class ShowerWriter:
             **(packed if name == "showers" else {"fletcher32": True}),  # gzip has a checksum of its own
         )
 
+    @staticmethod
+    def _describe(file: h5py.File, name: str, text: str) -> None:
+        """Set an attribute, of a fixed length: texts of any length have no checksum in HDF5."""
+        content = text.encode()
+        file.attrs.create(name, content, dtype=h5py.string_dtype(length=len(content)))
+
     def _raise_disk_error(self) -> None:
         assert self._disk is not None
         if self._disk.error is not None:
@@ -250,7 +258,7 @@ class ShowerWriter:
             with interrupts_deferred():
                 if kind is None and self._layout == "caloforge":
                     self.provenance["n_showers"] = self.n_written
-                    self._file.attrs["provenance"] = json.dumps(self.provenance, default=str)
+                    self._describe(self._file, "provenance", json.dumps(self.provenance, default=str))
                 try:
                     self._file.close()
                 except HDF5_ERRORS:

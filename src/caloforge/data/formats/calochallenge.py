@@ -121,9 +121,9 @@ class CaloChallenge(FileFormat):
 
 def _mesh_of(path: Path, file: h5py.File, n_voxels: int, given: Mesh | None) -> tuple[Mesh, _Assumed | None]:
     """The mesh, and what a file of the challenge with this number of voxels leaves unsaid."""
-    if "mesh" in file.attrs and "caloforge_format" in file.attrs:
+    if "caloforge_format" in file.attrs:
         try:
-            stored = mesh_from_dict(_parsed(path, "mesh", file.attrs["mesh"]))
+            stored = mesh_from_dict(_parsed(path, "mesh", file_attributes(file).get("mesh", "")))
         except MeshError as error:
             raise DataError(f"{path}, attribute 'mesh': {error}") from error
         if given is not None and given != stored:

@@ -171,9 +171,13 @@ def require_shape(file: h5py.File, name: str, tail: tuple[int, ...], meaning: st
 
 
 def file_attributes(file: h5py.File) -> dict[str, Any]:
-    """Attributes of a file as JSON-able values."""
+    """Attributes of a file as JSON-able values, but for those that are neither text nor numbers."""
     plain: dict[str, Any] = {}
-    for key, value in file.attrs.items():
+    for key in file.attrs:
+        kind = file.attrs.get_id(key).dtype
+        if kind.hasobject and h5py.check_string_dtype(kind) is None:
+            continue
+        value = file.attrs[key]
         if isinstance(value, np.generic | np.ndarray):
             value = value.tolist()
         plain[key] = value.decode(errors="replace") if isinstance(value, bytes) else value
