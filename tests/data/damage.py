@@ -47,7 +47,18 @@ def make_files(folder: Path) -> list[Path]:
     return [folder / "ours.h5", *(folder / name for name in OTHERS)]
 
 
+def earlier(path: Path) -> None:
+    """Our layout as earlier versions wrote it: texts of any length, and no checksums but of the showers."""
+    with h5py.File(path.with_name("ours.h5")) as source, h5py.File(path, "w") as file:
+        for name, stored in source.items():
+            text = h5py.check_string_dtype(stored.dtype)
+            file[name] = stored[()] if text is None else stored[()].astype(object)
+        for key, value in source.attrs.items():
+            file.attrs[key] = value.decode() if isinstance(value, bytes) else value
+
+
 OTHERS: dict[str, Callable[[Path], object]] = {
+    "earlier.h5": earlier,
     "challenge.h5": lambda path: make_layouts.calochallenge(path, "1-photons", n=20),
     "gamma.h5": make_layouts.calogan,
     "par04siw.h5": lambda path: make_layouts.lemurs(path, n=2),
@@ -58,8 +69,20 @@ def read(path: Path) -> list[Any]:
     """All that is in a file."""
     showers = open_showers(path)
     c = showers.conditions
-    columns = [c.energy, c.theta, c.phi, c.particle, c.detector, np.zeros(0) if c.impact is None else c.impact]
-    return [showers.energies, *columns, *(showers.extra[name] for name in sorted(showers.extra)), showers.meshes]
+    columns = [
+        c.energy,
+        c.theta,
+        c.phi,
+        c.particle,
+        c.detector,
+        np.zeros(0) if c.impact is None else c.impact,
+    ]
+    return [
+        showers.energies,
+        *columns,
+        *(showers.extra[name] for name in sorted(showers.extra)),
+        showers.meshes,
+    ]
 
 
 def same(first: list[Any], second: list[Any]) -> bool:
@@ -159,7 +182,17 @@ def unwritten(file: h5py.File, name: str, rng: Generator) -> None:
 
 
 def attribute(file: h5py.File, name: str, rng: Generator) -> None:
-    values: tuple[Any, ...] = ("", "{}", "[1]", '{"kind": "cylinder"}', '{"kind": 3}', b"\xff", 7, np.ones(3), "{" * 900)
+    values: tuple[Any, ...] = (
+        "",
+        "{}",
+        "[1]",
+        '{"kind": "cylinder"}',
+        '{"kind": 3}',
+        b"\xff",
+        7,
+        np.ones(3),
+        "{" * 900,
+    )
     key = str(rng.choice(["mesh", "provenance", "caloforge_format", "particle", "detector", "theta_deg"]))
     file.attrs[key] = values[int(rng.integers(len(values)))]
 

@@ -15,6 +15,7 @@ from rich.text import Text
 from caloforge.cli.options import AllowCode, Overwrite
 from caloforge.cli.output import console, say, warn
 from caloforge.errors import DataError
+from caloforge.runtime.files import plain
 from caloforge.runtime.progress import Display
 from caloforge.runtime.provenance import provenance
 
@@ -60,7 +61,7 @@ def info(
         if not as_json:
             _print_table(results[-1])
     if as_json:
-        print(json.dumps(results if len(results) > 1 else results[0], indent=2, default=str))
+        print(json.dumps(results if len(results) > 1 else results[0], indent=2, default=plain))
 
 
 @app.command()
@@ -286,7 +287,7 @@ def _print_table(facts: dict[str, Any]) -> None:
         ]
     if facts["columns"]:
         rows.append(("further columns", ", ".join(facts["columns"])))
-    provenance_text = json.dumps(facts["provenance"], default=str)
+    provenance_text = json.dumps(facts["provenance"], default=plain)
     rows.append(
         ("provenance", provenance_text if len(provenance_text) < 600 else provenance_text[:597] + "…")
     )

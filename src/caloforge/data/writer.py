@@ -28,6 +28,7 @@ from caloforge.data.showers import BATCH, Showers
 from caloforge.data.sources import as_energies, check_energies
 from caloforge.detector.mesh import Mesh
 from caloforge.errors import DataError
+from caloforge.runtime.files import plain
 from caloforge.runtime.signals import interrupts_deferred
 
 __all__ = ["Layout", "ShowerWriter", "write_showers"]
@@ -258,7 +259,7 @@ class ShowerWriter:
             with interrupts_deferred():
                 if kind is None and self._layout == "caloforge":
                     self.provenance["n_showers"] = self.n_written
-                    self._describe(self._file, "provenance", json.dumps(self.provenance, default=str))
+                    self._describe(self._file, "provenance", json.dumps(self.provenance, default=plain))
                 try:
                     self._file.close()
                 except HDF5_ERRORS:

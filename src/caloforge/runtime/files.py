@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 
 from caloforge.errors import CaloforgeError, DataError
 
-__all__ = ["read_json", "whole_file", "write_bytes", "write_json", "write_text"]
+__all__ = ["plain", "read_json", "whole_file", "write_bytes", "write_json", "write_text"]
 
 
 @contextmanager
@@ -60,10 +60,15 @@ def write_json(
 ) -> None:
     """Write JSON that a person can read, as `write_bytes`.
 
-    What JSON does not know, such as paths, becomes text. NaN and infinity are a ValueError.
+    What JSON does not know becomes `plain`. NaN and infinity are a ValueError.
     """
-    text = json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False, default=str)
+    text = json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False, default=plain)
     write_text(path, text + "\n", error=error)
+
+
+def plain(value: Any) -> Any:
+    """What JSON knows in place of what it does not: numbers and lists for numpy's, texts for all else."""
+    return value.tolist() if hasattr(value, "tolist") else str(value)
 
 
 def read_json(path: str | os.PathLike[str], *, error: type[CaloforgeError] = DataError) -> dict[str, Any]:
