@@ -1,7 +1,7 @@
 """Showers, their conditions, and the files they live in."""
 
 from caloforge.data.conditions import Conditions, merged_ranges
-from caloforge.data.formats import layout_of, open_showers
+from caloforge.data.formats import layout_of, open_showers, opening
 from caloforge.data.named_mesh import named_mesh
 from caloforge.data.operations import coarsened, describe
 from caloforge.data.particles import PDG_CODES, pdg_code, pdg_name
@@ -19,6 +19,7 @@ __all__ = [
     "merged_ranges",
     "named_mesh",
     "open_showers",
+    "opening",
     "pdg_code",
     "pdg_name",
     "write_showers",

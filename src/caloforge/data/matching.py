@@ -80,7 +80,7 @@ def share_among(values: Floats, others: Floats) -> float:
 
 
 def within(values: Floats, low: float, high: float, *, closed: bool = False) -> NDArray[np.bool_]:
-    """Which values are in [low, high), or [low, high] if ``closed``; one that is a limit but for rounding is it."""
+    """Which are in [low, high), or [low, high] if ``closed``; what is a limit but for rounding is that."""
     above = values >= low - _tolerance(low)
     return np.asarray(
         above & ((values <= high + _tolerance(high)) if closed else (values < high - _tolerance(high)))

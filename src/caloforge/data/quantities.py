@@ -9,7 +9,6 @@ import math
 import operator
 import re
 from collections.abc import Sequence
-from numbers import Real
 from typing import Any, Literal
 
 import numpy as np
@@ -31,13 +30,13 @@ _QUANTITY = re.compile(rf"\s*({_NUMBER})\s*([a-zA-Z°]*)\s*(?:(?:-|\.\.)\s*({_NU
 
 
 def whole_number(name: str, value: object, least: int = 1) -> int:
-    """A number, of numpy or Python, as a plain int; ConditionError unless it is whole and ``least`` or more."""
+    """A number of numpy or Python as an int; ConditionError unless it is whole and ``least`` or more."""
     try:
         number = operator.index(value)  # type: ignore[arg-type]
     except TypeError:
         number = least - 1
     if number < least:
-        raise ConditionError(f"{name} must be a whole number, at least {least}, got {value!r}")
+        raise ConditionError(f"{name} must be at least {least} and a whole number, got {value!r}")
     return number
 
 
@@ -48,12 +47,14 @@ def parse_range(value: Quantity, kind: Literal["energy", "angle", "length"]) -> 
     """
     if isinstance(value, str):
         low, high = _parse_text(value, kind)
-    elif np.ndim(value):
-        if len(value) != 2:
-            raise ConditionError(f"a range of {kind} has two numbers, got {list(value)}")
-        low, high = float(value[0]), float(value[1])
     else:
-        low = high = float(value)
+        try:
+            numbers = np.asarray(value, dtype=np.float64)
+        except (TypeError, ValueError) as error:
+            raise ConditionError(f"{kind} {value!r}: expected a number, a pair or text ({error})") from error
+        if numbers.shape not in ((), (2,)):
+            raise ConditionError(f"a range of {kind} has two numbers, got {numbers.tolist()}")
+        low, high = numbers.ravel()[[0, -1]].tolist()
     if not (math.isfinite(low) and math.isfinite(high) and low <= high):
         raise ConditionError(f"{kind} {value!r}: expected a finite number or lowest-highest")
     return low, high
@@ -89,7 +90,7 @@ def parse_energies(value: Quantity) -> list[Range]:
             f'energy {value!r} may mean a range or two energies; write "{low:g}-{high:g}MeV" for a range, or '
             f"[{low:g}, {high:g}] for two that showers take in turn"
         )
-    items: list[Any] = list(value) if not isinstance(value, str) and np.ndim(value) else [value]
+    items: list[Any] = [value] if isinstance(value, int | float | str | np.number) else list(value)
     items = [part for item in items for part in (item.split(",") if isinstance(item, str) else [item])]
     ranges = [parse_range(item, "energy") for item in items]
     if not ranges or any(low <= 0 for low, _ in ranges):

@@ -34,7 +34,7 @@ from caloforge.runtime.signals import interrupts_deferred
 __all__ = ["Layout", "ShowerWriter", "write_showers"]
 
 LIBRARY = ("v110", "v110")
-"""HDF5 1.10 and later can read our files; what an earlier one can read has no checksums of names and places."""
+"""For HDF5 1.10 and later: what an earlier one can read has no checksums of names and places."""
 Layout = Literal["caloforge", "calochallenge"]
 _BASIC = ("incident_energies", "showers")
 _RESERVED = (*_BASIC, "incident_theta", "incident_phi", "incident_pdg", "incident_detector", "impact_point")

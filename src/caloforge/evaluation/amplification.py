@@ -14,7 +14,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from numbers import Integral
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -142,7 +141,7 @@ def amplification(
     counts = {role: len(next(iter(values.values()))) for role, values in columns.items()}
     curves = []
     for names in spaces:
-        for q in [quantiles] if isinstance(quantiles, Integral) else quantiles:
+        for q in np.atleast_1d(quantiles).tolist():
             values = {r: np.stack([columns[r][name] for name in names], axis=1) for r in samples}
             curves.append(_curve(names, _bins_per_axis(q, len(names)), values, np.random.default_rng(seed)))
     origin = {role: s.provenance for role, s in opened.items() if isinstance(s, Showers)}

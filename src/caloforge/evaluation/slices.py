@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from caloforge.data import Conditions, pdg_name
 from caloforge.data.matching import discrete_values, within
+from caloforge.data.quantities import whole_number
 from caloforge.errors import ConditionError
 from caloforge.evaluation.classifiers.scores import auc, auc_noise
 from caloforge.evaluation.distances.matrix import feature_matrix
@@ -119,13 +119,12 @@ def slice_edges(
 def _number_bins(
     condition: str, first: Floats, second: Floats, wanted: int | Sequence[float]
 ) -> list[SliceSpec]:
-    if isinstance(wanted, Integral):
-        if wanted < 1:
-            raise ConditionError(f"the number of slices in {condition} must be at least 1, got {wanted}")
+    if np.ndim(wanted) == 0:
+        number = whole_number(f"the number of slices in {condition}", wanted)
         distinct = discrete_energies(first)
         if len(distinct):
             return [SliceSpec(condition, v, v, _label(condition, v), closed=True) for v in distinct.tolist()]
-        inner = np.quantile(first, np.linspace(0, 1, wanted + 1)[1:-1])
+        inner = np.quantile(first, np.linspace(0, 1, number + 1)[1:-1])
         both = np.concatenate([first, second])
         edges = np.unique([both.min(), *inner, both.max()])
     else:

@@ -87,9 +87,9 @@ def _format_of(path: Path) -> Iterator[tuple[FileFormat, h5py.File]]:
             found = next((layout for layout in formats if layout.matches(file)), None)
             if found is None:
                 raise DataError(
-                    f"{path}: unknown layout with data sets {', '.join(sorted(file)) or 'none at all'}. Known "
-                    f"layouts: {', '.join(layout.name for layout in formats)}; docs/data.md says what they "
-                    "look like."
+                    f"{path}: unknown layout with data sets {', '.join(sorted(file)) or 'none at all'}. "
+                    f"Known layouts: {', '.join(layout.name for layout in formats)}; docs/data.md says what "
+                    "they look like."
                 )
             yield found, file
         except CaloforgeError:

@@ -1,8 +1,8 @@
 """The layout of the CaloChallenge (arXiv:2410.21611), with caloforge's additions where they are present.
 
-``incident_energies`` (N, 1) or (N,) and ``showers`` (N, V) or (N, z, φ, r), both MeV, in the order layer, α, r.
-What a file does not tell is assumed where the number of voxels is one of the challenge's, and the provenance
-says so:
+``incident_energies`` (N, 1) or (N,) and ``showers`` (N, V) or (N, z, φ, r), both MeV, in the order layer, α,
+r. What a file does not tell is assumed where the number of voxels is one of the challenge's, and the
+provenance says so:
 
 =========  ======  ==========  ======================  ==========
 data set   voxels  particle    θ                       detector
