@@ -1,5 +1,6 @@
 """Showers, their conditions, and the files they live in."""
 
+from caloforge.data.beam import Beam
 from caloforge.data.conditions import Conditions, merged_ranges
 from caloforge.data.formats import layout_of, open_showers, opening
 from caloforge.data.named_mesh import named_mesh
@@ -10,6 +11,7 @@ from caloforge.data.writer import ShowerWriter, write_showers
 
 __all__ = [
     "PDG_CODES",
+    "Beam",
     "Conditions",
     "ShowerWriter",
     "Showers",
