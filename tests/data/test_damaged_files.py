@@ -61,7 +61,12 @@ WRONG: list[tuple[str, Change, str]] = [
     ("calochallenge", replace("incident_energies", np.ones((6, 1))), r"'incident_energies': shape \(6, 1\)"),
     ("calochallenge", replace("incident_energies", np.ones((7, 2))), r"\(7,\) or \(7, 1\)"),
     ("calochallenge", replace("incident_energies", ["x"] * 7), "must be numbers"),
-    ("calochallenge", replace("showers", np.zeros((7, 45, 16, 9))), r"expected \(N, voxels\)"),
+    (
+        "calochallenge",
+        replace("showers", np.zeros((7, 9, 16, 45))),
+        r"expected \(N, 6480\) = showers, voxels",
+    ),
+    ("calochallenge", replace("showers", np.zeros(7)), r"expected \(N, voxels\)"),
     ("calochallenge", replace("showers", np.zeros((7, 100))), "100 voxels are none of .*--mesh"),
     ("calochallenge", replace("showers", np.full((7, 6480), b"x")), "real numbers"),
     ("calochallenge", add("noise", np.zeros(5)), r"'noise': shape \(5,\).*--ignore noise"),

@@ -18,6 +18,8 @@ __all__ = ["GuardedFile"]
 
 HEAP = b"GCOL\1\0\0\0"
 """What a heap begins with; its size follows, then its objects: number, references, size, content."""
+SUPERBLOCK = b"\x89HDF\r\n\x1a\n\3"
+"""What files begin with that say at byte 11 whether a program writes them."""
 _OBJECT = struct.Struct("<HHIQ")
 _ALIGNED = 8
 _UNLOCKED = ("FALSE", "0")
@@ -28,7 +30,7 @@ class GuardedFile:
 
     Raises:
         BlockingIOError: another program has it open for writing.
-        OSError: it cannot be opened.
+        OSError: it cannot be opened, or was not closed by who wrote it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -42,6 +44,9 @@ class GuardedFile:
                 raise
             except OSError:
                 pass  # a file system without locks
+        start = self._read(0, 12)
+        if start[:9] == SUPERBLOCK and start[11] & 1:
+            raise OSError("the file is already open for write")
 
     def __del__(self) -> None:
         if hasattr(self, "_fd"):
@@ -69,18 +74,18 @@ class GuardedFile:
             at += step
         return True
 
-    def _without_damaged_heaps(self, start: int, content: bytes) -> bytes:
-        """The content, in which heaps that are damaged are none: HDF5 then says so."""
+    def _read_sound(self, start: int, length: int) -> memoryview:
+        """What is there, but for the marks of damaged heaps, also half ones: HDF5 then says so."""
+        first = max(0, start - len(HEAP) + 1)
+        content = bytearray(self._read(first, start - first + length + len(HEAP) - 1))
         at = content.find(HEAP)
         while at >= 0:
-            heap = start + at
-            if heap % _ALIGNED == 0 and heap not in self._sound:
-                if not self._is_sound(heap):
-                    content = content[:at] + bytes(len(HEAP)) + content[at + len(HEAP) :]
-                else:
-                    self._sound.add(heap)
+            if first + at in self._sound or self._is_sound(first + at):
+                self._sound.add(first + at)
+            else:
+                content[at : at + len(HEAP)] = bytes(len(HEAP))
             at = content.find(HEAP, at + 1)
-        return content
+        return memoryview(content)[start - first : start - first + length]
 
     # what h5py's driver for file objects calls
 
@@ -95,7 +100,7 @@ class GuardedFile:
 
     def readinto(self, buffer: Any) -> int:
         view = memoryview(buffer).cast("B")
-        view[:] = self._without_damaged_heaps(self._position, self._read(self._position, len(view)))
+        view[:] = self._read_sound(self._position, len(view))
         self._position += len(view)
         return len(view)
 
