@@ -103,6 +103,20 @@ def test_virtual_showers_of_which_a_part_is_nowhere(path: Path) -> None:
             open_showers(path, ignore=["cells"], allow_external=allow)
 
 
+def test_what_is_left_out_is_not_read_by_another_name(path: Path) -> None:
+    (path.parent / "secret").write_bytes(np.full(N, 1.5).tobytes())
+    with h5py.File(path, "a") as file:
+        file.create_dataset("junk", (N,), "f8", external=[(str(path.parent / "secret"), 0, 8 * N)])
+        file["incident_theta"] = h5py.SoftLink("/junk")
+    with pytest.raises(DataError, match=r"'junk': its values are not in this file.*--ignore junk"):
+        open_showers(path)
+    with pytest.raises(DataError, match=r"'incident_theta': its values are not in this file"):
+        open_showers(path, ignore=["junk"])
+    assert open_showers(path, ignore=["junk", "incident_theta"]).conditions.theta[0] == pytest.approx(
+        np.pi / 2
+    )
+
+
 def test_how_files_are_opened_holds_for_all_within(path: Path) -> None:
     with h5py.File(path, "a") as file:
         file["noise"], file["more"] = np.zeros(5), np.zeros(3)

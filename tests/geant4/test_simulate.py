@@ -13,7 +13,7 @@ import pytest
 from caloforge.data import open_showers
 from caloforge.detector.detector import Detector
 from caloforge.detector.mesh import CylinderMesh
-from caloforge.errors import DataError, SimulationError
+from caloforge.errors import ConditionError, DataError, SimulationError
 from caloforge.geant4 import simulate
 
 N = 24

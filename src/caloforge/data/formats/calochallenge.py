@@ -103,7 +103,7 @@ class CaloChallenge(FileFormat):
                 told["theta"] = math.radians(float(attributes["theta_deg"]))
             except (TypeError, ValueError) as error:
                 raise DataError(f"{path}, attribute 'theta_deg': must be a number ({error})") from error
-        columns = _our_columns(path, file, n)
+        columns = _our_columns(path, file, n, ignore)
         conditions = Conditions(energy, **(defaults | told | columns))
         guessed = {key: value for key, value in defaults.items() if key not in told | columns}
         if "caloforge_format" not in attributes:
@@ -147,20 +147,21 @@ def _mesh_of(path: Path, file: h5py.File, n_voxels: int, given: Mesh | None) -> 
     return calochallenge_mesh(_BY_SIZE[n_voxels].data_set), _BY_SIZE[n_voxels]
 
 
-def _our_columns(path: Path, file: h5py.File, n: int) -> dict[str, Any]:
+def _our_columns(path: Path, file: h5py.File, n: int, ignore: tuple[str, ...]) -> dict[str, Any]:
     columns: dict[str, Any] = {}
+    there = {name for name in _OURS if name in file and name not in ignore}
     for name, key in (("incident_theta", "theta"), ("incident_phi", "phi")):
-        if name in file:
+        if name in there:
             columns[key] = read_condition(file, name, n, unit="rad")
-    if "incident_pdg" in file:
+    if "incident_pdg" in there:
         columns["particle"] = _sized(path, file, "incident_pdg", (n,))
-    if "incident_detector" in file:
+    if "incident_detector" in there:
         columns["detector"] = _sized(path, file, "incident_detector", (n,))
         if columns["detector"].dtype.kind != "U":
             raise DataError(
                 f"{path}, data set 'incident_detector': must be text, got type {columns['detector'].dtype}"
             )
-    if "impact_point" in file:
+    if "impact_point" in there:
         columns["impact"] = _sized(path, file, "impact_point", (n, 2))
     return columns
 

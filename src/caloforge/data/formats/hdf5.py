@@ -94,7 +94,7 @@ def stored_in(file: h5py.File, name: str) -> h5py.Dataset:
     stored = file[name]
     if not isinstance(stored, h5py.Dataset) or stored.shape is None:
         raise DataError(f"{file.filename}, data set {name!r}: it has no values")
-    require_stored(stored)
+    require_stored(stored, allow_external=how_to_open().allow_external)
     return stored
 
 
@@ -166,7 +166,7 @@ def require_shape(file: h5py.File, name: str, tail: tuple[int, ...], meaning: st
         shape = getattr(stored, "shape", "of a group")
         wanted = ", ".join(map(str, ("N", *tail)))
         raise DataError(f"{file.filename}, data set {name!r}: shape {shape}, expected ({wanted}) = {meaning}")
-    require_stored(stored)
+    require_stored(stored, allow_external=how_to_open().allow_external)
     return int(stored.shape[0])
 
 
@@ -222,6 +222,7 @@ class HDF5Source:
             file = open_file(self.path, self._how)
             try:
                 stored = file[self.data_set]
+                require_stored(stored, allow_external=self._how.allow_external)
                 if stored.chunks is not None:
                     # a row of chunks may be larger than HDF5's cache of 1 MB, which then would not be used
                     row = stored.chunks[0] * int(np.prod(stored.shape[1:])) * stored.dtype.itemsize
@@ -229,6 +230,8 @@ class HDF5Source:
                     access.set_chunk_cache(CACHE_SLOTS, min(max(row + (1 << 20), 1 << 20), CACHE_BYTES), 0.75)
                     stored = h5py.Dataset(h5py.h5d.open(file.id, self.data_set.encode(), access))
             except HDF5_ERRORS as error:
+                if not damaged(error):
+                    raise
                 raise self._damaged("it cannot be opened", error) from error
             if len(stored) != self._n:
                 raise DataError(

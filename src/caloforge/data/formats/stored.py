@@ -52,18 +52,28 @@ def require_own_values(file: h5py.File, ignore: Iterable[str] = (), *, allow_ext
             continue
         where = f"{file.filename}, data set {name!r}"
         if not allow_external:
-            raise DataError(
-                f"{where}: its values are not in this file but in {how}; if you trust whoever made it, allow "
-                f"that with allow_external=True (--allow-external), or leave it out with ignore=[{name!r}] "
-                f"(--ignore {name})"
-            )
+            raise _not_own(where, name, how)
         if missing:
             raise DataError(f"{where}: its values are in {how}, of which {missing}; put that where it was")
 
 
-def require_stored(stored: h5py.Dataset) -> None:
-    """DataError unless all values of a data set were written and its filters are there to read them."""
-    where, plist = f"{stored.file.filename}, data set {stored.name[1:]!r}", stored.id.get_create_plist()
+def _not_own(where: str, name: str, how: str) -> DataError:
+    return DataError(
+        f"{where}: its values are not in this file but in {how}; if you trust who made it, allow that with "
+        f"allow_external=True (--allow-external), or leave it out with ignore=[{name!r}] (--ignore {name})"
+    )
+
+
+def require_stored(stored: h5py.Dataset, *, allow_external: bool = False) -> None:
+    """DataError unless a data set can be read: all values were written, in this file, with known filters.
+
+    By another name it may be one that `require_own_values` left out.
+    """
+    name, plist = stored.name[1:], stored.id.get_create_plist()
+    where = f"{stored.file.filename}, data set {name!r}"
+    if not allow_external:
+        for how, _ in _sources(stored, check=False):
+            raise _not_own(where, name, how)
     for place in range(plist.get_nfilters()):
         number, _, _, name = plist.get_filter(place)
         if not _has_filter(number):
@@ -155,7 +165,7 @@ def _gone(stored: h5py.Dataset, source: h5py.VDSmap) -> str:
                 return f"data set {source.dset_name!r} is missing"
             if not _fits(source, item):
                 return f"data set {source.dset_name!r} has another shape, {item.shape}"
-            require_stored(item)
+            require_stored(item, allow_external=True)
             return next((missing for _, missing in _sources(item, check=True) if missing), "")
     except OSError as error:
         return f"{path} is unreadable ({error})"
