@@ -285,7 +285,8 @@ class ShowerWriter:
 
 def _as_bytes(texts: NDArray[Any]) -> NDArray[np.bytes_]:
     """Texts as UTF-8, all of one length, so that checksums cover them."""
-    return np.char.encode(texts.astype(np.str_), "utf-8")
+    encoded = np.char.encode(texts.astype(np.str_), "utf-8")
+    return encoded.astype(np.bytes_).reshape(texts.shape)  # older numpy makes other arrays of empty ones
 
 
 def write_showers(

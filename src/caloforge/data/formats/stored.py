@@ -47,7 +47,7 @@ def require_own_values(file: h5py.File, ignore: Iterable[str] = (), *, allow_ext
         allow_external: let them be, where all that they are made of exists.
     """
     left_out = set(ignore)
-    for name, how, missing in _elsewhere(file, set()) if allow_external else _told_elsewhere(file):
+    for name, how, missing in _elsewhere(file, set(), look=allow_external):
         if left_out.intersection((name, name.partition("/")[0])):
             continue
         where = f"{file.filename}, data set {name!r}"
@@ -72,7 +72,7 @@ def require_stored(stored: h5py.Dataset, *, allow_external: bool = False) -> Non
     name, plist = stored.name[1:], stored.id.get_create_plist()
     where = f"{stored.file.filename}, data set {name!r}"
     if not allow_external:
-        for how, _ in _sources(stored, check=False):
+        for how, _ in _sources(stored, look=False):
             raise _not_own(where, name, how)
     for place in range(plist.get_nfilters()):
         number, _, _, name = plist.get_filter(place)
@@ -101,53 +101,38 @@ def _has_filter(number: int) -> bool:
     return bool(h5py.h5z.filter_avail(number))
 
 
-def _told_elsewhere(file: h5py.File) -> Iterator[_Elsewhere]:
-    """What the file itself says is in other files, none of which is opened."""
-    found: list[_Elsewhere] = []
-
-    def look(name: str, link: object) -> None:
-        if isinstance(link, h5py.ExternalLink):
-            found.append(_Elsewhere(name, f"{link.filename} (an external link)", ""))
-
-    def look_inside(name: str, item: object) -> None:
-        if isinstance(item, h5py.Dataset):
-            found.extend(_Elsewhere(name, how, "") for how, _ in _sources(item, check=False))
-
-    file.visititems_links(look)
-    file.visititems(look_inside)
-    yield from found
-
-
-def _elsewhere(group: h5py.Group, seen: set[object], prefix: str = "") -> Iterator[_Elsewhere]:
-    """What is in other files, and in others again, and what of it is missing."""
+def _elsewhere(group: h5py.Group, seen: set[object], *, look: bool, prefix: str = "") -> Iterator[_Elsewhere]:
+    """What is in other files; where these are to be looked at, also what of it is missing."""
     if group.id in seen:
         return
     seen.add(group.id)
     for key in group:
-        name, link, item = prefix + key, group.get(key, getlink=True), group.get(key)
+        name, link, item = prefix + key, group.get(key, getlink=True), None
+        if isinstance(link, h5py.HardLink) or (look and isinstance(link, h5py.ExternalLink)):
+            item = group.get(key)
         if isinstance(link, h5py.ExternalLink):
             gone = f"{link.path} is missing" if item is None else ""
             yield _Elsewhere(name, f"{link.filename} (an external link)", gone)
         if isinstance(item, h5py.Group):
-            yield from _elsewhere(item, seen, f"{name}/")
+            yield from _elsewhere(item, seen, look=look, prefix=f"{name}/")
         elif isinstance(item, h5py.Dataset):
-            yield from (_Elsewhere(name, *source) for source in _sources(item, check=True))
+            yield from (_Elsewhere(name, *source) for source in _sources(item, look=look))
 
 
-def _sources(stored: h5py.Dataset, *, check: bool) -> Iterator[tuple[str, str]]:
+def _sources(stored: h5py.Dataset, *, look: bool) -> Iterator[tuple[str, str]]:
     """The other files in which values of a data set are, and if asked what of those is missing."""
     plist = stored.id.get_create_plist()
     for place in range(plist.get_external_count()):
         name, offset, size = plist.get_external(place)
         path, wanted = Path(os.fsdecode(name)), offset + (stored.nbytes if size == UNLIMITED else size)
-        there = path.stat().st_size if check and path.is_file() else 0
+        there = path.stat().st_size if look and path.is_file() else 0
         yield f"{path} (external storage)", f"bytes up to {wanted} are missing" if there < wanted else ""
     if stored.is_virtual:
         mapped = 0
         for source in stored.virtual_sources():
             mapped += source.vspace.get_select_npoints()
-            if check or source.file_name != ".":
-                yield f"{source.file_name} (a virtual data set)", _gone(stored, source) if check else ""
+            if look or source.file_name != ".":
+                yield f"{source.file_name} (a virtual data set)", _gone(stored, source) if look else ""
         if mapped < stored.size:
             yield "no file at all", f"{stored.size - mapped} values are missing (a virtual data set)"
 
@@ -166,7 +151,7 @@ def _gone(stored: h5py.Dataset, source: h5py.VDSmap) -> str:
             if not _fits(source, item):
                 return f"data set {source.dset_name!r} has another shape, {item.shape}"
             require_stored(item, allow_external=True)
-            return next((missing for _, missing in _sources(item, check=True) if missing), "")
+            return next((missing for _, missing in _sources(item, look=True) if missing), "")
     except OSError as error:
         return f"{path} is unreadable ({error})"
 
