@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from caloforge.data.conditions import Conditions
 from caloforge.data.formats.base import FORMAT_VERSION
-from caloforge.data.formats.hdf5 import HDF5_ERRORS
+from caloforge.data.formats.hdf5 import HDF5_ERRORS, access_through
 from caloforge.data.packing import COMPRESSION, PackedEnergies, chunk_rows, inflated
 from caloforge.data.patient_file import PatientFile
 from caloforge.data.showers import BATCH, Showers
@@ -33,8 +33,6 @@ from caloforge.runtime.signals import interrupts_deferred
 
 __all__ = ["Layout", "ShowerWriter", "write_showers"]
 
-LIBRARY = ("v110", "v110")
-"""For HDF5 1.10 and later: what an earlier one can read has no checksums of names and places."""
 Layout = Literal["caloforge", "calochallenge"]
 _BASIC = ("incident_energies", "showers")
 _RESERVED = (*_BASIC, "incident_theta", "incident_phi", "incident_pdg", "incident_detector", "impact_point")
@@ -95,7 +93,7 @@ class ShowerWriter:
             raise DataError(f"cannot make the folder {self.path.parent}: {error.strerror}") from error
         self._disk = PatientFile(self._partial)
         with interrupts_deferred():
-            self._file = h5py.File(self._disk, "w", libver=LIBRARY)
+            self._file = _new_file(self._partial, self._disk)
             if self._layout == "caloforge":
                 self._file.attrs["caloforge_format"] = FORMAT_VERSION
                 self._describe(self._file, "mesh", json.dumps(self.mesh.to_dict()))
@@ -281,6 +279,14 @@ class ShowerWriter:
             disk.close()
             if not complete:
                 self._partial.unlink(missing_ok=True)
+
+
+def _new_file(path: Path, disk: PatientFile) -> h5py.File:
+    """A file without times, for HDF5 1.10 and later, with checksums of names and places, too."""
+    access, creation = access_through(disk), h5py.h5p.create(h5py.h5p.FILE_CREATE)
+    access.set_libver_bounds(h5py.h5f.LIBVER_V110, h5py.h5f.LIBVER_V110)
+    creation.set_obj_track_times(False)
+    return h5py.File(h5py.h5f.create(os.fsencode(path), h5py.h5f.ACC_TRUNC, creation, access))
 
 
 def _as_bytes(texts: NDArray[Any]) -> NDArray[np.bytes_]:

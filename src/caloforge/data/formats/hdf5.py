@@ -22,6 +22,7 @@ __all__ = [
     "HDF5_ERRORS",
     "HDF5Source",
     "StackedSource",
+    "access_through",
     "damaged",
     "file_attributes",
     "open_file",
@@ -67,10 +68,16 @@ def open_file(path: Path, how: Opening | None = None) -> h5py.File:
     return file
 
 
-def _guarded(path: Path) -> h5py.File:
+def access_through(file: object) -> h5py.h5p.PropFAID:
+    """How HDF5 opens a file that it reads and writes through a Python object."""
     access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
     access.set_fclose_degree(h5py.h5f.CLOSE_STRONG)
-    access.set_fileobj_driver(h5py.h5fd.fileobj_driver, GuardedFile(path))
+    access.set_fileobj_driver(h5py.h5fd.fileobj_driver, file)
+    return access
+
+
+def _guarded(path: Path) -> h5py.File:
+    access = access_through(GuardedFile(path))
     return h5py.File(h5py.h5f.open(os.fsencode(path), h5py.h5f.ACC_RDONLY, fapl=access))
 
 
