@@ -246,6 +246,13 @@ def test_texts_that_are_not_utf8(path: Path) -> None:
         open_showers(path)
 
 
+def test_names_that_are_not_utf8(path: Path) -> None:
+    with h5py.File(path, "a") as file:
+        file[b"caf\xe9"] = np.zeros(N)
+    with pytest.raises(DataError, match=r"the name b'caf\\xe9' in it is not UTF-8"):
+        open_showers(path)
+
+
 def test_showers_in_the_shape_of_the_mesh_and_plain_energies(path: Path) -> None:
     flat = open_showers(path)
     with h5py.File(path, "a") as file:

@@ -107,6 +107,8 @@ def _elsewhere(group: h5py.Group, seen: set[object], *, look: bool, prefix: str 
         return
     seen.add(group.id)
     for key in group:
+        if isinstance(key, bytes):
+            raise DataError(f"{group.file.filename}: the name {key!r} in it is not UTF-8; rename that")
         name, link, item = prefix + key, group.get(key, getlink=True), None
         if isinstance(link, h5py.HardLink) or (look and isinstance(link, h5py.ExternalLink)):
             item = group.get(key)
