@@ -47,7 +47,7 @@ def require_own_values(file: h5py.File, ignore: Iterable[str] = (), *, allow_ext
         allow_external: let them be, where all that they are made of exists.
     """
     left_out = set(ignore)
-    for name, how, missing in _elsewhere(file, set(), look=allow_external):
+    for name, how, missing in _elsewhere(file, look=allow_external):
         if left_out.intersection((name, name.partition("/")[0])):
             continue
         where = f"{file.filename}, data set {name!r}"
@@ -101,24 +101,25 @@ def _has_filter(number: int) -> bool:
     return bool(h5py.h5z.filter_avail(number))
 
 
-def _elsewhere(group: h5py.Group, seen: set[object], *, look: bool, prefix: str = "") -> Iterator[_Elsewhere]:
+def _elsewhere(file: h5py.File, *, look: bool) -> Iterator[_Elsewhere]:
     """What is in other files; where these are to be looked at, also what of it is missing."""
-    if group.id in seen:
-        return
-    seen.add(group.id)
-    for key in group:
-        if isinstance(key, bytes):
-            raise DataError(f"{group.file.filename}: the name {key!r} in it is not UTF-8; rename that")
-        name, link, item = prefix + key, group.get(key, getlink=True), None
-        if isinstance(link, h5py.HardLink) or (look and isinstance(link, h5py.ExternalLink)):
-            item = group.get(key)
-        if isinstance(link, h5py.ExternalLink):
-            gone = f"{link.path} is missing" if item is None else ""
-            yield _Elsewhere(name, f"{link.filename} (an external link)", gone)
-        if isinstance(item, h5py.Group):
-            yield from _elsewhere(item, seen, look=look, prefix=f"{name}/")
-        elif isinstance(item, h5py.Dataset):
-            yield from (_Elsewhere(name, *source) for source in _sources(item, look=look))
+    groups: list[tuple[str, h5py.Group]] = [("", file)]
+    seen = {file.id}
+    for prefix, group in groups:  # which grow
+        for key in group:
+            if isinstance(key, bytes):
+                raise DataError(f"{file.filename}: the name {key!r} in it is not UTF-8; rename that")
+            name, link, item = prefix + key, group.get(key, getlink=True), None
+            if isinstance(link, h5py.HardLink) or (look and isinstance(link, h5py.ExternalLink)):
+                item = group.get(key)
+            if isinstance(link, h5py.ExternalLink):
+                gone = f"{link.path} is missing" if item is None else ""
+                yield _Elsewhere(name, f"{link.filename} (an external link)", gone)
+            if isinstance(item, h5py.Group) and item.id not in seen:
+                seen.add(item.id)
+                groups.append((f"{name}/", item))
+            elif isinstance(item, h5py.Dataset):
+                yield from (_Elsewhere(name, *source) for source in _sources(item, look=look))
 
 
 def _sources(stored: h5py.Dataset, *, look: bool) -> Iterator[tuple[str, str]]:
