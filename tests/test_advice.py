@@ -8,11 +8,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import h5py
+import numpy as np
 import pytest
 import typer
+from typer.testing import CliRunner
 
 import caloforge
 from caloforge.cli.app import app
+from caloforge.errors import CaloforgeError
 
 SOURCE = Path(caloforge.__file__).parent
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*")
@@ -119,3 +123,29 @@ def test_advised_options_exist() -> None:
 @pytest.mark.parametrize("command", READERS)
 def test_commands_that_read_showers_open_files_as_they_are_told(command: str) -> None:
     assert {"--mesh", "--ignore", "--allow-external", "--allow-code"} <= _options()[command]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("evaluate", "FILE", "FILE", "-o", "out"),
+        ("compare", "FILE", "FILE", "-o", "out"),
+        ("train", "no-such-recipe", "FILE", "-o", "out"),
+        ("adapt", "no-such-model", "--data", "FILE", "-o", "out"),
+        ("amplify", "FILE", "FILE", "FILE", "-o", "out"),
+    ],
+)
+def test_what_is_advised_helps(
+    arguments: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with h5py.File("FILE", "w") as file:
+        file["incident_energies"], file["showers"], file["noise"] = np.ones(3), np.ones((3, 368)), np.ones(5)
+    errors = []
+    for options in ([], ["--ignore", "noise"], []):
+        result = CliRunner().invoke(app, [*arguments, *options])
+        assert isinstance(result.exception, CaloforgeError), result.output
+        errors.append(str(result.exception))
+    assert errors[0] == errors[2]  # an option holds for one command
+    assert "--ignore noise" in errors[0]
+    assert "noise" not in errors[1]
