@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -81,12 +82,14 @@ def _advice() -> list[tuple[str, str, str]]:
     return [item for item in found if item[2] not in ELSEWHERE]
 
 
+@cache
 def _commands() -> dict[str, Any]:
     group = typer.main.get_command(app)
     commands = dict(group.commands)  # type: ignore[attr-defined]
     return commands | {f"data {name}": command for name, command in commands.pop("data").commands.items()}
 
 
+@cache
 def _options() -> dict[str, set[str]]:
     return {
         name: {option for parameter in c.params for option in (*parameter.opts, *parameter.secondary_opts)}

@@ -73,8 +73,8 @@ def adapt(
     """
     checkpoint, showers = Checkpoint.load(checkpoint), open_showers(showers)
     if n is not None:
-        n = whole_number("n", n, 2)
-        if n > len(showers):
+        n = whole_number("n", n, 0)
+        if not 2 <= n <= len(showers):
             raise DataError(f"n must be from 2 to the {len(showers)} showers there are, got {n}")
         showers = showers[:n]
     steps = None if steps is None else whole_number("steps", steps)
