@@ -90,6 +90,7 @@ WRONG: list[tuple[str, Change, str]] = [
     ("par04", add("0", np.zeros((1, 18, 50, 45))), "'0': the name is the energy"),
     ("par04", add("notes", np.zeros(3)), "unknown layout"),
     ("lemurs", delete("incident_phi"), "no data set 'incident_phi'"),
+    ("lemurs", put("incident_theta", 2, -1), "theta of shower 2 is -1.0 rad; it must lie between 0 and π"),
     ("lemurs", put("incident_energy", 2, -3), "'incident_energy': shower 2 has -3.0 MeV"),
     ("lemurs", replace("showers", np.zeros((7, 45, 16, 9))), r"\(N, 9, 16, 45\)"),
 ]

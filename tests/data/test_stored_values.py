@@ -16,8 +16,18 @@ import pytest
 from typer.testing import CliRunner
 
 from caloforge.cli.data import app
-from caloforge.data import Conditions, ShowerWriter, describe, layout_of, open_showers, opening, write_showers
+from caloforge.data import (
+    Conditions,
+    Showers,
+    ShowerWriter,
+    describe,
+    layout_of,
+    open_showers,
+    opening,
+    write_showers,
+)
 from caloforge.data.formats.hdf5 import HDF5Source
+from caloforge.data.operations import doubt_units
 from caloforge.errors import DataError
 
 N = 7
@@ -347,6 +357,20 @@ def test_a_factor_1000_is_named(
         describe(open_showers(path))
     assert ("factor 1000" in caplog.text) == bool(words)
     assert words in caplog.text
+
+
+def test_a_factor_1000_between_samples_is_named(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    reference = open_showers(path)
+    conditions = reference.conditions
+    with caplog.at_level("WARNING", "caloforge"):
+        doubt_units(reference, "generated showers", like=reference)
+        assert not caplog.messages
+        larger = Showers(0.01 * reference.energies, conditions, reference.mesh)
+        smaller = Showers(1e-5 * reference.energies, conditions, reference.mesh)
+        doubt_units(larger, "generated showers", like=smaller)
+    assert "generated showers: ΣE/E_inc is" in caplog.text
+    assert "where the reference has" in caplog.text
+    assert "factor 1000 too large" in caplog.text
 
 
 def test_a_source_goes_on_as_it_was_opened(path: Path) -> None:
