@@ -14,7 +14,7 @@ import pytest
 from toy_models import toy_showers
 
 import caloforge
-from caloforge.data import write_showers
+from caloforge.data import Conditions, Showers, write_showers
 
 ROOT = str(Path(caloforge.__file__).parents[1])
 RECIPE = """RECIPE = {
@@ -31,12 +31,12 @@ PLAIN_C = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 def showers(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Toy showers whose column, detector and provenance would clear the screen."""
     path = tmp_path_factory.mktemp("environments") / "showers.h5"
-    sample = toy_showers(30)
-    sample.provenance |= {HOSTILE: HOSTILE, "number": float("nan")}
-    write_showers(sample, path)
+    toy = toy_showers(30)
+    conditions = Conditions(toy.conditions.energy, particle="e-", detector=HOSTILE)
+    told = {HOSTILE: HOSTILE, "number": float("nan")}
+    write_showers(Showers(toy.energies, conditions, toy.mesh, told), path)
     with h5py.File(path, "r+") as file:
         file[HOSTILE] = np.zeros(30)
-        file["incident_detector"][:] = HOSTILE
     return path
 
 

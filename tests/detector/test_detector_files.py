@@ -148,13 +148,22 @@ def test_what_is_no_detector_file(tmp_path):
         ("", "a folder"),
         ("pipe", "a pipe"),
         ("empty", "name: Field required"),
-        ("binary", "not valid TOML"),
+        ("binary", "not UTF-8"),
         ("a" * 300, "name too long"),
     ):
         with pytest.raises(DetectorError, match=words):
             Detector.load(tmp_path / name)
     with pytest.raises(DetectorError, match="there is no detector or file"):
         Detector.load("https://example.org/detector.toml")
+
+
+def test_texts_of_other_programs(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_bytes(b"\xef\xbb\xbf" + MINIMAL.encode())
+    assert Detector.load(path).name == "mine"
+    path.write_bytes("# Molière\n".encode("latin-1") + MINIMAL.encode())
+    with pytest.raises(DetectorError, match=r"mine\.toml: line 1 is not UTF-8 \(byte 0xe8\)"):
+        Detector.load(path)
 
 
 def test_unknown_detector_lists_the_known():

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 
 from caloforge.checkpoint.checkpoint import Checkpoint
 from caloforge.data.conditions import Conditions
-from caloforge.data.quantities import Quantity
+from caloforge.data.quantities import Quantity, whole_number
 from caloforge.data.showers import Showers
 from caloforge.generation.production import Production
 from caloforge.generation.request import GenerationRequest
@@ -106,8 +106,7 @@ def generate(
         ChildError: a process that made showers was killed; what is finished is kept for ``resume``.
         KeyboardInterrupt: Ctrl-C; what is finished is kept for ``resume``.
     """
-    if threads is not None:
-        checked_threads(threads)
+    threads = None if threads is None else checked_threads(whole_number("threads", threads))
     request = GenerationRequest.resolve(
         checkpoint,
         detector=detector,

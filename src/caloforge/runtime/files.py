@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import stat
 from collections.abc import Iterator
@@ -105,8 +106,13 @@ def read_json(path: str | os.PathLike[str], *, error: type[CaloforgeError] = Dat
 
 def read_toml(path: str | os.PathLike[str], *, error: type[CaloforgeError] = DataError) -> dict[str, Any]:
     """The table in a TOML file; ``error`` is raised where it is missing, damaged or something else."""
-    content = read_bytes(path, error=error, most=MOST_TOML)
+    content = read_bytes(path, error=error, most=MOST_TOML).removeprefix(codecs.BOM_UTF8)
     try:
         return parse_toml(content.decode())
+    except UnicodeDecodeError as problem:
+        line = content.count(b"\n", 0, problem.start) + 1
+        raise error(
+            f"{path}: line {line} is not UTF-8 (byte 0x{content[problem.start]:02x}); save the file as UTF-8"
+        ) from problem
     except ValueError as problem:
         raise error(f"{path}: not valid TOML: {problem}") from problem

@@ -62,4 +62,6 @@ def _finite(value: Any) -> Any:
         return {key: _finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_finite(item) for item in value]
+    if hasattr(value, "tolist"):  # of numpy
+        return _finite(value.tolist())
     return value

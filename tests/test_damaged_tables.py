@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from damage import WRONG, damaged_bytes, damaged_json, damaged_toml, damaged_values, places
+from damaged_tables import WRONG, damaged_bytes, damaged_json, damaged_toml, damaged_values, places
 
 from caloforge.checkpoint import Checkpoint
 from caloforge.data import Conditions, Showers
