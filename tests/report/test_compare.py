@@ -24,13 +24,8 @@ from caloforge.errors import DataError, MeshError, RecipeError
 from caloforge.evaluation import ClassifierSettings, Estimate, ModelComparison, read_comparison
 from caloforge.evaluation.binning import challenge_set
 from caloforge.evaluation.comparison.published import published_results
-from caloforge.evaluation.comparison.ranking import (
-    auc_error,
-    badness,
-    clearly_better,
-    metrics_of,
-    pareto_front,
-)
+from caloforge.evaluation.comparison.ranking import badness, clearly_better, metrics_of, pareto_front
+from caloforge.evaluation.differences import auc_error
 from caloforge.report import compare, evaluate, summary
 from caloforge.report.words.columns import value_text
 from caloforge.report.words.table import csv_text, markdown
@@ -266,7 +261,7 @@ def test_tables_hold_the_numbers(judged: tuple[ModelComparison, Path]) -> None:
     text = markdown(made)
     assert text == (out / "comparison.md").read_text()
     assert f"**{value_text(auc.value, auc.error)}**" in text
-    console = Console(width=140, record=True, file=io.StringIO())
+    console = Console(width=200, record=True, file=io.StringIO())
     console.print(summary(made))
     shown = console.export_text()
     for expected in (
