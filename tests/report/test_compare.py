@@ -321,6 +321,21 @@ def test_resume_keeps_what_is_done_and_refuses_what_changed(
     assert again.models[0].metrics == again.models[1].metrics
 
 
+def test_showers_in_memory_are_known_by_their_cells(samples: dict[str, Showers], tmp_path: Path) -> None:
+    good, out = samples["good"], tmp_path / "out"
+    cells = good.energies.copy()
+    cells[10:-10] *= 5
+    changed = Showers(cells, good.conditions, good.mesh, good.provenance)
+    quiet(samples["reference"], {"good": good}, out=out, training=samples["bad"])
+    quiet(samples["reference"], {"good": good}, out=out, training=samples["bad"], resume=True)
+    with pytest.raises(DataError, match="the generated showers changed"):
+        quiet(samples["reference"], {"good": changed}, out=out, training=samples["bad"], resume=True)
+    with pytest.raises(DataError, match="the reference changed"):
+        quiet(changed, {"good": good}, out=out, training=samples["bad"], resume=True)
+    with pytest.raises(DataError, match="the settings changed"):
+        quiet(samples["reference"], {"good": good}, out=out, training=changed, resume=True)
+
+
 def test_all_samples_are_checked_before_any_is_evaluated(
     samples: dict[str, Showers], make: Make, tmp_path: Path
 ) -> None:

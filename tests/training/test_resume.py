@@ -103,6 +103,10 @@ def test_a_training_goes_on_in_the_precision_it_began_with(tmp_path, monkeypatch
     done = fit(tmp_path / "a", resume=True, precision="bfloat16", **either)
     assert done.provenance["precision"] == "bfloat16"
     assert done.provenance["kernels"] == "none"
+    with pytest.raises(CheckpointError, match=r"precision bfloat16, not float32 .--precision bfloat16"):
+        fit(tmp_path / "a", resume=True, **either)
+    again = fit(tmp_path / "a", resume=True, precision="bfloat16", **either)
+    assert again.fingerprint == done.fingerprint
 
 
 def test_only_files_of_the_state_are_removed(tmp_path, stops):
@@ -128,6 +132,8 @@ def test_only_the_same_training_is_resumed(tmp_path, stops):
         fit(tmp_path / "a", resume=True, seed=1)
     with pytest.raises(CheckpointError, match="recipe of that training differs"):
         fit(tmp_path / "a", resume=True, overrides={"training.epochs": 9})
+    with pytest.raises(CheckpointError, match=r"threads .* differs .it was 1, now it is 2.*--threads 1"):
+        fit(tmp_path / "a", resume=True, threads=2)
     with pytest.raises(CheckpointError, match="data of that training differs"):
         fit(tmp_path / "a", changed_in_the_middle(), resume=True)
     state = next((tmp_path / "a" / "resume").glob("*.safetensors"))
@@ -142,6 +148,11 @@ def test_a_finished_training_notices_other_showers(tmp_path, stops):
     assert fit(tmp_path / "a", resume=True).fingerprint == done.fingerprint
     with pytest.raises(CheckpointError, match="a finished training with other showers"):
         fit(tmp_path / "a", changed_in_the_middle(), resume=True)
+    with pytest.raises(CheckpointError, match="a finished training with the seed 0, not 1"):
+        fit(tmp_path / "a", resume=True, seed=1)
+    with pytest.raises(CheckpointError, match="a finished training with another recipe"):
+        fit(tmp_path / "a", resume=True, overrides={"training.epochs": 9})
+    assert Checkpoint.load(tmp_path / "a").fingerprint == done.fingerprint
 
 
 def test_a_finished_training_of_an_older_version_is_returned(tmp_path, stops):
