@@ -73,7 +73,7 @@ OPTIONS: dict[str, list[str]] = {
     "--classifiers": TEXTS,
     "--which": TEXTS,
     "--multiclass": TEXTS,
-    "--batches": ["", "0", ",", *TEXTS],
+    "--batches": ["", "0", ",", "1,0", *(value for value in TEXTS if value != "1,,2")],
     "--quantiles": ["", "0", "1", *TEXTS],
     "--observables": TEXTS,
     "--upsampled": [f"0={LONG}", *TEXTS],

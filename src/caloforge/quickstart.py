@@ -21,6 +21,7 @@ from caloforge.report import compare, summary, write_report
 from caloforge.report.comparison import write_comparison
 from caloforge.runtime.processes import run_module
 from caloforge.runtime.screen import Screen
+from caloforge.runtime.streams import checked_count, checked_seed
 from caloforge.training import Recipe, train
 
 __all__ = ["quickstart"]
@@ -56,7 +57,8 @@ def quickstart(
         of the model just trained, and ``folder/comparison/compare.html``.
     """
     folder, console = Path(folder), console or Screen()
-    Recipe.load(RECIPE, overrides)  # what is wrong with it is said now, not after the simulation
+    n, seed = checked_count(n), checked_seed(seed)
+    Recipe.load(RECIPE, overrides)  # what is wrong is said now, not after the simulation
     if folder.exists() and not folder.is_dir():
         raise CaloforgeError(f"{folder} is a file; name a folder for the quickstart")
     folder.mkdir(parents=True, exist_ok=True)

@@ -185,7 +185,7 @@ def _items(text: str) -> list[str]:
 
 
 def _count(text: str, option: str) -> int:
-    if not text.isdigit() or int(text) < 1:
+    if not (text.isascii() and text.isdecimal() and len(text) < 19 and int(text) >= 1):
         raise ConditionError(f"{option}: expected whole numbers from 1 on, got {text!r}")
     return int(text)
 

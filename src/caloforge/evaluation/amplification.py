@@ -134,6 +134,8 @@ def amplification(
     seed = checked_seed(seed)
     spaces = [(names,) if isinstance(names, str) else tuple(names) for names in observables]
     wanted = list(dict.fromkeys(name for names in spaces for name in names))
+    if not wanted or not np.size(quantiles):
+        raise DataError("give at least one observable and one number of quantiles")
     samples = {"truth": truth, "training": training, "generated": generated}
     opened = {r: s if isinstance(s, Mapping | Showers) else open_showers(s) for r, s in samples.items()}
     first = opened["truth"]

@@ -121,6 +121,8 @@ def _number_bins(
 ) -> list[SliceSpec]:
     if np.ndim(wanted) == 0:
         number = whole_number(f"the number of slices in {condition}", wanted)
+        if number > len(first):
+            raise ConditionError(f"{number:,} slices in {condition} are more than the {len(first):,} showers")
         distinct = discrete_energies(first)
         if len(distinct):
             return [SliceSpec(condition, v, v, _label(condition, v), closed=True) for v in distinct.tolist()]
