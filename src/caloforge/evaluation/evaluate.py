@@ -29,6 +29,7 @@ from caloforge.evaluation.physics import (
     response_curves,
     sparsity_profile,
 )
+from caloforge.evaluation.physics.neighbours import compare_neighbourhoods
 from caloforge.evaluation.profiles import longitudinal_profile, radial_profile
 from caloforge.evaluation.progress import Progress, reporting
 from caloforge.evaluation.reading import Reading, cell_range, read_samples
@@ -194,6 +195,12 @@ def evaluate(
         responses=response_curves(ratios[0], pair[0], ratios[1], pair[1], seed=seed),
         correlations={correlation.name: correlation for correlation in correlations},
         slices=parts,
+        neighbourhoods=compare_neighbourhoods(
+            first.neighbourhoods,
+            second.neighbourhoods,
+            truth.mesh,
+            None if third is None else third.neighbourhoods,
+        ),
         localisation=localise(*features, (first.sums, second.sums)),
         conservation=conservation(*ratios),
         cells=cell_range(first, second),

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from caloforge.evaluation.packages import needed
 
-__all__ = ["auc", "auc_and_jsd", "auc_noise", "log_posterior", "temperature"]
+__all__ = ["auc", "auc_and_jsd", "auc_noise", "delong_error", "log_posterior", "temperature"]
 
 Floats = NDArray[np.float64]
 Labels = NDArray[np.int64]
@@ -28,6 +28,20 @@ def auc(scores: Floats, labels: Labels) -> Floats:
     n_real, n_generated = int(real.sum()), int((~real).sum())
     ranks = np.asarray(rankdata(scores, axis=-1), dtype=np.float64)[..., real].sum(axis=-1)
     return np.asarray((ranks - n_real * (n_real + 1) / 2) / (n_real * n_generated))
+
+
+def delong_error(real: Floats, generated: Floats) -> float:
+    """Standard error of the AUC of these scores, √(var₁ / n₁ + var₀ / n₀).
+
+    var are the variances of the shares of the other class that each shower's score beats
+    (E. R. DeLong, D. M. DeLong, D. L. Clarke-Pearson, Biometrics 44 (1988) 837).
+    """
+    variance = 0.0
+    for own, other in ((real, generated), (generated, real)):
+        ordered = np.sort(other)
+        below, up_to = (np.searchsorted(ordered, own, side=side) for side in ("left", "right"))
+        variance += float(np.var((below + up_to) / (2 * len(other)))) / len(own)
+    return float(np.sqrt(variance))
 
 
 def auc_and_jsd(

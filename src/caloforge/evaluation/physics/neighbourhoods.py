@@ -45,7 +45,7 @@ class _Pairs:
 
     def __init__(self, pairs: Ints, groups: Ints, sizes: Ints, rings: Ints) -> None:
         self.pairs = pairs
-        self.partners = _table(*pairs, len(groups))
+        self.partners = _table(pairs[0], pairs[1], len(groups))
         (self._first, self._second), self._count = np.unique(groups[pairs], axis=1, return_counts=True)
         self._equal = self._first == self._second
         self._ways = np.where(
@@ -65,13 +65,13 @@ class _Pairs:
         """
         product = sums[:, self._first] * sums[:, self._second]
         product -= np.where(self._equal, squares[:, self._first], 0.0)
-        return (product * (self._count / np.maximum(self._ways, 1))) @ self._in_ring
+        return np.asarray((product * (self._count / np.maximum(self._ways, 1))) @ self._in_ring)
 
     def scale(self, sums: Floats, squares: Floats) -> Floats:
         """Σ σ σ' over all pairs, with the standard deviations σ within the groups, (n,)."""
         mean = sums / self._sizes
         sigma = np.sqrt(np.maximum(squares / self._sizes - mean**2, 0.0))
-        return (sigma[:, self._first] * sigma[:, self._second]) @ self._count.astype(np.float64)
+        return np.asarray((sigma[:, self._first] * sigma[:, self._second]) @ self._count.astype(np.float64))
 
 
 class NeighbourhoodObservables:
@@ -112,7 +112,7 @@ class NeighbourhoodObservables:
         }
         both = np.concatenate(list(pairs.values()), axis=1)
         self._around = _table(np.r_[both[0], both[1]], np.r_[both[1], both[0]], mesh.n_voxels)
-        self._hole = min(HOLE, len(self._around) - 1)
+        self._hole = max(min(HOLE, len(self._around) - 1), 2)
 
     def __call__(self, start: int, energies: NDArray[np.floating], conditions: Conditions) -> None:
         rows = max(BLOCK // self.mesh.n_voxels, 1)
@@ -149,10 +149,12 @@ class NeighbourhoodObservables:
 
         root = np.sqrt(energies[row, voxel].astype(np.float64))
         group = row * self._n_groups + self._group[voxel]
-        moments = [
-            np.bincount(group, weights=w, minlength=n * self._n_groups).reshape(n, self._n_groups)
+        count, first_moment, second_moment = (
+            np.asarray(np.bincount(group, weights=w, minlength=n * self._n_groups), dtype=np.float64).reshape(
+                n, self._n_groups
+            )
             for w in (np.ones_like(root), root, root**2)
-        ]
+        )
         links = []
         for name, steps in self._steps.items():
             for distance, step in zip(LAGS, steps, strict=False):
@@ -163,16 +165,19 @@ class NeighbourhoodObservables:
                     links.append((first, second))
                     place = row[first] * self._n_rings + self._ring[voxel[first]]
                     pairs = np.bincount(place, minlength=n * self._n_rings).reshape(n, self._n_rings)
-                    beyond = pairs - step.independent(moments[0], moments[0])
+                    beyond = pairs - step.independent(count, count)
                     yield f"pairs_{name}", beyond.sum(axis=1)
                     yield from ((f"pairs_{name}_ring_{i}", beyond[:, i]) for i in step.rings)
                 products = np.bincount(row[first], weights=root[first] * root[second], minlength=n)
-                together = products - step.independent(moments[1], moments[2]).sum(axis=1)
-                yield f"correlation_{name}_{distance}", _ratio(together, step.scale(moments[1], moments[2]))
+                together = products - step.independent(first_moment, second_moment).sum(axis=1)
+                yield (
+                    f"correlation_{name}_{distance}",
+                    _ratio(together, step.scale(first_moment, second_moment)),
+                )
 
-        number, largest = _clusters(row, np.concatenate(links, axis=1), n)
-        yield "clusters", number
-        yield "cluster_size", _ratio(lit, number)
+        clusters, largest = _clusters(row, np.concatenate(links, axis=1), n)
+        yield "clusters", clusters
+        yield "cluster_size", _ratio(lit, clusters)
         yield "cluster_largest", _ratio(largest, lit)
         holes = (beside >= self._hole) & (where < 0)
         yield "holes", holes.reshape(n, wide)[:, :-1].sum(axis=1).astype(np.float64)
@@ -192,7 +197,7 @@ def _groups(mesh: Mesh, ring: Ints) -> tuple[Ints, Ints, Ints]:
 
 def _further(pairs: Ints, n_voxels: int) -> Iterator[Ints]:
     """Pairs one, two, … steps apart, as long as there are any; each pair once, in its first order."""
-    steps, found = _table(*pairs, n_voxels), pairs
+    steps, found = _table(pairs[0], pairs[1], n_voxels), pairs
     for distance in LAGS:
         if distance > 1:
             second = steps[:, found[1]]
@@ -216,6 +221,8 @@ def _table(first: Ints, second: Ints, n_voxels: int) -> Ints:
 
 def _clusters(row: Ints, links: Ints, n: int) -> tuple[Floats, Floats]:
     """Connected clusters of each shower, and the cells of its largest, (n,)."""
+    if not len(row):
+        return np.zeros(n), np.zeros(n)
     sparse = needed("scipy.sparse")
     graph = sparse.coo_array(
         (np.ones(links.shape[1], dtype=np.int8), (links[0], links[1])), shape=2 * (len(row),)
@@ -230,4 +237,5 @@ def _clusters(row: Ints, links: Ints, n: int) -> tuple[Floats, Floats]:
 
 def _ratio(numerator: Floats, denominator: Floats) -> Floats:
     """NaN where the denominator is 0."""
-    return np.divide(numerator, denominator, out=np.full(len(numerator), np.nan), where=denominator > 0)
+    empty = np.full(len(numerator), np.nan)
+    return np.asarray(np.divide(numerator, denominator, out=empty, where=denominator > 0))

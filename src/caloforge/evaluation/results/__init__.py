@@ -20,6 +20,7 @@ from caloforge.evaluation.results.comparison import (
 from caloforge.evaluation.results.evaluation import METRICS_FILE, Evaluation, Verdict
 from caloforge.evaluation.results.histograms import Histogram, Profile
 from caloforge.evaluation.results.numbers import Comparison, Estimate, Separation
+from caloforge.evaluation.results.observables import EquivalentShowers, NeighbourhoodMetric
 from caloforge.evaluation.results.physics import (
     CellRange,
     Conservation,
@@ -45,6 +46,7 @@ __all__ = [
     "Correlation",
     "Diagnosis",
     "Document",
+    "EquivalentShowers",
     "Estimate",
     "Evaluation",
     "FeatureShare",
@@ -53,6 +55,7 @@ __all__ = [
     "Memorisation",
     "ModelComparison",
     "MulticlassResult",
+    "NeighbourhoodMetric",
     "Profile",
     "PublishedResult",
     "ResolutionFit",
