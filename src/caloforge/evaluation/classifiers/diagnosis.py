@@ -16,7 +16,7 @@ from torch import Tensor
 from caloforge.detector import Mesh
 from caloforge.evaluation.classifiers.engine import Trained
 from caloforge.evaluation.classifiers.inputs import Columns, Layout, Sample
-from caloforge.evaluation.classifiers.networks import Dense
+from caloforge.evaluation.classifiers.networks import Dense, ResNet18
 from caloforge.evaluation.classifiers.scores import Floats, auc
 from caloforge.evaluation.results import Diagnosis, FeatureShare, TellTale
 
@@ -162,7 +162,7 @@ def _shares(trained: Trained, names: Mapping[str, Columns], rng: np.random.Gener
     The showers of both classes are shuffled together, so that the inputs of a group keep what they say of
     each other and lose what they say of the class.
     """
-    limit = DENSE_SHOWERS if isinstance(trained.network, Dense) else IMAGE_SHOWERS
+    limit = IMAGE_SHOWERS if isinstance(trained.network, ResNet18) else DENSE_SHOWERS
     chosen = rng.permutation(len(trained.rows))[:limit]
     labels = trained.labels[chosen]
     columns = [trained.batches.columns(c) for c in names.values()]

@@ -22,21 +22,22 @@ POOL = {2: nn.MaxPool2d, 3: nn.MaxPool3d}
 def make_network(width: int, outputs: int, layout: Layout, settings: ClassifierSettings) -> nn.Module:
     """A network for rows of ``width`` inputs: a ResNet-18 where they hold images, else a dense network."""
     if not layout.image:
-        return Dense(width, outputs, settings.hidden, settings.layers)
+        return Dense(width, outputs, settings.hidden, settings.layers, settings.dropout)
     copies = (width - 1) // (layout.cells.stop - layout.cells.start)  # cells, and their logarithms if any
     channels, *axes = layout.image
     return ResNet18((copies * channels, *axes), outputs, settings.widths)
 
 
 class Dense(nn.Module):
-    """Hidden layers with LeakyReLU(0.01) and a linear output, (n, D) → (n, K)."""
+    """Hidden layers with LeakyReLU(0.01) and dropout, and a linear output, (n, D) → (n, K)."""
 
-    def __init__(self, inputs: int, outputs: int, hidden: int, layers: int) -> None:
+    def __init__(self, inputs: int, outputs: int, hidden: int, layers: int, dropout: float = 0.0) -> None:
         super().__init__()
         self.first = nn.Linear(inputs, hidden)
-        rest: list[nn.Module] = [nn.LeakyReLU(0.01)]
+        active: list[nn.Module] = [nn.LeakyReLU(0.01), *([nn.Dropout(dropout)] if dropout else [])]
+        rest = list(active)
         for _ in range(layers - 1):
-            rest += [nn.Linear(hidden, hidden), nn.LeakyReLU(0.01)]
+            rest += [nn.Linear(hidden, hidden), *active]
         self.rest = nn.Sequential(*rest, nn.Linear(hidden, outputs))
 
     def forward(self, x: Tensor) -> Tensor:

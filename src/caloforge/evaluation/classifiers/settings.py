@@ -14,6 +14,23 @@ from caloforge.settings import Settings, explain
 __all__ = ["PRESETS", "ClassifierSettings", "classifier_settings"]
 
 
+class TreeSettings(Settings):
+    """Of boosted trees: `HistGradientBoostingClassifier` of scikit-learn."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    most: PositiveInt = 600
+    """Trees; fewer where a tenth of the training showers, set aside, shows no gain from 20 more."""
+    leaves: int = Field(default=15, ge=2)
+    """Of a tree."""
+    learning_rate: PositiveFloat = 0.08
+    """What each tree counts."""
+    features: float = Field(default=0.3, gt=0, le=1)
+    """Share of the inputs, drawn anew, that a node chooses from."""
+    shrinkage: NonNegativeFloat = 1.0
+    """Pulls the values of the leaves to zero (L2)."""
+
+
 class ClassifierSettings(Settings):
     """Settings of the classifiers; the defaults are the challenge's.
 
@@ -35,6 +52,14 @@ class ClassifierSettings(Settings):
     learning_rate: PositiveFloat = 2e-4
     weight_decay: NonNegativeFloat = 0.0
     """AdamW takes the place of Adam where it is above 0."""
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Share of a dense network's hidden neurons that are left out of a step."""
+    patience: PositiveInt | None = None
+    """Epochs without a better one after which a training ends; None goes through all epochs."""
+    trees: TreeSettings = Field(default_factory=TreeSettings)
+    """Of ``boosted``, which is no network."""
+    curve: int = Field(default=0, ge=0, le=8)
+    """Also train on a half, a quarter, … of the showers, so many times, to see where the AUC goes."""
     repeats: PositiveInt = 10
     """Independent trainings, each with its own split, weights and order."""
     standardise: bool = False

@@ -10,7 +10,7 @@ Legend: ``n`` showers of a batch, ``V`` voxels, ``H`` lit cells of all of them, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -115,15 +115,27 @@ class NeighbourhoodObservables:
         self._hole = max(min(HOLE, len(self._around) - 1), 2)
 
     def __call__(self, start: int, energies: NDArray[np.floating], conditions: Conditions) -> None:
-        rows = max(BLOCK // self.mesh.n_voxels, 1)
-        for first in range(0, len(energies) if self._steps else 0, rows):
-            self._parts.append(dict(self._measure(energies[first : first + rows])))
+        self._parts.append(self.of(energies))
 
     def columns(self) -> dict[str, Floats]:
-        """The observables by name, each (N,)."""
-        if not self._parts:
-            return {}
-        return {name: np.concatenate([part[name] for part in self._parts]) for name in self._parts[0]}
+        """The observables of all showers seen, by name, each (N,)."""
+        return _joined(self._parts)
+
+    def of(self, energies: NDArray[np.floating]) -> dict[str, Floats]:
+        """The observables of showers (n, V) by name, each (n,)."""
+        rows = max(BLOCK // self.mesh.n_voxels, 1)
+        starts = range(0, len(energies), rows) if self._steps else ()
+        return _joined([dict(self._measure(energies[first : first + rows])) for first in starts])
+
+    def names(self) -> list[str]:
+        """The names of the observables."""
+        return list(self.of(np.zeros((1, self.mesh.n_voxels))))
+
+    def table(self, energies: NDArray[np.floating]) -> NDArray[np.float32]:
+        """The observables of showers (n, V) in the order of the names, (n, D); 0 where there are none."""
+        columns = [np.nan_to_num(column) for column in self.of(energies).values()]
+        empty = np.zeros((len(energies), 0))
+        return np.stack(columns, axis=1, dtype=np.float32) if columns else empty.astype(np.float32)
 
     def _measure(self, energies: NDArray[np.floating]) -> Iterator[tuple[str, Floats]]:
         n, wide = len(energies), self.mesh.n_voxels + 1  # one voxel more, always dark, beyond every edge
@@ -233,6 +245,10 @@ def _clusters(row: Ints, links: Ints, n: int) -> tuple[Floats, Floats]:
     largest = np.zeros(n)
     np.maximum.at(largest, owner, np.bincount(label, minlength=number).astype(np.float64))
     return np.bincount(owner, minlength=n).astype(np.float64), largest
+
+
+def _joined(parts: Sequence[dict[str, Floats]]) -> dict[str, Floats]:
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]} if parts else {}
 
 
 def _ratio(numerator: Floats, denominator: Floats) -> Floats:
