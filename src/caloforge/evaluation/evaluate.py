@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from caloforge.data import Showers, open_showers
 from caloforge.data.matching import matched_conditions
 from caloforge.errors import DataError
-from caloforge.evaluation.classifiers import ClassifierSettings, classifier_settings, train_classifier
+from caloforge.evaluation.classifiers import ClassifierSettings, chosen_classifiers, train_classifier
 from caloforge.evaluation.classifiers.inputs import check_names
 from caloforge.evaluation.context import compare_conditions, measure_times
 from caloforge.evaluation.distances import feature_matrix, fpd, kpd, memorisation, prdc
@@ -49,7 +49,7 @@ class EvaluationOptions(TypedDict, total=False):
     """Arguments of `evaluate` beside the two samples."""
 
     classifiers: str | ClassifierSettings
-    which: Sequence[str]
+    which: Sequence[str] | None
     second_reference: Source | None
     training: Source | None
     distances: bool
@@ -65,7 +65,7 @@ def evaluate(
     generated: Source,
     *,
     classifiers: str | ClassifierSettings = "quick",
-    which: Sequence[str] = ("low", "high"),
+    which: Sequence[str] | None = None,
     second_reference: Source | None = None,
     training: Source | None = None,
     distances: bool = True,
@@ -83,8 +83,10 @@ def evaluate(
 
     Args:
         reference, generated: showers on the same mesh, or the files they are in.
-        classifiers: a preset (``"quick"``, ``"calochallenge"``), ``"none"``, or settings.
-        which: classifiers to train: ``low``, ``low-normed``, ``high``, ``resnet``, ``c2st``.
+        classifiers: a preset (``"quick"``, ``"calochallenge"``, ``"strong"``, ``"boosted"``), several with
+            commas between them, ``"none"``, or settings.
+        which: classifiers to train, ``low``, ``low-normed``, ``high``, ``resnet``, ``c2st``, ``strong``,
+            ``boosted``; by default those of the presets.
         second_reference: more Geant4 showers, independent of the reference: floors are then what it gives
             against the reference, instead of shuffled showers or halves of the reference.
         training: the showers the generator was trained on, to see whether it memorised them; the reference
@@ -106,10 +108,9 @@ def evaluate(
         RecipeError: the classifiers are unknown.
         MissingDependencyError: an optional package is not installed.
     """
-    chosen = None if classifiers == "none" else classifier_settings(classifiers)
-    names = tuple(dict.fromkeys(which)) if chosen is not None else ()
+    chosen = chosen_classifiers(classifiers, which)
     truth = _checked(reference, "reference showers", None)
-    check_names(names, truth.mesh)
+    check_names(list(chosen), truth.mesh)
     samples = {"generated showers": _checked(generated, "generated showers", truth)}
     if second_reference is not None:
         samples["second reference"] = _checked(second_reference, "showers of the second reference", truth)
@@ -131,14 +132,13 @@ def evaluate(
                 name,
                 first.sample,
                 second.sample,
-                chosen,
+                settings,
                 seed=seed,
                 device=device,
                 progress=partial(report, f"classifier {name}"),
                 second=None if third is None else third.sample,
             )
-            for name in names
-            if chosen is not None
+            for name, settings in chosen.items()
         }
         measured = _distances(first, second, third, seed, report) if distances else {}
         report("slices", 0.0)
@@ -170,7 +170,7 @@ def evaluate(
     origins |= {} if trained_on is None else {"training": trained_on}
     threshold = float(first.counts.edges[0])
     made_by = provenance(
-        "evaluate", seed=seed, classifiers=list(names), threshold_mev=threshold, distances=distances
+        "evaluate", seed=seed, classifiers=list(chosen), threshold_mev=threshold, distances=distances
     )
     return Evaluation(
         counts={
