@@ -107,14 +107,12 @@ Reference = Annotated[Path, typer.Argument(help="File of reference showers, from
 Classifiers = Annotated[
     str,
     typer.Option(
-        help="Presets, with commas: quick, calochallenge (the published settings; slow), strong, boosted; none."
+        help="Presets, with commas: quick, calochallenge (as published; slow), strong, boosted; or none."
     ),
 ]
 Which = Annotated[
     str | None,
-    typer.Option(
-        help="Classifiers to train: low, low-normed, high, resnet, c2st, strong, boosted; else the presets' own."
-    ),
+    typer.Option(help="Classifiers to train, low, low-normed, high, resnet, c2st, …; else the presets' own."),
 ]
 SecondReference = Annotated[Path | None, typer.Option(help="More Geant4 showers: floors are what they give.")]
 Report = Annotated[bool, typer.Option(help="Also draw the figures and the HTML page.")]

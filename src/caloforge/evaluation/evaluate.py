@@ -17,8 +17,17 @@ from caloforge.errors import DataError
 from caloforge.evaluation.classifiers import ClassifierSettings, chosen_classifiers, train_classifier
 from caloforge.evaluation.classifiers.inputs import check_names
 from caloforge.evaluation.context import compare_conditions, measure_times
-from caloforge.evaluation.distances import feature_matrix, fpd, kpd, memorisation, prdc
+from caloforge.evaluation.distances import (
+    feature_matrix,
+    fpd,
+    kpd,
+    memorisation,
+    prdc,
+    sliced_distances,
+    trimmed_fpd,
+)
 from caloforge.evaluation.distances.memorisation import LEAST_SHOWERS as FEWEST_TO_COMPARE
+from caloforge.evaluation.equivalent import equivalent_of_means, equivalent_of_profiles
 from caloforge.evaluation.histograms import HistogramPlan, cell_histogram, fill_histogram, histogram_plans
 from caloforge.evaluation.localise import localise
 from caloforge.evaluation.physics import (
@@ -165,6 +174,7 @@ def evaluate(
         layer_correlation(*features, seed=seed),
         cell_correlation(first.brightest, second.brightest, truth.mesh, seed=seed),
     )
+    compared, sizes = _comparisons(first, second), (len(truth), len(second.showers))
     origins = {"reference": truth, "generated": second.showers}
     origins |= {} if third is None else {"second reference": third.showers}
     origins |= {} if trained_on is None else {"training": trained_on}
@@ -184,7 +194,7 @@ def evaluate(
         mesh=truth.mesh.to_dict(),
         threshold_mev=threshold,
         histograms=histograms,
-        features=_comparisons(first, second),
+        features=compared,
         profiles={profile.name: profile for profile in profiles},
         mean_shower={"reference": first.mean.cells, "generated": second.mean.cells},
         classifiers=judged,
@@ -195,6 +205,8 @@ def evaluate(
         responses=response_curves(ratios[0], pair[0], ratios[1], pair[1], seed=seed),
         correlations={correlation.name: correlation for correlation in correlations},
         slices=parts,
+        equivalent=equivalent_of_profiles(profiles, *sizes)
+        | equivalent_of_means(compared, histograms, *sizes),
         neighbourhoods=compare_neighbourhoods(
             first.neighbourhoods,
             second.neighbourhoods,
@@ -260,6 +272,8 @@ def _distances(
     found = {"fpd": fpd(*pair, seed=seed, second=extra)}
     report("FPD and KPD", 0.5)
     found["kpd"] = kpd(*pair, seed=seed, second=extra)
+    found["fpd_trimmed"] = trimmed_fpd(*pair, seed=seed, second=extra)
+    found |= sliced_distances(*pair, seed=seed, second=extra)
     report("FPD and KPD", 1.0)
     another = None if third is None else third.showers
     return found | prdc(first.showers, second.showers, seed=seed, second=another, progress=report)

@@ -29,7 +29,7 @@ DRAWS = 4000
 
 
 def shares(n: int, halvings: int) -> list[float]:
-    """Shares of n showers to train with, rising, all of them last: halves of halves, as long as 50 are left."""
+    """Shares of n showers to train with, rising, all of them last; halved as long as 50 are left."""
     return [0.5**k for k in range(halvings, -1, -1) if k == 0 or n * 0.5**k >= LEAST]
 
 
@@ -69,9 +69,9 @@ def extrapolate(
     The separation d' = √2 Φ⁻¹(AUC) of a classifier that had to learn from n showers is taken to be
     d' = D / √(1 + (m / n)^p). With p = 1 that is what estimating a linear discriminant costs (K. Fukunaga,
     R. R. Hayes, IEEE Trans. Pattern Anal. Mach. Intell. 11 (1989) 873: a bias in 1/n); networks learn more
-    slowly, so p = ½ counts as much. Instead of one fit, all m from 1 to 10⁵ and both p are averaged with their
-    likelihoods, which makes the error that of the shape, too: few showers that see nothing leave room for a
-    difference that many would see.
+    slowly, so p = ½ counts as much. Instead of one fit, all m from 1 to 10⁵ and both p are averaged with
+    their likelihoods, which makes the error that of the shape, too: few showers that see nothing leave room
+    for a difference that many would see.
 
     Args:
         showers: sizes of the samples, (K,).

@@ -106,10 +106,10 @@ def train_classifier(
                 scores = [trained(i, share) for share in used[:-1]]
                 return [float(auc(_real(t.logits), t.labels)) for t in scores]
 
-            areas = side_by_side(smaller, settings.repeats, table, where)
+            fewer = side_by_side(smaller, settings.repeats, table, where)
             curve = learning_curve(
                 [round(share * of_class[0]) for share in used],
-                [[*few, j.auc] for few, j in zip(areas, judged, strict=True)],
+                [[*few, j.auc] for few, j in zip(fewer, judged, strict=True)],
                 sizes[2],
                 seed=seed,
             )
