@@ -30,6 +30,7 @@ from caloforge.evaluation.distances.memorisation import LEAST_SHOWERS as FEWEST_
 from caloforge.evaluation.equivalent import equivalent_of_means, equivalent_of_profiles
 from caloforge.evaluation.histograms import HistogramPlan, cell_histogram, fill_histogram, histogram_plans
 from caloforge.evaluation.localise import localise
+from caloforge.evaluation.neighbourhoods import compare_neighbourhoods
 from caloforge.evaluation.physics import (
     cell_correlation,
     conservation,
@@ -38,7 +39,6 @@ from caloforge.evaluation.physics import (
     response_curves,
     sparsity_profile,
 )
-from caloforge.evaluation.physics.neighbours import compare_neighbourhoods
 from caloforge.evaluation.profiles import longitudinal_profile, radial_profile
 from caloforge.evaluation.progress import Progress, reporting
 from caloforge.evaluation.reading import Reading, cell_range, read_samples

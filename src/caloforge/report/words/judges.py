@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from statistics import NormalDist
 
 from caloforge.evaluation.differences import classifier_floor
-from caloforge.evaluation.results import Comparison, Evaluation, Histogram
+from caloforge.evaluation.results import ClassifierResult, Comparison, Evaluation, Histogram
 from caloforge.evaluation.significance import SIGMAS, beyond_chance, detectable_auc, equivalent_auc, excess
 from caloforge.report.words.finding import Finding
 from caloforge.report.words.text import (
@@ -23,7 +23,13 @@ __all__ = ["classifier_findings", "distance_findings", "feature_findings", "how_
 
 MOST_GROUPS = 4
 """Groups of features of which a verdict speaks one by one."""
-_DISTANCES = {"fpd": ("Fréchet distance (FPD × 10³)", 1e3), "kpd": ("kernel distance (KPD × 10³)", 1e3)}
+_DISTANCES = {
+    "fpd": ("Fréchet distance (FPD × 10³)", 1e3),
+    "kpd": ("kernel distance (KPD × 10³)", 1e3),
+    "fpd_trimmed": ("Fréchet distance of the central 99 % (× 10³)", 1e3),
+    "sliced_wasserstein": ("sliced Wasserstein distance", 1.0),
+    "sliced_ks": ("sliced Kolmogorov-Smirnov distance", 1.0),
+}
 
 
 def classifier_findings(evaluation: Evaluation) -> Iterator[Finding]:
@@ -33,8 +39,8 @@ def classifier_findings(evaluation: Evaluation) -> Iterator[Finding]:
         name = classifier_title(result.name)
         chance = f"{floor:.3f} ± {spread:.3f} by chance"
         if result.auc - floor > SIGMAS * max(spread, 1e-9):
-            text = f"A classifier of {name} tells them apart with an AUC of {result.auc:.3f} ({chance})."
-            yield Finding(text, True, result.auc)
+            text = f"A classifier of {name} tells them apart with an AUC of {result.auc:.3f} ({chance})"
+            yield Finding(f"{text}{_with_more(result)}.", True, result.auc)
         elif floor - result.auc > SIGMAS * max(spread, 1e-9):
             text = (
                 f"The AUC of the classifier of {name} lies below chance, {result.auc:.3f} ({chance}): are "
@@ -44,9 +50,17 @@ def classifier_findings(evaluation: Evaluation) -> Iterator[Finding]:
         else:
             text = (
                 f"A classifier of {name} cannot tell them apart: AUC {result.auc:.3f} ({chance}; from "
-                f"{floor + SIGMAS * spread:.3f} it would be noticed)."
+                f"{floor + SIGMAS * spread:.3f} it would be noticed){_with_more(result)}."
             )
             yield Finding(text, False)
+
+
+def _with_more(result: ClassifierResult) -> str:
+    """``; with 100,000 showers 0.97 ± 0.01 is to be expected``, where there is a learning curve."""
+    if result.curve is None:
+        return ""
+    expected = with_error(result.curve.expected.value, result.curve.expected.error)
+    return f"; with {number(result.curve.at)} showers {expected} is to be expected"
 
 
 def feature_findings(evaluation: Evaluation) -> Iterator[Finding]:
