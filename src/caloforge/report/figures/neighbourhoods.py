@@ -41,7 +41,7 @@ def draw_neighbourhoods(evaluations: Mapping[str, Evaluation], folder: Path) -> 
     single = len(samples) == 1
     styles = [GENERATED_STYLE] if single else model_styles(list(evaluations))
     with panel_sheet(
-        len(groups), 3, panel=(3.55, 2.55), margins=(0.62, 0.1, 0.25, 0.5), gaps=(0.24, 0.5), models=styles
+        len(groups), 3, panel=(3.55, 2.55), margins=(0.62, 0.1, 0.25, 0.5), gaps=(0.24, 0.42), models=styles
     ) as page:
         for k, group in enumerate(groups):
             axes = page.panel(k)
