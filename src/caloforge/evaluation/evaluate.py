@@ -293,7 +293,8 @@ def _comparisons(reference: Reading, generated: Reading) -> dict[str, Comparison
         columns = {"e_total": reading.features.e_total} | reading.features.columns()
         known = {name: (float(v.mean()), float(v.std())) for name, v in columns.items()}
         for name, values in reading.observables.items():
-            known[name] = float(np.nanmean(values)), float(np.nanstd(values))
+            if np.isfinite(values).any():
+                known[name] = float(np.nanmean(values)), float(np.nanstd(values))
         numbers.append(known)
     shared = [name for name in numbers[0] if name in numbers[1]]
     return {name: Comparison.of(numbers[0][name], numbers[1][name]) for name in shared}

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from caloforge.evaluation.classifiers.scores import auc_noise
+from caloforge.evaluation.classifiers.scores import auc_error
 from caloforge.evaluation.packages import needed
 from caloforge.evaluation.results import Estimate, LearningCurve
 
@@ -26,6 +26,8 @@ LEAST = 50
 POWERS = (0.5, 1.0)
 HALVES = np.geomspace(1, MANY, 41)
 DRAWS = 4000
+LARGEST = 0.9999
+"""Where everything is told apart, how well is not known."""
 
 
 def shares(n: int, halvings: int) -> list[float]:
@@ -47,22 +49,24 @@ def learning_curve(
     """
     table = np.atleast_2d(np.asarray(aucs, dtype=np.float64))
     repeats = len(table)
-    common = auc_noise(judged, judged) / math.sqrt(repeats)
-    scatter = table.std(axis=0, ddof=1) / math.sqrt(repeats) if repeats > 1 else np.zeros(table.shape[1])
-    # a few trainings do not know their own scatter; on average over the sizes they do
-    own = np.hypot(common / 2, np.sqrt((scatter**2).mean()))
     mean = table.mean(axis=0)
+    held_out = np.array([auc_error(min(max(area, 0.5), LARGEST), judged) for area in mean])
+    common = held_out / math.sqrt(repeats)
+    own = common / 2
+    if repeats > 1:  # a few trainings do not know their own scatter; relative to the other error they do
+        scatter = table.std(axis=0, ddof=1) / held_out
+        own = common * max(0.5, float(np.sqrt((scatter**2).mean())))
     return LearningCurve(
         showers=tuple(int(n) for n in showers),
         aucs=mean,
-        errors=np.full(len(mean), math.hypot(common, own)),
+        errors=np.hypot(common, own),
         at=at,
-        expected=extrapolate(showers, mean, common, float(own), at=at, seed=seed),
+        expected=extrapolate(showers, mean, common, own, at=at, seed=seed),
     )
 
 
 def extrapolate(
-    showers: Sequence[int], aucs: ArrayLike, common: float, own: float, *, at: int = MANY, seed: int = 0
+    showers: Sequence[int], aucs: ArrayLike, common: Floats, own: Floats, *, at: int = MANY, seed: int = 0
 ) -> Estimate:
     """The AUC that samples of ``at`` showers would give.
 
@@ -76,8 +80,8 @@ def extrapolate(
     Args:
         showers: sizes of the samples, (K,).
         aucs: one for each, (K,).
-        common: error that all share, since the same showers judged them.
-        own: further error of each.
+        common: errors that all share, since the same showers judged them, (K,).
+        own: further errors of each, (K,).
         at: size to extrapolate to.
         seed: of the draws.
 
@@ -85,10 +89,10 @@ def extrapolate(
         Median and half the range from 16 to 84 %; the floor is 0.5.
     """
     normal = needed("scipy.stats").norm
-    area = np.clip(np.asarray(aucs, dtype=np.float64), 1e-4, 1 - 1e-4)
+    area = np.clip(np.asarray(aucs, dtype=np.float64), 1 - LARGEST, LARGEST)
     d = math.sqrt(2) * normal.ppf(area)
-    slope = math.sqrt(2) / np.maximum(normal.pdf(normal.ppf(area)), 1e-3)
-    covariance = np.outer(slope, slope) * (common**2 + own**2 * np.eye(len(area)))
+    slope = math.sqrt(2) / normal.pdf(normal.ppf(area))
+    covariance = np.outer(slope * common, slope * common) + np.diag((slope * own) ** 2)
     precision = np.linalg.inv(covariance)
     n = np.asarray(showers, dtype=np.float64)
     power, half = (grid.ravel() for grid in np.meshgrid(POWERS, HALVES, indexing="ij"))

@@ -57,7 +57,7 @@ class Trained:
 
     @property
     def parameters(self) -> int:
-        """Trained weights of the network, or leaves of the trees at most."""
+        """Trained weights of the network, or leaves of the trees."""
         if isinstance(self.network, BoostedTrees):
             return self.network.leaves
         return sum(p.numel() for p in self.network.parameters())

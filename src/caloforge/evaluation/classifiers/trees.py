@@ -5,6 +5,7 @@ Legend: ``n`` showers, ``D`` inputs, ``K`` outputs.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -55,8 +56,20 @@ class BoostedTrees(nn.Module):
 
     @property
     def leaves(self) -> int:
-        """Leaves that the trees have at most."""
-        return int(self._trees.n_iter_ * self._trees.n_trees_per_iteration_ * self.settings.leaves)
+        """Leaves of all trees."""
+        return int(sum(nodes["is_leaf"].sum() for nodes in self._nodes()))
+
+    def gains(self, inputs: int) -> NDArray[np.float64]:
+        """What the splits at each of so many inputs gained, (D,); 0 for inputs that no tree asks for."""
+        found = np.zeros(inputs)
+        for nodes in self._nodes():
+            inner = nodes[nodes["is_leaf"] == 0]
+            np.add.at(found, inner["feature_idx"], inner["gain"])
+        return found
+
+    def _nodes(self) -> Iterator[Any]:
+        """The nodes of each tree, a structured array."""
+        return (tree.nodes for trees in self._trees._predictors for tree in trees)
 
     def forward(self, x: Tensor) -> Tensor:
         with self._threads():

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from caloforge.errors import DataError
+from caloforge.evaluation.classifiers.scores import auc_error
 from caloforge.evaluation.differences import classifier_floor
 from caloforge.evaluation.results import (
     ClassifierResult,
@@ -32,7 +33,6 @@ from caloforge.evaluation.significance import (
 
 __all__ = [
     "RANK_SIGMAS",
-    "auc_error",
     "badness",
     "best_model",
     "clearly_better",
@@ -114,16 +114,6 @@ def _of_half(value: float, error: float, floor_error: float, origin: str, floor:
     return Estimate(
         value=value, error=error, floor=floor, floor_error=floor_error, floor_from=origin, ideal=0.5
     )
-
-
-def auc_error(auc: float, n: int) -> float:
-    """Standard error of an AUC from n showers of each class.
-
-    J. A. Hanley, B. J. McNeil, Radiology 143 (1982) 29:
-    σ² = [A (1 − A) + (n − 1) (Q₁ + Q₂ − 2 A²)] / n², Q₁ = A / (2 − A), Q₂ = 2 A² / (1 + A).
-    """
-    q1, q2 = auc / (2 - auc), 2 * auc**2 / (1 + auc)
-    return math.sqrt(max(auc * (1 - auc) + (n - 1) * (q1 + q2 - 2 * auc**2), 0.0)) / n
 
 
 def _auc(result: ClassifierResult) -> Estimate:
