@@ -44,7 +44,7 @@ def equivalent_showers(differences: Floats, variances: Floats, n1: int, n2: int)
     spread = chance * math.sqrt(2 * bins + 4 * max(bias, 0.0) / chance)
     return EquivalentShowers(
         showers=bins / bias if bias > 0 else math.nan,
-        at_least=bins / (max(bias, 0.0) + SIGMAS * spread),
+        at_least=bins / (max(bias, 0.0) + SIGMAS * spread + SIGMAS**2 * chance),
         bins=bins,
     )
 

@@ -73,13 +73,13 @@ def train_classifier(
     started = time.perf_counter()
     where = pick_device(device)
     with_floor = settings.floor or second is not None
-    trainings = settings.repeats * (1 + with_floor + settings.curve)
-    tick = Counter(progress, trainings * settings.epochs)
     rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
     pair = (generated, reference)  # classes 0 and 1
     twins = are_twins(pair)
     rows = draw_rows(pair, rng, twins=twins)
     sizes = part_sizes(len(rows[0]))
+    used = shares(len(rows[0]), settings.curve)
+    tick = Counter(progress, settings.repeats * settings.epochs * (len(used) + with_floor))
     with cpu_threads(settings.threads or wanted_threads()):
         table = fill_table(name, list(zip(pair, rows, strict=True)), layout, settings.memory_limit_gib)
         parameters, diagnosis = 0, None
@@ -100,7 +100,6 @@ def train_classifier(
         judged = side_by_side(judge, settings.repeats, table, where)
         curve = None
         if settings.curve:
-            used = shares(of_class[0], settings.curve)
 
             def smaller(i: int) -> list[float]:
                 scores = [trained(i, share) for share in used[:-1]]
