@@ -76,6 +76,7 @@ def _compared(metric: NeighbourhoodMetric | None) -> Cell:
 def importances(evaluation: Evaluation) -> list[Table]:
     """What each classifier relies on, ranked, largest AUC of a classifier first."""
     tables = []
+    known = {name: metric.label for name, metric in evaluation.neighbourhoods.items()}
     for result in sorted(evaluation.classifiers.values(), key=lambda r: -r.auc):
         if result.diagnosis is None:
             continue
@@ -83,7 +84,7 @@ def importances(evaluation: Evaluation) -> list[Table]:
         shares += [(share, False) for share in result.diagnosis.features[:MOST_IMPORTANT]]
         rows = [
             (
-                feature_words(share.name, evaluation.histograms),
+                known.get(share.name) or feature_words(share.name, evaluation.histograms),
                 "several" if together else "one",
                 with_error(share.drop, share.error),
                 f"{share.alone:.3f}" if math.isfinite(share.alone) else "",
