@@ -55,7 +55,7 @@ def test_every_neighbourhood_is_in_one_of_the_tables(evaluation: Evaluation) -> 
     assert labels[0] == "lit cells without a lit neighbour"
     assert "lit pairs in φ beyond independent cells" in labels
     metric = evaluation.neighbourhoods["isolated"]
-    assert texts(whole)[0][5] == f"{metric.auc.value:.3f} ± {metric.auc.error:.3f}"
+    assert texts(whole)[0][4] == f"{metric.auc.value:.3f} ± {metric.auc.error:.3f}"
 
 
 def test_what_a_judge_relies_on_is_ranked(evaluation: Evaluation) -> None:
@@ -66,7 +66,7 @@ def test_what_a_judge_relies_on_is_ranked(evaluation: Evaluation) -> None:
         "lit pairs in φ beyond independent cells, ring 0",
         "energy in ring 2",
     ]
-    assert rows[1][2:] == ["0.200 ± 0.010", "0.810"]
+    assert rows[1][2:] == ["0.2000 ± 0.0100", "0.810"]
     assert "AUC 0.780" in table.caption
 
 
@@ -91,10 +91,12 @@ def test_what_a_generator_is_worth(evaluation: Evaluation) -> None:
         "longitudinal": EquivalentShowers(showers=math.nan, at_least=812.3, bins=4),
         "e_ratio": EquivalentShowers(showers=431.2, at_least=210.0, bins=1),
         "holes": EquivalentShowers(showers=math.nan, at_least=90.0, bins=1),
+        "e_ratio_at_energy": EquivalentShowers(showers=0.5, at_least=0.3, bins=1),
     }
     rows = texts(judges.equivalent(evaluation.replace(equivalent=known)))
     assert rows == [
         ["longitudinal profile", "no bias seen", "> 812"],
+        ["e_ratio_at_energy", "less than 1", ""],
         ["total energy / incident energy", "431", "> 210"],
     ]
     assert judges.equivalent(evaluation).rows

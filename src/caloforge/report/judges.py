@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from caloforge.evaluation.results import Evaluation, ModelComparison, NeighbourhoodMetric
+from caloforge.evaluation.results import Estimate, Evaluation, ModelComparison, NeighbourhoodMetric
 from caloforge.report.tables import Cell, Row, Table, sigmas_cell
 from caloforge.report.words.text import classifier_title, feature_words, number, with_error
 
@@ -27,23 +27,21 @@ def neighbourhoods(evaluation: Evaluation, *, whole: bool) -> Table:
                 metric.label,
                 with_error(metric.reference_mean, metric.reference_error),
                 with_error(metric.generated_mean, metric.generated_error),
-                with_error(difference.floor, difference.floor_error),
-                sigmas_cell(abs(difference.sigmas())),
+                _beyond(difference),
                 f"{alone.value:.3f} ± {alone.error:.3f}",
                 "" if separation is None else f"{number(separation.value)} ({number(separation.floor, 2)})",
             )
         )
-    head = (
-        "Per shower",
-        "Geant4",
-        "Generated",
-        "Difference by chance",
-        "Beyond chance",
-        "AUC alone",
-        "Separation (by chance)",
-    )
+    head = ("Per shower", "Geant4", "Generated", "Beyond chance", "AUC alone", "Separation (by chance)")
     caption = "Neighbours of lit cells" if whole else "By ring, layer and distance"
     return Table(caption, head, rows, scrolls=caption)
+
+
+def _beyond(difference: Estimate) -> Cell:
+    """How far a difference lies beyond its floor, with the floor beneath."""
+    sigmas = sigmas_cell(abs(difference.sigmas()))
+    text, style = (sigmas.text, sigmas.style) if isinstance(sigmas, Cell) else (sigmas, "")
+    return Cell(text, style, f"by chance {with_error(difference.floor, difference.floor_error)}")
 
 
 def compared_neighbourhoods(comparison: ModelComparison) -> Table:
@@ -86,7 +84,7 @@ def importances(evaluation: Evaluation) -> list[Table]:
             (
                 known.get(share.name) or feature_words(share.name, evaluation.histograms),
                 "several" if together else "one",
-                with_error(share.drop, share.error),
+                f"{share.drop:.4f} ± {share.error:.4f}".replace("-", "−"),
                 f"{share.alone:.3f}" if math.isfinite(share.alone) else "",
             )
             for share, together in shares
@@ -135,7 +133,11 @@ def equivalent(evaluation: Evaluation) -> Table:
         if not found.bins:
             continue
         what = f"{name.replace('_', ' ')} profile" if name in profiles else labels.get(name, name)
-        seen = number(float(f"{found.showers:.3g}")) if math.isfinite(found.showers) else "no bias seen"
-        rows.append((what, seen, f"> {number(float(f'{found.at_least:.3g}'))}"))
+        seen = _rounded(found.showers) if math.isfinite(found.showers) else "no bias seen"
+        rows.append((what, seen, f"> {_rounded(found.at_least)}" if found.at_least >= 1 else ""))
     head = ("Observable", "Worth so many Geant4 showers", "At least")
     return Table("Equivalent Geant4 statistics", head, rows, scrolls="equivalent statistics")
+
+
+def _rounded(showers: float) -> str:
+    return "less than 1" if showers < 1 else number(float(f"{showers:.3g}"))
