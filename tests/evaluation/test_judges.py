@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,12 +14,13 @@ from scipy.stats import norm
 from caloforge.data import Showers
 from caloforge.detector import CylinderMesh, Mesh
 from caloforge.errors import MissingDependencyError, RecipeError
-from caloforge.evaluation import PRESETS, ClassifierSettings, compute_features, train_classifier
+from caloforge.evaluation import PRESETS, ClassifierSettings, Evaluation, compute_features, train_classifier
 from caloforge.evaluation.classifiers import INPUTS, chosen_classifiers
 from caloforge.evaluation.classifiers.curve import extrapolate, learning_curve, shares
 from caloforge.evaluation.classifiers.inputs import Sample, check_names, fill_table
 from caloforge.evaluation.classifiers.inputs.strong import RANKS
 from caloforge.evaluation.classifiers.settings import TreeSettings
+from caloforge.report import evaluate
 
 Make = Callable[..., Showers]
 MESH = CylinderMesh.regular(n_z=4, n_phi=8, n_r=3)
@@ -207,3 +209,16 @@ def test_a_curve_that_still_rises_is_continued_upwards() -> None:
     assert flat.value == pytest.approx(0.66, abs=0.05)
     assert flat.error < rising.error
     assert learning_curve(SIZES, [[0.66] * 5], judged=320).expected == flat
+
+
+def test_an_evaluation_with_the_judges_survives_json(make: Make, tmp_path: Path) -> None:
+    pair = make(MESH, n=60), make(MESH, n=60, seed=1)
+    made = evaluate(*pair, which=["boosted"], distances=False, out=tmp_path, progress=False)
+    assert list(made.classifiers) == ["boosted"]
+    assert made.classifiers["boosted"].settings["preset"] == "boosted"
+    again = Evaluation.read(tmp_path / "metrics.json")
+    curve = again.classifiers["boosted"].curve
+    assert curve is not None
+    assert curve.showers == (60,)
+    assert again.neighbourhoods["pairs_phi"] == made.neighbourhoods["pairs_phi"]
+    assert again.equivalent["longitudinal"].bins == 4
