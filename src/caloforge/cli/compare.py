@@ -34,7 +34,7 @@ def compare(
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for metrics, tables, figures and page.")],
     classifiers: Classifiers = "quick",
-    which: Which = "low,high",
+    which: Which = None,
     multiclass: Annotated[
         str, typer.Option(help="What the network that tells all models apart sees: high, low or none.")
     ] = "high",
@@ -59,7 +59,7 @@ def compare(
         named_files(generated),
         out=out,
         classifiers=classifiers,
-        which=tuple(filter(None, which.split(","))),
+        which=None if which is None else tuple(filter(None, which.split(","))),
         seed=seed,
         device=device,
         multiclass=None if multiclass == "none" else multiclass,

@@ -33,7 +33,7 @@ def evaluate(
     generated: Annotated[Path, typer.Argument(help="File of generated showers.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for metrics, figures and report.")],
     classifiers: Classifiers = "quick",
-    which: Which = "low,high",
+    which: Which = None,
     second_reference: SecondReference = None,
     training: Annotated[
         Path | None, typer.Option(help="Showers the generator was trained on: does it repeat them?")
@@ -66,7 +66,7 @@ def evaluate(
         candidate,
         out=out,
         classifiers=classifiers,
-        which=tuple(filter(None, which.split(","))),
+        which=None if which is None else tuple(filter(None, which.split(","))),
         second_reference=second_reference,
         training=training,
         distances=distances,

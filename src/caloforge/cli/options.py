@@ -156,9 +156,15 @@ Changes = Annotated[
 
 Reference = Annotated[Path, typer.Argument(help="File of reference showers, from Geant4.")]
 Classifiers = Annotated[
-    str, typer.Option(help="quick, calochallenge (the published settings; slow) or none.")
+    str,
+    typer.Option(
+        help="Presets, with commas: quick, calochallenge (as published; slow), strong, boosted; or none."
+    ),
 ]
-Which = Annotated[str, typer.Option(help="Classifiers to train: low, low-normed, high, resnet, c2st.")]
+Which = Annotated[
+    str | None,
+    typer.Option(help="Classifiers to train, low, low-normed, high, resnet, c2st, …; else the presets' own."),
+]
 SecondReference = Annotated[Path | None, typer.Option(help="More Geant4 showers: floors are what they give.")]
 Report = Annotated[bool, typer.Option(help="Also draw the figures and the HTML page.")]
 

@@ -18,7 +18,7 @@ from typing import Any
 from caloforge.data import Showers
 from caloforge.data.fingerprint import sample_fingerprint
 from caloforge.errors import DataError
-from caloforge.evaluation.classifiers import ClassifierSettings, classifier_settings
+from caloforge.evaluation.classifiers import ClassifierSettings, chosen_classifiers, classifier_settings
 from caloforge.evaluation.comparison.posterior import REFERENCE_CLASS, multiclass_posterior, with_posterior
 from caloforge.evaluation.comparison.published import published_results
 from caloforge.evaluation.comparison.ranking import metrics_of, pareto_names, quality_keys
@@ -65,7 +65,7 @@ def compare(
     *,
     out: str | os.PathLike[str] | None = None,
     classifiers: str | ClassifierSettings = "quick",
-    which: Sequence[str] = ("low", "high"),
+    which: Sequence[str] | None = None,
     multiclass: str | None = "high",
     seed: int = 0,
     device: str = "auto",
@@ -100,7 +100,7 @@ def compare(
     """
     folder = None if out is None else Path(out)
     settings = None if classifiers == "none" else classifier_settings(classifiers)
-    asked = {"classifiers": settings, "which": list(which) if settings else [], "seed": seed, **options}
+    asked = {"classifiers": chosen_classifiers(classifiers, which), "seed": seed, **options}
     kept = folder is not None
     request = jsonable({key: _plain_option(key, value, kept) for key, value in asked.items()})
     truth, tasks = _checked(reference, generated, request, kept)

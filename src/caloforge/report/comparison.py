@@ -10,8 +10,10 @@ from caloforge.errors import DataError
 from caloforge.evaluation.results import ModelComparison
 from caloforge.report.figures.comparison import draw_heat_map, draw_posterior, draw_slices
 from caloforge.report.figures.histograms import draw_distributions
+from caloforge.report.figures.neighbourhoods import draw_neighbourhoods
 from caloforge.report.figures.profiles import draw_model_profiles, draw_model_separations
 from caloforge.report.figures.quality_speed import draw_plane
+from caloforge.report.judges import compared_neighbourhoods
 from caloforge.report.page import page_path, write_page
 from caloforge.report.tables import Cell, Table, settings
 from caloforge.report.words.table import PARTS, PUBLISHED_NOTE, TableRow, published_rows, table_rows
@@ -77,6 +79,7 @@ def _values(comparison: ModelComparison, figures: Path) -> dict[str, Any]:
         "model_cells": _cells,
         "more": _turned_table(comparison, "more"),
         "separation": _turned_table(comparison, "separation"),
+        "neighbourhoods": compared_neighbourhoods(comparison),
         "model_files": _files(comparison),
         "records": _origins(comparison),
         "drawings": {
@@ -88,6 +91,7 @@ def _values(comparison: ModelComparison, figures: Path) -> dict[str, Any]:
             "profiles": draw_model_profiles(evaluations, figures),
             "separations": draw_model_separations(evaluations, figures),
             "slices": draw_slices(evaluations, figures),
+            "neighbourhoods": draw_neighbourhoods(evaluations, figures),
         },
     }
 
