@@ -31,6 +31,7 @@ from caloforge.geant4.environment import Geant4Data, find_data, require_particle
 from caloforge.geant4.pool import run_chunks
 from caloforge.runtime.chunks import Chunk, ChunkStore
 from caloforge.runtime.cores import usable_cores
+from caloforge.runtime.files import output_file
 from caloforge.runtime.progress import Display
 from caloforge.runtime.provenance import provenance
 from caloforge.runtime.streams import checked_seed
@@ -112,8 +113,8 @@ def simulate(
     data = find_data(reduced=reduced_data)
     require_particle(data, str(beam.particle))
     settings = _settings(detector, mesh or detector.mesh, beam, n, seed, data)
-    target = Path(out)
-    store = ChunkStore(target.with_name(target.name + ".parts"), settings, n, "simulation")
+    target = output_file(out)
+    store = ChunkStore(target, settings, n, "simulation")
     if _is_done(target, settings, resume, overwrite):
         store.clear()
         return open_showers(target)

@@ -25,6 +25,7 @@ from caloforge.generation.request import GenerationRequest
 from caloforge.generation.workers import BlockWorkers
 from caloforge.runtime.chunks import ChunkStore
 from caloforge.runtime.devices import device_name
+from caloforge.runtime.files import output_file
 from caloforge.runtime.processes import ChildError
 from caloforge.runtime.progress import Display
 from caloforge.runtime.provenance import provenance
@@ -93,8 +94,8 @@ class Production:
         Raises:
             DataError: the file exists or cannot be written, or what is unfinished is of another request.
         """
-        n = len(self.request)
-        store = ChunkStore(out.with_name(out.name + ".parts"), self.request.description, n, "generation")
+        n, out = len(self.request), output_file(out)
+        store = ChunkStore(out, self.request.description, n, "generation")
         if out.exists() and not overwrite:
             recorded = open_showers(out).provenance.get("request") if resume else None
             if isinstance(recorded, dict):
