@@ -100,7 +100,7 @@ def test_a_worker_that_dies_is_one_clear_error(tmp_path):
     broken["stack"][0]["layers"][0]["material"] = "G4_UNOBTAINIUM"
     with pytest.raises(SimulationError, match=r"UNOBTAINIUM") as caught:
         simulate(Detector.from_dict(broken), out=tmp_path / "d.h5", workers=1, **SETTINGS)
-    assert "0 of 24 showers are kept" in str(caught.value)
+    assert "None of the 24 showers was finished" in str(caught.value)
 
 
 @pytest.mark.parametrize("settings", [{"n": 0}, {"workers": 0}])

@@ -30,6 +30,7 @@ from caloforge.runtime.devices import pick_device
 from caloforge.runtime.processes import Child, ChildError
 from caloforge.runtime.progress import Display
 from caloforge.runtime.provenance import provenance
+from caloforge.runtime.signals import stoppable
 
 __all__ = ["bench"]
 
@@ -144,25 +145,26 @@ def bench(
         "repetitions": repetitions,
         "budget_s": budget_s,
     }
-    with Display(enabled=progress, transient=True) as show:
-        try:
-            time = result.geant4
-            if geant4 and not time.showers:
-                show("benchmark", 0, len(wanted), f"Geant4, {geant4} showers")
-                time = time_geant4(loaded, pool, detector, seed)
+
+    def kept() -> str:
+        done = sum(row.repetitions > 0 for row in rows.values())
+        where = f" and kept in {target}; go on with resume=True (--resume)" if target else ""
+        return f"{done} of {len(rows)} configurations were measured{where}"
+
+    with Display(enabled=progress, transient=True) as show, stoppable(kept):
+        time = result.geant4
+        if geant4 and not time.showers:
+            show("benchmark", 0, len(wanted), f"Geant4, {geant4} showers")
+            time = time_geant4(loaded, pool, detector, seed)
+        current = keep(time)
+        for i, key in enumerate(wanted):
+            if rows[key].repetitions:
+                continue
+            device, n_threads, size = key
+            about = f"{device}, threads: {n_threads}, batch {size:,}"
+            show("benchmark", i, len(wanted), about)
+            rows[key] = _measure(key, job)
             current = keep(time)
-            for i, key in enumerate(wanted):
-                if rows[key].repetitions:
-                    continue
-                device, n_threads, size = key
-                about = f"{device}, threads: {n_threads}, batch {size:,}"
-                show("benchmark", i, len(wanted), about)
-                rows[key] = _measure(key, job)
-                current = keep(time)
-        except KeyboardInterrupt:
-            done = sum(row.repetitions > 0 for row in rows.values())
-            kept = f" and kept in {target}; go on with resume=True (--resume)" if target else ""
-            raise KeyboardInterrupt(f"{done} of {len(rows)} configurations were measured{kept}") from None
     return current
 
 

@@ -104,7 +104,7 @@ class Production:
                     return open_showers(out)
                 self.request.require_execution(recorded, out)
             raise DataError(f"{out} exists; choose another name or allow overwriting (--overwrite)")
-        if resume and store.chunks():
+        if resume:
             self.request.require_execution(store.saved_request(), store.folder)
         with store.open(resume=resume, overwrite=overwrite):
             finished = store.n_finished

@@ -98,8 +98,8 @@ class ChunkStore:
             DataError: there are chunks and neither ``resume`` nor ``overwrite``; they are of another request;
                 ``out`` is there; another process uses the folder; it holds other files or cannot be written.
         """
-        self._refuse_other_files()
         with folder_lock(self.folder, transient=True):
+            self._refuse_other_files()
             if self.out.exists() and not overwrite:
                 raise DataError(f"{self.out} exists; choose another name or allow overwriting (--overwrite)")
             self._prepare(resume, overwrite)
@@ -123,8 +123,14 @@ class ChunkStore:
 
     def _found(self) -> list[re.Match[str]]:
         """Names of the finished chunks of any request."""
-        found = (CHUNK.fullmatch(path.name) for path in self.folder.glob("chunk-*.npz"))
-        return [match for match in found if match]
+        return [match for match in map(CHUNK.fullmatch, self._names()) if match]
+
+    def _names(self) -> list[str]:
+        """Names of all files in the folder."""
+        try:
+            return sorted(path.name for path in self.folder.iterdir())
+        except (FileNotFoundError, NotADirectoryError):
+            return []
 
     def complete(self) -> list[Chunk]:
         """All chunks; DataError where showers are missing, so that no shorter file is made of them."""
@@ -171,13 +177,13 @@ class ChunkStore:
                 self.remove()
 
     def _remove(self, *, keep_logs: bool) -> None:
-        names = [path.name for path in self.folder.glob("*") if OURS.fullmatch(path.name)]
+        names = [name for name in self._names() if OURS.fullmatch(name)]
         for name in sorted(names, key=lambda name: name == REQUEST):  # which says what the others are
             if name != LOCK and not (keep_logs and name.endswith(".log")):
                 (self.folder / name).unlink(missing_ok=True)
 
     def _refuse_other_files(self) -> None:
-        others = sorted(path.name for path in self.folder.glob("*") if not OURS.fullmatch(path.name))
+        others = [name for name in self._names() if not OURS.fullmatch(name)]
         if others:
             raise DataError(
                 f"{self.folder} holds other files ({', '.join(others[:3])}{', …' if others[3:] else ''}), "
