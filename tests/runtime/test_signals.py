@@ -71,9 +71,12 @@ def test_a_block_that_is_stopped_says_what_is_kept(
     number: signal.Signals, caplog: pytest.LogCaptureFixture
 ) -> None:
     ends: dict[int, type[BaseException]] = {signal.SIGINT: KeyboardInterrupt}
-    with pytest.raises(ends.get(number, Stopped), match="a half is kept") as error, stoppable(lambda: "all"):
-        with stoppable(lambda: "a half is kept"):
-            signal.raise_signal(number)
+    with (
+        pytest.raises(ends.get(number, Stopped), match="a half is kept") as error,
+        stoppable(lambda: "all"),
+        stoppable(lambda: "a half is kept"),
+    ):
+        signal.raise_signal(number)
     if number != signal.SIGINT:
         assert error.value.code == 128 + number
         assert caplog.messages == ["a half is kept"]

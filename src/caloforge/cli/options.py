@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -40,6 +41,7 @@ __all__ = [
     "TrainingThreads",
     "Which",
     "Workers",
+    "folder",
     "overrides",
 ]
 
@@ -110,6 +112,13 @@ Classifiers = Annotated[
 Which = Annotated[str, typer.Option(help="Classifiers to train: low, low-normed, high, resnet, c2st.")]
 SecondReference = Annotated[Path | None, typer.Option(help="More Geant4 showers: floors are what they give.")]
 Report = Annotated[bool, typer.Option(help="Also draw the figures and the HTML page.")]
+
+
+def folder(text: str) -> Path:
+    """The folder of that name; an empty one, as of a variable that is not set, is not the working directory."""
+    if not os.fspath(text).strip():
+        raise typer.BadParameter("the name of the folder is empty")
+    return Path(text)
 
 
 def overrides(settings: Sequence[str] | None) -> dict[str, Any]:

@@ -123,6 +123,18 @@ class ShowerWriter:
                 self._write(self._showers(file, len(flat[part])), self.n_written, flat[part])
                 self.n_written += part.stop - part.start
 
+    def append_all(self, showers: Showers, progress: Callable[[int, int], None] | None = None) -> None:
+        """Add showers in slices, so that they need not fit in memory.
+
+        ``progress`` is called with the number written and the number in all.
+        """
+        for start in range(0, max(1, len(showers)), BATCH):
+            stop = min(start + BATCH, len(showers))
+            extra = {name: column[start:stop] for name, column in showers.extra.items()}
+            self.append(showers.read(start, stop), showers.conditions[start:stop], extra)
+            if progress is not None:
+                progress(stop, len(showers))
+
     def append_packed(
         self,
         energies: PackedEnergies,
@@ -293,9 +305,4 @@ def write_showers(
         layout=layout,
     )
     with writer:
-        for start in range(0, max(1, len(showers)), BATCH):
-            stop = min(start + BATCH, len(showers))
-            extra = {name: column[start:stop] for name, column in showers.extra.items()}
-            writer.append(showers.read(start, stop), showers.conditions[start:stop], extra)
-            if progress is not None:
-                progress(stop, len(showers))
+        writer.append_all(showers, progress)

@@ -36,6 +36,7 @@ from caloforge.evaluation.repeats import count_repeats
 from caloforge.evaluation.results import Comparison, Estimate, Evaluation, Memorisation
 from caloforge.evaluation.slices import slice_edges, slice_metrics
 from caloforge.runtime.provenance import provenance
+from caloforge.runtime.streams import checked_seed
 
 __all__ = ["LEAST_SHOWERS", "EvaluationOptions", "Progress", "Source", "evaluate", "opened"]
 
@@ -105,6 +106,7 @@ def evaluate(
         RecipeError: the classifiers are unknown.
         MissingDependencyError: an optional package is not installed.
     """
+    seed = checked_seed(seed)
     chosen = None if classifiers == "none" else classifier_settings(classifiers)
     names = tuple(dict.fromkeys(which)) if chosen is not None else ()
     truth = _checked(reference, "reference showers", None)
