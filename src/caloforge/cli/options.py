@@ -115,7 +115,7 @@ Report = Annotated[bool, typer.Option(help="Also draw the figures and the HTML p
 
 
 def folder(text: str) -> Path:
-    """The folder of that name; an empty one, as of a variable that is not set, is not the working directory."""
+    """The folder of that name; an empty one, as of a variable that is not set, is refused."""
     if not os.fspath(text).strip():
         raise typer.BadParameter("the name of the folder is empty")
     return Path(text)
