@@ -84,14 +84,16 @@ def _locked(lock: Path) -> int:
         BlockingIOError: another process holds it.
         OSError: it cannot be made, or the disk does not take it.
     """
+    problem: OSError = BlockingIOError()
     for _ in range(TRIES):
         try:
             lock.parent.mkdir(parents=True, exist_ok=True)
             held = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
-        except (FileNotFoundError, FileExistsError):
+        except (FileNotFoundError, FileExistsError) as error:
             if lock.parent.exists() and not lock.parent.is_dir():
                 raise
-            continue  # another process removed the folder meanwhile
+            problem = error  # another process removed the folder meanwhile
+            continue
         try:
             _lock(held)
             with suppress(FileNotFoundError):
@@ -103,7 +105,7 @@ def _locked(lock: Path) -> int:
             os.close(held)
             raise
         os.close(held)
-    raise BlockingIOError
+    raise problem
 
 
 def _lock(held: int) -> None:
