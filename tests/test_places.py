@@ -1,4 +1,4 @@
-"""Places that cannot be written, and what is no file: one clear error before any work, and nothing is lost."""
+"""Places that cannot be written, and what is no file: a clear error before any work, and nothing is lost."""
 
 from __future__ import annotations
 

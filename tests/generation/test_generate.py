@@ -124,7 +124,7 @@ def test_energies_given_as_numbers(checkpoint):
         ({"energy": 1e4, "n": 0}, "no showers"),
         ({"energy": 1e4, "seed": 1.5}, "a seed must be a whole number"),
         ({"energy": 1e4, "seed": 2**64}, "a seed must be a whole number"),
-        ({"energy": 1e4, "first": -1}, "first must be at least 0"),
+        ({"energy": 1e4, "first": -1}, "first must be a whole number and at least 0"),
     ],
 )
 def test_what_the_model_was_not_trained_for_is_refused(checkpoint, options, message):

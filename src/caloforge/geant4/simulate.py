@@ -34,7 +34,7 @@ from caloforge.runtime.files import output_file
 from caloforge.runtime.progress import Display
 from caloforge.runtime.provenance import provenance
 from caloforge.runtime.signals import stoppable
-from caloforge.runtime.streams import checked_seed
+from caloforge.runtime.streams import checked_count, checked_seed
 
 __all__ = ["simulate"]
 
@@ -106,11 +106,8 @@ def simulate(
         impact=impact,
         allow_outside=allow_outside,
     )
-    seed = checked_seed(seed)
-    if n < 1:
-        raise SimulationError(f"n must be at least 1 shower, got {n}")
-    if workers is not None and workers < 1:
-        raise SimulationError(f"workers must be at least 1, got {workers}")
+    seed, n = checked_seed(seed), checked_count(n, "n", error=SimulationError)
+    workers = None if workers is None else checked_count(workers, "workers", error=SimulationError)
     data = find_data(reduced=reduced_data)
     require_particle(data, str(beam.particle))
     settings = _settings(detector, mesh or detector.mesh, beam, n, seed, data)

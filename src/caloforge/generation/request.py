@@ -23,7 +23,7 @@ from caloforge.generation.conditions import incident_conditions
 from caloforge.generation.given import GivenShowers
 from caloforge.generation.trained import check_range, trained_mesh
 from caloforge.models.base import GeneratorModel
-from caloforge.runtime.streams import checked_seed
+from caloforge.runtime.streams import checked_count, checked_seed
 
 __all__ = ["GenerationRequest", "resolve_checkpoint"]
 
@@ -109,13 +109,17 @@ class GenerationRequest:
 
         Raises as `generate` does.
         """
-        if first < 0 or (batch_size != "auto" and batch_size < 1):
-            raise ConditionError("first must be at least 0, batch_size at least 1")
-        seed = checked_seed(seed)
+        seed, first, copies = (
+            checked_seed(seed),
+            checked_count(first, "first", 0),
+            checked_count(copies, "copies"),
+        )
+        n = None if n is None else checked_count(n, "n")
+        batch_size = "auto" if batch_size == "auto" else checked_count(batch_size, "batch_size")
         checkpoint = resolve_checkpoint(checkpoint, detector, settings)
         coarse = None if given is None else GivenShowers.open(given, copies)
-        if copies < 1 or (copies > 1 and coarse is None):
-            raise ConditionError(f"copies must be at least 1 and goes with given showers, got {copies}")
+        if copies > 1 and coarse is None:
+            raise ConditionError(f"copies goes with given showers, got {copies}")
         if coarse is not None:
             if conditions is not None:
                 raise ConditionError("given showers have their own conditions; leave conditions out")

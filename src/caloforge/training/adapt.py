@@ -15,6 +15,7 @@ from caloforge.checkpoint.checkpoint import Checkpoint
 from caloforge.data.formats import open_showers
 from caloforge.data.showers import Showers
 from caloforge.errors import DataError
+from caloforge.runtime.streams import checked_count
 from caloforge.settings import with_overrides
 from caloforge.training.loop import train
 from caloforge.training.recipe import Recipe
@@ -72,7 +73,7 @@ def adapt(
     """
     checkpoint, showers = Checkpoint.load(checkpoint), open_showers(showers)
     if n is not None:
-        if not 2 <= n <= len(showers):
+        if checked_count(n, "n", 2, error=DataError) > len(showers):
             raise DataError(f"n must be from 2 to the {len(showers)} showers there are, got {n}")
         showers = showers[:n]
     return train(
