@@ -13,6 +13,7 @@ import pytest
 import toy_models
 
 from caloforge.data import Showers, open_showers, write_showers
+from caloforge.runtime.locks import file_lock, folder_lock
 from caloforge.training import train
 
 EACH = """
@@ -110,7 +111,7 @@ def test_names_that_are_no_files(folder: Path, tmp_path: Path) -> None:
 
 def test_names_that_are_no_folders(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
-    names = [name for name in commands(folder, "") if name not in FILES]
+    names = list(_of_folders(folder, tmp_path))
     said = each(*(commands(folder, out)[name] for out in ("", "file") for name in names), cwd=tmp_path)
     for empty, file in zip(said[: len(names)], said[len(names) :], strict=True):
         assert "the name of the folder is empty" in empty
@@ -119,6 +120,24 @@ def test_names_that_are_no_folders(folder: Path, tmp_path: Path) -> None:
         assert file.endswith(" = 1")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
     assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_what_another_process_writes(folder: Path, tmp_path: Path) -> None:
+    file, out = tmp_path / "a.h5", tmp_path / "out"
+    wanted = [
+        (*command, "--overwrite") if name != "quickstart" else command
+        for name, command in (commands(folder, file) | _of_folders(folder, out)).items()
+    ]
+    with folder_lock(out), file_lock(file), folder_lock(tmp_path / "a.h5.parts"):
+        for words in each(*wanted, cwd=tmp_path):
+            assert "another process" in words
+            assert f"({os.getpid()} on " in words
+            assert words.endswith("= 1")
+    assert [path.name for path in tmp_path.iterdir()] == []
+
+
+def _of_folders(folder: Path, out: Path) -> dict[str, tuple[object, ...]]:
+    return {name: command for name, command in commands(folder, out).items() if name not in FILES}
 
 
 def test_links_are_followed(folder: Path, tmp_path: Path) -> None:

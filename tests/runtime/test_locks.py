@@ -131,3 +131,24 @@ def test_what_cannot_be_held_is_told(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="it is a device or the like, not a file"):
         file_lock(tmp_path / "pipe").__enter__()
     assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_full_disk_is_told_before_anything_is_done(tmp_path: Path) -> None:
+    code = (
+        "import resource, sys\n"
+        "from pathlib import Path\n"
+        "from caloforge.errors import DataError\n"
+        "from caloforge.runtime.locks import file_lock, folder_lock\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))\n"
+        "for lock, name in ((file_lock, 'a.h5'), (folder_lock, 'new/folder')):\n"
+        "    try: lock(Path(sys.argv[1]) / name).__enter__()\n"
+        "    except DataError as error: print(error)\n"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == [
+        f"cannot write {tmp_path}/a.h5: File too large",
+        f"cannot write into {tmp_path}/new/folder: File too large",
+    ]
+    assert list(tmp_path.iterdir()) == []

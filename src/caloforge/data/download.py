@@ -18,7 +18,7 @@ from typing import IO, Any
 
 from caloforge.data.catalogue import PublicFile, public_files
 from caloforge.errors import DataError, MissingDependencyError
-from caloforge.runtime.files import write_json, write_text
+from caloforge.runtime.files import output_file, write_json, write_text
 from caloforge.runtime.locks import file_lock
 from caloforge.runtime.signals import stoppable
 
@@ -208,7 +208,7 @@ def _download_one(
     attempts: int,
     wait: float,
 ) -> Path:
-    target = folder / file.name
+    target = output_file(folder / file.name)
     part = folder / (file.name + ".part")
     if _is_there(pooch, file, target):
         return target
@@ -261,11 +261,11 @@ def _note_of(target: Path) -> Path:
 
 def _fetch(pooch: Any, file: PublicFile, url: str, target: Path, downloader: ResumingDownloader) -> None:
     registry = pooch.create(
-        path=target.parent, base_url="", registry={file.name: file.checksum}, urls={file.name: url}
+        path=target.parent, base_url="", registry={target.name: file.checksum}, urls={target.name: url}
     )
     pooch.get_logger().setLevel("WARNING")
     try:
-        registry.fetch(file.name, downloader=downloader)
+        registry.fetch(target.name, downloader=downloader)
     except _UnreachableError as error:
         part = downloader.part
         kept = f" What came so far is kept in {part} and will be continued." if part.exists() else ""

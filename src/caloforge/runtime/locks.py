@@ -95,12 +95,9 @@ def _locked(lock: Path) -> int:
             problem = error  # another process removed the folder meanwhile
             continue
         try:
-            _lock(held)
-            with suppress(FileNotFoundError):
-                if os.path.samestat(lock.stat(), os.fstat(held)):
-                    os.ftruncate(held, 0)
-                    os.pwrite(held, f"{os.getpid()} on {platform.node()}".encode(), 0)
-                    return held
+            if _is_ours(held, lock):
+                _sign(held, lock)
+                return held
         except BaseException:
             os.close(held)
             raise
@@ -108,13 +105,28 @@ def _locked(lock: Path) -> int:
     raise problem
 
 
-def _lock(held: int) -> None:
+def _is_ours(held: int, lock: Path) -> bool:
+    """Lock the open file; False where its name is another file's by now, BlockingIOError where it is held."""
     try:
         fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise
     except OSError:  # a file system without locks
         pass
+    try:
+        return os.path.samestat(lock.stat(), os.fstat(held))
+    except FileNotFoundError:
+        return False
+
+
+def _sign(held: int, lock: Path) -> None:
+    """Write down who holds it; OSError where the disk takes nothing, and then no lock is left."""
+    try:
+        os.ftruncate(held, 0)
+        os.pwrite(held, f"{os.getpid()} on {platform.node()}".encode(), 0)
+    except OSError:
+        lock.unlink(missing_ok=True)
+        raise
 
 
 def _holder(lock: Path) -> str:
