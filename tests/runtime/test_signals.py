@@ -73,14 +73,23 @@ def test_a_block_that_is_stopped_says_what_is_kept(
     ends: dict[int, type[BaseException]] = {signal.SIGINT: KeyboardInterrupt}
     with (
         pytest.raises(ends.get(number, Stopped), match="a half is kept") as error,
-        stoppable(lambda: "all"),
+        stoppable(),
         stoppable(lambda: "a half is kept"),
+        stoppable(lambda: "that of a step within is not what was asked for"),
     ):
         signal.raise_signal(number)
     if number != signal.SIGINT:
         assert error.value.code == 128 + number
         assert caplog.messages == ["a half is kept"]
         assert signal.getsignal(number) == signal.SIG_DFL
+
+
+def test_what_a_step_within_says_is_left_to_the_whole(caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(Stopped, match="a half is kept"), stoppable(lambda: "a half is kept"):
+        raise_interrupt(signal.SIGTERM, "a third")
+    with pytest.raises(Stopped, match="a third"), stoppable():
+        raise_interrupt(signal.SIGTERM, "a third")
+    assert caplog.messages == ["a half is kept", "a third"]
 
 
 def test_children_hear_no_signal_that_stops() -> None:

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any
@@ -29,6 +30,8 @@ STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 TOGETHER = 2.0
 """Seconds in which further signals mean the same: a terminal and a launcher may each send one."""
 log = logging.getLogger(__name__)
+_is_told: ContextVar[bool] = ContextVar("is_told", default=False)
+"""True in a block of `stoppable` that says what is kept."""
 
 Handlers = dict[signal.Signals, Any]
 
@@ -85,7 +88,8 @@ def stoppable(kept: Callable[[], str] | None = None) -> Iterator[None]:
     """In this block the `STOPPING` signals that would end the program at once raise `Stopped`.
 
     Args:
-        kept: says what is kept and how to go on, where a signal, Ctrl-C too, ends the block.
+        kept: says what is kept and how to go on, where a signal, Ctrl-C too, ends the block. Of blocks within
+            each other the outermost has the word, since it knows what was asked for.
     """
     since = -math.inf
 
@@ -95,14 +99,17 @@ def stoppable(kept: Callable[[], str] | None = None) -> Iterator[None]:
         if since - before_that > TOGETHER:
             raise Stopped(number)
 
-    before = _replaced(receive, lambda number, known: known == signal.SIG_DFL)
+    before, outer = _replaced(receive, lambda number, known: known == signal.SIG_DFL), _is_told.get()
+    _is_told.set(outer or kept is not None)
     try:
         yield
     except (KeyboardInterrupt, Stopped) as stop:
-        if kept is None or str(stop):
+        if kept is None or outer:
             raise
+        _is_told.set(False)
         raise_interrupt(stop.number if isinstance(stop, Stopped) else signal.SIGINT, kept())
     finally:
+        _is_told.set(outer)
         _set(before)
 
 
@@ -138,7 +145,8 @@ def raise_interrupt(number: int, message: str) -> None:
     """Stop as the signal asks: KeyboardInterrupt for Ctrl-C, otherwise `Stopped`, with a word in the log."""
     if number == signal.SIGINT:
         raise KeyboardInterrupt(message) from None
-    log.warning("%s", message)
+    if not _is_told.get():
+        log.warning("%s", message)
     raise Stopped(number, message) from None
 
 

@@ -73,7 +73,7 @@ def adapt(
     """
     checkpoint, showers = Checkpoint.load(checkpoint), open_showers(showers)
     if n is not None:
-        if checked_count(n, "n", 2, error=DataError) > len(showers):
+        if not 2 <= checked_count(n, "n", 0, error=DataError) <= len(showers):
             raise DataError(f"n must be from 2 to the {len(showers)} showers there are, got {n}")
         showers = showers[:n]
     return train(
