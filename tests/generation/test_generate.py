@@ -121,7 +121,7 @@ def test_energies_given_as_numbers(checkpoint):
         ({"energy": [1e4, 2e4], "n": 3}, "2 energies but n = 3"),
         ({"like": LIKE, "n": 201}, "201 showers were asked for"),
         ({"like": LIKE, "theta": 1.0}, "theta and phi go with energy"),
-        ({"energy": 1e4, "n": 0}, "no showers"),
+        ({"energy": 1e4, "n": 0}, "n must be a whole number and at least 1"),
         ({"energy": 1e4, "seed": 1.5}, "a seed must be a whole number"),
         ({"energy": 1e4, "seed": 2**64}, "a seed must be a whole number"),
         ({"energy": 1e4, "first": -1}, "first must be a whole number and at least 0"),
