@@ -19,7 +19,7 @@ import numpy as np
 from caloforge.data.beam import Beam
 from caloforge.data.formats import open_showers
 from caloforge.data.packing import PackedEnergies
-from caloforge.data.quantities import Quantity
+from caloforge.data.quantities import Quantity, whole_number
 from caloforge.data.showers import Showers
 from caloforge.data.writer import ShowerWriter
 from caloforge.detector.detector import Detector
@@ -34,7 +34,7 @@ from caloforge.runtime.files import output_file
 from caloforge.runtime.progress import Display
 from caloforge.runtime.provenance import provenance
 from caloforge.runtime.signals import stoppable
-from caloforge.runtime.streams import checked_count, checked_seed
+from caloforge.runtime.streams import checked_seed
 
 __all__ = ["simulate"]
 
@@ -106,8 +106,8 @@ def simulate(
         impact=impact,
         allow_outside=allow_outside,
     )
-    seed, n = checked_seed(seed), checked_count(n, "n", error=SimulationError)
-    workers = None if workers is None else checked_count(workers, "workers", error=SimulationError)
+    seed, n = checked_seed(seed), whole_number("n", n)
+    workers = usable_cores() if workers is None else whole_number("workers", workers)
     data = find_data(reduced=reduced_data)
     require_particle(data, str(beam.particle))
     settings = _settings(detector, mesh or detector.mesh, beam, n, seed, data)
@@ -123,7 +123,7 @@ def simulate(
                 show("simulating", finished, n)
                 run_chunks(
                     _unfinished(store, settings["chunk"]),
-                    workers=workers or usable_cores(),
+                    workers=workers,
                     folder=store.folder,
                     environment=data.environment,
                     settings=settings,

@@ -12,14 +12,13 @@ from numpy.typing import ArrayLike
 
 from caloforge.checkpoint.checkpoint import Checkpoint
 from caloforge.data.conditions import Conditions
-from caloforge.data.quantities import Quantity
+from caloforge.data.quantities import Quantity, whole_number
 from caloforge.data.showers import Showers
 from caloforge.generation.production import Production
 from caloforge.generation.request import GenerationRequest
 from caloforge.generation.workers import most_workers
 from caloforge.runtime.devices import cpu_threads
 from caloforge.runtime.signals import catch_signals
-from caloforge.runtime.streams import checked_count
 
 __all__ = ["generate"]
 
@@ -106,7 +105,7 @@ def generate(
         ChildError: a process that made showers was killed; what is finished is kept for ``resume``.
         KeyboardInterrupt: Ctrl-C; what is finished is kept for ``resume``.
     """
-    threads = None if threads is None else checked_count(threads, "threads")
+    threads = None if threads is None else whole_number("threads", threads)
     request = GenerationRequest.resolve(
         checkpoint,
         detector=detector,

@@ -15,7 +15,7 @@ from caloforge.checkpoint.checkpoint import Checkpoint
 from caloforge.checkpoint.pretrained import default_model, default_models, pretrained_folder
 from caloforge.data.conditions import Conditions
 from caloforge.data.fingerprint import conditions_digest
-from caloforge.data.quantities import Quantity
+from caloforge.data.quantities import Quantity, whole_number
 from caloforge.data.showers import Showers
 from caloforge.detector.mesh import Mesh
 from caloforge.errors import CheckpointError, ConditionError, DataError
@@ -23,7 +23,7 @@ from caloforge.generation.conditions import incident_conditions
 from caloforge.generation.given import GivenShowers
 from caloforge.generation.trained import check_range, trained_mesh
 from caloforge.models.base import GeneratorModel
-from caloforge.runtime.streams import checked_count, checked_seed
+from caloforge.runtime.streams import checked_seed
 
 __all__ = ["GenerationRequest", "resolve_checkpoint"]
 
@@ -109,17 +109,14 @@ class GenerationRequest:
 
         Raises as `generate` does.
         """
-        seed, first, copies = (
-            checked_seed(seed),
-            checked_count(first, "first", 0),
-            checked_count(copies, "copies"),
-        )
-        n = None if n is None else checked_count(n, "n")
-        batch_size = "auto" if batch_size == "auto" else checked_count(batch_size, "batch_size")
+        seed, first = checked_seed(seed), whole_number("first", first, 0)
+        n = None if n is None else whole_number("n", n)
+        batch_size = "auto" if batch_size == "auto" else whole_number("batch_size", batch_size)
+        copies = whole_number("copies", copies)
         checkpoint = resolve_checkpoint(checkpoint, detector, settings)
         coarse = None if given is None else GivenShowers.open(given, copies)
         if copies > 1 and coarse is None:
-            raise ConditionError(f"copies goes with given showers, got {copies}")
+            raise ConditionError(f"copies goes with given showers, got copies={copies} and none")
         if coarse is not None:
             if conditions is not None:
                 raise ConditionError("given showers have their own conditions; leave conditions out")

@@ -14,9 +14,9 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from caloforge.errors import CaloforgeError, ConditionError
+from caloforge.errors import ConditionError
 
-__all__ = ["checked_count", "checked_seed", "normals", "philox", "stream_id", "uniforms"]
+__all__ = ["checked_seed", "normals", "philox", "stream_id", "uniforms"]
 
 _LOW = np.uint64(0xFFFFFFFF)
 _SHIFT = np.uint64(32)
@@ -34,19 +34,6 @@ def checked_seed(seed: object) -> int:
         number = -1
     if not 0 <= number < 1 << 64:
         raise ConditionError(f"a seed must be a whole number from 0 to 2^64 - 1, got {seed!r}")
-    return number
-
-
-def checked_count(
-    count: object, what: str, least: int = 1, *, error: type[CaloforgeError] = ConditionError
-) -> int:
-    """The count as a plain int; ``error`` unless it is a whole number of at least ``least``."""
-    try:
-        number = operator.index(count)  # type: ignore[arg-type]
-    except TypeError:
-        number = least - 1
-    if number < least:
-        raise error(f"{what} must be a whole number and at least {least}, got {count!r}")
     return number
 
 

@@ -13,6 +13,7 @@ import torch
 
 from caloforge.checkpoint.checkpoint import Checkpoint
 from caloforge.data.formats import open_showers
+from caloforge.data.quantities import whole_number
 from caloforge.data.showers import Showers
 from caloforge.errors import CheckpointError, MissingDependencyError
 from caloforge.runtime.cores import wanted_threads
@@ -86,6 +87,7 @@ def train(
         KeyboardInterrupt: Ctrl-C, after saving.
     """
     recipe, seed = Recipe.load(recipe, overrides), checked_seed(seed)
+    threads = wanted_threads() if threads is None else whole_number("threads", threads)
     folder = Path(out)
     task = TrainingTask(
         recipe,
@@ -98,7 +100,7 @@ def train(
     accelerator = _accelerator(device, recipe)
     team = Team.of(accelerator)
     cuda = [accelerator.device] if accelerator.device.type == "cuda" else []
-    on_cores = cpu_threads(threads or wanted_threads())
+    on_cores = cpu_threads(threads)
     with ExitStack() as lock, on_cores, torch.random.fork_rng(devices=cuda), catch_signals() as interrupt:
         team.on_main(lambda: lock.enter_context(folder_lock(folder, error=CheckpointError)))
         finished = team.on_main(lambda: finished_training(folder, task, resume, overwrite))
