@@ -20,6 +20,7 @@ from caloforge.cli.options import (
     SecondReference,
     Seed,
     Which,
+    folder,
 )
 from caloforge.cli.output import console, say
 from caloforge.errors import DataError
@@ -32,7 +33,9 @@ def compare(
     generated: Annotated[
         list[str], typer.Argument(help="Files of generated showers, FILE or NAME=FILE; named after the file.")
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for metrics, tables, figures and page.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", parser=folder, help="Folder for metrics, tables, figures and page.")
+    ],
     classifiers: Classifiers = "quick",
     which: Which = None,
     multiclass: Annotated[

@@ -21,6 +21,7 @@ from caloforge.cli.options import (
     SecondReference,
     Seed,
     Which,
+    folder,
 )
 from caloforge.cli.output import console, say
 from caloforge.errors import ConditionError
@@ -31,7 +32,9 @@ __all__ = ["evaluate", "slices_of"]
 def evaluate(
     reference: Reference,
     generated: Annotated[Path, typer.Argument(help="File of generated showers.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for metrics, figures and report.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", parser=folder, help="Folder for metrics, figures and report.")
+    ],
     classifiers: Classifiers = "quick",
     which: Which = None,
     second_reference: SecondReference = None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -43,6 +44,7 @@ __all__ = [
     "TrainingThreads",
     "Which",
     "Workers",
+    "folder",
     "overrides",
 ]
 
@@ -167,6 +169,13 @@ Which = Annotated[
 ]
 SecondReference = Annotated[Path | None, typer.Option(help="More Geant4 showers: floors are what they give.")]
 Report = Annotated[bool, typer.Option(help="Also draw the figures and the HTML page.")]
+
+
+def folder(text: str) -> Path:
+    """The folder of that name; an empty one, as of a variable that is not set, is refused."""
+    if not os.fspath(text).strip():
+        raise typer.BadParameter("the name of the folder is empty")
+    return Path(text)
 
 
 def overrides(settings: Sequence[str] | None) -> dict[str, Any]:

@@ -47,6 +47,7 @@ from caloforge.evaluation.repeats import count_repeats
 from caloforge.evaluation.results import Comparison, Estimate, Evaluation, Memorisation
 from caloforge.evaluation.slices import slice_edges, slice_metrics
 from caloforge.runtime.provenance import provenance
+from caloforge.runtime.streams import checked_seed
 
 __all__ = ["LEAST_SHOWERS", "EvaluationOptions", "Progress", "Source", "evaluate", "opened"]
 
@@ -118,6 +119,7 @@ def evaluate(
         RecipeError: the classifiers are unknown.
         MissingDependencyError: an optional package is not installed.
     """
+    seed = checked_seed(seed)
     chosen = chosen_classifiers(classifiers, which)
     truth = _checked(reference, "reference showers", None)
     check_names(list(chosen), truth.mesh)

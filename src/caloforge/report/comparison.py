@@ -18,6 +18,7 @@ from caloforge.report.page import page_path, write_page
 from caloforge.report.tables import Cell, Table, settings
 from caloforge.report.words.table import PARTS, PUBLISHED_NOTE, TableRow, published_rows, table_rows
 from caloforge.report.words.text import number
+from caloforge.runtime.locks import folder_lock
 from caloforge.runtime.provenance import provenance
 
 __all__ = ["PAGE_FILE", "write_comparison"]
@@ -54,9 +55,10 @@ def write_comparison(
         )
     page = page_path(out, PAGE_FILE, "comparison", overwrite=overwrite)
     try:
-        values = _values(comparison, page.parent / "figures")
-        values["title"] = title or f"{len(comparison.models)} models against Geant4"
-        write_page(page, "compare.html", values)
+        with folder_lock(page.parent):
+            values = _values(comparison, page.parent / "figures")
+            values["title"] = title or f"{len(comparison.models)} models against Geant4"
+            write_page(page, "compare.html", values)
     except OSError as error:
         raise DataError(f"cannot write the comparison into {page.parent}: {error}") from error
     return page

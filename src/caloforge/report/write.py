@@ -32,6 +32,7 @@ from caloforge.report.words.rows import is_shape
 from caloforge.report.words.text import group_title, number
 from caloforge.report.worker import GroupPages
 from caloforge.runtime.files import write_json
+from caloforge.runtime.locks import folder_lock
 from caloforge.runtime.progress import Display
 from caloforge.runtime.provenance import provenance
 
@@ -99,13 +100,14 @@ def write_report(
         "generated": len(generated),
     }
     try:
-        figures.mkdir(parents=True, exist_ok=True)
-        old = earlier_figures(figures)
-        drawn = _draw(evaluation, reference, generated, figures, display_energy, progress)
-        values = _values(evaluation, drawn, provenance("report", **settings))
-        write_page(page, PAGE_FILE, values | {"title": title or _default_title(reference)})
-        evaluation.write(page.parent / METRICS_FILE)
-        _tidy(figures, old, drawn.files())
+        with folder_lock(page.parent):
+            figures.mkdir(exist_ok=True)
+            old = earlier_figures(figures)
+            drawn = _draw(evaluation, reference, generated, figures, display_energy, progress)
+            values = _values(evaluation, drawn, provenance("report", **settings))
+            write_page(page, PAGE_FILE, values | {"title": title or _default_title(reference)})
+            evaluation.write(page.parent / METRICS_FILE)
+            _tidy(figures, old, drawn.files())
     except OSError as error:
         raise DataError(f"cannot write the report into {page.parent}: {error}") from error
     return page

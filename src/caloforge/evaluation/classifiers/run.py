@@ -23,6 +23,7 @@ from caloforge.evaluation.classifiers.split import are_twins, draw_rows, part_si
 from caloforge.evaluation.progress import Fraction
 from caloforge.evaluation.results import ClassifierResult, Scores
 from caloforge.runtime.cores import wanted_threads
+from caloforge.runtime.streams import checked_seed
 
 if TYPE_CHECKING:
     from caloforge.evaluation.classifiers.engine import Trained
@@ -68,7 +69,7 @@ def train_classifier(
     from caloforge.evaluation.classifiers.repeats import side_by_side
     from caloforge.runtime.devices import cpu_threads, device_name, pick_device
 
-    settings = settings.of(name)
+    seed, settings = checked_seed(seed), settings.of(name)
     layout = INPUTS[name].layout(reference[1], sums=settings.standardise)
     started = time.perf_counter()
     where = pick_device(device)
