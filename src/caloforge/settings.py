@@ -20,7 +20,7 @@ class Settings(BaseModel):
     """A table of settings, validated where it is made and not changed afterwards; its numbers are finite."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-    most: ClassVar[int] = 1_000_000
+    largest_number: ClassVar[int] = 1_000_000
     """Largest whole number: what is counted in settings becomes loops and memory."""
 
     @model_validator(mode="before")
@@ -50,8 +50,8 @@ class Settings(BaseModel):
     def _no_huge_numbers(self) -> Self:
         for key, value in self.__dict__.items():
             for number in value if isinstance(value, tuple) else (value,):
-                if isinstance(number, int) and abs(number) > self.most:
-                    raise ValueError(f"{key} may be at most {self.most:,}, got {number:,}")
+                if isinstance(number, int) and abs(number) > self.largest_number:
+                    raise ValueError(f"{key} may be at most {self.largest_number:,}, got {number:,}")
         return self
 
 

@@ -16,7 +16,6 @@ from caloforge.data import ShowerWriter, describe, open_showers, write_showers
 from caloforge.data.formats import FORMATS
 from caloforge.detector import CylinderMesh
 from caloforge.errors import CaloforgeError, DataError
-from caloforge.runtime.chunks import parts_folder
 
 Change = Callable[[h5py.File], None]
 
@@ -149,8 +148,6 @@ def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
     for target in ("", ".", str(tmp_path)):
         with pytest.raises(DataError, match="is a folder"):
             ShowerWriter(target, CylinderMesh.regular())
-        with pytest.raises(DataError, match="is a folder"):
-            parts_folder(Path(target))
 
 
 def test_cut_off_at_any_length(tmp_path: Path) -> None:

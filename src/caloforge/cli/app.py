@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from io import TextIOWrapper
 from typing import Annotated, Any, NoReturn
@@ -23,6 +24,7 @@ from caloforge.cli.train import adapt, train
 from caloforge.errors import CaloforgeError
 from caloforge.runtime.cores import wait_passively
 from caloforge.runtime.provenance import code_version
+from caloforge.runtime.signals import Stopped, stoppable
 
 __all__ = ["app", "main"]
 
@@ -44,15 +46,24 @@ COMMANDS = (
 
 
 class _Commands(TyperGroup):
-    """Says on Ctrl-C what was kept, which typer itself passes over."""
+    """Says what was kept where a signal stops a command, which typer itself passes over."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
-            return super().invoke(ctx)
+            with stoppable():
+                return super().invoke(ctx)
         except KeyboardInterrupt as stop:
-            if speaks:
-                errors.print(f"interrupted. {escape(str(stop))}".strip(), highlight=False, soft_wrap=True)
+            _say_stopped(f"interrupted. {stop}" if str(stop) else "interrupted; nothing was kept.")
             raise typer.Exit(130) from None
+        except Stopped as stop:
+            if not stop.message:
+                _say_stopped(f"stopped by {signal.Signals(stop.number).name}; nothing was kept.")
+            raise typer.Exit(128 + stop.number) from None
+
+
+def _say_stopped(text: str) -> None:
+    if speaks:
+        errors.print(escape(text), highlight=False, soft_wrap=True)
 
 
 app = typer.Typer(
@@ -95,10 +106,10 @@ def main() -> None:
         _fail(str(error))
     except MemoryError as error:
         _fail(f"there is not enough memory for this: {error}")
-    except OSError as error:  # of the system: a folder that may not be read, a name that is too long
-        _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+    except OSError as error:  # of the system: a folder that may not be entered, a name that is too long
+        _fail(f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error))
 
 
-def _fail(message: str) -> NoReturn:
-    errors.print(f"[bold red]error:[/] {escape(message)}", highlight=False, soft_wrap=True)
+def _fail(text: str) -> NoReturn:
+    errors.print(f"[bold red]error:[/] {escape(text)}", highlight=False, soft_wrap=True)
     sys.exit(1)

@@ -1,6 +1,7 @@
 """Reduced electromagnetic data: what Geant4 needs for e-, e+ and gamma without its official data sets.
 
-Written once into the user's cache folder, for Z = 1..98, in about a second:
+Written once into the user's cache folder, for Z = 1..98, in about a second. Whenever they are used they are
+compared with the checksums in ``manifest.json``, which is written last:
 
 * ``brem_SB/br{Z}``: bremsstrahlung below 1 GeV, as χ(κ, T) = (β²/Z²) k dσ/dk in millibarn;
 * ``epics2017/phot/pe-{cs,high,low}-{Z}.dat``: photo-electric effect;
@@ -17,13 +18,18 @@ Legend: ``Y`` electron kinetic energies, ``X`` reduced photon energies, ``N`` ph
 
 from __future__ import annotations
 
+import hashlib
+import logging
+import shutil
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from caloforge.errors import MissingDependencyError, SimulationError
+from caloforge.errors import DataError, MissingDependencyError, SimulationError
+from caloforge.runtime.files import read_json, write_json
 from caloforge.runtime.private_folder import private_folders
 
 __all__ = ["FORMAT_VERSION", "Z_MAX", "bremsstrahlung", "photo_electric", "rayleigh", "reduced_em_data"]
@@ -32,6 +38,9 @@ Floats = NDArray[np.float64]
 
 FORMAT_VERSION = 1  # raise when any number written below changes
 Z_MAX = 98
+MANIFEST = "manifest.json"
+TRIES = 10
+log = logging.getLogger(__name__)
 
 ALPHA = 7.2973525693e-3  # fine-structure constant, CODATA 2018
 ELECTRON_MASS = 0.51099895  # MeV, CODATA 2018
@@ -219,25 +228,61 @@ def _write(folder: Path) -> None:
 
 
 def reduced_em_data() -> Path:
-    """Folder with the reduced data, written now if this version of it is not there yet.
+    """Folder with the reduced data, written now if this version of it is not there yet, or is damaged.
 
     It is in the user's cache or, where that cannot be written, among the temporary files. Safe when several
     processes ask at once: each writes a folder of its own and renames it; the first wins.
     Raises MissingDependencyError without xraylib and SimulationError where nothing can be written.
     """
-    problem: OSError | None = None
+    problem: Exception | None = None
     for folder in private_folders("geant4"):
         final = folder / f"em-reduced-v{FORMAT_VERSION}"
-        if final.is_dir():
+        if _is_whole(final):
             return final
         try:
             with tempfile.TemporaryDirectory(dir=folder, ignore_cleanup_errors=True) as work:
-                _write(Path(work) / "made")
-                (Path(work) / "made").rename(final)
-        except OSError as error:
-            problem = error
-        if final.is_dir():  # made now, or by another process that was faster
+                made = Path(work) / "made"
+                _write(made)
+                write_json(made / MANIFEST, {"sha256": _digests(made)}, error=SimulationError)
+                _put(made, final)
             return final
+        except (OSError, SimulationError) as error:
+            problem = error
     raise SimulationError(
         f"cannot write Geant4's reduced data anywhere ({problem}); set XDG_CACHE_HOME to a writable folder"
     )
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of each file in a folder and those below it."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def _is_whole(folder: Path) -> bool:
+    """True where all files are there as they were written."""
+    if not folder.exists():
+        return False
+    try:
+        whole = (folder / "empty").is_dir() and read_json(folder / MANIFEST)["sha256"] == _digests(folder)
+    except (OSError, DataError, KeyError):
+        whole = False
+    if not whole:
+        log.warning("%s is damaged, or of an older version, and is made again", folder)
+    return whole
+
+
+def _put(work: Path, final: Path) -> None:
+    """Rename a folder, in the place of a damaged one; OSError where that fails."""
+    for _ in range(TRIES):
+        try:
+            work.rename(final)
+            return
+        except OSError:
+            if _is_whole(final):  # another process was faster
+                return
+            damaged = work.with_name(f"{work.name}.damaged")
+            with suppress(FileNotFoundError):
+                final.rename(damaged)
+            shutil.rmtree(damaged, ignore_errors=True)
+    work.rename(final)

@@ -62,7 +62,7 @@ class PartSettings(Settings):
         repeat: updates per step, on the same showers with new random numbers.
     """
 
-    most: ClassVar[int] = 1_000_000_000
+    largest_number: ClassVar[int] = 1_000_000_000
 
     learning_rate: float = Field(1e-3, gt=0)
     weight_decay: float = Field(1e-4, ge=0)
