@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
@@ -127,3 +128,20 @@ def test_a_program_ends_as_the_signal_asks() -> None:
     with pytest.raises(SystemExit) as error:
         raise_interrupt(signal.SIGTERM, "kept")
     assert error.value.code == 128 + signal.SIGTERM
+
+
+@pytest.mark.parametrize(("number", "end"), [(signal.SIGTERM, Stopped), (signal.SIGINT, KeyboardInterrupt)])
+def test_a_signal_is_heard_where_python_drops_exceptions(number: int, end: type[BaseException]) -> None:
+    class Goes:
+        def __del__(self) -> None:
+            signal.raise_signal(number)
+            for _ in range(1000):  # the handler runs here at the latest
+                pass
+
+    def work() -> None:
+        with stoppable():
+            Goes()
+            time.sleep(5)
+
+    with pytest.raises(end):
+        work()

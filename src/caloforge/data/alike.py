@@ -62,7 +62,7 @@ def require_alike(samples: Sequence[tuple[str, Showers]]) -> list[str]:
     if any(shared):
         said.append(
             f"{sum(shared)} showers have the noise of others of the same seed and number at other "
-            "conditions; another --seed or --first makes them independent"
+            "conditions; with another caloforge generate --seed or --first they would be independent"
         )
     return said
 
@@ -104,7 +104,7 @@ def _shared(first: tuple[str, Showers], second: tuple[str, Showers]) -> int:
         raise DataError(
             f"{first[0]} and {second[0]} hold the same showers: {len(same)} of the same seed "
             f"({seed}), number and conditions, the first of number {low + same[0]}; make one of the files "
-            "with another seed or first number (--seed, --first)"
+            "with another seed or first number (caloforge generate --seed or --first)"
         )
     return high - low
 

@@ -8,11 +8,12 @@ That object raises nothing, since h5py cannot always tell HDF5 of it.
 from __future__ import annotations
 
 import fcntl
-import io
 import os
 import struct
 from pathlib import Path
 from typing import Any
+
+from caloforge.data.file_object import FileObject
 
 __all__ = ["GuardedFile"]
 
@@ -25,7 +26,7 @@ _ALIGNED = 8
 _UNLOCKED = ("FALSE", "0")
 
 
-class GuardedFile:
+class GuardedFile(FileObject):
     """A file to read, for `h5py`; locked as HDF5 would, where the file system can.
 
     Raises:
@@ -34,9 +35,9 @@ class GuardedFile:
     """
 
     def __init__(self, path: Path) -> None:
-        self._position, self._sound = 0, set[int]()
+        self._sound = set[int]()
         self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        self._size = os.fstat(self._fd).st_size
+        super().__init__(os.fstat(self._fd).st_size)
         if os.environ.get("HDF5_USE_FILE_LOCKING", "").upper() not in _UNLOCKED:
             try:
                 fcntl.flock(self._fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -88,15 +89,6 @@ class GuardedFile:
         return memoryview(content)[start - first : start - first + length]
 
     # what h5py's driver for file objects calls
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self._position = (
-            offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
-        )
-        return self._position
-
-    def tell(self) -> int:
-        return self._position
 
     def readinto(self, buffer: Any) -> int:
         view = memoryview(buffer).cast("B")

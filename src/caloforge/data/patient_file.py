@@ -7,17 +7,17 @@ never fails: what the disk does not take is kept in memory, and whoever writes a
 
 from __future__ import annotations
 
-import io
 import os
 from pathlib import Path
 from typing import Any
 
+from caloforge.data.file_object import FileObject
 from caloforge.errors import DataError
 
 __all__ = ["PatientFile"]
 
 
-class PatientFile:
+class PatientFile(FileObject):
     """A new file for `h5py.File`, whose first failed write is kept in ``error`` and not raised.
 
     Raises:
@@ -25,8 +25,8 @@ class PatientFile:
     """
 
     def __init__(self, path: Path) -> None:
+        super().__init__()
         self.error: OSError | None = None
-        self._position = self._size = 0
         self._unwritten: list[tuple[int, bytes]] = []
         try:
             self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o666)
@@ -42,15 +42,6 @@ class PatientFile:
         self._unwritten.clear()
 
     # what h5py's driver for file objects calls
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self._position = (
-            offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
-        )
-        return self._position
-
-    def tell(self) -> int:
-        return self._position
 
     def write(self, data: Any) -> int:
         view = memoryview(data).cast("B")

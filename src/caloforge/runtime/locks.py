@@ -15,6 +15,7 @@ from pathlib import Path
 
 from caloforge.errors import CaloforgeError, DataError
 from caloforge.runtime.files import output_file
+from caloforge.runtime.signals import interrupts_deferred
 
 __all__ = ["LOCK", "file_lock", "folder_lock"]
 
@@ -61,20 +62,27 @@ def file_lock(path: Path, *, error: type[CaloforgeError] = DataError) -> Iterato
 
 @contextmanager
 def _held(lock: Path, busy: str, cannot: str, error: type[CaloforgeError]) -> Iterator[None]:
+    held: int | None = None
     try:
-        held = _locked(lock)
+        with interrupts_deferred():  # a signal finds the lock held, and so removed, or not there
+            held = _acquired(lock, busy, cannot, error)
+        yield
+    finally:
+        if held is not None:
+            with suppress(OSError):
+                lock.unlink()  # while it is held, so that it is nobody else's
+            os.close(held)
+
+
+def _acquired(lock: Path, busy: str, cannot: str, error: type[CaloforgeError]) -> int:
+    try:
+        return _locked(lock)
     except BlockingIOError:
         raise error(f"{busy}{_holder(lock)}; wait for it or choose another name") from None
     except FileExistsError:
         raise error(f"{cannot}: {lock.parent} is a file, not a folder") from None
     except OSError as problem:
         raise error(f"{cannot}: {problem.strerror or problem}") from problem
-    try:
-        yield
-    finally:
-        with suppress(OSError):
-            lock.unlink()  # while it is held, so that it is nobody else's
-        os.close(held)
 
 
 def _locked(lock: Path) -> int:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -29,6 +31,8 @@ STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 """Signals that ask a program to stop: Ctrl-C, those of batch systems, and that of a closed terminal."""
 TOGETHER = 2.0
 """Seconds in which further signals mean the same: a terminal and a launcher may each send one."""
+AGAIN = 0.1
+"""Seconds after which a signal comes once more that struck where Python drops exceptions."""
 log = logging.getLogger(__name__)
 _is_told: ContextVar[bool] = ContextVar("is_told", default=False)
 """True in a block of `stoppable` that says what is kept."""
@@ -87,6 +91,8 @@ def catch_signals() -> Iterator[Interrupt]:
 def stoppable(kept: Callable[[], str] | None = None) -> Iterator[None]:
     """In this block the `STOPPING` signals that would end the program at once raise `Stopped`.
 
+    Python drops what is raised while it calls back for an object that goes; the signal then comes once more.
+
     Args:
         kept: says what is kept and how to go on, where a signal, Ctrl-C too, ends the block. Of blocks within
             each other the outermost has the word, since it knows what was asked for.
@@ -99,8 +105,20 @@ def stoppable(kept: Callable[[], str] | None = None) -> Iterator[None]:
         if since - before_that > TOGETHER:
             raise Stopped(number)
 
+    def not_heard(lost: sys.UnraisableHookArgs) -> None:
+        nonlocal since
+        if not isinstance(lost.exc_value, KeyboardInterrupt | Stopped):
+            hook(lost)
+            return
+        number = lost.exc_value.number if isinstance(lost.exc_value, Stopped) else signal.SIGINT
+        since = -math.inf
+        again = threading.Timer(AGAIN, os.kill, (os.getpid(), number))
+        again.daemon = True
+        again.start()
+
     before, outer = _replaced(receive, lambda number, known: known == signal.SIG_DFL), _is_told.get()
     _is_told.set(outer or kept is not None)
+    hook, sys.unraisablehook = sys.unraisablehook, not_heard
     try:
         yield
     except (KeyboardInterrupt, Stopped) as stop:
@@ -109,6 +127,7 @@ def stoppable(kept: Callable[[], str] | None = None) -> Iterator[None]:
         _is_told.set(False)
         raise_interrupt(stop.number if isinstance(stop, Stopped) else signal.SIGINT, kept())
     finally:
+        sys.unraisablehook = hook
         _is_told.set(outer)
         _set(before)
 
