@@ -1,0 +1,125 @@
+"""How many operations a shower is where each of them costs a launch: on any device but a CPU.
+
+    python benchmarks/operations.py [MODEL ...] [--precision bfloat16] [--kinds]
+
+Counted on a CPU, which is made to do what other devices do: noise and decode of one shower in plain torch,
+all rows. "kernels" are the operations that calculate or copy something: views, reshapes that copy nothing
+and tensors without values are left out. They are told by the file of caloforge that asks for them, and with
+``--kinds`` by the operation.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import caloforge
+from caloforge.checkpoint import Checkpoint
+from caloforge.checkpoint.pretrained import pretrained_folder, pretrained_names
+from caloforge.data import Conditions
+from caloforge.generation.noise import noise_stream, torch_normals
+from caloforge.models import lit
+from caloforge.models.base import ConditionTensors, GeneratorModel
+
+ROOT = str(Path(caloforge.__file__).parent)
+NOTHING = {"aten::empty", "aten::new_empty", "aten::empty_like", "aten::detach", "aten::_unsafe_view"}
+"""Operations that calculate nothing and are no views by their schema."""
+
+
+class Operations(TorchDispatchMode):
+    """Counts operations, by file of caloforge and by name; ``kernels`` are those that calculate something."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.n, self.waits = 0, 0
+        self.by_file: Counter[str] = Counter()
+        self.by_kind: Counter[str] = Counter()
+
+    @property
+    def kernels(self) -> int:
+        return self.by_kind.total()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func._schema.name
+        self.n += 1
+        self.waits += name == "aten::_local_scalar_dense"
+        if not func.is_view and name not in NOTHING:
+            self.by_kind[name.removeprefix("aten::")] += 1
+            self.by_file[_file()] += 1
+        return func(*args, **(kwargs or {}))
+
+
+def _file() -> str:
+    """The innermost file of caloforge on the stack."""
+    frame = sys._getframe(2)
+    while frame is not None and not frame.f_code.co_filename.startswith(ROOT):
+        frame = frame.f_back  # type: ignore[assignment]
+    return "" if frame is None else frame.f_code.co_filename[len(ROOT) + 1 :]
+
+
+@contextmanager
+def as_elsewhere() -> Iterator[None]:
+    """Let a CPU compute all rows, as other devices do."""
+    kept, lit.traced = lit.traced, lambda: True
+    try:
+        yield
+    finally:
+        lit.traced = kept
+
+
+def shower(name: str, precision: str) -> tuple[GeneratorModel, Callable[[], Tensor]]:
+    """A model that comes with caloforge, in plain torch, and its noise and decode of one shower."""
+    checkpoint = Checkpoint.load(pretrained_folder(name))
+    model = checkpoint.model("cpu", precision, "plain")
+    low, high = checkpoint.valid_range["energy"]
+    one = Conditions([(low * high) ** 0.5], 1.5, 0.0, particle="e-", detector=model.detectors[0])
+    conditions, number = ConditionTensors.of(one, model.detectors), torch.zeros(1, dtype=torch.int64)
+
+    def make() -> Tensor:
+        shapes = {key: torch.Size(shape) for key, shape in model.noise_shapes().items()}
+        noise = {
+            key: torch_normals(0, number, noise_stream(key), shape.numel()).view(1, *shape)
+            for key, shape in shapes.items()
+        }
+        return model.decode(noise, conditions)
+
+    return model, make
+
+
+@torch.no_grad()  # under inference_mode what is made of several operations would be one
+def counted(name: str, precision: str) -> Operations:
+    """Operations of one shower of a model that comes with caloforge."""
+    _, make = shower(name, precision)
+    with as_elsewhere():
+        make()  # what is derived once may be
+        with Operations() as operations:
+            make()
+    return operations
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("models", nargs="*", default=pretrained_names())
+    parser.add_argument("--precision", default="bfloat16")
+    parser.add_argument("--kinds", action="store_true")
+    given = parser.parse_args(arguments)
+    for name in given.models:
+        counts = counted(name, given.precision)
+        print(f"\n{name}: {counts.kernels} kernels of {counts.n} operations")
+        for what, n in (counts.by_kind if given.kinds else counts.by_file).most_common(40):
+            print(f"{n:7d}  {what}")
+
+
+if __name__ == "__main__":
+    main()
