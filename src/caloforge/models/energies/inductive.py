@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from caloforge.models.coordinates import RunningMoments, exp_threshold, fill_below, log_threshold
 from caloforge.models.energies.base import ENERGIES, LayerEnergyDensity, LayerEnergySettings
+from caloforge.models.networks.fused import Fusable, fusable
 from caloforge.models.networks.splines.kernel import HasSplineKernel
 from caloforge.models.networks.splines.splines import (
     n_spline_parameters,
@@ -77,7 +78,7 @@ class InductiveSettings(LayerEnergySettings):
 
 
 @ENERGIES.add("inductive")
-class LongitudinalFlow(LayerEnergyDensity):
+class LongitudinalFlow(LayerEnergyDensity, Fusable):
     """Density and sampler of layer energies (n, Z), MeV."""
 
     Settings = InductiveSettings
@@ -173,27 +174,56 @@ class LongitudinalFlow(LayerEnergyDensity):
         )  # (n, Z, F)
         return self.total.log_prob(w, context) + self.layer.log_prob(v, features).sum(dim=-1)
 
+    @fusable
+    def _step(
+        self,
+        z: Tensor,
+        state: tuple[list[Tensor], Tensor, Tensor, Tensor],
+        entered: Tensor,
+        bias: Tensor,
+        of_layer: list[Tensor],
+        threshold: Tensor | float,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """v, the energy of a layer, and sums of the energies and of energy times depth with it; all (n,).
+
+        Args:
+            z: noise, (n,).
+            state: v of the last layers, the two sums so far, and the total.
+            entered, bias: what the network's first layer makes of context and total, (n, H), and of the
+                layer's number, (H,).
+            of_layer: rows of the layer in offset, mean, std and position.
+            threshold: of cells.
+        """
+        past, seen, depth, total = state
+        offset, mean, std, position = of_layer
+        known = self._known(past, seen, depth, total, offset)
+        changing = self.layer.enter.weight[:, -known.shape[-1] :]
+        v = self.layer.sample_entered(z, F.linear(known, changing, bias) + entered)
+        energy = exp_threshold(torch.addcmul(mean, v, std), threshold)
+        return v, energy, seen + energy, torch.addcmul(depth, energy, position)
+
     def sample(self, noise: Tensor, incident: Tensor, context: Tensor, threshold: Tensor | float) -> Tensor:
         """Layer energies (n, Z), MeV, of noise (n, Z + 1); they sum to the sampled total."""
         w = self.total.sample(noise[:, 0], context)
         total = torch.addcmul(self.total_mean, w, self.total_std).exp() * incident
         total = torch.where(total >= threshold, total, 0.0)
         least = total.clamp_min(threshold)
-        # what the first layer of the network makes of the features, without those that change from layer to
-        # layer
-        enter, sizes = self.layer.enter, [context.shape[1] + 1, self.layers, HISTORY + SUMMARY]
-        fixed, place, changing = torch.split(enter.weight, sizes, dim=1)
-        entered, place = F.linear(torch.cat([context, w[:, None]], dim=-1), fixed), place.T + enter.bias
+        # what the first layer of the network makes of the features that are the same for all layers, and of
+        # the layer's number
+        sizes = [context.shape[1] + 1, self.layers, HISTORY + SUMMARY]
+        same, place, _ = torch.split(self.layer.enter.weight, sizes, dim=1)
+        entered, place = (
+            F.linear(torch.cat([context, w[:, None]], dim=-1), same),
+            place.T + self.layer.enter.bias,
+        )
         zero = torch.zeros_like(total)
-        past, seen, depth = [zero] * HISTORY, zero, zero
-        energies = []
+        past, seen, depth, energies = [zero] * HISTORY, zero, zero, []
         steps = zip(noise.T[1:], place, self.offset, self.mean, self.std, self.position, strict=True)
-        for z, bias, offset, mean, std, position in steps:
-            known = self._known(past, seen, depth, least, offset)
-            v = self.layer.sample_entered(z, F.linear(known, changing, bias) + entered)
-            energy = exp_threshold(torch.addcmul(mean, v, std), threshold)
+        for z, bias, *of_layer in steps:
+            v, energy, seen, depth = self._step(
+                z, (past, seen, depth, least), entered, bias, of_layer, threshold
+            )
             past = [v, *past[:-1]]
-            seen, depth = seen + energy, torch.addcmul(depth, energy, position)
             energies.append(energy)
         stacked = torch.stack(energies, dim=-1)
         scaled = stacked * (total / stacked.sum(dim=-1).clamp_min(TOTAL_FLOOR))[:, None]

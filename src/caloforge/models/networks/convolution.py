@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from caloforge.models.networks.fused import fusable
 from caloforge.models.networks.layer_unet import SLOPE, GroupedConvolution, LayerUNet
 from caloforge.models.networks.splines.kernel import HasSplineKernel
 from caloforge.models.networks.splines.splines import (
@@ -177,12 +178,13 @@ class UNetCoupling(HasSplineKernel):
         )
         return torch.cat([image, fixed], dim=1), slope
 
-    def sample(self, x: Tensor, context: Tensor, group: slice = ALL) -> Tensor:
-        """The image of the inverse alone."""
+    @fusable
+    def sample(self, x: Tensor, context: Tensor, linear: tuple[Tensor, Tensor], group: slice = ALL) -> Tensor:
+        """The image of the inverse, and then matrix·image + shift: ``linear`` are (g, C, C) and (g, C, 1)."""
         moving, fixed = x.split_with_sizes((self.moved, x.shape[1] - self.moved), dim=1)
         raw = self.spline_parameters(fixed, context, group)
         image = rational_quadratic_image(moving, raw, bound=self.bound, inverse=True, compiled=self.compiled)
-        return torch.cat([image, fixed], dim=1)
+        return torch.baddbmm(linear[1], linear[0], torch.cat([image, fixed], dim=1))
 
     def spline_parameters(self, fixed: Tensor, context: Tensor, group: slice) -> Tensor:
         """Parameters (Q, g, moved, N) of the splines, given the channels (g, C − moved, N) that stay."""
@@ -314,9 +316,9 @@ class ConvolutionFlow(nn.Module):
             (group.start, group.stop), parameters, lambda: self._linear_to_data(group)
         )
         x = torch.baddbmm(first[1], first[0], self._to_rows(z))
-        for coupling, (matrix, shift) in zip(reversed(self.couplings), steps, strict=True):
+        for coupling, linear in zip(reversed(self.couplings), steps, strict=True):
             assert isinstance(coupling, UNetCoupling)
-            x = torch.baddbmm(shift, matrix, coupling.sample(x, context, group))
+            x = coupling.sample(x, context, linear, group)
         return self._to_cells(x)
 
     def _linear_to_data(self, group: slice) -> list[tuple[Tensor, Tensor]]:

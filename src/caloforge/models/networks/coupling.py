@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from caloforge.models.networks.fused import fusable
 from caloforge.models.networks.linear import CastLinear
 from caloforge.models.networks.splines.kernel import HasSplineKernel
 from caloforge.models.networks.splines.splines import (
@@ -133,6 +134,7 @@ class SplineCoupling(HasSplineKernel):
         )
         return self._put(y, image), slope.view(self.moved, len(y), -1).sum(dim=(0, 2))
 
+    @fusable
     def sample(self, y: Tensor, windows: Tensor, context: Tensor) -> Tensor:
         """The image of the inverse alone."""
         flat, parameters = self._splines(y, windows, context)

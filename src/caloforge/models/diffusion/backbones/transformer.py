@@ -22,6 +22,7 @@ from torch.nn import functional as F
 from caloforge.detector.mesh import Mesh
 from caloforge.errors import MeshError, RecipeError
 from caloforge.models.diffusion.backbones.base import BACKBONES, Backbone, LevelEmbedding
+from caloforge.models.networks.fused import Fusable, fusable
 from caloforge.models.networks.linear import CastLinear
 from caloforge.settings import KindSettings
 
@@ -171,7 +172,7 @@ class Transformer(Backbone):
         )
 
 
-class _Block(nn.Module):
+class _Block(Fusable):
     """Attention and a two-layer network, both with adaptive layer norm and gates."""
 
     def __init__(self, width: int, heads: int, hidden: int) -> None:
@@ -182,6 +183,7 @@ class _Block(nn.Module):
         self.up = CastLinear(width, hidden)
         self.down = CastLinear(hidden, width)
 
+    @fusable
     def forward(self, x: Tensor, signals: list[Tensor], cosines: Tensor, sines: Tensor) -> Tensor:
         """Tokens (n, T, W) → the same shape; six signals (n, 1, W)."""
         n, length, width = x.shape
