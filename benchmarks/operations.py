@@ -1,16 +1,18 @@
 """How many operations a shower is where each of them costs a launch: on any device but a CPU.
 
-    python benchmarks/operations.py [MODEL ...] [--precision bfloat16] [--kinds]
+    python benchmarks/operations.py [MODEL ...] [--precision bfloat16] [--kernels fused] [--kinds]
 
 Counted on a CPU, which is made to do what other devices do: noise and decode of one shower in plain torch,
 all rows. "kernels" are the operations that calculate or copy something: views, reshapes that copy nothing
 and tensors without values are left out. They are told by the file of caloforge that asks for them, and with
-``--kinds`` by the operation.
+``--kinds`` by the operation. With ``--kernels fused`` what torch's compiler writes is counted, too; on a GPU
+it may need two kernels for one of them. Compiling takes minutes, the first time.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -20,7 +22,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch._inductor.utils import run_and_get_code
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
+from torch.utils._pytree import tree_leaves
 
 import caloforge
 from caloforge.checkpoint import Checkpoint
@@ -29,10 +33,17 @@ from caloforge.data import Conditions
 from caloforge.generation.noise import noise_stream, torch_normals
 from caloforge.models import lit
 from caloforge.models.base import ConditionTensors, GeneratorModel
+from caloforge.models.networks import fused
 
 ROOT = str(Path(caloforge.__file__).parent)
 NOTHING = {"aten::empty", "aten::new_empty", "aten::empty_like", "aten::detach", "aten::_unsafe_view"}
 """Operations that calculate nothing and are no views by their schema."""
+
+
+LAUNCH = re.compile(
+    r"^ +(?:\w+ = )?(?:(cpp_fused)\w*|extern_kernels\.(\w+)|torch\.ops\.aten\.(\w+)[.\w]*)\(", re.M
+)
+"""A call of a kernel in what torch's compiler writes for a CPU."""
 
 
 class Operations(TorchDispatchMode):
@@ -40,6 +51,10 @@ class Operations(TorchDispatchMode):
 
     def __init__(self) -> None:
         super().__init__()
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin again."""
         self.n, self.waits = 0, 0
         self.by_file: Counter[str] = Counter()
         self.by_kind: Counter[str] = Counter()
@@ -56,6 +71,31 @@ class Operations(TorchDispatchMode):
             self.by_kind[name.removeprefix("aten::")] += 1
             self.by_file[_file()] += 1
         return func(*args, **(kwargs or {}))
+
+    @contextmanager
+    def in_compiled(self) -> Iterator[None]:
+        """Count what compiled methods launch, too."""
+        kept, written = fused._compiled, dict[Any, list[str]]()
+
+        def compiled(method: Callable[..., Any]) -> Callable[..., Any]:
+            def call(*args: Any) -> Any:
+                shapes = [(x.shape, x.stride(), x.dtype) for x in tree_leaves(args) if isinstance(x, Tensor)]
+                key = method.__qualname__, str(shapes)
+                with _disable_current_modes():
+                    result, codes = run_and_get_code(kept(method), *args)
+                if codes:
+                    written[key] = ["".join(found) for found in LAUNCH.findall("".join(codes))]
+                self.by_kind.update(written[key])
+                self.by_file[f"{method.__qualname__}, fused"] += len(written[key])
+                return result
+
+            return call
+
+        fused._compiled = compiled  # type: ignore[assignment]
+        try:
+            yield
+        finally:
+            fused._compiled = kept
 
 
 def _file() -> str:
@@ -76,10 +116,10 @@ def as_elsewhere() -> Iterator[None]:
         lit.traced = kept
 
 
-def shower(name: str, precision: str) -> tuple[GeneratorModel, Callable[[], Tensor]]:
-    """A model that comes with caloforge, in plain torch, and its noise and decode of one shower."""
+def shower(name: str, precision: str, kernels: str = "plain") -> tuple[GeneratorModel, Callable[[], Tensor]]:
+    """A model that comes with caloforge, and its noise and decode of one shower."""
     checkpoint = Checkpoint.load(pretrained_folder(name))
-    model = checkpoint.model("cpu", precision, "plain")
+    model = checkpoint.model("cpu", precision, kernels)
     low, high = checkpoint.valid_range["energy"]
     one = Conditions([(low * high) ** 0.5], 1.5, 0.0, particle="e-", detector=model.detectors[0])
     conditions, number = ConditionTensors.of(one, model.detectors), torch.zeros(1, dtype=torch.int64)
@@ -96,12 +136,14 @@ def shower(name: str, precision: str) -> tuple[GeneratorModel, Callable[[], Tens
 
 
 @torch.no_grad()  # under inference_mode what is made of several operations would be one
-def counted(name: str, precision: str) -> Operations:
+def counted(name: str, precision: str, kernels: str = "plain") -> Operations:
     """Operations of one shower of a model that comes with caloforge."""
-    _, make = shower(name, precision)
-    with as_elsewhere():
+    _, make = shower(name, precision, kernels)
+    operations = Operations()
+    with as_elsewhere(), operations.in_compiled():
         make()  # what is derived once may be
-        with Operations() as operations:
+        operations.reset()
+        with operations:
             make()
     return operations
 
@@ -112,10 +154,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("models", nargs="*", default=pretrained_names())
     parser.add_argument("--precision", default="bfloat16")
+    parser.add_argument("--kernels", default="plain", choices=("plain", "fused"))
     parser.add_argument("--kinds", action="store_true")
     given = parser.parse_args(arguments)
     for name in given.models:
-        counts = counted(name, given.precision)
+        counts = counted(name, given.precision, given.kernels)
         print(f"\n{name}: {counts.kernels} kernels of {counts.n} operations")
         for what, n in (counts.by_kind if given.kinds else counts.by_file).most_common(40):
             print(f"{n:7d}  {what}")

@@ -44,7 +44,7 @@ def test_a_model_and_a_recipe_are_measured(
 ) -> None:
     monkeypatch.setitem(gpu.SIZES, "cpu", (1,))
     cpu, showers = gpu.pick_device("cpu"), gpu.open_showers(file)
-    ((name, size, plain, _, told, kernels, waits),) = gpu.generation(
+    ((name, size, plain, _, told, _, kernels, waits),) = gpu.generation(
         ["supercalo-siw"], cpu, time.monotonic() + 2
     )
     assert (name, size, told, waits) == ("supercalo-siw", "1", "plain", "0")

@@ -63,13 +63,26 @@ def fusable(method: Callable[Concatenate[N, P], T]) -> Callable[Concatenate[N, P
 def _compiled(method: Callable[..., T]) -> Callable[..., T]:
     import torch._dynamo.config as dynamo
     import torch._inductor.config as inductor
+    from torch._dynamo.exc import TorchDynamoException
 
     for limit in ("recompile_limit", "cache_size_limit"):  # the second before torch 2.6
         if hasattr(dynamo, limit):
             setattr(dynamo, limit, max(getattr(dynamo, limit), MOST_SHAPES))
     options: dict[str, Any] = {"deterministic": True} if hasattr(inductor, "deterministic") else {}
     compiled: Callable[..., T] = torch.compile(method, fullgraph=True, dynamic=False, options=options)
-    return compiled
+
+    def call(*args: Any, **kwargs: Any) -> T:
+        try:
+            return compiled(*args, **kwargs)
+        except TorchDynamoException as error:
+            cause = getattr(error, "inner_exception", error)
+            why = str(cause).strip().partition("\n")[0]
+            raise CaloforgeError(
+                f"torch can make no fused kernels of {method.__qualname__}: {type(cause).__name__}: {why}; "
+                "leave kernels out, or ask for plain ones"
+            ) from error
+
+    return call
 
 
 def can_fuse(model: nn.Module) -> bool:
@@ -84,22 +97,12 @@ def fuse(model: nn.Module, device: torch.device, yes: bool) -> None:
         CaloforgeError: torch cannot compile for the device; it says why.
     """
     if yes and can_fuse(model):
-        _try(device)
+        with torch.no_grad():
+            _compiled(_example)(torch.zeros(2, device=device))  # fails where nothing can be compiled
     for network in model.modules():
         if isinstance(network, Fusable):
             network.fused = yes
 
 
-def _try(device: torch.device) -> None:
-    try:
-        with torch.no_grad():
-            _compiled(_probe)(torch.zeros(2, device=device))
-    except Exception as error:
-        words = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise CaloforgeError(
-            f"torch cannot make fused kernels for {device}: {words}; leave kernels out, or ask for plain ones"
-        ) from error
-
-
-def _probe(x: Tensor) -> Tensor:
+def _example(x: Tensor) -> Tensor:
     return x.exp() + 1
