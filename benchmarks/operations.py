@@ -30,7 +30,7 @@ import caloforge
 from caloforge.checkpoint import Checkpoint
 from caloforge.checkpoint.pretrained import pretrained_folder, pretrained_names
 from caloforge.data import Conditions
-from caloforge.generation.noise import noise_stream, torch_normals
+from caloforge.generation.noise import torch_normals
 from caloforge.models import lit
 from caloforge.models.base import ConditionTensors, GeneratorModel
 from caloforge.models.networks import fused
@@ -126,10 +126,8 @@ def shower(name: str, precision: str, kernels: str = "plain") -> tuple[Generator
 
     def make() -> Tensor:
         shapes = {key: torch.Size(shape) for key, shape in model.noise_shapes().items()}
-        noise = {
-            key: torch_normals(0, number, noise_stream(key), shape.numel()).view(1, *shape)
-            for key, shape in shapes.items()
-        }
+        noise = torch_normals(0, number, {key: shape.numel() for key, shape in shapes.items()})
+        noise = {key: noise[key].reshape(1, *shape) for key, shape in shapes.items()}
         return model.decode(noise, conditions)
 
     return model, make

@@ -10,11 +10,12 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from caloforge.detector.mesh import Mesh
 from caloforge.errors import MeshError, RecipeError
+from caloforge.models.networks.fused import Fusable, fusable
 from caloforge.runtime.compiled import traced
 
 __all__ = ["Layers", "block_sums", "renormalise_layers"]
@@ -25,7 +26,7 @@ HINT = torch.finfo(torch.float32).tiny
 """MeV that the cell nearest to the axis has at least, so that it is the hottest where all are empty."""
 
 
-class Layers(nn.Module):
+class Layers(Fusable):
     """Which voxels make up which layer; the same few operations for regular and ragged meshes.
 
     Args:
@@ -120,6 +121,22 @@ class Layers(nn.Module):
         """Each voxel's layer's value: (n, Z) → (n, V)."""
         return values[:, self.owner]
 
+    @fusable
+    def closed(self, energies: Tensor, layer_energies: Tensor, threshold: Tensor | float) -> Tensor:
+        """See `renormalise_layers`."""
+        total = layer_energies.to(energies.dtype)[..., None]  # (n, Z, 1)
+        limit = threshold - threshold * ROUNDING  # exact in float32, which a factor would not be
+        proposed = torch.maximum(self.split(energies), self.hint)
+        ordered, order = proposed.sort(dim=-1, descending=True, stable=True)  # (n, Z, M)
+        shares = ordered / ordered[..., :1]
+        fits = (shares * total >= limit * shares.cumsum(-1)) & (ordered >= limit)
+        keep = fits | self.first
+        kept = shares * keep
+        scaled = kept * (total / kept.sum(-1, keepdim=True))
+        scaled = torch.maximum(scaled, total.clamp(max=threshold)) * keep
+        cells = torch.zeros_like(scaled).scatter(-1, order, scaled)
+        return self.join(cells).reshape(energies.shape)
+
 
 def block_sums(cells: Tensor, factors: Sequence[int]) -> Tensor:
     """Sums over blocks of (a, b, c) cells of a regular mesh: (n, Z, P, R) → (n, Z/a, P/b, R/c)."""
@@ -156,15 +173,4 @@ def renormalise_layers(
     Returns:
         Energies in the shape of ``energies``, MeV.
     """
-    total = layer_energies.to(energies.dtype)[..., None]  # (n, Z, 1)
-    limit = threshold - threshold * ROUNDING  # exact in float32, which a factor would not be
-    proposed = torch.maximum(layers.split(energies), layers.hint)
-    ordered, order = proposed.sort(dim=-1, descending=True, stable=True)  # (n, Z, M)
-    shares = ordered / ordered[..., :1]
-    fits = (shares * total >= limit * shares.cumsum(-1)) & (ordered >= limit)
-    keep = fits | layers.first
-    kept = shares * keep
-    scaled = kept * (total / kept.sum(-1, keepdim=True))
-    scaled = torch.maximum(scaled, total.clamp(max=threshold)) * keep
-    cells = torch.zeros_like(scaled).scatter(-1, order, scaled)
-    return layers.join(cells).reshape(energies.shape)
+    return layers.closed(energies, layer_energies, threshold)

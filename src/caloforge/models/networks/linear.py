@@ -36,4 +36,5 @@ class CastLinear(nn.Linear):
 
 def _autocast(device: str) -> bool:
     """Whether autocast is on; before torch 2.4 it cannot be asked, and rounds the weights itself."""
-    return hasattr(torch, "get_autocast_dtype") and torch.is_autocast_enabled(device)
+    known = hasattr(torch, "get_autocast_dtype") and device != "meta"  # which has none
+    return known and torch.is_autocast_enabled(device)
