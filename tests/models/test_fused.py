@@ -10,6 +10,7 @@ import torch
 from test_laws import SHOWERS, fitted, moved_at_random
 from torch import Tensor
 from torch._dynamo.utils import counters
+from toy_models import MESH, LayerGaussian
 
 from caloforge.errors import CaloforgeError
 from caloforge.models.base import ConditionTensors, load_model_class
@@ -75,15 +76,7 @@ def test_what_torch_cannot_compile_is_refused_and_says_why(
 
 
 def test_a_model_without_what_can_be_fused_has_none() -> None:
-    cls = load_model_class("diffusion.model:DiffusionModel")
-    settings = {
-        "energies": "none",
-        "spectrum": False,
-        "coordinates": {"kind": "log"},
-        "backbone": {"kind": "unet", "channels": (8, 8), "blocks": 1},
-    }
-    model = cls(SHOWERS.mesh, settings)
-    assert model.execute_on("cpu", kernels="fused").execution.kernels == "none"
+    assert LayerGaussian(MESH).execute_on("cpu", kernels="fused").execution.kernels == "none"
 
 
 @pytest.mark.slow
