@@ -67,7 +67,7 @@ class Operations(TorchDispatchMode):
         name = func._schema.name
         self.n += 1
         self.waits += name == "aten::_local_scalar_dense"
-        if not func.is_view and name not in NOTHING:
+        if not _is_view(func) and name not in NOTHING:
             self.by_kind[name.removeprefix("aten::")] += 1
             self.by_file[_file()] += 1
         return func(*args, **(kwargs or {}))
@@ -96,6 +96,12 @@ class Operations(TorchDispatchMode):
             yield
         finally:
             fused._compiled = kept
+
+
+def _is_view(func: Any) -> bool:
+    """Whether the result of an operation shares the memory of what it is given, and nothing is written."""
+    aliases = [argument.alias_info for argument in func._schema.arguments]
+    return any(alias is not None and not alias.is_write for alias in aliases)
 
 
 def _file() -> str:

@@ -134,7 +134,8 @@ class Kernels(TorchDispatchMode):
     n = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.n += not func.is_view
+        aliases = [argument.alias_info for argument in func._schema.arguments]
+        self.n += not any(alias is not None and not alias.is_write for alias in aliases)
         return func(*args, **(kwargs or {}))
 
 
