@@ -31,14 +31,11 @@ class Fusable(nn.Module):
 
     Attributes:
         fused: compile them when they are called without gradients.
+        caches: what its layers have derived from their weights; None before the first call.
     """
 
     fused: bool = False
-
-    def caches(self) -> list[TensorCache[Any]]:
-        """What its layers have derived from their weights."""
-        held = [getattr(module, "derived", None) for module in self.modules()]
-        return [cache for cache in held if isinstance(cache, TensorCache)]
+    caches: list[TensorCache[Any]] | None = None
 
 
 def fusable(method: Callable[Concatenate[N, P], T]) -> Callable[Concatenate[N, P], T]:
@@ -48,10 +45,11 @@ def fusable(method: Callable[Concatenate[N, P], T]) -> Callable[Concatenate[N, P
     def call(self: N, /, *args: P.args, **kwargs: P.kwargs) -> T:
         if not self.fused or traced() or torch.is_grad_enabled():
             return method(self, *args, **kwargs)
-        if "warm" not in self.__dict__:
+        if self.caches is None:
             method(self, *args, **kwargs)  # derives what the compiled one is given
-            self.__dict__["warm"] = self.caches()
-        for derived in self.__dict__["warm"]:
+            held = [getattr(module, "derived", None) for module in self.modules()]
+            self.caches = [cache for cache in held if isinstance(cache, TensorCache)]
+        for derived in self.caches:
             derived.refresh()
         result: T = _compiled(method)(self, *args, **kwargs)
         return result
@@ -101,7 +99,7 @@ def fuse(model: nn.Module, device: torch.device, yes: bool) -> None:
             _compiled(_example)(torch.zeros(2, device=device))  # fails where nothing can be compiled
     for network in model.modules():
         if isinstance(network, Fusable):
-            network.fused = yes
+            network.fused, network.caches = yes, None
 
 
 def _example(x: Tensor) -> Tensor:
