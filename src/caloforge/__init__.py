@@ -7,14 +7,14 @@ the nouns are `Detector`, the meshes, `Conditions` and `Showers`. Names are impo
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from caloforge.lazy import lazily
 
 if TYPE_CHECKING:
     from caloforge.checkpoint import Checkpoint
     from caloforge.data import Conditions, Showers, open_showers
-    from caloforge.detector import BoxMesh, CylinderMesh, RaggedCylinderMesh, calochallenge_mesh
-    from caloforge.detector.detector import Detector
+    from caloforge.detector import BoxMesh, CylinderMesh, Detector, RaggedCylinderMesh, calochallenge_mesh
     from caloforge.evaluation import read_comparison
     from caloforge.geant4 import simulate
     from caloforge.generation import generate
@@ -23,28 +23,31 @@ if TYPE_CHECKING:
     from caloforge.report.comparison import write_comparison
     from caloforge.training import Recipe, adapt, train
 
-_HOMES = {
-    "BoxMesh": "detector",
-    "Checkpoint": "checkpoint",
-    "Conditions": "data",
-    "CylinderMesh": "detector",
-    "Detector": "detector.detector",
-    "RaggedCylinderMesh": "detector",
-    "Recipe": "training",
-    "Showers": "data",
-    "adapt": "training",
-    "allow_code": "registry",
-    "calochallenge_mesh": "detector",
-    "compare": "report",
-    "evaluate": "report",
-    "generate": "generation",
-    "open_showers": "data",
-    "read_comparison": "evaluation",
-    "simulate": "geant4",
-    "train": "training",
-    "write_comparison": "report.comparison",
-    "write_report": "report",
-}
+__getattr__, __dir__ = lazily(
+    __name__,
+    {
+        "BoxMesh": "detector",
+        "Checkpoint": "checkpoint",
+        "Conditions": "data",
+        "CylinderMesh": "detector",
+        "Detector": "detector",
+        "RaggedCylinderMesh": "detector",
+        "Recipe": "training",
+        "Showers": "data",
+        "adapt": "training",
+        "allow_code": "registry",
+        "calochallenge_mesh": "detector",
+        "compare": "report",
+        "evaluate": "report",
+        "generate": "generation",
+        "open_showers": "data",
+        "read_comparison": "evaluation",
+        "simulate": "geant4",
+        "train": "training",
+        "write_comparison": "report.comparison",
+        "write_report": "report",
+    },
+)
 
 __all__ = [
     "BoxMesh",
@@ -68,13 +71,3 @@ __all__ = [
     "write_comparison",
     "write_report",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(importlib.import_module(f"caloforge.{_HOMES[name]}"), name)
-    raise AttributeError(f"module 'caloforge' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOMES])

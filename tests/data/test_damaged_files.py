@@ -61,7 +61,12 @@ WRONG: list[tuple[str, Change, str]] = [
     ("calochallenge", replace("incident_energies", np.ones((6, 1))), r"'incident_energies': shape \(6, 1\)"),
     ("calochallenge", replace("incident_energies", np.ones((7, 2))), r"\(7,\) or \(7, 1\)"),
     ("calochallenge", replace("incident_energies", ["x"] * 7), "must be numbers"),
-    ("calochallenge", replace("showers", np.zeros((7, 45, 16, 9))), r"expected \(N, voxels\)"),
+    (
+        "calochallenge",
+        replace("showers", np.zeros((7, 9, 16, 45))),
+        r"expected \(N, 6480\) = showers, voxels",
+    ),
+    ("calochallenge", replace("showers", np.zeros(7)), r"expected \(N, voxels\)"),
     ("calochallenge", replace("showers", np.zeros((7, 100))), "100 voxels are none of .*--mesh"),
     ("calochallenge", replace("showers", np.full((7, 6480), b"x")), "real numbers"),
     ("calochallenge", add("noise", np.zeros(5)), r"'noise': shape \(5,\).*--ignore noise"),
@@ -85,6 +90,7 @@ WRONG: list[tuple[str, Change, str]] = [
     ("par04", add("0", np.zeros((1, 18, 50, 45))), "'0': the name is the energy"),
     ("par04", add("notes", np.zeros(3)), "unknown layout"),
     ("lemurs", delete("incident_phi"), "no data set 'incident_phi'"),
+    ("lemurs", put("incident_theta", 2, -1), "theta of shower 2 is -1.0 rad; it must lie between 0 and π"),
     ("lemurs", put("incident_energy", 2, -3), "'incident_energy': shower 2 has -3.0 MeV"),
     ("lemurs", replace("showers", np.zeros((7, 45, 16, 9))), r"\(N, 9, 16, 45\)"),
 ]

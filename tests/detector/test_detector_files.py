@@ -132,6 +132,15 @@ def test_malformed_files_name_the_key(load, old, new, message):
     assert "mine.toml" in str(caught.value)
 
 
+def test_texts_of_other_programs(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_bytes(b"\xef\xbb\xbf" + MINIMAL.encode())
+    assert Detector.load(path).name == "mine"
+    path.write_bytes("# Molière\n".encode("latin-1") + MINIMAL.encode())
+    with pytest.raises(DetectorError, match=r"mine\.toml: line 1 is not UTF-8 \(byte 0xe8\)"):
+        Detector.load(path)
+
+
 def test_unknown_detector_lists_the_known():
     with pytest.raises(DetectorError, match="par04-siw"):
         Detector.load("no-such-detector")

@@ -75,6 +75,23 @@ def test_the_standard_deviations_are_right() -> None:
         assert curves[0].training_error_std == pytest.approx(by_chance, rel=0.3)
 
 
+def test_rounding_does_not_hide_shared_energies() -> None:
+    mesh = CylinderMesh.regular(n_z=2, n_phi=2, n_r=2)
+    rng = np.random.default_rng(0)
+
+    def showers(energy: np.ndarray) -> Showers:
+        return Showers(rng.exponential(1.0, (len(energy), 8)), Conditions(energy), mesh)
+
+    energy = 1000 * 50 ** rng.random((3, 300))
+    truth, training = showers(energy[0]), showers(energy[1])
+    options: dict[str, Any] = {"observables": ["e_ratio"], "quantiles": np.int64(4)}
+    for generated, shared in ((energy[0].astype(np.float32), True), (energy[2], False)):
+        result = amplification(truth, training, showers(generated), **options)
+        assert ("generated" in result.shared_energies) == shared
+    few = showers(1000.0 * (1 + np.arange(300) % 3) * (1 + 1e-7 * rng.random(300)))
+    assert amplification(few, few, few, **options).shared_energies == {}  # three energies, no spectrum
+
+
 def test_more_true_showers_amplify_by_their_number() -> None:
     truth, training = normal(400_000, 0), normal(500, 1)
     for seed in range(2, 7):

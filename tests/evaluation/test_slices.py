@@ -41,6 +41,16 @@ def test_equally_filled_bins_hold_every_shower_once(make: Make) -> None:
     assert specs[0].label == f"energy {specs[0].low / 1000:.3g} to {specs[0].high / 1000:.3g} GeV"
 
 
+def test_energies_that_were_rounded_are_in_the_bins_of_the_exact_ones() -> None:
+    energies = np.repeat([1000.0, 2000.0, 5000.0], 10)
+    exact = Conditions(energies, theta=1.2)
+    rounded = Conditions(energies * (1 - 6e-8 * (np.arange(30) % 3)), theta=1.2 + 1e-8 * (np.arange(30) % 2))
+    for spec in slice_edges(exact, rounded, {"energy": [1000.0, 2000.0, 5000.0], "theta": [1.2, 1.3]}):
+        assert int(spec.holds(exact).sum()) == int(spec.holds(rounded).sum()) > 0
+    assert "theta" not in default_slices(rounded)
+    assert len(slice_edges(exact, exact, {"energy": np.int64(2)})) == 3  # discrete ones, a bin each
+
+
 def test_given_edges_discrete_energies_and_names_are_taken_as_they_are() -> None:
     energies = np.repeat([256.0, 512.0, 1024.0], 10)
     detector = np.where(np.arange(30) % 2, "odd", "par04")

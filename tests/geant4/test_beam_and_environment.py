@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from caloforge.data.beam import Beam
-from caloforge.data.quantities import parse_energies, parse_range
+from caloforge.data.quantities import parse_energies, parse_range, whole_number
 from caloforge.detector.detector import Detector
 from caloforge.errors import ConditionError, SimulationError
 from caloforge.geant4 import find_data, make_beam, simulate
@@ -51,6 +51,16 @@ def test_a_pair_of_energies_is_ambiguous():
     assert parse_energies([1000, 2000]) == [(1e3, 1e3), (2e3, 2e3)]
     assert parse_energies(("1GeV", "2GeV")) == [(1e3, 1e3), (2e3, 2e3)]
     assert parse_range((1000, 2000), "angle") == (1000, 2000)
+    assert parse_range(np.array([1.0, 2.0]), "angle") == parse_range([1, 2], "angle") == (1.0, 2.0)
+    for number in (1000, np.int64(1000), np.float32(1000), np.float64(1000)):
+        assert parse_energies(number) == [(1e3, 1e3)]
+        assert parse_range(number, "length") == (1e3, 1e3)
+    assert parse_energies(np.array([1000, 2000])) == [(1e3, 1e3), (2e3, 2e3)]
+    assert whole_number("n", np.uint8(3)) == 3
+    with pytest.raises(ConditionError, match="n must be at least 1 and a whole number, got 'x'"):
+        whole_number("n", "x")
+    with pytest.raises(ConditionError, match="expected a number"):
+        parse_range(object(), "angle")  # type: ignore[arg-type]
 
 
 def test_energy_lists_are_taken_in_turn():

@@ -13,7 +13,7 @@ import pytest
 from caloforge.data import open_showers
 from caloforge.detector.detector import Detector
 from caloforge.detector.mesh import CylinderMesh
-from caloforge.errors import DataError, SimulationError
+from caloforge.errors import ConditionError, DataError, SimulationError
 from caloforge.geant4 import simulate
 
 N = 24
@@ -105,7 +105,7 @@ def test_a_worker_that_dies_is_one_clear_error(tmp_path):
 
 @pytest.mark.parametrize("settings", [{"n": 0}, {"workers": 0}])
 def test_senseless_settings(settings, tmp_path):
-    with pytest.raises(SimulationError, match="at least 1"):
+    with pytest.raises(ConditionError, match="at least 1"):
         simulate("par04-siw", out=tmp_path / "e.h5", **(SETTINGS | settings))
 
 

@@ -109,6 +109,18 @@ def test_energies_given_as_numbers(checkpoint):
     assert np.array_equal(few.conditions.energy, LIKE.conditions.energy[:3])
 
 
+def test_numbers_of_numpy(checkpoint, tmp_path):
+    plain = {"energy": 1e4, "theta": np.pi / 2, "n": 5, "seed": 3, "first": 2, "batch_size": 4, "threads": 1}
+    numpy = {"energy": np.float32(1e4), "theta": np.float64(np.pi / 2)}
+    numpy |= {name: np.int64(plain[name]) for name in ("n", "seed", "first", "batch_size", "threads")}
+    expected = generate(checkpoint, progress=False, **plain)
+    made = generate(checkpoint, out=tmp_path / "a.h5", progress=False, **numpy)
+    assert np.array_equal(made.energies, expected.energies)
+    generate(checkpoint, out=tmp_path / "a.h5", progress=False, resume=True, **plain)  # the same request
+    with pytest.raises(ConditionError, match="n must be at least 1 and a whole number"):
+        generate(checkpoint, progress=False, **(plain | {"n": np.float64(2.5)}))
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -121,7 +133,7 @@ def test_energies_given_as_numbers(checkpoint):
         ({"energy": [1e4, 2e4], "n": 3}, "2 energies but n = 3"),
         ({"like": LIKE, "n": 201}, "201 showers were asked for"),
         ({"like": LIKE, "theta": 1.0}, "theta and phi go with energy"),
-        ({"energy": 1e4, "n": 0}, "no showers"),
+        ({"energy": 1e4, "n": 0}, "n must be at least 1"),
         ({"energy": 1e4, "seed": 1.5}, "a seed must be a whole number"),
         ({"energy": 1e4, "seed": 2**64}, "a seed must be a whole number"),
         ({"energy": 1e4, "first": -1}, "first must be at least 0"),

@@ -85,6 +85,18 @@ def test_mistakes_are_named(path, old, new, words):
         assert word in str(error.value)
 
 
+def test_texts_of_other_programs(path):
+    """A mark of the order of bytes is no part of the text; what is not UTF-8 is said, with the line."""
+    recipe = Recipe.load(path)
+    path.write_bytes(b"\xef\xbb\xbf" + TOML.encode())
+    assert Recipe.load(path) == recipe
+    path.write_bytes(b"# one\n# caf\xe9\n" + TOML.encode())
+    with pytest.raises(
+        RecipeError, match=r"toy\.toml: line 2 is not UTF-8 \(byte 0xe9\); save the file as UTF-8"
+    ):
+        Recipe.load(path)
+
+
 def test_unknown_names_and_missing_files(tmp_path):
     with pytest.raises(RecipeError, match="no recipe 'nothing-like-this'"):
         Recipe.load("nothing-like-this")

@@ -100,5 +100,8 @@ def _missing(folder: Path) -> str:
     if not folder.is_dir():
         return f"{folder} is a file; give the folder that holds {ABOUT}"
     if (folder / "resume").is_dir():
-        return f"{folder}: its training has not finished an epoch; resume it with resume=True (--resume)"
+        return (
+            f"{folder}: its training has not finished an epoch; go on with it, resume=True "
+            "(caloforge train --resume, or caloforge adapt --resume)"
+        )
     return f"{folder}: no {ABOUT} in it, so it is not a checkpoint"

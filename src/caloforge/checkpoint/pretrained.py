@@ -33,7 +33,10 @@ def pretrained_folder(name: str) -> Path:
     names = pretrained_names()
     if name not in names:
         if name in Detector.names():
-            raise CheckpointError(f"{name} is a detector, not a checkpoint; give it as --detector {name}")
+            raise CheckpointError(
+                f"{name} is a detector, not a checkpoint; `caloforge generate --detector {name}` takes the "
+                "model that comes for it, where there is one, and `caloforge models` lists all"
+            )
         raise CheckpointError(
             f"{name}: no such folder, and no model of that name{suggestion(name, names)} comes with "
             f"caloforge; it has {', '.join(names) or 'none'}"

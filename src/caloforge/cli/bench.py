@@ -9,11 +9,14 @@ import typer
 
 from caloforge.cli.options import (
     AllowCode,
+    AllowExternal,
     AllowExtrapolation,
     Changes,
     CheckpointFolder,
+    Ignore,
     Kernels,
     Like,
+    MeshName,
     Overwrite,
     Precision,
     Resume,
@@ -66,6 +69,9 @@ def bench(
     allow_extrapolation: AllowExtrapolation = False,
     resume: Resume = False,
     overwrite: Overwrite = False,
+    mesh: MeshName = None,
+    ignore: Ignore = None,
+    allow_external: AllowExternal = False,
     allow_code: AllowCode = None,
 ) -> None:
     """Time a generator: ms per shower by batch size, threads and device, beside Geant4."""
@@ -120,6 +126,9 @@ def amplify(
     ] = None,
     seed: Seed = 0,
     overwrite: Overwrite = False,
+    mesh: MeshName = None,
+    ignore: Ignore = None,
+    allow_external: AllowExternal = False,
     allow_code: AllowCode = None,
 ) -> None:
     """Does a generated sample know more than its training showers, or the coarse showers it is made of?"""

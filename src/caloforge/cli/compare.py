@@ -9,8 +9,11 @@ import typer
 
 from caloforge.cli.options import (
     AllowCode,
+    AllowExternal,
     Classifiers,
     Device,
+    Ignore,
+    MeshName,
     Overwrite,
     Reference,
     Report,
@@ -41,6 +44,9 @@ def compare(
     device: Device = "auto",
     resume: Annotated[bool, typer.Option("--resume", help="Keep the evaluations that are there.")] = False,
     overwrite: Overwrite = False,
+    mesh: MeshName = None,
+    ignore: Ignore = None,
+    allow_external: AllowExternal = False,
     allow_code: AllowCode = None,
 ) -> None:
     """Judge several generators against one reference: one table, overlaid figures and one HTML page."""

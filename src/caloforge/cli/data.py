@@ -12,9 +12,10 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from caloforge.cli.options import AllowCode, Overwrite
+from caloforge.cli.options import AllowCode, AllowExternal, Ignore, MeshName, Overwrite
 from caloforge.cli.output import console, say, warn
 from caloforge.errors import DataError
+from caloforge.runtime.files import plain
 from caloforge.runtime.progress import Display
 from caloforge.runtime.provenance import provenance
 
@@ -27,11 +28,6 @@ app = typer.Typer(
     help="Look into, convert, split, merge and download files of showers.", no_args_is_help=True
 )
 
-MeshName = Annotated[
-    str | None,
-    typer.Option(help="The cells where the file does not tell: 1-photons, 2, …, a detector, a binning XML."),
-]
-Ignore = Annotated[list[str] | None, typer.Option(help="A data set to leave out; may be repeated.")]
 LayoutName = Annotated[
     str,
     typer.Option(help="caloforge, or calochallenge: the two data sets of the challenge and nothing else."),
@@ -45,14 +41,15 @@ def info(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
     mesh: MeshName = None,
     ignore: Ignore = None,
+    allow_external: AllowExternal = False,
     allow_code: AllowCode = None,
 ) -> None:
     """Say what is in files of showers."""
-    from caloforge.data import describe, layout_of
+    from caloforge.data import describe, layout_of, open_showers
 
     results = []
     for path in paths:
-        showers = _open(path, mesh, ignore)
+        showers = open_showers(path)
         with Display() as show:
             facts = describe(showers, everything=check, progress=partial(show, f"reading {path.name}"))
         facts = {"file": str(path), "layout": layout_of(path), "checked": check} | facts
@@ -60,7 +57,7 @@ def info(
         if not as_json:
             _print_table(results[-1])
     if as_json:
-        print(json.dumps(results if len(results) > 1 else results[0], indent=2, default=str))
+        print(json.dumps(results if len(results) > 1 else results[0], indent=2, default=plain))
 
 
 @app.command()
@@ -79,18 +76,19 @@ def convert(
     layout: LayoutName = "caloforge",
     compression: Annotated[int, typer.Option(min=0, max=9, help="gzip level.")] = 1,
     ignore: Ignore = None,
+    allow_external: AllowExternal = False,
     overwrite: Overwrite = False,
     allow_code: AllowCode = None,
 ) -> None:
     """Write showers in caloforge's own layout, which every reader of the CaloChallenge's can read."""
-    from caloforge.data import coarsened
+    from caloforge.data import coarsened, open_showers
 
-    showers = _open(source, mesh, ignore)
+    showers = open_showers(source)
     found = len(showers)
     if energy is not None or detector is not None:
         showers = showers.filter(energy=None if energy is None else _span(energy), detector=detector)
         if not len(showers):
-            detectors = ", ".join(sorted(set(_open(source, mesh, ignore).conditions.detector.tolist())))
+            detectors = ", ".join(sorted(set(open_showers(source).conditions.detector.tolist())))
             raise DataError(
                 f"none of the {found} showers in {source} is left; its detectors are: {detectors}"
             )
@@ -115,11 +113,14 @@ def split(
     mesh: MeshName = None,
     layout: LayoutName = "caloforge",
     ignore: Ignore = None,
+    allow_external: AllowExternal = False,
     overwrite: Overwrite = False,
     allow_code: AllowCode = None,
 ) -> None:
     """Split a file into disjoint parts, named SOURCE_NAME.h5."""
-    showers = _open(source, mesh, ignore)
+    from caloforge.data import open_showers
+
+    showers = open_showers(source)
     pieces = _pieces(showers, parts, seed)
     labels = names.split(",") if names else [f"part{i + 1}" for i in range(len(pieces))]
     if len(labels) != len(pieces) or len(set(labels)) != len(labels) or not all(map(_is_label, labels)):
@@ -143,13 +144,14 @@ def merge(
     mesh: MeshName = None,
     layout: LayoutName = "caloforge",
     ignore: Ignore = None,
+    allow_external: AllowExternal = False,
     overwrite: Overwrite = False,
     allow_code: AllowCode = None,
 ) -> None:
     """Join files of showers on the same mesh."""
-    from caloforge.data import Showers
+    from caloforge.data import Showers, open_showers
 
-    opened = [_open(path, mesh, ignore) for path in sources]
+    opened = [open_showers(path) for path in sources]
     for path, showers in zip(sources, opened, strict=True):
         opened[0].mesh.require_same(showers.mesh, f"{path} cannot be joined to {sources[0]}")
         if (showers.conditions.impact is None) != (opened[0].conditions.impact is None):
@@ -192,12 +194,6 @@ def download(
         paths = fetch(name, folder, base_url=base_url, progress=show, warn=warn)
     for path in paths:
         say(str(path))
-
-
-def _open(path: Path, mesh: str | None, ignore: list[str] | None) -> Showers:
-    from caloforge.data import named_mesh, open_showers
-
-    return open_showers(path, None if mesh is None else named_mesh(mesh), ignore=ignore or ())
 
 
 def _write(
@@ -286,7 +282,7 @@ def _print_table(facts: dict[str, Any]) -> None:
         ]
     if facts["columns"]:
         rows.append(("further columns", ", ".join(facts["columns"])))
-    provenance_text = json.dumps(facts["provenance"], default=str)
+    provenance_text = json.dumps(facts["provenance"], default=plain)
     rows.append(
         ("provenance", provenance_text if len(provenance_text) < 600 else provenance_text[:597] + "…")
     )

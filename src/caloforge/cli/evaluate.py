@@ -10,8 +10,11 @@ import typer
 
 from caloforge.cli.options import (
     AllowCode,
+    AllowExternal,
     Classifiers,
     Device,
+    Ignore,
+    MeshName,
     Overwrite,
     Reference,
     Report,
@@ -47,6 +50,9 @@ def evaluate(
     seed: Seed = 0,
     device: Device = "auto",
     overwrite: Overwrite = False,
+    mesh: MeshName = None,
+    ignore: Ignore = None,
+    allow_external: AllowExternal = False,
     allow_code: AllowCode = None,
 ) -> None:
     """Judge generated showers against a reference: metrics.json, figures and one HTML page."""

@@ -9,14 +9,17 @@ import typer
 
 from caloforge.cli.options import (
     AllowCode,
+    AllowExternal,
     AllowExtrapolation,
     BatchSize,
     Changes,
     Device,
     Energy,
     First,
+    Ignore,
     Kernels,
     Like,
+    MeshName,
     Overwrite,
     Phi,
     Precision,
@@ -68,6 +71,9 @@ def generate(
     allow_extrapolation: AllowExtrapolation = False,
     resume: Resume = False,
     overwrite: Overwrite = False,
+    mesh: MeshName = None,
+    ignore: Ignore = None,
+    allow_external: AllowExternal = False,
     allow_code: AllowCode = None,
 ) -> None:
     """Generate showers: with a checkpoint, or with the model that comes with caloforge for a detector."""
@@ -143,6 +149,9 @@ def upsample(
     allow_extrapolation: AllowExtrapolation = False,
     resume: Resume = False,
     overwrite: Overwrite = False,
+    mesh: MeshName = None,
+    ignore: Ignore = None,
+    allow_external: AllowExternal = False,
     allow_code: AllowCode = None,
 ) -> None:
     """Refine coarse showers, each one or several times."""

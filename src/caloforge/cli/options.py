@@ -15,6 +15,7 @@ from caloforge.registry import allow_code
 __all__ = [
     "ENERGY_HELP",
     "AllowCode",
+    "AllowExternal",
     "AllowExtrapolation",
     "BatchSize",
     "Changes",
@@ -24,8 +25,10 @@ __all__ = [
     "Device",
     "Energy",
     "First",
+    "Ignore",
     "Kernels",
     "Like",
+    "MeshName",
     "Overwrite",
     "Phi",
     "Precision",
@@ -89,10 +92,58 @@ AllowCode = Annotated[
         "--allow-code",
         metavar="PACKAGE",
         callback=_allowed,
+        is_eager=True,
         help="Run code of this package, which a recipe, checkpoint or file names. May be repeated.",
     ),
 ]
-"""Acts by itself, so that commands need not pass it on."""
+"""Acts by itself, so that commands need not pass it on, and before the other options."""
+
+
+def _with_mesh(context: typer.Context, name: str | None) -> str | None:
+    if name is not None:
+        from caloforge.data import named_mesh, opening
+
+        context.with_resource(opening(mesh=named_mesh(name)))
+    return name
+
+
+def _without(context: typer.Context, names: list[str] | None) -> list[str]:
+    if names:
+        from caloforge.data import opening
+
+        context.with_resource(opening(ignore=names))
+    return names or []
+
+
+def _with_external(context: typer.Context, wanted: bool) -> bool:
+    if wanted:
+        from caloforge.data import opening
+
+        context.with_resource(opening(allow_external=True))
+    return wanted
+
+
+MeshName = Annotated[
+    str | None,
+    typer.Option(
+        "--mesh",
+        callback=_with_mesh,
+        help="The cells where files do not tell: 1-photons, 2, …, a detector, a binning XML.",
+    ),
+]
+Ignore = Annotated[
+    list[str] | None,
+    typer.Option("--ignore", callback=_without, help="A data set of files to leave out; may be repeated."),
+]
+AllowExternal = Annotated[
+    bool,
+    typer.Option(
+        "--allow-external",
+        callback=_with_external,
+        help="Also read data sets whose values are in other files, which a file names.",
+    ),
+]
+"""These three hold for all files that a command opens, by `caloforge.data.opening`."""
 
 Energy = Annotated[str | None, typer.Option(help=ENERGY_HELP)]
 Spectrum = Annotated[str, typer.Option(help="log-uniform or uniform, for ranges.")]

@@ -9,9 +9,12 @@ import typer
 
 from caloforge.cli.options import (
     AllowCode,
+    AllowExternal,
     ChangesOfRecipe,
     CheckpointFolder,
     Device,
+    Ignore,
+    MeshName,
     Overwrite,
     Precision,
     Resume,
@@ -41,6 +44,9 @@ def train(
         Path | None, typer.Option(help="The same showers on a coarser mesh, for recipes that refine those.")
     ] = None,
     settings: ChangesOfRecipe = None,
+    mesh: MeshName = None,
+    ignore: Ignore = None,
+    allow_external: AllowExternal = False,
     allow_code: AllowCode = None,
 ) -> None:
     """Train a generator from a recipe."""
@@ -82,6 +88,9 @@ def adapt(
     threads: TrainingThreads = None,
     precision: Precision = "auto",
     settings: ChangesOfRecipe = None,
+    mesh: MeshName = None,
+    ignore: Ignore = None,
+    allow_external: AllowExternal = False,
     allow_code: AllowCode = None,
 ) -> None:
     """Adapt a trained generator to a new detector with few showers."""

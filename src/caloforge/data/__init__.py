@@ -1,7 +1,8 @@
 """Showers, their conditions, and the files they live in."""
 
+from caloforge.data.beam import Beam
 from caloforge.data.conditions import Conditions, merged_ranges
-from caloforge.data.formats import layout_of, open_showers
+from caloforge.data.formats import layout_of, open_showers, opening
 from caloforge.data.named_mesh import named_mesh
 from caloforge.data.operations import coarsened, describe
 from caloforge.data.particles import PDG_CODES, pdg_code, pdg_name
@@ -10,6 +11,7 @@ from caloforge.data.writer import ShowerWriter, write_showers
 
 __all__ = [
     "PDG_CODES",
+    "Beam",
     "Conditions",
     "ShowerWriter",
     "Showers",
@@ -19,6 +21,7 @@ __all__ = [
     "merged_ranges",
     "named_mesh",
     "open_showers",
+    "opening",
     "pdg_code",
     "pdg_name",
     "write_showers",

@@ -14,6 +14,15 @@ from caloforge.errors import ConditionError
 
 __all__ = ["Conditions", "merged_ranges"]
 
+_MARGIN_RAD = 1e-5
+"""By as much rounding, also of degrees in single precision, may exceed a limit."""
+_LEGAL = {
+    "energy": (np.nextafter(0, 1), float(np.finfo(np.float32).max), "MeV; it must be positive and finite"),
+    "theta": (-_MARGIN_RAD, np.pi + _MARGIN_RAD, "rad; it must lie between 0 and π"),
+    "phi": (-2 * np.pi - _MARGIN_RAD, 2 * np.pi + _MARGIN_RAD, "rad; it must lie between -2 π and 2 π"),
+}
+"""Lowest and highest value, unit and rule of conditions."""
+
 
 @dataclass(frozen=True, eq=False)
 class Conditions:
@@ -62,23 +71,21 @@ class Conditions:
             "particle": _column("particle", particle, np.int32, n),
             "detector": _column("detector", detector, np.str_, n),
         }
-        for name in ("energy", "theta", "phi"):
-            bad = np.flatnonzero(~np.isfinite(columns[name]))
+        for name, (low, high, must) in _LEGAL.items():
+            bad = np.flatnonzero(~((columns[name] >= low) & (columns[name] <= high)))
             if len(bad):
-                raise ConditionError(
-                    f"{name} of shower {bad[0]} is {columns[name][bad[0]]}; it must be finite"
-                )
-        bad = np.flatnonzero(energy <= 0)
-        if len(bad):
-            raise ConditionError(f"energy of shower {bad[0]} is {energy[bad[0]]} MeV; it must be positive")
+                raise ConditionError(f"{name} of shower {bad[0]} is {columns[name][bad[0]]} {must}")
         for name, column in columns.items():
             object.__setattr__(self, name, column)
         if impact is not None:
             impact = _numbers("impact", impact, np.float64)
             if impact.shape == (2,):
                 impact = np.tile(impact, (n, 1))
-            if impact.shape != (n, 2) or not np.isfinite(impact).all():
-                raise ConditionError(f"impact must be finite and have shape ({n}, 2), got {impact.shape}")
+            if impact.shape != (n, 2):
+                raise ConditionError(f"impact must have shape ({n}, 2), got {impact.shape}")
+            bad = np.flatnonzero(~np.isfinite(impact).all(axis=1))
+            if len(bad):
+                raise ConditionError(f"impact of shower {bad[0]} is {impact[bad[0]]} mm; it must be finite")
         object.__setattr__(self, "impact", impact)
 
     def __len__(self) -> int:
@@ -151,11 +158,16 @@ def _numbers(name: str, values: ArrayLike, dtype: type) -> NDArray[Any]:
     try:
         with np.errstate(invalid="ignore"):
             array = np.asarray(values)
+            if array.dtype.kind in "cVmM":
+                raise TypeError(f"got data of type {array.dtype}")
             converted: NDArray[Any] = array.astype(dtype, copy=False)
     except (TypeError, ValueError, OverflowError) as error:
         raise ConditionError(f"{name} must be numbers of type {np.dtype(dtype).name}: {error}") from error
     if dtype is np.int32 and not np.array_equal(converted, array):
-        raise ConditionError(f"{name} must be numbers of type int32, got {array}")
+        bad = np.flatnonzero(converted != array)[0]
+        raise ConditionError(
+            f"{name} must be numbers of type int32, but of shower {bad} it is {array.ravel()[bad]}"
+        )
     return converted
 
 

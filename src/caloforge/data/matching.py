@@ -12,13 +12,15 @@ from numpy.typing import NDArray
 
 from caloforge.data.conditions import Conditions
 
-__all__ = ["discrete_values", "matched_conditions"]
+__all__ = ["ROUNDING", "discrete_values", "matched_conditions", "places_among", "share_among", "within"]
 
 Floats = NDArray[np.float64]
 
 TOLERANCE = 1e-5
 """Energies this much apart, relatively, are the same, and angles, rad."""
 MOST = 20
+ROUNDING = 1e-6
+"""What rounding alone makes of an energy, relatively."""
 
 
 def discrete_values(values: Floats, *, most: int = MOST, each: int = 5) -> Floats:
@@ -55,12 +57,41 @@ def matched_conditions(samples: Sequence[Conditions]) -> list[Conditions]:
     ]
 
 
-def _snapped(values: Floats, known: Floats) -> Floats:
+def places_among(values: Floats, known: Floats, tolerance: float = TOLERANCE) -> NDArray[np.int64]:
+    """Place of each value among known ones, which increase; −1 where it is none of them but for rounding."""
+    if not len(known):
+        return np.full(len(values), -1)
     right = np.searchsorted(known, values).clip(0, len(known) - 1)
     left = np.maximum(right - 1, 0)
-    nearest = known[np.where(np.abs(values - known[left]) < np.abs(values - known[right]), left, right)]
-    return np.where(np.abs(values - nearest) <= _tolerance(nearest), nearest, values)
+    near = np.where(np.abs(values - known[left]) < np.abs(values - known[right]), left, right)
+    return np.where(np.abs(values - known[near]) <= _tolerance(known[near], tolerance), near, -1)
 
 
-def _tolerance(values: Floats) -> Floats:
-    return TOLERANCE * np.maximum(np.abs(values), 1.0)
+def share_among(values: Floats, others: Floats) -> float:
+    """Share of values of a spectrum that are also among others, but for rounding and beyond chance.
+
+    By chance, as many are near the others when these are moved a little.
+    """
+    known = np.unique(others)
+    found, by_chance = (
+        float((places_among(values, known * moved, ROUNDING) >= 0).mean()) for moved in (1.0, 1 + 1e-4)
+    )
+    return max(0.0, found - by_chance)
+
+
+def within(values: Floats, low: float, high: float, *, closed: bool = False) -> NDArray[np.bool_]:
+    """Which are in [low, high), or [low, high] if ``closed``; what is a limit but for rounding is that."""
+    above = values >= low - _tolerance(low)
+    return np.asarray(
+        above & ((values <= high + _tolerance(high)) if closed else (values < high - _tolerance(high)))
+    )
+
+
+def _snapped(values: Floats, known: Floats) -> Floats:
+    place = places_among(values, known)
+    return np.where(place >= 0, known[place], values)
+
+
+def _tolerance(values: Floats | float, tolerance: float = TOLERANCE) -> Floats:
+    size = np.abs(values)
+    return np.where(np.isfinite(size), tolerance * np.maximum(size, 1.0), 0.0)

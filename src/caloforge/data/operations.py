@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -14,9 +15,13 @@ from caloforge.data.sources import Energies, EnergySource
 from caloforge.detector.mesh import RegularMesh
 from caloforge.errors import MeshError
 
-__all__ = ["coarsened", "describe"]
+__all__ = ["coarsened", "describe", "doubt_units"]
+
+log = logging.getLogger(__name__)
 
 SAMPLE = 1000
+LIKELY = (2e-3, 30.0)
+"""ΣE/E_inc of showers whose energies all have one unit: what is seen of a shower, or calibrated to."""
 
 
 class _CoarsenedSource:
@@ -54,6 +59,33 @@ def coarsened(showers: Showers, factors: tuple[int, int, int]) -> Showers:
     return Showers(source, showers.conditions, mesh, showers.provenance, showers.extra)
 
 
+def doubt_units(showers: Showers, what: str, like: Showers | None = None) -> None:
+    """Warn, in the log, where energies seem to be in GeV in one place and in MeV in another.
+
+    ``like`` are showers of the same kind, whose ΣE/E_inc cannot be a thousand times another.
+    """
+    ratio = _typical_ratio(showers)
+    other = 1.0 if like is None else _typical_ratio(like)
+    if not (ratio and other):
+        return
+    low, high = LIKELY if like is None else (3e-3, 300.0)
+    if not low < ratio / other < high:
+        known = "" if like is None else f", where the reference has {other:.3g}"
+        which = "large: are incident energies" if ratio > other else "small: are cells"
+        log.warning(
+            f"{what}: ΣE/E_inc is {ratio:.3g}{known}, perhaps by the factor 1000 too {which} in GeV? "
+            "All must be in MeV; multiply those by 1000 if so"
+        )
+
+
+def _typical_ratio(showers: Showers) -> float:
+    """Median of ΣE/E_inc of some showers that have energy, 0 where none has."""
+    n = min(len(showers), SAMPLE // 10)
+    sums = showers.source.read(0, n).sum(axis=1, dtype=np.float64)
+    ratios = (sums / showers.conditions.energy[:n])[sums > 0]
+    return float(np.median(ratios)) if len(ratios) else 0.0
+
+
 def describe(
     showers: Showers, *, everything: bool = False, progress: Callable[[int, int], None] | None = None
 ) -> dict[str, Any]:
@@ -76,6 +108,7 @@ def describe(
     }
     if not n:
         return facts | {"looked_at": 0}
+    doubt_units(showers, "these showers")
     facts |= showers.conditions.ranges()
     energies = discrete_values(showers.conditions.energy, most=40, each=2)
     if len(energies) and n > 1:

@@ -6,13 +6,16 @@ Text has a unit (``"10GeV"``, ``"1-50GeV"``, ``"60-90deg"``, ``"-20..20mm"``); p
 from __future__ import annotations
 
 import math
+import operator
 import re
 from collections.abc import Sequence
 from typing import Any, Literal
 
+import numpy as np
+
 from caloforge.errors import ConditionError
 
-__all__ = ["Quantity", "Range", "parse_energies", "parse_range"]
+__all__ = ["Quantity", "Range", "parse_energies", "parse_range", "whole_number"]
 
 Range = tuple[float, float]
 Quantity = float | str | Sequence[float]
@@ -26,6 +29,17 @@ _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 _QUANTITY = re.compile(rf"\s*({_NUMBER})\s*([a-zA-Z°]*)\s*(?:(?:-|\.\.)\s*({_NUMBER})\s*([a-zA-Z°]*)\s*)?")
 
 
+def whole_number(name: str, value: object, least: int = 1) -> int:
+    """A number of numpy or Python as an int; ConditionError unless it is whole and ``least`` or more."""
+    try:
+        number = operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        number = least - 1
+    if number < least:
+        raise ConditionError(f"{name} must be at least {least} and a whole number, got {value!r}")
+    return number
+
+
 def parse_range(value: Quantity, kind: Literal["energy", "angle", "length"]) -> Range:
     """(lowest, highest) in MeV, rad or mm of a number, a pair, or text with a unit; a single value twice.
 
@@ -33,12 +47,14 @@ def parse_range(value: Quantity, kind: Literal["energy", "angle", "length"]) -> 
     """
     if isinstance(value, str):
         low, high = _parse_text(value, kind)
-    elif isinstance(value, Sequence):
-        if len(value) != 2:
-            raise ConditionError(f"a range of {kind} has two numbers, got {list(value)}")
-        low, high = float(value[0]), float(value[1])
     else:
-        low = high = float(value)
+        try:
+            numbers = np.asarray(value, dtype=np.float64)
+        except (TypeError, ValueError) as error:
+            raise ConditionError(f"{kind} {value!r}: expected a number, a pair or text ({error})") from error
+        if numbers.shape not in ((), (2,)):
+            raise ConditionError(f"a range of {kind} has two numbers, got {numbers.tolist()}")
+        low, high = numbers.ravel()[[0, -1]].tolist()
     if not (math.isfinite(low) and math.isfinite(high) and low <= high):
         raise ConditionError(f"{kind} {value!r}: expected a finite number or lowest-highest")
     return low, high
@@ -74,7 +90,7 @@ def parse_energies(value: Quantity) -> list[Range]:
             f'energy {value!r} may mean a range or two energies; write "{low:g}-{high:g}MeV" for a range, or '
             f"[{low:g}, {high:g}] for two that showers take in turn"
         )
-    items: list[Any] = list(value) if not isinstance(value, int | float | str) else [value]
+    items: list[Any] = [value] if isinstance(value, int | float | str | np.number) else list(value)
     items = [part for item in items for part in (item.split(",") if isinstance(item, str) else [item])]
     ranges = [parse_range(item, "energy") for item in items]
     if not ranges or any(low <= 0 for low, _ in ranges):

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from caloforge.data.conditions import Conditions
 from caloforge.data.joint import Cells, cells_of, merged_meshes
+from caloforge.data.matching import within
 from caloforge.data.particles import pdg_code
 from caloforge.data.sources import (
     ArraySource,
@@ -183,7 +184,7 @@ class Showers:
             (self.conditions.phi, phi),
         ):
             if span is not None:
-                keep &= (column >= span[0]) & (column < span[1])
+                keep &= within(column, *span)
         if particle is not None:
             keep &= self.conditions.particle == pdg_code(particle)
         if detector is not None:

@@ -25,6 +25,7 @@ __all__ = [
 ]
 
 Energies = NDArray[np.float32]
+LARGEST = np.finfo(np.float32).max
 
 
 class EnergySource(Protocol):
@@ -145,8 +146,8 @@ def check_energies(energies: NDArray[Any], name: str, showers: int | NDArray[np.
 
     ``showers`` numbers the rows for the message: the number of the first one, or all of them, (N,).
     """
-    if energies.size and not (energies.min() >= 0 and np.isfinite(energies.max())):
-        row, voxel = np.argwhere(~(np.isfinite(energies) & (energies >= 0)))[0]
+    if energies.size and not (energies.min() >= 0 and energies.max() <= LARGEST):
+        row, voxel = np.argwhere(~((energies >= 0) & (energies <= LARGEST)))[0]
         shower = showers + row if isinstance(showers, int) else showers[row]
         raise DataError(
             f"{name}: the energy of shower {shower}, voxel {voxel} is {energies[row, voxel]} MeV; energies "

@@ -3,7 +3,7 @@
 Other readers find ``incident_energies`` (N, 1) and ``showers`` (N, V), MeV, and may ignore the rest:
 ``incident_theta``, ``incident_phi`` (N,) rad, ``incident_pdg`` (N,), ``incident_detector`` (N,) text,
 ``impact_point`` (N, 2) mm, further per-shower columns, and the attributes ``caloforge_format``, ``mesh``
-and ``provenance`` (both JSON).
+and ``provenance`` (both JSON). All data sets have checksums.
 """
 
 from __future__ import annotations
@@ -20,18 +20,19 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from caloforge.data.conditions import Conditions
-from caloforge.data.formats.hdf5 import HDF5_ERRORS
+from caloforge.data.formats.base import FORMAT_VERSION
+from caloforge.data.formats.hdf5 import HDF5_ERRORS, access_through
 from caloforge.data.packing import COMPRESSION, PackedEnergies, chunk_rows, inflated
 from caloforge.data.patient_file import PatientFile
 from caloforge.data.showers import BATCH, Showers
 from caloforge.data.sources import as_energies, check_energies
 from caloforge.detector.mesh import Mesh
 from caloforge.errors import DataError
+from caloforge.runtime.files import plain
 from caloforge.runtime.signals import interrupts_deferred
 
-__all__ = ["FORMAT_VERSION", "Layout", "ShowerWriter", "write_showers"]
+__all__ = ["Layout", "ShowerWriter", "write_showers"]
 
-FORMAT_VERSION = 1
 Layout = Literal["caloforge", "calochallenge"]
 _BASIC = ("incident_energies", "showers")
 _RESERVED = (*_BASIC, "incident_theta", "incident_phi", "incident_pdg", "incident_detector", "impact_point")
@@ -92,10 +93,10 @@ class ShowerWriter:
             raise DataError(f"cannot make the folder {self.path.parent}: {error.strerror}") from error
         self._disk = PatientFile(self._partial)
         with interrupts_deferred():
-            self._file = h5py.File(self._disk, "w")
+            self._file = _new_file(self._partial, self._disk)
             if self._layout == "caloforge":
                 self._file.attrs["caloforge_format"] = FORMAT_VERSION
-                self._file.attrs["mesh"] = json.dumps(self.mesh.to_dict())
+                self._describe(self._file, "mesh", json.dumps(self.mesh.to_dict()))
         return self
 
     def append(
@@ -168,7 +169,7 @@ class ShowerWriter:
         columns["incident_theta"] = conditions.theta
         columns["incident_phi"] = conditions.phi
         columns["incident_pdg"] = conditions.particle
-        columns["incident_detector"] = conditions.detector.astype(object)
+        columns["incident_detector"] = _as_bytes(conditions.detector)
         if conditions.impact is not None:
             columns["impact_point"] = conditions.impact
         for name, values in extra.items():
@@ -178,7 +179,7 @@ class ShowerWriter:
                     f"{self.path}: cannot add column {name!r} of shape {column.shape}; it needs {n} rows and "
                     f"a name without '/' and other than {', '.join(_RESERVED)}"
                 )
-            columns[name] = column.astype(object) if column.dtype.kind == "U" else column
+            columns[name] = _as_bytes(column) if column.dtype.kind in "UO" else column
         if "showers" in file and {*columns, "showers"} != set(file):
             raise DataError(
                 f"{self.path}: columns {sorted([*columns, 'showers'])} differ from the first ones, "
@@ -201,10 +202,18 @@ class ShowerWriter:
     ) -> h5py.Dataset:
         """The data set with room for (n, ...) more rows."""
         data_set = file[name] if name in file else self._create(file, name, shape[1:], dtype)
+        if dtype.kind == "S" and dtype.itemsize > data_set.dtype.itemsize:  # a text longer than all before
+            before = data_set[: self.n_written]
+            del file[name]
+            data_set = self._create(file, name, shape[1:], dtype)
+            data_set.resize(self.n_written, axis=0)
+            self._write(data_set, 0, before)
         data_set.resize(self.n_written + shape[0], axis=0)
         return data_set
 
     def _write(self, data_set: h5py.Dataset, start: int, rows: NDArray[Any]) -> None:
+        if data_set.dtype.kind == "S":
+            rows = rows.astype(data_set.dtype)  # which says that they are UTF-8
         data_set[start : start + len(rows)] = rows
         self._raise_disk_error()
 
@@ -215,10 +224,16 @@ class ShowerWriter:
             name,
             shape=(0, *row),
             maxshape=(None, *row),
-            dtype=h5py.string_dtype() if dtype.kind == "O" else dtype,
+            dtype=h5py.string_dtype(length=dtype.itemsize) if dtype.kind == "S" else dtype,
             chunks=(chunk_rows(row_bytes), *row),
-            **(packed if name == "showers" else {}),
+            **(packed if name == "showers" else {"fletcher32": True}),  # gzip has a checksum of its own
         )
+
+    @staticmethod
+    def _describe(file: h5py.File, name: str, text: str) -> None:
+        """Set an attribute, of a fixed length: texts of any length have no checksum in HDF5."""
+        content = text.encode()
+        file.attrs.create(name, content, dtype=h5py.string_dtype(length=len(content)))
 
     def _raise_disk_error(self) -> None:
         assert self._disk is not None
@@ -242,7 +257,7 @@ class ShowerWriter:
             with interrupts_deferred():
                 if kind is None and self._layout == "caloforge":
                     self.provenance["n_showers"] = self.n_written
-                    self._file.attrs["provenance"] = json.dumps(self.provenance, default=str)
+                    self._describe(self._file, "provenance", json.dumps(self.provenance, default=plain))
                 try:
                     self._file.close()
                 except HDF5_ERRORS:
@@ -264,6 +279,20 @@ class ShowerWriter:
             disk.close()
             if not complete:
                 self._partial.unlink(missing_ok=True)
+
+
+def _new_file(path: Path, disk: PatientFile) -> h5py.File:
+    """A file without times, for HDF5 1.10 and later, with checksums of names and places, too."""
+    access, creation = access_through(disk), h5py.h5p.create(h5py.h5p.FILE_CREATE)
+    access.set_libver_bounds(h5py.h5f.LIBVER_V110, h5py.h5f.LIBVER_V110)
+    creation.set_obj_track_times(False)
+    return h5py.File(h5py.h5f.create(os.fsencode(path), h5py.h5f.ACC_TRUNC, creation, access))
+
+
+def _as_bytes(texts: NDArray[Any]) -> NDArray[np.bytes_]:
+    """Texts as UTF-8, all of one length, so that checksums cover them."""
+    encoded = np.char.encode(texts.astype(np.str_), "utf-8")
+    return encoded.astype(np.bytes_).reshape(texts.shape)  # older numpy makes other arrays of empty ones
 
 
 def write_showers(

@@ -1,5 +1,7 @@
 """Detectors as data files, and the meshes that read them out."""
 
+from typing import TYPE_CHECKING
+
 from caloforge.detector.binning_xml import read_binning_xml, write_binning_xml
 from caloforge.detector.calochallenge import calochallenge_mesh
 from caloforge.detector.grouping import Grouping
@@ -13,10 +15,17 @@ from caloforge.detector.mesh import (
     RaggedLayer,
     mesh_from_dict,
 )
+from caloforge.lazy import lazily
+
+if TYPE_CHECKING:
+    from caloforge.detector.detector import Detector
+
+__getattr__, __dir__ = lazily(__name__, {"Detector": "detector"})  # which reads TOML with pydantic
 
 __all__ = [
     "BoxMesh",
     "CylinderMesh",
+    "Detector",
     "Grouping",
     "Mesh",
     "RaggedBoxLayer",

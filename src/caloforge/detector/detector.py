@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import itertools
 import os
-import tomllib
-from importlib.resources import files
+from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -17,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from caloforge.detector.mesh import MESHES, Frame, Mesh, mesh_from_dict
 from caloforge.errors import DetectorError, MeshError
+from caloforge.runtime.files import read_toml
 
 __all__ = ["Detector", "FlatLayer", "Layer", "Material", "MeshSettings", "Stack"]
 
@@ -236,22 +236,14 @@ class Detector(_Strict):
         """
         text = os.fspath(name_or_path)
         if text in cls.names():
-            content, where = (
-                files(__package__).joinpath("files", f"{text}.toml").read_text("utf-8"),
-                f"{text}.toml",
+            with as_file(files(__package__).joinpath("files", f"{text}.toml")) as path:
+                return cls.from_dict(read_toml(path, error=DetectorError), path.name)
+        if not Path(text).is_file():
+            raise DetectorError(
+                f"there is no detector or file {text!r}; give the path of a TOML file or one of: "
+                + ", ".join(cls.names())
             )
-        else:
-            path = Path(text)
-            if not path.is_file():
-                raise DetectorError(
-                    f"there is no detector or file {text!r}; give the path of a TOML file or one of: "
-                    + ", ".join(cls.names())
-                )
-            content, where = path.read_text("utf-8"), str(path)
-        try:
-            return cls.from_dict(tomllib.loads(content), where)
-        except tomllib.TOMLDecodeError as error:
-            raise DetectorError(f"{where} is not valid TOML: {error}") from None
+        return cls.from_dict(read_toml(Path(text), error=DetectorError), text)
 
     @classmethod
     def from_dict(cls, description: dict[str, Any], where: str = "detector") -> Detector:

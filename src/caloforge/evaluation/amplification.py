@@ -20,6 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import Field
 
 from caloforge.data import Showers, open_showers
+from caloforge.data.matching import discrete_values, share_among
 from caloforge.errors import DataError
 from caloforge.evaluation.features import EPSILON, Features, compute_features
 from caloforge.evaluation.results.base import Details, Floats, Number, Result
@@ -140,7 +141,7 @@ def amplification(
     counts = {role: len(next(iter(values.values()))) for role, values in columns.items()}
     curves = []
     for names in spaces:
-        for q in [quantiles] if isinstance(quantiles, int) else quantiles:
+        for q in np.atleast_1d(quantiles).tolist():
             values = {r: np.stack([columns[r][name] for name in names], axis=1) for r in samples}
             curves.append(_curve(names, _bins_per_axis(q, len(names)), values, np.random.default_rng(seed)))
     origin = {role: s.provenance for role, s in opened.items() if isinstance(s, Showers)}
@@ -292,6 +293,6 @@ def _shared_energies(samples: Mapping[str, Showers | Mapping[str, ArrayLike]]) -
     """Share of incident energies that are the truth's, of the samples that thus depend on the truth."""
     energies = {role: s.conditions.energy for role, s in samples.items() if isinstance(s, Showers)}
     truth = energies.pop("truth", np.zeros(0))
-    spectra = {role: e for role, e in energies.items() if len(np.unique(e)) > 100}
-    shares = {role: float(np.isin(e, truth).mean()) for role, e in spectra.items()}
+    spectra = {role: e for role, e in energies.items() if not len(discrete_values(e, most=100))}
+    shares = {role: share_among(e, truth) for role, e in spectra.items()}
     return {role: share for role, share in shares.items() if share > SHARED}

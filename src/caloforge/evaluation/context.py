@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caloforge.data import Conditions, Showers
+from caloforge.data.matching import matched_conditions
 from caloforge.evaluation.histograms import discrete_energies
 from caloforge.evaluation.packages import needed
 from caloforge.evaluation.results import Timing
@@ -28,6 +29,7 @@ def compare_conditions(reference: Conditions, generated: Conditions) -> dict[str
     distinct, is none of the other's).
     """
     stats = needed("scipy.stats")
+    reference, generated = matched_conditions([reference, generated])
     result: dict[str, Any] = {"reference": reference.ranges(), "generated": generated.ranges()}
     for name in _COLUMNS:
         first, second = getattr(reference, name), getattr(generated, name)

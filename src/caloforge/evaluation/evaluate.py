@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from caloforge.data import Showers, open_showers
 from caloforge.data.matching import matched_conditions
+from caloforge.data.operations import doubt_units
 from caloforge.errors import DataError
 from caloforge.evaluation.classifiers import ClassifierSettings, classifier_settings, train_classifier
 from caloforge.evaluation.classifiers.inputs import check_names
@@ -212,6 +213,7 @@ def _checked(source: Source, role: str, reference: Showers | None) -> Showers:
         reference.mesh.require_same(showers.mesh, f"{role} to evaluate")
     if len(showers) < LEAST_SHOWERS:
         raise DataError(f"{len(showers)} {role}; an evaluation needs at least {LEAST_SHOWERS}")
+    doubt_units(showers, role, reference)
     return showers
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caloforge.data import Conditions
-from caloforge.data.matching import discrete_values
+from caloforge.data.matching import discrete_values, places_among
 from caloforge.evaluation.binning import LateralRanges, challenge_set, lateral_ranges, linear_edges, log_edges
 from caloforge.evaluation.features import Features
 from caloforge.evaluation.results import Histogram, Separation
@@ -242,7 +242,7 @@ def _response_by_energy(
     photons = challenge_set(reference.mesh) == "1-photons"
 
     def at(features: Features, energy: float) -> Floats:
-        chosen = features.incident_energy == energy
+        chosen = places_among(features.incident_energy, np.array([energy])) == 0
         return np.asarray(features.e_total[chosen] / energy)
 
     for energy in discrete_energies(reference.incident_energy).tolist():

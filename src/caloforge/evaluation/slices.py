@@ -8,11 +8,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from caloforge.data import Conditions, pdg_name
+from caloforge.data.matching import discrete_values, within
+from caloforge.data.quantities import whole_number
 from caloforge.errors import ConditionError
 from caloforge.evaluation.classifiers.scores import auc, auc_noise
 from caloforge.evaluation.distances.matrix import feature_matrix
@@ -62,14 +65,20 @@ class SliceSpec:
         values = getattr(conditions, self.condition)
         if self.condition in _NAMES:
             return np.asarray(values == self.name)
-        upper = values <= self.high if self.closed else values < self.high
-        return np.asarray((values >= self.low) & upper)
+        return within(values, self.low, self.high, closed=self.closed)
 
 
 def default_slices(reference: Conditions) -> dict[str, int]:
     """What to slice where nothing is asked for: whatever varies; the energy in 4 bins, θ and φ in 3."""
     wanted = {"energy": 4, "theta": 3, "phi": 3, "detector": 1, "particle": 1}
-    return {name: n for name, n in wanted.items() if len(np.unique(getattr(reference, name))) > 1}
+    return {name: n for name, n in wanted.items() if _varies(getattr(reference, name))}
+
+
+def _varies(values: NDArray[Any]) -> bool:
+    """Whether there are several values, by more than rounding."""
+    if values.dtype.kind != "f":
+        return len(np.unique(values)) > 1
+    return not len(discrete_values(values, most=1))
 
 
 def slice_edges(
@@ -110,13 +119,12 @@ def slice_edges(
 def _number_bins(
     condition: str, first: Floats, second: Floats, wanted: int | Sequence[float]
 ) -> list[SliceSpec]:
-    if isinstance(wanted, int):
-        if wanted < 1:
-            raise ConditionError(f"the number of slices in {condition} must be at least 1, got {wanted}")
+    if np.ndim(wanted) == 0:
+        number = whole_number(f"the number of slices in {condition}", wanted)
         distinct = discrete_energies(first)
         if len(distinct):
             return [SliceSpec(condition, v, v, _label(condition, v), closed=True) for v in distinct.tolist()]
-        inner = np.quantile(first, np.linspace(0, 1, wanted + 1)[1:-1])
+        inner = np.quantile(first, np.linspace(0, 1, number + 1)[1:-1])
         both = np.concatenate([first, second])
         edges = np.unique([both.min(), *inner, both.max()])
     else:

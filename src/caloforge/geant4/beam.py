@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 from caloforge.data.beam import Beam, spectrum_named
+from caloforge.data.matching import ROUNDING
 from caloforge.data.particles import pdg_code, pdg_name
 from caloforge.data.quantities import Quantity, Range, parse_energies, parse_range
 from caloforge.detector.detector import Detector
@@ -67,13 +68,13 @@ def _check_range(detector: Detector, beam: Beam, allow_outside: bool) -> None:
         )
     lowest, highest = detector.energy_range_mev
     for a, b in beam.energies:
-        if a < lowest * (1 - 1e-9) or b > highest * (1 + 1e-9):
+        if a < lowest * (1 - ROUNDING) or b > highest * (1 + ROUNDING):
             raise ConditionError(
                 f"energy {a:g}-{b:g} MeV is outside the valid range of {detector.name}, "
                 f"{lowest:g}-{highest:g} MeV; {hint}"
             )
     a, b = detector.theta_range_rad
-    if beam.theta[0] < a - 1e-9 or beam.theta[1] > b + 1e-9:
+    if beam.theta[0] < a - ROUNDING or beam.theta[1] > b + ROUNDING:
         raise ConditionError(
             f"theta {beam.theta[0]:g}-{beam.theta[1]:g} rad is outside the valid range of {detector.name}, "
             f"{a:g}-{b:g} rad; {hint}"

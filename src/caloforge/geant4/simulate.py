@@ -20,7 +20,7 @@ import numpy as np
 from caloforge.data.beam import Beam
 from caloforge.data.formats import open_showers
 from caloforge.data.packing import PackedEnergies
-from caloforge.data.quantities import Quantity
+from caloforge.data.quantities import Quantity, whole_number
 from caloforge.data.showers import Showers
 from caloforge.data.writer import ShowerWriter
 from caloforge.detector.detector import Detector
@@ -104,11 +104,8 @@ def simulate(
         impact=impact,
         allow_outside=allow_outside,
     )
-    seed = checked_seed(seed)
-    if n < 1:
-        raise SimulationError(f"n must be at least 1 shower, got {n}")
-    if workers is not None and workers < 1:
-        raise SimulationError(f"workers must be at least 1, got {workers}")
+    seed, n = checked_seed(seed), whole_number("n", n)
+    workers = usable_cores() if workers is None else whole_number("workers", workers)
     data = find_data(reduced=reduced_data)
     require_particle(data, str(beam.particle))
     settings = _settings(detector, mesh or detector.mesh, beam, n, seed, data)
@@ -124,7 +121,7 @@ def simulate(
                 show("simulating", finished, n)
                 run_chunks(
                     _unfinished(store, settings["chunk"]),
-                    workers=workers or usable_cores(),
+                    workers=workers,
                     folder=store.folder,
                     environment=data.environment,
                     settings=settings,

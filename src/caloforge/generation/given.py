@@ -65,8 +65,9 @@ class GivenShowers:
         mesh, folder = model.given_mesh, checkpoint.path or ""
         if mesh is None:
             raise CheckpointError(
-                f"the checkpoint {folder} holds a {type(model).__name__}, which does not refine showers; "
-                "use a super-resolution flow or a chain with one, or like= (--like) to take conditions"
+                f"the checkpoint {folder} holds a {type(model).__name__}, which does not refine showers; use "
+                "a super-resolution flow or a chain with one, or take conditions by like= (caloforge "
+                "generate --like)"
             )
         if mesh != self.showers.mesh:
             raise CheckpointError(

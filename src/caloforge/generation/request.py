@@ -15,7 +15,7 @@ from caloforge.checkpoint.checkpoint import Checkpoint
 from caloforge.checkpoint.pretrained import default_model, default_models, pretrained_folder
 from caloforge.data.conditions import Conditions
 from caloforge.data.fingerprint import conditions_digest
-from caloforge.data.quantities import Quantity
+from caloforge.data.quantities import Quantity, whole_number
 from caloforge.data.showers import Showers
 from caloforge.detector.mesh import Mesh
 from caloforge.errors import CheckpointError, ConditionError, DataError
@@ -109,13 +109,14 @@ class GenerationRequest:
 
         Raises as `generate` does.
         """
-        if first < 0 or (batch_size != "auto" and batch_size < 1):
-            raise ConditionError("first must be at least 0, batch_size at least 1")
-        seed = checked_seed(seed)
+        seed, first = checked_seed(seed), whole_number("first", first, 0)
+        n = None if n is None else whole_number("n", n)
+        batch_size = "auto" if batch_size == "auto" else whole_number("batch_size", batch_size)
+        copies = whole_number("copies", copies)
         checkpoint = resolve_checkpoint(checkpoint, detector, settings)
         coarse = None if given is None else GivenShowers.open(given, copies)
-        if copies < 1 or (copies > 1 and coarse is None):
-            raise ConditionError(f"copies must be at least 1 and goes with given showers, got {copies}")
+        if copies > 1 and coarse is None:
+            raise ConditionError(f"copies goes with given showers, got copies={copies} and none")
         if coarse is not None:
             if conditions is not None:
                 raise ConditionError("given showers have their own conditions; leave conditions out")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +13,7 @@ from typing import Any, BinaryIO
 
 from caloforge.errors import CaloforgeError, DataError
 
-__all__ = ["read_json", "whole_file", "write_bytes", "write_json", "write_text"]
+__all__ = ["plain", "read_json", "read_toml", "whole_file", "write_bytes", "write_json", "write_text"]
 
 
 @contextmanager
@@ -60,10 +62,31 @@ def write_json(
 ) -> None:
     """Write JSON that a person can read, as `write_bytes`.
 
-    What JSON does not know, such as paths, becomes text. NaN and infinity are a ValueError.
+    What JSON does not know becomes `plain`. NaN and infinity are a ValueError.
     """
-    text = json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False, default=str)
+    text = json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False, default=plain)
     write_text(path, text + "\n", error=error)
+
+
+def read_toml(path: Path, *, error: type[CaloforgeError]) -> dict[str, Any]:
+    """The TOML in a UTF-8 file; ``error`` is raised where it cannot be read, with the place."""
+    try:
+        content = path.read_bytes().removeprefix(codecs.BOM_UTF8)
+        return tomllib.loads(content.decode())
+    except OSError as problem:
+        raise error(f"{path}: cannot be read ({problem.strerror or problem})") from problem
+    except UnicodeDecodeError as problem:
+        line = content.count(b"\n", 0, problem.start) + 1
+        raise error(
+            f"{path}: line {line} is not UTF-8 (byte 0x{content[problem.start]:02x}); save the file as UTF-8"
+        ) from problem
+    except tomllib.TOMLDecodeError as problem:
+        raise error(f"{path}: not valid TOML: {problem}") from problem
+
+
+def plain(value: Any) -> Any:
+    """What JSON knows in place of what it does not: numbers and lists for numpy's, texts for all else."""
+    return value.tolist() if hasattr(value, "tolist") else str(value)
 
 
 def read_json(path: str | os.PathLike[str], *, error: type[CaloforgeError] = DataError) -> dict[str, Any]:

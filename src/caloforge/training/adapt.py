@@ -13,6 +13,7 @@ from typing import Any
 
 from caloforge.checkpoint.checkpoint import Checkpoint
 from caloforge.data.formats import open_showers
+from caloforge.data.quantities import whole_number
 from caloforge.data.showers import Showers
 from caloforge.errors import DataError
 from caloforge.settings import with_overrides
@@ -72,9 +73,11 @@ def adapt(
     """
     checkpoint, showers = Checkpoint.load(checkpoint), open_showers(showers)
     if n is not None:
+        n = whole_number("n", n, 0)
         if not 2 <= n <= len(showers):
             raise DataError(f"n must be from 2 to the {len(showers)} showers there are, got {n}")
         showers = showers[:n]
+    steps = None if steps is None else whole_number("steps", steps)
     return train(
         adaptation_recipe(checkpoint, len(showers), steps=steps, overrides=overrides),
         showers,

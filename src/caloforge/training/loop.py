@@ -12,6 +12,7 @@ import torch
 
 from caloforge.checkpoint.checkpoint import Checkpoint
 from caloforge.data.formats import open_showers
+from caloforge.data.quantities import whole_number
 from caloforge.data.showers import Showers
 from caloforge.errors import MissingDependencyError
 from caloforge.runtime.cores import wanted_threads
@@ -83,6 +84,7 @@ def train(
         KeyboardInterrupt: Ctrl-C, after saving.
     """
     recipe, seed = Recipe.load(recipe, overrides), checked_seed(seed)
+    threads = wanted_threads() if threads is None else whole_number("threads", threads)
     folder = Path(out)
     task = TrainingTask(
         recipe,
@@ -99,7 +101,7 @@ def train(
         return finished
     task.check()
     cuda = [accelerator.device] if accelerator.device.type == "cuda" else []
-    on_cores = cpu_threads(threads or wanted_threads())
+    on_cores = cpu_threads(threads)
     with on_cores, torch.random.fork_rng(devices=cuda), catch_signals() as interrupt:
         run = TrainingRun(
             task, folder, accelerator, team, resume=resume, prefetch=workers > 0, precision=precision

@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import copy
 import os
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -34,6 +33,7 @@ from caloforge.data.showers import Showers
 from caloforge.errors import RecipeError
 from caloforge.models.names import current_names
 from caloforge.registry import suggestion
+from caloforge.runtime.files import read_toml
 from caloforge.settings import Settings, explain, with_overrides
 from caloforge.training.augmentations import AUGMENTATIONS
 from caloforge.training.schedules import SCHEDULES
@@ -230,11 +230,4 @@ def _read(source: str | os.PathLike[str] | Mapping[str, Any] | Recipe) -> tuple[
                 f"known are {', '.join(Recipe.names()) or 'none'}, or give the path of a .toml file"
             )
         path = RECIPES / f"{path.name}.toml"
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path}: cannot be read ({error})") from error
-    try:
-        return tomllib.loads(text), str(path)
-    except tomllib.TOMLDecodeError as error:
-        raise RecipeError(f"{path}: not valid TOML: {error}") from error
+    return read_toml(path, error=RecipeError), str(path)

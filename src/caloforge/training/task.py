@@ -12,6 +12,7 @@ import torch
 from caloforge.checkpoint.checkpoint import Checkpoint
 from caloforge.data.conditions import merged_ranges
 from caloforge.data.fingerprint import data_fingerprint
+from caloforge.data.operations import doubt_units
 from caloforge.data.showers import Showers
 from caloforge.errors import CheckpointError, DataError, RecipeError
 from caloforge.models.base import GeneratorModel, load_model_class
@@ -43,6 +44,7 @@ class TrainingTask:
             DataError: what is given is not of the same showers.
         """
         self.recipe.check(self.showers)
+        doubt_units(self.showers, "the showers to train on")
         if self.start is not None:
             _check_start(self.start, self.recipe, self.showers)
         if self.given is not None:

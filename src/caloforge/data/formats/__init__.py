@@ -8,7 +8,8 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,27 +17,34 @@ import h5py
 
 from caloforge.data.formats.base import FORMATS, FileFormat
 from caloforge.data.formats.hdf5 import HDF5_ERRORS, damaged, open_file
+from caloforge.data.formats.opening import opening
 from caloforge.data.showers import Showers
 from caloforge.detector.mesh import Mesh
-from caloforge.errors import CaloforgeError, DataError
+from caloforge.errors import CaloforgeError, ConditionError, DataError
 
-__all__ = ["FORMATS", "FileFormat", "layout_of", "open_showers"]
+__all__ = ["FORMATS", "FileFormat", "layout_of", "open_showers", "opening"]
 
 log = logging.getLogger(__name__)
 
 
 def open_showers(
-    path: Showers | str | os.PathLike[str], mesh: Mesh | None = None, *, ignore: Iterable[str] = ()
+    path: Showers | str | os.PathLike[str],
+    mesh: Mesh | None = None,
+    *,
+    ignore: Iterable[str] = (),
+    allow_external: bool = False,
 ) -> Showers:
     """Open a file of showers lazily, whatever its layout.
 
     What a file does not say and its format does is assumed, logged at level INFO and kept in the provenance,
-    under "assumed".
+    under "assumed". `opening` gives the other arguments to whatever opens files within it.
 
     Args:
         path: the file; showers are returned as they are.
         mesh: the cells, where the file does not tell them.
         ignore: names of further data sets to leave out, such as some without a row for each shower.
+        allow_external: also read data sets whose values are in other files, which the file names: virtual
+            ones, those with external storage, external links.
 
     Raises:
         DataError: the file is missing, truncated, of an unknown layout or inconsistent.
@@ -44,16 +52,12 @@ def open_showers(
     if isinstance(path, Showers):
         return path
     path = Path(path)
-    with open_file(path) as file:
-        layout = _format_of(path, file)
+    with opening(mesh=mesh, ignore=ignore, allow_external=allow_external) as how, _format_of(path) as found:
+        layout, file = found
         try:
-            showers = layout.read(path, file, mesh, tuple(ignore))
-        except CaloforgeError:
-            raise
-        except HDF5_ERRORS as error:
-            if not damaged(error):
-                raise
-            raise DataError(f"{path}: the file is damaged ({error}); get it again") from error
+            showers = layout.read(path, file, how.mesh, how.ignore)
+        except ConditionError as error:
+            raise DataError(f"{path}: {error}") from error
     assumed = showers.provenance.get("assumed")
     if isinstance(assumed, Mapping):
         log.info("%s: assumed, as the file did not say it: %s", path, _in_words(assumed))
@@ -70,23 +74,27 @@ def _in_words(assumed: Mapping[str, Any]) -> str:
 
 def layout_of(path: str | os.PathLike[str]) -> str:
     """Name of a file's layout, such as ``"CaloChallenge"``; DataError where it is none that is known."""
-    path = Path(path)
-    with open_file(path) as file:
-        return _format_of(path, file).variant(file)
+    with _format_of(Path(path)) as (layout, file):
+        return layout.variant(file)
 
 
-def _format_of(path: Path, file: h5py.File) -> FileFormat:
+@contextmanager
+def _format_of(path: Path) -> Iterator[tuple[FileFormat, h5py.File]]:
+    """The format of a file, and the same opened; what h5py raises within this is a DataError."""
     formats = [part() for part in sorted(FORMATS, key=lambda part: part.order)]
-    try:
-        for found in formats:
-            if found.matches(file):
-                return found
-        names = ", ".join(sorted(file)) or "none at all"
-    except HDF5_ERRORS as error:
-        if not damaged(error):
+    with open_file(path) as file:
+        try:
+            found = next((layout for layout in formats if layout.matches(file)), None)
+            if found is None:
+                raise DataError(
+                    f"{path}: unknown layout with data sets {', '.join(sorted(file)) or 'none at all'}. "
+                    f"Known layouts: {', '.join(layout.name for layout in formats)}; docs/data.md says what "
+                    "they look like."
+                )
+            yield found, file
+        except CaloforgeError:
             raise
-        raise DataError(f"{path}: the file is damaged ({error}); get it again") from error
-    raise DataError(
-        f"{path}: unknown layout with data sets {names}. Known layouts: "
-        f"{', '.join(known.name for known in formats)}; docs/data.md says what they look like."
-    )
+        except HDF5_ERRORS as error:
+            if not damaged(error):
+                raise
+            raise DataError(f"{path}: the file is damaged ({error}); get it again") from error

@@ -13,7 +13,10 @@ from caloforge.detector.mesh import Mesh
 from caloforge.errors import DataError
 from caloforge.registry import Registry
 
-__all__ = ["FORMATS", "FileFormat"]
+__all__ = ["FORMATS", "FORMAT_VERSION", "FileFormat"]
+
+FORMAT_VERSION = 1
+"""Of our own layout; files of a later one are refused."""
 
 
 class FileFormat(ABC):

@@ -1,7 +1,8 @@
 """The layout of the CaloChallenge (arXiv:2410.21611), with caloforge's additions where they are present.
 
-``incident_energies`` (N, 1) and ``showers`` (N, V), both MeV, in the order layer, α, r. What a file does not
-tell is assumed where the number of voxels is one of the challenge's, and the provenance says so:
+``incident_energies`` (N, 1) or (N,) and ``showers`` (N, V) or (N, z, φ, r), both MeV, in the order layer, α,
+r. What a file does not tell is assumed where the number of voxels is one of the challenge's, and the
+provenance says so:
 
 =========  ======  ==========  ======================  ==========
 data set   voxels  particle    θ                       detector
@@ -29,7 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caloforge.data.conditions import Conditions
-from caloforge.data.formats.base import FORMATS, FileFormat
+from caloforge.data.formats.base import FORMAT_VERSION, FORMATS, FileFormat
 from caloforge.data.formats.hdf5 import (
     HDF5Source,
     file_attributes,
@@ -40,7 +41,7 @@ from caloforge.data.formats.hdf5 import (
 from caloforge.data.showers import Showers
 from caloforge.detector.calochallenge import calochallenge_mesh
 from caloforge.detector.mesh import Mesh, mesh_from_dict
-from caloforge.errors import ConditionError, DataError, MeshError
+from caloforge.errors import DataError, MeshError
 
 __all__ = ["CaloChallenge"]
 
@@ -79,15 +80,16 @@ class CaloChallenge(FileFormat):
 
     def read(self, path: Path, file: h5py.File, mesh: Mesh | None, ignore: tuple[str, ...]) -> Showers:
         """Showers of a CaloChallenge or caloforge file, in MeV."""
+        _check_version(path, file)
         shape = getattr(file["showers"], "shape", None)
-        n_voxels = shape[1] if shape and len(shape) == 2 else mesh.n_voxels if mesh else 0
-        if not n_voxels:
+        if not shape or len(shape) < 2 or 0 in shape[1:]:
             raise DataError(
                 f"{path}, data set 'showers': shape {shape}, expected (N, voxels), flattened in the order "
-                "layer, φ, r; reshape it to two axes"
+                "layer, φ, r, or the shape of the mesh, (N, z, φ, r)"
             )
-        mesh, assumed = _mesh_of(path, file, n_voxels, mesh)
-        n = require_shape(file, "showers", (mesh.n_voxels,), f"showers, voxels of the {mesh}")
+        mesh, assumed = _mesh_of(path, file, math.prod(shape[1:]), mesh)
+        tail = mesh.shape if shape[1:] == mesh.shape else (mesh.n_voxels,)
+        n = require_shape(file, "showers", tail, f"showers, voxels of the {mesh}, or (N, *{mesh.shape})")
         energy = read_condition(file, "incident_energies", n, unit="MeV", positive=True)
         defaults: dict[str, Any] = {"theta": np.pi / 2, "phi": 0.0}
         if assumed is not None:
@@ -97,12 +99,12 @@ class CaloChallenge(FileFormat):
             key: str(attributes[key]) for key in ("particle", "detector") if key in attributes
         }
         if "theta_deg" in attributes:
-            told["theta"] = math.radians(float(attributes["theta_deg"]))
-        columns = _our_columns(path, file, n)
-        try:
-            conditions = Conditions(energy, **(defaults | told | columns))
-        except ConditionError as error:
-            raise DataError(f"{path}: {error}") from error
+            try:
+                told["theta"] = math.radians(float(attributes["theta_deg"]))
+            except (TypeError, ValueError) as error:
+                raise DataError(f"{path}, attribute 'theta_deg': must be a number ({error})") from error
+        columns = _our_columns(path, file, n, ignore)
+        conditions = Conditions(energy, **(defaults | told | columns))
         guessed = {key: value for key, value in defaults.items() if key not in told | columns}
         if "caloforge_format" not in attributes:
             guessed["unit"] = "MeV"
@@ -119,9 +121,9 @@ class CaloChallenge(FileFormat):
 
 def _mesh_of(path: Path, file: h5py.File, n_voxels: int, given: Mesh | None) -> tuple[Mesh, _Assumed | None]:
     """The mesh, and what a file of the challenge with this number of voxels leaves unsaid."""
-    if "mesh" in file.attrs and "caloforge_format" in file.attrs:
+    if "caloforge_format" in file.attrs:
         try:
-            stored = mesh_from_dict(_parsed(path, "mesh", file.attrs["mesh"]))
+            stored = mesh_from_dict(_parsed(path, "mesh", file_attributes(file).get("mesh", "")))
         except MeshError as error:
             raise DataError(f"{path}, attribute 'mesh': {error}") from error
         if given is not None and given != stored:
@@ -145,20 +147,21 @@ def _mesh_of(path: Path, file: h5py.File, n_voxels: int, given: Mesh | None) -> 
     return calochallenge_mesh(_BY_SIZE[n_voxels].data_set), _BY_SIZE[n_voxels]
 
 
-def _our_columns(path: Path, file: h5py.File, n: int) -> dict[str, Any]:
+def _our_columns(path: Path, file: h5py.File, n: int, ignore: tuple[str, ...]) -> dict[str, Any]:
     columns: dict[str, Any] = {}
+    there = {name for name in _OURS if name in file and name not in ignore}
     for name, key in (("incident_theta", "theta"), ("incident_phi", "phi")):
-        if name in file:
+        if name in there:
             columns[key] = read_condition(file, name, n, unit="rad")
-    if "incident_pdg" in file:
+    if "incident_pdg" in there:
         columns["particle"] = _sized(path, file, "incident_pdg", (n,))
-    if "incident_detector" in file:
-        names = _sized(path, file, "incident_detector", (n,))
-        columns["detector"] = np.array(
-            [name.decode(errors="replace") if isinstance(name, bytes) else str(name) for name in names],
-            dtype=np.str_,
-        )
-    if "impact_point" in file:
+    if "incident_detector" in there:
+        columns["detector"] = _sized(path, file, "incident_detector", (n,))
+        if columns["detector"].dtype.kind != "U":
+            raise DataError(
+                f"{path}, data set 'incident_detector': must be text, got type {columns['detector'].dtype}"
+            )
+    if "impact_point" in there:
         columns["impact"] = _sized(path, file, "impact_point", (n, 2))
     return columns
 
@@ -183,13 +186,19 @@ def _extra(file: h5py.File, n: int, ignore: tuple[str, ...]) -> dict[str, NDArra
                 f"{file.filename}, data set {name!r}: shape {shape}, but a further column must have a row "
                 f"for each of the {n} showers; to leave it out pass ignore=[{name!r}] (--ignore {name})"
             )
-        column = read_column(file, name)
-        if column.dtype == object:
-            column = np.array(
-                [v.decode() if isinstance(v, bytes) else v for v in column.ravel()], dtype=np.str_
-            )
-        extra[name] = column
+        extra[name] = read_column(file, name)
     return extra
+
+
+def _check_version(path: Path, file: h5py.File) -> None:
+    version = file_attributes(file).get("caloforge_format", FORMAT_VERSION)
+    if not isinstance(version, int) or version < 1:
+        raise DataError(f"{path}, attribute 'caloforge_format': must be a number from 1 on, got {version!r}")
+    if version > FORMAT_VERSION:
+        raise DataError(
+            f"{path}: made by a newer caloforge, in its format {version}; this one knows up to "
+            f"{FORMAT_VERSION}. Update it: pip install -U caloforge"
+        )
 
 
 def _parsed(path: Path, attribute: str, text: object) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,9 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from caloforge.data.formats.opening import Opening, how_to_open
+from caloforge.data.formats.stored import require_own_values, require_stored
+from caloforge.data.guarded_file import GuardedFile
 from caloforge.data.sources import Energies, as_energies, check_energies
 from caloforge.errors import DataError
 
@@ -18,6 +22,7 @@ __all__ = [
     "HDF5_ERRORS",
     "HDF5Source",
     "StackedSource",
+    "access_through",
     "damaged",
     "file_attributes",
     "open_file",
@@ -27,7 +32,7 @@ __all__ = [
 ]
 
 Convert = Callable[[NDArray[Any]], NDArray[Any]]
-HDF5_ERRORS = (OSError, RuntimeError, KeyError, MemoryError, ValueError, TypeError)
+HDF5_ERRORS = (OSError, RuntimeError, KeyError, MemoryError, ValueError, TypeError, SystemError)
 """What h5py raises where a file is damaged, and programs where they are wrong: see `damaged`."""
 CACHE_BYTES = 128 << 20
 CACHE_SLOTS = 10007
@@ -41,30 +46,96 @@ def damaged(error: Exception) -> bool:
     return frame is not None and "h5py" in Path(frame.tb_frame.f_code.co_filename).parts
 
 
-def open_file(path: Path) -> h5py.File:
-    """Open an HDF5 file for reading; DataError where it is missing, truncated or not HDF5."""
+def open_file(path: Path, how: Opening | None = None) -> h5py.File:
+    """Open an HDF5 file for reading, whose values are all its own unless others are allowed.
+
+    Raises DataError where it is missing, truncated, not HDF5, or open for writing.
+    """
+    how = how or how_to_open()
     if not path.is_file():
         raise DataError(f"{path}: {'this is a folder' if path.is_dir() else 'no such file'}")
     try:
-        return h5py.File(path, "r", locking="best-effort")
+        file = h5py.File(path, "r", locking="best-effort") if how.allow_external else _guarded(path)
     except OSError as error:
-        raise DataError(
-            f"{path}: not a readable HDF5 file ({error}); it may be truncated, get it again"
-        ) from error
+        raise DataError(f"{path}: {_why_closed(error)}") from error
+    try:
+        require_own_values(file, how.ignore, allow_external=how.allow_external)
+    except HDF5_ERRORS as error:
+        file.close()
+        if not damaged(error):
+            raise
+        raise DataError(f"{path}: the file is damaged ({error}); get it again") from error
+    return file
+
+
+def access_through(file: object) -> h5py.h5p.PropFAID:
+    """How HDF5 opens a file that it reads and writes through a Python object."""
+    access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
+    access.set_fclose_degree(h5py.h5f.CLOSE_STRONG)
+    access.set_fileobj_driver(h5py.h5fd.fileobj_driver, file)
+    return access
+
+
+def _guarded(path: Path) -> h5py.File:
+    access = access_through(GuardedFile(path))
+    return h5py.File(h5py.h5f.open(os.fsencode(path), h5py.h5f.ACC_RDONLY, fapl=access))
+
+
+def _why_closed(error: OSError) -> str:
+    if isinstance(error, BlockingIOError):
+        return "the file is open for writing by another program; wait until it is done, or end it"
+    if isinstance(error, PermissionError):
+        return "you are not allowed to read this file"
+    if "already open for write" in str(error):
+        return (
+            "the file is open for writing by another program, or one ended without closing it; wait until "
+            "it is done, or release what it left with `h5clear -s FILE`"
+        )
+    return f"not a readable HDF5 file ({error}); it may be truncated, get it again"
+
+
+def stored_in(file: h5py.File, name: str) -> h5py.Dataset:
+    """A data set all of whose values can be read; DataError where it is missing or has none."""
+    if name not in file:
+        raise DataError(f"{file.filename}: no data set {name!r}; it has {', '.join(sorted(file))}")
+    stored = file[name]
+    if not isinstance(stored, h5py.Dataset) or stored.shape is None:
+        raise DataError(f"{file.filename}, data set {name!r}: it has no values")
+    require_stored(stored, allow_external=how_to_open().allow_external)
+    return stored
 
 
 def read_column(file: h5py.File, name: str, index: slice = slice(None)) -> NDArray[Any]:
-    """A whole (small) data set; DataError where it is missing or unreadable."""
-    if name not in file:
-        raise DataError(f"{file.filename}: no data set {name!r}; it has {', '.join(sorted(file))}")
+    """A whole (small) data set, text as str; DataError where it is missing, unreadable or ragged."""
+    stored = stored_in(file, name)
+    where, kind = f"{file.filename}, data set {name!r}", stored.dtype
+    text = h5py.check_string_dtype(kind)
+    if text is None and kind.hasobject:
+        what = "rows of different lengths" if h5py.check_vlen_dtype(kind) else f"data of type {kind}"
+        raise DataError(
+            f"{where}: it holds {what}, which no column can; to leave it out pass ignore=[{name!r}] "
+            f"(--ignore {name})"
+        )
     try:
-        return np.asarray(file[name][index])
+        values = np.asarray(stored[index])
     except HDF5_ERRORS as error:
         if not damaged(error):
             raise
-        raise DataError(
-            f"{file.filename}: data set {name!r} is unreadable ({error}); get the file again"
-        ) from error
+        raise DataError(f"{where}: it is unreadable ({error}); get the file again") from error
+    return values if text is None else _decoded(values, where)
+
+
+def _decoded(values: NDArray[Any], where: str) -> NDArray[np.str_]:
+    """Bytes, of any shape, as text."""
+    texts = []
+    for row, value in enumerate(values.ravel().tolist()):
+        try:
+            texts.append(value.decode() if isinstance(value, bytes) else str(value))
+        except UnicodeDecodeError as error:
+            raise DataError(
+                f"{where}: text {row} is not UTF-8 ({error}); the file is damaged or of another encoding"
+            ) from error
+    return np.array(texts, dtype=np.str_).reshape(values.shape)
 
 
 def read_condition(
@@ -102,13 +173,18 @@ def require_shape(file: h5py.File, name: str, tail: tuple[int, ...], meaning: st
         shape = getattr(stored, "shape", "of a group")
         wanted = ", ".join(map(str, ("N", *tail)))
         raise DataError(f"{file.filename}, data set {name!r}: shape {shape}, expected ({wanted}) = {meaning}")
+    require_stored(stored, allow_external=how_to_open().allow_external)
     return int(stored.shape[0])
 
 
 def file_attributes(file: h5py.File) -> dict[str, Any]:
-    """Attributes of a file as JSON-able values."""
+    """Attributes of a file as JSON-able values, but for those that are neither text nor numbers."""
     plain: dict[str, Any] = {}
-    for key, value in file.attrs.items():
+    for key in file.attrs:
+        kind = file.attrs.get_id(key).dtype
+        if kind.hasobject and h5py.check_string_dtype(kind) is None:
+            continue
+        value = file.attrs[key]
         if isinstance(value, np.generic | np.ndarray):
             value = value.tolist()
         plain[key] = value.decode(errors="replace") if isinstance(value, bytes) else value
@@ -133,7 +209,7 @@ class HDF5Source:
         self, path: Path, data_set: str, n: int, convert: Convert | None = None, *, exact: bool = False
     ) -> None:
         self.path, self.data_set = path, data_set
-        self._n, self._convert, self._exact = n, convert, exact
+        self._n, self._convert, self._exact, self._how = n, convert, exact, how_to_open()
         self._opened: tuple[int, h5py.File, h5py.Dataset] | None = None
 
     def __len__(self) -> int:
@@ -150,9 +226,10 @@ class HDF5Source:
 
     def _stored(self) -> h5py.Dataset:
         if self._opened is None or self._opened[0] != os.getpid():
-            file = open_file(self.path)
+            file = open_file(self.path, self._how)
             try:
                 stored = file[self.data_set]
+                require_stored(stored, allow_external=self._how.allow_external)
                 if stored.chunks is not None:
                     # a row of chunks may be larger than HDF5's cache of 1 MB, which then would not be used
                     row = stored.chunks[0] * int(np.prod(stored.shape[1:])) * stored.dtype.itemsize
@@ -160,6 +237,8 @@ class HDF5Source:
                     access.set_chunk_cache(CACHE_SLOTS, min(max(row + (1 << 20), 1 << 20), CACHE_BYTES), 0.75)
                     stored = h5py.Dataset(h5py.h5d.open(file.id, self.data_set.encode(), access))
             except HDF5_ERRORS as error:
+                if not damaged(error):
+                    raise
                 raise self._damaged("it cannot be opened", error) from error
             if len(stored) != self._n:
                 raise DataError(
@@ -211,7 +290,9 @@ class HDF5Source:
         return result if np.array_equal(unique, index) else result[inverse]
 
     def exact(self) -> HDF5Source:
-        return HDF5Source(self.path, self.data_set, self._n, self._convert, exact=True)
+        twin = copy.copy(self)
+        twin._exact, twin._opened = True, None
+        return twin
 
 
 class StackedSource:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from caloforge.data import Conditions
+from caloforge.data.matching import discrete_values, places_among
 from caloforge.errors import DataError
 from caloforge.evaluation.physics.resolution import BinnedResponse, binned_response, fit_resolution
 from caloforge.evaluation.results import Conservation, Estimate, ResponseCurve
@@ -167,27 +168,19 @@ def _all_bins(reference: Conditions, generated: Conditions) -> Iterator[tuple[st
 
 
 def _numeric_bins(first: Floats, second: Floats, *, logarithmic: bool) -> _Bins:
-    distinct = np.unique(first)
-    if len(distinct) <= MOST_DISCRETE and (len(distinct) == 1 or len(first) >= 5 * len(distinct)):
-        return _Bins(np.zeros(0), distinct, (), *(_nearest(values, distinct) for values in (first, second)))
+    distinct = discrete_values(first, most=MOST_DISCRETE)
+    if len(distinct):
+        return _Bins(np.zeros(0), distinct, (), *(places_among(v, distinct) for v in (first, second)))
     n_bins = int(np.clip(min(len(first), len(second)) // SHOWERS_PER_BIN, 3, MOST_BINS))
     space = np.geomspace if logarithmic else np.linspace
-    edges = np.asarray(space(distinct[0], distinct[-1], n_bins + 1), dtype=np.float64)
-    edges[0], edges[-1] = distinct[0], distinct[-1]  # rounding of logarithms must lose no shower
+    edges = np.asarray(space(first.min(), first.max(), n_bins + 1), dtype=np.float64)
+    edges[0], edges[-1] = first.min(), first.max()  # rounding of logarithms must lose no shower
     places = [_interval(values, edges) for values in (first, second)]
     count = np.bincount(places[0], minlength=n_bins)
     summed = np.bincount(places[0], weights=first, minlength=n_bins)
     middle = (edges[1:] + edges[:-1]) / 2
     positions = np.where(count > 0, summed / np.maximum(count, 1), middle)
     return _Bins(edges, positions, (), places[0], places[1])
-
-
-def _nearest(values: Floats, distinct: Floats) -> Ints:
-    """Place of each value among the distinct ones, −1 where it is none of them but for rounding."""
-    right = np.searchsorted(distinct, values).clip(0, len(distinct) - 1)
-    left = np.maximum(right - 1, 0)
-    near = np.where(np.abs(values - distinct[left]) < np.abs(values - distinct[right]), left, right)
-    return np.where(np.isclose(values, distinct[near], rtol=1e-6, atol=1e-9), near, -1).astype(np.int64)
 
 
 def _interval(values: Floats, edges: Floats) -> Ints:

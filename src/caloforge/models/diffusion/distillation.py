@@ -109,7 +109,7 @@ class DiffusionStudent(Student, DiffusionModel):
     def adapt(self, showers: Showers) -> None:
         raise RecipeError(
             "a student cannot be adapted, since it learns from its teacher; adapt the teacher and train a "
-            "student of the result (--teacher)"
+            "student of the result (caloforge train --teacher)"
         )
 
     def parts(self) -> dict[str, list[nn.Parameter]]:
