@@ -78,13 +78,18 @@ class Operations(TorchDispatchMode):
         kept, written = fused._compiled, dict[Any, list[str]]()
 
         def compiled(method: Callable[..., Any]) -> Callable[..., Any]:
-            def call(*args: Any) -> Any:
-                shapes = [(x.shape, x.stride(), x.dtype) for x in tree_leaves(args) if isinstance(x, Tensor)]
+            def call(*args: Any, **kwargs: Any) -> Any:
+                shapes = [
+                    (x.shape, x.stride(), x.dtype)
+                    for x in tree_leaves((args, kwargs))
+                    if isinstance(x, Tensor)
+                ]
                 key = method.__qualname__, str(shapes)
                 with _disable_current_modes():
-                    result, codes = run_and_get_code(kept(method), *args)
-                if codes:
-                    written[key] = ["".join(found) for found in LAUNCH.findall("".join(codes))]
+                    if key not in written:
+                        _, codes = run_and_get_code(kept(method), *args, **kwargs)
+                        written[key] = ["".join(found) for found in LAUNCH.findall("".join(codes))]
+                    result = method(*args, **kwargs)
                 self.by_kind.update(written[key])
                 self.by_file[f"{method.__qualname__}, fused"] += len(written[key])
                 return result
