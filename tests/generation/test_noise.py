@@ -22,7 +22,7 @@ NUMBERS = [0, 5, 2**32 - 1, 2**32, 2**40 + 17, 2**63 - 1]
 def test_the_numbers_are_those_of_the_streams(seed, numbers, stream, k):
     expected = streams.normals(seed, np.array(numbers, dtype=np.uint64), stream, k)
     assert np.array_equal(normals(seed, numbers, stream, k), expected)
-    got = torch_normals(seed, torch.tensor(numbers), {"other": 5, stream: k})[stream]
+    got = torch_normals(seed, torch.tensor(numbers), {"none": 0, "other": 5, stream: k})[stream]
     assert got.dtype == torch.float32
     assert got.shape == expected.shape
     np.testing.assert_allclose(got.numpy(), expected, atol=3e-6, rtol=0)

@@ -59,7 +59,7 @@ def draw_noise(
         on_device = _checked(numbers).to(device)
         by_stream = torch_normals(seed, on_device, {noise_stream(name): k for name, k in sizes.items()})
         flat = {name: by_stream[noise_stream(name)] for name in sizes}
-    return {name: flat[name].reshape(-1, *shape) for name, shape in shapes.items()}
+    return {name: flat[name].reshape(len(flat[name]), *shape) for name, shape in shapes.items()}
 
 
 def normals(
