@@ -17,7 +17,7 @@ from caloforge.checkpoint import Checkpoint
 from caloforge.cli.app import app
 from caloforge.data import Showers, open_showers
 from caloforge.errors import CaloforgeError, DataError
-from caloforge.generation import generate
+from caloforge.generation import generate, request
 from caloforge.generation.production import Production
 from caloforge.models.base import load_model_class
 from caloforge.runtime import compiled, precision
@@ -170,6 +170,17 @@ def test_another_machine_does_not_go_on_with_other_kernels(flow: Checkpoint, unf
         pytest.skip("no compiler")
     with pytest.raises(DataError, match=r"kernels plain and would now.*compiled.*--kernels plain"):
         go_on(flow, unfinished)
+
+
+def test_another_version_does_not_go_on_but_takes_what_is_finished(
+    flow: Checkpoint, unfinished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = make(flow, out=tmp_path / "done.h5", device="cpu")
+    monkeypatch.setattr(request, "code_version", lambda: "99.0")
+    with pytest.raises(DataError, match=r"its code differs .*now it is caloforge 99\.0, torch"):
+        go_on(flow, unfinished, kernels="plain")
+    again = make(flow, out=tmp_path / "done.h5", device="cpu", resume=True)
+    assert again.provenance["request"] == done.provenance["request"]
 
 
 def test_a_finished_file_is_known_by_how_it_was_made(

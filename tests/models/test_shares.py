@@ -19,15 +19,6 @@ from caloforge.runtime.seeds import seed_torch
 from caloforge.runtime.share import Share, places
 
 N, PROCESSES = 22, 3
-LIT_ALONE = {
-    "flow.icaloflow:ICaloFlow",
-    "flow.icaloflow:ICaloFlowStudent",
-    "supercalo.chain:CoarseToFine",
-    "supercalo.fine:SuperCaloFine",
-}
-"""Only their examples with energy pass a network with dropout on a CPU, so that its masks are others."""
-OTHER_NOISE = {("flow.icaloflow:ICaloFlowStudent", "next")}
-"""What draws noise for examples with energy alone, on a CPU."""
 
 
 def shares() -> list[Share]:
@@ -39,7 +30,7 @@ def model_of(cls: type[GeneratorModel], monkeypatch: pytest.MonkeyPatch) -> Gene
     monkeypatch.setattr(precision, "native_bf16", lambda device: False)
     model = moved_at_random(fitted(cls, SHOWERS)).train()
     for module in model.modules():
-        if isinstance(module, nn.Dropout) and name_of(cls) not in LIT_ALONE:
+        if isinstance(module, nn.Dropout):
             module.p = 0.3
     return model
 
@@ -68,8 +59,6 @@ def test_shares_have_the_loss_and_gradient_of_the_batch(
         for name in ("energy", "theta", "phi", "energies"):
             setattr(batch, name, getattr(batch, name).double())
     for part in model.parts():
-        if (name_of(cls), part) in OTHER_NOISE:
-            continue
         loss, _, whole = gradients(model, batch, part)
         each = [gradients(model, batch[share.rows], part, share) for share in shares()]
         total = sum(weight for _, weight, _ in each)

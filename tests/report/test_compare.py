@@ -24,13 +24,8 @@ from caloforge.errors import DataError, MeshError, RecipeError
 from caloforge.evaluation import ClassifierSettings, Estimate, ModelComparison, read_comparison
 from caloforge.evaluation.binning import challenge_set
 from caloforge.evaluation.comparison.published import published_results
-from caloforge.evaluation.comparison.ranking import (
-    auc_error,
-    badness,
-    clearly_better,
-    metrics_of,
-    pareto_front,
-)
+from caloforge.evaluation.comparison.ranking import badness, clearly_better, metrics_of, pareto_front
+from caloforge.evaluation.differences import auc_error
 from caloforge.report import compare, evaluate, summary
 from caloforge.report.words.columns import value_text
 from caloforge.report.words.table import csv_text, markdown
@@ -266,7 +261,7 @@ def test_tables_hold_the_numbers(judged: tuple[ModelComparison, Path]) -> None:
     text = markdown(made)
     assert text == (out / "comparison.md").read_text()
     assert f"**{value_text(auc.value, auc.error)}**" in text
-    console = Console(width=140, record=True, file=io.StringIO())
+    console = Console(width=200, record=True, file=io.StringIO())
     console.print(summary(made))
     shown = console.export_text()
     for expected in (
@@ -324,6 +319,21 @@ def test_resume_keeps_what_is_done_and_refuses_what_changed(
         quiet(paths["reference"], [paths["good"]], out=out, resume=True)
     again = quiet(paths["reference"], [paths["good"], paths["bad"]], out=out, resume=True, overwrite=True)
     assert again.models[0].metrics == again.models[1].metrics
+
+
+def test_showers_in_memory_are_known_by_their_cells(samples: dict[str, Showers], tmp_path: Path) -> None:
+    good, out = samples["good"], tmp_path / "out"
+    cells = good.energies.copy()
+    cells[10:-10] *= 5
+    changed = Showers(cells, good.conditions, good.mesh, good.provenance)
+    quiet(samples["reference"], {"good": good}, out=out, training=samples["bad"])
+    quiet(samples["reference"], {"good": good}, out=out, training=samples["bad"], resume=True)
+    with pytest.raises(DataError, match="the generated showers changed"):
+        quiet(samples["reference"], {"good": changed}, out=out, training=samples["bad"], resume=True)
+    with pytest.raises(DataError, match="the reference changed"):
+        quiet(changed, {"good": good}, out=out, training=samples["bad"], resume=True)
+    with pytest.raises(DataError, match="the settings changed"):
+        quiet(samples["reference"], {"good": good}, out=out, training=changed, resume=True)
 
 
 def test_all_samples_are_checked_before_any_is_evaluated(

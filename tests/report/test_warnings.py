@@ -99,7 +99,7 @@ def test_what_few_showers_cannot_tell_is_said_in_numbers() -> None:
     few, fewer = said(*[Conditions(np.full(450, 1e4))] * 2), said(*[Conditions(np.full(50, 1e4))] * 2)
     assert "only 450 showers" in few
     assert "about 0.2 standard deviations" in few
-    assert "AUC below 0.63 says nothing (90 showers" in few
+    assert "an AUC from 0.63 on (90 showers" in few
     assert "about 0.6 standard deviations" in fewer
     assert said(*[Conditions(np.full(1000, 1e4))] * 2) == ""
 

@@ -35,6 +35,11 @@ RECIPES: dict[str, dict[str, Any]] = {
         },
         "training": TRAINING | {"augment": ["rotate_phi", "reflect_phi"]},
     },
+    "icaloflow": {
+        "model": "flow.icaloflow:ICaloFlow",
+        "settings": {"blocks": 2, "hidden": 8, "dropout": 0.3, "energies": {"blocks": 2, "hidden": 8}},
+        "training": TRAINING | {"epochs": 2, "learning_rate": 1e-3},
+    },
     "toy": {
         "model": "toy_models:TwoParts",
         "settings": {"dropout": 0.3},
@@ -59,7 +64,7 @@ def showers() -> Showers:
 
 
 class Asked(toy_models.LayerGaussian):
-    """One of its processes, or all, get a signal after so many steps."""
+    """One of its processes, or all, get a signal after so many steps; SIGKILL cannot be caught."""
 
     number, at, ranks, count = signal.SIGINT, 0, (0,), 0
 
@@ -130,6 +135,8 @@ def main() -> None:
     for scenario in sys.argv[2:]:
         if scenario == "interruptions":
             words += interruptions(folder)
+        elif scenario == "killed":
+            words.append(asked(folder / "killed", at=7, ranks=(0,), number=signal.SIGKILL))
         else:
             words.append(fit(scenario, folder / scenario))
     (folder / f"words-{RANK}").write_text("\n".join(words))

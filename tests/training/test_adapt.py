@@ -204,6 +204,12 @@ def test_a_stopped_adaptation_goes_on_to_the_same_weights(parent, tmp_path, monk
     other = adapted(parent, tmp_path / "other", name="small", steps=2)
     with pytest.raises(CheckpointError, match="start of that training differs"):
         adapted(other, tmp_path / "cut", steps=20, resume=True)
+    changed = showers_in("new", 200, seed=5)
+    changed.energies[10:-10] *= 5
+    assert changed.energies[100].sum() > 4 * showers_in("new", 200, seed=5).energies[100].sum()
+    for folder, words in (("cut", "data of that training differs"), ("whole", "with other showers")):
+        with pytest.raises(CheckpointError, match=words):
+            adapt(parent, changed, out=tmp_path / folder, steps=20, progress=False, resume=True)
     resumed = adapted(parent, tmp_path / "cut", steps=20, resume=True)
     assert resumed.fingerprint == whole.fingerprint
     assert adapted(parent, tmp_path / "cut", steps=20, resume=True).fingerprint == whole.fingerprint

@@ -10,7 +10,7 @@ import toy_models
 from toy_models import RECIPE, LayerGaussian, toy_showers
 
 from caloforge.checkpoint import Checkpoint
-from caloforge.data import Showers
+from caloforge.data import Showers, write_showers
 from caloforge.errors import CheckpointError
 from caloforge.models import names
 from caloforge.runtime import precision
@@ -103,6 +103,10 @@ def test_a_training_goes_on_in_the_precision_it_began_with(tmp_path, monkeypatch
     done = fit(tmp_path / "a", resume=True, precision="bfloat16", **either)
     assert done.provenance["precision"] == "bfloat16"
     assert done.provenance["kernels"] == "none"
+    with pytest.raises(CheckpointError, match=r"precision bfloat16, not float32 .--precision bfloat16"):
+        fit(tmp_path / "a", resume=True, **either)
+    again = fit(tmp_path / "a", resume=True, precision="bfloat16", **either)
+    assert again.fingerprint == done.fingerprint
 
 
 def test_only_files_of_the_state_are_removed(tmp_path, stops):
@@ -128,6 +132,8 @@ def test_only_the_same_training_is_resumed(tmp_path, stops):
         fit(tmp_path / "a", resume=True, seed=1)
     with pytest.raises(CheckpointError, match="recipe of that training differs"):
         fit(tmp_path / "a", resume=True, overrides={"training.epochs": 9})
+    with pytest.raises(CheckpointError, match=r"threads .* differs .it was 1, now it is 2.*--threads 1"):
+        fit(tmp_path / "a", resume=True, threads=2)
     with pytest.raises(CheckpointError, match="data of that training differs"):
         fit(tmp_path / "a", changed_in_the_middle(), resume=True)
     state = next((tmp_path / "a" / "resume").glob("*.safetensors"))
@@ -142,6 +148,11 @@ def test_a_finished_training_notices_other_showers(tmp_path, stops):
     assert fit(tmp_path / "a", resume=True).fingerprint == done.fingerprint
     with pytest.raises(CheckpointError, match="a finished training with other showers"):
         fit(tmp_path / "a", changed_in_the_middle(), resume=True)
+    with pytest.raises(CheckpointError, match="a finished training with the seed 0, not 1"):
+        fit(tmp_path / "a", resume=True, seed=1)
+    with pytest.raises(CheckpointError, match="a finished training with another recipe"):
+        fit(tmp_path / "a", resume=True, overrides={"training.epochs": 9})
+    assert Checkpoint.load(tmp_path / "a").fingerprint == done.fingerprint
 
 
 def test_a_finished_training_of_an_older_version_is_returned(tmp_path, stops):
@@ -166,6 +177,41 @@ def test_a_training_goes_on_after_its_model_moved(tmp_path, stops, monkeypatch):
     about.write_text(about.read_text().replace("toy_models:", "toys_of_old:"))
     assert fit(tmp_path / "a", resume=True).metrics == done.metrics
     assert Checkpoint.load(tmp_path / "a").model().n_parameters == done.model().n_parameters
+
+
+ASKED = """
+import os, signal, sys
+import torch, toy_models
+torch.set_num_threads(1)
+from caloforge.cli.app import main
+
+class Asked(toy_models.LayerGaussian):
+    count = 0
+    def after_step(self, part):
+        self.count += 1
+        if self.count == 19:
+            os.kill(os.getpid(), int(number))
+
+Asked.__module__ = "toy_models"
+toy_models.Asked = Asked
+number, *sys.argv[1:] = sys.argv[1:]
+main()
+"""
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_the_command_ends_with_the_status_of_its_signal(tmp_path, number, status):
+    recipe, showers, out = tmp_path / "recipe.toml", tmp_path / "showers.h5", tmp_path / "out"
+    recipe.write_text('model = "toy_models:Asked"\n[training]\nepochs = 6\nbatch_size = 50\n')
+    write_showers(toy_showers(), showers)
+    command = ["train", recipe, showers, "--out", out, "--device", "cpu"]
+    script = [sys.executable, "-c", ASKED, str(int(number)), *map(str, command)]
+    done = subprocess.run(script, capture_output=True, text=True, check=False)
+    assert done.returncode == status, done.stderr
+    assert "all is saved" in done.stderr
+    assert "--resume" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert Checkpoint.load(out).metrics["steps"] == 19
 
 
 KILLED = """

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -18,12 +21,20 @@ from caloforge.errors import CheckpointError
 from caloforge.runtime import precision
 
 SCRIPT = str(Path(processes.__file__))
-TWO = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+ACCELERATE = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
+"""On CPUs, too: without ``--multi_gpu`` it starts a single process there."""
 
 
-def launched(folder: Path, *scenarios: str) -> list[list[str]]:
+def free_port() -> str:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return str(free.getsockname()[1])
+
+
+def launched(folder: Path, *scenarios: str, by: list[str]) -> list[list[str]]:
     """What each of two processes had to say."""
-    command = [sys.executable, *TWO, SCRIPT, str(folder), *scenarios]
+    command = [sys.executable, *by, SCRIPT, str(folder), *scenarios]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     for rank in (0, 1):  # a process that ends with threads of the exchange aborts now and then
@@ -47,24 +58,35 @@ def rows(folder: Path) -> dict[str, Any]:
     return numbers([json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()])
 
 
+def _that_matters(key: str, tensor: torch.Tensor) -> torch.Tensor:
+    """A tensor without the keys' biases, which attention does not see: their gradients are rounding alone."""
+    if key.endswith("transformer.blocks.0.qkv.bias"):
+        queries, _, values = tensor.chunk(3)
+        return torch.cat([queries, values])
+    return tensor
+
+
 def test_two_processes_train_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(precision, "native_bf16", lambda device: False)
-    first, second = launched(tmp_path / "two", *processes.RECIPES)
+    first, second = launched(tmp_path / "two", *processes.RECIPES, by=TORCHRUN)
     assert first == second
     for name in processes.RECIPES:
         one, two = tmp_path / "one" / name, tmp_path / "two" / name
         processes.fit(name, one)
-        assert rows(two) == pytest.approx(rows(one), rel=1e-4, abs=1e-5)
+        assert rows(two) == pytest.approx(rows(one), rel=1e-5, abs=1e-6)
         mine, theirs = (Checkpoint.load(folder).tensors for folder in (one, two))
         for key, tensor in mine.items():
-            assert torch.allclose(theirs[key], tensor, rtol=1e-3, atol=1e-4), key
+            a, b = (_that_matters(key, t.double()) for t in (tensor, theirs[key]))
+            share = 1e-3 if key.startswith("spectrum.") else 1e-5  # a map between sorted cells
+            assert (a - b).abs().max() <= share * a.abs().max(), key
     log = rows(tmp_path / "two" / "toy")
     assert log["/11/parts/location/stopped"]
     assert not log["/0/parts/location/stopped"]
 
 
 def test_a_signal_to_one_process_stops_all(tmp_path: Path) -> None:
-    mine, others = launched(tmp_path, "interruptions")
+    by = [*ACCELERATE, "--main_process_port", free_port()]
+    mine, others = launched(tmp_path, "interruptions", by=by)
     whole, first, saved, resumed, both, terminated, refused = mine
     assert (first, both, terminated) == ("KeyboardInterrupt", "KeyboardInterrupt", "SystemExit 143")
     assert saved == "1 times saved"
@@ -75,3 +97,27 @@ def test_a_signal_to_one_process_stops_all(tmp_path: Path) -> None:
     toy_models.Asked = processes.Asked
     with pytest.raises(CheckpointError, match="cannot resume, because the processes of that training"):
         processes.train(processes.ASKED, processes.showers(), out=tmp_path / "b", resume=True, progress=False)
+
+
+def test_the_others_end_with_a_process_that_is_killed(tmp_path: Path) -> None:
+    """Without torchrun or accelerate, which would end them in any case."""
+    meeting = {
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": free_port(),
+        "WORLD_SIZE": "2",
+        "LOCAL_WORLD_SIZE": "2",
+    }
+    ranks = [{"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in (0, 1)]
+    started = [
+        subprocess.Popen([sys.executable, SCRIPT, str(tmp_path), "killed"], env=os.environ | meeting | rank)
+        for rank in ranks
+    ]
+    try:
+        ends = [process.wait(timeout=200) for process in started]
+    finally:
+        for process in started:
+            process.kill()
+    assert ends == [-signal.SIGKILL, 0]
+    (words,) = (tmp_path / "words-1").read_text().splitlines()
+    assert words.startswith("TrainingError: another process of this training has ended")
+    assert Checkpoint.load(tmp_path / "killed").metrics["epochs"] == 1

@@ -150,6 +150,7 @@ def merge(
 ) -> None:
     """Join files of showers on the same mesh."""
     from caloforge.data import Showers, open_showers
+    from caloforge.data.alike import require_alike
 
     opened = [open_showers(path) for path in sources]
     for path, showers in zip(sources, opened, strict=True):
@@ -158,6 +159,8 @@ def merge(
             raise DataError(
                 f"of {sources[0]} and {path} only one has impact points, so they cannot be joined"
             )
+    for said in require_alike(list(zip(map(str, sources), opened, strict=True))):
+        warn(said)
     merged = Showers.concatenate(opened)
     dropped = sorted(set().union(*(showers.extra for showers in opened)) - set(merged.extra))
     if dropped:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
 
 import numpy as np
 
 from caloforge.data.conditions import Conditions
 from caloforge.data.showers import Showers
 
-__all__ = ["conditions_digest", "data_fingerprint"]
+__all__ = ["conditions_digest", "data_fingerprint", "sample_fingerprint"]
 
 READ_BYTES = 32 << 20
 
@@ -34,4 +35,13 @@ def data_fingerprint(showers: Showers) -> str:
     rows = max(1, READ_BYTES // (4 * showers.n_voxels))
     for start in range(0, len(showers), rows):
         state.update(np.ascontiguousarray(showers.read(start, start + rows)).data)
+    return state.hexdigest()[:32]
+
+
+def sample_fingerprint(showers: Showers) -> str:
+    """As `data_fingerprint`, but also different where a further column or the provenance is."""
+    state = hashlib.sha256(data_fingerprint(showers).encode())
+    for name, column in sorted(showers.extra.items()):
+        state.update(name.encode() + np.ascontiguousarray(column).tobytes())
+    state.update(json.dumps(showers.provenance, sort_keys=True, default=str).encode())
     return state.hexdigest()[:32]

@@ -19,7 +19,10 @@ from caloforge.evaluation.results import (
 from caloforge.evaluation.significance import SIGMAS, beyond_chance, detectable_auc, excess
 
 __all__ = [
+    "auc_error",
+    "classifier_auc",
     "classifier_floor",
+    "noticeable",
     "noticeable_auc",
     "response_shift",
     "strongest_shift",
@@ -33,16 +36,45 @@ SURE = {"layer": 0.005, "cell": 0.001, "neighbours": 0.001}
 
 
 def classifier_floor(result: ClassifierResult) -> tuple[float, float]:
-    """AUC of samples that do not differ, and the standard deviation of the difference to it."""
+    """AUC of samples that do not differ, and how it scatters."""
     if result.auc_floor is None:
         return 0.5, result.auc_noise
     return result.auc_floor, max(result.auc_floor_std or 0.0, result.auc_noise)
 
 
+def auc_error(auc: float, n: int) -> float:
+    """Standard error of an AUC from n showers of each class.
+
+    J. A. Hanley, B. J. McNeil, Radiology 143 (1982) 29:
+    σ² = [A (1 − A) + (n − 1) (Q₁ + Q₂ − 2 A²)] / n², Q₁ = A / (2 − A), Q₂ = 2 A² / (1 + A).
+    """
+    q1, q2 = auc / (2 - auc), 2 * auc**2 / (1 + auc)
+    return math.sqrt(max(auc * (1 - auc) + (n - 1) * (q1 + q2 - 2 * auc**2), 0.0)) / n
+
+
+def classifier_auc(result: ClassifierResult) -> Estimate:
+    """The AUC: its error is the spread of several trainings, else that of the one validation sample."""
+    floor, spread = classifier_floor(result)
+    return Estimate(
+        value=result.auc,
+        error=result.auc_std if len(result.aucs) > 1 else auc_error(result.auc, result.showers[2]),
+        floor=floor,
+        floor_error=spread,
+        floor_from="expectation" if result.auc_floor is None else "split of the reference",
+        ideal=0.5,
+    )
+
+
+def noticeable(result: ClassifierResult) -> float:
+    """The AUC from which on this classifier would tell the samples apart."""
+    floor, spread = classifier_floor(result)
+    scatter = spread if result.auc_floor is None else math.hypot(spread, result.auc_noise)
+    return floor + SIGMAS * scatter
+
+
 def noticeable_auc(evaluation: Evaluation) -> tuple[float, float]:
     """The smallest AUC of a classifier, and of a single feature, that would be noticed; NaN without any."""
-    floors = [classifier_floor(result) for result in evaluation.classifiers.values()]
-    by_network = min((floor + SIGMAS * spread for floor, spread in floors), default=math.nan)
+    by_network = min(map(noticeable, evaluation.classifiers.values()), default=math.nan)
     return by_network, detectable_auc(evaluation.histograms)
 
 

@@ -13,6 +13,7 @@ from caloforge.evaluation.results import Histogram, Separation
 
 __all__ = [
     "FALSE_ALARMS",
+    "HINT",
     "SIGMAS",
     "beyond_chance",
     "chance_sigmas",
@@ -21,6 +22,8 @@ __all__ = [
     "excess",
 ]
 
+HINT = 2.0
+"""Standard deviations from which a single number hints at a difference: of 40 numbers chance gives one."""
 SIGMAS = 3.0
 """Standard deviations from which a single number differs from what chance gives."""
 FALSE_ALARMS = 0.01

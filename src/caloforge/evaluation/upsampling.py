@@ -17,7 +17,7 @@ from pydantic import Field
 
 from caloforge.errors import DataError
 from caloforge.evaluation.classifiers import ClassifierSettings
-from caloforge.evaluation.comparison.ranking import auc_error
+from caloforge.evaluation.differences import auc_error
 from caloforge.evaluation.evaluate import Source, evaluate, opened
 from caloforge.evaluation.results import ClassifierResult, Estimate
 from caloforge.evaluation.results.base import Details, Result

@@ -23,12 +23,15 @@ from caloforge.generation.conditions import incident_conditions
 from caloforge.generation.given import GivenShowers
 from caloforge.generation.trained import check_range, trained_mesh
 from caloforge.models.base import GeneratorModel
+from caloforge.runtime.provenance import code_version
 from caloforge.runtime.streams import checked_seed
 
 __all__ = ["GenerationRequest", "resolve_checkpoint"]
 
 EXECUTION = ("device", "precision", "kernels")
 """What of a request the machine may decide."""
+CODE = "code"
+"""What of a request says with which versions; finished showers of others are finished nevertheless."""
 
 
 def resolve_checkpoint(
@@ -182,6 +185,7 @@ class GenerationRequest:
             "kernels": self.model.execution.kernels,
             "fixed_blocks": self.fixed_blocks,
             "block_size": self.block_size,
+            CODE: f"caloforge {code_version().replace('+changes', '')}, torch {torch.__version__}",
         }
 
     def matches(self, recorded: Mapping[str, Any]) -> bool:
@@ -189,8 +193,9 @@ class GenerationRequest:
 
         Files of versions that did not record precision and kernels are told by the rest.
         """
-        own = self.description.items()
-        return recorded == {key: v for key, v in own if key in recorded or key not in EXECUTION}
+        told = {key: value for key, value in recorded.items() if key != CODE}
+        own = {key: value for key, value in self.description.items() if key != CODE}
+        return told == {key: v for key, v in own.items() if key in told or key not in EXECUTION}
 
     def require_execution(self, recorded: Mapping[str, Any], where: os.PathLike[str]) -> None:
         """DataError where the showers in ``where`` were made in a way that would not be chosen now."""

@@ -284,7 +284,8 @@ class GeneratorModel(nn.Module, ABC):
 
         All random numbers must come from ``generator``, which lives on the batch's device, or be dropout;
         tensors of them begin with the n showers, or n times k of them shower by shower (see
-        `caloforge.runtime.share`), so that several processes can draw as one. Validation calls
+        `caloforge.runtime.share`; where only lit examples pass a network, `caloforge.models.lit` draws for
+        all), so that several processes can draw as one. Validation calls
         this in eval mode without gradients (a gradient penalty has to enable them for itself) and always
         with the same random numbers.
 

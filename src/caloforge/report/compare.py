@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from caloforge.data import Showers
+from caloforge.data.fingerprint import sample_fingerprint
 from caloforge.errors import DataError
 from caloforge.evaluation.classifiers import ClassifierSettings, classifier_settings
 from caloforge.evaluation.comparison.posterior import REFERENCE_CLASS, multiclass_posterior, with_posterior
@@ -43,6 +44,8 @@ __all__ = ["compare", "write_comparison_files"]
 
 SETTINGS_FILE = "settings.json"
 _NAME = re.compile(r"[^\W_][\w.+ ()-]*")
+SAMPLES = ("second_reference", "training")
+"""Arguments of `evaluate` that are samples."""
 _RESERVED = ("figures", REFERENCE_CLASS)
 
 
@@ -98,8 +101,9 @@ def compare(
     folder = None if out is None else Path(out)
     settings = None if classifiers == "none" else classifier_settings(classifiers)
     asked = {"classifiers": settings, "which": list(which) if settings else [], "seed": seed, **options}
-    request = jsonable({key: _plain_option(value) for key, value in asked.items()})
-    truth, tasks = _checked(reference, generated, request)
+    kept = folder is not None
+    request = jsonable({key: _plain_option(key, value, kept) for key, value in asked.items()})
+    truth, tasks = _checked(reference, generated, request, kept)
     if folder is not None:
         _check_folder(folder, tasks, resume, overwrite)
         (folder / COMPARISON_FILE).unlink(missing_ok=True)  # no table may stand beside newer evaluations
@@ -154,9 +158,9 @@ def write_comparison_files(comparison: ModelComparison, out: str | os.PathLike[s
 
 
 def _checked(
-    reference: Source, generated: Mapping[str, Source] | Sequence[Source], request: dict[str, Any]
+    reference: Source, generated: Mapping[str, Source] | Sequence[Source], request: dict[str, Any], kept: bool
 ) -> tuple[Showers, list[_Task]]:
-    """All samples open, on one mesh, large enough and under unique names."""
+    """All samples open, on one mesh, large enough and under unique names; known again where they are kept."""
     if isinstance(generated, str | os.PathLike | Showers) or not len(generated):
         raise DataError(
             "give at least one generated sample, in a list or by name: compare(reference, [a, b])"
@@ -173,8 +177,11 @@ def _checked(
             raise DataError(
                 f"{len(showers)} showers in {name!r}; a comparison needs at least {LEAST_SHOWERS}"
             )
-        made_of = {"reference": _identity(reference, truth), "generated": _identity(source, showers)}
-        tasks.append(_Task(name, _file_of(source), showers, {"evaluate": request, **made_of}))
+        tasks.append(_Task(name, _file_of(source), showers, {"evaluate": request}))
+    if kept:
+        known = _identity(truth)
+        for task in tasks:
+            task.settings.update(reference=known, generated=_identity(task.showers))
     return truth, tasks
 
 
@@ -200,19 +207,16 @@ def _file_of(source: Source) -> str:
     return "" if isinstance(source, Showers) else os.fspath(source)
 
 
-def _identity(source: Source, showers: Showers) -> dict[str, Any]:
-    """What tells whether a sample is the one that was evaluated before; a file by its size and time."""
-    if isinstance(source, Showers):
-        return {"showers": len(showers), "provenance": jsonable(showers.provenance)}
-    status = Path(source).stat()
-    return {"showers": len(showers), "bytes": status.st_size, "modified_ns": status.st_mtime_ns}
+def _identity(showers: Showers) -> dict[str, Any]:
+    """What tells whether a sample is the one that was evaluated before: all that is in it, which is read."""
+    return {"showers": len(showers), "contents": sample_fingerprint(showers)}
 
 
-def _plain_option(value: Any) -> Any:
-    """An argument of `evaluate` as it is remembered; samples by what identifies them."""
-    if isinstance(value, Showers | os.PathLike):
-        return {"file": _file_of(value)} | _identity(value, opened(value))
-    return value
+def _plain_option(key: str, value: Any, kept: bool) -> Any:
+    """An argument of `evaluate` as it is remembered; samples by their contents where that is kept."""
+    if key not in SAMPLES or value is None:
+        return value
+    return {"file": _file_of(value)} | (_identity(opened(value)) if kept else {})
 
 
 def _check_folder(folder: Path, tasks: Sequence[_Task], resume: bool, overwrite: bool) -> None:

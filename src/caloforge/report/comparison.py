@@ -104,7 +104,7 @@ def _subtitle(comparison: ModelComparison) -> str:
 
 def _verdicts(comparison: ModelComparison) -> Table:
     rows = [
-        (m.name, m.verdict.headline, m.verdict.giveaway or "nothing beyond chance")
+        (m.name, m.verdict.headline, m.verdict.giveaway or " ".join(m.verdict.hints) or "nothing")
         for m in comparison.models
         if m.verdict is not None
     ]

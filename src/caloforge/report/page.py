@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from caloforge.errors import DataError
 from caloforge.report.figures.style import require_drawing_packages
 from caloforge.report.script_data import script_json
-from caloforge.report.words.text import group_title, number, percent, with_error
+from caloforge.report.words.text import group_title, number, percent, scatter, with_error
 from caloforge.runtime.files import write_text
 from caloforge.runtime.provenance import code_version
 
@@ -74,6 +74,7 @@ def _environment() -> Environment:
         "style": Markup((assets / "page.css").read_text(encoding="utf-8")),
         "script": Markup((assets / "page.js").read_text(encoding="utf-8")),
         "percent": percent,
+        "scatter": scatter,
         "with_error": with_error,
     }
     environment.filters |= {

@@ -8,7 +8,15 @@ from collections.abc import Sequence
 from caloforge.evaluation.results import Estimate, Evaluation, Slice
 from caloforge.evaluation.significance import chance_sigmas
 from caloforge.report.tables import Cell, Row, Table
-from caloforge.report.words.text import classifier_title, group_title, lowered, number, percent, with_error
+from caloforge.report.words.text import (
+    classifier_title,
+    group_title,
+    lowered,
+    number,
+    percent,
+    scatter,
+    with_error,
+)
 
 __all__ = ["slice_tables"]
 
@@ -79,7 +87,7 @@ def _estimate_cell(estimate: Estimate | None, scale: float) -> str | Cell:
     value = with_error(scale * estimate.value, scale * estimate.error)
     if not math.isfinite(estimate.floor):
         return Cell(value, "heat-0")
-    return _heat(value, with_error(scale * estimate.floor, scale * estimate.floor_error), estimate.sigmas())
+    return _heat(value, scatter(scale * estimate.floor, scale * estimate.floor_error), estimate.sigmas())
 
 
 def _separation_cell(part: Slice, group: str) -> str | Cell:

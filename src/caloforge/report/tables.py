@@ -16,9 +16,17 @@ from caloforge.evaluation.results import (
     Memorisation,
     ResolutionFit,
 )
-from caloforge.evaluation.significance import SIGMAS, beyond_chance, chance_sigmas
+from caloforge.evaluation.significance import beyond_chance, chance_sigmas
 from caloforge.report.words.rows import classifier_sigmas, distance_row, number_rows, timing_rows
-from caloforge.report.words.text import classifier_title, lowered, number, percent, with_error
+from caloforge.report.words.significance import sigma_text, significance, standing
+from caloforge.report.words.text import (
+    classifier_title,
+    lowered,
+    number,
+    percent,
+    scatter_percent,
+    with_error,
+)
 
 __all__ = ["Cell", "Table"]
 
@@ -77,13 +85,9 @@ def _signed(value: float, form: str = ".1f") -> str:
 
 
 def sigmas_cell(sigmas: float) -> str | Cell:
-    """``5.1 σ``, marked where it is more than chance; empty where it is not known."""
-    if math.isnan(sigmas):
-        return ""
-    if math.isinf(sigmas):
-        return Cell("∞ ▲", "beyond") if sigmas > 0 else "−∞"
-    text = f"{_signed(sigmas)} σ" if abs(sigmas) < 100 else f"{'−' if sigmas < 0 else ''}> 100 σ"
-    return Cell(f"{text} ▲", "beyond") if sigmas > SIGMAS else text
+    """``told apart, 5.1 σ``, marked as what it says; empty where it is not known."""
+    style = {"told apart": "beyond", "hint": "perhaps"}.get(significance(sigmas).says, "")
+    return Cell(standing(sigmas), style) if style else standing(sigmas)
 
 
 def numbers(evaluation: Evaluation) -> Table:
@@ -104,7 +108,7 @@ def worst(evaluation: Evaluation) -> Table:
             h.label.partition(" [")[0],
             number(h.separation.value),
             f"{number(h.separation.floor)} ± {number(h.separation.floor_std, 2)}",
-            sigmas_cell(chance_sigmas(h.separation)),
+            sigma_text(chance_sigmas(h.separation)),
         )
         for h in worst_features(evaluation)
     ]
@@ -194,7 +198,7 @@ def linearity(evaluation: Evaluation) -> Table:
     for curve in evaluation.responses:
         change = curve.linearity
         known = math.isfinite(change.floor)
-        floor = percent(change.floor, change.floor_error, signed=False) if known else "not known"
+        floor = scatter_percent(change.floor, change.floor_error) if known else "not known"
         rows.append(
             (curve.label.partition(" [")[0], percent(change.value, change.error, signed=False), floor)
         )

@@ -96,7 +96,8 @@ def train(
     )
     accelerator = _accelerator(device, recipe)
     team = Team.of(accelerator)
-    finished = team.on_main(lambda: finished_training(folder, task, resume, overwrite))
+    where = (accelerator.device, precision)
+    finished = team.on_main(lambda: finished_training(folder, task, resume, overwrite, *where))
     if finished is not None:
         return finished
     task.check()

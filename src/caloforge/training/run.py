@@ -76,6 +76,8 @@ class TrainingRun:
         model = self._model(saved is None, precision)
         self.execution = model.execution
         self.identity["precision"] = self.execution.precision
+        if accelerator.device.type == "cpu":
+            self.identity["threads"] = torch.get_num_threads()
         precisions = team.gather(self.execution.precision)
         if len(set(precisions)) > 1:
             raise TrainingError(

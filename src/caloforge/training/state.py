@@ -8,6 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from caloforge.checkpoint.checkpoint import Checkpoint
 from caloforge.checkpoint.folder import holds_checkpoint, read_tensors, write_tensors
 from caloforge.errors import CheckpointError
@@ -28,6 +30,8 @@ WORDS = {
     "given": "given showers",
     "start": "weights at the start",
 }
+OPTIONS = ("precision", "threads")
+"""What of a training is asked for by an option of that name."""
 RESUME = "resume"
 """Folder of the state, in that of the checkpoint."""
 
@@ -86,11 +90,11 @@ def check_run(folder: Path, about: dict[str, Any], run: dict[str, Any]) -> None:
     """CheckpointError naming what differs between a saved training and this one."""
     saved = current_names(about.get("run", {}))
     for key, value in run.items():
-        if saved.get(key) != value:
-            how = f" (--precision {saved.get(key)})" if key == "precision" else ""
+        if saved.get(key, value) != value:
+            how = f" (--{key} {saved[key]})" if key in OPTIONS else ""
             raise CheckpointError(
                 f"{folder}: cannot resume, because the {key} of that training differs "
-                f"(it was {saved.get(key)}, now it is {value}); resume with the same{how}, or train "
+                f"(it was {saved[key]}, now it is {value}); resume with the same{how}, or train "
                 "anew with overwrite=True (--overwrite)"
             )
 
@@ -110,23 +114,28 @@ def _remove_files(folder: Path, keep: tuple[str, ...]) -> None:
             path.unlink(missing_ok=True)
 
 
-def finished_training(folder: Path, task: TrainingTask, resume: bool, overwrite: bool) -> Checkpoint | None:
+def finished_training(
+    folder: Path, task: TrainingTask, resume: bool, overwrite: bool, device: torch.device, precision: str
+) -> Checkpoint | None:
     """Make sure that ``folder`` may be written; returns its checkpoint where this training is finished.
 
+    ``device`` and ``precision`` are where and how it would be trained now.
+
     Raises:
-        CheckpointError: the folder is in use, or its training had another recipe, seed or other data.
+        CheckpointError: the folder is in use, or its training had another recipe, seed, precision or other
+            data.
     """
     state = folder / RESUME
     if folder.exists() and not folder.is_dir():
         raise CheckpointError(f"{folder} is a file; give the name of a folder for the checkpoint")
     if resume and not has_state(state) and holds_checkpoint(folder):
         checkpoint = Checkpoint.load(folder)
-        differs = _differs(checkpoint, task)
+        differs = _differs(checkpoint, task, device, precision)
         if not differs:
             return checkpoint
         raise CheckpointError(
-            f"{folder} holds a finished training with {differs}; choose another folder or replace it with "
-            "overwrite=True (--overwrite)"
+            f"{folder} holds a finished training with {differs}; ask for the same, choose another folder or "
+            "replace it with overwrite=True (--overwrite)"
         )
     if not resume and not overwrite:
         if has_state(state):
@@ -143,9 +152,14 @@ def finished_training(folder: Path, task: TrainingTask, resume: bool, overwrite:
     return None
 
 
-def _differs(checkpoint: Checkpoint, task: TrainingTask) -> str:
-    """What a finished training has that this one has not, "" if nothing; its data where it recorded them."""
-    if current_names(checkpoint.recipe) != task.recipe.to_dict() or checkpoint.seed != task.seed:
-        return "another recipe or seed"
+def _differs(checkpoint: Checkpoint, task: TrainingTask, device: torch.device, precision: str) -> str:
+    """What a finished training has that this one has not, "" if nothing; data and precision if recorded."""
+    if current_names(checkpoint.recipe) != task.recipe.to_dict():
+        return "another recipe"
+    if checkpoint.seed != task.seed:
+        return f"the seed {checkpoint.seed}, not {task.seed}"
+    was = checkpoint.provenance.get("precision")
+    if was is not None and was != (now := checkpoint.model(device, precision).execution.precision):
+        return f"precision {was}, not {now} (--precision {was})"
     saved = checkpoint.provenance.get("fingerprints", {})
     return next((f"other {WORDS[name]}" for name in saved if saved[name] != task.fingerprints[name]), "")

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import atexit
 import importlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Self, TypeVar
 
@@ -63,7 +64,8 @@ class Team:
             return list(tensors)
         flat = torch.cat([*(t.detach().reshape(-1) for t in tensors), torch.ones(1, device=self.device)])
         flat = flat * weight
-        distributed.all_reduce(flat)
+        with _exchange():
+            distributed.all_reduce(flat)
         means = flat[:-1] / flat[-1].clamp_min(torch.finfo(flat.dtype).tiny)
         pieces = torch.split(means, [t.numel() for t in tensors])
         return [piece.view_as(t).to(t.dtype) for piece, t in zip(pieces, tensors, strict=True)]
@@ -73,7 +75,8 @@ class Team:
         if self.size == 1:
             return list(numbers)
         largest = torch.tensor(numbers, device=self.device)
-        distributed.all_reduce(largest, distributed.ReduceOp.MAX)
+        with _exchange():
+            distributed.all_reduce(largest, distributed.ReduceOp.MAX)
         return list(largest.tolist())
 
     def gather(self, value: T) -> list[T]:
@@ -81,7 +84,8 @@ class Team:
         if self.size == 1:
             return [value]
         values: list[Any] = [None] * self.size
-        distributed.all_gather_object(values, value)
+        with _exchange():
+            distributed.all_gather_object(values, value)
         return values
 
     def on_main(self, work: Callable[[], T]) -> T:
@@ -99,19 +103,26 @@ class Team:
                 told[0] = work()
             except Exception as problem:
                 error, told[1] = problem, f"{problem}" or type(problem).__name__
-        distributed.broadcast_object_list(told, src=0)
         if error is not None:
+            with suppress(TrainingError):  # the main process's own error is the one to tell
+                self._tell(told)
             raise error
+        self._tell(told)
         if told[1]:
             raise TrainingError(f"the main process stopped: {told[1]}")
         result: T = told[0]
         return result
 
+    def _tell(self, told: list[Any]) -> None:
+        with _exchange():
+            distributed.broadcast_object_list(told, src=0)
+
     def copy_from_main(self, tensors: Iterable[Tensor]) -> None:
         """Overwrite tensors with those of the main process."""
         if self.size > 1:
             for tensor in tensors:
-                distributed.broadcast(tensor, src=0)
+                with _exchange():
+                    distributed.broadcast(tensor, src=0)
 
 
 def before_meeting() -> None:
@@ -121,6 +132,18 @@ def before_meeting() -> None:
     default: imported later, it keeps the group, and so its threads, beyond `_part`.
     """
     importlib.import_module("torch.distributed.nn")
+
+
+@contextmanager
+def _exchange() -> Iterator[None]:
+    """TrainingError where another process has ended, which breaks the exchange."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise TrainingError(
+            "another process of this training has ended or cannot be reached; what it wrote says why. What "
+            f"was saved is kept, go on with resume=True (--resume) ({str(error).splitlines()[0]})"
+        ) from error
 
 
 def _part() -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from caloforge.errors import DataError
-from caloforge.evaluation.differences import classifier_floor
+from caloforge.evaluation.differences import classifier_auc
 from caloforge.evaluation.results import (
     ClassifierResult,
     Column,
@@ -32,7 +32,6 @@ from caloforge.evaluation.significance import (
 
 __all__ = [
     "RANK_SIGMAS",
-    "auc_error",
     "badness",
     "best_model",
     "clearly_better",
@@ -61,7 +60,7 @@ def metrics_of(evaluation: Evaluation) -> dict[str, Estimate]:
     """
     found: dict[str, Estimate] = {}
     for name, result in evaluation.classifiers.items():
-        found[f"auc_{name}"] = _auc(result)
+        found[f"auc_{name}"] = classifier_auc(result)
     distances = dict(evaluation.distances)
     found |= {key: distances.pop(key) for key in ("fpd", "kpd") if key in distances}
     timing = evaluation.timing
@@ -109,29 +108,11 @@ def worst_feature(histograms: Sequence[Histogram]) -> Estimate:
     return _of_half(value, error, floor_error, "permutation")
 
 
-def _of_half(value: float, error: float, floor_error: float, origin: str, floor: float = 0.5) -> Estimate:
+def _of_half(value: float, error: float, floor_error: float, origin: str) -> Estimate:
     """An AUC or error rate: 0.5 is ideal."""
     return Estimate(
-        value=value, error=error, floor=floor, floor_error=floor_error, floor_from=origin, ideal=0.5
+        value=value, error=error, floor=0.5, floor_error=floor_error, floor_from=origin, ideal=0.5
     )
-
-
-def auc_error(auc: float, n: int) -> float:
-    """Standard error of an AUC from n showers of each class.
-
-    J. A. Hanley, B. J. McNeil, Radiology 143 (1982) 29:
-    σ² = [A (1 − A) + (n − 1) (Q₁ + Q₂ − 2 A²)] / n², Q₁ = A / (2 − A), Q₂ = 2 A² / (1 + A).
-    """
-    q1, q2 = auc / (2 - auc), 2 * auc**2 / (1 + auc)
-    return math.sqrt(max(auc * (1 - auc) + (n - 1) * (q1 + q2 - 2 * auc**2), 0.0)) / n
-
-
-def _auc(result: ClassifierResult) -> Estimate:
-    """The spread of several trainings, each on its own split, else the error of the one validation sample."""
-    error = result.auc_std if len(result.aucs) > 1 else auc_error(result.auc, result.showers[2])
-    floor, spread = classifier_floor(result)
-    origin = "expectation" if result.auc_floor is None else "split of the reference"
-    return _of_half(result.auc, error, spread, origin, floor)
 
 
 def _error_rate(result: ClassifierResult) -> Estimate:

@@ -19,7 +19,7 @@ from caloforge.evaluation.results.comparison import (
 )
 from caloforge.evaluation.results.evaluation import METRICS_FILE, Evaluation, Verdict
 from caloforge.evaluation.results.histograms import Histogram, Profile
-from caloforge.evaluation.results.numbers import Comparison, Estimate, Separation
+from caloforge.evaluation.results.numbers import Comparison, Estimate, Separation, Significance
 from caloforge.evaluation.results.physics import (
     CellRange,
     Conservation,
@@ -61,6 +61,7 @@ __all__ = [
     "Scores",
     "Separation",
     "Shift",
+    "Significance",
     "Slice",
     "TellTale",
     "Timing",

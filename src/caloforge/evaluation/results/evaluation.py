@@ -14,7 +14,7 @@ from caloforge.errors import DataError
 from caloforge.evaluation.results.base import Details, Document, Floats, Number, Result
 from caloforge.evaluation.results.classifiers import ClassifierResult
 from caloforge.evaluation.results.histograms import Histogram, Profile
-from caloforge.evaluation.results.numbers import Comparison, Estimate, Separation
+from caloforge.evaluation.results.numbers import Comparison, Estimate, Separation, Significance
 from caloforge.evaluation.results.physics import (
     CellRange,
     Conservation,
@@ -45,6 +45,10 @@ class Verdict(Result):
     """Plain sentences on what does not."""
     giveaway: str
     """The feature that gives the generator away most, in words; empty where none does."""
+    hints: list[str] = Field(default_factory=list)
+    """Plain sentences on what may differ: single numbers two to three standard deviations beyond chance."""
+    significance: dict[str, Significance] = Field(default_factory=dict)
+    """Of single numbers, by the keys of `ComparedModel.metrics`; those known."""
     limits: str = ""
     """What this sample cannot tell, where it is small."""
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 from caloforge.evaluation.results.base import Number, Result
 
-__all__ = ["Comparison", "Estimate", "Separation"]
+__all__ = ["Comparison", "Estimate", "Separation", "Significance"]
 
 
 class Separation(Result):
@@ -51,13 +52,26 @@ class Estimate(Result):
     def sigmas(self) -> float:
         """Distance from the floor (or the ideal) towards worse in standard deviations; NaN if unknown.
 
-        The larger of error and floor_error counts once each, added in quadrature.
+        Error and floor_error are added in quadrature where the floor was measured. Where it is known exactly,
+        by ``expectation``, its error is how the metric itself scatters by chance, and counts alone.
         """
         centre = self.ideal if math.isnan(self.floor) else self.floor
         errors = [e for e in (self.error, self.floor_error) if math.isfinite(e)]
         spread = math.hypot(*errors) if errors else math.nan
+        if self.floor_from == "expectation" and self.floor_error > 0:
+            spread = self.floor_error
         distance = centre - self.value if self.higher_is_better else self.value - centre
         return distance / spread if spread > 0 else math.nan
+
+
+class Significance(Result):
+    """How far a number lies beyond what chance gives, and what that says."""
+
+    sigmas: Number
+    """In standard deviations, towards worse."""
+    says: Literal["agrees", "hint", "told apart", "below chance", "not known"]
+    """``agrees`` below two, ``hint`` below three, ``told apart`` from three on; ``below chance`` from minus
+    three on."""
 
 
 class Comparison(Result):

@@ -18,7 +18,7 @@ from caloforge.models.base import Batch
 from caloforge.models.coordinates import CellCoordinates, ShareLogits, ThresholdLogarithms, log_energy
 from caloforge.models.energies.base import LayerEnergyChoice
 from caloforge.models.energies.layers_then_cells import CellSettings, LayersThenCells
-from caloforge.models.lit import lit_mean
+from caloforge.models.lit import lit_examples, lit_mean
 from caloforge.models.networks.autoregressive.flow import (
     AutoregressiveFlow,
     AutoregressiveFlowSettings,
@@ -92,8 +92,9 @@ class CellFlowModel(LayersThenCells):
         if part == "energies":
             return self.layer_energy_losses(batch, generator)
         x, context, lit = self.examples(batch, part, generator)
-        log_p = self.flow(part).log_prob(x, context, self.bf16)
-        return {"loss": -lit_mean(log_p, lit), "weight": lit.sum()}
+        with lit_examples(lit) as rows:
+            log_p = self.flow(part).log_prob(x[rows], context[rows], self.bf16)
+        return {"loss": -lit_mean(log_p, lit[rows]), "weight": lit.sum()}
 
     def _log_map(self, energies: Tensor) -> Tensor:
         """Energies of cells or layers as context."""

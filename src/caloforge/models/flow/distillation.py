@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from caloforge.errors import RecipeError
 from caloforge.models.base import Batch, GeneratorModel
 from caloforge.models.flow.cell_model import CellFlowModel
-from caloforge.models.lit import lit_mean
+from caloforge.models.lit import drawn, lit_examples, lit_mean
 from caloforge.models.networks.autoregressive.flow import AutoregressiveFlow, Direction
 from caloforge.models.networks.splines.splines import MIN_SLOPE
 from caloforge.models.student import Student
@@ -105,7 +105,10 @@ def distillation_losses(
         return distances(seen, _Pass.through(student, seen.values[-1].T, context, bf16, forced), end=0)
 
     def from_noise() -> tuple[Tensor, Tensor]:
-        z = torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
+        def noise(n: int) -> Tensor:
+            return torch.randn(n, x.shape[1], generator=generator, device=x.device, dtype=x.dtype)
+
+        z = drawn(noise, len(x))
         if settings.teacher_forcing:
             with torch.no_grad():
                 start = teacher.sample(z, context, bf16)
@@ -219,14 +222,15 @@ class DensityStudent(Student, CellFlowModel):
         teacher = self.teacher().to(batch.energies.device)
         assert isinstance(teacher, CellFlowModel)
         x, context, lit = self.examples(batch, part, generator)
-        losses = distillation_losses(
-            teacher.flow(part),
-            self.flow(part),
-            x,
-            context,
-            generator,
-            self.settings.distillation,
-            self.bf16,
-            lit,
-        )
+        with lit_examples(lit) as rows:
+            losses = distillation_losses(
+                teacher.flow(part),
+                self.flow(part),
+                x[rows],
+                context[rows],
+                generator,
+                self.settings.distillation,
+                self.bf16,
+                lit[rows],
+            )
         return losses | {"weight": lit.sum()}

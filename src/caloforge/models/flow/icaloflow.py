@@ -21,7 +21,6 @@ from caloforge.models.conditions.incident import IncidentContext
 from caloforge.models.coordinates import Whole, renormalise_layers
 from caloforge.models.flow.cell_model import CellFlowModel
 from caloforge.models.flow.distillation import DensityStudent
-from caloforge.models.lit import lit_rows
 
 __all__ = ["ICaloFlow", "ICaloFlowStudent"]
 
@@ -69,9 +68,8 @@ class ICaloFlow(CellFlowModel):
             context = torch.cat([rest, self._log_map(cells[:, :-1])], dim=2).flatten(0, 1)
             taken, sums = cells[:, 1:].flatten(0, 1), energies[:, 1:].flatten()
         lit = sums > 0  # a layer without energy teaches nothing
-        rows, whole = lit_rows(lit), Whole(sums[:, None], self.n_cells)
-        x = self.coordinates(taken, self.threshold, generator, whole)
-        return x[rows], context[rows], lit[rows]
+        x = self.coordinates(taken, self.threshold, generator, Whole(sums[:, None], self.n_cells))
+        return x, context, lit
 
     def decode(self, noise: Mapping[str, Tensor], conditions: ConditionTensors) -> Tensor:
         incident = self.incident(conditions)

@@ -41,7 +41,7 @@ from caloforge.models.coordinates import (
 )
 from caloforge.models.energies.base import LayerEnergyChoice, layer_energy_model
 from caloforge.models.energies.layers_then_cells import CellSettings, fitted_batches
-from caloforge.models.lit import lit_mean, lit_rows
+from caloforge.models.lit import lit_examples, lit_mean, lit_rows
 from caloforge.models.networks.autoregressive.flow import AutoregressiveFlowSettings
 from caloforge.models.supercalo.cells import GroupedCells
 
@@ -218,12 +218,11 @@ class SuperCaloFine(GeneratorModel):
             loss = self.layer_flow.loss(smeared, batch.energy, context, self.threshold, generator)
             return {"loss": loss.mean()}
         lit = parts.sum(dim=2).flatten() > 0
-        chosen = lit_rows(lit)
-        rows = _all_rows(lit)[chosen]
-        context = self._context(incident, self._known(layers, given), rows)
         y = (self._values(parts.flatten(0, 1), generator) - self.mean) / self.std
-        y = self.cells.filled(y, generator)[chosen]
-        log_p = self.flow.log_prob(y, context, self.bf16)
+        y = self.cells.filled(y, generator)
+        with lit_examples(lit) as chosen:
+            context = self._context(incident, self._known(layers, given), _all_rows(lit)[chosen])
+            log_p = self.flow.log_prob(y[chosen], context, self.bf16)
         return {"loss": -lit_mean(log_p, lit[chosen]), "weight": lit.sum()}
 
     def decode(self, noise: Mapping[str, Tensor], conditions: ConditionTensors) -> Tensor:

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 
 from caloforge.evaluation.comparison.ranking import best_model, common_floor
 from caloforge.evaluation.results import Column, Estimate
-from caloforge.report.words.text import group_title
+from caloforge.report.words.text import drowned, group_title
 
-__all__ = ["cell_text", "display_scale", "table_columns", "value_text"]
+__all__ = ["cell_text", "display_scale", "floor_text", "table_columns", "value_text"]
 
 _MAIN = {
     "fpd": "FPD × 10³",
@@ -66,6 +66,13 @@ def _part(key: str) -> str:
 
 def cell_text(key: str, estimate: Estimate) -> str:
     """A metric as it stands in a table; FPD and KPD times 1000, as the field quotes them."""
+    if drowned(estimate.value, estimate.error):
+        return f"not significant (± {_plain(display_scale(key) * estimate.error)})"
+    return floor_text(key, estimate)
+
+
+def floor_text(key: str, estimate: Estimate) -> str:
+    """What chance gives, in the same way: a mean and how it scatters."""
     scale = display_scale(key)
     return value_text(scale * estimate.value, scale * estimate.error)
 

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 
 from caloforge.evaluation.comparison.ranking import badness, clearly_better, is_quality, sigmas_above_floor
 from caloforge.evaluation.results import Column, ComparedModel, Evaluation, MulticlassResult
-from caloforge.evaluation.significance import SIGMAS
-from caloforge.report.words.columns import cell_text
-from caloforge.report.words.text import classifier_title, number
+from caloforge.report.words.columns import cell_text, floor_text
+from caloforge.report.words.significance import standing
+from caloforge.report.words.text import classifier_title, lowered, number
 
 __all__ = ["find_warnings", "headline", "joined", "sentences", "strictest"]
 
@@ -25,24 +25,46 @@ def strictest(columns: Sequence[Column], models: Sequence[ComparedModel]) -> str
 
 
 def headline(columns: Sequence[Column], models: Sequence[ComparedModel]) -> tuple[int, str]:
-    """Level of the nearest model, as in `Verdict`, and one sentence."""
+    """The nearest models' level, as in `Verdict`, and their verdicts in one sentence.
+
+    Nearest are those of the lowest level; among these the strictest metric ranks, and those are equal that it
+    does not clearly rank. Models of which none is told apart are not ranked.
+    """
     key = strictest(columns, models)
     ranked = _ranked(key, models)
     if not ranked:
         return -1, "There is no metric to rank the models by."
-    best = ranked[0]
-    level = -1 if best.verdict is None else best.verdict.level
-    if all(sigmas_above_floor(key, m.metrics[key]) < SIGMAS for m in ranked):
-        return level, f"{_capital(_judge(key))} tells no model from Geant4."
-    if len(ranked) == 1:
-        return level, f"{best.name} is told apart from Geant4 by {_judge(key)}."
-    hidden = sigmas_above_floor(key, best.metrics[key]) < SIGMAS
-    tail = ", which does not tell {} showers from Geant4's" if hidden else ""
-    level_with = [m.name for m in ranked if not clearly_better(key, best.metrics[key], m.metrics[key])]
-    if len(level_with) == 1:
-        return level, f"{best.name} is nearest to Geant4 by {_judge(key)}{tail.format('its')}."
-    near = "All models" if len(level_with) == len(models) > 2 else joined(level_with)
-    return level, f"{near} are equally near to Geant4 by {_judge(key)}{tail.format('their')}."
+    lowest, highest = min(map(_told, ranked)), max(map(_told, ranked))
+    near = [m for m in ranked if _told(m) == lowest]
+    if highest:
+        near = [m for m in near if not clearly_better(key, near[0].metrics[key], m.metrics[key])]
+    levels = [-1 if m.verdict is None else m.verdict.level for m in near]
+    judge = f" by {_judge(key)}" if near[0] is ranked[0] else ""
+    names = "All models" if len(near) == len(models) > 2 else joined([m.name for m in near])
+    verdicts = _verdicts(near)
+    if highest and len(near) > 1:
+        text = f"{names} are equally near to Geant4{judge}: {'; '.join(verdicts)}."
+    elif len(near) < len(ranked):
+        text = f"{names} is nearest to Geant4{judge}: {verdicts[0]}."
+    else:
+        text = f"{names}: {verdicts[0]}." if len(verdicts) == 1 else f"{'; '.join(verdicts)}."
+    return (max(levels) if lowest else min(levels)), text
+
+
+def _told(model: ComparedModel) -> int:
+    """How surely a model is told apart: its verdict's level, 0 also where there are too few showers."""
+    return 0 if model.verdict is None else max(model.verdict.level, 0)
+
+
+def _verdicts(models: Sequence[ComparedModel]) -> list[str]:
+    """The headlines of the models' own verdicts, each once, with its models where there are several."""
+    named: dict[str, list[str]] = {}
+    for model in models:
+        said = "not judged" if model.verdict is None else lowered(model.verdict.headline.rstrip("."))
+        named.setdefault(said, []).append(model.name)
+    if len(named) == 1:
+        return list(named)
+    return [f"{joined(names)}: {said}" for said, names in named.items()]
 
 
 def sentences(
@@ -116,8 +138,14 @@ def _ranking(columns: Sequence[Column], models: Sequence[ComparedModel]) -> list
     if not ranked:
         return []
     column = next(c for c in columns if c.key == key)
-    listed = ", ".join(f"{m.name} {cell_text(key, m.metrics[key])}" for m in ranked)
-    return [f"{column.label}: {listed}; Geant4 against itself {cell_text(key, column.floor)}."]
+    listed = ", ".join(f"{m.name} {_judged(key, m)}" for m in ranked)
+    return [f"{column.label}: {listed}; Geant4 against itself {floor_text(key, column.floor)}."]
+
+
+def _judged(key: str, model: ComparedModel) -> str:
+    """``0.628 ± 0.041 (hint, 2.9 σ)``."""
+    said = standing(sigmas_above_floor(key, model.metrics[key]))
+    return cell_text(key, model.metrics[key]) + (f" ({said})" if said else "")
 
 
 def joined(names: Sequence[str]) -> str:
@@ -132,11 +160,11 @@ def _posteriors(columns: Sequence[Column], models: Sequence[ComparedModel]) -> l
     ranked = _ranked(key, models)
     best = ranked[0]
     near = [m.name for m in ranked if not clearly_better(key, best.metrics[key], m.metrics[key])]
-    listed = ", ".join(f"{m.name} {cell_text(key, m.metrics[key])}" for m in ranked)
+    listed = ", ".join(f"{m.name} {_judged(key, m)}" for m in ranked)
     least = joined(near) + (", level within the errors" if len(near) > 1 else "")
     return [
         f"One network for all samples takes Geant4's showers most readily for those of {least} "
-        f"(log-posterior {listed}; Geant4 itself {cell_text(key, own)}; chance 0)."
+        f"(log-posterior {listed}; Geant4 itself {floor_text(key, own)}; chance 0)."
     ]
 
 
@@ -237,7 +265,3 @@ def _judge(key: str) -> str:
         title = classifier_title(name)
         return f"the {title}" if name in ("resnet", "c2st") else f"the classifier of {title}"
     return "the single feature that differs most"
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]

@@ -6,16 +6,18 @@ import math
 from collections.abc import Iterator, Sequence
 from statistics import NormalDist
 
-from caloforge.evaluation.differences import classifier_floor
+from caloforge.evaluation.differences import classifier_auc, noticeable
 from caloforge.evaluation.results import Comparison, Evaluation, Histogram
-from caloforge.evaluation.significance import SIGMAS, beyond_chance, detectable_auc, equivalent_auc, excess
+from caloforge.evaluation.significance import beyond_chance, detectable_auc, equivalent_auc, excess
 from caloforge.report.words.finding import Finding
+from caloforge.report.words.significance import sigma_text, significance
 from caloforge.report.words.text import (
     classifier_title,
     feature_words,
     group_title,
     lowered,
     number,
+    scatter,
     with_error,
 )
 
@@ -29,24 +31,24 @@ _DISTANCES = {"fpd": ("Fréchet distance (FPD × 10³)", 1e3), "kpd": ("kernel d
 def classifier_findings(evaluation: Evaluation) -> Iterator[Finding]:
     """One for each classifier, largest AUC first."""
     for result in sorted(evaluation.classifiers.values(), key=lambda r: -r.auc):
-        floor, spread = classifier_floor(result)
-        name = classifier_title(result.name)
-        chance = f"{floor:.3f} ± {spread:.3f} by chance"
-        if result.auc - floor > SIGMAS * max(spread, 1e-9):
-            text = f"A classifier of {name} tells them apart with an AUC of {result.auc:.3f} ({chance})."
-            yield Finding(text, True, result.auc)
-        elif floor - result.auc > SIGMAS * max(spread, 1e-9):
+        auc, name = classifier_auc(result), classifier_title(result.name)
+        found = significance(auc.sigmas())
+        chance = f"{auc.floor:.3f} ± {auc.floor_error:.3f} by chance, {sigma_text(found.sigmas)}"
+        size = f"{result.auc:.3f} ({chance}"
+        if found.says == "below chance":
             text = (
-                f"The AUC of the classifier of {name} lies below chance, {result.auc:.3f} ({chance}): are "
-                "some showers in both samples?"
+                f"The AUC of the classifier of {name} lies below chance, {size}): are some showers in both?"
             )
             yield Finding(text, True, repeats=True)
-        else:
-            text = (
-                f"A classifier of {name} cannot tell them apart: AUC {result.auc:.3f} ({chance}; from "
-                f"{floor + SIGMAS * spread:.3f} it would be noticed)."
-            )
-            yield Finding(text, False)
+            continue
+        seen = f"from {noticeable(result):.3f} it would be noticed"
+        yield Finding.of(
+            found,
+            f"A classifier of {name} tells them apart with an AUC of {size}).",
+            f"A classifier of {name} may tell them apart: AUC {size}).",
+            f"A classifier of {name} cannot tell them apart: AUC {size}; {seen}).",
+            auc=result.auc,
+        )
 
 
 def feature_findings(evaluation: Evaluation) -> Iterator[Finding]:
@@ -114,17 +116,14 @@ def distance_findings(evaluation: Evaluation) -> Iterator[Finding]:
         if math.isnan(estimate.floor) or not math.isfinite(sigmas):
             continue  # without a floor nothing can be said; the number stands in the tables
         title, scale = _DISTANCES.get(name, (name, 1.0))
-        value, floor = (
-            number(scale * estimate.value),
-            with_error(scale * estimate.floor, scale * estimate.floor_error),
-        )
-        if sigmas > SIGMAS:
-            text = f"The {title} is {value}, {sigmas:.1f} standard deviations above chance ({floor})."
-            if estimate.higher_is_better:
-                text = text.replace("above", "below")
-            yield Finding(text, True)
+        value = with_error(scale * estimate.value, scale * estimate.error)
+        chance = scatter(scale * estimate.floor, scale * estimate.floor_error)
+        way, found = "below" if estimate.higher_is_better else "above", significance(sigmas)
+        text = f"{title} is {value}, {sigma_text(sigmas)} {way} chance ({chance})."
+        if found.says in ("told apart", "hint"):
+            yield Finding.of(found, f"The {text}", f"The {text}", "")
         else:
-            same.append(f"{title} {value} ({floor} by chance)")
+            same.append(f"{title} {value} ({chance} by chance, {sigma_text(sigmas)})")
     if same:
         yield Finding(f"Distances within chance: {', '.join(same)}.", False)
 

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 
 from caloforge.evaluation.differences import response_shift, sure_shifts, uneven_slices
 from caloforge.evaluation.results import Evaluation
-from caloforge.evaluation.significance import SIGMAS, equivalent_auc
+from caloforge.evaluation.significance import equivalent_auc
 from caloforge.report.words.finding import Finding
 from caloforge.report.words.notes import slice_note
-from caloforge.report.words.text import number, percent, with_error
+from caloforge.report.words.significance import sigma_text, significance
+from caloforge.report.words.text import number, percent, scatter, scatter_percent
 
 __all__ = [
     "conservation_findings",
@@ -34,27 +35,34 @@ def response_findings(evaluation: Evaluation) -> Iterator[Finding]:
         ):
             if not math.isfinite(shift.value) or not shift.error > 0:
                 continue
-            size = percent(shift.value, shift.error)
-            if abs(shift.value) > SIGMAS * shift.error:
-                way = wrong[0] if shift.value > 0 else wrong[1]
-                auc = 0.5
-                if wrong[0] == "high" and compared.reference_std > 0:
-                    d = abs(compared.generated_mean - compared.reference_mean) / compared.reference_std
-                    auc = equivalent_auc(d**2 / 4)
-                yield Finding(f"The {name} is too {way}: {size}.", True, auc)
-            else:
-                yield Finding(f"The {name} agrees within its error: {size}.", False)
+            found = significance(abs(shift.value) / shift.error)
+            size = f"{scatter_percent(shift.value, shift.error, signed=True)}, {sigma_text(found.sigmas)}"
+            way = wrong[0] if shift.value > 0 else wrong[1]
+            auc = 0.5
+            if wrong[0] == "high" and compared.reference_std > 0:
+                d = abs(compared.generated_mean - compared.reference_mean) / compared.reference_std
+                auc = equivalent_auc(d**2 / 4)
+            yield Finding.of(
+                found,
+                f"The {name} is too {way}: {size}.",
+                f"The {name} may be too {way}: {size}.",
+                f"The {name} agrees within its error: {percent(shift.value, shift.error)}.",
+                auc=auc,
+            )
     for curve in evaluation.responses:
         estimate = curve.linearity
         sigmas = estimate.sigmas()
         if not math.isfinite(sigmas) or math.isnan(estimate.floor):
             continue
-        floor = percent(estimate.floor, estimate.floor_error, signed=False)
+        floor = scatter_percent(estimate.floor, estimate.floor_error)
         text = f"by up to {percent(estimate.value, signed=False)} in a bin of {_condition(curve.condition)}"
-        if sigmas > SIGMAS:
-            yield Finding(f"The response is off {text} (by chance {floor}).", True)
-        else:
-            yield Finding(f"The response differs {text}, which chance gives as well ({floor}).", False)
+        chance = f"by chance {floor}, {sigma_text(sigmas)}"
+        yield Finding.of(
+            significance(sigmas),
+            f"The response is off {text} ({chance}).",
+            f"The response may be off {text} ({chance}).",
+            f"The response differs {text}, which chance gives as well ({floor}).",
+        )
 
 
 def _condition(name: str) -> str:
@@ -89,12 +97,14 @@ def correlation_findings(evaluation: Evaluation) -> Iterator[Finding]:
         if math.isnan(distance.floor) or not math.isfinite(sigmas):
             continue
         what = f"correlations between {correlation.name}"
-        floor = with_error(distance.floor, distance.floor_error)
-        size = f"{number(distance.value, 2)} root mean square, by chance {floor}"
-        if sigmas > SIGMAS:
-            yield Finding(f"The {what} differ: {size}.", True)
-        else:
-            yield Finding(f"The {what} agree within chance: {size}.", False)
+        floor = scatter(distance.floor, distance.floor_error)
+        size = f"{number(distance.value, 2)} root mean square, by chance {floor}, {sigma_text(sigmas)}"
+        yield Finding.of(
+            significance(sigmas),
+            f"The {what} differ: {size}.",
+            f"The {what} may differ: {size}.",
+            f"The {what} agree within chance: {size}.",
+        )
 
 
 def slice_findings(evaluation: Evaluation) -> Iterator[Finding]:
@@ -129,10 +139,14 @@ def conservation_findings(evaluation: Evaluation) -> Iterator[Finding]:
         f"{percent(kept.generated_above, signed=False)} of the generated showers have ΣE/E_inc above "
         f"{number(kept.limit)}, {percent(kept.reference_above, signed=False)} of Geant4’s"
     )
-    if above > SIGMAS * max(kept.expected_error, 1e-12):
-        yield Finding(f"Too much energy: {size}; the largest is {number(kept.largest)}.", True)
-    else:
-        yield Finding(f"Energies stay where Geant4’s are: {size}.", False)
+    found = significance(above / max(kept.expected_error, 1e-12))
+    more = f"{size}; the largest is {number(kept.largest)}, {sigma_text(found.sigmas)}"
+    yield Finding.of(
+        found,
+        f"Too much energy: {more}.",
+        f"Perhaps too much energy: {more}.",
+        f"Energies stay where Geant4’s are: {size}.",
+    )
     if kept.negative_or_empty:
         n, total = kept.negative_or_empty, evaluation.counts["generated"]
         missing = evaluation.counts.get("reference_empty", 0)

@@ -10,6 +10,7 @@ import numpy as np
 from caloforge.evaluation.results import Evaluation, Histogram
 from caloforge.evaluation.significance import SIGMAS, chance_sigmas
 from caloforge.report.words.finding import Finding
+from caloforge.report.words.significance import sigma_text, significance
 from caloforge.report.words.text import number, percent
 
 __all__ = ["repeat_findings"]
@@ -19,9 +20,7 @@ def repeat_findings(evaluation: Evaluation) -> Iterator[Finding]:
     """Memorised training showers, and copies."""
     known = evaluation.memorisation
     if known is not None:
-        sigmas = known.nearer.sigmas()
-        many = known.copies - known.copies_expected > SIGMAS * math.sqrt(max(known.copies_expected, 1.0))
-        near = math.isfinite(sigmas) and sigmas > SIGMAS
+        found = significance(known.nearer.sigmas())
         chance = known.nearer.floor if math.isfinite(known.nearer.floor) else known.nearer.ideal
         text = (
             f"{percent(known.nearer.value, known.nearer.error, signed=False)} of the generated showers are "
@@ -29,10 +28,12 @@ def repeat_findings(evaluation: Evaluation) -> Iterator[Finding]:
             f"({percent(chance, signed=False)} by chance), "
             f"{number(known.copies)} are as near as copies ({number(known.copies_expected, 2)} by chance)"
         )
-        if many or near:
-            yield Finding(f"The generator repeats training showers: {text}.", True, repeats=True)
+        told = f"The generator repeats training showers: {text}."
+        if known.significant:
+            yield Finding(told, True, repeats=True)
         else:
-            yield Finding(f"Training showers are not repeated: {text}.", False)
+            hint = f"The generator may repeat training showers: {text}, {sigma_text(found.sigmas)}."
+            yield Finding.of(found, told, hint, f"Training showers are not repeated: {text}.", repeats=True)
     counts = evaluation.counts
     shared = counts.get("generated_in_reference", 0)
     if shared:

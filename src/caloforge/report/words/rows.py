@@ -7,10 +7,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from caloforge.evaluation.differences import classifier_floor, response_shift
+from caloforge.evaluation.differences import classifier_auc, classifier_floor, response_shift
 from caloforge.evaluation.results import ClassifierResult, Estimate, Evaluation, Histogram
 from caloforge.evaluation.significance import beyond_chance
-from caloforge.report.words.text import classifier_title, number, percent, with_error
+from caloforge.report.words.text import (
+    classifier_title,
+    number,
+    percent,
+    scatter,
+    scatter_percent,
+    with_error,
+)
 
 __all__ = [
     "DISTANCES",
@@ -80,7 +87,7 @@ def is_shape(histogram: Histogram) -> bool:
 def estimate_row(name: str, meaning: str, estimate: Estimate, scale: float = 1.0) -> Row:
     """A row of an `Estimate`; the ideal stands in for a floor that was not measured."""
     known = math.isfinite(estimate.floor)
-    floor = with_error(scale * estimate.floor, scale * estimate.floor_error) if known else ""
+    floor = scatter(scale * estimate.floor, scale * estimate.floor_error) if known else ""
     if not known:
         floor = f"ideal {number(estimate.ideal * scale)}"
     note = f" {estimate.note}" if estimate.note else ""
@@ -96,8 +103,7 @@ def distance_row(name: str, estimate: Estimate) -> Row:
 
 def classifier_sigmas(result: ClassifierResult) -> float:
     """How far the AUC lies above its floor, in standard deviations."""
-    floor, spread = classifier_floor(result)
-    return (result.auc - floor) / spread if spread > 0 else math.nan
+    return classifier_auc(result).sigmas()
 
 
 def number_rows(evaluation: Evaluation) -> list[Row]:
@@ -180,7 +186,7 @@ def _physics(evaluation: Evaluation) -> Iterator[Row]:
             f"Showers with ΣE/E_inc above {number(kept.limit)}",
             "More energy than Geant4 ever shows.",
             percent(kept.generated_above, signed=False),
-            percent(kept.reference_above, kept.expected_error, signed=False),
+            scatter_percent(kept.reference_above, kept.expected_error),
             sigmas,
         )
     if evaluation.memorisation is not None:
@@ -194,7 +200,7 @@ def _physics(evaluation: Evaluation) -> Iterator[Row]:
 def _share(name: str, meaning: str, estimate: Estimate) -> Row:
     row = estimate_row(name, meaning, estimate)
     known = math.isfinite(estimate.floor)
-    floor = percent(estimate.floor, estimate.floor_error, signed=False) if known else row.floor
+    floor = scatter_percent(estimate.floor, estimate.floor_error) if known else row.floor
     return Row(name, row.meaning, percent(estimate.value, estimate.error, signed=False), floor, row.sigmas)
 
 

@@ -10,12 +10,13 @@ from rich.console import RenderableType
 from rich.table import Table
 
 from caloforge.evaluation.amplification import AmplificationCurve, AmplificationResult
-from caloforge.evaluation.differences import classifier_floor
+from caloforge.evaluation.differences import classifier_auc
 from caloforge.evaluation.results import Estimate, Evaluation, ModelComparison
 from caloforge.evaluation.upsampling import UpsamplingResult
 from caloforge.report.words.in_words import in_words
+from caloforge.report.words.significance import standing
 from caloforge.report.words.table import comparison_tables
-from caloforge.report.words.text import classifier_title, group_title, lowered, percent, with_error
+from caloforge.report.words.text import classifier_title, group_title, lowered, percent, scatter, with_error
 
 __all__ = ["summary"]
 
@@ -47,6 +48,7 @@ def _evaluation(evaluation: Evaluation) -> Table:
     table.add_column("quantity")
     table.add_column("value", justify="right")
     table.add_column("by chance", justify="right")
+    table.add_column("beyond chance")
     response = evaluation.features.get("e_ratio")
     if response is not None:
         for name, made, true in (
@@ -58,8 +60,9 @@ def _evaluation(evaluation: Evaluation) -> Table:
         title = f"{classifier_title(name)} ({result.settings.get('preset') or 'custom'})"
         several = len(result.aucs) > 1
         spread, jsd = (f" ± {s:.3f}" if several else "" for s in (result.auc_std, result.jsd_std))
-        floor, noise = classifier_floor(result)
-        table.add_row(f"AUC {title}", f"{result.auc:.3f}{spread}", f"{floor:.3f} ± {noise:.3f}")
+        auc = classifier_auc(result)
+        floor = f"{auc.floor:.3f} ± {auc.floor_error:.3f}"
+        table.add_row(f"AUC {title}", f"{result.auc:.3f}{spread}", floor, standing(auc.sigmas()))
         table.add_row(f"JSD {title}", f"{result.jsd:.3f}{jsd}", "0")
     for name, estimate in evaluation.distances.items():
         scale = 1e3 if name in _THOUSANDTHS else 1.0
@@ -75,7 +78,8 @@ def _evaluation(evaluation: Evaluation) -> Table:
     if evaluation.memorisation is not None:
         nearer = evaluation.memorisation.nearer
         value = percent(nearer.value, nearer.error, signed=False)
-        table.add_row("nearer to training than to held-out showers", value, "50 %")
+        said = standing(nearer.sigmas())
+        table.add_row("nearer to training than to held-out showers", value, "50 %", said)
     timing = evaluation.timing
     if timing.generator_ms is not None:
         table.add_row("ms per shower", f"{timing.generator_ms:.3g}", "")
@@ -86,12 +90,13 @@ def _evaluation(evaluation: Evaluation) -> Table:
     return table
 
 
-def _estimate(estimate: Estimate, scale: float = 1.0) -> tuple[str, str]:
-    """Value and floor with their errors; the ideal where there is no floor."""
+def _estimate(estimate: Estimate, scale: float = 1.0) -> tuple[str, ...]:
+    """Value and floor with their errors and what they say; the ideal where there is no floor."""
     value = with_error(scale * estimate.value, scale * estimate.error)
     if math.isnan(estimate.floor):
         return value, f"ideal {estimate.ideal:g}"
-    return value, with_error(scale * estimate.floor, scale * estimate.floor_error)
+    floor = scatter(scale * estimate.floor, scale * estimate.floor_error)
+    return value, floor, standing(estimate.sigmas())
 
 
 @summary.register

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from caloforge.evaluation.results import Column, Estimate, ModelComparison
-from caloforge.report.words.columns import cell_text, display_scale
+from caloforge.report.words.columns import cell_text, display_scale, floor_text
 
 __all__ = [
     "PARTS",
@@ -68,7 +68,7 @@ def table_rows(comparison: ModelComparison, part: str) -> tuple[list[Column], li
         )
         for model in comparison.models
     ]
-    floors = [_cell(c.key, c.floor) for c in columns]
+    floors = [floor_text(c.key, c.floor) for c in columns]
     rows.append(TableRow(GEANT4_ROW, floors, [False] * len(columns), "floor"))
     if part == "main":
         counts = [*(m.showers for m in comparison.models), comparison.reference_showers]

@@ -7,7 +7,18 @@ from collections.abc import Iterable
 
 from caloforge.evaluation.results import Histogram
 
-__all__ = ["classifier_title", "feature_words", "group_title", "lowered", "number", "percent", "with_error"]
+__all__ = [
+    "classifier_title",
+    "drowned",
+    "feature_words",
+    "group_title",
+    "lowered",
+    "number",
+    "percent",
+    "scatter",
+    "scatter_percent",
+    "with_error",
+]
 
 _TITLES = {
     "e_ratio": "Total energy over incident energy",
@@ -83,8 +94,20 @@ def number(value: float | None, digits: int = 3) -> str:
     return f"{value:,.{decimals}f}".replace(",", "\u202f").replace("-", "−")
 
 
+def drowned(value: float, error: float) -> bool:
+    """True where the error is larger than the value, which is then no result."""
+    return error > abs(value)
+
+
 def with_error(value: float, error: float = math.nan) -> str:
-    """``12.3 ± 3.1``: two digits of the error, where it is known."""
+    """``12.3 ± 3.1``: two digits of the error, where it is known; no number that is `drowned` in it."""
+    if math.isfinite(value) and drowned(value, error):
+        return f"not significant (± {number(error, 2)})"
+    return scatter(value, error)
+
+
+def scatter(value: float, error: float = math.nan) -> str:
+    """``12.3 ± 3.1``: a mean and how it scatters, as of what chance gives; two digits of that."""
     if not math.isfinite(value):
         return "not known"
     if not math.isfinite(error) or error <= 0:
@@ -96,7 +119,14 @@ def with_error(value: float, error: float = math.nan) -> str:
 
 
 def percent(share: float, error: float = math.nan, *, signed: bool = True) -> str:
-    """A share in percent, with its error where it is known: ``+1.23 ± 0.31 %``; two digits of the error."""
+    """A share in percent, with its error where it is known, as in `with_error`: ``+1.23 ± 0.31 %``."""
+    if drowned(share, error):
+        return f"not significant (± {number(100 * error, 2)} %)"
+    return scatter_percent(share, error, signed=signed)
+
+
+def scatter_percent(share: float, error: float = math.nan, *, signed: bool = False) -> str:
+    """A mean share in percent and how it scatters: ``0.12 ± 0.31 %``; two digits of that."""
     scale = error if math.isfinite(error) and error > 0 else abs(share)
     decimals = max(0, 1 - math.floor(math.log10(100 * scale))) if scale > 0 else 1
     decimals = min(decimals, 4)

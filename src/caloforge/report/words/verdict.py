@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import math
 
-from caloforge.evaluation.differences import classifier_floor, noticeable_auc, strongest_shift, worst_features
-from caloforge.evaluation.results import Evaluation, Verdict
+from caloforge.evaluation.comparison.ranking import is_quality, metrics_of
+from caloforge.evaluation.differences import classifier_auc, noticeable_auc, strongest_shift, worst_features
+from caloforge.evaluation.results import Evaluation, Significance, Verdict
 from caloforge.evaluation.significance import SIGMAS
 from caloforge.report.words.finding import Finding
 from caloforge.report.words.findings import find_all
 from caloforge.report.words.judges import classifier_findings, how_it_differs
+from caloforge.report.words.significance import sigma_text, significance
 from caloforge.report.words.text import classifier_title, feature_words, number, percent
 
 __all__ = ["find_verdict"]
@@ -29,10 +31,11 @@ def find_verdict(evaluation: Evaluation) -> Verdict:
     """What agrees, what does not, and what gives the generator away.
 
     The level follows the strongest significant difference: the AUC of a classifier, or the AUC that a single
-    feature alone would give. A classifier or another single number differs from three standard deviations
-    on; among the hundreds of features those are named that `beyond_chance` names. Where nothing differs, but
-    an AUC of 0.65 could not have been seen, or a sample has fewer than 200 showers, the level is −1. A
-    difference that was seen in few showers is a difference all the same.
+    feature alone would give. A classifier or another single number hints at a difference from two standard
+    deviations on, and differs from three on; among the hundreds of features those are named that
+    `beyond_chance` names. Where nothing differs, but an AUC of 0.65 could not have been seen, or a sample has
+    fewer than 200 showers, the level is −1. A difference that was seen in few showers is a difference all the
+    same.
     """
     findings = find_all(evaluation)
     differs = [finding for finding in findings if finding.differs]
@@ -53,15 +56,19 @@ def find_verdict(evaluation: Evaluation) -> Verdict:
         limits.insert(0, f"There are only {number(fewest)} showers in the smaller sample.")
     return Verdict(
         level=level,
-        headline=_headline(level, evaluation, differs),
-        agrees=[] if level == -1 else [finding.text for finding in findings if not finding.differs],
+        headline=_headline(level, evaluation, findings),
+        agrees=[] if level == -1 else [f.text for f in findings if not f.differs and not f.hint],
         differs=[finding.text for finding in differs],
+        hints=[finding.text for finding in findings if finding.hint],
+        significance=_significance(evaluation),
         giveaway=_giveaway(evaluation) or _first_culprit(evaluation, differs),
         limits=" ".join(limits),
     )
 
 
-def _headline(level: int, evaluation: Evaluation, differs: list[Finding]) -> str:
+def _headline(level: int, evaluation: Evaluation, findings: list[Finding]) -> str:
+    differs = [finding for finding in findings if finding.differs]
+    hints = [finding.hint for finding in findings if finding.hint]
     reference, generated = evaluation.counts["reference"], evaluation.counts["generated"]
     with_showers = f"with {number(generated)} generated and {number(reference)} reference showers"
     if level == -1:
@@ -69,12 +76,28 @@ def _headline(level: int, evaluation: Evaluation, differs: list[Finding]) -> str
     if all(finding.repeats for finding in differs):
         how = "" if evaluation.classifiers else "by single features "
         text = f"Not told apart from Geant4 {how}{with_showers}"
+        if hints:
+            some = "a hint" if len(hints) == 1 else f"{len(hints)} hints"
+            text += f", with {some} of a difference, up to {sigma_text(max(hints))}"
         return f"{text}, but the generated showers are not new." if differs else f"{text}."
-    return {
-        1: "Close to Geant4, but told apart from it.",
-        2: "Visibly different from Geant4.",
-        3: "Easily told apart from Geant4.",
-    }[level]
+    found = {
+        1: "Close to Geant4, but told apart from it",
+        2: "Visibly different from Geant4",
+        3: "Easily told apart from Geant4",
+    }
+    return f"{found[level]} {with_showers}."
+
+
+def _significance(evaluation: Evaluation) -> dict[str, Significance]:
+    """Of the single numbers whose floor is known; features are judged together, by `beyond_chance`."""
+    found = {
+        key: significance(estimate.sigmas())
+        for key, estimate in metrics_of(evaluation).items()
+        if is_quality(key)
+        and math.isfinite(estimate.floor_error)
+        and not key.startswith(("separation_", "worst_"))
+    }
+    return {key: known for key, known in found.items() if known.says != "not known"}
 
 
 def _limits(evaluation: Evaluation) -> tuple[float, str]:
@@ -118,9 +141,9 @@ def _giveaway(evaluation: Evaluation) -> str:
         texts.append(f"the mean energy of {shift.name}: {percent(shift.relative, shift.error)}{given}")
     judged = [r for r in evaluation.classifiers.values() if r.diagnosis is not None and r.diagnosis.features]
     for result in sorted(judged, key=lambda r: -r.auc)[:1]:
-        floor, spread = classifier_floor(result)
         share = result.diagnosis.features[0] if result.diagnosis else None
-        if share is None or result.auc - floor <= SIGMAS * spread or share.drop <= SIGMAS * share.error:
+        sure = classifier_auc(result).sigmas() >= SIGMAS
+        if share is None or not sure or share.drop <= SIGMAS * share.error:
             continue
         texts.append(
             f"the classifier of {classifier_title(result.name)} relies most on the "

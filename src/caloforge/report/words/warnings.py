@@ -124,7 +124,7 @@ def _few_showers(counts: Mapping[str, int], classifiers: Mapping[str, Classifier
     auc = min(1.0, 0.5 + SIGMAS * auc_noise(judged, judged))
     yield (
         f"There are only {fewest} showers in the smaller sample: a mean can be told apart from about "
-        f"{shift:.2g} standard deviations on ({SIGMAS}σ), and an AUC below {auc:.2f} says nothing "
+        f"{shift:.2g} standard deviations on ({SIGMAS}σ), and an AUC from {auc:.2f} on "
         f"({judged} showers of each sample to judge by)."
     )
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from caloforge.models.lit import drawn
 from caloforge.models.networks.fused import Fusable, fusable
 from caloforge.models.networks.splines.splines import (
     n_spline_parameters,
@@ -110,8 +111,10 @@ class MaskedSplines(Fusable):
 
     def _dropped(self, h: Tensor) -> Tensor:
         """Hidden units (H, n) of which dropout leaves some; it is drawn with the examples first."""
-        dropped: Tensor = self.dropout(h.T).T
-        return dropped
+        share = self.dropout.p
+        if not (self.training and share):
+            return h
+        return h * drawn(lambda n: F.dropout(h.new_ones(n, len(h)), share), h.shape[1]).T
 
     def splines(
         self, values: Tensor, raw: Tensor, *, inverse: bool = False, slopes: bool = True
