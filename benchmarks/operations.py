@@ -33,7 +33,7 @@ from caloforge.data import Conditions
 from caloforge.generation.noise import torch_normals
 from caloforge.models import lit
 from caloforge.models.base import ConditionTensors, GeneratorModel
-from caloforge.models.networks import fused
+from caloforge.models.networks import fused, linear
 
 ROOT = str(Path(caloforge.__file__).parent)
 NOTHING = {"aten::empty", "aten::new_empty", "aten::empty_like", "aten::detach", "aten::_unsafe_view"}
@@ -119,12 +119,13 @@ def _file() -> str:
 
 @contextmanager
 def as_elsewhere() -> Iterator[None]:
-    """Let a CPU compute all rows, as other devices do."""
-    kept, lit.traced = lit.traced, lambda: True
+    """Let a CPU compute all rows and keep rounded weights, as other devices do."""
+    kept = lit.traced, linear.keeps
+    lit.traced, linear.keeps = lambda: True, lambda device: True
     try:
         yield
     finally:
-        lit.traced = kept
+        lit.traced, linear.keeps = kept
 
 
 def shower(name: str, precision: str, kernels: str = "plain") -> tuple[GeneratorModel, Callable[[], Tensor]]:

@@ -21,6 +21,7 @@ from caloforge.data import Showers
 from caloforge.detector import CylinderMesh
 from caloforge.models import lit
 from caloforge.models.base import Batch, ConditionTensors, GeneratorModel
+from caloforge.models.networks import linear
 from caloforge.models.networks.autoregressive.kernel import FlowKernel
 from caloforge.models.networks.splines import splines
 from caloforge.models.supercalo.chain import coarse_showers
@@ -91,6 +92,7 @@ def as_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(splines, "has_kernel", lambda *_: False)
     monkeypatch.setattr(FlowKernel, "run", lambda *_: None)
     monkeypatch.setattr(lit, "traced", lambda: True)
+    monkeypatch.setattr(linear, "keeps", lambda _: hasattr(torch, "get_autocast_dtype"))
 
 
 @pytest.fixture(params=["host", "elsewhere"])

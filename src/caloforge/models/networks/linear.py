@@ -1,4 +1,4 @@
-"""A dense layer that autocast finds in its precision already."""
+"""A dense layer that autocast finds in its precision already, where each rounding is a launch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["CastLinear"]
 
 
 class CastLinear(nn.Linear):
-    """A dense layer whose weights are rounded once for autocast, not in each call: the same numbers."""
+    """A dense layer whose weights a GPU rounds once for autocast, not in each call: the same numbers."""
 
     def __init__(self, inputs: int, outputs: int, bias: bool = True) -> None:
         super().__init__(inputs, outputs, bias)
@@ -23,18 +23,21 @@ class CastLinear(nn.Linear):
         return F.linear(x, weight, bias)
 
     def weights(self, device: str) -> tuple[Tensor, Tensor | None]:
-        """Weight and bias in the precision of autocast on a kind of device, where it is on."""
-        if not _autocast(device):
-            return self.weight, self.bias
+        """Weight and bias, in the precision of autocast where `keeps` says so and it is on."""
+        weight, bias = self.weight, self.bias
+        if not keeps(device) or not torch.is_autocast_enabled(device):
+            return weight, bias
         dtype = torch.get_autocast_dtype(device)
-        parameters = [p for p in (self.weight, self.bias) if p is not None]
-        return self.derived(dtype, parameters, lambda: self._rounded(dtype))
+        parameters = (weight,) if bias is None else (weight, bias)
+        return self.derived(
+            dtype, parameters, lambda: (weight.to(dtype), None if bias is None else bias.to(dtype))
+        )
 
-    def _rounded(self, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
-        return self.weight.to(dtype), None if self.bias is None else self.bias.to(dtype)
 
+def keeps(device: str) -> bool:
+    """Whether rounded weights are kept on a kind of device.
 
-def _autocast(device: str) -> bool:
-    """Whether autocast is on; before torch 2.4 it cannot be asked, and rounds the weights itself."""
-    known = hasattr(torch, "get_autocast_dtype") and device != "meta"  # which has none
-    return known and torch.is_autocast_enabled(device)
+    Not on a CPU, where it is memory that counts; a meta device has no autocast, and torch before 2.4 cannot
+    be asked whether it is on.
+    """
+    return device not in ("cpu", "meta") and hasattr(torch, "get_autocast_dtype")

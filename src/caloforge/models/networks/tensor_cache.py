@@ -24,8 +24,12 @@ class _Held(Generic[T]):
         self.derived = derive()
 
 
-def _state(parameters: Sequence[Tensor]) -> list[tuple[int, int]]:
-    return [(p.data_ptr(), p._version) for p in parameters]
+def _state(parameters: Sequence[Tensor]) -> list[tuple[int, int]] | None:
+    """Where the parameters are and how often they were changed; None where one does not count its changes."""
+    try:
+        return [(p.data_ptr(), p._version) for p in parameters]
+    except RuntimeError:  # made in inference mode
+        return None
 
 
 class TensorCache(Generic[T]):
@@ -45,11 +49,13 @@ class TensorCache(Generic[T]):
         """What ``derive`` gives of the parameters; ``key`` tells apart what one cache holds."""
         if torch.compiler.is_compiling():
             return self._held[key].derived if key in self._held else derive()
-        uncounted = any(p.is_inference() for p in parameters)  # such tensors do not count their changes
-        if torch.is_grad_enabled() or uncounted:
+        if torch.is_grad_enabled():
+            return derive()
+        state = _state(parameters)
+        if state is None:
             return derive()
         held = self._held.get(key)
-        if held is None or held.state != _state(parameters):
+        if held is None or held.state != state:
             held = self._held[key] = _Held(parameters, derive)
         return held.derived
 
