@@ -99,13 +99,19 @@ def test_fused_showers_are_those_of_plain_torch(name: str, precision: str) -> No
     noise = model.noise(4, torch.Generator().manual_seed(1))
     conditions = ConditionTensors.of(SHOWERS.conditions[:4], model.detectors)
 
-    def made(kernels: str) -> Tensor:
+    def made(precision: str, kernels: str) -> Tensor:
         with torch.no_grad():
             return model.execute_on("cpu", precision, kernels).decode(noise, conditions)
 
-    plain, other = made("plain"), made("fused")
+    exact, plain, fused = made("float32", "plain"), made(precision, "plain"), made(precision, "fused")
     assert model.execution.kernels == "fused"
-    assert torch.equal(made("fused"), other)
-    energy = plain.flatten(1).sum(dim=1)[:, None, None, None]
-    assert ((other - plain).abs() / energy).max() < (1e-5 if precision == "float32" else 0.1)
-    assert torch.equal(made("plain"), plain)
+    assert torch.equal(made(precision, "fused"), fused)
+    assert torch.equal(made(precision, "plain"), plain)
+
+    def distance(showers: Tensor) -> Tensor:
+        return (
+            ((showers - exact).abs() / exact.flatten(1).sum(dim=1)[:, None, None, None]).flatten(1).sum(dim=1)
+        )
+
+    # weights at random make much of rounding; in bfloat16 other roundings are as good as those of plain torch
+    assert distance(fused).max() <= max(1e-4, 2 * float(distance(plain).max()))
