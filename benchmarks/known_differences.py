@@ -65,8 +65,20 @@ def energetic(cells: Cells, energy: NDArray[np.float64]) -> Cells:
     return cells
 
 
+def turn(cells: Cells, energy: NDArray[np.float64]) -> Cells:
+    """Every layer is turned about the axis by itself: only what its cells say of the next layer's is lost."""
+    rng = np.random.default_rng(0)
+    steps = rng.integers(cells.shape[2], size=(*cells.shape[:2], 1, 1))
+    return np.take_along_axis(cells, (np.arange(cells.shape[2])[:, None] + steps) % cells.shape[2], axis=2)
+
+
+def scatter(cells: Cells, energy: NDArray[np.float64]) -> Cells:
+    """The cells of each ring of each layer in another order: sums and spectra stay, no neighbourhood does."""
+    return np.random.default_rng(0).permuted(cells, axis=2)
+
+
 DISTORTIONS: dict[str, Callable[[Cells, NDArray[np.float64]], Cells]] = {
-    f.__name__: f for f in (nothing, shift, swap, cut, exchange, energetic)
+    f.__name__: f for f in (nothing, shift, swap, cut, exchange, energetic, turn, scatter)
 }
 
 

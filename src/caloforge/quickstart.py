@@ -18,7 +18,10 @@ from caloforge.evaluation import ModelComparison
 from caloforge.geant4 import simulate
 from caloforge.report import compare, summary, write_report
 from caloforge.report.comparison import write_comparison
+from caloforge.runtime.locks import folder_lock
 from caloforge.runtime.processes import run_module
+from caloforge.runtime.signals import stoppable
+from caloforge.runtime.streams import checked_seed
 from caloforge.training import train
 
 __all__ = ["quickstart"]
@@ -53,54 +56,59 @@ def quickstart(
         The comparison of both models, with their evaluations; the pages are ``folder/report/report.html``,
         of the model just trained, and ``folder/comparison/compare.html``.
     """
-    folder, console = Path(folder), console or Console()
-    folder.mkdir(parents=True, exist_ok=True)
+    folder, console, seed = Path(folder), console or Console(), checked_seed(seed)
     begin = time.monotonic()
+    again = f"what is finished is kept in {folder}; run the quickstart again to go on"
+    with folder_lock(folder), stoppable(lambda: again):
+        with _step(console, 1, f"Geant4: {n} electrons of 1-10 GeV in {DETECTOR}"):
+            simulate(
+                DETECTOR,
+                out=folder / "geant4.h5",
+                n=n,
+                particle=PARTICLE,
+                energy=ENERGY,
+                seed=seed,
+                workers=workers,
+                resume=True,
+            )
+            showers = open_showers(folder / "geant4.h5")
+            training, held_out = showers.split(TRAIN_FRACTION)
+            write_showers(training, folder / "train.h5", overwrite=True)
+            write_showers(held_out, folder / "test.h5", overwrite=True)
+            training, held_out = open_showers(folder / "train.h5"), open_showers(folder / "test.h5")
 
-    with _step(console, 1, f"Geant4: {n} electrons of 1-10 GeV in {DETECTOR}"):
-        simulate(
-            DETECTOR,
-            out=folder / "geant4.h5",
-            n=n,
-            particle=PARTICLE,
-            energy=ENERGY,
-            seed=seed,
-            workers=workers,
-            resume=True,
-        )
-        showers = open_showers(folder / "geant4.h5")
-        training, held_out = showers.split(TRAIN_FRACTION)
-        write_showers(training, folder / "train.h5", overwrite=True)
-        write_showers(held_out, folder / "test.h5", overwrite=True)
-        training, held_out = open_showers(folder / "train.h5"), open_showers(folder / "test.h5")
+        with _step(console, 2, f"Training: recipe {RECIPE} on {len(training)} showers"):
+            train(
+                RECIPE,
+                training,
+                out=folder / "model",
+                seed=seed,
+                resume=(folder / "model").exists(),
+                overrides=overrides,
+            )
 
-    with _step(console, 2, f"Training: recipe {RECIPE} on {len(training)} showers"):
-        train(
-            RECIPE,
-            training,
-            out=folder / "model",
-            seed=seed,
-            resume=(folder / "model").exists(),
-            overrides=overrides,
-        )
+        pretrained = default_model(DETECTOR)
+        models = {RECIPE: str(folder / "model"), pretrained: pretrained}
+        files = {RECIPE: folder / "generated.h5", pretrained: folder / f"{pretrained}.h5"}
+        with _step(console, 3, f"Generation: {len(held_out)} showers each by this model and {pretrained}"):
+            for name, model in models.items():
+                _generate(model, folder / "test.h5", files[name], seed)
 
-    pretrained = default_model(DETECTOR)
-    models = {RECIPE: str(folder / "model"), pretrained: pretrained}
-    files = {RECIPE: folder / "generated.h5", pretrained: folder / f"{pretrained}.h5"}
-    with _step(console, 3, f"Generation: {len(held_out)} showers each by this model and {pretrained}"):
-        for name, model in models.items():
-            _generate(model, folder / "test.h5", files[name], seed)
+        with _step(console, 4, "Evaluation of both: features, distances, classifiers, memorised showers"):
+            comparison = compare(
+                folder / "test.h5",
+                files,
+                out=folder / "comparison",
+                training=training,
+                seed=seed,
+                overwrite=True,
+            )
 
-    with _step(console, 4, "Evaluation of both: features, distances, classifiers, memorised showers"):
-        comparison = compare(
-            folder / "test.h5", files, out=folder / "comparison", training=training, seed=seed, overwrite=True
-        )
-
-    with _step(console, 5, "Report: figures and pages"):
-        generated = open_showers(files[RECIPE])
-        page = write_report(comparison.evaluations[RECIPE], held_out, generated, folder / "report")
-        title = f"Trained just now, and {pretrained}, which comes with caloforge"
-        both = write_comparison(comparison, folder / "comparison", title=title)
+        with _step(console, 5, "Report: figures and pages"):
+            generated = open_showers(files[RECIPE])
+            page = write_report(comparison.evaluations[RECIPE], held_out, generated, folder / "report")
+            title = f"Trained just now, and {pretrained}, which comes with caloforge"
+            both = write_comparison(comparison, folder / "comparison", title=title)
 
     console.print()
     console.print(summary(comparison.evaluations[RECIPE]))

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from caloforge.cli.data import app
 from caloforge.data import layout_of, open_showers
 from caloforge.errors import CaloforgeError, DataError, MeshError
+from caloforge.runtime.locks import file_lock
 
 
 def run(*arguments: object) -> str:
@@ -105,6 +106,10 @@ def test_split_and_merge_give_back_the_whole(source: Path, tmp_path: Path) -> No
     with pytest.raises(DataError, match=r"train\.h5 exists"):
         run("split", source, "--parts", "0.6,0.3,0.1", "--names", "a,b,train")
     assert not (tmp_path / "dataset_2_1_a.h5").exists()  # nothing is written where one would be refused
+    kept = parts[0].read_bytes(), parts[2].read_bytes()
+    with file_lock(parts[2]), pytest.raises(DataError, match="being written by another process"):
+        run("split", source, "--parts", "0.6,0.3,0.1", "--names", "train,val,test", "--overwrite")
+    assert (parts[0].read_bytes(), parts[2].read_bytes()) == kept  # no parts of two splits beside each other
     assert parts[0].read_bytes() == before
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -19,6 +20,7 @@ from caloforge.data import catalogue
 from caloforge.data.catalogue import PublicFile, public_files
 from caloforge.data.download import BASE_VARIABLE, download
 from caloforge.errors import DataError
+from caloforge.runtime.signals import Stopped
 
 CONTENT = os.urandom(700_000)
 
@@ -254,3 +256,64 @@ def test_the_catalogue(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [file.name for file in public_files("par04")][:2] == ["SiW_angle_50.h5", "SiW_angle_60.h5"]
     with pytest.raises(DataError, match="there are calochallenge-1-photons"):
         public_files("nothing")
+
+
+def test_a_file_without_a_pinned_checksum_is_checked_against_its_note(
+    server: tuple[str, Behaviour], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base, behaviour = server
+    loose = PublicFile("loose", "loose.h5", "page", None)
+    monkeypatch.setattr(catalogue, "CATALOGUE", (loose,))
+    (path,) = download("loose", tmp_path, base_url=base)
+    assert download("loose", tmp_path, base_url=base) == [path]
+    assert len(behaviour.requests) == 1
+    path.write_bytes(CONTENT[:8000])
+    with pytest.raises(DataError, match=r"loose\.h5 is not as it was downloaded, which .*loose\.h5\.sha256"):
+        download("loose", tmp_path, base_url=base)
+    assert path.read_bytes() == CONTENT[:8000]
+    path.unlink()
+    download("loose", tmp_path, base_url=base)
+    assert path.read_bytes() == CONTENT
+
+
+HOLD = """
+import sys
+from pathlib import Path
+from caloforge.runtime.locks import file_lock
+with file_lock(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_one_process_downloads_a_file(
+    server: tuple[str, Behaviour], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base, behaviour = server
+    monkeypatch.setattr(catalogue, "CATALOGUE", (PublicFile("loose", "loose.h5", "page", None),))
+    command = [sys.executable, "-c", HOLD, str(tmp_path / "loose.h5")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        with pytest.raises(DataError, match="is being written by another process"):
+            download("loose", tmp_path, base_url=base)
+        assert behaviour.requests == []
+        other.kill()
+    download("loose", tmp_path, base_url=base)
+
+
+def test_a_download_that_is_stopped_says_what_is_kept(
+    server: tuple[str, Behaviour], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base, _ = server
+    monkeypatch.setattr(catalogue, "CATALOGUE", (PublicFile("loose", "loose.h5", "page", None),))
+
+    def stop(name: str, done: int, total: int | None) -> None:
+        signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(Stopped, match=r"kept in .*loose\.h5\.part; the same command goes on") as stopped:
+        download("loose", tmp_path, base_url=base, progress=stop)
+    assert stopped.value.code == 143
+    assert (tmp_path / "loose.h5.part").exists()
+    download("loose", tmp_path, base_url=base)
+    assert (tmp_path / "loose.h5").read_bytes() == CONTENT

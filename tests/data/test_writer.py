@@ -137,7 +137,7 @@ def test_existing_files(tmp_path: Path) -> None:
     assert len(open_showers(path)) == 2
     with pytest.raises(DataError, match="is a folder"):
         ShowerWriter(tmp_path, MESH, overwrite=True)
-    with pytest.raises(DataError, match="cannot make the folder"):
+    with pytest.raises(DataError, match=r"cannot write .* is a file, not a folder"):
         ShowerWriter(path / "below.h5", MESH).__enter__()
 
 
@@ -151,6 +151,59 @@ def test_two_writers_do_not_mix(tmp_path: Path) -> None:
         (tmp_path / "y.h5").write_text("first")
     assert (tmp_path / "y.h5").read_text() == "first"
     assert (tmp_path / "y.h5.partial").exists()
+
+
+AT_ONCE = """
+import json, sys, time
+from pathlib import Path
+import h5py, numpy as np
+from caloforge.data import Conditions, ShowerWriter
+from caloforge.detector import CylinderMesh
+from caloforge.errors import DataError
+
+mesh = CylinderMesh.regular(n_z=2, n_phi=3, n_r=2)
+path, who, done, end = Path(sys.argv[1]), int(sys.argv[2]), 0, time.monotonic() + 2
+while time.monotonic() < end:
+    try:
+        if who:
+            with ShowerWriter(path, mesh, overwrite=True, provenance={"who": who}) as writer:
+                for _ in range(who):
+                    writer.append(np.full((5, mesh.n_voxels), who), Conditions(np.full(5, float(who))))
+        elif path.exists():
+            with h5py.File(path) as file:
+                made = json.loads(file.attrs["provenance"])
+                assert len(file["showers"]) == made["n_showers"] == 5 * made["who"]
+                assert (file["showers"][:] == made["who"]).all()
+                assert (file["incident_energies"][:] == made["who"]).all()
+        done += 1
+    except DataError as error:
+        assert "being written by another process" in str(error), error
+        time.sleep(0.002)
+print(done)
+"""
+
+
+def test_a_name_of_several_writers_is_always_a_whole_file_of_one(tmp_path: Path) -> None:
+    commands = [[sys.executable, "-c", AT_ONCE, str(tmp_path / "x.h5"), str(who)] for who in range(4)]
+    started = [
+        subprocess.Popen(c, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for c in commands
+    ]
+    said = [process.communicate(timeout=60) for process in started]
+    assert [error for _, error in said] == [""] * 4
+    assert int(said[0][0]) > 0
+    assert sum(int(out) for out, _ in said[1:]) > 0
+    assert names(tmp_path) == ["x.h5"]
+
+
+def test_a_link_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "x.h5").symlink_to(tmp_path / "elsewhere.h5")
+    for n in (2, 3):
+        write_showers(random_showers(n), tmp_path / "x.h5", overwrite=True)
+        assert (tmp_path / "x.h5").is_symlink()
+        assert len(open_showers(tmp_path / "elsewhere.h5")) == n
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(DataError, match="is a device or the like"):
+        ShowerWriter(tmp_path / "pipe", MESH, overwrite=True)
 
 
 def test_a_file_can_be_rewritten_from_itself(tmp_path: Path) -> None:
@@ -264,7 +317,7 @@ def test_interrupted(number: signal.Signals, tmp_path: Path) -> None:
         assert "Exception ignored" not in trace
         assert names(tmp_path) == []
     else:
-        assert names(tmp_path) == ["x.h5.partial"]
+        assert names(tmp_path) == [".x.h5.caloforge-lock", "x.h5.partial"]
     write_showers(random_showers(2), path)  # what was left is no hindrance
     assert names(tmp_path) == ["x.h5"]
 

@@ -31,6 +31,7 @@ from caloforge.evaluation.classifiers.inputs import Layout, Sample, fill_table
 from caloforge.evaluation.classifiers.inputs.high import high_inputs
 from caloforge.evaluation.classifiers.networks import make_network
 from caloforge.evaluation.classifiers.scores import log_posterior, temperature
+from caloforge.evaluation.classifiers.settings import TreeSettings
 from caloforge.evaluation.classifiers.split import are_twins, split_rows
 from caloforge.evaluation.features import Features
 
@@ -47,6 +48,7 @@ TINY = ClassifierSettings(
     threads=1,
     calibration_floor=None,
     widths=(4, 4, 8, 8),
+    trees=TreeSettings(most=40),
     special={name: {"epochs": 5, "repeats": 1} for name in ("resnet", "c2st")},
 )
 

@@ -150,7 +150,8 @@ def test_everything_together(make: Make) -> None:
         distances=True,
         progress=lambda text, fraction: heard.add(text),
     )
-    assert set(evaluation.distances) == {"fpd", "kpd", "precision", "recall", "density", "coverage"}
+    distances = {"fpd", "kpd", "fpd_trimmed", "sliced_wasserstein", "sliced_ks"}
+    assert set(evaluation.distances) == distances | {"precision", "recall", "density", "coverage"}
     for estimate in evaluation.distances.values():
         assert np.isfinite([estimate.value, estimate.error, estimate.floor]).all()
         assert estimate.floor_from == "second reference"

@@ -107,5 +107,5 @@ def test_ragged_meshes_are_refused_with_what_fits(mesh: Mesh, make: Make) -> Non
         check_names(("resnet", "c2st"), mesh)
         return
     features = compute_features(make(mesh, n=3))
-    with pytest.raises(MeshError, match=r"'resnet' needs .* these classifiers fit it: high, low, low-normed"):
+    with pytest.raises(MeshError, match=r"'resnet' needs .* these classifiers fit it: boosted, high, low"):
         INPUTS["resnet"].layout(features)

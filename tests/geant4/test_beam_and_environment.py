@@ -116,6 +116,24 @@ def test_official_data_are_found(tmp_path):
     assert not find_data({"GEANT4_DATA_DIR": str(tmp_path)}, reduced=True).official
 
 
+def test_data_of_another_version_are_not_taken_for_the_official_ones(tmp_path):
+    """As of an older Geant4 whose variables are set."""
+    for name in NEEDED:
+        (tmp_path / DATA_SETS[name]).mkdir()
+    (tmp_path / "old" / "G4EMLOW8.5").mkdir(parents=True)
+    (tmp_path / "named" / "G4EMLOW").mkdir(parents=True)
+    root = {"GEANT4_DATA_DIR": str(tmp_path)}
+    old = {"G4LEDATA": f"{tmp_path}/old/G4EMLOW8.5/"}
+    for variables in (old, root | old):
+        with pytest.raises(SimulationError, match=r"G4LEDATA=.*G4EMLOW8\.5/ \(G4EMLOW8\.8\).*Unset them"):
+            find_data(variables)
+    assert not find_data(old, reduced=True).official
+    unneeded = {"G4NEUTRONHPDATA": str(tmp_path / "old" / "G4EMLOW8.5")}
+    assert find_data(root | unneeded).description == "official Geant4 data sets, G4EMLOW8.8"
+    unknown = {"G4LEDATA": str(tmp_path / "named" / "G4EMLOW")}  # says nothing of its version
+    assert find_data(root | unknown).description == "official Geant4 data sets, G4EMLOW"
+
+
 def test_importing_caloforge_does_not_import_geant4():
     code = (
         "import sys, caloforge, caloforge.geant4, caloforge.geant4.validate; "

@@ -72,10 +72,47 @@ def test_rayleigh_is_stored_in_square_millimetres():
 def test_many_writers_at_once(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     found = []
-    threads = [threading.Thread(target=lambda: found.append(em_data.reduced_em_data())) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    for damaged in (False, True):
+        if damaged:
+            cut(found[0] / "epics2017/phot/pe-cs-74.dat")
+        threads = [threading.Thread(target=lambda: found.append(em_data.reduced_em_data())) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert em_data._is_whole(found[0])
+    assert len(found) == 8
     assert len(set(found)) == 1
     assert [path.name for path in (tmp_path / "caloforge").iterdir()] == [found[0].name]
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:8000])
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("epics2017/phot/pe-cs-74.dat", cut),
+        ("epics2017/rayl/re-cs-14.dat", lambda path: path.unlink()),
+        ("empty", lambda path: path.rmdir()),
+        (em_data.MANIFEST, lambda path: path.write_bytes(b"")),
+    ],
+)
+def test_damaged_data_are_made_again(name, damage, caplog):
+    root = em_data.reduced_em_data()
+    before = em_data._digests(root)
+    assert not caplog.messages
+    damage(root / name)
+    assert em_data.reduced_em_data() == root
+    assert em_data._digests(root) == before
+    assert (root / "empty").is_dir()
+    assert "is damaged" in caplog.text
+    assert [path.name for path in root.parent.iterdir() if path.name.startswith("geant4")] == [root.name]
+
+
+def test_data_that_are_whole_are_left_alone():
+    root = em_data.reduced_em_data()
+    made = (root / em_data.MANIFEST).stat().st_mtime_ns
+    assert em_data.reduced_em_data() == root
+    assert (root / em_data.MANIFEST).stat().st_mtime_ns == made

@@ -75,6 +75,25 @@ def test_resumed_after_a_kill(reference, tmp_path):
         simulate("par04-siw", out=out, **SETTINGS)
 
 
+def test_a_batch_system_sends_its_signal_to_all(tmp_path):
+    out = tmp_path / "s.h5"
+    ask = ["simulate", "par04-siw", "-n", "2000", "--energy", "5GeV", "--workers", "1", "-o", str(out)]
+    command = [sys.executable, "-m", "caloforge", *ask]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 60
+        while not list(tmp_path.glob("s.h5.parts/chunk-*.npz")) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        for one in (*map(int, children), process.pid):
+            os.kill(one, signal.SIGUSR1)
+        _, text = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGUSR1, text
+    assert "of 2000 showers are kept in" in text
+    assert "--resume" in text
+    assert "Traceback" not in text
+    assert list(tmp_path.glob("s.h5.parts/chunk-*.npz"))
+
+
 def test_a_worker_killed_is_one_clear_error(tmp_path):
     out = tmp_path / "k.h5"
     code = (
@@ -100,7 +119,7 @@ def test_a_worker_that_dies_is_one_clear_error(tmp_path):
     broken["stack"][0]["layers"][0]["material"] = "G4_UNOBTAINIUM"
     with pytest.raises(SimulationError, match=r"UNOBTAINIUM") as caught:
         simulate(Detector.from_dict(broken), out=tmp_path / "d.h5", workers=1, **SETTINGS)
-    assert "0 of 24 showers are kept" in str(caught.value)
+    assert "None of the 24 showers was finished" in str(caught.value)
 
 
 @pytest.mark.parametrize("settings", [{"n": 0}, {"workers": 0}])

@@ -177,7 +177,7 @@ def test_changed_settings_are_kept_on_disk(stepwise, tmp_path):
 
 def test_a_stopped_generation_does_not_go_on_with_other_settings(stepwise, tmp_path):
     first = generate(stepwise, energy=2e3, n=4, settings={"factor": 2.0}, progress=False)
-    store = ChunkStore(tmp_path / "a.h5.parts", first.provenance["request"], 4)
+    store = ChunkStore(tmp_path / "a.h5", first.provenance["request"], 4)
     with store.open(resume=False, overwrite=False):
         store.chunk(0, 2).write(PackedEnergies.pack(first.energies[:2].reshape(2, -1)).columns())
     ask = {"energy": 2e3, "n": 4, "out": tmp_path / "a.h5", "resume": True, "progress": False}

@@ -17,7 +17,7 @@ from caloforge.data.packing import PackedEnergies
 from caloforge.detector import CylinderMesh
 from caloforge.errors import CheckpointError, ConditionError, DataError
 from caloforge.generation import generate
-from caloforge.runtime.chunks import folder_lock
+from caloforge.runtime.locks import folder_lock
 from caloforge.runtime.streams import uniforms
 
 LIKE = toy_showers(200, seed=9)
@@ -260,7 +260,7 @@ import os, signal, sys
 import torch, toy_models
 torch.set_num_threads(1)
 from caloforge.generation import generate
-from caloforge.runtime.chunks import folder_lock
+from caloforge.runtime.locks import folder_lock
 from caloforge.runtime.streams import uniforms
 
 class Killed(toy_models.LayerGaussian):

@@ -23,9 +23,9 @@ from caloforge.detector import CylinderMesh, calochallenge_mesh
 from caloforge.errors import DataError, MeshError, RecipeError
 from caloforge.evaluation import ClassifierSettings, Estimate, ModelComparison, read_comparison
 from caloforge.evaluation.binning import challenge_set
+from caloforge.evaluation.classifiers.scores import auc_error
 from caloforge.evaluation.comparison.published import published_results
 from caloforge.evaluation.comparison.ranking import badness, clearly_better, metrics_of, pareto_front
-from caloforge.evaluation.differences import auc_error
 from caloforge.report import compare, evaluate, summary
 from caloforge.report.words.columns import value_text
 from caloforge.report.words.table import csv_text, markdown

@@ -79,6 +79,7 @@ def test_page_is_complete_and_loads_nothing(written: tuple[ModelComparison, Path
         "The numbers",
         "Quality and speed",
         "Distance from chance",
+        "Neighbourhoods",
         "Distributions",
         "Profiles",
         "Separation by layer",

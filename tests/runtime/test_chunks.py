@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from caloforge.errors import DataError
-from caloforge.runtime.chunks import ChunkStore, folder_lock
+from caloforge.runtime.chunks import ChunkStore
 
 REQUEST = {"seed": 1, "energy": (1.0, 2.0), "steps": None}
 
 
 def store(folder: Path, n: int = 100, **changes: object) -> ChunkStore:
-    return ChunkStore(folder / "a.h5.parts", REQUEST | changes, n, "generation")
+    return ChunkStore(folder / "a.h5", REQUEST | changes, n, "generation")
 
 
 def fill(folder: Path, *spans: tuple[int, int]) -> None:
@@ -128,7 +126,7 @@ def test_a_damaged_chunk_is_named(tmp_path: Path) -> None:
     whole = chunk.path.read_bytes()
     for damaged in (whole[: len(whole) // 2], whole[:200] + b"\xff" + whole[201:], b""):
         chunk.path.write_bytes(damaged)
-        with pytest.raises(DataError, match=r"chunk-0+-0+40\.npz is damaged.*delete it and go on with"):
+        with pytest.raises(DataError, match=r"chunk-0+-0+40-\w+\.npz is damaged.*delete it and go on with"):
             chunk.read()
     chunk.path.unlink()
     assert store(tmp_path).gaps() == [(0, 40)]
@@ -136,36 +134,33 @@ def test_a_damaged_chunk_is_named(tmp_path: Path) -> None:
         store(tmp_path).complete()
 
 
-HOLD = """
-import sys
-from pathlib import Path
-from caloforge.runtime.chunks import folder_lock
-with folder_lock(Path(sys.argv[1])):
-    print("held", flush=True)
-    sys.stdin.read()
-"""
-
-
-def test_one_process_at_a_time(tmp_path: Path) -> None:
-    folder = tmp_path / "a.h5.parts"
-    command = [sys.executable, "-c", HOLD, str(folder)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
-        assert other.stdout is not None
-        assert other.stdin is not None
-        assert other.stdout.readline() == b"held\n"
-        with (
-            pytest.raises(DataError, match="another process is writing into"),
-            store(tmp_path).open(resume=True, overwrite=True),
-        ):
-            pass
-        other.kill()
-    fill(tmp_path, (0, 40))  # a kill frees it
+def test_a_file_that_came_meanwhile_stays(tmp_path: Path) -> None:
+    fill(tmp_path, (0, 40))
+    (tmp_path / "a.h5").write_text("precious")
+    with (
+        pytest.raises(DataError, match="exists; choose another name"),
+        store(tmp_path).open(resume=True, overwrite=False),
+    ):
+        pass
     assert store(tmp_path).n_finished == 40
 
 
-def test_a_lock_that_cannot_be_taken(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(DataError, match="cannot write into"), folder_lock(tmp_path / "file" / "folder"):
+def test_chunks_without_a_request_are_not_ours(tmp_path: Path) -> None:
+    fill(tmp_path, (0, 40))
+    (tmp_path / "a.h5.parts" / "request.json").unlink()
+    with (
+        pytest.raises(DataError, match=r"has no request\.json"),
+        store(tmp_path).open(resume=False, overwrite=True),
+    ):
         pass
-    with pytest.raises(FileNotFoundError), folder_lock(tmp_path / "folder"):
-        raise FileNotFoundError  # the user's own error is not taken for one of the lock
+    assert store(tmp_path).n_finished == 40
+
+
+def test_chunks_of_another_request_are_not_taken(tmp_path: Path) -> None:
+    """As two processes would write them on a file system without locks."""
+    fill(tmp_path, (0, 40))
+    other = store(tmp_path, seed=2)
+    other.chunk(40, 100).write({"numbers": np.zeros(60)})
+    assert [(chunk.start, chunk.stop) for chunk in store(tmp_path).chunks()] == [(0, 40)]
+    with pytest.raises(DataError, match="showers 40 to 99 were made and are gone"):
+        store(tmp_path).complete()

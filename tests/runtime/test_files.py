@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from caloforge.errors import CheckpointError, DataError
-from caloforge.runtime.files import read_json, whole_file, write_bytes, write_json, write_text
+from caloforge.runtime.files import output_file, read_json, whole_file, write_bytes, write_json, write_text
 
 
 def test_json_comes_back(tmp_path: Path) -> None:
@@ -61,3 +62,30 @@ def test_what_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(CheckpointError, match=r"cannot write .*what was there before is unchanged"):
         write_bytes(tmp_path / "file" / "a.json", b"", error=CheckpointError)
+
+
+def test_a_link_is_followed_and_a_device_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "real.txt").write_text("old")
+    for name, target in (("link", "real.txt"), ("dangling", "later.txt")):
+        (tmp_path / name).symlink_to(target)
+        write_text(tmp_path / name, "new")
+        assert (tmp_path / name).is_symlink()
+        assert (tmp_path / target).read_text() == "new"
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(DataError, match=r"pipe: it is a device or the like, not a file"):
+        write_text(tmp_path / "pipe", "new")
+    assert (tmp_path / "pipe").is_fifo()
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("", "is a folder; give the name of a file"),
+        (".", "is a folder"),
+        ("n" * 256, "File name too long"),
+        ("é" * 120, "File name too long"),  # no room for names of locks
+    ],
+)
+def test_names_that_cannot_be_written(name: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        output_file(name)

@@ -203,3 +203,18 @@ def test_one_plain_line_where_there_is_no_terminal(tmp_path, capsys):
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 2
     assert lines[-1].startswith("epoch 6/6: loss ")
+
+
+def test_a_log_that_cannot_be_written_is_told(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "log.jsonl").symlink_to("/dev/full")
+    with pytest.raises(CheckpointError, match=r"cannot write .*log\.jsonl"):
+        fit(tmp_path / "a", overwrite=True)
+
+
+def test_it_goes_on_without_tensorboards_numbers(tmp_path, caplog):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "tensorboard").write_text("mine")
+    assert fit(tmp_path / "a", overrides={"training.epochs": 2}).metrics["epochs"] == 2
+    assert "no more numbers for TensorBoard" in caplog.text
+    assert (tmp_path / "a" / "tensorboard").read_text() == "mine"

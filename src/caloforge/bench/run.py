@@ -11,6 +11,7 @@ import math
 import os
 import signal
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +28,13 @@ from caloforge.errors import CaloforgeError, CheckpointError, ConditionError, Da
 from caloforge.generation.request import GenerationRequest
 from caloforge.runtime.cores import usable_cores
 from caloforge.runtime.devices import pick_device
+from caloforge.runtime.files import output_file
+from caloforge.runtime.locks import file_lock
 from caloforge.runtime.processes import Child, ChildError
 from caloforge.runtime.progress import Display
 from caloforge.runtime.provenance import provenance
+from caloforge.runtime.signals import stoppable
+from caloforge.runtime.streams import checked_seed
 
 __all__ = ["bench"]
 
@@ -96,56 +101,62 @@ def bench(
         DataError: the file exists, is of another benchmark, or cannot be written.
         KeyboardInterrupt: Ctrl-C; what is measured is in the file.
     """
-    target = None if out is None else Path(out)
+    target, seed = None if out is None else output_file(out), checked_seed(seed)
     if min([repetitions, *batch_sizes, *(t for t in threads if t is not None)]) < 1 or not budget_s > 0:
         raise ConditionError(
             "batch sizes, threads and repetitions must be at least 1, and the budget positive"
         )
     if geant4 < 0 or not (batch_sizes and threads):
         raise ConditionError("give at least one batch size and number of threads, and no negative geant4")
-    if target is not None and target.exists() and not (resume or overwrite):
-        raise DataError(f"{target} exists; go on with it (--resume) or replace it (--overwrite)")
-    loaded = Checkpoint.load(checkpoint).with_settings(settings or {})
-    known = detector if isinstance(detector, str) and detector in loaded.detectors else None
-    pool = choose_conditions(loaded, geant4 or POOL, like, energy, seed, known, particle)
-    request = GenerationRequest.resolve(
-        loaded,
-        conditions=pool,
-        seed=seed,
-        device="cpu",
-        precision=precision,
-        kernels="plain",  # nothing is made with it
-        allow_extrapolation=allow_extrapolation,
-    )
-    keys = _configurations(devices, threads, batch_sizes)
-    asked = {"repetitions": repetitions, "precision": precision, "kernels": kernels}
-    result = _empty(request, keys, asked)
-    if resume and target is not None and target.exists():
-        result = _resumed(result, BenchResult.read(target), target)
-    wanted = {key: _row(key, remark="not measured yet") for key in keys}
-    rows = wanted | {row.key: row for row in result.rows if row.repetitions}
+    with nullcontext() if target is None else file_lock(target):
+        if target is not None and target.exists() and not (resume or overwrite):
+            raise DataError(f"{target} exists; go on with it (--resume) or replace it (--overwrite)")
+        loaded = Checkpoint.load(checkpoint).with_settings(settings or {})
+        known = detector if isinstance(detector, str) and detector in loaded.detectors else None
+        pool = choose_conditions(loaded, geant4 or POOL, like, energy, seed, known, particle)
+        request = GenerationRequest.resolve(
+            loaded,
+            conditions=pool,
+            seed=seed,
+            device="cpu",
+            precision=precision,
+            kernels="plain",  # nothing is made with it
+            allow_extrapolation=allow_extrapolation,
+        )
+        keys = _configurations(devices, threads, batch_sizes)
+        asked = {"repetitions": repetitions, "precision": precision, "kernels": kernels}
+        result = _empty(request, keys, asked)
+        if resume and target is not None and target.exists():
+            result = _resumed(result, BenchResult.read(target), target)
+        wanted = {key: _row(key, remark="not measured yet") for key in keys}
+        rows = wanted | {row.key: row for row in result.rows if row.repetitions}
 
-    def keep(geant4_time: Geant4Time) -> BenchResult:
-        """The result so far, written."""
-        finished = [_with_speed_up(row, geant4_time) for row in rows.values()]
-        warnings = _warnings(result.machine, finished)
-        now = result.replace(geant4=geant4_time, rows=finished, warnings=warnings)
-        if target is not None:
-            now.write(target)
-        return now
+        def keep(geant4_time: Geant4Time) -> BenchResult:
+            """The result so far, written."""
+            finished = [_with_speed_up(row, geant4_time) for row in rows.values()]
+            warnings = _warnings(result.machine, finished)
+            now = result.replace(geant4=geant4_time, rows=finished, warnings=warnings)
+            if target is not None:
+                now.write(target)
+            return now
 
-    job = {
-        "checkpoint": str(loaded.path),
-        "settings": dict(settings or {}),
-        "conditions": _plain(pool),
-        "seed": seed,
-        "precision": precision,
-        "kernels": kernels,
-        "repetitions": repetitions,
-        "budget_s": budget_s,
-    }
-    with Display(enabled=progress, transient=True) as show:
-        try:
+        job = {
+            "checkpoint": str(loaded.path),
+            "settings": dict(settings or {}),
+            "conditions": _plain(pool),
+            "seed": seed,
+            "precision": precision,
+            "kernels": kernels,
+            "repetitions": repetitions,
+            "budget_s": budget_s,
+        }
+
+        def kept() -> str:
+            done = sum(row.repetitions > 0 for row in rows.values())
+            where = f" and kept in {target}; go on with resume=True (--resume)" if target else ""
+            return f"{done} of {len(rows)} configurations were measured{where}"
+
+        with Display(enabled=progress, transient=True) as show, stoppable(kept):
             time = result.geant4
             if geant4 and not time.showers:
                 show("benchmark", 0, len(wanted), f"Geant4, {geant4} showers")
@@ -159,11 +170,7 @@ def bench(
                 show("benchmark", i, len(wanted), about)
                 rows[key] = _measure(key, job)
                 current = keep(time)
-        except KeyboardInterrupt:
-            done = sum(row.repetitions > 0 for row in rows.values())
-            kept = f" and kept in {target}; go on with resume=True (--resume)" if target else ""
-            raise KeyboardInterrupt(f"{done} of {len(rows)} configurations were measured{kept}") from None
-    return current
+        return current
 
 
 def _configurations(

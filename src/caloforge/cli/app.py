@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import sys
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.markup import escape
@@ -22,6 +23,7 @@ from caloforge.cli.train import adapt, train
 from caloforge.errors import CaloforgeError
 from caloforge.runtime.cores import wait_passively
 from caloforge.runtime.provenance import code_version
+from caloforge.runtime.signals import Stopped, stoppable
 
 __all__ = ["app", "main"]
 
@@ -43,15 +45,24 @@ COMMANDS = (
 
 
 class _Commands(TyperGroup):
-    """Says on Ctrl-C what was kept, which typer itself passes over."""
+    """Says what was kept where a signal stops a command, which typer itself passes over."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
-            return super().invoke(ctx)
+            with stoppable():
+                return super().invoke(ctx)
         except KeyboardInterrupt as stop:
-            if speaks:
-                errors.print(f"interrupted. {escape(str(stop))}".strip(), highlight=False, soft_wrap=True)
+            _say_stopped(f"interrupted. {stop}" if str(stop) else "interrupted; nothing was kept.")
             raise typer.Exit(130) from None
+        except Stopped as stop:
+            if not stop.message:
+                _say_stopped(f"stopped by {signal.Signals(stop.number).name}; nothing was kept.")
+            raise typer.Exit(128 + stop.number) from None
+
+
+def _say_stopped(text: str) -> None:
+    if speaks:
+        errors.print(escape(text), highlight=False, soft_wrap=True)
 
 
 app = typer.Typer(
@@ -87,7 +98,13 @@ def main() -> None:
     try:
         app()
     except CaloforgeError as error:
-        errors.print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
-        sys.exit(1)
+        _fail(str(error))
     except BrokenPipeError:
         sys.exit(141)
+    except OSError as error:  # such as a folder that may not be entered
+        _fail(f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error))
+
+
+def _fail(text: str) -> NoReturn:
+    errors.print(f"[bold red]error:[/] {escape(text)}", highlight=False, soft_wrap=True)
+    sys.exit(1)

@@ -21,6 +21,7 @@ from caloforge.cli.options import (
     Precision,
     Resume,
     Seed,
+    folder,
     overrides,
 )
 from caloforge.cli.output import console, say
@@ -106,7 +107,7 @@ def amplify(
     training: Annotated[Path | None, typer.Argument(help="File of the training showers.")] = None,
     generated: Annotated[Path | None, typer.Argument(help="File of showers from the generator.")] = None,
     out: Annotated[
-        Path, typer.Option("--out", "-o", help="Folder for amplification.json and the figure.")
+        Path, typer.Option("--out", "-o", parser=folder, help="Folder for amplification.json and the figure.")
     ] = Path("amplification"),
     upsampled: Annotated[
         list[str] | None,
@@ -136,46 +137,48 @@ def amplify(
     from caloforge.report.figures.amplification import draw_amplification, draw_upsampling
     from caloforge.report.figures.style import require_drawing_packages
     from caloforge.runtime.files import write_json
+    from caloforge.runtime.locks import folder_lock
 
     target = out / AMPLIFICATION_FILE
-    if target.exists() and not overwrite:
-        raise DataError(f"{target} exists; choose another folder or allow overwriting (--overwrite)")
     if (training is None or generated is None) == (not upsampled) or (upsampled and training is not None):
         raise ConditionError(
             "give either TRUTH TRAINING GENERATED, or TRUTH and --upsampled 1000=a.h5 --upsampled 10000=b.h5"
         )
     require_drawing_packages()
-    result: AmplificationResult | UpsamplingResult
-    if training is not None and generated is not None:
-        from caloforge.evaluation.amplification import OBSERVABLES, amplification
+    with folder_lock(out):
+        if target.exists() and not overwrite:
+            raise DataError(f"{target} exists; choose another folder or allow overwriting (--overwrite)")
+        result: AmplificationResult | UpsamplingResult
+        if training is not None and generated is not None:
+            from caloforge.evaluation.amplification import OBSERVABLES, amplification
 
-        chosen = [tuple(item.split("+")) for item in _items(observables)] if observables else OBSERVABLES
-        result = in_words(
-            amplification(
-                truth,
-                training,
-                generated,
-                observables=chosen,
-                quantiles=_counts(quantiles, "--quantiles"),
-                seed=seed,
+            chosen = [tuple(item.split("+")) for item in _items(observables)] if observables else OBSERVABLES
+            result = in_words(
+                amplification(
+                    truth,
+                    training,
+                    generated,
+                    observables=chosen,
+                    quantiles=_counts(quantiles, "--quantiles"),
+                    seed=seed,
+                )
             )
-        )
-        drawing = draw_amplification(result, out)
-    else:
-        from caloforge.evaluation.upsampling import upsampling_curve
+            drawing = draw_amplification(result, out)
+        else:
+            from caloforge.evaluation.upsampling import upsampling_curve
 
-        result = in_words(
-            upsampling_curve(
-                truth,
-                dict(map(_upsampled, upsampled or [])),
-                copies=True if copies is None else copies,
-                classifiers=classifiers,
-                which=_items(which),
-                seed=seed,
+            result = in_words(
+                upsampling_curve(
+                    truth,
+                    dict(map(_upsampled, upsampled or [])),
+                    copies=True if copies is None else copies,
+                    classifiers=classifiers,
+                    which=_items(which),
+                    seed=seed,
+                )
             )
-        )
-        drawing = draw_upsampling(result, out)
-    write_json(target, result.to_dict())
+            drawing = draw_upsampling(result, out)
+        write_json(target, result.to_dict())
     console.print(summary(result))
     say(f"{target}, {drawing.name}.pdf")
 

@@ -20,6 +20,7 @@ from caloforge.cli.options import (
     SecondReference,
     Seed,
     Which,
+    folder,
 )
 from caloforge.cli.output import console, say
 from caloforge.errors import DataError
@@ -32,9 +33,11 @@ def compare(
     generated: Annotated[
         list[str], typer.Argument(help="Files of generated showers, FILE or NAME=FILE; named after the file.")
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for metrics, tables, figures and page.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", parser=folder, help="Folder for metrics, tables, figures and page.")
+    ],
     classifiers: Classifiers = "quick",
-    which: Which = "low,high",
+    which: Which = None,
     multiclass: Annotated[
         str, typer.Option(help="What the network that tells all models apart sees: high, low or none.")
     ] = "high",
@@ -59,7 +62,7 @@ def compare(
         named_files(generated),
         out=out,
         classifiers=classifiers,
-        which=tuple(filter(None, which.split(","))),
+        which=None if which is None else tuple(filter(None, which.split(","))),
         seed=seed,
         device=device,
         multiclass=None if multiclass == "none" else multiclass,

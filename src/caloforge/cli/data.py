@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,9 +19,10 @@ from caloforge.errors import DataError
 from caloforge.runtime.files import plain
 from caloforge.runtime.progress import Display
 from caloforge.runtime.provenance import provenance
+from caloforge.runtime.streams import checked_seed
 
 if TYPE_CHECKING:
-    from caloforge.data import Showers
+    from caloforge.data import Showers, ShowerWriter
 
 __all__ = ["app"]
 
@@ -128,12 +130,15 @@ def split(
             f"{len(pieces)} parts need as many different names of letters and digits, got {labels}"
         )
     targets = [(folder or source.parent) / f"{source.stem}_{label}.h5" for label in labels]
-    for target in targets:
-        if target.exists() and not overwrite:
-            raise DataError(f"{target} exists; choose other names or allow overwriting (--overwrite)")
+    with ExitStack() as all_or_none:
+        writers = []
+        for piece, target in zip(pieces, targets, strict=True):
+            settings = {"source": source.name, "parts": parts, "seed": seed, "part": target.stem}
+            writer = _writer(piece, target, "split", settings, overwrite=overwrite, layout=layout)
+            writers.append(all_or_none.enter_context(writer))
+        for writer, piece in zip(writers, pieces, strict=True):
+            _fill(writer, piece)
     for piece, target in zip(pieces, targets, strict=True):
-        settings = {"source": source.name, "parts": parts, "seed": seed, "part": target.stem}
-        _write(piece, target, "split", settings, overwrite, layout=layout)
         say(f"{len(piece)} showers → {target}")
 
 
@@ -202,18 +207,28 @@ def download(
 def _write(
     showers: Showers, target: Path, action: str, settings: dict[str, Any], overwrite: bool, **how: Any
 ) -> None:
-    from caloforge.data import write_showers
+    with _writer(showers, target, action, settings, overwrite=overwrite, **how) as writer:
+        _fill(writer, showers)
 
-    showers.provenance = provenance(action, **settings) | {"source": showers.provenance}
+
+def _writer(
+    showers: Showers, target: Path, action: str, settings: dict[str, Any], **how: Any
+) -> ShowerWriter:
+    from caloforge.data import ShowerWriter
+
+    made_by = provenance(action, **settings) | {"source": showers.provenance}
+    return ShowerWriter(target, showers.mesh, provenance=made_by, **how)
+
+
+def _fill(writer: ShowerWriter, showers: Showers) -> None:
     with Display() as show:
-        write_showers(
-            showers, target, overwrite=overwrite, progress=partial(show, f"writing {target.name}"), **how
-        )
+        writer.append_all(showers, partial(show, f"writing {writer.path.name}"))
 
 
 def _pieces(showers: Showers, parts: str, seed: int | None) -> tuple[Showers, ...]:
     import numpy as np
 
+    seed = None if seed is None else checked_seed(seed)
     try:
         sizes = [float(text) for text in parts.split(",")]
     except ValueError as error:

@@ -21,6 +21,7 @@ from caloforge.cli.options import (
     SecondReference,
     Seed,
     Which,
+    folder,
 )
 from caloforge.cli.output import console, say
 from caloforge.errors import ConditionError
@@ -31,9 +32,11 @@ __all__ = ["evaluate", "slices_of"]
 def evaluate(
     reference: Reference,
     generated: Annotated[Path, typer.Argument(help="File of generated showers.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for metrics, figures and report.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", parser=folder, help="Folder for metrics, figures and report.")
+    ],
     classifiers: Classifiers = "quick",
-    which: Which = "low,high",
+    which: Which = None,
     second_reference: SecondReference = None,
     training: Annotated[
         Path | None, typer.Option(help="Showers the generator was trained on: does it repeat them?")
@@ -66,7 +69,7 @@ def evaluate(
         candidate,
         out=out,
         classifiers=classifiers,
-        which=tuple(filter(None, which.split(","))),
+        which=None if which is None else tuple(filter(None, which.split(","))),
         second_reference=second_reference,
         training=training,
         distances=distances,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -43,6 +44,7 @@ __all__ = [
     "TrainingThreads",
     "Which",
     "Workers",
+    "folder",
     "overrides",
 ]
 
@@ -161,11 +163,24 @@ Changes = Annotated[
 
 Reference = Annotated[Path, typer.Argument(help="File of reference showers, from Geant4.")]
 Classifiers = Annotated[
-    str, typer.Option(help="quick, calochallenge (the published settings; slow) or none.")
+    str,
+    typer.Option(
+        help="Presets, with commas: quick, calochallenge (as published; slow), strong, boosted; or none."
+    ),
 ]
-Which = Annotated[str, typer.Option(help="Classifiers to train: low, low-normed, high, resnet, c2st.")]
+Which = Annotated[
+    str | None,
+    typer.Option(help="Classifiers to train, low, low-normed, high, resnet, c2st, …; else the presets' own."),
+]
 SecondReference = Annotated[Path | None, typer.Option(help="More Geant4 showers: floors are what they give.")]
 Report = Annotated[bool, typer.Option(help="Also draw the figures and the HTML page.")]
+
+
+def folder(text: str) -> Path:
+    """The folder of that name; an empty one, as of a variable that is not set, is refused."""
+    if not os.fspath(text).strip():
+        raise typer.BadParameter("the name of the folder is empty")
+    return Path(text)
 
 
 def overrides(settings: Sequence[str] | None) -> dict[str, Any]:

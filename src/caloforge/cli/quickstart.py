@@ -8,12 +8,15 @@ from typing import Annotated
 import typer
 
 from caloforge.cli.options import AllowCode, ChangesOfRecipe, Seed, Workers, overrides
+from caloforge.cli.options import folder as folder_named
 
 __all__ = ["quickstart"]
 
 
 def quickstart(
-    folder: Annotated[Path, typer.Argument(help="Where everything is kept.")] = Path("quickstart"),
+    folder: Annotated[Path, typer.Argument(parser=folder_named, help="Where everything is kept.")] = Path(
+        "quickstart"
+    ),
     n: Annotated[int, typer.Option("-n", help="Showers to simulate.", min=100)] = 1500,
     seed: Seed = 1,
     workers: Workers = None,

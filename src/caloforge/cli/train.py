@@ -20,6 +20,7 @@ from caloforge.cli.options import (
     Resume,
     Seed,
     TrainingThreads,
+    folder,
     overrides,
 )
 from caloforge.cli.output import say_trained
@@ -30,7 +31,9 @@ __all__ = ["adapt", "train"]
 def train(
     recipe: Annotated[str, typer.Argument(help="Name (see caloforge recipes) or a TOML file.")],
     showers: Annotated[list[Path], typer.Argument(help="Files of showers to train on.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the checkpoint to make.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", parser=folder, help="Folder of the checkpoint to make.")
+    ],
     seed: Seed = 0,
     resume: Resume = False,
     overwrite: Overwrite = False,
@@ -76,7 +79,9 @@ def adapt(
     data: Annotated[
         list[Path], typer.Option("--data", help="Files of showers to adapt to. May be repeated.")
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the checkpoint to make.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", parser=folder, help="Folder of the checkpoint to make.")
+    ],
     n: Annotated[int | None, typer.Option("-n", help="Take only the first n showers.", min=2)] = None,
     steps: Annotated[
         int | None, typer.Option(help="Batches to train on; by default a tenth of the training's.", min=1)

@@ -6,7 +6,6 @@ given a downloader that asks for the missing bytes only (HTTP ``Range`` with ``I
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import time
@@ -19,6 +18,9 @@ from typing import IO, Any
 
 from caloforge.data.catalogue import PublicFile, public_files
 from caloforge.errors import DataError, MissingDependencyError
+from caloforge.runtime.files import output_file, write_json, write_text
+from caloforge.runtime.locks import file_lock
+from caloforge.runtime.signals import stoppable
 
 __all__ = ["BASE_VARIABLE", "Progress", "ResumingDownloader", "download"]
 
@@ -130,7 +132,7 @@ class ResumingDownloader:
     def _note(self, url: str, etag: str | None, modified: str | None) -> None:
         # a weak ETag does not promise the same bytes and must not be used to continue
         strong = etag if etag and not etag.startswith("W/") else None
-        self._notes.write_text(json.dumps({"url": url, "validator": strong or modified}), encoding="utf-8")
+        write_json(self._notes, {"url": url, "validator": strong or modified})
 
     def _validator(self, url: str) -> str | None:
         try:
@@ -168,7 +170,9 @@ def download(
         attempts, wait: see `ResumingDownloader`.
 
     Raises:
-        DataError: no such data set, no network, a wrong checksum, or an address that has to be got by hand.
+        DataError: no such data set, no network, a wrong checksum, an address that has to be got by hand, or
+            another process downloads the same file.
+        KeyboardInterrupt: Ctrl-C; what came is kept.
         MissingDependencyError: pooch is not installed.
     """
     files = public_files(name)
@@ -204,16 +208,66 @@ def _download_one(
     attempts: int,
     wait: float,
 ) -> Path:
-    target = folder / file.name
+    target = output_file(folder / file.name)
     part = folder / (file.name + ".part")
+    if _is_there(pooch, file, target):
+        return target
+    kept = f"what came so far is kept in {part}; the same command goes on from there"
+    with file_lock(target), stoppable(lambda: kept if part.exists() else f"nothing of {file.name} is kept"):
+        _fetch(
+            pooch,
+            file,
+            url,
+            target,
+            ResumingDownloader(part, attempts=attempts, wait=wait, progress=progress),
+        )
+        if file.checksum is None:
+            digest = f"sha256:{pooch.file_hash(str(target))}"
+            write_text(_note_of(target), digest + "\n")
+            if warn is not None:
+                warn(f"{file.name} has no pinned checksum, so it was not verified; {digest}")
+    return target
+
+
+def _is_there(pooch: Any, file: PublicFile, target: Path) -> bool:
+    """True where the file was downloaded before.
+
+    Raises:
+        DataError: it is not as it was downloaded, and no checksum tells that what comes again is right.
+    """
+    if not target.is_file():
+        return False
+    known = file.checksum
+    if known is None:
+        try:
+            known = _note_of(target).read_text("ascii").strip()
+        except (OSError, UnicodeDecodeError):
+            return True  # got by hand
+    algorithm, _, digest = known.partition(":")
+    if pooch.file_hash(str(target), alg=algorithm) == digest:
+        return True
+    if file.checksum is None:
+        raise DataError(
+            f"{target} is not as it was downloaded, which {_note_of(target)} tells; it is damaged or was "
+            "changed. Remove it to download it again, or remove the note to keep it"
+        )
+    return False
+
+
+def _note_of(target: Path) -> Path:
+    """Where the checksum of a downloaded file is noted that has no pinned one."""
+    return target.with_name(target.name + ".sha256")
+
+
+def _fetch(pooch: Any, file: PublicFile, url: str, target: Path, downloader: ResumingDownloader) -> None:
     registry = pooch.create(
-        path=folder, base_url="", registry={file.name: file.checksum}, urls={file.name: url}
+        path=target.parent, base_url="", registry={target.name: file.checksum}, urls={target.name: url}
     )
-    downloader = ResumingDownloader(part, attempts=attempts, wait=wait, progress=progress)
     pooch.get_logger().setLevel("WARNING")
     try:
-        registry.fetch(file.name, downloader=downloader)
+        registry.fetch(target.name, downloader=downloader)
     except _UnreachableError as error:
+        part = downloader.part
         kept = f" What came so far is kept in {part} and will be continued." if part.exists() else ""
         raise DataError(
             f"cannot reach {error}. Try again, or download it by hand from {file.page} and put it at "
@@ -228,11 +282,3 @@ def _download_one(
         ) from error
     except OSError as error:
         raise DataError(f"cannot write {target}: {error.strerror or error}; is the disk full?") from error
-    if file.checksum is None and warn is not None:
-        warn(f"{file.name} has no pinned checksum, so it was not verified; sha256:{_sha256(target)}")
-    return target
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

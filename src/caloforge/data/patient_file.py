@@ -7,7 +7,6 @@ never fails: what the disk does not take is kept in memory, and whoever writes a
 
 from __future__ import annotations
 
-import fcntl
 import io
 import os
 from pathlib import Path
@@ -19,10 +18,10 @@ __all__ = ["PatientFile"]
 
 
 class PatientFile:
-    """A new, locked file for `h5py.File`, whose first failed write is kept in ``error`` and not raised.
+    """A new file for `h5py.File`, whose first failed write is kept in ``error`` and not raised.
 
     Raises:
-        DataError: the file cannot be made, or another process is writing it.
+        DataError: the file cannot be made.
     """
 
     def __init__(self, path: Path) -> None:
@@ -30,17 +29,9 @@ class PatientFile:
         self._position = self._size = 0
         self._unwritten: list[tuple[int, bytes]] = []
         try:
-            self._fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+            self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o666)
         except OSError as error:
             raise DataError(f"cannot write {path}: {error.strerror}") from error
-        try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            os.close(self._fd)
-            raise DataError(f"{path} is being written by another process; choose another name") from error
-        except OSError:
-            pass  # a file system without locks
-        os.ftruncate(self._fd, 0)
 
     def sync(self) -> None:
         """Wait until the disk has everything; raises OSError where it does not take it."""

@@ -26,6 +26,7 @@ from caloforge.data.sources import (
 )
 from caloforge.detector.mesh import Mesh
 from caloforge.errors import ConditionError, DataError
+from caloforge.runtime.streams import checked_seed
 
 __all__ = ["BATCH", "Showers"]
 
@@ -199,7 +200,7 @@ class Showers:
         if not fractions or min(fractions) <= 0 or sum(fractions) > 1 + 1e-9:
             raise ConditionError(f"fractions must be positive and sum to at most 1, got {fractions}")
         n = len(self)
-        order = np.arange(n) if seed is None else np.random.default_rng(seed).permutation(n)
+        order = np.arange(n) if seed is None else np.random.default_rng(checked_seed(seed)).permutation(n)
         stops = [round(n * f) for f in np.cumsum(fractions)]
         if stops[-1] < n and sum(fractions) < 1 - 1e-9:
             stops.append(n)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, get_args
@@ -28,7 +29,8 @@ from caloforge.data.showers import BATCH, Showers
 from caloforge.data.sources import as_energies, check_energies
 from caloforge.detector.mesh import Mesh
 from caloforge.errors import DataError
-from caloforge.runtime.files import plain
+from caloforge.runtime.files import output_file, plain
+from caloforge.runtime.locks import file_lock
 from caloforge.runtime.signals import interrupts_deferred
 
 __all__ = ["Layout", "ShowerWriter", "write_showers"]
@@ -42,10 +44,11 @@ class ShowerWriter:
     """Appends showers to a file that appears under its name only when it is complete.
 
     A context manager: data go to ``<path>.partial``, which is renamed at a clean exit and removed otherwise.
-    Killed outright, it leaves the ``.partial``, which the next writer of that name replaces.
+    Killed outright, it leaves the ``.partial``, which the next writer of that name replaces. One process at a
+    time writes to a name.
 
     Args:
-        path: the file to make.
+        path: the file to make, or a link to it.
         mesh: cells of the showers.
         provenance: what makes them; JSON-able.
         compression: gzip level 0-9.
@@ -66,7 +69,7 @@ class ShowerWriter:
         overwrite: bool = False,
         layout: Layout = "caloforge",
     ) -> None:
-        self.path = Path(path)
+        self.path = output_file(path)
         self.mesh = mesh
         self.provenance = dict(provenance or {})
         self.n_written = 0
@@ -78,26 +81,31 @@ class ShowerWriter:
         self._partial = self.path.with_name(self.path.name + ".partial")
         self._file: h5py.File | None = None
         self._disk: PatientFile | None = None
+        self._held, self._complete = ExitStack(), False
         self._check_target()
 
     def _check_target(self) -> None:
-        if self.path.is_dir():
-            raise DataError(f"{self.path} is a folder; give the name of a file")
         if self.path.exists() and not self._overwrite:
             raise DataError(f"{self.path} exists; choose another name or allow overwriting (--overwrite)")
 
     def __enter__(self) -> ShowerWriter:
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise DataError(f"cannot make the folder {self.path.parent}: {error.strerror}") from error
-        self._disk = PatientFile(self._partial)
-        with interrupts_deferred():
-            self._file = _new_file(self._partial, self._disk)
-            if self._layout == "caloforge":
-                self._file.attrs["caloforge_format"] = FORMAT_VERSION
-                self._describe(self._file, "mesh", json.dumps(self.mesh.to_dict()))
+        with ExitStack() as stack:
+            stack.enter_context(file_lock(self.path))
+            self._check_target()  # another process may have been faster
+            stack.callback(self._drop_partial)
+            self._disk = PatientFile(self._partial)
+            stack.callback(self._disk.close)
+            with interrupts_deferred():
+                self._file = _new_file(self._partial, self._disk)
+                if self._layout == "caloforge":
+                    self._file.attrs["caloforge_format"] = FORMAT_VERSION
+                    self._describe(self._file, "mesh", json.dumps(self.mesh.to_dict()))
+            self._held = stack.pop_all()
         return self
+
+    def _drop_partial(self) -> None:
+        if not self._complete:
+            self._partial.unlink(missing_ok=True)
 
     def append(
         self, energies: ArrayLike, conditions: Conditions, extra: Mapping[str, NDArray[Any]] | None = None
@@ -115,6 +123,18 @@ class ShowerWriter:
                 self._extend(file, {name: column[part] for name, column in columns.items()})
                 self._write(self._showers(file, len(flat[part])), self.n_written, flat[part])
                 self.n_written += part.stop - part.start
+
+    def append_all(self, showers: Showers, progress: Callable[[int, int], None] | None = None) -> None:
+        """Add showers in slices, so that they need not fit in memory.
+
+        ``progress`` is called with the number written and the number in all.
+        """
+        for start in range(0, max(1, len(showers)), BATCH):
+            stop = min(start + BATCH, len(showers))
+            extra = {name: column[start:stop] for name, column in showers.extra.items()}
+            self.append(showers.read(start, stop), showers.conditions[start:stop], extra)
+            if progress is not None:
+                progress(stop, len(showers))
 
     def append_packed(
         self,
@@ -250,7 +270,6 @@ class ShowerWriter:
         assert self._file is not None
         assert self._disk is not None
         disk = self._disk
-        complete = False
         try:
             if kind is None and "showers" not in self._file:
                 self.append(np.zeros((0, self.mesh.n_voxels), dtype=np.float32), Conditions([]))
@@ -266,7 +285,7 @@ class ShowerWriter:
             if kind is None:
                 self._raise_disk_error()
                 disk.sync()
-                complete = True
+                self._complete = True
                 if self.path.exists() and not self._overwrite:
                     raise DataError(
                         f"{self.path} was made by someone else meanwhile; the showers are in {self._partial}"
@@ -276,9 +295,7 @@ class ShowerWriter:
             raise DataError(f"cannot write {self.path}: {problem}; is the disk full?") from problem
         finally:
             self._file = self._disk = None
-            disk.close()
-            if not complete:
-                self._partial.unlink(missing_ok=True)
+            self._held.close()
 
 
 def _new_file(path: Path, disk: PatientFile) -> h5py.File:
@@ -317,9 +334,4 @@ def write_showers(
         layout=layout,
     )
     with writer:
-        for start in range(0, max(1, len(showers)), BATCH):
-            stop = min(start + BATCH, len(showers))
-            extra = {name: column[start:stop] for name, column in showers.extra.items()}
-            writer.append(showers.read(start, stop), showers.conditions[start:stop], extra)
-            if progress is not None:
-                progress(stop, len(showers))
+        writer.append_all(showers, progress)

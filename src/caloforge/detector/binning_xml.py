@@ -14,6 +14,7 @@ from pathlib import Path
 from caloforge.detector.calochallenge import calochallenge_mesh
 from caloforge.detector.mesh import CylinderMesh, Mesh, RaggedCylinderMesh, RaggedLayer
 from caloforge.errors import MeshError
+from caloforge.runtime.files import write_bytes
 
 __all__ = ["read_binning_xml", "write_binning_xml"]
 
@@ -88,10 +89,7 @@ def write_binning_xml(
         values = ",".join(repr(e).removesuffix(".0") for e in edges)
         ET.SubElement(bin_, "Layer", {"id": str(number), "r_edges": values, "n_bin_alpha": str(n_phi)})
     ET.indent(bins)
-    try:
-        ET.ElementTree(bins).write(Path(path), encoding="utf-8", xml_declaration=True)
-    except OSError as error:
-        raise MeshError(f"cannot write {path}: {error}") from error
+    write_bytes(path, ET.tostring(bins, encoding="utf-8", xml_declaration=True), error=MeshError)
 
 
 def _bin_of_particle(path: Path, particle: str | int | None) -> ET.Element:

@@ -25,6 +25,7 @@ from caloforge.errors import DataError
 from caloforge.evaluation.features import EPSILON, Features, compute_features
 from caloforge.evaluation.results.base import Details, Floats, Number, Result
 from caloforge.runtime.provenance import provenance
+from caloforge.runtime.streams import checked_seed
 
 __all__ = ["OBSERVABLES", "AmplificationCurve", "AmplificationResult", "amplification"]
 
@@ -129,6 +130,7 @@ def amplification(
         MeshError: the samples are on different meshes.
         DataError: an observable is unknown, or a sample is too small.
     """
+    seed = checked_seed(seed)
     spaces = [(names,) if isinstance(names, str) else tuple(names) for names in observables]
     wanted = list(dict.fromkeys(name for names in spaces for name in names))
     samples = {"truth": truth, "training": training, "generated": generated}

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from caloforge.evaluation.classifiers.scores import auc_error
 from caloforge.evaluation.results import (
     ClassifierResult,
     Estimate,
@@ -19,7 +20,6 @@ from caloforge.evaluation.results import (
 from caloforge.evaluation.significance import SIGMAS, beyond_chance, detectable_auc, excess
 
 __all__ = [
-    "auc_error",
     "classifier_auc",
     "classifier_floor",
     "noticeable",
@@ -40,16 +40,6 @@ def classifier_floor(result: ClassifierResult) -> tuple[float, float]:
     if result.auc_floor is None:
         return 0.5, result.auc_noise
     return result.auc_floor, max(result.auc_floor_std or 0.0, result.auc_noise)
-
-
-def auc_error(auc: float, n: int) -> float:
-    """Standard error of an AUC from n showers of each class.
-
-    J. A. Hanley, B. J. McNeil, Radiology 143 (1982) 29:
-    σ² = [A (1 − A) + (n − 1) (Q₁ + Q₂ − 2 A²)] / n², Q₁ = A / (2 − A), Q₂ = 2 A² / (1 + A).
-    """
-    q1, q2 = auc / (2 - auc), 2 * auc**2 / (1 + auc)
-    return math.sqrt(max(auc * (1 - auc) + (n - 1) * (q1 + q2 - 2 * auc**2), 0.0)) / n
 
 
 def classifier_auc(result: ClassifierResult) -> Estimate:

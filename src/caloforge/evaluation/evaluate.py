@@ -15,13 +15,23 @@ from caloforge.data import Showers, open_showers
 from caloforge.data.matching import matched_conditions
 from caloforge.data.operations import doubt_units
 from caloforge.errors import DataError
-from caloforge.evaluation.classifiers import ClassifierSettings, classifier_settings, train_classifier
+from caloforge.evaluation.classifiers import ClassifierSettings, chosen_classifiers, train_classifier
 from caloforge.evaluation.classifiers.inputs import check_names
 from caloforge.evaluation.context import compare_conditions, measure_times
-from caloforge.evaluation.distances import feature_matrix, fpd, kpd, memorisation, prdc
+from caloforge.evaluation.distances import (
+    feature_matrix,
+    fpd,
+    kpd,
+    memorisation,
+    prdc,
+    sliced_distances,
+    trimmed_fpd,
+)
 from caloforge.evaluation.distances.memorisation import LEAST_SHOWERS as FEWEST_TO_COMPARE
+from caloforge.evaluation.equivalent import equivalent_of_means, equivalent_of_profiles
 from caloforge.evaluation.histograms import HistogramPlan, cell_histogram, fill_histogram, histogram_plans
 from caloforge.evaluation.localise import localise
+from caloforge.evaluation.neighbourhoods import compare_neighbourhoods
 from caloforge.evaluation.physics import (
     cell_correlation,
     conservation,
@@ -37,6 +47,7 @@ from caloforge.evaluation.repeats import count_repeats
 from caloforge.evaluation.results import Comparison, Estimate, Evaluation, Memorisation
 from caloforge.evaluation.slices import slice_edges, slice_metrics
 from caloforge.runtime.provenance import provenance
+from caloforge.runtime.streams import checked_seed
 
 __all__ = ["LEAST_SHOWERS", "EvaluationOptions", "Progress", "Source", "evaluate", "opened"]
 
@@ -49,7 +60,7 @@ class EvaluationOptions(TypedDict, total=False):
     """Arguments of `evaluate` beside the two samples."""
 
     classifiers: str | ClassifierSettings
-    which: Sequence[str]
+    which: Sequence[str] | None
     second_reference: Source | None
     training: Source | None
     distances: bool
@@ -65,7 +76,7 @@ def evaluate(
     generated: Source,
     *,
     classifiers: str | ClassifierSettings = "quick",
-    which: Sequence[str] = ("low", "high"),
+    which: Sequence[str] | None = None,
     second_reference: Source | None = None,
     training: Source | None = None,
     distances: bool = True,
@@ -83,8 +94,10 @@ def evaluate(
 
     Args:
         reference, generated: showers on the same mesh, or the files they are in.
-        classifiers: a preset (``"quick"``, ``"calochallenge"``), ``"none"``, or settings.
-        which: classifiers to train: ``low``, ``low-normed``, ``high``, ``resnet``, ``c2st``.
+        classifiers: a preset (``"quick"``, ``"calochallenge"``, ``"strong"``, ``"boosted"``), several with
+            commas between them, ``"none"``, or settings.
+        which: classifiers to train, ``low``, ``low-normed``, ``high``, ``resnet``, ``c2st``, ``strong``,
+            ``boosted``; by default those of the presets.
         second_reference: more Geant4 showers, independent of the reference: floors are then what it gives
             against the reference, instead of shuffled showers or halves of the reference.
         training: the showers the generator was trained on, to see whether it memorised them; the reference
@@ -106,10 +119,10 @@ def evaluate(
         RecipeError: the classifiers are unknown.
         MissingDependencyError: an optional package is not installed.
     """
-    chosen = None if classifiers == "none" else classifier_settings(classifiers)
-    names = tuple(dict.fromkeys(which)) if chosen is not None else ()
+    seed = checked_seed(seed)
+    chosen = chosen_classifiers(classifiers, which)
     truth = _checked(reference, "reference showers", None)
-    check_names(names, truth.mesh)
+    check_names(list(chosen), truth.mesh)
     samples = {"generated showers": _checked(generated, "generated showers", truth)}
     if second_reference is not None:
         samples["second reference"] = _checked(second_reference, "showers of the second reference", truth)
@@ -131,14 +144,13 @@ def evaluate(
                 name,
                 first.sample,
                 second.sample,
-                chosen,
+                settings,
                 seed=seed,
                 device=device,
                 progress=partial(report, f"classifier {name}"),
                 second=None if third is None else third.sample,
             )
-            for name in names
-            if chosen is not None
+            for name, settings in chosen.items()
         }
         measured = _distances(first, second, third, seed, report) if distances else {}
         report("slices", 0.0)
@@ -165,12 +177,13 @@ def evaluate(
         layer_correlation(*features, seed=seed),
         cell_correlation(first.brightest, second.brightest, truth.mesh, seed=seed),
     )
+    compared, sizes = _comparisons(first, second), (len(truth), len(second.showers))
     origins = {"reference": truth, "generated": second.showers}
     origins |= {} if third is None else {"second reference": third.showers}
     origins |= {} if trained_on is None else {"training": trained_on}
     threshold = float(first.counts.edges[0])
     made_by = provenance(
-        "evaluate", seed=seed, classifiers=list(names), threshold_mev=threshold, distances=distances
+        "evaluate", seed=seed, classifiers=list(chosen), threshold_mev=threshold, distances=distances
     )
     return Evaluation(
         counts={
@@ -184,7 +197,7 @@ def evaluate(
         mesh=truth.mesh.to_dict(),
         threshold_mev=threshold,
         histograms=histograms,
-        features=_comparisons(first, second),
+        features=compared,
         profiles={profile.name: profile for profile in profiles},
         mean_shower={"reference": first.mean.cells, "generated": second.mean.cells},
         classifiers=judged,
@@ -195,6 +208,14 @@ def evaluate(
         responses=response_curves(ratios[0], pair[0], ratios[1], pair[1], seed=seed),
         correlations={correlation.name: correlation for correlation in correlations},
         slices=parts,
+        equivalent=equivalent_of_profiles(profiles, *sizes)
+        | equivalent_of_means(compared, histograms, *sizes),
+        neighbourhoods=compare_neighbourhoods(
+            first.neighbourhoods,
+            second.neighbourhoods,
+            truth.mesh,
+            None if third is None else third.neighbourhoods,
+        ),
         localisation=localise(*features, (first.sums, second.sums)),
         conservation=conservation(*ratios),
         cells=cell_range(first, second),
@@ -255,6 +276,8 @@ def _distances(
     found = {"fpd": fpd(*pair, seed=seed, second=extra)}
     report("FPD and KPD", 0.5)
     found["kpd"] = kpd(*pair, seed=seed, second=extra)
+    found["fpd_trimmed"] = trimmed_fpd(*pair, seed=seed, second=extra)
+    found |= sliced_distances(*pair, seed=seed, second=extra)
     report("FPD and KPD", 1.0)
     another = None if third is None else third.showers
     return found | prdc(first.showers, second.showers, seed=seed, second=another, progress=report)
@@ -274,7 +297,8 @@ def _comparisons(reference: Reading, generated: Reading) -> dict[str, Comparison
         columns = {"e_total": reading.features.e_total} | reading.features.columns()
         known = {name: (float(v.mean()), float(v.std())) for name, v in columns.items()}
         for name, values in reading.observables.items():
-            known[name] = float(np.nanmean(values)), float(np.nanstd(values))
+            if np.isfinite(values).any():
+                known[name] = float(np.nanmean(values)), float(np.nanstd(values))
         numbers.append(known)
     shared = [name for name in numbers[0] if name in numbers[1]]
     return {name: Comparison.of(numbers[0][name], numbers[1][name]) for name in shared}

@@ -13,7 +13,7 @@ from caloforge.detector import CylinderMesh, Mesh
 from caloforge.evaluation.features import Features
 from caloforge.evaluation.results import Profile
 
-__all__ = ["MeanShower", "longitudinal_profile", "radial_edges", "radial_profile"]
+__all__ = ["MeanShower", "longitudinal_profile", "radial_edges", "radial_profile", "ring_places"]
 
 Floats = NDArray[np.float64]
 
@@ -31,6 +31,12 @@ def radial_edges(mesh: Mesh) -> Floats:
     return edges.astype(np.float64)
 
 
+def ring_places(mesh: Mesh) -> NDArray[np.int64]:
+    """Which of the `radial_edges`' rings each voxel is in, (V,)."""
+    edges = radial_edges(mesh)
+    return np.clip(np.searchsorted(edges, _radius(mesh), side="right") - 1, 0, len(edges) - 2)
+
+
 class MeanShower:
     """Sums cells and radial bins over showers in double precision; a visitor of `compute_features`."""
 
@@ -39,8 +45,7 @@ class MeanShower:
         self.edges = radial_edges(mesh)
         self._cells: Floats = np.zeros(mesh.n_voxels)
         bins = len(self.edges) - 1
-        place = np.clip(np.searchsorted(self.edges, _radius(mesh), side="right") - 1, 0, bins - 1)
-        self._rings = (place[:, None] == np.arange(bins)).astype(np.float64)  # (V, B)
+        self._rings = (ring_places(mesh)[:, None] == np.arange(bins)).astype(np.float64)  # (V, B)
         self._radial, self._radial_squared = np.zeros(bins), np.zeros(bins)
 
     def __call__(self, start: int, energies: NDArray[np.float32], conditions: Conditions) -> None:

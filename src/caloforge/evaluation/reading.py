@@ -18,6 +18,7 @@ from caloforge.evaluation.localise import CellSums
 from caloforge.evaluation.physics import (
     ChosenCells,
     ClusterObservables,
+    NeighbourhoodObservables,
     choose_cells,
     depth_of_maximum,
     longitudinal_observables,
@@ -57,7 +58,8 @@ class Reading:
     Attributes:
         showers: the sample; its cells are still on disk.
         features: of every shower.
-        observables: shapes and clusters by name, each (N,).
+        observables: shapes, clusters and neighbourhoods by name, each (N,).
+        neighbourhoods: those of them that are about the neighbours of lit cells.
         span: smallest and largest cell; counts those below the smallest of the other sample.
         prints: fingerprints of all showers, to find copies.
         mean: of every cell and ring.
@@ -68,6 +70,7 @@ class Reading:
 
     features: Features
     observables: dict[str, NDArray[np.float64]]
+    neighbourhoods: dict[str, NDArray[np.float64]]
     counts: CellCounts
     brightest: ChosenCells
 
@@ -75,7 +78,7 @@ class Reading:
         mesh = showers.mesh
         self.showers, self.span = showers, Span()
         self.prints, self.mean, self.sums = Fingerprints(mesh.n_voxels), MeanShower(mesh), CellSums(mesh)
-        self._cluster = ClusterObservables(mesh, depth_mm)
+        self._cluster, self._around = ClusterObservables(mesh, depth_mm), NeighbourhoodObservables(mesh)
 
     @property
     def sample(self) -> tuple[Showers, Features]:
@@ -88,12 +91,14 @@ class Reading:
 
     def read(self, name: str, report: Progress) -> None:
         """Read all showers: features, observables and whatever was prepared."""
-        visitors: list[Visitor] = [self.span, self.prints, self.mean, self.sums, self._cluster]
+        visitors: list[Visitor] = [self.span, self.prints, self.mean, self.sums, self._cluster, self._around]
         if hasattr(self, "counts"):
             visitors += [self.counts, self.brightest]
         count = _counter(report, f"reading the {name}", len(self.showers))
         self.features = compute_features(self.showers, visitors=[*visitors, count])
-        self.observables = longitudinal_observables(self.features) | self._cluster.columns()
+        self.neighbourhoods = self._around.columns()
+        shapes = longitudinal_observables(self.features) | self._cluster.columns()
+        self.observables = shapes | self.neighbourhoods
 
     def read_again(self, name: str, report: Progress) -> None:
         """Read all showers for what was prepared after the first reading."""

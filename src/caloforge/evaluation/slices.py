@@ -17,7 +17,7 @@ from caloforge.data import Conditions, pdg_name
 from caloforge.data.matching import discrete_values, within
 from caloforge.data.quantities import whole_number
 from caloforge.errors import ConditionError
-from caloforge.evaluation.classifiers.scores import auc, auc_noise
+from caloforge.evaluation.classifiers.scores import auc, auc_noise, delong_error
 from caloforge.evaluation.distances.matrix import feature_matrix
 from caloforge.evaluation.features import Features
 from caloforge.evaluation.histograms import CellCounts, HistogramPlan, discrete_energies
@@ -290,7 +290,7 @@ def _groups(plans: Iterable[HistogramPlan], n_reference: int, n_generated: int) 
 
 
 def _auc(scores: Scores, masks: tuple[Mask, Mask]) -> Estimate | None:
-    """AUC of the validation showers in the bin; None where a class has none. Error: DeLong et al., 1988."""
+    """AUC of the validation showers in the bin; None where a class has none."""
     real = scores.labels == 1
     inside = np.where(
         real, masks[0][np.where(real, scores.rows, 0)], masks[1][np.where(real, 0, scores.rows)]
@@ -301,23 +301,13 @@ def _auc(scores: Scores, masks: tuple[Mask, Mask]) -> Estimate | None:
         return None
     return Estimate(
         value=float(auc(p, labels)),
-        error=_auc_error(p[labels == 1], p[labels == 0]),
+        error=delong_error(p[labels == 1], p[labels == 0]),
         floor=0.5,
         floor_error=auc_noise(n_real, n_generated),
         floor_from="expectation",
         ideal=0.5,
         showers=(n_real, n_generated),
     )
-
-
-def _auc_error(real: Floats, generated: Floats) -> float:
-    """√(var₁ / n₁ + var₀ / n₀) of the shares of the other class that each shower's score beats."""
-    variance = 0.0
-    for own, other in ((real, generated), (generated, real)):
-        ordered = np.sort(other)
-        below, up_to = (np.searchsorted(ordered, own, side=side) for side in ("left", "right"))
-        variance += float(np.var((below + up_to) / (2 * len(other)))) / len(own)
-    return math.sqrt(variance)
 
 
 def _mean_and_spread(values: Floats) -> tuple[float, float]:

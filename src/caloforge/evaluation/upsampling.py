@@ -17,11 +17,12 @@ from pydantic import Field
 
 from caloforge.errors import DataError
 from caloforge.evaluation.classifiers import ClassifierSettings
-from caloforge.evaluation.differences import auc_error
+from caloforge.evaluation.classifiers.scores import auc_error
 from caloforge.evaluation.evaluate import Source, evaluate, opened
 from caloforge.evaluation.results import ClassifierResult, Estimate
 from caloforge.evaluation.results.base import Details, Result
 from caloforge.runtime.provenance import provenance
+from caloforge.runtime.streams import checked_seed
 
 __all__ = ["Score", "UpsamplingPoint", "UpsamplingResult", "upsampling_curve"]
 
@@ -93,6 +94,7 @@ def upsampling_curve(
         DataError: there are no samples, or an N_c is not positive.
         MeshError, RecipeError, MissingDependencyError: as `evaluate`.
     """
+    seed = checked_seed(seed)
     if classifiers == "none" or not which:
         raise DataError("the upsampling test is a test by classifiers; choose some, for example low and high")
     if not samples or min(samples) < 1:

@@ -1,6 +1,7 @@
 """Reduced electromagnetic data: what Geant4 needs for e-, e+ and gamma without its official data sets.
 
-Written once into the user's cache folder, for Z = 1..98, in about a second:
+Written once into the user's cache folder, for Z = 1..98, in about a second. Whenever they are used they are
+compared with the checksums in ``manifest.json``, which is written last:
 
 * ``brem_SB/br{Z}``: bremsstrahlung below 1 GeV, as χ(κ, T) = (β²/Z²) k dσ/dk in millibarn;
 * ``epics2017/phot/pe-{cs,high,low}-{Z}.dat``: photo-electric effect;
@@ -17,15 +18,19 @@ Legend: ``Y`` electron kinetic energies, ``X`` reduced photon energies, ``N`` ph
 
 from __future__ import annotations
 
+import hashlib
+import logging
 import os
 import shutil
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from caloforge.errors import MissingDependencyError, SimulationError
+from caloforge.errors import DataError, MissingDependencyError, SimulationError
+from caloforge.runtime.files import read_json, write_json
 
 __all__ = [
     "FORMAT_VERSION",
@@ -41,6 +46,9 @@ Floats = NDArray[np.float64]
 
 FORMAT_VERSION = 1  # raise when any number written below changes
 Z_MAX = 98
+MANIFEST = "manifest.json"
+TRIES = 10
+log = logging.getLogger(__name__)
 
 ALPHA = 7.2973525693e-3  # fine-structure constant, CODATA 2018
 ELECTRON_MASS = 0.51099895  # MeV, CODATA 2018
@@ -230,13 +238,13 @@ def cache_folder() -> Path:
 
 
 def reduced_em_data() -> Path:
-    """Folder with the reduced data, written now if this version of it is not there yet.
+    """Folder with the reduced data, written now if this version of it is not there yet, or is damaged.
 
     Safe when several processes ask at once: each writes a folder of its own and renames it; the first wins.
     Raises MissingDependencyError without xraylib and SimulationError where the cache cannot be written.
     """
     final = cache_folder() / f"geant4-em-reduced-v{FORMAT_VERSION}"
-    if final.is_dir():
+    if _is_whole(final):
         return final
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
@@ -248,10 +256,45 @@ def reduced_em_data() -> Path:
         ) from error
     try:
         _write(work)
-        work.rename(final)
+        write_json(work / MANIFEST, {"sha256": _digests(work)}, error=SimulationError)
+        _put(work, final)
     except OSError as error:
-        if not final.is_dir():  # not just a race that another process won
-            raise SimulationError(f"cannot write Geant4's reduced data into {final} ({error})") from error
+        raise SimulationError(f"cannot write Geant4's reduced data into {final} ({error})") from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return final
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of each file in a folder and those below it."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def _is_whole(folder: Path) -> bool:
+    """True where all files are there as they were written."""
+    if not folder.exists():
+        return False
+    try:
+        whole = (folder / "empty").is_dir() and read_json(folder / MANIFEST)["sha256"] == _digests(folder)
+    except (OSError, DataError, KeyError):
+        whole = False
+    if not whole:
+        log.warning("%s is damaged, or of an older version, and is made again", folder)
+    return whole
+
+
+def _put(work: Path, final: Path) -> None:
+    """Rename a folder, in the place of a damaged one; OSError where that fails."""
+    for _ in range(TRIES):
+        try:
+            work.rename(final)
+            return
+        except OSError:
+            if _is_whole(final):  # another process was faster
+                return
+            damaged = work.with_name(f"{work.name}.damaged")
+            with suppress(FileNotFoundError):
+                final.rename(damaged)
+            shutil.rmtree(damaged, ignore_errors=True)
+    work.rename(final)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +35,7 @@ DATA_SETS = {
     "G4REALSURFACEDATA": "RealSurface2.2",
     "G4CHANNELINGDATA": "G4CHANNELING2.0",
 }
+VERSION = re.compile(r"\d+(\.\d+)*$")
 # What FTFP_BERT reads; the others are for neutron HP, decays of nuclei, optical surfaces and crystals.
 NEEDED = ("G4LEDATA", "G4ENSDFSTATEDATA", "G4LEVELGAMMADATA", "G4PARTICLEXSDATA", "G4SAIDXSDATA")
 
@@ -66,12 +68,24 @@ class Geant4Data:
 
 
 def _official(environ: Mapping[str, str]) -> dict[str, str] | None:
-    """Variables of the official data sets, or None; raises where the user named a folder that lacks some."""
+    """Variables of the official data sets, or None.
+
+    Raises:
+        SimulationError: the user named a folder that lacks some, or data sets of other versions than the
+            Geant4 of the binding reads.
+    """
     given = {
         name: environ[name]
         for name in DATA_SETS
         if Path(environ.get(name, "")).is_dir() and environ.get(name)
     }
+    others = [f"{name}={given[name]} ({DATA_SETS[name]})" for name in NEEDED if _is_other(name, given)]
+    if others:
+        raise SimulationError(
+            "these variables lead to data sets of other versions than those, in brackets, that "
+            f"geant4-pybind reads: {', '.join(others)}. Unset them, or use the reduced electromagnetic data "
+            f"(reduced_data=True, --reduced-data). {HOW_TO_GET_DATA}"
+        )
     named = environ.get("GEANT4_DATA_DIR")
     root = Path(named) if named else Path.home() / ".geant4_pybind"
     found = {name: str(root / folder) for name, folder in DATA_SETS.items() if (root / folder).is_dir()}
@@ -87,6 +101,12 @@ def _official(environ: Mapping[str, str]) -> dict[str, str] | None:
     return None
 
 
+def _is_other(name: str, given: Mapping[str, str]) -> bool:
+    """True where the folder that a variable names ends with another version than that of the data set."""
+    found, wanted = (VERSION.search(path) for path in (given.get(name, "").rstrip("/"), DATA_SETS[name]))
+    return found is not None and wanted is not None and found[0] != wanted[0]
+
+
 def find_data(environ: Mapping[str, str] | None = None, *, reduced: bool = False) -> Geant4Data:
     """The official data sets if the user has them, else caloforge's reduced data (written now if needed).
 
@@ -96,13 +116,15 @@ def find_data(environ: Mapping[str, str] | None = None, *, reduced: bool = False
 
     Raises:
         MissingDependencyError: geant4-pybind or xraylib is not installed.
-        SimulationError: ``GEANT4_DATA_DIR`` is set to a folder that lacks a data set.
+        SimulationError: ``GEANT4_DATA_DIR`` is set to a folder that lacks a data set, or ``G4LEDATA`` or the
+            like to one of another version.
     """
     if importlib.util.find_spec("geant4_pybind") is None:
         raise MissingDependencyError("geant4-pybind", "geant4")
     official = None if reduced else _official(os.environ if environ is None else environ)
     if official is not None:
-        return Geant4Data(True, "official Geant4 data sets, " + DATA_SETS["G4LEDATA"], official)
+        name = Path(official["G4LEDATA"]).name
+        return Geant4Data(True, f"official Geant4 data sets, {name}", official)
     root = reduced_em_data()
     variables = {"GEANT4_DATA_DIR": str(root)} | {name: str(root / "empty") for name in DATA_SETS}
     variables |= {"G4LEDATA": str(root), "G4ENSDFSTATEDATA": str(root / "ensdfstate")}

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -31,8 +30,10 @@ from caloforge.geant4.environment import Geant4Data, find_data, require_particle
 from caloforge.geant4.pool import run_chunks
 from caloforge.runtime.chunks import Chunk, ChunkStore
 from caloforge.runtime.cores import usable_cores
+from caloforge.runtime.files import output_file
 from caloforge.runtime.progress import Display
 from caloforge.runtime.provenance import provenance
+from caloforge.runtime.signals import stoppable
 from caloforge.runtime.streams import checked_seed
 
 __all__ = ["simulate"]
@@ -92,6 +93,7 @@ def simulate(
         DataError: ``out`` exists or cannot be written, what is unfinished has other settings or is not to be
             gone on with, or another process makes the same file.
         SimulationError: no data for the particle, or a worker failed.
+        KeyboardInterrupt: Ctrl-C; finished showers are kept for ``resume``.
     """
     detector = detector if isinstance(detector, Detector) else Detector.load(detector)
     beam = make_beam(
@@ -109,12 +111,12 @@ def simulate(
     data = find_data(reduced=reduced_data)
     require_particle(data, str(beam.particle))
     settings = _settings(detector, mesh or detector.mesh, beam, n, seed, data)
-    target = Path(out)
-    store = ChunkStore(target.with_name(target.name + ".parts"), settings, n, "simulation")
+    target = output_file(out)
+    store = ChunkStore(target, settings, n, "simulation")
     if _is_done(target, settings, resume, overwrite):
         store.clear()
         return open_showers(target)
-    with store.open(resume=resume, overwrite=overwrite):
+    with store.open(resume=resume, overwrite=overwrite), stoppable(store.kept):
         try:
             finished = store.n_finished
             with Display("showers", enabled=progress) as show:
@@ -130,9 +132,6 @@ def simulate(
             _join(store, target, detector, mesh or detector.mesh, beam, overwrite)
         except (SimulationError, DataError) as error:
             raise type(error)(f"{error}\n{store.kept()}") from None
-        except KeyboardInterrupt:
-            print(f"\ninterrupted. {store.kept()}", file=sys.stderr)
-            raise
         store.remove()
     return open_showers(target)
 

@@ -52,6 +52,8 @@ def incident_conditions(
     names = _Names(checkpoint, detector, particle, needed=energy is not None)
     if energy is not None:
         valid = checkpoint.range_of(names.detector or "")
+        if isinstance(energy, tuple):
+            parse_energies(energy)  # which refuses a pair that may be a range
         if any(isinstance(value, str) for value in (energy, theta, phi)):
             found = _drawn(valid, energy, theta, phi, spectrum, n or 1, seed, first)
         else:

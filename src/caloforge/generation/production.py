@@ -25,6 +25,7 @@ from caloforge.generation.request import GenerationRequest
 from caloforge.generation.workers import BlockWorkers
 from caloforge.runtime.chunks import ChunkStore
 from caloforge.runtime.devices import device_name
+from caloforge.runtime.files import output_file
 from caloforge.runtime.processes import ChildError
 from caloforge.runtime.progress import Display
 from caloforge.runtime.provenance import provenance
@@ -93,8 +94,8 @@ class Production:
         Raises:
             DataError: the file exists or cannot be written, or what is unfinished is of another request.
         """
-        n = len(self.request)
-        store = ChunkStore(out.with_name(out.name + ".parts"), self.request.description, n, "generation")
+        n, out = len(self.request), output_file(out)
+        store = ChunkStore(out, self.request.description, n, "generation")
         if out.exists() and not overwrite:
             recorded = open_showers(out).provenance.get("request") if resume else None
             if isinstance(recorded, dict):
@@ -103,7 +104,7 @@ class Production:
                     return open_showers(out)
                 self.request.require_execution(recorded, out)
             raise DataError(f"{out} exists; choose another name or allow overwriting (--overwrite)")
-        if resume and store.chunks():
+        if resume:
             self.request.require_execution(store.saved_request(), store.folder)
         with store.open(resume=resume, overwrite=overwrite):
             finished = store.n_finished

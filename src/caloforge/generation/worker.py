@@ -7,7 +7,6 @@ that comes in.
 from __future__ import annotations
 
 import pickle
-import signal
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
@@ -23,7 +22,6 @@ __all__ = ["work"]
 
 def work(channel: Channel) -> None:
     """Make blocks until there are no more orders."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # batch systems send it to all; the parent decides
     torch.set_num_threads(1)
     channel.send({"started": True})
     orders = iter(channel)

@@ -11,6 +11,7 @@ import dataclasses
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from typing import Any
 from caloforge.data import Showers
 from caloforge.data.fingerprint import sample_fingerprint
 from caloforge.errors import DataError
-from caloforge.evaluation.classifiers import ClassifierSettings, classifier_settings
+from caloforge.evaluation.classifiers import ClassifierSettings, chosen_classifiers, classifier_settings
 from caloforge.evaluation.comparison.posterior import REFERENCE_CLASS, multiclass_posterior, with_posterior
 from caloforge.evaluation.comparison.published import published_results
 from caloforge.evaluation.comparison.ranking import metrics_of, pareto_names, quality_keys
@@ -38,7 +39,10 @@ from caloforge.report.words.columns import table_columns
 from caloforge.report.words.comparison import find_warnings, headline, sentences
 from caloforge.report.words.table import csv_text, markdown
 from caloforge.runtime.files import read_json, write_json, write_text
+from caloforge.runtime.locks import folder_lock
 from caloforge.runtime.provenance import provenance
+from caloforge.runtime.signals import stoppable
+from caloforge.runtime.streams import checked_seed
 
 __all__ = ["compare", "write_comparison_files"]
 
@@ -65,7 +69,7 @@ def compare(
     *,
     out: str | os.PathLike[str] | None = None,
     classifiers: str | ClassifierSettings = "quick",
-    which: Sequence[str] = ("low", "high"),
+    which: Sequence[str] | None = None,
     multiclass: str | None = "high",
     seed: int = 0,
     device: str = "auto",
@@ -99,16 +103,25 @@ def compare(
         RecipeError, MissingDependencyError: as `evaluate`.
     """
     folder = None if out is None else Path(out)
+    seed = checked_seed(seed)
     settings = None if classifiers == "none" else classifier_settings(classifiers)
-    asked = {"classifiers": settings, "which": list(which) if settings else [], "seed": seed, **options}
-    kept = folder is not None
-    request = jsonable({key: _plain_option(key, value, kept) for key, value in asked.items()})
-    truth, tasks = _checked(reference, generated, request, kept)
-    if folder is not None:
-        _check_folder(folder, tasks, resume, overwrite)
-        (folder / COMPARISON_FILE).unlink(missing_ok=True)  # no table may stand beside newer evaluations
+    asked = {"classifiers": chosen_classifiers(classifiers, which), "seed": seed, **options}
+    on_disk = folder is not None
+    request = jsonable({key: _plain_option(key, value, on_disk) for key, value in asked.items()})
+    truth, tasks = _checked(reference, generated, request, on_disk)
     evaluations: dict[str, Evaluation] = {}
-    with reporting(progress) as report:
+
+    def kept() -> str:
+        if folder is None:
+            return "nothing was kept"
+        done = f"{len(evaluations)} of {len(tasks)} evaluations are kept in {folder}"
+        return f"{done}; go on with resume=True (--resume)"
+
+    lock = nullcontext() if folder is None else folder_lock(folder)
+    with lock, stoppable(kept), reporting(progress) as report:
+        if folder is not None:
+            _check_folder(folder, tasks, resume, overwrite)
+            (folder / COMPARISON_FILE).unlink(missing_ok=True)  # no table may stand beside newer evaluations
         for task in tasks:
             place = None if folder is None else folder / task.name
             found = _finished(place, task, overwrite) if resume and place is not None else None
@@ -143,9 +156,9 @@ def compare(
                 resume=resume,
                 request={"inputs": multiclass, **{t.name: t.settings for t in tasks}},
             )
-    comparison = _assemble(truth, _file_of(reference), tasks, evaluations, judged, request)
-    if folder is not None:
-        write_comparison_files(comparison, folder)
+        comparison = _assemble(truth, _file_of(reference), tasks, evaluations, judged, request)
+        if folder is not None:
+            write_comparison_files(comparison, folder)
     return comparison
 
 
@@ -220,9 +233,7 @@ def _plain_option(key: str, value: Any, kept: bool) -> Any:
 
 
 def _check_folder(folder: Path, tasks: Sequence[_Task], resume: bool, overwrite: bool) -> None:
-    """Nothing is replaced that was not allowed to be; a file in the way is told before any work."""
-    if folder.exists() and not folder.is_dir():
-        raise DataError(f"{folder} is a file; name a folder for the comparison")
+    """Nothing is replaced that was not allowed to be."""
     there = [
         p for p in (folder / COMPARISON_FILE, *(folder / t.name / METRICS_FILE for t in tasks)) if p.exists()
     ]

@@ -10,12 +10,15 @@ from caloforge.errors import DataError
 from caloforge.evaluation.results import ModelComparison
 from caloforge.report.figures.comparison import draw_heat_map, draw_posterior, draw_slices
 from caloforge.report.figures.histograms import draw_distributions
+from caloforge.report.figures.neighbourhoods import draw_neighbourhoods
 from caloforge.report.figures.profiles import draw_model_profiles, draw_model_separations
 from caloforge.report.figures.quality_speed import draw_plane
+from caloforge.report.judges import compared_neighbourhoods
 from caloforge.report.page import page_path, write_page
 from caloforge.report.tables import Cell, Table, settings
 from caloforge.report.words.table import PARTS, PUBLISHED_NOTE, TableRow, published_rows, table_rows
 from caloforge.report.words.text import number
+from caloforge.runtime.locks import folder_lock
 from caloforge.runtime.provenance import provenance
 
 __all__ = ["PAGE_FILE", "write_comparison"]
@@ -52,9 +55,10 @@ def write_comparison(
         )
     page = page_path(out, PAGE_FILE, "comparison", overwrite=overwrite)
     try:
-        values = _values(comparison, page.parent / "figures")
-        values["title"] = title or f"{len(comparison.models)} models against Geant4"
-        write_page(page, "compare.html", values)
+        with folder_lock(page.parent):
+            values = _values(comparison, page.parent / "figures")
+            values["title"] = title or f"{len(comparison.models)} models against Geant4"
+            write_page(page, "compare.html", values)
     except OSError as error:
         raise DataError(f"cannot write the comparison into {page.parent}: {error}") from error
     return page
@@ -77,6 +81,7 @@ def _values(comparison: ModelComparison, figures: Path) -> dict[str, Any]:
         "model_cells": _cells,
         "more": _turned_table(comparison, "more"),
         "separation": _turned_table(comparison, "separation"),
+        "neighbourhoods": compared_neighbourhoods(comparison),
         "model_files": _files(comparison),
         "records": _origins(comparison),
         "drawings": {
@@ -88,6 +93,7 @@ def _values(comparison: ModelComparison, figures: Path) -> dict[str, Any]:
             "profiles": draw_model_profiles(evaluations, figures),
             "separations": draw_model_separations(evaluations, figures),
             "slices": draw_slices(evaluations, figures),
+            "neighbourhoods": draw_neighbourhoods(evaluations, figures),
         },
     }
 

@@ -11,6 +11,7 @@ from caloforge.evaluation.evaluate import EvaluationOptions, Source
 from caloforge.evaluation.evaluate import evaluate as measure
 from caloforge.evaluation.results import METRICS_FILE, Evaluation
 from caloforge.report.words import in_words
+from caloforge.runtime.locks import folder_lock
 
 __all__ = ["evaluate"]
 
@@ -34,13 +35,15 @@ def evaluate(
             ``device``, ``progress``.
 
     Raises:
-        DataError: ``metrics.json`` is there already or cannot be written; otherwise as
+        DataError: ``metrics.json`` is there already, is being written, or cannot be; otherwise as
             `caloforge.evaluation.evaluate`.
     """
-    target = None if out is None else Path(out) / METRICS_FILE
-    if target is not None and target.exists() and not overwrite:
-        raise DataError(f"{target} exists; choose another folder or allow overwriting (--overwrite)")
-    evaluation = in_words(measure(reference, generated, **options))
-    if target is not None:
+    if out is None:
+        return in_words(measure(reference, generated, **options))
+    target = Path(out) / METRICS_FILE
+    with folder_lock(target.parent):
+        if target.exists() and not overwrite:
+            raise DataError(f"{target} exists; choose another folder or allow overwriting (--overwrite)")
+        evaluation = in_words(measure(reference, generated, **options))
         evaluation.write(target)
     return evaluation

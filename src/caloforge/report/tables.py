@@ -36,6 +36,8 @@ CLASSIFIER_INPUTS = {
     "high": "A dense network that sees energies, centres, widths and sparsity of the layers.",
     "resnet": "A 3D ResNet-18 that sees the whole shower as an image.",
     "c2st": "A 2D ResNet-18 that sees the plane across the shower, layers as channels (LHCb’s test).",
+    "strong": "A dense network that sees cells, their sums and ranks, and the neighbours of lit cells.",
+    "boosted": "Boosted trees that see features, rings, the spectrum and the neighbours of lit cells.",
 }
 ORIGINS = {"reference": "Geant4 showers", "generated": "Generated showers"}
 
@@ -171,8 +173,11 @@ def distances(evaluation: Evaluation) -> Table:
         row = distance_row(name, estimate)
         better = "higher" if estimate.higher_is_better else "lower"
         title = Cell(row.name, beneath=row.meaning)
-        rows.append((title, row.value, row.floor, sigmas_cell(row.sigmas), better, estimate.floor_from))
-    head = ("Distance", "Generated", "By chance", "Beyond chance", "Better is", "Floor from")
+        chance = number(estimate.p_value, 2) if math.isfinite(estimate.p_value) else ""
+        rows.append(
+            (title, row.value, row.floor, sigmas_cell(row.sigmas), chance, better, estimate.floor_from)
+        )
+    head = ("Distance", "Generated", "By chance", "Beyond chance", "p", "Better is", "Floor from")
     return Table("Distances between the samples", head, rows, style="stack", scrolls="distances")
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from caloforge.errors import DataError
 from caloforge.evaluation.results import METRICS_FILE
-from caloforge.report import tables
+from caloforge.report import judges, tables
 from caloforge.report.events import choose_pairs, events_payload
 from caloforge.report.figures.classifiers import draw_inputs, draw_neighbours, draw_weights
 from caloforge.report.figures.correlations import draw_correlations
@@ -20,6 +20,7 @@ from caloforge.report.figures.events import draw_events
 from caloforge.report.figures.histograms import draw_layer_pages, draw_single_pages
 from caloforge.report.figures.images import draw_layer_images, draw_side_view
 from caloforge.report.figures.marks import by_group
+from caloforge.report.figures.neighbourhoods import draw_neighbourhoods
 from caloforge.report.figures.profiles import draw_profiles, draw_separation
 from caloforge.report.figures.responses import draw_responses
 from caloforge.report.figures.sheet import Drawing
@@ -31,6 +32,7 @@ from caloforge.report.words.rows import is_shape
 from caloforge.report.words.text import group_title, number
 from caloforge.report.worker import GroupPages
 from caloforge.runtime.files import write_json
+from caloforge.runtime.locks import folder_lock
 from caloforge.runtime.progress import Display
 from caloforge.runtime.provenance import provenance
 
@@ -98,13 +100,14 @@ def write_report(
         "generated": len(generated),
     }
     try:
-        figures.mkdir(parents=True, exist_ok=True)
-        old = earlier_figures(figures)
-        drawn = _draw(evaluation, reference, generated, figures, display_energy, progress)
-        values = _values(evaluation, drawn, provenance("report", **settings))
-        write_page(page, PAGE_FILE, values | {"title": title or _default_title(reference)})
-        evaluation.write(page.parent / METRICS_FILE)
-        _tidy(figures, old, drawn.files())
+        with folder_lock(page.parent):
+            figures.mkdir(exist_ok=True)
+            old = earlier_figures(figures)
+            drawn = _draw(evaluation, reference, generated, figures, display_energy, progress)
+            values = _values(evaluation, drawn, provenance("report", **settings))
+            write_page(page, PAGE_FILE, values | {"title": title or _default_title(reference)})
+            evaluation.write(page.parent / METRICS_FILE)
+            _tidy(figures, old, drawn.files())
     except OSError as error:
         raise DataError(f"cannot write the report into {page.parent}: {error}") from error
     return page
@@ -135,8 +138,12 @@ def _draw(
     progress: bool,
 ) -> Drawn:
     mesh = reference.mesh
-    groups = by_group(evaluation.histograms)
-    shapes = [histogram for histogram in evaluation.histograms if is_shape(histogram)]
+    # neighbourhoods have a figure of their own
+    shown = [
+        histogram for histogram in evaluation.histograms if histogram.name not in evaluation.neighbourhoods
+    ]
+    groups = by_group(shown)
+    shapes = [histogram for histogram in shown if is_shape(histogram)]
     whole = [part[0] for part in groups.values() if len(part) == 1 and not is_shape(part[0])]
     several = {group: part for group, part in groups.items() if len(part) > 1 and not is_shape(part[0])}
     drawn = Drawn()
@@ -160,6 +167,7 @@ def _draw(
         drawn.drawings["weights"] = draw_weights(evaluation.classifiers, folder)
         drawn.drawings["inputs"] = draw_inputs(evaluation.classifiers, evaluation.histograms, folder)
         drawn.drawings["memorisation"] = [] if known is None else [draw_neighbours(known, folder)]
+        drawn.drawings["neighbourhoods"] = draw_neighbourhoods({"generated": evaluation}, folder)
         show("profiles")
         drawn.drawings["profiles"] = draw_profiles(evaluation.profiles, folder)
         drawn.drawings["separation"] = draw_separation(several, folder)
@@ -182,6 +190,7 @@ def _values(evaluation: Evaluation, drawn: Drawn, record: dict[str, Any]) -> dic
         "evaluation": evaluation,
         "verdict": evaluation.verdict,
         "tables": tables,
+        "judges": judges,
         "slice_tables": slice_tables,
         "drawings": drawn.drawings,
         "groups": drawn.groups,

@@ -1,38 +1,38 @@
 """Finished showers of an unfinished run on disk, from which a stopped one goes on.
 
 A `ChunkStore` is a folder with a lock, ``request.json``, which says what decides the showers, and one file
-for each `Chunk`, ``chunk-<start>-<stop>.npz``. Each file appears whole or not at all, so that a kill at any
-time loses no finished chunk; at the end the store removes what it wrote and nothing else.
+for each `Chunk`, ``chunk-<start>-<stop>-<request>.npz``, with a digest of the request: showers of two
+requests do not mix even on a file system without locks. Each file appears whole or not at all, so that a kill
+at any time loses no finished chunk; at the end the store removes what it wrote and nothing else.
 """
 
 from __future__ import annotations
 
-import fcntl
+import hashlib
 import json
-import os
 import re
 import zipfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from caloforge.errors import DataError
 from caloforge.runtime.files import whole_file, write_json
+from caloforge.runtime.locks import LOCK, folder_lock
 
-__all__ = ["Chunk", "ChunkStore", "folder_lock"]
+__all__ = ["Chunk", "ChunkStore"]
 
-LOCK, REQUEST = "lock", "request.json"
-FORMAT = "caloforge chunks 1"
-CHUNK = re.compile(r"chunk-(\d+)-(\d+)\.npz")
-OURS = re.compile(rf"({CHUNK.pattern}|{re.escape(REQUEST)})(\..*partial)?|{LOCK}|worker-\d+\.log")
+REQUEST = "request.json"
+FORMAT = "caloforge chunks 2"
+CHUNK = re.compile(r"chunk-(\d+)-(\d+)-([0-9a-f]+)\.npz")
+OURS = re.compile(rf"({CHUNK.pattern}|{re.escape(REQUEST)})(\..*partial)?|{re.escape(LOCK)}|worker-\d+\.log")
 """Names of all files that a store, or the workers that fill it, write."""
 SHOWN_CHARACTERS = 200
-LOCK_TRIES = 100
 
 
 @dataclass(frozen=True)
@@ -70,18 +70,21 @@ class Chunk:
 
 
 class ChunkStore:
-    """Chunks of the showers 0 … n − 1 of one request.
+    """Chunks of the showers 0 … n − 1 of one request, in the folder ``<out>.parts``.
 
     Args:
-        folder: where they are.
+        out: the file that is made of them.
         request: JSON-able description of all that decides the showers.
         n: number of showers in all.
         what: what is unfinished while the folder is there, for messages.
     """
 
-    def __init__(self, folder: Path, request: Mapping[str, Any], n: int, what: str = "run") -> None:
-        self.folder, self.n, self.what = folder, n, what
-        self.request: dict[str, Any] = json.loads(json.dumps(request))
+    def __init__(self, out: Path, request: Mapping[str, Any], n: int, what: str = "run") -> None:
+        self.out, self.n, self.what = out, n, what
+        self.folder = out.with_name(f"{out.name}.parts")
+        text = json.dumps(request)
+        self.request: dict[str, Any] = json.loads(text)
+        self._mark = hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @contextmanager
     def open(self, *, resume: bool, overwrite: bool) -> Iterator[Self]:
@@ -89,33 +92,45 @@ class ChunkStore:
 
         Args:
             resume: go on with the chunks that are there.
-            overwrite: without ``resume``, remove them.
+            overwrite: without ``resume``, remove them; ``out`` may be there.
 
         Raises:
             DataError: there are chunks and neither ``resume`` nor ``overwrite``; they are of another request;
-                another process uses the folder; or it holds other files or cannot be written.
+                ``out`` is there; another process uses the folder; it holds other files or cannot be written.
         """
-        self._refuse_other_files()
-        with folder_lock(self.folder):
+        with folder_lock(self.folder, transient=True):
+            self._refuse_other_files()
+            if self.out.exists() and not overwrite:
+                raise DataError(f"{self.out} exists; choose another name or allow overwriting (--overwrite)")
             self._prepare(resume, overwrite)
             try:
                 yield self
             finally:
-                if not self.chunks():
+                if not self._found():
                     self._remove(keep_logs=True)
 
     def chunk(self, start: int, stop: int) -> Chunk:
         """The chunk of showers start … stop − 1, finished or not."""
-        return Chunk(start, stop, self.folder.resolve() / f"chunk-{start:012d}-{stop:012d}.npz")
+        return Chunk(start, stop, self.folder.resolve() / f"chunk-{start:012d}-{stop:012d}-{self._mark}.npz")
 
     def chunks(self) -> list[Chunk]:
         """Finished chunks in order."""
-        found = (CHUNK.fullmatch(path.name) for path in self.folder.glob("chunk-*.npz"))
         chunks: list[Chunk] = []
-        for start, stop in sorted((int(match[1]), int(match[2])) for match in found if match):
+        for start, stop in sorted((int(m[1]), int(m[2])) for m in self._found() if m[3] == self._mark):
             if not chunks or start >= chunks[-1].stop:
                 chunks.append(self.chunk(start, stop))
         return chunks
+
+    def _found(self) -> list[re.Match[str]]:
+        """Names of the finished chunks of any request."""
+        return [match for match in map(CHUNK.fullmatch, self._names()) if match]
+
+    def _names(self) -> list[str]:
+        """Names of all files in the folder."""
+        try:
+            return sorted(path.name for path in self.folder.iterdir())
+        except (FileNotFoundError, NotADirectoryError):
+            return []
 
     def complete(self) -> list[Chunk]:
         """All chunks; DataError where showers are missing, so that no shorter file is made of them."""
@@ -144,31 +159,31 @@ class ChunkStore:
 
     def kept(self) -> str:
         """A sentence for who is told that the run has ended early."""
+        if not self.chunks():
+            return f"None of the {self.n} showers was finished, and nothing is kept."
         return (
             f"{self.n_finished} of {self.n} showers are kept in {self.folder}; the same command with "
             "--resume (resume=True) goes on from there."
         )
 
     def remove(self) -> None:
-        """Remove all files of the store, and the folder where nothing else is in it."""
+        """Remove all files of the store; the folder goes when it is closed, where nothing else is in it."""
         self._remove(keep_logs=False)
 
     def clear(self) -> None:
         """Remove what a kill left behind after the result was there; DataError as `open` where it is not."""
         if self.folder.exists():
-            with self.open(resume=True, overwrite=False):
+            with self.open(resume=True, overwrite=True):
                 self.remove()
 
     def _remove(self, *, keep_logs: bool) -> None:
-        names = [path.name for path in self.folder.glob("*") if OURS.fullmatch(path.name)]
-        for name in sorted(names, key=lambda name: (name == LOCK, name == REQUEST)):  # the lock last
-            if not (keep_logs and name.endswith(".log")):
+        names = [name for name in self._names() if OURS.fullmatch(name)]
+        for name in sorted(names, key=lambda name: name == REQUEST):  # which says what the others are
+            if name != LOCK and not (keep_logs and name.endswith(".log")):
                 (self.folder / name).unlink(missing_ok=True)
-        with suppress(OSError):
-            self.folder.rmdir()
 
     def _refuse_other_files(self) -> None:
-        others = sorted(path.name for path in self.folder.glob("*") if not OURS.fullmatch(path.name))
+        others = [name for name in self._names() if not OURS.fullmatch(name)]
         if others:
             raise DataError(
                 f"{self.folder} holds other files ({', '.join(others[:3])}{', …' if others[3:] else ''}), "
@@ -176,17 +191,18 @@ class ChunkStore:
             )
 
     def _prepare(self, resume: bool, overwrite: bool) -> None:
-        saved = self.saved_request()
-        if self.chunks() and resume:
+        saved, found = self.saved_request(), bool(self._found())
+        if found and not saved:
+            raise DataError(f"{self.folder} has no {REQUEST}; remove the folder or choose another name")
+        if found and resume:
             self._require_same(saved)
             return
-        if self.chunks() and not overwrite:
+        if found and not overwrite:
             raise DataError(
                 f"{self.folder} holds an unfinished {self.what}; go on with resume=True (--resume) or "
                 "replace it with overwrite=True (--overwrite)"
             )
-        for chunk in self.folder.glob("chunk-*"):
-            chunk.unlink()
+        self._remove(keep_logs=True)
         try:
             write_json(self.folder / REQUEST, {"format": FORMAT, "request": self.request})
         except DataError:
@@ -223,42 +239,3 @@ class ChunkStore:
 def _short(value: Any) -> str:
     text = str(value)
     return text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + "…"
-
-
-@contextmanager
-def folder_lock(folder: Path) -> Iterator[None]:
-    """Make ``folder`` if need be and hold it for this process, until the end or a kill.
-
-    Raises:
-        DataError: another process holds it, or it cannot be made or written.
-    """
-    try:
-        lock = _locked(folder)
-    except BlockingIOError:
-        raise DataError(
-            f"another process is writing into {folder}; wait for it or choose another name"
-        ) from None
-    except OSError as error:
-        raise DataError(f"cannot write into {folder}: {error}") from error
-    with lock:
-        yield
-
-
-def _locked(folder: Path) -> BinaryIO:
-    """The lock of a folder, open, and still in the folder when it is held: others remove theirs."""
-    path = folder / LOCK
-    for _ in range(LOCK_TRIES):
-        folder.mkdir(parents=True, exist_ok=True)
-        with suppress(FileNotFoundError):
-            lock = path.open("ab")
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                lock.close()
-                raise
-            except OSError:
-                return lock  # a file system without locks
-            if path.exists() and os.path.samestat(path.stat(), os.fstat(lock.fileno())):
-                return lock
-            lock.close()
-    raise BlockingIOError

@@ -3,34 +3,77 @@
 from __future__ import annotations
 
 import codecs
+import errno
 import json
 import os
+import secrets
+import stat
 import tomllib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from caloforge.errors import CaloforgeError, DataError
 
-__all__ = ["plain", "read_json", "read_toml", "whole_file", "write_bytes", "write_json", "write_text"]
+__all__ = [
+    "output_file",
+    "plain",
+    "read_json",
+    "read_toml",
+    "whole_file",
+    "write_bytes",
+    "write_json",
+    "write_text",
+]
+
+ROOM = 40
+"""Characters that names of locks and unfinished files are longer than that of the file."""
+
+
+def output_file(path: str | os.PathLike[str], *, error: type[CaloforgeError] = DataError) -> Path:
+    """The file that is to be written: ``path``, or where that is a link what it leads to.
+
+    Raises:
+        error: there is a folder, a device or the like, the name is too long, or its folder cannot be entered.
+    """
+    try:
+        return _file_meant(Path(path))
+    except IsADirectoryError:
+        raise error(f"{path} is a folder; give the name of a file") from None
+    except OSError as problem:
+        raise error(f"cannot write {path}: {problem.strerror or problem}") from problem
+
+
+def _file_meant(path: Path) -> Path:
+    if path.is_symlink():
+        path = Path(os.path.realpath(path))
+    with suppress(FileNotFoundError, NotADirectoryError):  # the latter is told by who makes the folder
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError
+        if not stat.S_ISREG(mode):
+            raise OSError(errno.EINVAL, "it is a device or the like, not a file")
+    with suppress(FileNotFoundError, NotADirectoryError):
+        path.with_name(path.name + "_" * ROOM).lstat()  # the file system tells whether that is too long
+    return path
 
 
 @contextmanager
-def whole_file(path: Path, mark: str = "") -> Iterator[BinaryIO]:
+def whole_file(path: Path) -> Iterator[BinaryIO]:
     """A new file to write bytes to, which gets the name ``path`` when all of it is on disk, or never.
 
-    Args:
-        path: the name; what is there stays until the new file is complete.
-        mark: told apart by this, several processes may write the same file.
+    What is there stays until the new file is complete. Several processes may write the same file: it is that
+    of the last one.
 
     Raises:
         OSError: the disk does not take it; nothing is left under another name.
     """
-    partial = path.with_name(f"{path.name}.{mark}partial")
+    path = _file_meant(path)
+    partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
+        with partial.open("xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import os
 import platform
 import re
 import subprocess
@@ -122,7 +121,7 @@ def make_library(
         digest = hashlib.sha256(data).hexdigest()
         library = _place(folder, name, digest)
         for path, content in ((library, data), (folder / f"{name}.sha256", digest.encode())):
-            with whole_file(path, f"{os.getpid()}.") as file:
+            with whole_file(path) as file:
                 file.write(content)
         return library
 

@@ -4,7 +4,8 @@ Bytes may go with a message, behind its line.
 
 Plain processes, so that a user's script needs no ``if __name__ == "__main__"``. The channel is not the
 standard output: whatever a library prints, or dies of, ends up in a log. A child imports nothing from the
-working directory (``-P``), and Ctrl-C reaches the parent alone, which then ends its children.
+working directory (``-P``), and signals that stop a program reach the parent alone, which then ends its
+children, also where a batch system sends them to all.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from typing import Any, Self
 
 from caloforge.errors import CaloforgeError
 from caloforge.runtime.cores import wait_passively
+from caloforge.runtime.signals import signals_held_back
 
 __all__ = ["Channel", "Child", "ChildError", "run_module", "serve"]
 
@@ -131,7 +133,7 @@ class Child:
         ours, theirs = socket.socketpair()
         self._channel = Channel(ours)
         self._log = tempfile.TemporaryFile() if log is None else log.open("w+b")  # noqa: SIM115
-        with theirs:
+        with theirs, signals_held_back():
             self._process = subprocess.Popen(
                 _command(module, theirs.fileno()),
                 stdin=subprocess.DEVNULL,

@@ -72,7 +72,7 @@ def _words(seed: int, numbers: NDArray[np.uint64], stream: str, n: int) -> NDArr
     counter[..., 1] = stream_id(stream)
     counter[..., 2] = (numbers & _LOW)[:, None]
     counter[..., 3] = (numbers >> _SHIFT)[:, None]
-    seed = int(seed) & 0xFFFFFFFFFFFFFFFF
+    seed = operator.index(seed) & 0xFFFFFFFFFFFFFFFF
     return philox(counter, (seed & 0xFFFFFFFF, seed >> 32)).reshape(len(numbers), blocks * 4)[:, :n]
 
 

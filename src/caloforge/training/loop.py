@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,10 @@ from caloforge.checkpoint.checkpoint import Checkpoint
 from caloforge.data.formats import open_showers
 from caloforge.data.quantities import whole_number
 from caloforge.data.showers import Showers
-from caloforge.errors import MissingDependencyError
+from caloforge.errors import CheckpointError, MissingDependencyError
 from caloforge.runtime.cores import wanted_threads
 from caloforge.runtime.devices import cpu_threads, pick_device
+from caloforge.runtime.locks import folder_lock
 from caloforge.runtime.signals import catch_signals
 from caloforge.runtime.streams import checked_seed
 from caloforge.training.recipe import Recipe
@@ -79,7 +81,8 @@ def train(
 
     Raises:
         RecipeError: the recipe is malformed or does not fit the showers.
-        CheckpointError: ``out`` is in use, or what is in it cannot be resumed.
+        CheckpointError: ``out`` is in use by another process or holds something else, or what is in it cannot
+            be resumed.
         TrainingError: the loss became NaN or infinite, or the device is missing.
         KeyboardInterrupt: Ctrl-C, after saving.
     """
@@ -97,13 +100,14 @@ def train(
     accelerator = _accelerator(device, recipe)
     team = Team.of(accelerator)
     where = (accelerator.device, precision)
-    finished = team.on_main(lambda: finished_training(folder, task, resume, overwrite, *where))
-    if finished is not None:
-        return finished
-    task.check()
     cuda = [accelerator.device] if accelerator.device.type == "cuda" else []
     on_cores = cpu_threads(threads)
-    with on_cores, torch.random.fork_rng(devices=cuda), catch_signals() as interrupt:
+    with ExitStack() as lock, on_cores, torch.random.fork_rng(devices=cuda), catch_signals() as interrupt:
+        team.on_main(lambda: lock.enter_context(folder_lock(folder, error=CheckpointError)))
+        finished = team.on_main(lambda: finished_training(folder, task, resume, overwrite, *where))
+        if finished is not None:
+            return finished
+        task.check()
         run = TrainingRun(
             task, folder, accelerator, team, resume=resume, prefetch=workers > 0, precision=precision
         )

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Log", "flat", "summary"]
+from caloforge.errors import CheckpointError
+from caloforge.runtime.files import write_text
+
+__all__ = ["LOG", "Log", "flat", "is_log", "summary"]
 
 LOG = "log.jsonl"
+log = logging.getLogger(__name__)
 
 
 class Log:
     """Appends one line an epoch to ``log.jsonl`` and, where tensorboard is installed, to ``tensorboard/``.
 
-    A resumed training removes the lines of epochs that it makes again.
+    A resumed training removes the lines of epochs that it makes again. A CheckpointError tells where the disk
+    takes no line; without TensorBoard's numbers it goes on.
     """
 
     def __init__(self, folder: Path, first_epoch: int) -> None:
@@ -25,23 +33,52 @@ class Log:
         if first_epoch and self._path.exists():
             lines = self._path.read_text(encoding="utf-8").splitlines()
             kept = [line for line in lines if _epoch_of(line) < first_epoch]
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
-        self._board = _summary_writer(folder / "tensorboard", first_epoch)
+        write_text(self._path, "".join(line + "\n" for line in kept), error=CheckpointError)
+        self._board: Any = None
+        with self._board_or_not():
+            self._board = _summary_writer(folder / "tensorboard", first_epoch)
 
     def write(self, row: dict[str, Any]) -> None:
         """Add the row of an epoch."""
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
-        if self._board is not None:
-            for name, value in flat(row).items():
-                self._board.add_scalar(name, value, row["epoch"])
-            self._board.flush()
+        try:
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+        except OSError as error:
+            raise CheckpointError(
+                f"cannot write {self._path}: {error.strerror or error}; go on with what is saved with "
+                "resume=True (--resume)"
+            ) from error
+        with self._board_or_not():
+            if self._board is not None:
+                for name, value in flat(row).items():
+                    self._board.add_scalar(name, value, row["epoch"])
+                self._board.flush()
 
     def close(self) -> None:
         """Close TensorBoard's file."""
-        if self._board is not None:
-            self._board.close()
+        with self._board_or_not():
+            if self._board is not None:
+                self._board.close()
+
+    @contextmanager
+    def _board_or_not(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            log.warning("no more numbers for TensorBoard: %s", error)
+            self._board = None
+
+
+def is_log(path: Path) -> bool:
+    """True unless there is a file that is no log of a training."""
+    try:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            first = file.readline()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return not first or _epoch_of(first) != sys.maxsize
 
 
 def _epoch_of(line: str) -> int:

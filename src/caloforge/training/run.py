@@ -190,7 +190,6 @@ class TrainingRun:
             f"stopped in epoch {self.trainer.position.epoch + 1} of {self.trainer.n_epochs}; all is saved in "
             f"{self.folder}, go on with resume=True (--resume)"
         )
-        show.note(message)
         raise_interrupt(int(number), message)
 
     def _save(self) -> None:

@@ -11,10 +11,11 @@ from typing import Any
 import torch
 
 from caloforge.checkpoint.checkpoint import Checkpoint
-from caloforge.checkpoint.folder import holds_checkpoint, read_tensors, write_tensors
+from caloforge.checkpoint.folder import WEIGHTS, holds_checkpoint, read_tensors, write_tensors
 from caloforge.errors import CheckpointError
 from caloforge.models.names import current_names
 from caloforge.runtime.files import read_json, write_json
+from caloforge.training.record import LOG, is_log
 from caloforge.training.task import TrainingTask
 from caloforge.training.trainer import Position, Trainer
 
@@ -22,7 +23,7 @@ __all__ = ["RESUME", "finished_training", "has_state", "load_state", "remove_sta
 
 STATE_VERSION = 2
 ABOUT = "state.json"
-OURS = re.compile(r"(state\.json|state-\d+\.safetensors)(\.partial)?")
+OURS = re.compile(r"(state\.json|state-\d+\.safetensors)(\..*partial)?")
 """Names of the files of a state."""
 WORDS = {
     "data": "showers",
@@ -126,8 +127,6 @@ def finished_training(
             data.
     """
     state = folder / RESUME
-    if folder.exists() and not folder.is_dir():
-        raise CheckpointError(f"{folder} is a file; give the name of a folder for the checkpoint")
     if resume and not has_state(state) and holds_checkpoint(folder):
         checkpoint = Checkpoint.load(folder)
         differs = _differs(checkpoint, task, device, precision)
@@ -147,9 +146,22 @@ def finished_training(
             raise CheckpointError(
                 f"{folder} holds a checkpoint; choose another folder or use overwrite=True (--overwrite)"
             )
+    if not overwrite and not has_state(state) and not holds_checkpoint(folder):
+        _refuse_other_files(folder)
     if not resume:
         remove_state(state)
     return None
+
+
+def _refuse_other_files(folder: Path) -> None:
+    """CheckpointError where the folder holds files with names of ours that are somebody else's."""
+    others = [name for name in (WEIGHTS,) if (folder / name).exists()]
+    others += [LOG] * (not is_log(folder / LOG))
+    if others:
+        raise CheckpointError(
+            f"{folder} holds another {' and '.join(others)}; choose another folder or use overwrite=True "
+            "(--overwrite)"
+        )
 
 
 def _differs(checkpoint: Checkpoint, task: TrainingTask, device: torch.device, precision: str) -> str:

@@ -114,6 +114,19 @@ class Mesh(ABC):
             TypeError, KeyError, ValueError: they are malformed; `mesh_from_dict` makes a MeshError of it.
         """
 
+    def neighbour_pairs(self) -> dict[str, Ints]:
+        """Pairs of voxels that touch along each axis, (2, K) by ``z``, ``phi`` or ``y``, ``r`` or ``x``.
+
+        Each pair comes once, the one in front, inside or at the smaller angle first. A mesh that knows of no
+        neighbours has none, and showers on it no neighbourhoods.
+        """
+        return {}
+
+    @property
+    def axis_names(self) -> tuple[str, str, str]:
+        """Names of the axes along which cells touch, in the order of `shape`."""
+        return ("z", "phi", "r") if "phi" in self.centres() else ("z", "y", "x")
+
     @classmethod
     def of_equal_cells(cls, z_edges: tuple[float, ...], sizes: Mapping[str, Any], frame: Frame) -> Mesh:
         """The mesh of layers between ``z_edges``, mm, with equal cells; ``sizes`` holds `equal_cells`."""

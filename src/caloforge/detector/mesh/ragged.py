@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from caloforge.detector.mesh.base import Floats, Ints, Mesh, checked_edges, checked_frame
 from caloforge.errors import MeshError
@@ -21,6 +22,9 @@ class Layer(Protocol):
 
     @property
     def number(self) -> int: ...
+
+    @property
+    def shape(self) -> tuple[int, int]: ...
 
     @property
     def size(self) -> int: ...
@@ -46,6 +50,10 @@ class RaggedMesh(Mesh):
     @abstractmethod
     def _layers(self) -> Sequence[Layer]: ...
 
+    @abstractmethod
+    def _cells(self, place: int, x: Floats, y: Floats) -> Ints:
+        """Cell of each point within the layer in this place, −1 outside."""
+
     def __post_init__(self) -> None:
         checked_frame(self.frame)
         numbers = [layer.number for layer in self._layers]
@@ -66,6 +74,45 @@ class RaggedMesh(Mesh):
 
     def __str__(self) -> str:
         return f"{self.kind} mesh of {self.n_layers} layers, {self.n_voxels} voxels"
+
+    def index(self, positions: ArrayLike) -> Ints:
+        x, y, z = self._xyz(positions)
+        result = np.full(len(x), -1, dtype=np.int64)
+        for place, layer in enumerate(self._layers):
+            cells = self._cells(place, x, y)
+            result = np.where(
+                self._in_layer(layer, z) & (cells >= 0), self.layer_offsets[place] + cells, result
+            )
+        return result
+
+    def neighbour_pairs(self) -> dict[str, Ints]:
+        """Within a layer cells of one edge in common; between layers those of which one holds the other's
+        centre."""
+        depth, second, third = self.axis_names
+        centres, pairs = (
+            self.centres(),
+            {name: [np.zeros((2, 0), dtype=np.int64)] for name in self.axis_names},
+        )
+        x, y = centres["x"], centres["y"]
+        for place, layer in enumerate(self._layers):
+            start, end = self.layer_offsets[place : place + 2]
+            grid = np.arange(start, end).reshape(layer.shape)
+            pairs[third].append(np.stack([grid[:, :-1].ravel(), grid[:, 1:].ravel()]))
+            closed = second == "phi" and len(grid) > 2
+            following = np.roll(grid, -1, axis=0) if closed else grid[1:]
+            pairs[second].append(np.stack([grid[: len(following)].ravel(), following.ravel()]))
+            if place + 1 < self.n_layers:
+                front, back = np.arange(start, end), np.arange(end, self.layer_offsets[place + 2])
+                behind, before = (
+                    self._cells(place + 1, x[front], y[front]),
+                    self._cells(place, x[back], y[back]),
+                )
+                both = [
+                    np.stack([front, end + behind])[:, behind >= 0],
+                    np.stack([start + before, back])[:, before >= 0],
+                ]
+                pairs[depth].append(np.unique(np.concatenate(both, axis=1), axis=1))
+        return {name: np.concatenate(parts, axis=1) for name, parts in pairs.items()}
 
     def _z_centres(self) -> Floats:
         depth = [np.nan if la.z_edges is None else sum(la.z_edges) / 2 for la in self._layers]

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from caloforge.detector.mesh.base import MESHES, Floats, Frame, Ints, bin_of, checked_edges
 from caloforge.detector.mesh.ragged import Depth, RaggedMesh, checked_depth
@@ -69,15 +68,12 @@ class RaggedBoxMesh(RaggedMesh):
         ]
         return np.concatenate(parts)
 
-    def index(self, positions: ArrayLike) -> Ints:
-        x, y, z = self._xyz(positions)
-        result = np.full(len(x), -1, dtype=np.int64)
-        for layer, offset in zip(self.layers, self.layer_offsets, strict=False):
-            i_y, i_x = bin_of(y, layer.y_edges), bin_of(x, layer.x_edges)
-            n_y, n_x = layer.shape
-            here = self._in_layer(layer, z) & (i_y >= 0) & (i_y < n_y) & (i_x >= 0) & (i_x < n_x)
-            result = np.where(here, offset + i_y * n_x + i_x, result)
-        return result
+    def _cells(self, place: int, x: Floats, y: Floats) -> Ints:
+        layer = self.layers[place]
+        i_y, i_x = bin_of(y, layer.y_edges), bin_of(x, layer.x_edges)
+        n_y, n_x = layer.shape
+        inside = (i_y >= 0) & (i_y < n_y) & (i_x >= 0) & (i_x < n_x)
+        return np.where(inside, i_y * n_x + i_x, -1)
 
     def to_dict(self) -> dict[str, Any]:
         layers = [

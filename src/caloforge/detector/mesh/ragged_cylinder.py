@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from caloforge.detector.mesh.base import MESHES, Floats, Frame, Ints, bin_of, checked_edges, phi_bin
 from caloforge.detector.mesh.ragged import Depth, RaggedMesh, checked_depth
@@ -34,8 +33,13 @@ class RaggedLayer:
             raise MeshError(f"r_edges of layer {self.number} must not be negative, got {self.r_edges[0]}")
 
     @property
+    def shape(self) -> tuple[int, int]:
+        """Cells in (φ, r); r is fastest in the flat order."""
+        return self.n_phi, len(self.r_edges) - 1
+
+    @property
     def size(self) -> int:
-        return self.n_phi * (len(self.r_edges) - 1)
+        return self.shape[0] * self.shape[1]
 
 
 @MESHES.add("ragged-cylinder")
@@ -68,15 +72,10 @@ class RaggedCylinderMesh(RaggedMesh):
             parts.append(np.tile(area * self._thickness(layer), layer.n_phi))
         return np.concatenate(parts)
 
-    def index(self, positions: ArrayLike) -> Ints:
-        x, y, z = self._xyz(positions)
-        r = np.hypot(x, y)
-        result = np.full(len(r), -1, dtype=np.int64)
-        for layer, offset in zip(self.layers, self.layer_offsets, strict=False):
-            i_r, n_r = bin_of(r, layer.r_edges), len(layer.r_edges) - 1
-            here = self._in_layer(layer, z) & (i_r >= 0) & (i_r < n_r)
-            result = np.where(here, offset + phi_bin(x, y, layer.n_phi) * n_r + i_r, result)
-        return result
+    def _cells(self, place: int, x: Floats, y: Floats) -> Ints:
+        layer = self.layers[place]
+        i_r, n_r = bin_of(np.hypot(x, y), layer.r_edges), layer.shape[1]
+        return np.where((i_r >= 0) & (i_r < n_r), phi_bin(x, y, layer.n_phi) * n_r + i_r, -1)
 
     def to_dict(self) -> dict[str, Any]:
         layers = [

@@ -56,3 +56,13 @@ class RegularMesh(Mesh):
             edge[axis] = slice(max(n - step, 0), None) if step > 0 else slice(None, min(-step, n))
             moved[tuple(edge)] = -1
         return moved.reshape(-1)
+
+    def neighbour_pairs(self) -> dict[str, Ints]:
+        pairs = {}
+        for axis, name in enumerate(self.axis_names):
+            following = self.neighbours(axis, 1)
+            if self.shape[axis] == 2:  # a ring of two touches itself on both sides, but is one pair
+                following[np.arange(self.n_voxels) > following] = -1
+            first = np.flatnonzero((following >= 0) & (following != np.arange(self.n_voxels)))
+            pairs[name] = np.stack([first, following[first]])
+        return pairs

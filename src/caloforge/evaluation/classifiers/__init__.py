@@ -4,7 +4,12 @@ from caloforge.evaluation.classifiers.inputs import INPUTS, ClassifierInputs, La
 from caloforge.evaluation.classifiers.multiclass import train_multiclass
 from caloforge.evaluation.classifiers.run import train_classifier
 from caloforge.evaluation.classifiers.scores import auc, auc_and_jsd, auc_noise
-from caloforge.evaluation.classifiers.settings import PRESETS, ClassifierSettings, classifier_settings
+from caloforge.evaluation.classifiers.settings import (
+    PRESETS,
+    ClassifierSettings,
+    chosen_classifiers,
+    classifier_settings,
+)
 
 __all__ = [
     "INPUTS",
@@ -16,6 +21,7 @@ __all__ = [
     "auc",
     "auc_and_jsd",
     "auc_noise",
+    "chosen_classifiers",
     "classifier_settings",
     "train_classifier",
     "train_multiclass",

@@ -16,8 +16,9 @@ from torch import Tensor
 from caloforge.detector import Mesh
 from caloforge.evaluation.classifiers.engine import Trained
 from caloforge.evaluation.classifiers.inputs import Columns, Layout, Sample
-from caloforge.evaluation.classifiers.networks import Dense
+from caloforge.evaluation.classifiers.networks import Dense, ResNet18
 from caloforge.evaluation.classifiers.scores import Floats, auc
+from caloforge.evaluation.classifiers.trees import BoostedTrees
 from caloforge.evaluation.results import Diagnosis, FeatureShare, TellTale
 
 __all__ = ["diagnose"]
@@ -28,8 +29,10 @@ TAILS = 10
 FEATURES = 20
 STRIKING = 10
 DENSE_SHOWERS = 2000
+TREE_SHOWERS = 1000
 IMAGE_SHOWERS = 300
-"""Held-out showers that are shuffled; fewer for networks on images, which are much slower."""
+"""Held-out showers that are shuffled; fewer for trees and networks on images, which are slower."""
+GAINING = 30
 ALONE_SHOWERS = 20_000
 CHUNK = 500
 
@@ -55,9 +58,11 @@ def diagnose(
     rng = np.random.default_rng([seed, 2])
     table = _Table(trained, [len(r) for r in rows], rng)
     singles = layout.features | _striking_cells(table, layout, samples[0][0].mesh)
+    alone = dict(zip(singles, _alone(table, layout, list(singles.values())), strict=True))
+    if isinstance(trained.network, BoostedTrees):
+        singles = _promising(trained.network, singles, alone)
     groups = {f"all {name}": columns for name, columns in layout.groups.items()}
     shares = _shares(trained, groups | singles, rng)
-    alone = _alone(table, layout, list(singles.values()))
     origin = np.concatenate(rows)[trained.rows]
     energy = np.concatenate([s.conditions.energy[r] for (s, _), r in zip(samples, rows, strict=True)])
     energy = energy[trained.rows]
@@ -73,7 +78,7 @@ def diagnose(
         edges=edges,
         reference=np.histogram(inside[real], edges)[0].astype(np.float64),
         generated=np.histogram(inside[~real], edges)[0].astype(np.float64),
-        features=_foremost([s.replace(alone=a) for s, a in zip(shares[len(groups) :], alone, strict=True)]),
+        features=_foremost([s.replace(alone=alone[s.name]) for s in shares[len(groups) :]]),
         groups=sorted(shares[: len(groups)], key=lambda s: -s.drop),
         generated_tails=tails(order[~real[order]]),
         reference_tails=tails(order[::-1][real[order[::-1]]]),
@@ -97,6 +102,16 @@ def _foremost(shares: list[FeatureShare]) -> list[FeatureShare]:
     by_alone = sorted(range(len(shares)), key=lambda i: -alone[i])
     chosen = {*by_drop[:half], *by_alone[:half]}
     return [shares[i] for i in by_drop if i in chosen]
+
+
+def _promising(
+    trees: BoostedTrees, singles: Mapping[str, Columns], alone: Mapping[str, float]
+) -> dict[str, Columns]:
+    """The inputs that trees gain most from, and those that tell most alone: trees are slow to shuffle for."""
+    gains = trees.gains(1 + max(int(c.max()) for c in singles.values()))
+    by_gain = sorted(singles, key=lambda name: -gains[singles[name]].sum())[:GAINING]
+    by_alone = sorted(singles, key=lambda name: -np.nan_to_num(alone[name]))[: FEATURES // 2]
+    return {name: singles[name] for name in dict.fromkeys([*by_gain, *by_alone])}
 
 
 class _Table:
@@ -162,7 +177,8 @@ def _shares(trained: Trained, names: Mapping[str, Columns], rng: np.random.Gener
     The showers of both classes are shuffled together, so that the inputs of a group keep what they say of
     each other and lose what they say of the class.
     """
-    limit = DENSE_SHOWERS if isinstance(trained.network, Dense) else IMAGE_SHOWERS
+    limits = {ResNet18: IMAGE_SHOWERS, BoostedTrees: TREE_SHOWERS}
+    limit = limits.get(type(trained.network), DENSE_SHOWERS)
     chosen = rng.permutation(len(trained.rows))[:limit]
     labels = trained.labels[chosen]
     columns = [trained.batches.columns(c) for c in names.values()]

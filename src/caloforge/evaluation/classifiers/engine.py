@@ -23,6 +23,7 @@ from caloforge.evaluation.classifiers.networks import make_network
 from caloforge.evaluation.classifiers.scores import Floats, Labels, temperature
 from caloforge.evaluation.classifiers.settings import ClassifierSettings
 from caloforge.evaluation.classifiers.split import split_rows
+from caloforge.evaluation.classifiers.trees import BoostedTrees
 
 __all__ = ["Trained", "fit"]
 
@@ -56,7 +57,9 @@ class Trained:
 
     @property
     def parameters(self) -> int:
-        """Trained weights of the network."""
+        """Trained weights of the network, or leaves of the trees."""
+        if isinstance(self.network, BoostedTrees):
+            return self.network.leaves
         return sum(p.numel() for p in self.network.parameters())
 
 
@@ -69,6 +72,7 @@ def fit(
     device: torch.device,
     *,
     twins: bool = False,
+    share: float = 1.0,
     tick: Callable[[], None] = lambda: None,
 ) -> Trained:
     """Train a network to tell the classes of a table apart, and judge held-out showers with it.
@@ -81,6 +85,7 @@ def fit(
         seed: of split, weights and order.
         device: where to train.
         twins: row i of every class belongs together, see `split_rows`.
+        share: of the showers that train which are used.
         tick: called after every epoch.
 
     Raises:
@@ -89,32 +94,22 @@ def fit(
     rng = np.random.default_rng(list(seed))
     labels = np.repeat(np.arange(len(sizes)), sizes)
     train, test, validation = split_rows(sizes, rng, twins=twins)
-    constants = (train, labels[train]) if settings.standardise else None
+    train = np.concatenate([r[: max(round(share * len(r)), 2)] for r in _by_class(train, labels)])
+    constants = (train, labels[train]) if settings.standardise and not layout.trees else None
     batches = Batches(table, layout, constants, device, settings.memory_limit_gib * 2**30)
-    outputs = 1 if len(sizes) == 2 else len(sizes)
-    with DRAWING, torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(int(rng.integers(2**63)))
-        network = make_network(batches.width, outputs, layout, settings).to(device)
-    optimiser = torch.optim.Adam(network.parameters(), lr=settings.learning_rate)
-    if settings.weight_decay:
-        optimiser = torch.optim.AdamW(
-            network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
-        )
-    best, best_epoch, best_state = -1.0, 0, network.state_dict()
-    for epoch in range(settings.epochs):
-        network.train()
+    if layout.trees:
+        trees = BoostedTrees(settings.trees, int(rng.integers(2**31)))
         order = rng.permutation(train)
-        for rows in np.array_split(order, -(-len(order) // settings.batch_size)):
-            target = torch.from_numpy(labels[rows]).to(device)
-            loss = nn.functional.cross_entropy(_both(network(batches(rows))), target)
-            optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
-        accuracy = float((_logits(network, batches, test).argmax(axis=1) == labels[test]).mean())
-        if accuracy > best:
-            best, best_epoch, best_state = accuracy, epoch + 1, copy.deepcopy(network.state_dict())
-        tick()
-    network.load_state_dict(best_state)
+        network: nn.Module = trees
+        best_epoch = trees.fit(batches(order), labels[order])
+        for _ in range(settings.epochs):
+            tick()
+    else:
+        outputs = 1 if len(sizes) == 2 else len(sizes)
+        with DRAWING, torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            torch.manual_seed(int(rng.integers(2**63)))
+            network = make_network(batches.width, outputs, layout, settings).to(device)
+        best_epoch = _train(network, batches, labels, (train, test), settings, rng, tick)
     calibration = (_logits(network, batches, test), labels[test])
     return Trained(
         network=network,
@@ -126,6 +121,47 @@ def fit(
         calibration=calibration,
         temperature=temperature(*calibration),
     )
+
+
+def _train(
+    network: nn.Module,
+    batches: Batches,
+    labels: Labels,
+    parts: tuple[NDArray[np.int64], NDArray[np.int64]],
+    settings: ClassifierSettings,
+    rng: np.random.Generator,
+    tick: Callable[[], None],
+) -> int:
+    """Train the network on the first part of the rows; it is left as it was after its best epoch, from 1."""
+    train, test = parts
+    optimiser = torch.optim.Adam(network.parameters(), lr=settings.learning_rate)
+    if settings.weight_decay:
+        optimiser = torch.optim.AdamW(
+            network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
+        )
+    best, best_epoch, best_state = -1.0, 0, network.state_dict()
+    for epoch in range(1, settings.epochs + 1):
+        tick()
+        if settings.patience is not None and best_epoch and epoch > best_epoch + settings.patience:
+            continue
+        network.train()
+        order = rng.permutation(train)
+        for rows in np.array_split(order, -(-len(order) // settings.batch_size)):
+            target = torch.from_numpy(labels[rows]).to(batches.device)
+            loss = nn.functional.cross_entropy(_both(network(batches(rows))), target)
+            optimiser.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+        accuracy = float((_logits(network, batches, test).argmax(axis=1) == labels[test]).mean())
+        if accuracy > best:
+            best, best_epoch, best_state = accuracy, epoch, copy.deepcopy(network.state_dict())
+    network.load_state_dict(best_state)
+    return best_epoch
+
+
+def _by_class(rows: NDArray[np.int64], labels: Labels) -> list[NDArray[np.int64]]:
+    """Rows that lie one class after the other, apart."""
+    return np.split(rows, np.cumsum(np.bincount(labels[rows]))[:-1])
 
 
 def _both(logits: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from caloforge.evaluation.classifiers.split import are_twins, draw_rows, part_si
 from caloforge.evaluation.progress import Fraction
 from caloforge.evaluation.results import MulticlassResult
 from caloforge.runtime.cores import wanted_threads
+from caloforge.runtime.streams import checked_seed
 
 __all__ = ["train_multiclass"]
 
@@ -69,7 +70,7 @@ def train_multiclass(
     names, pool = tuple(samples), list(samples.values())
     for name, (showers, _) in samples.items():
         pool[0][0].mesh.require_same(showers.mesh, f"showers of {name} to classify")
-    settings = settings.of(inputs)
+    seed, settings = checked_seed(seed), settings.of(inputs)
     layout = INPUTS[inputs].layout(pool[0][1], sums=settings.standardise)
     started, where, k = time.perf_counter(), pick_device(device), len(names)
     rng = np.random.default_rng([seed, zlib.crc32(inputs.encode()), k])

@@ -22,26 +22,48 @@ POOL = {2: nn.MaxPool2d, 3: nn.MaxPool3d}
 def make_network(width: int, outputs: int, layout: Layout, settings: ClassifierSettings) -> nn.Module:
     """A network for rows of ``width`` inputs: a ResNet-18 where they hold images, else a dense network."""
     if not layout.image:
-        return Dense(width, outputs, settings.hidden, settings.layers)
+        return Dense(width, outputs, settings.hidden, settings.layers, settings.dropout)
     copies = (width - 1) // (layout.cells.stop - layout.cells.start)  # cells, and their logarithms if any
     channels, *axes = layout.image
     return ResNet18((copies * channels, *axes), outputs, settings.widths)
 
 
 class Dense(nn.Module):
-    """Hidden layers with LeakyReLU(0.01) and a linear output, (n, D) → (n, K)."""
+    """Hidden layers with LeakyReLU(0.01) and dropout, and a linear output, (n, D) → (n, K)."""
 
-    def __init__(self, inputs: int, outputs: int, hidden: int, layers: int) -> None:
+    def __init__(self, inputs: int, outputs: int, hidden: int, layers: int, dropout: float = 0.0) -> None:
         super().__init__()
         self.first = nn.Linear(inputs, hidden)
         rest: list[nn.Module] = [nn.LeakyReLU(0.01)]
         for _ in range(layers - 1):
-            rest += [nn.Linear(hidden, hidden), nn.LeakyReLU(0.01)]
+            rest += [*_dropped(dropout), nn.Linear(hidden, hidden), nn.LeakyReLU(0.01)]
+        rest += _dropped(dropout)
         self.rest = nn.Sequential(*rest, nn.Linear(hidden, outputs))
 
     def forward(self, x: Tensor) -> Tensor:
         result: Tensor = self.rest(self.first(x))
         return result
+
+
+class Dropout(nn.Module):
+    """Leaves out neurons at random, from a stream of its own: others train beside it at the same time."""
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.share, self.seed = share, int(torch.randint(2**62, ()))
+        self._generator: torch.Generator | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return x
+        if self._generator is None:
+            self._generator = torch.Generator(x.device).manual_seed(self.seed)
+        kept = torch.empty_like(x).bernoulli_(1 - self.share, generator=self._generator)
+        return x * kept / (1 - self.share)
+
+
+def _dropped(share: float) -> list[nn.Module]:
+    return [Dropout(share)] if share else []
 
 
 class BasicBlock(nn.Module):

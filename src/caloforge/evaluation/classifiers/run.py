@@ -15,13 +15,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from caloforge.evaluation.classifiers.curve import learning_curve, shares
 from caloforge.evaluation.classifiers.inputs import INPUTS, Sample, fill_table
-from caloforge.evaluation.classifiers.scores import auc_and_jsd, auc_noise, log_posterior
+from caloforge.evaluation.classifiers.scores import auc, auc_and_jsd, auc_noise, log_posterior
 from caloforge.evaluation.classifiers.settings import ClassifierSettings
 from caloforge.evaluation.classifiers.split import are_twins, draw_rows, part_sizes
 from caloforge.evaluation.progress import Fraction
 from caloforge.evaluation.results import ClassifierResult, Scores
 from caloforge.runtime.cores import wanted_threads
+from caloforge.runtime.streams import checked_seed
 
 if TYPE_CHECKING:
     from caloforge.evaluation.classifiers.engine import Trained
@@ -67,32 +69,50 @@ def train_classifier(
     from caloforge.evaluation.classifiers.repeats import side_by_side
     from caloforge.runtime.devices import cpu_threads, device_name, pick_device
 
-    settings = settings.of(name)
+    seed, settings = checked_seed(seed), settings.of(name)
     layout = INPUTS[name].layout(reference[1], sums=settings.standardise)
     started = time.perf_counter()
     where = pick_device(device)
     with_floor = settings.floor or second is not None
-    tick = Counter(progress, settings.repeats * settings.epochs * (2 if with_floor else 1))
     rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
     pair = (generated, reference)  # classes 0 and 1
     twins = are_twins(pair)
     rows = draw_rows(pair, rng, twins=twins)
     sizes = part_sizes(len(rows[0]))
+    used = shares(len(rows[0]), settings.curve)
+    tick = Counter(progress, settings.repeats * settings.epochs * (len(used) + with_floor))
     with cpu_threads(settings.threads or wanted_threads()):
         table = fill_table(name, list(zip(pair, rows, strict=True)), layout, settings.memory_limit_gib)
         parameters, diagnosis = 0, None
+        of_class = [len(r) for r in rows]
+
+        def trained(i: int, share: float = 1.0) -> Trained:
+            key = [seed, i]
+            return fit(table, layout, of_class, settings, key, where, twins=twins, share=share, tick=tick)
 
         def judge(i: int) -> _Judged:
             nonlocal parameters, diagnosis
-            trained = fit(
-                table, layout, [len(r) for r in rows], settings, [seed, i], where, twins=twins, tick=tick
-            )
+            made = trained(i)
             if i == 0:
-                diagnosis = diagnose(trained, layout, pair, rows, seed=seed)
-                parameters = trained.parameters
-            return _judge(trained, settings.calibration_floor)
+                diagnosis = diagnose(made, layout, pair, rows, seed=seed)
+                parameters = made.parameters
+            return _judge(made, settings.calibration_floor)
 
         judged = side_by_side(judge, settings.repeats, table, where)
+        curve = None
+        if settings.curve:
+
+            def smaller(i: int) -> list[float]:
+                scores = [trained(i, share) for share in used[:-1]]
+                return [float(auc(_real(t.logits), t.labels)) for t in scores]
+
+            fewer = side_by_side(smaller, settings.repeats, table, where)
+            curve = learning_curve(
+                [round(share * of_class[0]) for share in used],
+                [[*few, j.auc] for few, j in zip(fewer, judged, strict=True)],
+                sizes[2],
+                seed=seed,
+            )
         if with_floor:
             chosen = _floor_rows(reference, second, rng)
             table = fill_table(name, chosen, layout, settings.memory_limit_gib)
@@ -124,6 +144,7 @@ def train_classifier(
         error_rate=float(np.mean(error_rates)),
         error_rate_std=float(np.std(error_rates)),
         diagnosis=diagnosis,
+        curve=curve,
         scores=Scores(
             rows=np.concatenate(rows)[np.concatenate([j.rows for j in judged])],
             labels=np.concatenate([j.labels for j in judged]),

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from caloforge.evaluation.packages import needed
 
-__all__ = ["auc", "auc_and_jsd", "auc_noise", "log_posterior", "temperature"]
+__all__ = ["auc", "auc_and_jsd", "auc_error", "auc_noise", "delong_error", "log_posterior", "temperature"]
 
 Floats = NDArray[np.float64]
 Labels = NDArray[np.int64]
@@ -28,6 +28,30 @@ def auc(scores: Floats, labels: Labels) -> Floats:
     n_real, n_generated = int(real.sum()), int((~real).sum())
     ranks = np.asarray(rankdata(scores, axis=-1), dtype=np.float64)[..., real].sum(axis=-1)
     return np.asarray((ranks - n_real * (n_real + 1) / 2) / (n_real * n_generated))
+
+
+def auc_error(auc: float, n: int) -> float:
+    """Standard error of an AUC from n showers of each class.
+
+    J. A. Hanley, B. J. McNeil, Radiology 143 (1982) 29:
+    σ² = [A (1 − A) + (n − 1) (Q₁ + Q₂ − 2 A²)] / n², Q₁ = A / (2 − A), Q₂ = 2 A² / (1 + A).
+    """
+    q1, q2 = auc / (2 - auc), 2 * auc**2 / (1 + auc)
+    return float(np.sqrt(max(auc * (1 - auc) + (n - 1) * (q1 + q2 - 2 * auc**2), 0.0)) / n)
+
+
+def delong_error(real: Floats, generated: Floats) -> float:
+    """Standard error of the AUC of these scores, √(var₁ / n₁ + var₀ / n₀).
+
+    var are the variances of the shares of the other class that each shower's score beats
+    (E. R. DeLong, D. M. DeLong, D. L. Clarke-Pearson, Biometrics 44 (1988) 837).
+    """
+    variance = 0.0
+    for own, other in ((real, generated), (generated, real)):
+        ordered = np.sort(other)
+        below, up_to = (np.searchsorted(ordered, own, side=side) for side in ("left", "right"))
+        variance += float(np.var((below + up_to) / (2 * len(other)))) / len(own)
+    return float(np.sqrt(variance))
 
 
 def auc_and_jsd(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt, ValidationError
@@ -11,7 +12,24 @@ from caloforge.evaluation.classifiers.inputs import INPUTS
 from caloforge.registry import Registry
 from caloforge.settings import Settings, explain
 
-__all__ = ["PRESETS", "ClassifierSettings", "classifier_settings"]
+__all__ = ["PRESETS", "ClassifierSettings", "TreeSettings", "chosen_classifiers", "classifier_settings"]
+
+
+class TreeSettings(Settings):
+    """Of boosted trees: `HistGradientBoostingClassifier` of scikit-learn."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    most: PositiveInt = 600
+    """Trees; fewer where a tenth of the training showers, set aside, shows no gain from 20 more."""
+    leaves: int = Field(default=15, ge=2)
+    """Of a tree."""
+    learning_rate: PositiveFloat = 0.08
+    """What each tree counts."""
+    features: float = Field(default=0.3, gt=0, le=1)
+    """Share of the inputs, drawn anew, that a node chooses from."""
+    shrinkage: NonNegativeFloat = 1.0
+    """Pulls the values of the leaves to zero (L2)."""
 
 
 class ClassifierSettings(Settings):
@@ -23,6 +41,8 @@ class ClassifierSettings(Settings):
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
+    which: tuple[str, ...] = ("low", "high")
+    """Classifiers that are trained where none are named."""
     hidden: PositiveInt = 2048
     """Neurons in each hidden layer of a dense network; LeakyReLU with slope 0.01 follows each."""
     layers: PositiveInt = 3
@@ -35,6 +55,14 @@ class ClassifierSettings(Settings):
     learning_rate: PositiveFloat = 2e-4
     weight_decay: NonNegativeFloat = 0.0
     """AdamW takes the place of Adam where it is above 0."""
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Share of a dense network's hidden neurons that are left out of a step."""
+    patience: PositiveInt | None = None
+    """Epochs without a better one after which a training ends; None goes through all epochs."""
+    trees: TreeSettings = Field(default_factory=TreeSettings)
+    """Of ``boosted``, which is no network."""
+    curve: int = Field(default=0, ge=0, le=8)
+    """Also train on a half, a quarter, … of the showers, so many times, to see where the AUC goes."""
     repeats: PositiveInt = 10
     """Independent trainings, each with its own split, weights and order."""
     standardise: bool = False
@@ -71,8 +99,8 @@ class ClassifierSettings(Settings):
         """The settings of one classifier: these, with what ``special`` says of it; RecipeError if unknown."""
         INPUTS[name]  # an error where there is none of this name
         changes = self.special.get(name, {})
-        if {"special", "preset"} & changes.keys():
-            raise RecipeError(f"the settings of the classifier {name!r} cannot hold special or preset")
+        if {"special", "preset", "which"} & changes.keys():
+            raise RecipeError(f"the settings of the classifier {name!r} cannot hold special, preset or which")
         try:
             return self.replace(**changes, special={})
         except RecipeError as error:
@@ -80,8 +108,42 @@ class ClassifierSettings(Settings):
 
 
 def classifier_settings(choice: str | ClassifierSettings) -> ClassifierSettings:
-    """The settings of a preset by name, or those given; RecipeError for an unknown name."""
-    return choice if isinstance(choice, ClassifierSettings) else PRESETS[choice]
+    """The settings of a preset by name (of several, the first), or those given; RecipeError if unknown."""
+    return _presets(choice)[0]
+
+
+def chosen_classifiers(
+    choice: str | ClassifierSettings, which: Sequence[str] | None = None
+) -> dict[str, ClassifierSettings]:
+    """The classifiers to train and the settings of each.
+
+    Args:
+        choice: a preset, several with commas between them, ``"none"``, or settings.
+        which: names of classifiers; by default those of all the presets. A classifier that is none of the
+            presets' own has the settings of the preset of its name, if there is one, else the first preset's.
+
+    Raises:
+        RecipeError: a preset or classifier is unknown.
+    """
+    if choice == "none":
+        return {}
+    presets = _presets(choice)
+    names = dict.fromkeys(which if which is not None else [name for p in presets for name in p.which])
+    known = PRESETS.names()
+
+    def settings(name: str) -> ClassifierSettings:
+        for preset in presets:
+            if name in preset.which or name in preset.special:
+                return preset
+        return PRESETS[name] if name in known else presets[0]
+
+    return {name: settings(name) for name in names}
+
+
+def _presets(choice: str | ClassifierSettings) -> list[ClassifierSettings]:
+    if isinstance(choice, ClassifierSettings):
+        return [choice]
+    return [PRESETS[name.strip()] for name in choice.split(",")]
 
 
 PRESETS: Registry[ClassifierSettings] = Registry(

@@ -144,7 +144,7 @@ def _ranking_error(key: str, estimate: Estimate) -> float:
     """FPD's and KPD's own errors are those of their protocols; other showers scatter as their floors do."""
     if key in TIMES and math.isnan(estimate.error):
         return TIME_SPREAD * estimate.value
-    if key in ("fpd", "kpd") and math.isfinite(estimate.floor_error):
+    if key in ("fpd", "kpd", "fpd_trimmed") and math.isfinite(estimate.floor_error):
         return max(estimate.error, estimate.floor_error)
     return estimate.error
 

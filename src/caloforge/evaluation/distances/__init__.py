@@ -6,10 +6,21 @@ hundredth), with less memory; `benchmarks/distances.py` measures it, docs/distan
 Importing this loads neither torch nor scipy.
 """
 
-from caloforge.evaluation.distances.fpd import fpd, frechet_distance
+from caloforge.evaluation.distances.fpd import fpd, frechet_distance, trimmed_fpd
 from caloforge.evaluation.distances.kpd import kpd, polynomial_mmd
 from caloforge.evaluation.distances.matrix import feature_matrix
 from caloforge.evaluation.distances.memorisation import memorisation
 from caloforge.evaluation.distances.prdc import prdc
+from caloforge.evaluation.distances.sliced import sliced_distances
 
-__all__ = ["feature_matrix", "fpd", "frechet_distance", "kpd", "memorisation", "polynomial_mmd", "prdc"]
+__all__ = [
+    "feature_matrix",
+    "fpd",
+    "frechet_distance",
+    "kpd",
+    "memorisation",
+    "polynomial_mmd",
+    "prdc",
+    "sliced_distances",
+    "trimmed_fpd",
+]

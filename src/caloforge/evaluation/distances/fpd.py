@@ -12,13 +12,14 @@ from caloforge.evaluation.distances.matrix import Floats, Rows, dealt_again, dra
 from caloforge.evaluation.distances.parallel import in_threads
 from caloforge.evaluation.results import Estimate
 
-__all__ = ["SIZES", "fpd", "frechet_distance"]
+__all__ = ["SIZES", "fpd", "frechet_distance", "trimmed_fpd"]
 
 SIZES: Rows = (1 / np.linspace(1 / 10_000, 1 / 50_000, 10)).astype(np.int64)
 """Numbers of showers drawn, regular in 1/n."""
 
 BATCHES = 20
 FLOOR_BATCHES = 2
+TRIMMED = 0.01
 PERMUTATIONS = 4
 _BLOCK = 1024
 
@@ -69,6 +70,37 @@ def fpd(
     ]
     against = extrapolated(x, others[0], seed, batches) if others else None
     return with_floor(value, np.array(levels), against, showers)
+
+
+def trimmed_fpd(
+    reference: NDArray[np.floating],
+    generated: NDArray[np.floating],
+    *,
+    seed: int = 0,
+    second: NDArray[np.floating] | None = None,
+) -> Estimate:
+    """FPD of the central 99 % of the showers of each sample, from a tenth of the draws.
+
+    A few broken showers move means and covariances as much as a fault of all. Left out is the hundredth of
+    each sample that lies farthest out, by its largest |feature − median| in units of the reference's range
+    from 16 to 84 %; covariances of what is central are the idea of P. J. Rousseeuw's minimum covariance
+    determinant (J. Am. Stat. Assoc. 79 (1984) 871). Where `fpd` is high and this is not, few showers are to
+    blame.
+
+    Args:
+        reference, generated, second: features, as for `fpd`.
+        seed: of the draws.
+    """
+    low, middle, high = np.quantile(reference, (0.16, 0.5, 0.84), axis=0)
+    # a feature that hardly ever varies says nothing about what is far out
+    unit = np.where(high > low, high - low, np.inf)
+
+    def central(values: NDArray[np.floating]) -> NDArray[np.floating]:
+        distance = (np.abs(values - middle) / unit).max(axis=1)
+        return np.asarray(values[distance <= np.quantile(distance, 1 - TRIMMED)])
+
+    extra = None if second is None else central(second)
+    return fpd(central(reference), central(generated), seed=seed, second=extra, batches=FLOOR_BATCHES)
 
 
 def frechet_distance(first: tuple[Floats, Floats], second: tuple[Floats, Floats]) -> float:

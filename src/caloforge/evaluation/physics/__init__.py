@@ -7,20 +7,22 @@ from caloforge.evaluation.physics.correlations import (
     choose_cells,
     layer_correlation,
 )
-from caloforge.evaluation.physics.plans import observable_label, observable_plans, sparsity_profile
+from caloforge.evaluation.physics.neighbourhoods import NeighbourhoodObservables
+from caloforge.evaluation.physics.plans import describe, observable_plans, sparsity_profile
 from caloforge.evaluation.physics.response import conservation, response_curves
 from caloforge.evaluation.physics.shapes import longitudinal_observables
 
 __all__ = [
     "ChosenCells",
     "ClusterObservables",
+    "NeighbourhoodObservables",
     "cell_correlation",
     "choose_cells",
     "conservation",
     "depth_of_maximum",
+    "describe",
     "layer_correlation",
     "longitudinal_observables",
-    "observable_label",
     "observable_plans",
     "response_curves",
     "sparsity_profile",

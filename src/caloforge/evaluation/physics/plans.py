@@ -5,7 +5,9 @@ Legend: ``N`` showers, ``B`` bins or thresholds.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +18,7 @@ from caloforge.evaluation.histograms import CellCounts, HistogramPlan
 from caloforge.evaluation.physics.shapes import layer_depths
 from caloforge.evaluation.results import Profile
 
-__all__ = ["observable_label", "observable_plans", "sparsity_profile"]
+__all__ = ["Observable", "describe", "observable_plans", "sparsity_profile"]
 
 Floats = NDArray[np.float64]
 
@@ -41,11 +43,63 @@ _OBSERVABLES = {
 }
 
 
-def observable_label(name: str, mesh: Mesh) -> str:
-    """Axis label of an observable, with its unit in square brackets."""
-    _, text, unit = _OBSERVABLES[name]
-    unit = layer_depths(mesh)[1] if unit == "depth" else unit
-    return f"{text} [{unit}]" if unit else text
+_AXES = {"phi": "φ"}
+_NEIGHBOURHOODS = {
+    "isolated": "lit cells without a lit neighbour",
+    "isolated_share": "share of lit cells without a lit neighbour",
+    "clusters": "connected clusters of lit cells",
+    "cluster_size": "cells of a cluster, mean of the shower",
+    "cluster_largest": "share of lit cells in the largest cluster",
+    "holes": "dark cells among lit ones",
+}
+_PLACED = re.compile(r"(isolated|pairs|correlation)_(?:([a-z]+)_)??(ring_|layer_|)(\d+)")
+"""A kind, an axis perhaps, and a ring, layer or (without a word) distance."""
+
+
+@dataclass(frozen=True)
+class Observable:
+    """What an observable's name stands for.
+
+    Attributes:
+        group: of its histogram; rings, layers and distances of one kind are a group.
+        label: axis label, with its unit in square brackets.
+        layer: the detector's number of the layer, if it is one layer's.
+        place: ring, layer or distance, if it has one.
+        counts: whether it is a whole number.
+    """
+
+    group: str
+    label: str
+    layer: int | None = None
+    place: int | None = None
+    counts: bool = False
+
+
+def describe(name: str, mesh: Mesh) -> Observable:
+    """What an observable is: a shape, one of the cluster or one of the neighbourhoods."""
+    if name in _OBSERVABLES:
+        group, text, unit = _OBSERVABLES[name]
+        unit = layer_depths(mesh)[1] if unit == "depth" else unit
+        return Observable(group, f"{text} [{unit}]" if unit else text)
+    counts = name.startswith("isolated_") or name in ("isolated", "clusters", "holes")
+    if name in _NEIGHBOURHOODS:
+        return Observable(name, _NEIGHBOURHOODS[name], counts=counts and name != "isolated_share")
+    found = _PLACED.fullmatch(name)
+    if found is None:
+        return Observable(name, f"lit pairs in {_axis(name.removeprefix('pairs_'))} beyond independent cells")
+    kind, axis, where, number = found.groups()
+    place = int(number)
+    texts = {
+        "isolated": f"{_NEIGHBOURHOODS['isolated']}, {where.rstrip('_')} {place}",
+        "pairs": f"lit pairs in {_axis(axis)} beyond independent cells, ring {place}",
+        "correlation": f"correlation of cells {place} apart in {_axis(axis)}",
+    }
+    group = "_".join(part for part in (kind, axis, where.rstrip("_")) if part)
+    return Observable(group, texts[kind], place if where == "layer_" else None, place, counts)
+
+
+def _axis(name: str | None) -> str:
+    return _AXES.get(name or "", name or "")
 
 
 def observable_plans(
@@ -54,24 +108,34 @@ def observable_plans(
     """Histograms of the observables that both samples have.
 
     50 equal bins between the 0.1 % and 99.9 % quantiles of the reference, widened by 15 % on both sides, as
-    far as the observable can have such values. Showers without energy (NaN) are left out.
+    far as the observable can have such values; at most 50 bins of whole numbers for what is counted. Showers
+    without energy (NaN) are left out.
 
     Args:
-        reference, generated: observables by name, each (N,), of `longitudinal_observables` and
-            `ClusterObservables.columns`.
+        reference, generated: observables by name, each (N,), of `longitudinal_observables`,
+            `ClusterObservables.columns` and `NeighbourhoodObservables.columns`.
         mesh: of the showers.
     """
     plans = []
-    for name, (group, _, _) in _OBSERVABLES.items():
-        if name not in reference or name not in generated:
+    shapes = [name for name in _OBSERVABLES if name in reference]
+    for name in (*shapes, *(name for name in reference if name not in _OBSERVABLES)):
+        if name not in generated:
             continue
         first, second = (values[np.isfinite(values)] for values in (reference[name], generated[name]))
         if len(first):
-            edges = _edges(name, first, mesh)
-            plans.append(
-                HistogramPlan(name, group, None, observable_label(name, mesh), edges, (first, second))
-            )
+            what = describe(name, mesh)
+            edges = _whole_edges(first) if what.counts else _edges(name, first, mesh)
+            plans.append(HistogramPlan(name, what.group, what.layer, what.label, edges, (first, second)))
     return plans
+
+
+def _whole_edges(values: Floats) -> Floats:
+    """Edges between whole numbers, of at most 50 bins, as far as those of `_edges` reach."""
+    low, high = (float(v) for v in np.quantile(values, (TAIL, 1 - TAIL)))
+    margin = MARGIN * (high - low)
+    first, last = np.floor(max(low - margin, 0.0)), np.ceil(high + margin)
+    step = np.ceil((last - first + 1) / BINS)
+    return np.arange(first, last + step + 1, step, dtype=np.float64) - 0.5
 
 
 def _edges(name: str, values: Floats, mesh: Mesh) -> Floats:
@@ -83,7 +147,7 @@ def _edges(name: str, values: Floats, mesh: Mesh) -> Floats:
     elif name in ("shower_start", "shower_max"):
         depths, _ = layer_depths(mesh)
         low, high = max(low, float(depths[0, 0])), min(high, float(depths[-1, 1]))
-    elif not name.startswith("centroid_shift"):
+    elif not name.startswith(("centroid_shift", "pairs", "correlation")):
         low = max(low, 0.0)
     return linear_edges(low, high, BINS)
 

@@ -5,6 +5,7 @@ from caloforge.evaluation.results.classifiers import (
     ClassifierResult,
     Diagnosis,
     FeatureShare,
+    LearningCurve,
     MulticlassResult,
     Scores,
     TellTale,
@@ -20,6 +21,7 @@ from caloforge.evaluation.results.comparison import (
 from caloforge.evaluation.results.evaluation import METRICS_FILE, Evaluation, Verdict
 from caloforge.evaluation.results.histograms import Histogram, Profile
 from caloforge.evaluation.results.numbers import Comparison, Estimate, Separation, Significance
+from caloforge.evaluation.results.observables import EquivalentShowers, NeighbourhoodMetric
 from caloforge.evaluation.results.physics import (
     CellRange,
     Conservation,
@@ -45,14 +47,17 @@ __all__ = [
     "Correlation",
     "Diagnosis",
     "Document",
+    "EquivalentShowers",
     "Estimate",
     "Evaluation",
     "FeatureShare",
     "Histogram",
+    "LearningCurve",
     "Localisation",
     "Memorisation",
     "ModelComparison",
     "MulticlassResult",
+    "NeighbourhoodMetric",
     "Profile",
     "PublishedResult",
     "ResolutionFit",

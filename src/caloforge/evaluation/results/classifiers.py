@@ -7,8 +7,17 @@ import math
 from pydantic import Field
 
 from caloforge.evaluation.results.base import Details, Floats, Integers, Number, Result
+from caloforge.evaluation.results.numbers import Estimate
 
-__all__ = ["ClassifierResult", "Diagnosis", "FeatureShare", "MulticlassResult", "Scores", "TellTale"]
+__all__ = [
+    "ClassifierResult",
+    "Diagnosis",
+    "FeatureShare",
+    "LearningCurve",
+    "MulticlassResult",
+    "Scores",
+    "TellTale",
+]
 
 
 class FeatureShare(Result):
@@ -87,6 +96,20 @@ class _Trained(Result):
     """Weights of the network."""
 
 
+class LearningCurve(Result):
+    """The AUC against the number of showers of each sample, of which 60 % train."""
+
+    showers: tuple[int, ...]
+    """Rising; the last is the number that there was, (K,)."""
+    aucs: Floats
+    """Means over the trainings, judged on the same held-out showers whatever the number, (K,)."""
+    errors: Floats
+    at: int
+    """So many showers are extrapolated to."""
+    expected: Estimate
+    """The AUC there: no measurement, but what the curve leads to."""
+
+
 class ClassifierResult(_Trained):
     """How well a trained network tells generated showers from reference showers; AUC 0.5 means it cannot."""
 
@@ -113,6 +136,8 @@ class ClassifierResult(_Trained):
     error_rate_std: float | None = None
     diagnosis: Diagnosis | None = None
     """What the network saw; of the first training."""
+    curve: LearningCurve | None = None
+    """Where the AUC goes with more showers, where it was asked for."""
     scores: Scores | None = Field(default=None, exclude=True, repr=False)
     """What the networks say of single showers; not kept in files."""
 

@@ -15,6 +15,7 @@ from caloforge.evaluation.results.base import Details, Document, Floats, Number,
 from caloforge.evaluation.results.classifiers import ClassifierResult
 from caloforge.evaluation.results.histograms import Histogram, Profile
 from caloforge.evaluation.results.numbers import Comparison, Estimate, Separation, Significance
+from caloforge.evaluation.results.observables import EquivalentShowers, NeighbourhoodMetric
 from caloforge.evaluation.results.physics import (
     CellRange,
     Conservation,
@@ -72,6 +73,10 @@ class Evaluation(Document):
     """By name, ``low``, ``low-normed``, ``high``, ``resnet``, ``c2st``; those asked for."""
     timing: Timing
     """Geant4 against the generator."""
+    neighbourhoods: dict[str, NeighbourhoodMetric] = Field(default_factory=dict)
+    """What the neighbours of lit cells are, by the names of the histograms."""
+    equivalent: dict[str, EquivalentShowers] = Field(default_factory=dict)
+    """What the generator is worth in showers of Geant4, by observable (its mean) and profile."""
     localisation: Localisation | None = None
     """The layers and cells whose means differ by more than chance."""
     conservation: Conservation | None = None

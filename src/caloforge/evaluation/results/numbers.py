@@ -41,6 +41,8 @@ class Estimate(Result):
     """The value of a perfect generator in the limit of infinitely many showers."""
     higher_is_better: bool = False
     """For metrics such as precision and recall."""
+    p_value: Number = math.nan
+    """Share of random deals of both samples that give as much, where these were made."""
     showers: tuple[int, int] | None = None
     """Reference and generated showers it comes from, where these are fewer than all or matter."""
     outside: int = 0

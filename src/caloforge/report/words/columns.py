@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from caloforge.evaluation.comparison.ranking import best_model, common_floor
 from caloforge.evaluation.results import Column, Estimate
+from caloforge.report.words.rows import THOUSANDTHS
 from caloforge.report.words.text import drowned, group_title
 
 __all__ = ["cell_text", "display_scale", "floor_text", "table_columns", "value_text"]
@@ -20,6 +21,9 @@ _MAIN = {
 }
 _MORE = {
     "worst_feature": "AUC of the worst feature",
+    "fpd_trimmed": "FPD × 10³ of the central 99 %",
+    "sliced_wasserstein": "sliced Wasserstein distance",
+    "sliced_ks": "sliced Kolmogorov-Smirnov distance",
     "precision": "precision",
     "recall": "recall",
     "density": "density",
@@ -79,7 +83,7 @@ def floor_text(key: str, estimate: Estimate) -> str:
 
 def display_scale(key: str) -> float:
     """Factor by which a metric is multiplied where it is shown."""
-    return 1000.0 if key in ("fpd", "kpd") else 1.0
+    return 1000.0 if key in THOUSANDTHS else 1.0
 
 
 def value_text(value: float, error: float = math.nan) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from statistics import NormalDist
 
 from caloforge.evaluation.differences import classifier_auc, noticeable
-from caloforge.evaluation.results import Comparison, Evaluation, Histogram
+from caloforge.evaluation.results import ClassifierResult, Comparison, Evaluation, Histogram
 from caloforge.evaluation.significance import beyond_chance, detectable_auc, equivalent_auc, excess
 from caloforge.report.words.finding import Finding
 from caloforge.report.words.significance import sigma_text, significance
@@ -25,7 +25,13 @@ __all__ = ["classifier_findings", "distance_findings", "feature_findings", "how_
 
 MOST_GROUPS = 4
 """Groups of features of which a verdict speaks one by one."""
-_DISTANCES = {"fpd": ("Fréchet distance (FPD × 10³)", 1e3), "kpd": ("kernel distance (KPD × 10³)", 1e3)}
+_DISTANCES = {
+    "fpd": ("Fréchet distance (FPD × 10³)", 1e3),
+    "kpd": ("kernel distance (KPD × 10³)", 1e3),
+    "fpd_trimmed": ("Fréchet distance of the central 99 % (× 10³)", 1e3),
+    "sliced_wasserstein": ("sliced Wasserstein distance", 1.0),
+    "sliced_ks": ("sliced Kolmogorov-Smirnov distance", 1.0),
+}
 
 
 def classifier_findings(evaluation: Evaluation) -> Iterator[Finding]:
@@ -41,14 +47,23 @@ def classifier_findings(evaluation: Evaluation) -> Iterator[Finding]:
             )
             yield Finding(text, True, repeats=True)
             continue
+        more = _with_more(result)
         seen = f"from {noticeable(result):.3f} it would be noticed"
         yield Finding.of(
             found,
-            f"A classifier of {name} tells them apart with an AUC of {size}).",
-            f"A classifier of {name} may tell them apart: AUC {size}).",
-            f"A classifier of {name} cannot tell them apart: AUC {size}; {seen}).",
+            f"A classifier of {name} tells them apart with an AUC of {size}){more}.",
+            f"A classifier of {name} may tell them apart: AUC {size}){more}.",
+            f"A classifier of {name} cannot tell them apart: AUC {size}; {seen}){more}.",
             auc=result.auc,
         )
+
+
+def _with_more(result: ClassifierResult) -> str:
+    """``; with 100,000 showers 0.97 ± 0.01 is to be expected``, where there is a learning curve."""
+    if result.curve is None:
+        return ""
+    expected = with_error(result.curve.expected.value, result.curve.expected.error)
+    return f"; with {number(result.curve.at)} showers {expected} is to be expected"
 
 
 def feature_findings(evaluation: Evaluation) -> Iterator[Finding]:

@@ -59,7 +59,7 @@ def note_of(name: str, estimate: Estimate, counts: Mapping[str, int]) -> str:
     if estimate.showers is None:
         return ""
     first, second = estimate.showers
-    if name in ("fpd", "kpd"):
+    if name in ("fpd", "kpd", "fpd_trimmed"):
         return _of_small_sample(min(first, second))
     if name.startswith("auc_"):
         few = f"only {first} reference and {second} generated validation showers: this says nothing"

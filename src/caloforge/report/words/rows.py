@@ -21,6 +21,7 @@ from caloforge.report.words.text import (
 
 __all__ = [
     "DISTANCES",
+    "THOUSANDTHS",
     "Row",
     "classifier_sigmas",
     "distance_row",
@@ -40,6 +41,20 @@ DISTANCES = {
         "Kernel distance, KPD × 10³",
         "Maximum mean discrepancy of the high-level features with a polynomial kernel; unbiased, so it "
         "scatters around 0 for equal samples. Lower is better.",
+    ),
+    "fpd_trimmed": (
+        "Fréchet distance of the central 99 %, × 10³",
+        "FPD without the hundredth of each sample that lies farthest out: what is left if few showers are "
+        "broken. Lower is better.",
+    ),
+    "sliced_wasserstein": (
+        "Sliced Wasserstein distance",
+        "Mean over random projections of the features, in standard deviations. Lower is better.",
+    ),
+    "sliced_ks": (
+        "Sliced Kolmogorov–Smirnov distance",
+        "Mean over random projections of the largest difference of the distribution functions. Lower is "
+        "better.",
     ),
     "precision": (
         "Precision",
@@ -63,7 +78,7 @@ DISTANCES = {
     ),
 }
 """Title and one line of meaning of the distances; FPD and KPD are shown in thousandths."""
-_THOUSANDTHS = ("fpd", "kpd")
+THOUSANDTHS = ("fpd", "kpd", "fpd_trimmed")
 _SPEEDS = ("ms_per_shower", "showers_per_second")
 
 
@@ -98,7 +113,7 @@ def estimate_row(name: str, meaning: str, estimate: Estimate, scale: float = 1.0
 def distance_row(name: str, estimate: Estimate) -> Row:
     """A row of a distance, with its title and meaning."""
     title, meaning = DISTANCES.get(name, (name, ""))
-    return estimate_row(title, meaning, estimate, 1e3 if name in _THOUSANDTHS else 1.0)
+    return estimate_row(title, meaning, estimate, 1e3 if name in THOUSANDTHS else 1.0)
 
 
 def classifier_sigmas(result: ClassifierResult) -> float:
@@ -130,6 +145,14 @@ def _classifiers(evaluation: Evaluation) -> Iterator[Row]:
             f"{floor:.3f} ± {noise:.3f}",
             classifier_sigmas(result),
         )
+        if result.curve is not None:
+            expected = result.curve.expected
+            yield Row(
+                f"The same with {number(result.curve.at)} showers, extrapolated",
+                "Not measured: where the AUC goes as showers are added. Few showers flatter.",
+                f"{expected.value:.3f} ± {expected.error:.3f}",
+                "0.500",
+            )
 
 
 def _distances(evaluation: Evaluation) -> Iterator[Row]:

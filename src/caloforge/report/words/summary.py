@@ -14,13 +14,12 @@ from caloforge.evaluation.differences import classifier_auc
 from caloforge.evaluation.results import Estimate, Evaluation, ModelComparison
 from caloforge.evaluation.upsampling import UpsamplingResult
 from caloforge.report.words.in_words import in_words
+from caloforge.report.words.rows import THOUSANDTHS
 from caloforge.report.words.significance import standing
 from caloforge.report.words.table import comparison_tables
 from caloforge.report.words.text import classifier_title, group_title, lowered, percent, scatter, with_error
 
 __all__ = ["summary"]
-
-_THOUSANDTHS = ("fpd", "kpd")
 
 
 @singledispatch
@@ -63,10 +62,14 @@ def _evaluation(evaluation: Evaluation) -> Table:
         auc = classifier_auc(result)
         floor = f"{auc.floor:.3f} ± {auc.floor_error:.3f}"
         table.add_row(f"AUC {title}", f"{result.auc:.3f}{spread}", floor, standing(auc.sigmas()))
+        if result.curve is not None:
+            known = result.curve.expected
+            name = f"expected with {result.curve.at:,} showers"
+            table.add_row(name, f"{known.value:.3f} ± {known.error:.3f}", "0.500")
         table.add_row(f"JSD {title}", f"{result.jsd:.3f}{jsd}", "0")
     for name, estimate in evaluation.distances.items():
-        scale = 1e3 if name in _THOUSANDTHS else 1.0
-        title = f"{name.upper()} × 10³" if name in _THOUSANDTHS else name
+        scale = 1e3 if name in THOUSANDTHS else 1.0
+        title = f"{name.upper()} × 10³" if name in THOUSANDTHS else name
         table.add_row(title, *_estimate(estimate, scale))
     for correlation in evaluation.correlations.values():
         table.add_row(f"correlation of {correlation.name}, rms difference", *_estimate(correlation.distance))

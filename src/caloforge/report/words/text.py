@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
 
 from caloforge.evaluation.results import Histogram
@@ -35,7 +36,17 @@ _TITLES = {
     "cluster_width_longitudinal": "Longitudinal width of the cluster",
     "cluster_width_transverse": "Transverse width of the cluster",
     "centroid_shift": "Shift of the centroid",
+    "isolated": "Isolated lit cells",
+    "isolated_share": "Share of isolated lit cells",
+    "isolated_ring": "Isolated lit cells by ring",
+    "isolated_layer": "Isolated lit cells by layer",
+    "clusters": "Connected clusters of cells",
+    "cluster_size": "Size of the clusters",
+    "cluster_largest": "Share of the largest cluster",
+    "holes": "Holes",
 }
+_PAIRS = re.compile(r"(pairs|correlation)_([a-z]+?)(_ring)?")
+_PLACES = re.compile(r"(e_ring|lit_ring|cell_quantile)_(\d+)")
 _KINDS = {"ec": "Centre of energy", "width": "Width"}
 _AXES = {"eta": "η", "phi": "φ", "x": "x", "y": "y", "r": "r"}
 _INPUTS = {"e_inc": "incident energy", "e_total": "total energy"}
@@ -45,6 +56,8 @@ _CLASSIFIERS = {
     "high": "high-level features",
     "resnet": "cells (3D ResNet)",
     "c2st": "images (2D ResNet)",
+    "strong": "cells, ranks and neighbours",
+    "boosted": "physics features (boosted trees)",
 }
 
 
@@ -60,6 +73,10 @@ def group_title(group: str) -> str:
         return _TITLES[group]
     if kind in _KINDS and axis in _AXES:
         return f"{_KINDS[kind]} in {_AXES[axis]}"
+    if (found := _PAIRS.fullmatch(group)) is not None:
+        what, along, ring = found.groups()
+        text = "Pairs of lit neighbours" if what == "pairs" else "Correlation of cells"
+        return f"{text} in {_AXES.get(along, along)}{' by ring' if ring else ''}"
     return group.replace("_", " ").capitalize()
 
 
@@ -75,6 +92,13 @@ def feature_words(name: str, histograms: Iterable[Histogram] = ()) -> str:
             return histogram.label.partition(" [")[0]
     if name.startswith("all "):
         return f"{lowered(group_title(name.removeprefix('all ')))} (all)"
+    if (found := _PLACES.fullmatch(name)) is not None:
+        kind, place = found.groups()
+        return {
+            "e_ring": f"energy in ring {place}",
+            "lit_ring": f"lit cells in ring {place}",
+            "cell_quantile": f"cell energies, {place} % quantile",
+        }[kind]
     return _INPUTS.get(name, name.replace("_", " "))
 
 

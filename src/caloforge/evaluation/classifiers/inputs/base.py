@@ -41,6 +41,7 @@ class Layout:
         absolute: cells are divided by E_inc, so that column 0 turns them into MeV again.
         image: channels and axes of the cells for networks on images, ``(1, Z, P, R)`` or ``(Z, P, R)``.
         groups: columns of related features, ``e_layer``; empty where ``features`` are groups already.
+        trees: whether boosted trees judge them, not a network.
     """
 
     width: int
@@ -51,6 +52,7 @@ class Layout:
     absolute: bool = False
     image: tuple[int, ...] = ()
     groups: dict[str, Columns] = field(default_factory=dict)
+    trees: bool = False
 
 
 class ClassifierInputs(ABC):

@@ -64,6 +64,7 @@ class CellInputs(ClassifierInputs):
             ]
             if sums:
                 columns.append(add_sums(columns[1], mesh))
+            columns += self._further(cells, conditions.energy, mesh)
             start += len(cells)
             yield np.concatenate(columns, axis=1)
 
@@ -74,6 +75,10 @@ class CellInputs(ClassifierInputs):
     def _energy_columns(self, mesh: Mesh) -> Columns:
         """Columns that are log₁₀ of an energy."""
         return np.arange(1)
+
+    def _further(self, cells: Table, energy: NDArray[np.float64], mesh: Mesh) -> list[Table]:
+        """What comes last, of cells (n, V) in MeV; nothing here."""
+        return []
 
     def _columns(
         self, cells: Table, energy: NDArray[np.float64], e_layer: NDArray[np.float64], mesh: Mesh
