@@ -1,11 +1,12 @@
 """What a GPU makes of caloforge, in eight minutes and one table: see docs/gpu.md.
 
-    python benchmarks/gpu.py TRAIN.h5 [--minutes 8] [--device auto]
+    python benchmarks/gpu.py TRAIN.h5 [--minutes 8] [--device auto] [--fused]
 
 It runs the laws of the models, times every model that comes with caloforge at batch 1 to 10,000 with and
 without a CUDA graph, counts what a decode launches and how often it waits, and trains every recipe that fits
 the showers of TRAIN.h5 for a moment. It needs nothing but caloforge and what `caloforge train` needs; without
-pytest or the folder tests/ the laws are left out. On a CPU it does the same with smaller batches.
+pytest or the folder tests/ the laws are left out. On a CPU it does the same with smaller batches. With
+``--fused`` models are also timed with kernels that torch's compiler fuses, which takes minutes to make them.
 """
 
 from __future__ import annotations
@@ -78,22 +79,24 @@ def laws(device: torch.device, seconds: float) -> str:
     return "; ".join([*(line for line in lines if line.startswith(("FAILED", "ERROR"))), *lines[-1:]])
 
 
-def decoder_of(name: str, n: int, device: torch.device, *, record: bool) -> BlockDecoder:
+def decoder_of(
+    name: str, n: int, device: torch.device, *, record: bool, kernels: str = "auto"
+) -> BlockDecoder:
     """What makes n showers at once with a model that comes with caloforge."""
     valid = Checkpoint.load(pretrained_folder(name)).valid_range["energy"]
     energy = f"{valid[0] / 1e3:g}-{valid[1] / 1e3:g}GeV"
     request = GenerationRequest.resolve(
-        name, energy=energy, n=n, device=str(device), batch_size=n, fixed_blocks=False
+        name, energy=energy, n=n, device=str(device), kernels=kernels, batch_size=n, fixed_blocks=False
     )
     return BlockDecoder(request, record=record)
 
 
 @torch.inference_mode()
 def milliseconds(
-    name: str, n: int, device: torch.device, seconds: float, *, record: bool
+    name: str, n: int, device: torch.device, seconds: float, *, record: bool, kernels: str = "auto"
 ) -> tuple[float, str]:
     """Milliseconds a shower, the median of what there is time for, and whether it was a CUDA graph."""
-    decoder, times = decoder_of(name, n, device, record=record), []
+    decoder, times = decoder_of(name, n, device, record=record, kernels=kernels), []
     for _ in range(2):  # sets up libraries, then records
         decoder.decode(0, n)
     until = time.monotonic() + seconds
@@ -135,7 +138,9 @@ def counts(name: str, device: torch.device) -> tuple[int, int]:
     return kernels, sum(e.count for e in events if e.key in WAITS)
 
 
-def generation(names: Sequence[str], device: torch.device, until: float) -> Iterator[Row]:
+def generation(
+    names: Sequence[str], device: torch.device, until: float, fused: bool = False
+) -> Iterator[Row]:
     """A row for each model and batch."""
     todo = [(name, n) for n in SIZES.get(device.type, SIZES["cpu"]) for name in names]
     for i, (name, n) in enumerate(todo):
@@ -148,8 +153,12 @@ def generation(names: Sequence[str], device: torch.device, until: float) -> Iter
             graph, told = plain, "plain"
             if device.type == "cuda":
                 graph, told = milliseconds(name, n, device, 0.3 * left, record=True)
+            more = [""]
+            if fused:
+                fast, fast_told = milliseconds(name, n, device, 0.3 * left, record=True, kernels="fused")
+                more = [f"{fast:.4g}" if fast_told == told else f"{fast:.4g} ({fast_told})"]
             counted = map(str, counts(name, device) if n == 1 else ())
-            yield name, str(n), f"{plain:.4g}", f"{graph:.4g}", told, *counted
+            yield name, str(n), f"{plain:.4g}", f"{graph:.4g}", told, *more, *counted
         except (CaloforgeError, RuntimeError) as error:
             yield name, str(n), str(error).partition("\n")[0][:80]
 
@@ -222,6 +231,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--models", help='names, with commas; all that come with caloforge, or "" for none')
     parser.add_argument("--recipes", help="names, with commas; all that fit the showers")
+    parser.add_argument("--fused", action="store_true")
     parser.add_argument("--without-laws", action="store_true")
     given = parser.parse_args(arguments)
     device, start, seconds = pick_device(given.device), time.monotonic(), 60 * given.minutes
@@ -231,8 +241,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(f"{device_name(device)}, torch {torch.__version__}, Python {platform.python_version()}")
     if not given.without_laws:
         print(f"laws: {laws(device, SHARES['laws'] * seconds)}", flush=True)
-    head = ("model", "batch", "ms a shower", "with graph", "", "kernels", "waits")
-    show(head, generation(models, device, start + SHARES["models"] * seconds))
+    head = ("model", "batch", "ms a shower", "with graph", "", "fused", "kernels", "waits")
+    show(head, generation(models, device, start + SHARES["models"] * seconds, given.fused))
     showers = open_showers(given.showers)
     showers = showers[: min(SHOWERS, len(showers))]
     head = ("recipe", "batch", "ms a step", "showers/s")

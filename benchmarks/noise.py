@@ -64,7 +64,7 @@ def main() -> None:
     ways: dict[str, Callable[[], object]] = {
         "keyed, numpy (used on a CPU)": lambda: streams.normals(7, showers, "x", k),
         "keyed, torch (used on a GPU)": lambda: torch_normals(
-            7, torch.tensor(showers, device=device), "x", k
+            7, torch.tensor(showers, device=device), {"x": k}
         ),
         "generator per shower": generator_per_shower,
         "torch.randn (no guarantee)": lambda: torch.randn(n, k, device=device),

@@ -15,17 +15,22 @@ from caloforge.data.writer import write_showers
 from caloforge.detector.detector import Detector
 
 
-@pytest.fixture(scope="module")
-def gpu() -> ModuleType:
-    path = Path(__file__).parents[1] / "benchmarks" / "gpu.py"
+def benchmark(name: str) -> ModuleType:
+    """A program of the folder benchmarks."""
+    path = Path(__file__).parents[1] / "benchmarks" / f"{name}.py"
     if not path.is_file():
         pytest.skip("no benchmarks here")
-    spec = importlib.util.spec_from_file_location("gpu_benchmark", path)
+    spec = importlib.util.spec_from_file_location(f"{name}_benchmark", path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def gpu() -> ModuleType:
+    return benchmark("gpu")
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +49,7 @@ def test_a_model_and_a_recipe_are_measured(
 ) -> None:
     monkeypatch.setitem(gpu.SIZES, "cpu", (1,))
     cpu, showers = gpu.pick_device("cpu"), gpu.open_showers(file)
-    ((name, size, plain, _, told, kernels, waits),) = gpu.generation(
+    ((name, size, plain, _, told, _, kernels, waits),) = gpu.generation(
         ["supercalo-siw"], cpu, time.monotonic() + 2
     )
     assert (name, size, told, waits) == ("supercalo-siw", "1", "plain", "0")
@@ -64,3 +69,14 @@ def test_what_there_is_no_time_for_is_said(
     assert told.startswith("cpu, torch ")
     assert "| supercalo-siw | 100 | time is up |" in told
     assert "| quickstart | time is up |" in told
+
+
+@pytest.mark.parametrize(
+    ("name", "most"),
+    [("showertransformer-siw", 5300), ("supercalo-siw", 11_000), ("conv-l2lflows-siw", 29_000)],
+)
+def test_a_shower_is_not_more_operations_than_it_was(name: str, most: int) -> None:
+    operations = benchmark("operations").counted(name, "bfloat16")
+    assert 1000 < operations.kernels <= most
+    assert operations.kernels == operations.by_file.total()
+    assert operations.waits == 0

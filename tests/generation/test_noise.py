@@ -22,7 +22,7 @@ NUMBERS = [0, 5, 2**32 - 1, 2**32, 2**40 + 17, 2**63 - 1]
 def test_the_numbers_are_those_of_the_streams(seed, numbers, stream, k):
     expected = streams.normals(seed, np.array(numbers, dtype=np.uint64), stream, k)
     assert np.array_equal(normals(seed, numbers, stream, k), expected)
-    got = torch_normals(seed, torch.tensor(numbers), stream, k)
+    got = torch_normals(seed, torch.tensor(numbers), {"none": 0, "other": 5, stream: k})[stream]
     assert got.dtype == torch.float32
     assert got.shape == expected.shape
     np.testing.assert_allclose(got.numpy(), expected, atol=3e-6, rtol=0)
@@ -31,7 +31,7 @@ def test_the_numbers_are_those_of_the_streams(seed, numbers, stream, k):
 def test_chunks_and_order_do_not_matter(monkeypatch):
     whole = normals(3, NUMBERS, "x", 1003)
     monkeypatch.setattr("caloforge.generation.noise.BLOCKS_AT_ONCE", 300)
-    cut = torch_normals(3, torch.tensor(NUMBERS), "x", 1003)
+    cut = torch_normals(3, torch.tensor(NUMBERS), {"x": 1003})["x"]
     assert torch.allclose(whole, cut, atol=3e-6)
     assert torch.allclose(normals(3, NUMBERS[::-1], "x", 1003), whole.flip(0), atol=1e-6)
 

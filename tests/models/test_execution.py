@@ -110,7 +110,7 @@ def test_a_chain_says_where_its_steps_differ(monkeypatch: pytest.MonkeyPatch) ->
 def test_what_cannot_be_done_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(CaloforgeError, match="'float16'; choose one of auto, float32, bfloat16"):
         build("coupling").execute_on("cpu", "float16")
-    with pytest.raises(CaloforgeError, match="'fast'; choose one of auto, compiled, plain"):
+    with pytest.raises(CaloforgeError, match="'fast'; choose one of auto, compiled, fused, plain"):
         build("coupling").execute_on("cpu", kernels="fast")
     monkeypatch.setenv("CALOFORGE_KERNELS", "0")
     forget()

@@ -1,12 +1,14 @@
 """Laws of the inductive layer flow and its pieces."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from caloforge.data import Conditions, Showers
 from caloforge.detector import BoxMesh, CylinderMesh
@@ -16,7 +18,11 @@ from caloforge.models.energies.inductive import InductiveSettings, LongitudinalF
 from caloforge.models.flow.inductive import InductiveLayerFlow
 from caloforge.models.networks.coupling import CouplingFlow
 from caloforge.models.networks.splines import splines
-from caloforge.models.networks.splines.splines import n_spline_parameters, rational_quadratic
+from caloforge.models.networks.splines.splines import (
+    n_spline_parameters,
+    rational_quadratic,
+    rational_quadratic_image,
+)
 
 MESHES = [
     CylinderMesh.regular(n_z=5, n_phi=4, n_r=3),
@@ -107,6 +113,30 @@ def test_spline_of_zero_parameters_is_the_identity() -> None:
     y, slope = rational_quadratic(x, torch.zeros(n_spline_parameters(8), 99), bound=5.0)
     assert torch.allclose(y, x, atol=1e-5)
     assert slope.abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+@pytest.mark.parametrize("inverse", [False, True])
+def test_a_spline_alone_is_the_same_to_the_last_bit_and_few_operations(inverse: bool, compiled: bool) -> None:
+    generator = torch.Generator().manual_seed(4)
+    x = 4 * torch.randn(3, 50, generator=generator)
+    parameters = 2 * torch.randn(n_spline_parameters(8), 3, 50, generator=generator)
+    image, _ = rational_quadratic(x, parameters, bound=5.0, inverse=inverse, compiled=compiled)
+    with Kernels() as kernels:
+        alone = rational_quadratic_image(x, parameters, bound=5.0, inverse=inverse, compiled=compiled)
+    assert torch.equal(alone, image)
+    assert kernels.n <= 42
+
+
+class Kernels(TorchDispatchMode):
+    """Counts operations that are no views."""
+
+    n = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        aliases = [argument.alias_info for argument in func._schema.arguments]
+        self.n += not any(alias is not None and not alias.is_write for alias in aliases)
+        return func(*args, **(kwargs or {}))
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(4, 3), (5, 1), (1, 6), (7, 2)])

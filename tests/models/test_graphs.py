@@ -21,14 +21,13 @@ from caloforge.data import Showers
 from caloforge.detector import CylinderMesh
 from caloforge.models import lit
 from caloforge.models.base import Batch, ConditionTensors, GeneratorModel
+from caloforge.models.networks import linear
 from caloforge.models.networks.autoregressive.kernel import FlowKernel
 from caloforge.models.networks.splines import splines
 from caloforge.models.supercalo.chain import coarse_showers
 
 BLOCK = 8
 FEW_CELLS = showers_of(CylinderMesh.regular(n_z=6, n_phi=2, n_r=3), n=60)
-NO_GRAPHS_YET: set[str] = set()
-"""Classes that do not obey yet; each is an excuse that is to go, and one that obeys must not be here."""
 FORBIDDEN = {
     "aten::_local_scalar_dense",  # float(), int(), bool(), .item() of a tensor
     "aten::is_nonzero",
@@ -91,6 +90,7 @@ def as_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(splines, "has_kernel", lambda *_: False)
     monkeypatch.setattr(FlowKernel, "run", lambda *_: None)
     monkeypatch.setattr(lit, "traced", lambda: True)
+    monkeypatch.setattr(linear, "keeps", lambda _: hasattr(torch, "get_autocast_dtype"))
 
 
 @pytest.fixture(params=["host", "elsewhere"])
@@ -100,15 +100,6 @@ def no_waits(request: pytest.FixtureRequest, device: str, monkeypatch: pytest.Mo
     if not host:
         as_elsewhere(monkeypatch)
     return NoHostWaits(host and device == "cpu")
-
-
-@pytest.fixture(autouse=True)
-def _excused(request: pytest.FixtureRequest) -> None:
-    cls = request.node.callspec.params.get("cls", request.node.callspec.params.get("model"))
-    if cls is not None:
-        name = name_of(cls)
-        if name in NO_GRAPHS_YET:
-            request.applymarker(pytest.mark.xfail(reason=f"{name} is no graph yet", strict=False))
 
 
 def given(model: GeneratorModel, showers: Showers = SHOWERS) -> Tensor | None:

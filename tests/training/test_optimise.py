@@ -7,11 +7,13 @@ from toy_models import MESH, RECIPE, LayerGaussian, toy_showers
 
 from caloforge.errors import TrainingError
 from caloforge.models.base import Batch
+from caloforge.models.networks.tensor_cache import TensorCache
 from caloforge.training import Recipe
 from caloforge.training.augmentations import augment
 from caloforge.training.loader import ShowerLoader
 from caloforge.training.optimise import learning_rate, part_trainers
 from caloforge.training.recipe import PartSettings
+from caloforge.training.team import Team
 
 
 @given(
@@ -43,6 +45,31 @@ def test_overlapping_and_unknown_parts_are_refused():
     model.parts = lambda: {"a": list(model.parameters()), "b": [model.log_sigma]}
     with pytest.raises(TrainingError, match="is in 'a' and 'b'"):
         part_trainers(model, Recipe.load(RECIPE).training, 10)
+
+
+class Alone:
+    """An accelerator of one process in float32."""
+
+    @staticmethod
+    def backward(loss, inputs):
+        loss.backward(inputs=inputs)
+
+
+def test_what_is_derived_from_weights_notices_a_step():
+    """Fused optimisers change weights without counting it."""
+    model, derived = LayerGaussian(MESH), TensorCache()
+    (part,) = part_trainers(model, Recipe.load(RECIPE).training, 10).values()
+    weight = part.parameters[0]
+
+    def doubled():
+        with torch.no_grad():
+            return derived("doubled", [weight], lambda: 2 * weight)
+
+    for _ in range(2):
+        doubled()
+        losses = {"loss": sum(p.square().sum() + p.sum() for p in part.parameters)}
+        part.update(losses, 1.0, Alone, Team(torch.device("cpu")))
+        assert torch.equal(doubled(), 2 * weight.detach())
 
 
 @pytest.mark.parametrize("kinds", [("rotate_phi",), ("reflect_phi",), ("rotate_phi", "reflect_phi")])

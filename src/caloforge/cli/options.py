@@ -68,7 +68,12 @@ TrainingThreads = Annotated[
 Precision = Annotated[
     str, typer.Option(help="Of networks: float32, bfloat16, or auto, as the model's settings say.")
 ]
-Kernels = Annotated[str, typer.Option(help="compiled, plain (torch), or auto: compiled where possible.")]
+Kernels = Annotated[
+    str,
+    typer.Option(
+        help="compiled, fused by torch's compiler, plain (torch), or auto: compiled where possible."
+    ),
+]
 Workers = Annotated[int | None, typer.Option(help="Geant4 processes; all cores by default.", min=1)]
 BatchSize = Annotated[
     int | None, typer.Option(help="Showers held in memory at once; does not change them.", min=1)

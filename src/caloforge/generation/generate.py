@@ -81,7 +81,8 @@ def generate(
         device: "auto", "cpu", "cuda", "cuda:1" or "mps".
         precision: of networks, "float32" or "bfloat16"; "auto" as the model's settings say, which may leave
             it to the device.
-        kernels: "compiled" or "plain" torch; "auto" compiled ones where they can be had.
+        kernels: "compiled", "fused" by torch's compiler, or "plain" torch; "auto" compiled ones where they
+            can be had.
         threads: CPU cores to use at most, by default all usable ones; each by a process of one thread, where
             there is enough to do. The showers are the same. On a GPU: threads of torch.
         fixed_blocks: False gives the model ``batch_size`` showers at once, for timing; the last bits of a

@@ -51,60 +51,84 @@ def draw_noise(
     Returns:
         Standard normal numbers (n, \\*shape), float32, by part.
     """
-    noise = {}
-    for name, shape in shapes.items():
-        flat = normals(seed, numbers, noise_stream(name), math.prod(shape), device)
-        noise[name] = flat.reshape(len(flat), *shape)
-    return noise
+    device = torch.device(device)
+    sizes = {name: math.prod(shape) for name, shape in shapes.items()}
+    if device.type == "cpu":
+        flat = {name: normals(seed, numbers, noise_stream(name), k) for name, k in sizes.items()}
+    else:
+        on_device = _checked(numbers).to(device)
+        by_stream = torch_normals(seed, on_device, {noise_stream(name): k for name, k in sizes.items()})
+        flat = {name: by_stream[noise_stream(name)] for name in sizes}
+    return {name: flat[name].reshape(len(flat[name]), *shape) for name, shape in shapes.items()}
 
 
 def normals(
     seed: int, numbers: ArrayLike | Tensor, stream: str, k: int, device: torch.device | str = "cpu"
 ) -> Tensor:
     """Standard normal numbers (n, k), float32, as `runtime.streams.normals` gives, for showers (n,)."""
-    device = torch.device(device)
+    numbers, device = _checked(numbers), torch.device(device)
+    if device.type == "cpu":
+        return torch.from_numpy(streams.normals(seed, numbers.cpu().numpy(), stream, k))
+    return torch_normals(seed, numbers.to(device), {stream: k})[stream]
+
+
+def _checked(numbers: ArrayLike | Tensor) -> Tensor:
     if not isinstance(numbers, Tensor):
         numbers = torch.from_numpy(np.array(numbers, dtype=np.int64, ndmin=1))
     if numbers.device.type == "cpu" and len(numbers) and int(numbers.min()) < 0:
         raise ConditionError(f"shower numbers must not be negative, got {int(numbers.min())}")
-    if device.type == "cpu":
-        return torch.from_numpy(streams.normals(seed, numbers.cpu().numpy(), stream, k))
-    return torch_normals(seed, numbers.to(device), stream, k)
+    return numbers
 
 
-def torch_normals(seed: int, numbers: Tensor, stream: str, k: int) -> Tensor:
-    """The same by torch on the device of the numbers (n,), int64."""
-    seed, blocks = int(seed) & 0xFFFFFFFFFFFFFFFF, -(-k // 4)
-    result = torch.empty(len(numbers), blocks, 4, device=numbers.device)
-    rows = max(1, BLOCKS_AT_ONCE // max(blocks, 1))
+def torch_normals(seed: int, numbers: Tensor, sizes: Mapping[str, int]) -> dict[str, Tensor]:
+    """The same by torch on the device of the numbers (n,), int64: (n, k) of each stream, by name.
+
+    All streams go through each operation together, since on a GPU it is operations that cost.
+    """
+    seed, device = int(seed) & 0xFFFFFFFFFFFFFFFF, numbers.device
+    n_blocks = [-(-k // 4) for k in sizes.values()]
+    block = torch.cat([torch.arange(n, device=device) for n in n_blocks])
+    stream = torch.cat(
+        [
+            torch.full((n,), streams.stream_id(name), device=device)
+            for name, n in zip(sizes, n_blocks, strict=True)
+        ]
+    )
+    result = torch.empty(len(numbers), len(block), 4, device=device)
+    rows = max(1, BLOCKS_AT_ONCE // max(len(block), 1))
     for start in range(0, len(numbers), rows):
-        words = _philox(seed, streams.stream_id(stream), numbers[start : start + rows], blocks)
+        words = _philox(seed, stream, numbers[start : start + rows], block)
         _box_muller(words, result[start : start + rows])
-    return result.reshape(len(numbers), blocks * 4)[:, :k]
+    parts = torch.split(result, n_blocks, dim=1)
+    return {
+        name: part.reshape(len(numbers), 4 * n)[:, :k]
+        for (name, k), n, part in zip(sizes.items(), n_blocks, parts, strict=True)
+    }
 
 
-def _philox(seed: int, stream: int, numbers: Tensor, blocks: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _philox(
+    seed: int, stream: Tensor, numbers: Tensor, block: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Ten rounds of Philox4x32 on the counters (block, stream, number's low and high word): 4 × (n, b) int64.
 
     A product of two 32-bit words wraps around in int64 to the same 64 bits as in uint64. Its low word is only
     ever an operand of an exclusive or, so that it needs to be masked only when that has been done. The first
-    two rounds work on what still depends on the block or on the number alone.
+    two rounds work on what still depends on blocks (b,) and their streams (b,) or on the number (n,) alone.
     """
     assert streams.ROUNDS == 10
-    c0, c1, c2, c3, spare = torch.empty(5, len(numbers), blocks, dtype=torch.int64, device=numbers.device)
+    c0, c1, c2, spare = torch.empty(4, len(numbers), len(block), dtype=torch.int64, device=numbers.device)
     k0, k1 = seed & _LOW, seed >> 32
-    by_block = torch.arange(blocks, device=numbers.device) * _M0
+    by_block = block * _M0
     low, high = (numbers & _LOW)[:, None] * _M1, (numbers >> 32)[:, None]
-    # round 1: c0 and c1 depend on the number alone, c3 on the block alone
-    first = ((low >> 32) ^ (stream ^ k0)).bitwise_and_(_LOW)
+    # round 1: c0 and c1 do not depend on the block, c3 does on nothing else
+    c3 = ((low >> 32) ^ (stream ^ k0)).bitwise_and_(_LOW)
     torch.bitwise_xor(by_block >> 32, high ^ k1, out=c2)
     k0, k1 = (k0 + _W0) & _LOW, (k1 + _W1) & _LOW
-    # round 2: c3 depends on the number alone
-    first *= _M0
+    # round 2: c3 does not depend on the block
+    c3 *= _M0
     torch.mul(c2, _M1, out=c1)
     torch.bitwise_right_shift(c1, 32, out=c0).bitwise_xor_(low ^ k0).bitwise_and_(_LOW)
-    torch.bitwise_xor((first >> 32) ^ k1, by_block, out=c2).bitwise_and_(_LOW)
-    c3.copy_(first.expand_as(c3))
+    torch.bitwise_xor((c3 >> 32) ^ k1, by_block, out=c2).bitwise_and_(_LOW)
     for _ in range(streams.ROUNDS - 2):
         k0, k1 = (k0 + _W0) & _LOW, (k1 + _W1) & _LOW
         torch.mul(c0, _M0, out=spare)

@@ -188,7 +188,7 @@ class BlockWorkers:
         if "started" in message:
             execution = request.model.execution  # "mixed", "none": what the settings say
             how = [
-                known if known in ("float32", "bfloat16", "compiled", "plain") else "auto"
+                known if known in ("float32", "bfloat16", "compiled", "fused", "plain") else "auto"
                 for known in (execution.precision, execution.kernels)
             ]
             setting = {"path": _module_path(request), "execution": how, "seed": request.seed}

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from caloforge.errors import CaloforgeError, MeshError, RecipeError
 from caloforge.models.names import current_name
-from caloforge.models.networks.kernels import HasKernel
+from caloforge.models.networks.fused import can_fuse
+from caloforge.models.networks.kernels import choose_kernels, kernel_names
 from caloforge.registry import load_object
 from caloforge.runtime.devices import pick_device
 from caloforge.runtime.execution import Execution, require_choices
@@ -194,7 +195,7 @@ class GeneratorModel(nn.Module, ABC):
     @property
     def kernel_names(self) -> tuple[str, ...]:
         """Kernels that its networks have."""
-        return tuple(sorted({m.kernel for m in self.modules() if isinstance(m, HasKernel)}))
+        return kernel_names(self)
 
     def execute_on(
         self, device: str | torch.device = "auto", precision: str = "auto", kernels: str = "auto"
@@ -207,11 +208,12 @@ class GeneratorModel(nn.Module, ABC):
             device: "auto", "cpu", "cuda", "cuda:1" or "mps".
             precision: of the networks, "float32" or "bfloat16"; "auto" is what the settings say (``bf16``),
                 where "auto" in turn is bfloat16 on a device that multiplies it natively.
-            kernels: "compiled" or "plain" torch; "auto" is compiled on a CPU where all can be had.
+            kernels: "compiled", "fused" by torch's compiler, or "plain" torch; "auto" is compiled on a CPU
+                where all can be had, otherwise plain.
 
         Raises:
-            CaloforgeError: there is no such device, the model has no networks in bfloat16, or compiled
-                kernels are asked for and cannot be had.
+            CaloforgeError: there is no such device, the model has no networks in bfloat16, or kernels are
+                asked for that cannot be had.
         """
         require_choices(precision, kernels)
         device = pick_device(device)
@@ -220,30 +222,15 @@ class GeneratorModel(nn.Module, ABC):
         if precision == "bfloat16" and not able:
             raise CaloforgeError(f"a {type(self).__name__} computes in float32; leave the precision out")
         bf16 = {model: in_bf16(model._bf16_setting, precision, device) for model in able}
-        compiled = self._kernels_for(device, kernels, any(bf16.values()))
+        chosen = choose_kernels(self, device, kernels, any(bf16.values()))
         for model in models:
             names = {"bfloat16" if bf16[m] else "float32" for m in able if m in set(model.modules())}
             model.execution = Execution(
                 device=device,
                 precision="mixed" if len(names) > 1 else "bfloat16" if "bfloat16" in names else "float32",
-                kernels="none" if not model.kernel_names else "compiled" if compiled else "plain",
+                kernels=chosen if kernel_names(model) or (chosen == "fused" and can_fuse(model)) else "none",
             )
         return self.to(device)
-
-    def _kernels_for(self, device: torch.device, choice: str, bf16: bool) -> bool:
-        """Have all networks use their kernels, or none; True where they do."""
-        networks = [network for network in self.modules() if isinstance(network, HasKernel)]
-        possible = choice != "plain" and device.type == "cpu"
-        compiled = possible and all(network.load_kernel(bf16) for network in networks)
-        if choice == "compiled" and networks and not compiled:
-            raise CaloforgeError(
-                f"no compiled kernels ({', '.join(self.kernel_names)}) for {device}"
-                f"{' and bfloat16' if bf16 else ''}: they need a CPU{' with AVX-512 BF16' if bf16 else ''}, "
-                "a C compiler, and no CALOFORGE_KERNELS=0; leave kernels out, or ask for plain ones"
-            )
-        for network in networks:
-            network.use_kernel(compiled)
-        return compiled
 
     def know(self, detectors: Sequence[str], meshes: Mapping[str, Mesh]) -> None:
         """Take the names and cells of the detectors that trained weights are for.

@@ -12,7 +12,7 @@ from caloforge.errors import CaloforgeError
 __all__ = ["Execution", "require_choices"]
 
 PRECISIONS = ("auto", "float32", "bfloat16")
-KERNELS = ("auto", "compiled", "plain")
+KERNELS = ("auto", "compiled", "fused", "plain")
 
 
 @dataclass(frozen=True)
@@ -23,13 +23,14 @@ class Execution:
         device: where it computes.
         precision: of its networks; "mixed" for a model of models of which some are in bfloat16. Splines, sums
             and energies are float32 in any case.
-        kernels: "compiled" or "plain" torch; "none" for a model that has no kernels, and "auto" before the
-            decision, when compiled ones are used where they can be had.
+        kernels: "compiled" ones of ours, "fused" by torch's compiler, or "plain" torch; "none" for a model
+            that has no kernels, and "auto" before the decision, when compiled ones are used where they can be
+            had.
     """
 
     device: torch.device
     precision: Literal["float32", "bfloat16", "mixed"]
-    kernels: Literal["auto", "compiled", "plain", "none"]
+    kernels: Literal["auto", "compiled", "fused", "plain", "none"]
 
     def __str__(self) -> str:
         kernels = "" if self.kernels == "none" else f", {self.kernels} kernels"

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import increment_version
 
 from caloforge.errors import TrainingError
 from caloforge.models.base import GeneratorModel
@@ -107,6 +108,8 @@ class PartTrainer:
             norm = nn.utils.clip_grad_norm_(self.parameters, self.settings.clip)
             logged["gradient_norm"] = norm.detach().float()
         self.optimiser.step()
+        for p in self.parameters:
+            increment_version(p)  # which fused optimisers forget: what is derived from weights asks for it
         self.updates += 1
         if self.ema is not None:
             decay = min(self.settings.ema, (1 + self.updates) / (10 + self.updates))

@@ -10,19 +10,23 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn import functional as F
 
 from caloforge.detector.mesh import Mesh
 from caloforge.errors import MeshError, RecipeError
+from caloforge.models.networks.fused import Fusable, fusable
 from caloforge.runtime.compiled import traced
 
 __all__ = ["Layers", "block_sums", "renormalise_layers"]
 
 ROUNDING = 1e-6
 """A cell this part under the threshold is taken as being at it, so that rounding drops none."""
+HINT = torch.finfo(torch.float32).tiny
+"""MeV that the cell nearest to the axis has at least, so that it is the hottest where all are empty."""
 
 
-class Layers(nn.Module):
+class Layers(Fusable):
     """Which voxels make up which layer; the same few operations for regular and ragged meshes.
 
     Args:
@@ -37,7 +41,8 @@ class Layers(nn.Module):
     slots: Tensor
     mask: Tensor
     owner: Tensor
-    centre: Tensor
+    hint: Tensor
+    first: Tensor
 
     def __init__(self, sizes: Sequence[int], central: Sequence[int] | None = None) -> None:
         super().__init__()
@@ -56,7 +61,8 @@ class Layers(nn.Module):
             "cells": torch.where(mask, first[:, None] + within, 0).flatten(),  # (Z·M,) voxel of a padded cell
             "slots": mask.flatten().nonzero()[:, 0],  # (V,) padded cell of a voxel
             "owner": torch.arange(len(size)).repeat_interleave(size),  # (V,) layer of a voxel
-            "centre": torch.tensor(self.central)[:, None],  # (Z, 1) cell nearest to the axis
+            "hint": HINT * F.one_hot(torch.tensor(self.central), width),  # (Z, M), MeV
+            "first": within == 0,  # (M,)
         }
         for name, buffer in buffers.items():
             self.register_buffer(name, buffer, persistent=False)
@@ -115,6 +121,22 @@ class Layers(nn.Module):
         """Each voxel's layer's value: (n, Z) → (n, V)."""
         return values[:, self.owner]
 
+    @fusable
+    def closed(self, energies: Tensor, layer_energies: Tensor, threshold: Tensor | float) -> Tensor:
+        """See `renormalise_layers`."""
+        total = layer_energies.to(energies.dtype)[..., None]  # (n, Z, 1)
+        limit = threshold - threshold * ROUNDING  # exact in float32, which a factor would not be
+        proposed = torch.maximum(self.split(energies), self.hint)
+        ordered, order = proposed.sort(dim=-1, descending=True, stable=True)  # (n, Z, M)
+        shares = ordered / ordered[..., :1]
+        fits = (shares * total >= limit * shares.cumsum(-1)) & (ordered >= limit)
+        keep = fits | self.first
+        kept = shares * keep
+        scaled = kept * (total / kept.sum(-1, keepdim=True))
+        scaled = torch.maximum(scaled, total.clamp(max=threshold)) * keep
+        cells = torch.zeros_like(scaled).scatter(-1, order, scaled)
+        return self.join(cells).reshape(energies.shape)
+
 
 def block_sums(cells: Tensor, factors: Sequence[int]) -> Tensor:
     """Sums over blocks of (a, b, c) cells of a regular mesh: (n, Z, P, R) → (n, Z/a, P/b, R/c)."""
@@ -151,19 +173,4 @@ def renormalise_layers(
     Returns:
         Energies in the shape of ``energies``, MeV.
     """
-    total = layer_energies.to(energies.dtype)[..., None]  # (n, Z, 1)
-    limit = threshold - threshold * ROUNDING  # exact in float32, which a factor would not be
-    ordered, order = layers.split(energies).sort(dim=-1, descending=True, stable=True)  # (n, Z, M)
-    top = ordered[..., :1]
-    empty = top <= 0
-    shares = ordered / torch.where(empty, 1.0, top)
-    fits = (shares * total >= limit * shares.cumsum(-1)) & (ordered >= limit)
-    keep = fits | (torch.arange(layers.width, device=energies.device) == 0)
-    kept = torch.where(keep, shares, 0.0)
-    scale = torch.where(empty, 0.0, total / kept.sum(-1, keepdim=True))
-    least = torch.where(empty, 0.0, total.clamp(max=threshold))
-    scaled = torch.where(keep, torch.maximum(kept * scale, least), 0.0)
-    cells = torch.zeros_like(scaled).scatter(-1, order, scaled)
-    centre = layers.centre.expand_as(total)
-    cells = cells.scatter(-1, centre, torch.where(empty, total, cells.gather(-1, centre)))
-    return layers.join(cells).reshape(energies.shape)
+    return layers.closed(energies, layer_energies, threshold)

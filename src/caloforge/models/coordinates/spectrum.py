@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from caloforge.data.showers import Showers
 from caloforge.models.base import Batch, GeneratorModel
+from caloforge.models.networks.fused import Fusable, fusable
 
 __all__ = ["SpectrumMap"]
 
@@ -21,7 +22,7 @@ TAIL = 50
 """Cells that lie beyond the last node; further out the map goes on with a constant factor."""
 
 
-class SpectrumMap(nn.Module):
+class SpectrumMap(Fusable):
     """Maps each energy by itself, piecewise linear in log E between nodes; the identity before `fit`.
 
     Empty cells stay empty and lit ones stay lit: no energy at or above the threshold falls below it.
@@ -96,6 +97,7 @@ class SpectrumMap(nn.Module):
             reference.append((batch.energies / scale).flatten().cpu())
         self.fit(torch.cat(generated), torch.cat(reference), threshold)
 
+    @fusable
     def forward(self, energies: Tensor) -> Tensor:
         """Energies (*), MeV, mapped; those below the first node stay what they are."""
         log_e = energies.clamp_min(1e-30).log()

@@ -57,8 +57,9 @@ def exp_threshold(y: Tensor, threshold: Tensor | float, cut: bool = True) -> Ten
     Where y < 0 it is 0 if ``cut``, else threshold·exp(y − γ), which is below the threshold: so the hottest
     cell is still known where none is lit.
     """
-    energies = threshold * (y - GAP).clamp(max=math.log(LARGEST)).exp()
-    return torch.where(y >= 0, energies.clamp(min=threshold), 0.0 if cut else energies)
+    logs = y - GAP
+    lit = logs.clamp(0, math.log(LARGEST))
+    return threshold * torch.where(y >= 0, lit, -math.inf if cut else logs).exp()
 
 
 def cut_noise(energies: Tensor, width: float, threshold: Tensor | float) -> Tensor:

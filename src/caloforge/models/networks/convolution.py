@@ -18,9 +18,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from caloforge.models.networks.fused import fusable
 from caloforge.models.networks.layer_unet import SLOPE, GroupedConvolution, LayerUNet
 from caloforge.models.networks.splines.kernel import HasSplineKernel
-from caloforge.models.networks.splines.splines import n_spline_parameters, rational_quadratic
+from caloforge.models.networks.splines.splines import (
+    n_spline_parameters,
+    rational_quadratic,
+    rational_quadratic_image,
+)
 from caloforge.models.networks.tensor_cache import TensorCache
 
 __all__ = ["ActNorm", "ConvolutionFlow", "LUConvolution", "UNetCoupling", "squeeze", "unsqueeze"]
@@ -160,27 +165,42 @@ class UNetCoupling(HasSplineKernel):
         # rows q·moved + c; zero, so that the coupling starts as the identity
         self.weight = nn.Parameter(torch.zeros(groups, n_spline_parameters(bins) * moved, width))
         self.bias = nn.Parameter(torch.zeros(groups, n_spline_parameters(bins) * moved, 1))
+        self.derived: TensorCache[Tensor] = TensorCache()
 
     def forward(
         self, x: Tensor, context: Tensor, group: slice = ALL, inverse: bool = False
     ) -> tuple[Tensor, Tensor]:
         """x (g, C, N) → image and log-slopes (g, moved, N); context (n, g·K, P, R) sets the precision."""
-        n, _, *size = context.shape
-        g = len(x)
         moving, fixed = x.split_with_sizes((self.moved, x.shape[1] - self.moved), dim=1)
-        known = fixed.reshape(g, -1, n, *size).permute(2, 0, 1, 3, 4).to(context.dtype)
-        maps = torch.cat([known, context.view(n, g, -1, *size)], dim=2).flatten(1, 2)
-        h = self.network(maps.contiguous(memory_format=torch.channels_last), group)
-        h = h.view(n, g, -1, *size).permute(1, 2, 0, 3, 4).reshape(g, self.weight.shape[2], -1)  # (g, W, N)
-        weight = self.weight[group].to(h.dtype)
-        # plain matrices are multiplied faster than a batch of one
-        raw = (weight[0] @ h[0])[None] if g == 1 else weight @ h
-        raw = raw.to(x.dtype) + self.bias[group]
-        raw = raw.view(g, -1, self.moved, raw.shape[-1]).transpose(0, 1)  # (Q, g, moved, N)
+        raw = self.spline_parameters(fixed, context, group)
         image, slope = rational_quadratic(
             moving, raw, bound=self.bound, inverse=inverse, compiled=self.compiled
         )
         return torch.cat([image, fixed], dim=1), slope
+
+    @fusable
+    def sample(self, x: Tensor, context: Tensor, linear: tuple[Tensor, Tensor], group: slice = ALL) -> Tensor:
+        """The image of the inverse, and then matrix·image + shift: ``linear`` are (g, C, C) and (g, C, 1)."""
+        moving, fixed = x.split_with_sizes((self.moved, x.shape[1] - self.moved), dim=1)
+        raw = self.spline_parameters(fixed, context, group)
+        image = rational_quadratic_image(moving, raw, bound=self.bound, inverse=True, compiled=self.compiled)
+        return torch.baddbmm(linear[1], linear[0], torch.cat([image, fixed], dim=1))
+
+    def spline_parameters(self, fixed: Tensor, context: Tensor, group: slice) -> Tensor:
+        """Parameters (Q, g, moved, N) of the splines, given the channels (g, C − moved, N) that stay."""
+        n, _, *size = context.shape
+        g, dtype = len(fixed), context.dtype
+        # channels last, as the network wants them: (n, P, R, g, C − moved + K)
+        known = fixed.view(g, -1, n, *size).permute(2, 3, 4, 0, 1).to(dtype)
+        told = context.view(n, g, -1, *size).permute(0, 3, 4, 1, 2)
+        maps = torch.cat([known, told], dim=4).flatten(3).permute(0, 3, 1, 2)
+        h = self.network(maps, group).permute(0, 2, 3, 1).reshape(fixed.shape[2], g, -1)  # (N, g, W)
+        key = (group.start, group.stop, dtype)
+        weight = self.derived(key, (self.weight,), lambda: self.weight[group].to(dtype))
+        # plain matrices are multiplied faster than a batch of one
+        raw = (weight[0] @ h[:, 0].T)[None] if g == 1 else weight @ h.permute(1, 2, 0)
+        parameters: Tensor = raw + self.bias[group]  # in the precision of the latter
+        return parameters.view(g, -1, self.moved, raw.shape[-1]).transpose(0, 1)
 
 
 def _turns(factors: tuple[int, int]) -> list[Tensor]:
@@ -258,6 +278,7 @@ class ConvolutionFlow(nn.Module):
             for mask in masks
         )
         self.convolutions = nn.ModuleList(LUConvolution(groups, step) for step in steps)
+        self.derived: TensorCache[list[tuple[Tensor, Tensor]]] = TensorCache()
 
     @torch.no_grad()
     def start(self, mean: Tensor, std: Tensor) -> None:
@@ -290,13 +311,33 @@ class ConvolutionFlow(nn.Module):
 
     def to_data(self, z: Tensor, context: Tensor, group: slice = ALL) -> Tensor:
         """Undo `to_noise`: the y (n, g, rows, columns) that noise z stands for."""
-        x = self._to_rows(z)[:, self.last.argsort()]
-        steps = list(zip(self.norms, self.couplings, self.convolutions, strict=True))
-        for norm, coupling, convolution in reversed(steps):
-            x, _ = convolution(x, group, inverse=True)
-            x, _ = coupling(x, context, group, inverse=True)
-            x, _ = norm(x, group, inverse=True)
-        return self._to_cells(x[:, self.first.argsort()])
+        parameters = (*self.norms.parameters(), *self.convolutions.parameters())
+        first, *steps = self.derived(
+            (group.start, group.stop), parameters, lambda: self._linear_to_data(group)
+        )
+        x = torch.baddbmm(first[1], first[0], self._to_rows(z))
+        for coupling, linear in zip(reversed(self.couplings), steps, strict=True):
+            assert isinstance(coupling, UNetCoupling)
+            x = coupling.sample(x, context, linear, group)
+        return self._to_cells(x)
+
+    def _linear_to_data(self, group: slice) -> list[tuple[Tensor, Tensor]]:
+        """All that lies before, between and after couplings on the way to data: x → matrix·x + shift each.
+
+        Matrices are (g, C, C), shifts (g, C, 1).
+        """
+        steps, order = [], self.last.argsort()
+        matrix = torch.eye(self.channels, device=order.device, dtype=self.vector.dtype)[order]
+        shift = matrix.new_zeros(self.channels, 1)
+        for norm, convolution in reversed(list(zip(self.norms, self.convolutions, strict=True))):
+            assert isinstance(norm, ActNorm)
+            assert isinstance(convolution, LUConvolution)
+            undone = convolution.matrix(group, inverse=True)
+            steps.append((undone @ matrix, undone @ shift))
+            matrix = torch.diag_embed((-norm.log_scale[group]).exp())
+            shift = -norm.shift[group, :, None]
+        order = self.first.argsort()
+        return [*steps, (matrix[:, order], shift[:, order])]
 
     def log_prob(self, y: Tensor, maps: Tensor, vector: Tensor, bf16: bool = False) -> Tensor:
         """log p(y | maps, vector) of every layer, (n, G); y (n, G, rows, columns), see `given`."""

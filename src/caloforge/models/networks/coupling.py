@@ -15,8 +15,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from caloforge.models.networks.fused import fusable
+from caloforge.models.networks.linear import CastLinear
 from caloforge.models.networks.splines.kernel import HasSplineKernel
-from caloforge.models.networks.splines.splines import n_spline_parameters, rational_quadratic
+from caloforge.models.networks.splines.splines import (
+    n_spline_parameters,
+    rational_quadratic,
+    rational_quadratic_image,
+)
 
 __all__ = ["CouplingFlow", "RowNetwork", "SplineCoupling"]
 
@@ -56,10 +62,10 @@ class RowNetwork(nn.Module):
     def __init__(self, maps: int, context: int, hidden: int, depth: int, periodic: bool) -> None:
         super().__init__()
         self.periodic = periodic
-        self.enter = nn.Linear(KERNEL * maps, hidden)
-        self.context = nn.Linear(context, hidden)
-        self.blocks = nn.ModuleList(nn.Linear(hidden, hidden) for _ in range(depth))
-        self.pooled = nn.ModuleList(nn.Linear(hidden, hidden, bias=False) for _ in range(depth))
+        self.enter = CastLinear(KERNEL * maps, hidden)
+        self.context = CastLinear(context, hidden)
+        self.blocks = nn.ModuleList(CastLinear(hidden, hidden) for _ in range(depth))
+        self.pooled = nn.ModuleList(CastLinear(hidden, hidden, bias=False) for _ in range(depth))
 
     def forward(self, windows: Tensor, context: Tensor) -> Tensor:
         h = self.enter(windows) + self.context(context)[:, None]  # (n, P, H)
@@ -110,7 +116,7 @@ class SplineCoupling(HasSplineKernel):
         fixed[self.rows, self.columns] = 0
         self.register_buffer("fixed", fixed, persistent=False)
         self.network = RowNetwork(columns + maps, context, hidden, depth, periodic)
-        self.head = nn.Linear(hidden, n_spline_parameters(bins) * self.moved)
+        self.head = CastLinear(hidden, n_spline_parameters(bins) * self.moved)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
@@ -122,20 +128,40 @@ class SplineCoupling(HasSplineKernel):
         Windows of the maps (n, P, 3M) and context (n, C) come in the precision of the network, bfloat16 or
         that of y; the splines are always computed in that of y.
         """
+        flat, parameters = self._splines(y, windows, context)
+        image, slope = rational_quadratic(
+            flat, parameters, bound=self.bound, inverse=inverse, compiled=self.compiled
+        )
+        return self._put(y, image), slope.view(self.moved, len(y), -1).sum(dim=(0, 2))
+
+    @fusable
+    def sample(self, y: Tensor, windows: Tensor, context: Tensor) -> Tensor:
+        """The image of the inverse alone."""
+        flat, parameters = self._splines(y, windows, context)
+        return self._put(
+            y,
+            rational_quadratic_image(
+                flat, parameters, bound=self.bound, inverse=True, compiled=self.compiled
+            ),
+        )
+
+    def _splines(self, y: Tensor, windows: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
+        """What is moved (R', n·P') and the parameters (Q, R', n·P') of its splines."""
         with torch.autocast(y.device.type, torch.bfloat16, enabled=windows.dtype == torch.bfloat16):
             known = _windows((y * self.fixed).to(windows.dtype), self.network.periodic)
             h = self.network(torch.cat([known, windows], dim=-1), context)
             h = h[:, self.rows].flatten(0, 1)  # (n·P', H)
-            raw = self.head.weight @ h.T  # parameters first, as the splines want them
-        parameters = raw.to(y.dtype) + self.head.bias[:, None]
+            raw = self.head.weights(y.device.type)[0] @ h.T  # parameters first, as the splines want them
+        parameters = raw + self.head.bias[:, None]  # in the precision of the latter
         moving = y[:, self.rows, self.columns]  # (n, P', R')
-        flat = moving.permute(2, 0, 1).reshape(self.moved, -1)  # (R', n·P')
-        image, slope = rational_quadratic(
-            flat, parameters.view(-1, *flat.shape), bound=self.bound, inverse=inverse, compiled=self.compiled
-        )
+        flat = moving.permute(2, 0, 1).reshape(self.moved, -1)
+        return flat, parameters.view(-1, *flat.shape)
+
+    def _put(self, y: Tensor, image: Tensor) -> Tensor:
+        """y with the image (R', n·P') in place of what is moved."""
         out = y.clone()
         out[:, self.rows, self.columns] = image.view(self.moved, len(y), -1).permute(1, 2, 0)
-        return out, slope.view(self.moved, len(y), -1).sum(dim=(0, 2))
+        return out
 
 
 class CouplingFlow(nn.Module):
@@ -198,5 +224,6 @@ class CouplingFlow(nn.Module):
         """The y (n, P, R) that standard normal noise (n, P, R) stands for."""
         windows, context = self.given(maps, context, bf16)
         for block in reversed(self.blocks):
-            noise, _ = block(noise, windows, context, inverse=True)
+            assert isinstance(block, SplineCoupling)
+            noise = block.sample(noise, windows, context)
         return noise

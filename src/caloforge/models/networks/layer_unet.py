@@ -53,32 +53,37 @@ class GroupedConvolution(nn.Module):
         self.weight = nn.Parameter(torch.empty(groups, outputs, inputs, *self.kernel))
         self.bias = nn.Parameter(torch.zeros(groups, outputs))
         nn.init.normal_(self.weight, std=math.sqrt(2 / fan))
-        self.derived: TensorCache[Tensor] = TensorCache()
+        self.derived: TensorCache[tuple[Tensor, Tensor]] = TensorCache()
         taps = torch.arange(self.kernel[0]) - self.kernel[0] // 2
         sources = (torch.arange(0, size[0], stride)[:, None] + taps) % size[0]
         self.register_buffer("sources", sources.flatten(), persistent=False)  # rows of each window, cyclic
 
     def forward(self, x: Tensor, group: slice) -> Tensor:
         """Maps (n, g·inputs, P, R) → (n, g·outputs, P', R'), in the precision of x."""
-        bias, key = self.bias[group].to(x.dtype).flatten(), (group.start, group.stop, x.dtype)
-        if len(self.bias[group]) == 1 and self.kernel[1] == 1:
+        single = self.weight[group].shape[0] == 1
+        by_rows = single and self.kernel[1] == 1
+        key = (group.start, group.stop, x.dtype)
+        weight, bias = self.derived(
+            key, (self.weight, self.bias), lambda: self._weights(group, x.dtype, by_rows)
+        )
+        if by_rows:
             # one column: windows of rows times a matrix are faster than a convolution
             windows = self._windows(x.permute(0, 2, 3, 1))
-            matrix = self.derived((*key, "matrix"), (self.weight,), lambda: self._matrix(group, x.dtype))
-            y = torch.addmm(bias, windows.reshape(-1, len(matrix)), matrix)
+            y = torch.addmm(bias, windows.reshape(-1, len(weight)), weight)
             return y.view(*windows.shape[:3], -1).permute(0, 3, 1, 2)
         rows, columns = (k // 2 for k in self.kernel)
         if self.periodic and rows:
             x = torch.cat([x[:, :, -rows:], x, x[:, :, :rows]], dim=2)
             rows = 0
-        weight = self.derived(key, (self.weight,), lambda: self.weight[group].to(x.dtype).flatten(0, 1))
-        groups = len(self.bias[group])
+        groups = self.weight[group].shape[0]
         return F.conv2d(x, weight, bias, self.stride, (rows, columns), 1, groups)
 
-    def _matrix(self, group: slice, dtype: torch.dtype) -> Tensor:
-        """Weights of a single group and column as a matrix (taps·inputs, outputs)."""
-        weight: Tensor = self.weight[group][0, :, :, :, 0].to(dtype)
-        return weight.permute(2, 1, 0).flatten(0, 1)
+    def _weights(self, group: slice, dtype: torch.dtype, by_rows: bool) -> tuple[Tensor, Tensor]:
+        """Weights and biases of groups; ``by_rows`` a single one's as a matrix (taps·inputs, outputs)."""
+        weight, bias = self.weight[group].to(dtype), self.bias[group].to(dtype).flatten()
+        if by_rows:
+            return weight[0, :, :, :, 0].permute(2, 1, 0).flatten(0, 1), bias
+        return weight.flatten(0, 1), bias
 
     def _windows(self, x: Tensor) -> Tensor:
         """Each (or each second) row of x (n, P, R, C) between its neighbours: (n, P', R, taps·C)."""

@@ -16,7 +16,9 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from caloforge.models.networks.fused import Fusable, fusable
 
 __all__ = ["ConditionalQuantiles", "normal_cdf"]
 
@@ -42,7 +44,7 @@ def normal_score(p: Tensor) -> Tensor:
     return score.clamp(-FAR, FAR)
 
 
-class ConditionalQuantiles(nn.Module):
+class ConditionalQuantiles(Fusable):
     """Conditional quantiles of cell energies of D detectors on meshes (Z, P, R) of one shape.
 
     Attributes:
@@ -101,6 +103,7 @@ class ConditionalQuantiles(nn.Module):
         """The probability of a cell with energy in layers of energies (n, Z): (n, Z, 1, R)."""
         return normal_cdf(-self.tables(layer_energies, slots)[0])
 
+    @fusable
     def inverse(self, x: Tensor, tables: tuple[Tensor, Tensor], *, fill: bool = False) -> Tensor:
         """Energies (n, Z, P, R) of normal numbers (n, Z, P, R) with their `tables`; empty cells are 0.
 

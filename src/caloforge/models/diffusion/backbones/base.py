@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, SerializeAsAny
 from torch import Tensor, nn
 
 from caloforge.detector.mesh import Mesh
+from caloforge.models.networks.linear import CastLinear
 from caloforge.registry import Registry
 from caloforge.settings import KindSettings
 
@@ -78,10 +79,10 @@ class LevelEmbedding(nn.Module):
         self.register_buffer(
             "frequencies", torch.logspace(0, 3, frequencies) * torch.pi / 2, persistent=False
         )
-        self.inner = nn.ModuleList(nn.Linear(2 * frequencies, width) for _ in range(levels))
-        self.outer = nn.ModuleList(nn.Linear(width, width) for _ in range(levels))
+        self.inner = nn.ModuleList(CastLinear(2 * frequencies, width) for _ in range(levels))
+        self.outer = nn.ModuleList(CastLinear(width, width) for _ in range(levels))
         for later in list(self.outer)[1:]:
-            assert isinstance(later, nn.Linear)
+            assert isinstance(later, CastLinear)
             nn.init.zeros_(later.weight)
             nn.init.zeros_(later.bias)
 

@@ -22,6 +22,8 @@ from torch.nn import functional as F
 from caloforge.detector.mesh import Mesh
 from caloforge.errors import MeshError, RecipeError
 from caloforge.models.diffusion.backbones.base import BACKBONES, Backbone, LevelEmbedding
+from caloforge.models.networks.fused import Fusable, fusable
+from caloforge.models.networks.linear import CastLinear
 from caloforge.settings import KindSettings
 
 __all__ = ["Transformer", "TransformerSettings"]
@@ -80,22 +82,22 @@ class Transformer(Backbone):
         pz, pp, pr = s.patch
         self.grid = (n_z // pz, n_p // pp, n_r // pr)
         width, cells = s.width, pz * pp * pr
-        self.patches = nn.Linear(cells, width)
-        self.layer_patches = nn.Linear(pz * layers, width) if layers else None
+        self.patches = CastLinear(cells, width)
+        self.layer_patches = CastLinear(pz * layers, width) if layers else None
         self.position = nn.Parameter(0.02 * torch.randn(self.grid[0], 1, self.grid[2], width))
         self.turn = nn.Parameter(0.02 * torch.randn(self.grid[1], 1, width)) if s.phi == "absolute" else None
         self.level = LevelEmbedding(width, levels)
         self.condition = nn.Sequential(
-            nn.Linear(conditions + n_z * layers, width), nn.SiLU(), nn.Linear(width, width)
+            CastLinear(conditions + n_z * layers, width), nn.SiLU(), CastLinear(width, width)
         )
         self.blocks = nn.ModuleList(_Block(width, s.heads, int(s.ratio * width)) for _ in range(s.depth))
-        self.modulation = nn.Linear(width, (6 * s.depth + 2) * width)
-        self.last = nn.Linear(width, cells)
+        self.modulation = CastLinear(width, (6 * s.depth + 2) * width)
+        self.last = CastLinear(width, cells)
         closed = [self.modulation, self.last]
         if s.shares:
-            self.share_patches = nn.Linear(cells + pz, width)
-            self.share_last = nn.Linear(width, cells)
-            self.excess_last = nn.Linear(width, pz)
+            self.share_patches = CastLinear(cells + pz, width)
+            self.share_last = CastLinear(width, cells)
+            self.excess_last = CastLinear(width, pz)
             closed += [self.share_last, self.excess_last]
         for layer in closed:
             nn.init.zeros_(layer.weight)
@@ -170,17 +172,18 @@ class Transformer(Backbone):
         )
 
 
-class _Block(nn.Module):
+class _Block(Fusable):
     """Attention and a two-layer network, both with adaptive layer norm and gates."""
 
     def __init__(self, width: int, heads: int, hidden: int) -> None:
         super().__init__()
         self.heads = heads
-        self.qkv = nn.Linear(width, 3 * width)
-        self.out = nn.Linear(width, width)
-        self.up = nn.Linear(width, hidden)
-        self.down = nn.Linear(hidden, width)
+        self.qkv = CastLinear(width, 3 * width)
+        self.out = CastLinear(width, width)
+        self.up = CastLinear(width, hidden)
+        self.down = CastLinear(hidden, width)
 
+    @fusable
     def forward(self, x: Tensor, signals: list[Tensor], cosines: Tensor, sines: Tensor) -> Tensor:
         """Tokens (n, T, W) → the same shape; six signals (n, 1, W)."""
         n, length, width = x.shape

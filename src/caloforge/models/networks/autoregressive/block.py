@@ -14,12 +14,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from caloforge.models.lit import drawn
-from caloforge.models.networks.splines.splines import n_spline_parameters, rational_quadratic
+from caloforge.models.networks.fused import Fusable, fusable
+from caloforge.models.networks.splines.splines import (
+    n_spline_parameters,
+    rational_quadratic,
+    rational_quadratic_image,
+)
 
 __all__ = ["MaskedSplines"]
 
 
-class MaskedSplines(nn.Module):
+class MaskedSplines(Fusable):
     """D splines, one for each dimension, whose parameters depend on the dimensions before it and on context.
 
     Each hidden unit has a degree: it sees the dimensions below it, and splines of that dimension and later
@@ -101,7 +106,7 @@ class MaskedSplines(nn.Module):
         for layer in self.hidden_layers():
             h = (layer.weight * self.mask_hidden).to(dtype) @ h
             h = self._dropped(F.relu(h + layer.bias[:, None].to(dtype)))
-        raw: Tensor = (self.out_weight().to(dtype) @ h).to(known.dtype) + self.bias[:, None]
+        raw: Tensor = self.out_weight().to(dtype) @ h + self.bias[:, None]  # in the precision of the latter
         return raw.reshape(self.n_parameters, self.dims, -1)
 
     def _dropped(self, h: Tensor) -> Tensor:
@@ -111,9 +116,24 @@ class MaskedSplines(nn.Module):
             return h
         return h * drawn(lambda n: F.dropout(h.new_ones(n, len(h)), share), h.shape[1]).T
 
-    def splines(self, values: Tensor, raw: Tensor, *, inverse: bool = False) -> tuple[Tensor, Tensor]:
-        """Values (*) mapped by the splines with parameters (Q, *), and log-slopes (*); data → noise."""
+    def splines(
+        self, values: Tensor, raw: Tensor, *, inverse: bool = False, slopes: bool = True
+    ) -> tuple[Tensor, Tensor | None]:
+        """Values (*) mapped by the splines with parameters (Q, *), data → noise; log-slopes (*) if wanted."""
+        if not slopes:
+            return self._images(values, raw, inverse), None
         return rational_quadratic(
+            values,
+            raw,
+            bound=self.bound,
+            inverse=inverse,
+            largest_logit=self.largest_logit,
+            compiled=self.compiled,
+        )
+
+    @fusable
+    def _images(self, values: Tensor, raw: Tensor, inverse: bool) -> Tensor:
+        return rational_quadratic_image(
             values,
             raw,
             bound=self.bound,

@@ -118,9 +118,12 @@ class AutoregressiveFlow(HasKernel):
 
     def sample(self, noise: Tensor, context: Tensor | None = None, bf16: bool = False) -> Tensor:
         """The x (n, D) that standard normal noise (n, D) stands for."""
-        return self.to_data(noise, context, bf16)[0]
+        return self._run(noise, context, bf16, inverse=True, slopes=False)[0]
 
-    def _run(self, x: Tensor, context: Tensor | None, bf16: bool, inverse: bool) -> tuple[Tensor, Tensor]:
+    def _run(
+        self, x: Tensor, context: Tensor | None, bf16: bool, inverse: bool, slopes: bool = True
+    ) -> tuple[Tensor, Tensor]:
+        """Images (n, D) and the log-determinant (n,), which without ``slopes`` means nothing."""
         one_pass = inverse == (self.direction == "sampling")
         masked = self.masked_splines()
         if self.compiled:
@@ -133,8 +136,8 @@ class AutoregressiveFlow(HasKernel):
             ordered = values[order]
             if one_pass:
                 raw = block.parameters_for(ordered, context, bf16)
-                ordered, slope = block.splines(ordered, raw, inverse=inverse)
+                ordered, slope = block.splines(ordered, raw, inverse=inverse, slopes=slopes)
             else:
-                ordered, slope = sequential(block, ordered, context, bf16, inverse)
-            values, total = ordered[back], total + slope.sum(dim=0)
+                ordered, slope = sequential(block, ordered, context, bf16, inverse, slopes)
+            values, total = ordered[back], total if slope is None else total + slope.sum(dim=0)
         return values.T, total

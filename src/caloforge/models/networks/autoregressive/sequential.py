@@ -18,9 +18,9 @@ __all__ = ["sequential"]
 
 
 def sequential(
-    block: MaskedSplines, values: Tensor, context: Tensor | None, bf16: bool, inverse: bool
-) -> tuple[Tensor, Tensor]:
-    """Images (D, n) of values (D, n) and log-slopes (D, n) where the network reads the images.
+    block: MaskedSplines, values: Tensor, context: Tensor | None, bf16: bool, inverse: bool, slopes: bool
+) -> tuple[Tensor, Tensor | None]:
+    """Images (D, n) of values (D, n) and, with ``slopes``, log-slopes (D, n); the network reads the images.
 
     Plain torch operations that work on every device and can be differentiated.
     """
@@ -39,21 +39,22 @@ def sequential(
     known = base.new_empty(0, n)
     layers = [base.new_empty(0, n) for _ in range(1 + len(hidden))]
     images: list[Tensor] = []
-    slopes: list[Tensor] = []
+    logs: list[Tensor] = []
     for d in range(block.dims):
         new = slice(ends[d - 1] if d else 0, ends[d])  # units of degree d
         if new.stop > new.start:
-            h = _activate(block.dropout, base[new] + enter[new, :d] @ known)
+            h = _activate(block.dropout, torch.addmm(base[new], enter[new, :d], known) if d else base[new])
             layers[0] = torch.cat([layers[0], h])
             for i, (weight, b) in enumerate(hidden):
-                h = _activate(block.dropout, weight[new, : ends[d]] @ layers[i] + b[new, None])
+                h = _activate(block.dropout, torch.addmm(b[new, None], weight[new, : ends[d]], layers[i]))
                 layers[i + 1] = torch.cat([layers[i + 1], h])
-        raw = (out[d, :, : ends[d]] @ layers[-1]).to(values.dtype) + bias[:, d]
-        image, slope = block.splines(values[d], raw, inverse=inverse)
+        raw = out[d, :, : ends[d]] @ layers[-1] + bias[:, d]  # in the precision of the latter
+        image, slope = block.splines(values[d], raw, inverse=inverse, slopes=slopes)
         known = torch.cat([known, image[None].to(dtype)])
         images.append(image)
-        slopes.append(slope)
-    return torch.stack(images), torch.stack(slopes)
+        if slope is not None:
+            logs.append(slope)
+    return torch.stack(images), torch.stack(logs) if slopes else None
 
 
 def _activate(dropout: nn.Module, h: Tensor) -> Tensor:
