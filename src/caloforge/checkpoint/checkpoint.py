@@ -19,7 +19,8 @@ from caloforge.checkpoint.folder import ABOUT, read_folder, write_folder
 from caloforge.checkpoint.pretrained import pretrained_folder
 from caloforge.detector.mesh import Mesh, mesh_from_dict
 from caloforge.errors import CheckpointError, MeshError, RecipeError
-from caloforge.models.base import GeneratorModel, load_model_class
+from caloforge.models.base import GeneratorModel
+from caloforge.models.trainable import Trainable, load_trainable_class
 from caloforge.settings import explain, with_overrides
 
 __all__ = ["Checkpoint"]
@@ -61,7 +62,7 @@ class Checkpoint:
 
     @classmethod
     def from_model(
-        cls, model: GeneratorModel, model_name: str, valid_range: dict[str, Any], **about: Any
+        cls, model: Trainable, model_name: str, valid_range: dict[str, Any], **about: Any
     ) -> Checkpoint:
         """A checkpoint of a model as it is now; ``about`` are further attributes."""
         tensors = {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
@@ -86,10 +87,22 @@ class Checkpoint:
     def model(
         self, device: torch.device | str = "cpu", precision: str = "auto", kernels: str = "auto"
     ) -> GeneratorModel:
-        """The model with its weights, in eval mode; how it computes is decided here.
+        """The generator with its weights, see `network`; CheckpointError where it makes no showers."""
+        model = self.network(device, precision, kernels)
+        if not isinstance(model, GeneratorModel):
+            raise CheckpointError(
+                f"{self.path or 'the checkpoint'} holds a {type(model).__name__}, which makes no showers; it "
+                "helps to train others, caloforge train ... --teacher FOLDER"
+            )
+        return model
+
+    def network(
+        self, device: torch.device | str = "cpu", precision: str = "auto", kernels: str = "auto"
+    ) -> Trainable:
+        """What was trained with its weights, in eval mode; how it computes is decided here.
 
         Args:
-            device, precision, kernels: see `GeneratorModel.execute_on`.
+            device, precision, kernels: see `Trainable.execute_on`.
 
         Raises:
             CheckpointError: the class or its settings are no longer what the weights were made for.
@@ -98,7 +111,7 @@ class Checkpoint:
         where = self.path or "checkpoint"
         try:
             with torch.random.fork_rng(devices=[]), no_larger_than(self.tensors):
-                model = load_model_class(self.model_name)(self.mesh, self.settings)
+                model = load_trainable_class(self.model_name)(self.mesh, self.settings)
         except UNBUILT as error:
             raise CheckpointError(f"{where}: its model cannot be built: {error}") from error
         wrong = _misfits(model.state_dict(), self.tensors)
@@ -138,7 +151,7 @@ class Checkpoint:
         """
         if not changes:
             return self
-        settings_class = load_model_class(self.model_name).Settings
+        settings_class = load_trainable_class(self.model_name).Settings
         try:
             whole = settings_class.model_validate(self.settings).model_dump(mode="json")
             settings = settings_class.model_validate(with_overrides(whole, changes))

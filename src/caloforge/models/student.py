@@ -8,6 +8,7 @@ from typing import ClassVar
 from caloforge.data.showers import Showers
 from caloforge.errors import RecipeError
 from caloforge.models.base import GeneratorModel
+from caloforge.models.trainable import Trainable
 
 __all__ = ["Student"]
 
@@ -19,10 +20,10 @@ class Student(GeneratorModel):
         teacher_class: what teachers of this student are.
     """
 
-    teacher_class: ClassVar[type[GeneratorModel]]
-    _teacher: tuple[GeneratorModel, ...] = ()  # so that it is in no state dict
+    teacher_class: ClassVar[type[Trainable]]
+    _teacher: tuple[Trainable, ...] = ()  # so that it is in no state dict
 
-    def teacher(self) -> GeneratorModel:
+    def teacher(self) -> Trainable:
         """The model to learn from; RecipeError without one."""
         if not self._teacher:
             raise RecipeError(
@@ -31,7 +32,7 @@ class Student(GeneratorModel):
             )
         return self._teacher[0]
 
-    def require_same_settings(self, teacher: GeneratorModel, names: Iterable[str]) -> None:
+    def require_same_settings(self, teacher: Trainable, names: Iterable[str]) -> None:
         """RecipeError unless these settings are the teacher's."""
         for name in names:
             own, expected = getattr(self.settings, name), getattr(teacher.settings, name)

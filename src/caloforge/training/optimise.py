@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import increment_version
 
 from caloforge.errors import TrainingError
-from caloforge.models.base import GeneratorModel
+from caloforge.models.trainable import Trainable
 from caloforge.training.recipe import PartSettings, TrainingSettings
 from caloforge.training.schedules import SCHEDULES
 from caloforge.training.team import Team
@@ -42,7 +42,7 @@ class PartTrainer:
 
     def __init__(
         self,
-        model: GeneratorModel,
+        model: Trainable,
         name: str,
         parameters: list[nn.Parameter],
         settings: PartSettings,
@@ -132,9 +132,9 @@ class PartTrainer:
     def finish_epoch(self, epoch: int, validation_loss: float | None) -> None:
         """Keep the averaged weights if they are the best so far; stop when patience is over."""
         if validation_loss is None or self.settings.keep == "last":
-            self._keep(epoch, math.inf if validation_loss is None else validation_loss)
+            self.keep(epoch, validation_loss)
         elif validation_loss < self.best_loss:
-            self._keep(epoch, validation_loss)
+            self.keep(epoch, validation_loss)
             self.epochs_without_gain = 0
         else:
             self.epochs_without_gain += 1
@@ -143,10 +143,11 @@ class PartTrainer:
                 self.stopped = True
                 self.restore_best()
 
-    def _keep(self, epoch: int, loss: float) -> None:
+    def keep(self, epoch: int, loss: float | None = None) -> None:
+        """Keep averaged weights and buffers as the best; ``loss`` is their validation loss, if known."""
         current = [*self.averaged(), *self.buffers]
         self.best = [tensor.detach().clone() for tensor in current]
-        self.best_loss, self.best_epoch = loss, epoch
+        self.best_loss, self.best_epoch = math.inf if loss is None else loss, epoch
 
     @torch.no_grad()
     def restore_best(self) -> None:
@@ -196,7 +197,7 @@ class PartTrainer:
         self.stopped = bool(numbers["stopped"])
 
 
-def part_trainers(model: GeneratorModel, settings: TrainingSettings, n_steps: int) -> dict[str, PartTrainer]:
+def part_trainers(model: Trainable, settings: TrainingSettings, n_steps: int) -> dict[str, PartTrainer]:
     """A `PartTrainer` for each part of the model; TrainingError where the parts overlap or are unknown."""
     parts = model.parts()
     unknown = sorted(set(settings.parts) - set(parts))

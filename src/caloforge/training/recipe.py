@@ -1,7 +1,7 @@
 """Recipes: a short TOML file that says which model is trained how.
 
 description = "one line"
-model = "flow.inductive:InductiveLayerFlow"   # "module:Class", see load_model_class
+model = "flow.inductive:InductiveLayerFlow"   # "module:Class", see load_trainable_class
 
 [settings]                                    # the model's own settings
 hidden = 128
@@ -30,6 +30,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from caloforge.data.particles import pdg_name
 from caloforge.data.showers import Showers
 from caloforge.errors import RecipeError
+from caloforge.evaluation.merits import MERITS
 from caloforge.models.names import current_names
 from caloforge.registry import suggestion
 from caloforge.runtime.files import read_toml
@@ -38,7 +39,7 @@ from caloforge.settings import Settings, explain, with_overrides
 from caloforge.training.augmentations import AUGMENTATIONS
 from caloforge.training.schedules import SCHEDULES
 
-__all__ = ["DataSettings", "PartSettings", "Recipe", "TrainingSettings"]
+__all__ = ["DataSettings", "PartSettings", "Recipe", "SelectionSettings", "TrainingSettings"]
 
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"
 
@@ -83,6 +84,28 @@ class PartSettings(Settings):
         return name
 
 
+class SelectionSettings(Settings):
+    """``[training.select]``: which weights are kept, those of all parts at the best of some measurements.
+
+    Attributes:
+        by: figure of merit, "energy-chi2" (χ² of the total energy in bins of the incident energy),
+            "separation" (mean separation power of all histograms), "auc" (of a quick classifier) or another
+            of `MERITS`.
+        every: steps between measurements; the last step is measured, too.
+        showers: how many of the held-out showers' conditions are generated.
+    """
+
+    by: str = "separation"
+    every: int = Field(500, ge=1)
+    showers: int = Field(1000, ge=20)
+
+    @field_validator("by")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        MERITS[name]
+        return name
+
+
 class TrainingSettings(PartSettings):
     """The ``[training]`` table: the defaults of all parts and what is common to them.
 
@@ -95,6 +118,7 @@ class TrainingSettings(PartSettings):
         validation_fraction: share of the showers that is held out; 0 for none.
         augment: "rotate_phi" turns each shower by a random number of φ bins, "reflect_phi" mirrors half of
             them; both only on cylinders at normal incidence. Or others of `AUGMENTATIONS`.
+        select: which weights are kept, by a figure of merit of showers; without it, see ``keep``.
         parts: what differs for single parts.
     """
 
@@ -104,6 +128,7 @@ class TrainingSettings(PartSettings):
     precision: Literal["auto", "float32", "bf16"] = "auto"
     validation_fraction: float = Field(0.1, ge=0, lt=1)
     augment: tuple[str, ...] = ()
+    select: SelectionSettings | None = None
     parts: dict[str, PartSettings] = Field({})
 
     @field_validator("augment")
@@ -117,6 +142,18 @@ class TrainingSettings(PartSettings):
     def _one_length(self) -> Self:
         if (self.epochs is None) == (self.steps is None):
             raise ValueError("exactly one of epochs and steps must be given")
+        return self
+
+    @model_validator(mode="after")
+    def _one_choice_of_weights(self) -> Self:
+        if self.select is None:
+            return self
+        if self.validation_fraction == 0:
+            raise ValueError(
+                "select judges held-out showers; give a validation_fraction, or leave select out"
+            )
+        if any(part.patience is not None for part in (self, *self.parts.values())):
+            raise ValueError("select and patience would both decide which weights are kept; leave one out")
         return self
 
     def part(self, name: str) -> PartSettings:
@@ -182,9 +219,9 @@ class Recipe(Settings):
         return recipe._with_valid_settings(where)
 
     def _with_valid_settings(self, where: str) -> Recipe:
-        from caloforge.models.base import load_model_class  # torch is needed only from here on
+        from caloforge.models.trainable import load_trainable_class  # torch is needed only from here on
 
-        settings_class = load_model_class(self.model).Settings
+        settings_class = load_trainable_class(self.model).Settings
         try:
             settings_class.model_validate(self.settings)
         except ValidationError as error:
@@ -193,10 +230,10 @@ class Recipe(Settings):
 
     def check(self, showers: Showers) -> None:
         """RecipeError unless the showers are what the recipe is for."""
-        from caloforge.models.base import load_model_class
+        from caloforge.models.trainable import load_trainable_class
 
         conditions, meshes = showers.conditions, set(showers.meshes.values())
-        model = load_model_class(self.model)
+        model = load_trainable_class(self.model)
         if len(meshes) > 1 and not model.joint:
             raise RecipeError(
                 f"a {model.__name__} is for one mesh, but the detectors {', '.join(showers.meshes)} have "

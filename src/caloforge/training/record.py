@@ -115,4 +115,7 @@ def summary(row: dict[str, Any]) -> str:
             label = f"{name} " if len(row["parts"]) > 1 else "loss "
             held_out = f" (validation {part['validation_loss']:.4g})" if "validation_loss" in part else ""
             words.append(f"{label}{part['loss']:.4g}{held_out}")
+    chosen = row.get("selection", {})
+    if "value" in chosen:
+        words.append(f"{chosen['by']} {chosen['value']:.4g} (best {chosen['best']:.4g})")
     return ", ".join(words) or "all parts have stopped"

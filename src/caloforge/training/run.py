@@ -11,13 +11,14 @@ import torch
 
 from caloforge.checkpoint.checkpoint import Checkpoint
 from caloforge.errors import TrainingError
-from caloforge.models.base import GeneratorModel
+from caloforge.models.trainable import Trainable
 from caloforge.runtime.progress import Display
 from caloforge.runtime.provenance import provenance
 from caloforge.runtime.seeds import derived_seed
 from caloforge.runtime.signals import Interrupt, raise_interrupt
 from caloforge.training.loader import ShowerLoader, fits_in_memory
 from caloforge.training.record import Log, summary
+from caloforge.training.selection import Selection
 from caloforge.training.state import RESUME, has_state, load_state, remove_state, save_state, saved_run
 from caloforge.training.task import TrainingTask
 from caloforge.training.team import Team
@@ -41,7 +42,7 @@ class TrainingRun:
         team: the processes that train together; the main one writes into the folder, which all can read.
         resume: go on from the state in the folder, where there is one.
         prefetch: read showers that do not fit in memory ahead.
-        precision: of the networks, see `GeneratorModel.execute_on`.
+        precision: of the networks, see `Trainable.execute_on`.
 
     Raises:
         CheckpointError: the state in the folder is damaged or that of another training.
@@ -97,7 +98,11 @@ class TrainingRun:
                 f"batches of {loader.batch_size} showers are too small for {team.size} processes"
             )
         validation = None if held_out is None else ShowerLoader(held_out, given=given_held_out, **common)
-        self.trainer = Trainer(model, task.recipe.training, loader, validation, accelerator, team, task.seed)
+        settings = task.recipe.training
+        selection = None
+        if settings.select is not None and held_out is not None:
+            selection = Selection(settings.select, held_out, given_held_out, accelerator.device, task.seed)
+        self.trainer = Trainer(model, settings, loader, validation, accelerator, team, task.seed, selection)
         if saved is not None:
             load_state(self.state_folder, self.trainer, self.identity)
             self.trainer.last_saved = str(folder)
@@ -140,12 +145,12 @@ class TrainingRun:
     def _saved_run(self) -> dict[str, Any] | None:
         return saved_run(self.state_folder) if has_state(self.state_folder) else None
 
-    def _model(self, fit: bool, precision: str) -> GeneratorModel:
+    def _model(self, fit: bool, precision: str) -> Trainable:
         """The model at the beginning; the main process fits its statistics for all."""
         device, showers = self.accelerator.device, self.training if fit else None
         if self.team.size == 1:
             return self.task.model(device, showers, precision)
-        made: list[GeneratorModel] = []
+        made: list[Trainable] = []
         self.team.on_main(lambda: made.append(self.task.model(device, showers, precision)))
         model = made[0] if made else self.task.model(device, None, precision)
         self.team.copy_from_main(model.state_dict().values())

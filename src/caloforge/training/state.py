@@ -54,6 +54,8 @@ def save_state(folder: Path, trainer: Trainer, run: dict[str, Any]) -> None:
     digest = write_tensors(folder / file, tensors)
     about = {"version": STATE_VERSION, "file": file, "sha256": digest, "run": run}
     about |= {"position": asdict(trainer.position), "parts": parts}
+    if trainer.selection is not None:
+        about["selection"] = trainer.selection.state()
     write_json(folder / ABOUT, about, indent=2, error=CheckpointError)
     _remove_files(folder, keep=(file, ABOUT))
 
@@ -78,6 +80,8 @@ def load_state(folder: Path, trainer: Trainer, run: dict[str, Any]) -> None:
         trainer.model.load_state_dict(model)
         for name, part in trainer.parts.items():
             part.load_state(own, about["parts"][name])
+        if trainer.selection is not None:
+            trainer.selection.load_state(about["selection"])
         trainer.position = TypeAdapter(Position).validate_python(about["position"])
     except CheckpointError:
         raise
@@ -181,7 +185,7 @@ def _differs(checkpoint: Checkpoint, task: TrainingTask, device: torch.device, p
     if checkpoint.seed != task.seed:
         return f"the seed {checkpoint.seed}, not {task.seed}"
     was = checkpoint.provenance.get("precision")
-    if was is not None and was != (now := checkpoint.model(device, precision).execution.precision):
+    if was is not None and was != (now := checkpoint.network(device, precision).execution.precision):
         return f"precision {was}, not {now} (--precision {was})"
     saved = checkpoint.provenance.get("fingerprints", {})
     return next((f"other {WORDS[name]}" for name in saved if saved[name] != task.fingerprints.get(name)), "")

@@ -15,8 +15,8 @@ from caloforge.data.fingerprint import data_fingerprint
 from caloforge.data.operations import doubt_units
 from caloforge.data.showers import Showers
 from caloforge.errors import CheckpointError, DataError, RecipeError
-from caloforge.models.base import GeneratorModel, load_model_class
 from caloforge.models.names import current_name
+from caloforge.models.trainable import Trainable, load_trainable_class
 from caloforge.runtime.seeds import derived_seed
 from caloforge.training.loader import hold_out
 from caloforge.training.recipe import Recipe
@@ -64,28 +64,28 @@ class TrainingTask:
         """Training and held-out showers of all of them, or of those that are given."""
         return hold_out(showers, self.recipe.training.validation_fraction, self.seed)
 
-    def model(self, device: torch.device, fit_to: Showers | None, precision: str = "auto") -> GeneratorModel:
+    def model(self, device: torch.device, fit_to: Showers | None, precision: str = "auto") -> Trainable:
         """The model at the beginning, on a device.
 
         Args:
             device: where it is trained.
             fit_to: training showers that its statistics are fitted to; None leaves that out, for a model
                 whose state is loaded afterwards.
-            precision: of its networks, see `GeneratorModel.execute_on`.
+            precision: of its networks, see `Trainable.execute_on`.
         """
         torch.manual_seed(derived_seed(self.seed, "weights"))
         meshes = dict(sorted(self.showers.meshes.items()))
         if self.start is None:
-            model = load_model_class(self.recipe.model)(next(iter(meshes.values())), self.recipe.settings)
+            model = load_trainable_class(self.recipe.model)(next(iter(meshes.values())), self.recipe.settings)
             model.detectors, model.meshes = tuple(meshes), meshes
         else:
-            model = self.start.model(device, precision)
+            model = self.start.network(device, precision)
             model.detectors = tuple(dict.fromkeys([*self.start.detectors, *meshes]))
             model.meshes = self.start.meshes | meshes
         if self.teacher is not None:
             for name, mesh in meshes.items():
                 self.teacher.require_mesh(mesh, "the file of showers", name)
-            model.use_teacher(self.teacher.model(device, precision).requires_grad_(False))
+            model.use_teacher(self.teacher.network(device, precision).requires_grad_(False))
         if fit_to is not None:
             if self.start is None:
                 model.fit(fit_to)
@@ -93,9 +93,7 @@ class TrainingTask:
                 model.adapt(fit_to)
         return model.execute_on(device, precision)
 
-    def checkpoint(
-        self, model: GeneratorModel, provenance: dict[str, Any], metrics: dict[str, Any]
-    ) -> Checkpoint:
+    def checkpoint(self, model: Trainable, provenance: dict[str, Any], metrics: dict[str, Any]) -> Checkpoint:
         """The checkpoint of the model as it is now."""
         made_by = provenance | {"showers": self.showers.provenance}
         for name, other in (("teacher", self.teacher), ("start", self.start)):
@@ -139,7 +137,7 @@ def _check_given(given: Showers, showers: Showers) -> None:
 
 def _check_start(start: Checkpoint, recipe: Recipe, showers: Showers) -> None:
     """RecipeError unless the recipe is for this model, CheckpointError unless the showers' cells fit it."""
-    model_class = load_model_class(recipe.model)
+    model_class = load_trainable_class(recipe.model)
     wanted, there = (model_class.Settings.model_validate(s) for s in (recipe.settings, start.settings))
     if recipe.model != current_name(start.model_name) or wanted != there:
         raise RecipeError(

@@ -17,14 +17,16 @@ import torch
 from torch import Tensor
 
 from caloforge.errors import TrainingError
-from caloforge.models.base import Batch, GeneratorModel
+from caloforge.models.batch import Batch
+from caloforge.models.trainable import Trainable
 from caloforge.runtime.memory import peak_memory_mib
 from caloforge.runtime.seeds import derived_seed, seed_torch
 from caloforge.runtime.share import Share
-from caloforge.training.augmentations import augment
+from caloforge.training.augmentations import augment, drawn_move
 from caloforge.training.loader import ShowerLoader
 from caloforge.training.optimise import PartTrainer, part_trainers
 from caloforge.training.recipe import TrainingSettings
+from caloforge.training.selection import Selection
 from caloforge.training.team import Team
 
 __all__ = ["Position", "Trainer"]
@@ -56,20 +58,23 @@ class Trainer:
         accelerator: an ``accelerate.Accelerator``, for precision.
         team: the processes that train together.
         seed: seed of everything random.
+        selection: measures showers and says which weights are best, where that is not the validation loss.
     """
 
     def __init__(
         self,
-        model: GeneratorModel,
+        model: Trainable,
         settings: TrainingSettings,
         loader: ShowerLoader,
         validation: ShowerLoader | None,
         accelerator: Any,
         team: Team,
         seed: int,
+        selection: Selection | None = None,
     ) -> None:
         self.model, self.settings, self.loader, self.validation = model, settings, loader, validation
         self.accelerator, self.team, self.seed = accelerator, team, seed
+        self.selection = selection
         per_epoch = loader.steps_per_epoch
         self.n_steps = settings.steps or (settings.epochs or 0) * per_epoch
         self.n_epochs = -(-self.n_steps // per_epoch)
@@ -77,6 +82,8 @@ class Trainer:
         self.position = Position()
         self.last_saved = "none yet"
         self._generator = torch.Generator(device=loader.device)
+        if settings.augment:
+            model.augmentation = lambda batch, generator: drawn_move(batch, settings.augment, generator)
         self._pending: list[tuple[str, int, dict[str, Tensor]]] = []
         self._check_every = 1 if loader.device.type == "cpu" else CHECK_EVERY_GPU
 
@@ -104,6 +111,7 @@ class Trainer:
             self._step(batch)
             self.position.step += 1
             self.position.total += 1
+            self._select()
             now = time.monotonic()
             self.position.seconds += now - start
             self.position.epoch_seconds += now - start
@@ -127,6 +135,20 @@ class Trainer:
                 with torch.no_grad():
                     self.model.after_step(part.name)
                 self._pending.append((part.name, self.position.step, logged))
+
+    def _select(self) -> None:
+        """Measure where that is due, and keep the weights of all parts where they are the best so far."""
+        selection, step = self.selection, self.position.total
+        if selection is None or not selection.due(step, step == self.n_steps):
+            return
+        with self.averaged_weights() as model:
+            model.eval()
+            measurement = self.team.on_main(lambda: selection.measure(model, step))
+            model.train()
+        if selection.add(measurement):
+            for part in self.parts.values():
+                if not part.stopped:
+                    part.keep(self.position.epoch)
 
     def _seed(self, key: int) -> None:
         self._generator.manual_seed(key)
@@ -189,9 +211,14 @@ class Trainer:
             row = {key: total / count for key, (total, count) in self.position.sums.get(name, {}).items()}
             row["learning_rate"] = part.rate
             row |= {f"validation_{key}": value for key, value in held_out.get(name, {}).items()}
-            part.finish_epoch(self.position.epoch, row.get("validation_loss"))
+            if self.selection is None:
+                part.finish_epoch(self.position.epoch, row.get("validation_loss"))
+            elif not self.selection.curve:
+                part.keep(self.position.epoch)
             rows[name] = row | {"best_epoch": part.best_epoch, "stopped": part.stopped}
-        epoch = self.position.epoch
+        epoch, measured = self.position.epoch, {}
+        if self.selection is not None:
+            measured = {"selection": self.selection.row(self.position.total - n_steps)}
         self.position.seconds += time.monotonic() - start
         self.position.epoch += 1
         self.position.step, self.position.epoch_seconds, self.position.sums = 0, 0.0, {}
@@ -199,6 +226,7 @@ class Trainer:
             "epoch": epoch,
             "steps": self.position.total,
             "parts": rows,
+            **measured,
             "seconds": round(self.position.seconds, 3),
             "showers_per_second": round(n_steps * self.loader.batch_size / max(seconds, 1e-9), 2),
             "peak_memory_mib": peak_memory_mib(self.loader.device),
@@ -253,16 +281,16 @@ class Trainer:
         numbers: list[float] = torch.stack(there).tolist() if there else []
         return numbers
 
-    def averaged_weights(self) -> AbstractContextManager[GeneratorModel]:
+    def averaged_weights(self) -> AbstractContextManager[Trainable]:
         """The model with the moving averages of its weights; afterwards it has its own again."""
         return self._other_weights(PartTrainer.use_average)
 
-    def best_weights(self) -> AbstractContextManager[GeneratorModel]:
+    def best_weights(self) -> AbstractContextManager[Trainable]:
         """The model with the best weights of each part so far; afterwards it has its own again."""
         return self._other_weights(PartTrainer.restore_best)
 
     @contextmanager
-    def _other_weights(self, put: Callable[[PartTrainer], None]) -> Iterator[GeneratorModel]:
+    def _other_weights(self, put: Callable[[PartTrainer], None]) -> Iterator[Trainable]:
         held = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
         for part in self.parts.values():
             put(part)
@@ -287,6 +315,7 @@ class Trainer:
                 }
                 for name, part in self.parts.items()
             },
+            **({} if self.selection is None else {"selection": self.selection.metrics()}),
             "epochs": self.position.epoch,
             "steps": self.position.total,
             "seconds": round(self.position.seconds, 2),

@@ -31,13 +31,14 @@ from torch import Tensor, nn
 from caloforge.data.showers import Showers
 from caloforge.detector.mesh import Mesh
 from caloforge.errors import RecipeError
-from caloforge.models.base import Batch, GeneratorModel
+from caloforge.models.base import Batch
 from caloforge.models.diffusion.model import DiffusionModel
 from caloforge.models.diffusion.processes import Network, Process
 from caloforge.models.diffusion.processes.times import T, constant
 from caloforge.models.diffusion.samplers import SAMPLERS
 from caloforge.models.diffusion.samplers.path import PathSampler
 from caloforge.models.student import Student
+from caloforge.models.trainable import Trainable
 from caloforge.runtime.share import places
 
 __all__ = ["ConsistencyStudent", "DiffusionStudent", "FlowMapStudent", "equidistant_times"]
@@ -89,7 +90,7 @@ class DiffusionStudent(Student, DiffusionModel):
     def distances(self, batch: Batch, teacher: DiffusionModel, generator: torch.Generator) -> Tensor:
         """Squared distance of the network from its target, (n or more, Z, P, R), weighted by cells."""
 
-    def use_teacher(self, teacher: GeneratorModel) -> None:
+    def use_teacher(self, teacher: Trainable) -> None:
         if not isinstance(teacher, DiffusionModel) or isinstance(teacher, DiffusionStudent):
             raise RecipeError(
                 f"{type(self).__name__} learns from a trained DiffusionModel, got a {type(teacher).__name__}"

@@ -21,12 +21,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from caloforge.errors import RecipeError
-from caloforge.models.base import Batch, GeneratorModel
+from caloforge.models.base import Batch
 from caloforge.models.flow.cell_model import CellFlowModel
 from caloforge.models.lit import drawn, lit_examples, lit_mean
 from caloforge.models.networks.autoregressive.flow import AutoregressiveFlow, Direction
 from caloforge.models.networks.splines.splines import MIN_SLOPE
 from caloforge.models.student import Student
+from caloforge.models.trainable import Trainable
 from caloforge.settings import Settings
 
 __all__ = ["DensityStudent", "DistillationSettings", "distillation_losses"]
@@ -196,7 +197,7 @@ class DensityStudent(Student, CellFlowModel):
     settings: Settings
     teacher_class: ClassVar[type[CellFlowModel]]
 
-    def use_teacher(self, teacher: GeneratorModel) -> None:
+    def use_teacher(self, teacher: Trainable) -> None:
         expected = self.teacher_class
         if not isinstance(teacher, expected) or teacher.direction != "density":
             raise RecipeError(

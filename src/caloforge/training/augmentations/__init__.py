@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from caloforge.data.showers import Showers
     from caloforge.models.base import Batch
 
-__all__ = ["AUGMENTATIONS", "Augmentation", "augment"]
+__all__ = ["AUGMENTATIONS", "Augmentation", "augment", "drawn_move"]
 
 
 class Augmentation(ABC):
@@ -41,11 +41,23 @@ AUGMENTATIONS: Registry[type[Augmentation]] = Registry("augmentation", "caloforg
 """Augmentations by name, ``training.augment``."""
 
 
-def augment(batch: Batch, names: Sequence[str], generator: torch.Generator) -> Batch:
-    """The batch with its showers moved; they are drawn in the order of their names, the last acts first."""
+def drawn_move(batch: Batch, names: Sequence[str], generator: torch.Generator) -> Callable[[Tensor], Tensor]:
+    """Random operations for n showers; they are drawn in the order of their names, the last acts first."""
     moves = [AUGMENTATIONS[name]().draw(batch, generator) for name in names]
-    energies, given = batch.energies, batch.given
-    for move in reversed(moves):
-        energies = move(energies)
-        given = None if given is None else move(given)
-    return replace(batch, energies=energies, given=given) if moves else batch
+
+    def move(energies: Tensor) -> Tensor:
+        for one in reversed(moves):
+            energies = one(energies)
+        return energies
+
+    return move
+
+
+def augment(batch: Batch, names: Sequence[str], generator: torch.Generator) -> Batch:
+    """The batch with its showers, and what is given of them, moved by `drawn_move`."""
+    if not names:
+        return batch
+    move = drawn_move(batch, names, generator)
+    return replace(
+        batch, energies=move(batch.energies), given=None if batch.given is None else move(batch.given)
+    )
