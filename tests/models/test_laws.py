@@ -15,7 +15,7 @@ import signal
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pytest
@@ -39,6 +39,7 @@ from caloforge.generation import generate
 from caloforge.models.base import Batch, ConditionTensors, GeneratorModel
 from caloforge.models.student import Student
 from caloforge.models.supercalo.chain import coarse_showers
+from caloforge.models.trainable import Trainable
 from caloforge.training import adapt, train
 
 MESH = CylinderMesh.regular(n_z=6, n_phi=4, n_r=3)
@@ -53,6 +54,7 @@ MESHES: list[Mesh] = [
 THRESHOLD = 0.5
 ENERGY, THETA, PHI = (1e3, 5e4), (1.0, 2.0), (0.0, 6.28)
 ROUNDING = 1e-4
+T = TypeVar("T", bound=Trainable)
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
 
@@ -67,7 +69,7 @@ def model_classes() -> list[type[GeneratorModel]]:
     return sorted((cls for cls in found if not inspect.isabstract(cls)), key=name_of)
 
 
-def name_of(cls: type[GeneratorModel]) -> str:
+def name_of(cls: type[Trainable]) -> str:
     """The name of a class in recipes."""
     return f"{cls.__module__.removeprefix('caloforge.models.')}:{cls.__name__}"
 
@@ -101,7 +103,7 @@ def least_energy(showers: Showers = SHOWERS) -> float:
     return float(showers.energies[showers.energies > 0].min())
 
 
-def recipe_of(cls: type[GeneratorModel]) -> dict[str, Any]:
+def recipe_of(cls: type[Trainable]) -> dict[str, Any]:
     """A training of ten steps."""
     training = {
         "steps": 10,
@@ -113,7 +115,7 @@ def recipe_of(cls: type[GeneratorModel]) -> dict[str, Any]:
     return {"model": name_of(cls), "settings": dict(cls.example), "training": training}
 
 
-def fitted(cls: type[GeneratorModel], showers: Showers) -> GeneratorModel:
+def fitted(cls: type[T], showers: Showers) -> T:
     """A model that knows the statistics of its training showers, and nothing else."""
     torch.manual_seed(0)
     model = cls(showers.mesh, cls.example)
@@ -145,7 +147,7 @@ class Trained:
         checkpoint: the result.
     """
 
-    cls: type[GeneratorModel]
+    cls: type[Trainable]
     device: str
     folder: Path
     teacher: Checkpoint | None = None
@@ -176,7 +178,7 @@ class Trained:
         """The model with all parameters moved at random, so that nothing in it is zero or the identity."""
         model = self.model()
         if self.teacher is not None:
-            model.use_teacher(self.teacher.model(self.device).requires_grad_(False))
+            model.use_teacher(self.teacher.network(self.device).requires_grad_(False))
         return moved_at_random(model)
 
     def conditions(self, model: GeneratorModel, n: int) -> list[ConditionTensors]:

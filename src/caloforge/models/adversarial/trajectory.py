@@ -1,0 +1,86 @@
+"""Where cells lie to the straight line of the incident particle.
+
+Legend: ``n`` showers, (Y, X) cells across. Lengths are mm.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from caloforge.detector.mesh import Mesh
+from caloforge.models.batch import Batch, ConditionTensors
+
+__all__ = ["Trajectory"]
+
+STEEPEST = 0.05
+"""Least cos θ of which tan θ is taken."""
+
+
+class Trajectory(nn.Module):
+    """Maps (n, 3, Y, X): x and y of cells from the line at the showers' mean depth, and the logarithm of r.
+
+    On meshes that follow the particle, as on those whose first layer is like all others, the line is their
+    axis. On meshes fixed to the detector it is impact + depth·tan θ·(cos φ, sin φ) with the depth that
+    `fit_batch` finds: Σ s·(c − impact)/Σ s·s of centres of energy c and slopes s = tan θ·(cos φ, sin φ).
+
+    Args:
+        mesh: regular; all its layers have the cells of the first.
+    """
+
+    maps = 3
+    x: Tensor
+    y: Tensor
+    depth: Tensor
+    pitch: Tensor
+
+    def __init__(self, mesh: Mesh) -> None:
+        super().__init__()
+        self.fixed = mesh.frame == "detector"
+        shape, centres = mesh.shape[1:], mesh.centres()
+        for name in ("x", "y"):
+            across = torch.from_numpy(centres[name][: np.prod(shape)]).float().view(shape)
+            self.register_buffer(name, across, persistent=False)
+        extent = max(float(self.x.abs().max()), float(self.y.abs().max()), 1.0)
+        self.register_buffer("pitch", torch.tensor(2 * extent / max(shape)), persistent=False)
+        self.register_buffer("depth", torch.zeros(()))
+
+    def begin_fit(self) -> None:
+        """Start looking for the depth."""
+        self._sums = torch.zeros(2, dtype=torch.float64)
+
+    def fit_batch(self, batch: Batch) -> None:
+        """Take showers in."""
+        cells = batch.energies.sum(dim=1)
+        total = cells.sum(dim=(1, 2)).clamp_min(1e-12)
+        centre = torch.stack([(cells * axis).sum(dim=(1, 2)) / total for axis in (self.x, self.y)], dim=1)
+        slope = _slope(batch)
+        self._sums += torch.stack([(slope * (centre - _impact(batch))).sum(), slope.square().sum()]).double()
+
+    def end_fit(self) -> None:
+        """Keep the depth, 0 where nothing depends on it."""
+        leaning = float(self._sums[1])
+        self.depth.fill_(max(float(self._sums[0]) / leaning, 0.0) if self.fixed and leaning > 0 else 0.0)
+        del self._sums
+
+    def forward(self, conditions: ConditionTensors) -> Tensor:
+        """Maps of order one, (n, 3, Y, X)."""
+        n = len(conditions)
+        point = _impact(conditions) + self.depth * _slope(conditions)
+        point = point if self.fixed else torch.zeros_like(point)
+        x, y = (
+            (axis - point[:, i, None, None]) / self.pitch for i, axis in enumerate((self.x, self.y))
+        )  # (n, Y, X)
+        r = 0.5 * torch.log1p(x.square() + y.square())
+        return torch.stack([x / 8, y / 8, r], dim=1).view(n, self.maps, *self.x.shape)
+
+
+def _impact(conditions: ConditionTensors) -> Tensor:
+    return conditions.energy.new_zeros(len(conditions), 2) if conditions.impact is None else conditions.impact
+
+
+def _slope(conditions: ConditionTensors) -> Tensor:
+    """tan θ·(cos φ, sin φ), (n, 2)."""
+    tangent = conditions.theta.sin() / conditions.theta.cos().clamp_min(STEEPEST)
+    return torch.stack([tangent * conditions.phi.cos(), tangent * conditions.phi.sin()], dim=1)
