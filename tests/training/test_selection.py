@@ -20,8 +20,8 @@ from caloforge.training.loader import hold_out
 from caloforge.training.recipe import SelectionSettings
 from caloforge.training.selection import Measurement, Selection
 
-SELECT = {"by": "energy-chi2", "every": 7, "showers": 60}
-CHANGES = {"training.parts.generator.every": 2, "training.validation_fraction": 0.25, "training.select": SELECT}
+SELECT = {"by": "energy-chi2", "every": 7, "showers": 60} CHANGES = {"training.parts.generator.every": 2,
+"training.validation_fraction": 0.25, "training.select": SELECT}
 
 
 def fit(out, **options):
@@ -109,11 +109,10 @@ def test_few_modes_are_a_collapse(tmp_path, caplog, monkeypatch):
         share = self.share / self.share.sum()
         return conditions.energy[:, None, None, None] * share
 
-    monkeypatch.setattr(Adversarial, "decode", decode)
-    monkeypatch.setattr(Adversarial, "losses", lambda self, *_: {"loss": sum(p.sum() for p in self.parameters())})
-    checkpoint = fit(tmp_path / "a")
-    assert caplog.text.count("collapsed: after step 7 generated showers differ from one another by 0 %") == 1
-    assert "collapsed: after step 42" in checkpoint.metrics["selection"]["trouble"]
+    monkeypatch.setattr(Adversarial, "decode", decode) monkeypatch.setattr(Adversarial, "losses", lambda self,
+    *_: {"loss": sum(p.sum() for p in self.parameters())}) checkpoint = fit(tmp_path / "a") assert
+    caplog.text.count("collapsed: after step 7 generated showers differ from one another by 0 %") == 1 assert
+    "collapsed: after step 42" in checkpoint.metrics["selection"]["trouble"]
 
 
 def test_words_of_a_divergence(caplog):
@@ -122,17 +121,12 @@ def test_words_of_a_divergence(caplog):
     chosen = Selection(settings, showers, None, torch.device("cpu"), 0)
     for step, value in enumerate((2.0, 1.0, 5.0, 5.0, 5.0, 5.0)):
         assert chosen.add(Measurement(step, value, 1.0)) == (step < 2)
-    assert not chosen.trouble
-    chosen.add(Measurement(6, 6.0, 1.0))
-    assert chosen.trouble.startswith("diverged: after step 6 energy-chi2 is 6; the best so far is that of step 1")
-    chosen.add(Measurement(7, 2.0, 1.0))
-    assert not chosen.trouble
-    chosen.add(Measurement(8, math.inf, 0.9))
-    assert chosen.trouble.startswith("diverged: after step 8")
-    assert chosen.best.step == 1
-    chosen.add(Measurement(9, 0.5, 0.1))  # well judged, but of few modes
-    assert chosen.best.step == 1
-    assert [word.split(":")[0] for word in caplog.messages] == ["diverged", "diverged", "collapsed"]
+    assert not chosen.trouble chosen.add(Measurement(6, 6.0, 1.0)) assert chosen.trouble.startswith("diverged:
+    after step 6 energy-chi2 is 6; the best so far is that of step 1") chosen.add(Measurement(7, 2.0, 1.0))
+    assert not chosen.trouble chosen.add(Measurement(8, math.inf, 0.9)) assert
+    chosen.trouble.startswith("diverged: after step 8") assert chosen.best.step == 1 chosen.add(Measurement(9,
+    0.5, 0.1))  # well judged, but of few modes assert chosen.best.step == 1 assert [word.split(":")[0] for
+    word in caplog.messages] == ["diverged", "diverged", "collapsed"]
 
 
 def test_empty_showers_are_no_best(monkeypatch):

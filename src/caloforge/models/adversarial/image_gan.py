@@ -115,16 +115,17 @@ class ImageGAN(AdversarialModel):
         cells = {"cells": self.mesh.shape} if self.settings.cell_noise else {}
         return super().noise_shapes() | {"latent": (self.settings.latent,), **cells}
 
-    def fit(self, showers: Showers) -> None:
+    def begin_fit(self) -> None:
         if self.trajectory is not None:
             self.trajectory.begin_fit()
-        super().fit(showers)
-        if self.trajectory is not None:
-            self.trajectory.end_fit()
 
     def fit_batch(self, batch: Batch) -> None:
         if self.trajectory is not None:
             self.trajectory.fit_batch(batch)
+
+    def end_fit(self) -> None:
+        if self.trajectory is not None:
+            self.trajectory.end_fit()
 
     def _maps(self, conditions: ConditionTensors) -> Tensor:
         """What networks see of where cells lie, (n, M, Y, X)."""

@@ -134,6 +134,7 @@ class AdversarialModel(GeneratorModel):
         threshold = self.settings.threshold_mev or energy_range(showers)[0]
         self.threshold.fill_(threshold)
         self.cells.begin_fit(threshold)
+        self.begin_fit()
 
         def layer_energies(batch: Batch) -> tuple[Tensor, Tensor, float]:
             return self.layers.sum(batch.energies), batch.energy, threshold
@@ -142,9 +143,16 @@ class AdversarialModel(GeneratorModel):
             self.cells.fit_batch(batch.energies)
             self.fit_batch(batch)
         self.cells.end_fit()
+        self.end_fit()
+
+    def begin_fit(self) -> None:
+        """Start collecting what else is fitted to the training split."""
 
     def fit_batch(self, batch: Batch) -> None:
-        """Take in a batch of the training split what else is fitted."""
+        """Take a batch of the training split in."""
+
+    def end_fit(self) -> None:
+        """Keep what was collected as buffers."""
 
     def parts(self) -> dict[str, list[nn.Parameter]]:
         networks = {"critic": self.critic, "generator": self.generator}
@@ -172,8 +180,7 @@ class AdversarialModel(GeneratorModel):
         with torch.no_grad():
             fake = self.view(self.generated(noise, batch, generator), batch)
         real = self.view(batch.energies.flatten(1), batch)
-        scores = self.score(torch.cat([real, fake]), *_twice(context, batch))
-        of_real, of_fake = scores.chunk(2)
+        of_real, of_fake = (self.score(seen, context, batch) for seen in (real, fake))
         losses = {"loss": critic_loss(self.settings.objective, of_real, of_fake)}
         losses["gap"] = (of_real - of_fake).mean()
         if self.settings.penalty:
@@ -220,9 +227,3 @@ class AdversarialModel(GeneratorModel):
 
     def noise_shapes(self) -> dict[str, tuple[int, ...]]:
         return {} if self.energy_flow is None else {"energies": (self.energy_flow.noise_size,)}
-
-
-def _twice(context: Tensor, conditions: ConditionTensors) -> tuple[Tensor, ConditionTensors]:
-    """Context and conditions of real and of generated showers, one after the other."""
-    order = torch.arange(len(conditions), device=context.device)
-    return torch.cat([context, context]), conditions[torch.cat([order, order])]

@@ -1,0 +1,213 @@
+"""CaloGAN: a stream of locally connected layers for each layer of cells, and attention from layer to layer.
+
+Paganini, de Oliveira and Nachman, arXiv:1705.02355 and 1712.10321. The critic has a stream for each layer,
+too, sees energies and shares of lit cells, and how showers of a batch differ among one another.
+
+Legend: ``n`` showers, ``V`` cells, ``Z`` layers of (H, W) cells, ``K`` numbers of context. Energies are MeV.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from caloforge.detector.mesh import Mesh, RaggedBoxMesh, RaggedCylinderMesh
+from caloforge.models.adversarial.model import AdversarialModel, AdversarialSettings
+from caloforge.models.adversarial.objectives import Objective
+from caloforge.models.base import Batch, ConditionTensors
+from caloforge.models.networks.locally_connected import LocallyConnected
+
+__all__ = ["CaloGAN"]
+
+SLOPE = 0.3
+"""Of leaky ReLUs."""
+CARRIED = -10.0
+"""Bias of what is carried over from the layer in front, so that a generator begins without."""
+GEV = 1000.0
+FAR_GEV = 5.0
+"""A total energy so far from the incident one is told to the critic as such."""
+
+Size = tuple[int, int]
+
+
+class Stream(nn.Module):
+    """Noise and context (n, I) → the image of one layer, (n, 1, H, W), of any sign."""
+
+    def __init__(self, inputs: int, size: Size, filters: tuple[int, int, int]) -> None:
+        super().__init__()
+        (rows, columns), (first, second, third) = size, filters
+        self.start = (first, rows + 2, columns + 2)
+        self.dense = nn.Linear(inputs, math.prod(self.start))
+        self.convolution = nn.Conv2d(first, second, 2)
+        self.norm = nn.GroupNorm(1, second)
+        self.local = LocallyConnected(second, third, (rows + 1, columns + 1), (2, 2))
+        self.last = LocallyConnected(third, 1, size, (2, 2), same=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.convolution(self.dense(x).view(len(x), *self.start))
+        x = self.local(self.norm(F.leaky_relu(x, SLOPE)))
+        image: Tensor = self.last(F.leaky_relu(x, SLOPE))
+        return image
+
+
+class Generator(nn.Module):
+    """A `Stream` for each layer; each but the first is mixed with the one in front by attention."""
+
+    def __init__(self, inputs: int, sizes: list[Size], filters: tuple[int, int, int]) -> None:
+        super().__init__()
+        self.streams = nn.ModuleList(Stream(inputs, size, filters) for size in sizes)
+        self.attention = nn.ModuleList(LocallyConnected(2, 2, size, (3, 3), same=True) for size in sizes[1:])
+        with torch.no_grad():
+            for weights in self.attention:
+                weights.bias[1] = CARRIED
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, I) → (n, V)."""
+        images: list[Tensor] = []
+        for i, stream in enumerate(self.streams):
+            image = stream(x)
+            if i:
+                carried = F.interpolate(images[-1], image.shape[2:], mode="bilinear", align_corners=False)
+                both = torch.cat([image, carried], dim=1)
+                image = (self.attention[i - 1](both).softmax(dim=1) * both).sum(dim=1, keepdim=True)
+            images.append(image)
+        return torch.cat([image.flatten(1) for image in images], dim=1)
+
+
+class MinibatchDiscrimination(nn.Module):
+    """How near the other showers of the batch are in B projections, (n, F) → (n, B) (arXiv:1606.03498)."""
+
+    def __init__(self, features: int, kernels: int, dims: int) -> None:
+        super().__init__()
+        self.shape = (kernels, dims)
+        self.projections = nn.Linear(features, kernels * dims, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        m = self.projections(x).view(len(x), *self.shape)
+        distance = (m[:, None] - m[None]).abs().sum(dim=-1)  # (n, n, B)
+        return torch.exp(-distance).mean(dim=1)
+
+
+class Critic(nn.Module):
+    """Streams of each layer, minibatch discrimination and numbers of the shower → scores (n,)."""
+
+    def __init__(
+        self, sizes: list[Size], filters: tuple[int, int], lit: int, numbers: int, minibatch: tuple[int, int]
+    ) -> None:
+        super().__init__()
+        self.streams = nn.ModuleList()
+        features = 0
+        for size in sizes:
+            first = LocallyConnected(filters[0], filters[1], size, (3, 3), stride=(1, 2), same=True)
+            second = LocallyConnected(filters[1], filters[1], first.size, (2, 2), stride=(1, 2), same=True)
+            stream = [nn.ZeroPad2d((0, 1, 0, 1)), nn.Conv2d(1, filters[0], 2), nn.LeakyReLU(SLOPE)]
+            self.streams.append(
+                nn.Sequential(*stream, first, nn.LeakyReLU(SLOPE), second, nn.LeakyReLU(SLOPE))
+            )
+            features += filters[1] * math.prod(second.size)
+        self.sizes = sizes
+        self.of_features = MinibatchDiscrimination(features, *minibatch)
+        self.of_lit = MinibatchDiscrimination(lit, *minibatch)
+        self.last = nn.Linear(features + 2 * minibatch[0] + lit + numbers, 1, bias=False)
+
+    def forward(self, seen: Tensor, lit: Tensor, numbers: Tensor) -> Tensor:
+        """Cells (n, V), shares of lit cells (n, L) and further numbers (n, N) → (n,)."""
+        layers = seen.split_with_sizes([math.prod(size) for size in self.sizes], dim=1)
+        features = torch.cat(
+            [
+                stream(layer.view(-1, 1, *size)).flatten(1)
+                for stream, layer, size in zip(self.streams, layers, self.sizes, strict=True)
+            ],
+            dim=1,
+        )
+        known = [features, self.of_features(features), self.of_lit(lit), lit, numbers]
+        score: Tensor = self.last(torch.cat(known, dim=1))[:, 0]
+        return score
+
+
+class CaloGAN(AdversarialModel):
+    """CaloGAN on any of caloforge's meshes.
+
+    What the critic sees of a shower hangs on the others of its batch, which in a training of several
+    processes are those of a process's share.
+    """
+
+    class Settings(AdversarialSettings):
+        """Sizes of the networks.
+
+        Attributes:
+            latent: numbers of noise. scaled_noise: noise is multiplied by E/100 GeV, as published. filters:
+            channels of a stream after its dense layer, convolution and first locally connected layer.
+            critic_filters: channels of a critic's stream after its convolution and in its locally connected
+            layers. minibatch: projections of the minibatch discrimination, and numbers of each. energy_loss:
+            weight of |ΣE − E_inc| in GeV in the generator's loss.
+        """
+
+        objective: Objective = "non-saturating"
+        penalty: float = Field(0.0, ge=0)
+        latent: int = Field(64, ge=1)
+        scaled_noise: bool = False
+        filters: tuple[int, int, int] = (12, 8, 4)
+        critic_filters: tuple[int, int] = (16, 8)
+        minibatch: tuple[int, int] = (10, 10)
+        energy_loss: float = Field(0.05, ge=0)
+
+    mesh_kinds: ClassVar[tuple[str, ...]] = ("cylinder", "box", "ragged-cylinder", "ragged-box")
+    example: ClassVar[Mapping[str, Any]] = {
+        "latent": 4,
+        "filters": (3, 2, 2),
+        "critic_filters": (2, 2),
+        "minibatch": (2, 2),
+    }
+    settings: Settings
+
+    def __init__(self, mesh: Mesh, settings: Settings | Mapping[str, object] | None = None) -> None:
+        super().__init__(mesh, settings)
+        s = self.settings
+        context, sizes = self._begin(), _sizes(mesh)
+        lit = self.summary_size - mesh.n_layers
+        numbers = 2 * mesh.n_layers + 3 + context
+        self._build(
+            Generator(s.latent + context, sizes, s.filters),
+            Critic(sizes, s.critic_filters, lit, numbers, s.minibatch),
+        )
+
+    def noise_shapes(self) -> dict[str, tuple[int, ...]]:
+        return super().noise_shapes() | {"latent": (self.settings.latent,)}
+
+    def proposed(
+        self, noise: Mapping[str, Tensor], context: Tensor, conditions: ConditionTensors
+    ) -> tuple[Tensor, Tensor | None]:
+        scale = conditions.energy[:, None] / (100 * GEV) if self.settings.scaled_noise else 1.0
+        images = self.generator(torch.cat([noise["latent"] * scale, context], dim=1))
+        return self.cells.inverse(F.softplus(images)), None
+
+    def score(self, seen: Tensor, context: Tensor, conditions: ConditionTensors) -> Tensor:
+        sums = self.layers.sum(self.cells.inverse(seen.clamp_min(0))) / GEV
+        energy = conditions.energy[:, None] / GEV
+        apart = (sums.sum(dim=1, keepdim=True) - energy).abs()
+        far = 10 * (apart > FAR_GEV).to(sums)
+        logs, lit = self.summary(seen).tensor_split((self.mesh.n_layers,), dim=1)
+        numbers = torch.cat([sums / 10, logs, energy / 100, apart, far, context], dim=1)
+        scores: Tensor = self.critic(seen, lit, numbers)
+        return scores
+
+    def guidance(self, energies: Tensor, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        if not self.settings.energy_loss:
+            return {}
+        apart = (energies.sum(dim=1) - batch.energy).abs().mean() / GEV
+        return {"energy": self.settings.energy_loss * apart}
+
+
+def _sizes(mesh: Mesh) -> list[Size]:
+    """Rows and columns of the cells of each layer."""
+    if isinstance(mesh, RaggedBoxMesh | RaggedCylinderMesh):
+        return [layer.shape for layer in mesh.layers]
+    layers, rows, columns = mesh.shape
+    return [(rows, columns)] * layers
