@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 
+from caloforge.data.formats.calogan import calogan_mesh
 from caloforge.detector.detector import Detector
 from caloforge.errors import DetectorError
 
@@ -70,6 +71,18 @@ def test_the_eight_detectors_are_there():
         "allegro-ecal",
     }
     assert expected <= set(Detector.names())
+
+
+def test_calogan_ecal_has_the_published_cells():
+    mesh, published = Detector.load("calogan-ecal").mesh, calogan_mesh()
+    assert mesh.n_voxels == 504
+    assert [(layer.y_edges, layer.x_edges) for layer in mesh.layers] == [
+        (layer.y_edges, layer.x_edges) for layer in published.layers
+    ]
+    depths = [[layer.z_edges for layer in m.layers] for m in (mesh, published)]
+    np.testing.assert_allclose(depths[0], depths[1], atol=1.0)
+    argon = {z for layer in Detector.load("calogan-ecal").layers if layer.sensitive for z in layer[1:3]}
+    assert not argon & {z for depth in depths[0] for z in depth} - {0.0}
 
 
 def test_par04_siw_is_the_published_one():

@@ -29,7 +29,7 @@ from caloforge.models.networks.spectral import dense
 from caloforge.models.student import Student
 from caloforge.models.trainable import Trainable
 
-__all__ = ["GuidedImageGAN", "ImageGAN"]
+__all__ = ["GuidedImageGAN", "ImageGAN", "feature_distance"]
 
 
 class ImageCritic(nn.Module):
@@ -192,10 +192,10 @@ class GuidedImageGAN(Student, ImageGAN):
             other = self.generated(self.noise(len(batch), generator), batch, generator)
             of_real, of_other = teacher.features(batch.energies.flatten(1)), teacher.features(other)
         features = teacher.features(energies)
-        near, apart = (_distance(features, of) for of in (of_real, of_other))
+        near, apart = (feature_distance(features, of) for of in (of_real, of_other))
         return {"features": self.settings.guidance * (near - apart)}
 
 
-def _distance(a: Tensor, b: Tensor) -> Tensor:
+def feature_distance(a: Tensor, b: Tensor) -> Tensor:
     """Mean distance of features (n, H), in units of √H, differentiable at 0."""
     return ((a - b).square().mean(dim=1) + 1e-8).sqrt().mean()
