@@ -4,6 +4,8 @@ import json
 import math
 import os
 import signal
+import sys
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -12,16 +14,22 @@ import toy_models
 from toy_models import RECIPE, Adversarial, toy_showers
 
 from caloforge.checkpoint import Checkpoint
-from caloforge.data import Showers
+from caloforge.cli.app import main
+from caloforge.data import Showers, write_showers
 from caloforge.errors import CheckpointError, RecipeError
 from caloforge.evaluation.merits import MERITS
+from caloforge.report.figures.selection import draw_selection
 from caloforge.training import selection, train
 from caloforge.training.loader import hold_out
 from caloforge.training.recipe import SelectionSettings
 from caloforge.training.selection import Measurement, Selection
 
-SELECT = {"by": "energy-chi2", "every": 7, "showers": 60} CHANGES = {"training.parts.generator.every": 2,
-"training.validation_fraction": 0.25, "training.select": SELECT}
+SELECT = {"by": "energy-chi2", "every": 7, "showers": 60}
+CHANGES = {
+    "training.parts.generator.every": 2,
+    "training.validation_fraction": 0.25,
+    "training.select": SELECT,
+}
 
 
 def fit(out, **options):
@@ -109,10 +117,13 @@ def test_few_modes_are_a_collapse(tmp_path, caplog, monkeypatch):
         share = self.share / self.share.sum()
         return conditions.energy[:, None, None, None] * share
 
-    monkeypatch.setattr(Adversarial, "decode", decode) monkeypatch.setattr(Adversarial, "losses", lambda self,
-    *_: {"loss": sum(p.sum() for p in self.parameters())}) checkpoint = fit(tmp_path / "a") assert
-    caplog.text.count("collapsed: after step 7 generated showers differ from one another by 0 %") == 1 assert
-    "collapsed: after step 42" in checkpoint.metrics["selection"]["trouble"]
+    monkeypatch.setattr(Adversarial, "decode", decode)
+    monkeypatch.setattr(
+        Adversarial, "losses", lambda self, *_: {"loss": sum(p.sum() for p in self.parameters())}
+    )
+    checkpoint = fit(tmp_path / "a")
+    assert caplog.text.count("collapsed: after step 7 generated showers differ from one another by 0 %") == 1
+    assert "collapsed: after step 42" in checkpoint.metrics["selection"]["trouble"]
 
 
 def test_words_of_a_divergence(caplog):
@@ -121,12 +132,19 @@ def test_words_of_a_divergence(caplog):
     chosen = Selection(settings, showers, None, torch.device("cpu"), 0)
     for step, value in enumerate((2.0, 1.0, 5.0, 5.0, 5.0, 5.0)):
         assert chosen.add(Measurement(step, value, 1.0)) == (step < 2)
-    assert not chosen.trouble chosen.add(Measurement(6, 6.0, 1.0)) assert chosen.trouble.startswith("diverged:
-    after step 6 energy-chi2 is 6; the best so far is that of step 1") chosen.add(Measurement(7, 2.0, 1.0))
-    assert not chosen.trouble chosen.add(Measurement(8, math.inf, 0.9)) assert
-    chosen.trouble.startswith("diverged: after step 8") assert chosen.best.step == 1 chosen.add(Measurement(9,
-    0.5, 0.1))  # well judged, but of few modes assert chosen.best.step == 1 assert [word.split(":")[0] for
-    word in caplog.messages] == ["diverged", "diverged", "collapsed"]
+    assert not chosen.trouble
+    chosen.add(Measurement(6, 6.0, 1.0))
+    assert chosen.trouble.startswith(
+        "diverged: after step 6 energy-chi2 is 6; the best so far is that of step 1"
+    )
+    chosen.add(Measurement(7, 2.0, 1.0))
+    assert not chosen.trouble
+    chosen.add(Measurement(8, math.inf, 0.9))
+    assert chosen.trouble.startswith("diverged: after step 8")
+    assert chosen.best.step == 1
+    chosen.add(Measurement(9, 0.5, 0.1))  # well judged, but of few modes
+    assert chosen.best.step == 1
+    assert [word.split(":")[0] for word in caplog.messages] == ["diverged", "diverged", "collapsed"]
 
 
 def test_empty_showers_are_no_best(monkeypatch):
@@ -163,3 +181,27 @@ def test_variety_is_one_for_real_showers():
     showers = toy_showers(400)
     assert selection._variety(showers.energies) == pytest.approx(selection._variety(3 * showers.energies))
     assert selection._variety(np.repeat(showers.energies[:1], 5, axis=0)) == pytest.approx(0, abs=1e-9)
+
+
+def test_the_curve_is_drawn_beside_the_checkpoint(tmp_path, capsys, monkeypatch):
+    (tmp_path / "recipe.toml").write_text(
+        'model = "toy_models:Adversarial"\n[training]\nsteps = 14\nbatch_size = 32\n'
+        "validation_fraction = 0.25\n"
+        '[training.select]\nby = "energy-chi2"\nevery = 7\nshowers = 60\n'
+    )
+    write_showers(toy_showers(), tmp_path / "showers.h5")
+    out = tmp_path / "a"
+    command = ["caloforge", "train", tmp_path / "recipe.toml", tmp_path / "showers.h5", "-o", out]
+    monkeypatch.setattr(sys, "argv", [str(word) for word in command])
+    with suppress(SystemExit):
+        main()
+    told = capsys.readouterr().out.replace("\n", "")
+    assert "the weights are those of step" in told
+    assert f"how weights were chosen → {out / 'selection.svg'}" in told
+    assert "kept: step" in (out / "selection.svg").read_text(encoding="utf-8")
+    assert draw_selection(tmp_path / "a").name == "selection"
+
+
+def test_nothing_is_drawn_where_nothing_was_chosen(tmp_path):
+    train(RECIPE, toy_showers(100), out=tmp_path / "a", progress=False)
+    assert draw_selection(tmp_path / "a") is None

@@ -80,8 +80,14 @@ def say_trained(checkpoint: Checkpoint, what: str, out: Path) -> None:
     parts = checkpoint.metrics.get("parts", {}).items()
     losses = {name: part["validation_loss"] for name, part in parts}
     told = ", ".join(f"{name} {loss:.3f}" for name, loss in losses.items() if loss is not None)
+    chosen = checkpoint.metrics.get("selection", {})
     precision = checkpoint.provenance.get("precision", "unknown")
     say(f"{what} → {out} (precision: {precision}" + (f"; validation losses: {told})" if told else ")"))
+    if "best_step" in chosen:
+        by = checkpoint.recipe["training"]["select"].get("by", "figure of merit")
+        say(f"the weights are those of step {chosen['best_step']}, {by} {chosen['best']:.4g}")
+    if "trouble" in chosen:
+        say(f"the training {chosen['trouble']}")
 
 
 def execution(performance: Mapping[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -23,7 +24,7 @@ from caloforge.cli.options import (
     folder,
     overrides,
 )
-from caloforge.cli.output import say_trained
+from caloforge.cli.output import say, say_trained
 
 __all__ = ["adapt", "train"]
 
@@ -72,6 +73,18 @@ def train(
         given=given,
     )
     say_trained(checkpoint, "checkpoint", out)
+    _draw_choice(out)
+
+
+def _draw_choice(out: Path) -> None:
+    """The curve by which weights were chosen, where they were and something that draws is installed."""
+    from caloforge.errors import MissingDependencyError
+    from caloforge.report.figures.selection import draw_selection
+
+    with suppress(MissingDependencyError):
+        drawn = draw_selection(out)
+        if drawn is not None:
+            say(f"how weights were chosen → {out / drawn.name}.svg")
 
 
 def adapt(

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from caloforge.models.energies.base import LayerEnergyModel
     from caloforge.models.energies.layers_then_cells import LayersThenCells
     from caloforge.models.student import Student
+    from caloforge.models.trainable import Trainable
 
 __getattr__, __dir__ = lazily(
     __name__,
@@ -17,7 +18,8 @@ __getattr__, __dir__ = lazily(
         "LayerEnergyModel": "energies.base",
         "LayersThenCells": "energies.layers_then_cells",
         "Student": "student",
+        "Trainable": "trainable",
     },
 )
 
-__all__ = ["GeneratorModel", "LayerEnergyModel", "LayersThenCells", "Student"]
+__all__ = ["GeneratorModel", "LayerEnergyModel", "LayersThenCells", "Student", "Trainable"]

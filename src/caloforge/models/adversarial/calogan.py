@@ -142,11 +142,12 @@ class CaloGAN(AdversarialModel):
         """Sizes of the networks.
 
         Attributes:
-            latent: numbers of noise. scaled_noise: noise is multiplied by E/100 GeV, as published. filters:
-            channels of a stream after its dense layer, convolution and first locally connected layer.
-            critic_filters: channels of a critic's stream after its convolution and in its locally connected
-            layers. minibatch: projections of the minibatch discrimination, and numbers of each. energy_loss:
-            weight of |ΣE − E_inc| in GeV in the generator's loss.
+            latent: numbers of noise.
+            scaled_noise: noise is multiplied by E/100 GeV, as published.
+            filters: channels of a stream after its dense layer, convolution and first local layer.
+            critic_filters: channels of a critic's stream after its convolution and in its local layers.
+            minibatch: projections of the minibatch discrimination, and numbers of each.
+            energy_loss: weight of |ΣE − E_inc| in GeV in the generator's loss.
         """
 
         objective: Objective = "non-saturating"

@@ -15,9 +15,12 @@ class LocallyConnected(nn.Module):
     """(n, C, H, W) → (n, C′, H′, W′) by weights of their own at each place.
 
     Args:
-        inputs, outputs: C, C′. size: (H, W) of the inputs. kernel: cells along each axis that a place sees.
-        stride: step from place to place along each axis. same: zeros beside the image, so that without a
-        stride H′ = H and W′ = W; else only whole kernels count.
+        inputs, outputs: C, C′.
+        size: (H, W) of the inputs.
+        kernel: cells along each axis that a place sees.
+        stride: step from place to place along each axis.
+        same: zeros beside the image, so that without a stride H′ = H and W′ = W; else only whole kernels
+            count.
     """
 
     def __init__(
