@@ -152,7 +152,8 @@ class TrainingSettings(PartSettings):
             raise ValueError(
                 "select judges held-out showers; give a validation_fraction, or leave select out"
             )
-        if any(part.patience is not None for part in (self, *self.parts.values())):
+        parts: list[PartSettings] = [self, *self.parts.values()]
+        if any(part.patience is not None for part in parts):
             raise ValueError("select and patience would both decide which weights are kept; leave one out")
         return self
 

@@ -195,6 +195,6 @@ def _variety(energies: NDArray[np.float32]) -> float:
     """Mean squared Hellinger distance of each shower to the next, 1 − Σ √(p·q) of shares of the energy."""
     cells = energies.reshape(len(energies), -1).astype(np.float64)
     roots = np.sqrt(cells / np.maximum(cells.sum(axis=1, keepdims=True), 1e-12))
-    lit = cells.any(axis=1)
-    near = np.einsum("nv,nv->n", roots[:-1], roots[1:])
-    return float((1 - near[lit[:-1] & lit[1:]]).mean()) if (lit[:-1] & lit[1:]).any() else 0.0
+    lit = cells.sum(axis=1) > 0
+    near = np.einsum("nv,nv->n", roots[:-1], roots[1:])[lit[:-1] & lit[1:]]
+    return float((1 - near).mean()) if len(near) else 0.0

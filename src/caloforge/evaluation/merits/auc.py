@@ -14,7 +14,7 @@ __all__ = ["quick_auc"]
 @MERITS.add("auc")
 def quick_auc(reference: Showers, generated: Showers, seed: int = 0) -> float:
     """AUC of one training of the ``quick`` classifier of high-level features, on a CPU; ½ is best."""
-    samples = [(showers, compute_features(showers)) for showers in (reference, generated)]
+    first, second = ((showers, compute_features(showers)) for showers in (reference, generated))
     settings = PRESETS["quick"].replace(repeats=1, special={})
-    auc = train_classifier("high", *samples, settings, seed=seed, device="cpu").auc
+    auc = train_classifier("high", first, second, settings, seed=seed, device="cpu").auc
     return max(auc, 1 - auc)

@@ -62,10 +62,7 @@ class Generator(nn.Module):
     def __init__(self, inputs: int, sizes: list[Size], filters: tuple[int, int, int]) -> None:
         super().__init__()
         self.streams = nn.ModuleList(Stream(inputs, size, filters) for size in sizes)
-        self.attention = nn.ModuleList(LocallyConnected(2, 2, size, (3, 3), same=True) for size in sizes[1:])
-        with torch.no_grad():
-            for weights in self.attention:
-                weights.bias[1] = CARRIED
+        self.attention = nn.ModuleList(_attention(size) for size in sizes[1:])
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, I) → (n, V)."""
@@ -78,6 +75,15 @@ class Generator(nn.Module):
                 image = (self.attention[i - 1](both).softmax(dim=1) * both).sum(dim=1, keepdim=True)
             images.append(image)
         return torch.cat([image.flatten(1) for image in images], dim=1)
+
+
+def _attention(size: Size) -> LocallyConnected:
+    """Weights of a layer's own image and of what is carried over, before the softmax."""
+    weights = LocallyConnected(2, 2, size, (3, 3), same=True)
+    assert weights.bias is not None
+    with torch.no_grad():
+        weights.bias[1] = CARRIED
+    return weights
 
 
 class MinibatchDiscrimination(nn.Module):

@@ -88,7 +88,8 @@ class ImageGenerator(nn.Module):
         top, left = ((have - want) // 2 for have, want in zip(x.shape[2:], self.size, strict=True))
         x = x[:, :, top : top + self.size[0], left : left + self.size[1]]
         x = self.fine(padded(torch.cat([x, maps, cells], dim=1), 1, self.periodic))
-        return self.last(F.leaky_relu(x, SLOPE))
+        images: Tensor = self.last(F.leaky_relu(x, SLOPE))
+        return images
 
 
 class ImageTrunk(nn.Module):

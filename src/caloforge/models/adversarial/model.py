@@ -193,17 +193,15 @@ class AdversarialModel(GeneratorModel):
         if part == "critic" and self.settings.spectral:
             power_iteration(self.critic)
 
-    def generated(
-        self, noise: Mapping[str, Tensor], conditions: ConditionTensors, generator: torch.Generator
-    ) -> Tensor:
+    def generated(self, noise: Mapping[str, Tensor], batch: Batch, generator: torch.Generator) -> Tensor:
         """Showers to train with, (n, V): those of `decode`, with the gradients of what was proposed.
 
         In training they are moved as real ones are, by operations of their own.
         """
-        decoded, proposed = self._closed(noise, conditions)
+        decoded, proposed = self._closed(noise, batch)
         energies = proposed + (decoded - proposed).detach()
         if self.training and self.augmentation is not None:
-            move = self.augmentation(conditions, generator)
+            move = self.augmentation(batch, generator)
             energies = move(energies.view(-1, *self.mesh.shape)).flatten(1)
         return energies
 

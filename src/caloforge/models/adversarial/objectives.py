@@ -45,4 +45,5 @@ def gradient_penalty(
         mix = torch.rand(len(real), 1, generator=generator, device=real.device)
         between = torch.lerp(fake.detach(), real, mix).requires_grad_()
         (slope,) = torch.autograd.grad(score(between).sum(), between, create_graph=True)
-        return (slope.norm(dim=1) - 1).square().mean()
+        penalty: Tensor = (slope.norm(dim=1) - 1).square().mean()
+        return penalty

@@ -39,8 +39,11 @@ class LocallyConnected(nn.Module):
         # left, right, top, bottom, as torch pads
         beside = [((k - 1) // 2, k // 2) if same else (0, 0) for k in kernel]
         self.beside = [*beside[1], *beside[0]]
-        padded = [s + sum(b) for s, b in zip(size, beside, strict=True)]
-        self.size = tuple((p - k) // s + 1 for p, k, s in zip(padded, kernel, stride, strict=True))
+        rows, columns = (
+            (length + sum(more) - k) // step + 1
+            for length, more, k, step in zip(size, beside, kernel, stride, strict=True)
+        )
+        self.size = rows, columns
         seen, places = inputs * math.prod(kernel), math.prod(self.size)
         bound = 1 / math.sqrt(seen)
         self.weight = nn.Parameter(torch.empty(places, outputs, seen).uniform_(-bound, bound))
