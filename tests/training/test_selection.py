@@ -20,6 +20,7 @@ from caloforge.errors import CheckpointError, RecipeError
 from caloforge.evaluation.merits import MERITS
 from caloforge.report.figures.selection import draw_selection
 from caloforge.training import selection, train
+from caloforge.training.adapt import adaptation_recipe
 from caloforge.training.loader import hold_out
 from caloforge.training.recipe import SelectionSettings
 from caloforge.training.selection import Measurement, Selection
@@ -86,7 +87,7 @@ def test_a_stopped_training_goes_on_to_the_same_choice(tmp_path, monkeypatch):
     monkeypatch.setattr(toy_models, "Adversarial", Asked)
     with pytest.raises(KeyboardInterrupt):
         fit(tmp_path / "cut")
-    assert 0 < len(Checkpoint.load(tmp_path / "cut").metrics["selection"]) < 6
+    assert Checkpoint.load(tmp_path / "cut").metrics["steps"] < 42
     resumed = fit(tmp_path / "cut", resume=True)
     assert resumed.fingerprint == whole.fingerprint
     assert resumed.metrics["selection"] == whole.metrics["selection"]
@@ -175,6 +176,12 @@ def test_another_choice_is_another_training(tmp_path):
     fit(tmp_path / "a")
     with pytest.raises(CheckpointError, match="another recipe"):
         fit(tmp_path / "a", resume=True, overrides={"training.select": SELECT | {"every": 8}})
+
+
+def test_an_adaptation_is_stopped_by_patience_instead(tmp_path):
+    recipe = adaptation_recipe(fit(tmp_path / "a"), 100)
+    assert recipe.training.select is None
+    assert recipe.training.patience is not None
 
 
 def test_variety_is_one_for_real_showers():

@@ -84,8 +84,7 @@ def say_trained(checkpoint: Checkpoint, what: str, out: Path) -> None:
     precision = checkpoint.provenance.get("precision", "unknown")
     say(f"{what} → {out} (precision: {precision}" + (f"; validation losses: {told})" if told else ")"))
     if "best_step" in chosen:
-        by = checkpoint.recipe["training"]["select"].get("by", "figure of merit")
-        say(f"the weights are those of step {chosen['best_step']}, {by} {chosen['best']:.4g}")
+        say(f"the weights are those of step {chosen['best_step']}, {chosen['by']} {chosen['best']:.4g}")
     if "trouble" in chosen:
         say(f"the training {chosen['trouble']}")
 

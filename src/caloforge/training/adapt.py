@@ -111,6 +111,7 @@ def adaptation_recipe(
     epochs = -(-steps // max(1, n_training // training.batch_size))
     changes: dict[str, Any] = {
         "data.detectors": None,
+        "training.select": None,  # patience decides instead
         "training.steps": steps,
         "training.learning_rate": rate * training.learning_rate,
         "training.patience": max(FEWEST_EPOCHS, round(PATIENCE * epochs)),

@@ -173,17 +173,16 @@ class Selection:
 
     def row(self, since: int) -> dict[str, Any]:
         """For the log: what was measured after step ``since``, the last, the best and what is wrong."""
-        told: dict[str, Any] = {"by": self.settings.by}
-        told["curve"] = [measured for measured in self.state() if measured[0] > since]
+        told: dict[str, Any] = {"curve": [measured for measured in self.state() if measured[0] > since]}
         if self.curve:
             told |= {"value": self.curve[-1].value, "variety": self.curve[-1].variety}
         return told | self.metrics()
 
     def metrics(self) -> dict[str, Any]:
         """The best measurement, and what is wrong in the end."""
-        if self.best is None:
-            return {}
-        told: dict[str, Any] = {"best": self.best.value, "best_step": self.best.step}
+        told: dict[str, Any] = {"by": self.settings.by}
+        if self.best is not None:
+            told |= {"best": self.best.value, "best_step": self.best.step}
         return told | ({"trouble": self.trouble} if self.trouble else {})
 
 
