@@ -297,3 +297,21 @@ def test_other_meshes_than_images_are_refused_by_a_regressor() -> None:
 
     with pytest.raises(MeshError, match="works on meshes of kind cylinder, box"):
         ImageRegressor(MESHES[2])
+
+
+def test_an_image_has_the_energy_that_its_flow_draws(tmp_path: Any) -> None:
+    mesh = BoxMesh.regular((1, 5, 6), (100.0, 20.0, 20.0), frame="detector")
+    n, rng = 100, np.random.default_rng(0)
+    cells = rng.gamma(0.5, size=(n, *mesh.shape)) + 0.01
+    energy = np.exp(rng.uniform(7, 10, n))
+    energies = 0.9 * energy[:, None, None, None] * cells / cells.sum(axis=(1, 2, 3), keepdims=True)
+    conditions = Conditions(energy, rng.uniform(0, 0.3, n), rng.uniform(0, 6, n), "e-", "toy", (1.0, 2.0))
+    recipe = recipe_of(ImageGAN)
+    recipe["settings"]["energies"] = ENERGIES
+    recipe["training"] |= {"steps": 100, "learning_rate": 1e-2}
+    recipe["training"]["parts"] = {"critic": {"learning_rate": 1e-5}, "generator": {"learning_rate": 1e-5}}
+    checkpoint = train(recipe, Showers(energies, conditions, mesh), out=tmp_path / "a", progress=False)
+    made = generate(checkpoint, conditions=conditions, progress=False)
+    response = made.energies.sum(axis=(1, 2, 3)) / energy
+    assert response.mean() == pytest.approx(0.9, abs=0.05)
+    assert response.std() < 0.1
