@@ -30,8 +30,9 @@ log = logging.getLogger(__name__)
 
 COLLAPSED = 0.3
 """Showers that differ among one another by less than this share of what real ones do are of few modes."""
-DIVERGED, IN_A_ROW = 3.0, 5
-"""A figure so many times its best, at so many measurements in a row, is that of a training that diverges."""
+DIVERGED = 3.0
+"""A figure so many times its best, at `IN_A_ROW` measurements, is that of a training that diverges."""
+IN_A_ROW = 5
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,8 @@ class Selection:
             return ""
         last, by = self.curve[-1], self.settings.by
         kept = f"the best so far is that of step {self.best.step} ({by} {self.best.value:.4g})"
-        if last.collapsed:
+        begun = len(self.curve) >= IN_A_ROW or not all(m.collapsed for m in self.curve)
+        if last.collapsed and begun:  # a generator that has learnt nothing yet has few modes, too
             return (
                 f"collapsed: after step {last.step} generated showers differ from one another by "
                 f"{100 * last.variety:.0f} % of what held-out ones do; {kept}. Try more critic steps, a "
