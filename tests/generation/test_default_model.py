@@ -127,9 +127,9 @@ def test_one_of_several_must_be_chosen(several):
         made = generate(several, detector="toy", particle="gamma", energy=energy, progress=False)
         assert made.conditions.detector.tolist() == ["toy"]
         assert made.conditions.particle.tolist() == [22]
-    with pytest.raises(ConditionError, match="not on 'third'"):
+    with pytest.raises(ConditionError, match="not 'third'"):
         generate(several, detector="third", particle="e-", energy=2e3)
-    with pytest.raises(ConditionError, match="not on 'mu-'"):
+    with pytest.raises(ConditionError, match="not 'mu-'"):
         generate(several, detector="toy", particle="mu-", energy=2e3)
 
 

@@ -273,6 +273,9 @@ class GeneratorModel(nn.Module, ABC):
             generator: for all random numbers, on the model's device.
         """
 
+    def require_possible(self, conditions: Conditions) -> None:
+        """ConditionError for conditions of which no shower can be made, in the trained range or out of it."""
+
     @abstractmethod
     def noise_shapes(self) -> dict[str, tuple[int, ...]]:
         """Shape of each named part of one shower's noise; all numbers are standard normal."""
@@ -282,7 +285,8 @@ class GeneratorModel(nn.Module, ABC):
 
         Each has its own optimiser, schedule, clipping, validation loss, early stopping and best snapshot. No
         parameter may be in two groups; those in none are not trained. A chain of independent networks has a
-        part for each, an adversarial model the parts "critic" and "generator".
+        part for each, an adversarial model the parts "critic" and "generator". A model that is complete after
+        `fit`, or before, has none.
         """
         return {"model": [p for p in self.parameters() if p.requires_grad]}
 
