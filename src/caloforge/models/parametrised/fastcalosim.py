@@ -272,7 +272,7 @@ class FastCaloSim(ParametrisedModel):
         """Total energies (n,) moved from the distribution that is drawn to the right one."""
         drawn, right = self.total[of_energy, 0], self.total[of_energy, 1]  # (n, Q)
         q = drawn.shape[1]
-        i = torch.searchsorted(drawn, total[:, None], right=True).clamp(1, q - 1)
+        i = (drawn <= total[:, None]).sum(1, keepdim=True).clamp(1, q - 1)
         low, high = drawn.gather(1, i - 1), drawn.gather(1, i)
         part = ((total[:, None] - low) / (high - low).clamp_min(1e-12)).clamp(0, 1)
         return right.gather(1, i - 1).lerp(right.gather(1, i), part)[:, 0]
