@@ -39,7 +39,7 @@ class ParametrisedModel(GeneratorModel):
 
         threshold_mev: float | None = Field(None, gt=0)
 
-    block_size: ClassVar[int] = 32
+    block_size: ClassVar[int] = 128
     settings: Settings
     threshold: Tensor
 

@@ -46,7 +46,7 @@ def poisson_numbers(normal: Tensor, mean: Tensor) -> Tensor:
         probability.mul_(few_mean).mul_(1 / k)
         few.add_(level > below.add_(probability))
     root = m.clamp_min(FEW).sqrt()
-    many = m + z * root + (z * z - 1) / 6 + (z - z * z * z) / (72 * root)
+    many = m + z * (root * root - 1 / 12).sqrt() + (z * z - 1) / 6 + (z - z * z * z) / (72 * root)
     numbers = torch.where(m < FEW, few.to(m), (many + 0.5).floor().clamp_min(0))
     if not isinstance(rows, slice):
         numbers = torch.zeros_like(mean).index_copy_(0, rows, numbers)
@@ -88,11 +88,10 @@ def hit_cells(
     several = (total > 0) & (total * threshold <= energies)
     scale = torch.where(several, energies / total.clamp_min(1), 0.0)
     alone = torch.where(several, 0.0, energies)
-    # The first hit is where a Poisson process has it: −ln(level)/mean is least, and −ln(level) about 1 −
-    # level.
+    # The first hit is where a Poisson process has it: −ln(level)/mean is least.
     rows = lit_rows((alone > 0).flatten())
-    left = 1.000001 - (noise.flatten(0, 1)[rows] * SCALE).erf()
-    early = probability.flatten(0, 1)[rows] / left
+    level = (1 + (noise.flatten(0, 1)[rows] * SCALE).erf()) / 2
+    early = probability.flatten(0, 1)[rows] / (1e-7 - level.log())
     first = early.argmax(-1)
     if not isinstance(rows, slice):
         first = torch.zeros_like(total, dtype=torch.int64).flatten().index_copy_(0, rows, first)
