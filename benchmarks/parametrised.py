@@ -2,16 +2,17 @@
 
     python benchmarks/parametrised.py showers.h5 [more.h5 …] [--showers 4000] [--resolution 0.13]
 
-Each file holds electrons, positrons or photons of Geant4 in a detector that comes with caloforge; GFlash makes
-as many showers of the same conditions (the last ``--showers``), by energy where there are many. Deviations are
-GFlash − Geant4, with the errors of both samples. Profiles: mean depth in layers of the mesh and its spread from
-shower to shower, largest deviation of the mean share of a layer, and the same across the shower axis (mean
-distance, mm; share of the cells nearest to the axis). The last column is CPU time of one thread.
+Each file holds electrons, positrons or photons of Geant4 in a detector that comes with caloforge; GFlash
+makes as many showers of the same conditions (the last ``--showers``), by energy where there are many.
+Deviations are GFlash − Geant4, with the errors of both samples. "depth" is the mean layer of the mesh,
+weighted by energy, and "its spread" that from shower to shower; "layer" is the largest deviation of a layer's
+mean share, and which; "width" is the mean distance from the axis. The last column is CPU time of one thread.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import math
 import time
 from dataclasses import dataclass
@@ -86,7 +87,7 @@ def compare(file: Path, n: int, resolution: float | None) -> None:
     cost = (time.process_time() - started) / len(truth) * 1e6
     geant4, gflash = Moments.of(truth), Moments.of(made)
     edges = EDGES_GEV if len(truth) >= MANY else (0.0, math.inf)
-    for low, high in zip(edges, edges[1:], strict=False):
+    for low, high in itertools.pairwise(edges):
         a, b = (moments.between(low * 1000, high * 1000) for moments in (geant4, gflash))
         angle = f", θ = {np.degrees(conditions.theta[0]):.0f}°"
         scale = np.sqrt(a.energy.mean() / 1000) * 100
