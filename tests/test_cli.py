@@ -15,6 +15,7 @@ import pytest
 from caloforge.checkpoint.pretrained import default_model
 from caloforge.data import Conditions, Showers, open_showers, write_showers
 from caloforge.detector import CylinderMesh
+from caloforge.detector.detector import FILES
 
 SMALL = [
     "--set",
@@ -139,6 +140,20 @@ def test_a_detector_is_enough_to_generate(tmp_path: Path) -> None:
     assert f"3 showers by {default_model('par04-siw')}" in told
     assert set(open_showers(file).conditions.detector) == {"par04-siw"}
     assert "exists" in fails(*ask, cwd=tmp_path)
+
+
+def test_any_detector_file_is_enough_to_generate(tmp_path: Path) -> None:
+    text = (FILES / "par04-scipb.toml").read_text().replace('name = "par04-scipb"', 'name = "mine"')
+    (tmp_path / "anything.toml").write_text(text)
+    ask = ["generate", "--detector", "anything.toml", "--energy", "10GeV", "-n", 100]
+    done = caloforge(*ask, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "100 showers by gflash:mine → mine_e-_10GeV_n100_seed0.h5" in done.stdout
+    assert "warning: no trained model for anything.toml" in done.stderr
+    assert len(open_showers(tmp_path / "mine_e-_10GeV_n100_seed0.h5")) == 100
+    refused = caloforge(*ask, "--particle", "pi-", cwd=tmp_path)
+    assert refused.returncode == 1
+    assert "error: gflash:mine is for particles e-, e+, gamma, not 'pi-'" in refused.stderr
 
 
 def test_files_are_named_after_what_is_asked_for(tmp_path: Path) -> None:

@@ -14,6 +14,8 @@ from caloforge.checkpoint import Checkpoint
 from caloforge.checkpoint.pretrained import default_model, default_models, pretrained_names
 from caloforge.data import Conditions, open_showers
 from caloforge.data.packing import PackedEnergies
+from caloforge.detector import Detector
+from caloforge.detector.detector import FILES
 from caloforge.errors import CheckpointError, ConditionError, DataError, DetectorError, RecipeError
 from caloforge.generation import generate, resolve_checkpoint
 from caloforge.registry import Registry
@@ -90,14 +92,51 @@ def test_a_detector_is_enough(detector):
 def test_what_has_no_model_is_told():
     with pytest.raises(DetectorError, match="did you mean 'par04-siw'"):
         generate(detector="par04-siv", energy="10GeV")
-    with pytest.raises(
-        CheckpointError, match=r"no trained model for odd-ecal.*par04-siw.*caloforge simulate"
-    ):
-        generate(detector="odd-ecal", energy="10GeV")
     with pytest.raises(CheckpointError, match="--detector par04-siw"):
         generate(energy="10GeV")
     with pytest.raises(CheckpointError, match="par04-siw is a detector"):
         generate("par04-siw", energy="10GeV")
+
+
+@pytest.mark.parametrize("energy", ["10GeV", 1e4])
+@pytest.mark.parametrize("detector", ["odd-ecal", "lhcb-ecal"])
+def test_a_detector_without_a_trained_model_is_answered_by_gflash(detector, energy, caplog):
+    made = generate(detector=detector, energy=energy, n=3, progress=False)
+    assert f"no trained model for {detector} comes with caloforge: these showers are GFlash's" in caplog.text
+    assert set(made.conditions.detector) == {detector}
+    assert made.conditions.particle.tolist() == [11] * 3
+    assert set(made.conditions.theta) == {Detector.load(detector).normal_theta}
+    assert set(made.conditions.phi) == {0.0}
+    assert (made.conditions.impact is None) == (detector == "odd-ecal")
+    if detector == "lhcb-ecal":
+        assert len(np.unique(made.conditions.impact)) == 6
+    assert made.energies.reshape(3, -1).sum(1).mean() / 1e4 == pytest.approx(1, abs=0.2)
+    assert made.provenance["checkpoint"]["model"] == "parametrised.gflash:GFlash"
+    assert made.provenance["checkpoint"]["provenance"]["untrained"]
+    named = generate(f"gflash:{detector}", conditions=made.conditions, progress=False)
+    np.testing.assert_array_equal(named.energies, made.energies)
+
+
+def test_a_detector_of_ones_own_is_answered(tmp_path, caplog):
+    own = Detector.load("odd-ecal").to_dict() | {"name": "mine"}
+    text = (FILES / "odd-ecal.toml").read_text().replace('name = "odd-ecal"', 'name = "mine"')
+    (tmp_path / "anything.toml").write_text(text)
+    made = generate(
+        detector=str(tmp_path / "anything.toml"), energy="10GeV", n=4, particle="gamma", progress=False
+    )
+    assert set(made.conditions.detector) == {"mine"}
+    assert set(made.conditions.particle) == {22}
+    settings = made.provenance["checkpoint"]["settings"]
+    assert Detector.from_dict(settings["detector"]) == Detector.from_dict(own)
+    tail = generate(
+        detector=str(tmp_path / "anything.toml"),
+        energy="10GeV",
+        n=2,
+        first=2,
+        particle="gamma",
+        progress=False,
+    )
+    np.testing.assert_array_equal(tail.energies, made.energies[2:])
 
 
 def test_text_is_drawn_by_shower_number(checkpoint):
@@ -127,9 +166,9 @@ def test_one_of_several_must_be_chosen(several):
         made = generate(several, detector="toy", particle="gamma", energy=energy, progress=False)
         assert made.conditions.detector.tolist() == ["toy"]
         assert made.conditions.particle.tolist() == [22]
-    with pytest.raises(ConditionError, match="not on 'third'"):
+    with pytest.raises(ConditionError, match="not 'third'"):
         generate(several, detector="third", particle="e-", energy=2e3)
-    with pytest.raises(ConditionError, match="not on 'mu-'"):
+    with pytest.raises(ConditionError, match="not 'mu-'"):
         generate(several, detector="toy", particle="mu-", energy=2e3)
 
 

@@ -46,9 +46,14 @@ MESH = CylinderMesh.regular(n_z=6, n_phi=4, n_r=3)
 MESHES: list[Mesh] = [
     MESH,
     BoxMesh.regular((6, 4, 3), (3.0, 5.0, 5.0)),
-    RaggedCylinderMesh(tuple(RaggedLayer(i, 1 + i % 3, (0.0, 5.0, 20.0)) for i in range(6))),
+    RaggedCylinderMesh(
+        tuple(RaggedLayer(i, 1 + i % 3, (0.0, 5.0, 20.0), (3.0 * i, 3.0 * i + 3)) for i in range(6))
+    ),
     RaggedBoxMesh(
-        tuple(RaggedBoxLayer(i, (-5.0, 0.0, 5.0), (-5.0, 0.0, 5.0)[: 2 + i % 2]) for i in range(6))
+        tuple(
+            RaggedBoxLayer(i, (-5.0, 0.0, 5.0), (-5.0, 0.0, 5.0)[: 2 + i % 2], (3.0 * i, 3.0 * i + 3))
+            for i in range(6)
+        )
     ),
 ]
 THRESHOLD = 0.5
@@ -465,6 +470,9 @@ def test_a_resumed_training_is_an_uninterrupted_one(
             os.kill(os.getpid(), signal.SIGINT)
         real(model, part)
 
+    if not trained.model().parts():  # nothing to stop: what is fitted again is the same
+        require_same_weights(trained.checkpoint.tensors, trained.train("again").tensors, exactly=True)
+        return
     monkeypatch.setattr(trained.cls, "after_step", stops)
     with pytest.raises(KeyboardInterrupt, match="resume=True"):
         trained.train("cut")

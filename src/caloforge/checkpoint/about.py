@@ -21,6 +21,12 @@ class _Table(BaseModel):
     model_config = ConfigDict(extra="allow", allow_inf_nan=False)
 
 
+class _Usual(_Table):
+    particle: str
+    theta: float
+    phi: float
+
+
 class _Range(_Table):
     energy: Pair
     theta: Pair
@@ -28,6 +34,7 @@ class _Range(_Table):
     particle: list[str | int] = Field(min_length=1)
     detector: list[str] = Field(min_length=1)
     impact: tuple[Pair, Pair] | None = None
+    usual: _Usual | None = None
 
 
 class _MeshOf(_Table):

@@ -17,10 +17,13 @@ from caloforge.checkpoint.about import About
 from caloforge.checkpoint.bounded import UNBUILT, no_larger_than
 from caloforge.checkpoint.folder import ABOUT, read_folder, write_folder
 from caloforge.checkpoint.pretrained import pretrained_folder
+from caloforge.checkpoint.untrained import GFLASH, gflash, gflash_range
+from caloforge.detector.detector import Detector
 from caloforge.detector.mesh import Mesh, mesh_from_dict
 from caloforge.errors import CheckpointError, MeshError, RecipeError
 from caloforge.models.base import GeneratorModel
 from caloforge.models.trainable import Trainable, load_trainable_class
+from caloforge.runtime.provenance import provenance
 from caloforge.settings import explain, with_overrides
 
 __all__ = ["Checkpoint"]
@@ -34,7 +37,8 @@ class Checkpoint:
         model_name: "module:Class", as in a recipe.
         settings: the model's settings.
         mesh: cells of the showers it makes, or of those in its first detector.
-        valid_range: `Conditions.ranges` of the training showers, MeV, rad and mm.
+        valid_range: `Conditions.ranges` of the training showers, MeV, rad and mm; and, under "usual",
+            particle and angles that are taken where none are given.
         tensors: parameters and buffers.
         detectors: names that the model's detector index counts.
         meshes: cells of each detector, see `mesh_of`.
@@ -69,6 +73,35 @@ class Checkpoint:
         settings = model.settings.model_dump(mode="json")
         about |= {"detectors": model.detectors, "meshes": dict(model.meshes)}
         return cls(model_name, settings, model.mesh, valid_range, tensors, **about)
+
+    @classmethod
+    def of_detector(cls, detector: Detector) -> Checkpoint:
+        """GFlash, the parametrisation of showers in a detector, which needs neither showers nor training.
+
+        Raises:
+            DetectorError, MeshError: the parametrisation cannot be used for this detector.
+        """
+        model = gflash(detector)
+        model.know((detector.name,), {detector.name: detector.mesh})
+        made_by = provenance("parametrise", detector=detector.to_dict())
+        return cls.from_model(
+            model,
+            "parametrised.gflash:GFlash",
+            gflash_range(model),
+            provenance={**made_by, "untrained": True},
+        )
+
+    @property
+    def trained(self) -> bool:
+        """False where it was made from a detector's description alone."""
+        return not self.provenance.get("untrained", False)
+
+    @property
+    def name(self) -> str:
+        """What it is called: its folder, or the name of an untrained one."""
+        if self.path is not None:
+            return self.path.name
+        return "the checkpoint" if self.trained else f"{GFLASH}{'+'.join(self.detectors)}"
 
     @property
     def fingerprint(self) -> str:
@@ -234,16 +267,19 @@ class Checkpoint:
         """Read a checkpoint and check it.
 
         Args:
-            source: its folder, or a name of `pretrained_names`; a checkpoint is returned as it is.
+            source: its folder, a name of `pretrained_names`, or "gflash:DETECTOR", see `of_detector`; a
+                checkpoint is returned as it is.
 
         Raises:
             CheckpointError: it is missing, truncated, foreign, of another version or inconsistent.
         """
         if isinstance(source, Checkpoint):
             return source
-        folder = Path(source)
+        folder, name = Path(source), os.fspath(source)
+        if name.startswith(GFLASH) and not folder.exists():
+            return cls.of_detector(Detector.load(name.removeprefix(GFLASH)))
         try:
-            if not folder.exists() and folder.name == os.fspath(source):
+            if not folder.exists() and folder.name == name:
                 folder = pretrained_folder(folder.name)
             about, tensors = read_folder(folder)
         except OSError as error:

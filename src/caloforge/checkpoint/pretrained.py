@@ -8,6 +8,7 @@ from __future__ import annotations
 import tomllib
 from pathlib import Path
 
+from caloforge.checkpoint.untrained import GFLASH
 from caloforge.detector.detector import Detector
 from caloforge.errors import CheckpointError, DetectorError
 from caloforge.registry import suggestion
@@ -53,25 +54,20 @@ def default_models() -> dict[str, str]:
 
 
 def default_model(detector: str) -> str:
-    """Name of the model that stands for ``detector``.
+    """Name of the model that stands for ``detector``, a name or file: a trained one, or else GFlash.
 
     Raises:
         DetectorError: there is no such detector.
-        CheckpointError: no model for it comes with caloforge.
     """
     defaults, known = default_models(), Detector.names()
     if detector in defaults:
         return defaults[detector]
-    if detector not in known:
+    if detector not in known and not Path(detector).is_file():
         raise DetectorError(
-            f"there is no detector {detector!r}{suggestion(detector, known)}; known are {', '.join(known)}. "
-            "For one of your own, name the checkpoint that was trained on it"
+            f"there is no detector or file {detector!r}{suggestion(detector, known)}; known are "
+            f"{', '.join(known)}. For one of your own, give its file, or the checkpoint trained on it"
         )
-    raise CheckpointError(
-        f"no trained model for {detector} comes with caloforge; there is one for {', '.join(defaults)}. "
-        f"Train one: caloforge simulate {detector} -n 10000 -o showers.h5, caloforge train RECIPE showers.h5 "
-        "-o model (caloforge recipes lists them), caloforge generate model --energy 10GeV -n 1000"
-    )
+    return f"{GFLASH}{detector}"
 
 
 def model_card(name: str) -> str:

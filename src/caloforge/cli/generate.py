@@ -49,7 +49,9 @@ def generate(
     ] = None,
     detector: Annotated[
         str | None,
-        typer.Option(help="Whose default model is taken, or, with a checkpoint, one of those it knows."),
+        typer.Option(
+            help="Name or file: whose model is taken, or, with a checkpoint, one of those it knows."
+        ),
     ] = None,
     particle: Annotated[
         str | None, typer.Option(help="Particle, such as e-, where the model knows several.")
@@ -76,7 +78,8 @@ def generate(
     allow_external: AllowExternal = False,
     allow_code: AllowCode = None,
 ) -> None:
-    """Generate showers: with a checkpoint, or with the model that comes with caloforge for a detector."""
+    """Generate showers: with a checkpoint, or the trained model or parametrisation of a detector."""
+    from caloforge.detector import Detector
     from caloforge.generation import generate as run
     from caloforge.generation import resolve_checkpoint
 
@@ -85,8 +88,8 @@ def generate(
     model = resolve_checkpoint(checkpoint, detector, overrides(settings))
     valid = model.valid_range
     target = out or file_name(
-        detector or "+".join(valid["detector"]),
-        particle or "+".join(valid["particle"]),
+        Detector.name_of(detector) if detector else "+".join(valid["detector"]),
+        particle or valid.get("usual", {}).get("particle") or "+".join(valid["particle"]),
         energy or f"like-{like.stem if like else ''}",
         theta and f"theta{theta}",
         phi and f"phi{phi}",
@@ -118,7 +121,7 @@ def generate(
     )
     speed = showers.provenance.get("performance", {})
     say(
-        f"{len(showers)} showers by {model.path.name if model.path else 'the model'} → "
+        f"{len(showers)} showers by {model.name} → "
         f"{target} ({speed.get('showers_per_second', 0):.1f} showers/s, "
         f"{speed.get('ms_per_shower', 0):.2f} ms each, {execution(speed)}, "
         f"peak memory {speed.get('peak_memory_mib', 0):.0f} MiB)"

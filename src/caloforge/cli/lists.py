@@ -58,7 +58,7 @@ def models(
         console.print(Markdown(model_card(name)))
         return
     taken = ", ".join(f"{name} for {detector}" for detector, name in default_models().items())
-    table = Table(caption=f"caloforge generate --detector takes {taken}")
+    table = Table(caption=f"caloforge generate --detector takes {taken}, and GFlash for any other")
     for heading in ("name", "detector", "particles", "energies", "cells", "parameters"):
         table.add_column(heading, no_wrap=heading == "name")
     for known in pretrained_names():

@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from caloforge.detector.materials import ATOMIC, NIST, radiation_length
 from caloforge.detector.mesh import MESHES, Frame, Mesh, mesh_from_dict
 from caloforge.errors import DetectorError, MeshError
 from caloforge.runtime.files import read_toml
@@ -22,66 +23,6 @@ __all__ = ["Detector", "FlatLayer", "Layer", "Material", "MeshSettings", "Stack"
 FILES = Path(__file__).with_name("files")
 MOST_IN_A_ROW = 1_000_000
 SCALE_ENERGY = 21.2052  # MeV, E_s = m_e c² √(4π/α) in Molière's radius, Review of Particle Physics
-
-# Atomic weights, and the density (g/cm³) and mass fractions of Geant4's NIST materials used for the scale.
-ATOMIC = {
-    "H": (1, 1.008),
-    "C": (6, 12.011),
-    "N": (7, 14.007),
-    "O": (8, 15.999),
-    "F": (9, 18.998),
-    "Na": (11, 22.990),
-    "Mg": (12, 24.305),
-    "Al": (13, 26.982),
-    "Si": (14, 28.085),
-    "Cl": (17, 35.45),
-    "Ar": (18, 39.948),
-    "Ca": (20, 40.078),
-    "Ti": (22, 47.867),
-    "Cr": (24, 51.996),
-    "Mn": (25, 54.938),
-    "Fe": (26, 55.845),
-    "Ni": (28, 58.693),
-    "Cu": (29, 63.546),
-    "Zn": (30, 65.38),
-    "Ge": (32, 72.63),
-    "Kr": (36, 83.798),
-    "Y": (39, 88.906),
-    "Mo": (42, 95.95),
-    "Ag": (47, 107.868),
-    "Sn": (50, 118.71),
-    "I": (53, 126.904),
-    "Xe": (54, 131.293),
-    "Cs": (55, 132.905),
-    "Ba": (56, 137.327),
-    "La": (57, 138.905),
-    "Ce": (58, 140.116),
-    "Gd": (64, 157.25),
-    "Lu": (71, 174.967),
-    "W": (74, 183.84),
-    "Au": (79, 196.967),
-    "Pb": (82, 207.2),
-    "Bi": (83, 208.980),
-    "U": (92, 238.029),
-}
-NIST: dict[str, tuple[float, dict[str, float]]] = {
-    "G4_Galactic": (1e-25, {"H": 1.0}),
-    "G4_AIR": (0.00120479, {"C": 0.000124, "N": 0.755268, "O": 0.231781, "Ar": 0.012827}),
-    "G4_Al": (2.699, {"Al": 1.0}),
-    "G4_Si": (2.33, {"Si": 1.0}),
-    "G4_Fe": (7.874, {"Fe": 1.0}),
-    "G4_Cu": (8.96, {"Cu": 1.0}),
-    "G4_W": (19.3, {"W": 1.0}),
-    "G4_Pb": (11.35, {"Pb": 1.0}),
-    "G4_U": (18.95, {"U": 1.0}),
-    "G4_lAr": (1.396, {"Ar": 1.0}),
-    "G4_lKr": (2.418, {"Kr": 1.0}),
-    "G4_PbWO4": (8.28, {"O": 0.140637, "W": 0.403999, "Pb": 0.455364}),
-    "G4_BGO": (7.13, {"O": 0.154126, "Ge": 0.17482, "Bi": 0.671054}),
-    "G4_CESIUM_IODIDE": (4.51, {"I": 0.488451, "Cs": 0.511549}),
-    "G4_POLYSTYRENE": (1.06, {"H": 0.077421, "C": 0.922579}),
-    "G4_PLASTIC_SC_VINYLTOLUENE": (1.032, {"H": 0.085, "C": 0.915}),
-}
 
 
 class _Strict(BaseModel):
@@ -245,6 +186,12 @@ class Detector(_Strict):
             raise
 
     @classmethod
+    def name_of(cls, name_or_path: str) -> str:
+        """Name of the detector in the TOML file at this path; what is not the path of a file is a name."""
+        is_path = name_or_path not in cls.names() and Path(name_or_path).is_file()
+        return cls.load(name_or_path).name if is_path else name_or_path
+
+    @classmethod
     def from_dict(cls, description: dict[str, Any], where: str = "detector") -> Detector:
         """A detector from `to_dict` or a parsed TOML file; ``where`` names the source in errors."""
         try:
@@ -317,15 +264,19 @@ class Detector(_Strict):
             return mesh_from_dict(s.edges)
         return MESHES[s.kind].of_equal_cells(self._z_edges(), s.model_dump(), s.frame)
 
-    def _composition(self, name: str) -> tuple[float, dict[str, float]]:
+    def composition(self, name: str) -> tuple[float, dict[str, float]]:
+        """Density, g/cm³, and mass fractions by element of a material.
+
+        Raises:
+            DetectorError: it is one of Geant4's that is not in the table.
+        """
         for material in self.materials:
             if material.name == name:
                 return material.density_g_cm3, material.mass_fractions
         if name not in NIST:
             raise DetectorError(
                 f"{self.name}: the radiation length needs the composition of {name}; "
-                f"known are {', '.join(NIST)}; "
-                "define others in [[materials]]"
+                f"known are {', '.join(NIST)}; define others in [[materials]]"
             )
         return NIST[name]
 
@@ -333,7 +284,7 @@ class Detector(_Strict):
         """Mass per area (g/cm²) of every element of the stack, and its depth (cm)."""
         masses: dict[str, float] = {}
         for layer in self.layers:
-            density, fractions = self._composition(layer.material)
+            density, fractions = self.composition(layer.material)
             for element, fraction in fractions.items():
                 masses[element] = (
                     masses.get(element, 0.0) + density * fraction * (layer.stop - layer.start) / 10
@@ -344,21 +295,14 @@ class Detector(_Strict):
     def radiation_length_mm(self) -> float:
         """Effective X0 of the stack, mm: 1/X0 = Σ ρ_j/X_j with Dahl's fit (Review of Particle Physics)."""
         masses, depth = self._element_masses()
-        return (
-            10 * depth / sum(mass / _radiation_length(*ATOMIC[element]) for element, mass in masses.items())
-        )
+        return 10 * depth / sum(mass / radiation_length(*ATOMIC[element]) for element, mass in masses.items())
 
     @property
     def moliere_radius_mm(self) -> float:
         """Effective Molière radius of the stack, mm: 1/R_M = Σ ρ_j E_c,j / (X_j E_s) (same Review)."""
         masses, depth = self._element_masses()
         inverse = sum(
-            mass * 610 / (ATOMIC[element][0] + 1.24) / _radiation_length(*ATOMIC[element])
+            mass * 610 / (ATOMIC[element][0] + 1.24) / radiation_length(*ATOMIC[element])
             for element, mass in masses.items()
         )
         return 10 * depth * SCALE_ENERGY / inverse
-
-
-def _radiation_length(z: int, a: float) -> float:
-    """X0 of an element in g/cm² (Dahl's fit, good to 2.5 %, 5 % for helium)."""
-    return float(716.4 * a / (z * (z + 1) * np.log(287 / np.sqrt(z))))

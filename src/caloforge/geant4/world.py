@@ -13,7 +13,8 @@ from typing import Any
 
 import geant4_pybind as g4
 
-from caloforge.detector.detector import ATOMIC, Detector, FlatLayer
+from caloforge.detector.detector import Detector, FlatLayer
+from caloforge.detector.materials import ATOMIC
 from caloforge.errors import SimulationError
 
 __all__ = ["ENTRY_MM", "World", "build_world"]

@@ -13,7 +13,7 @@ from caloforge.data.beam import Beam, spectrum_named
 from caloforge.data.conditions import Conditions
 from caloforge.data.formats import open_showers
 from caloforge.data.particles import pdg_code, pdg_name
-from caloforge.data.quantities import Quantity, parse_energies, parse_range
+from caloforge.data.quantities import Quantity, Range, parse_energies, parse_range
 from caloforge.data.showers import Showers
 from caloforge.errors import ConditionError
 from caloforge.generation.trained import MARGIN_RAD, trained_name
@@ -38,7 +38,8 @@ def incident_conditions(
 ) -> Conditions:
     """Conditions (N,) from one of three sources: as they are, those of other showers, or energy and angles.
 
-    An angle, particle or detector that is not given is the one the model was trained on, where that is one.
+    An angle, particle or detector that is not given is the usual one of the model, or the one it was trained
+    on, where that is one. Impact points are drawn as in the training.
 
     Raises:
         ConditionError: none or several sources are given, something needed is missing, or the model was not
@@ -57,7 +58,7 @@ def incident_conditions(
         if any(isinstance(value, str) for value in (energy, theta, phi)):
             found = _drawn(valid, energy, theta, phi, spectrum, n or 1, seed, first)
         else:
-            found = _repeated(valid, energy, theta, phi, n)
+            found = _repeated(valid, energy, theta, phi, n, seed, first)
     else:
         found = conditions if conditions is not None else _conditions_like(checkpoint, like, detector)
         if n is not None and n > len(found):
@@ -124,18 +125,28 @@ def _conditions_like(
 def _drawn(
     valid: dict[str, Any], energy: Any, theta: Any, phi: Any, spectrum: str, n: int, seed: int, first: int
 ) -> Conditions:
-    """Conditions of showers first … first + n − 1 by quantities; what is not given is as in training."""
+    """Conditions of showers first … first + n − 1 by quantities; others are usual, or as in training."""
+    usual = valid.get("usual", {})
     theta, phi = (
-        parse_range(valid[name] if value is None else value, "angle")
+        parse_range(usual.get(name, valid[name]) if value is None else value, "angle")
         for name, value in (("theta", theta), ("phi", phi))
     )
-    x, y = zip(*valid["impact"], strict=True) if "impact" in valid else (None, None)
-    beam = Beam(0, tuple(parse_energies(energy)), spectrum_named(spectrum), theta, phi, x, y)
+    beam = Beam(0, tuple(parse_energies(energy)), spectrum_named(spectrum), theta, phi, *_impact(valid))
     numbers = np.arange(first, first + n, dtype=np.int64)
     return beam.conditions("", seed, numbers, streams="generation")
 
 
-def _repeated(valid: dict[str, Any], energy: Any, theta: Any, phi: Any, n: int | None) -> Conditions:
+def _impact(valid: dict[str, Any]) -> tuple[Range | None, Range | None]:
+    """Ranges of the impact point, or None."""
+    if valid.get("impact") is None:
+        return None, None
+    x, y = zip(*valid["impact"], strict=True)
+    return x, y
+
+
+def _repeated(
+    valid: dict[str, Any], energy: Any, theta: Any, phi: Any, n: int | None, seed: int, first: int
+) -> Conditions:
     """Conditions of energies (n,), MeV, or of one n times, with angles, rad."""
     values = np.atleast_1d(np.asarray(energy, dtype=np.float64))
     if n is not None and len(values) not in (1, n):
@@ -145,10 +156,18 @@ def _repeated(valid: dict[str, Any], energy: Any, theta: Any, phi: Any, n: int |
     angles = [
         _only(valid, name) if angle is None else angle for name, angle in (("theta", theta), ("phi", phi))
     ]
-    return Conditions(values, *angles)
+    x, y = _impact(valid)
+    if x is None:
+        return Conditions(values, *angles)
+    numbers = np.arange(first, first + len(values), dtype=np.int64)
+    beam = Beam(0, ((1.0, 1.0),), "uniform", (0.0, 0.0), (0.0, 0.0), x, y)
+    hit = beam.conditions("", seed, numbers, streams="generation").impact
+    return Conditions(values, theta=angles[0], phi=angles[1], impact=hit)
 
 
 def _only(valid: dict[str, Any], name: str) -> float:
+    if "usual" in valid:
+        return float(valid["usual"][name])
     low, high = valid[name]
     if high - low > MARGIN_RAD:
         raise ConditionError(f"give {name}; the model was trained for {low:.4g} to {high:.4g} rad")

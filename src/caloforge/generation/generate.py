@@ -60,8 +60,9 @@ def generate(
 
     Args:
         checkpoint: the model, its folder, or the name of one that comes with caloforge; without it, the one
-            that comes with caloforge for the detector.
-        detector, particle: for which showers are made, where the model was trained on several.
+            that comes with caloforge for the detector, or GFlash, a parametrisation, where there is none.
+        detector, particle: for which showers are made, where the model was trained on several; without a
+            checkpoint, the detector may be any name or file.
         out: file to write; without one, the showers stay in memory.
         conditions: conditions of the showers, or
         like: showers (or their file) whose conditions to use, or
@@ -97,10 +98,10 @@ def generate(
 
     Raises:
         ConditionError: conditions are missing or outside the trained range.
+        DetectorError: there is no such detector, or GFlash cannot be used for it.
         RecipeError: there is no such setting.
-        CheckpointError: the checkpoint is unusable, none comes with caloforge for the detector, the
-            settings do not fit the weights, the model does not refine showers on the mesh of those given, or
-            the model gave NaN, infinity or a negative energy.
+        CheckpointError: the checkpoint is unusable, the settings do not fit the weights, the model does not
+            refine showers on the mesh of those given, or the model gave NaN, infinity or a negative energy.
         DataError: the file exists, or cannot be written, or what is unfinished is of another request, or was
             made in another precision or with other kernels than this machine would choose.
         CaloforgeError: the device is missing, or cannot do what is asked for.

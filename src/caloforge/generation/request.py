@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,10 +14,12 @@ from numpy.typing import ArrayLike
 
 from caloforge.checkpoint.checkpoint import Checkpoint
 from caloforge.checkpoint.pretrained import default_model, default_models, pretrained_folder
+from caloforge.checkpoint.untrained import GFLASH
 from caloforge.data.conditions import Conditions
 from caloforge.data.fingerprint import conditions_digest
 from caloforge.data.quantities import Quantity, whole_number
 from caloforge.data.showers import Showers
+from caloforge.detector.detector import Detector
 from caloforge.detector.mesh import Mesh
 from caloforge.errors import CheckpointError, ConditionError, DataError
 from caloforge.generation.conditions import incident_conditions
@@ -27,6 +30,8 @@ from caloforge.runtime.provenance import code_version
 from caloforge.runtime.streams import checked_count, checked_seed
 
 __all__ = ["GenerationRequest", "resolve_checkpoint"]
+
+log = logging.getLogger(__name__)
 
 EXECUTION = ("device", "precision", "kernels")
 """What of a request the machine may decide."""
@@ -39,20 +44,35 @@ def resolve_checkpoint(
     detector: str | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> Checkpoint:
-    """The checkpoint, or the model that comes with caloforge for ``detector``, with changed settings.
+    """The checkpoint, or the one for ``detector``, a name or file, with changed settings.
+
+    That is the trained model that comes with caloforge for the detector, or else GFlash, which is logged as a
+    warning.
 
     Raises:
-        CheckpointError: neither is given, the checkpoint is unusable, or none comes for that detector.
-        DetectorError: there is no such detector.
+        CheckpointError: neither is given, or the checkpoint is unusable.
+        DetectorError: there is no such detector, or no trained model, and GFlash cannot be used for it.
         RecipeError: there is no such setting, or its value is illegal.
     """
     if checkpoint is None:
         if detector is None:
             raise CheckpointError(
                 "say which model: the folder of a checkpoint, a name (caloforge models lists them), or a "
-                f"detector for which one comes with caloforge: --detector {' or '.join(default_models())}"
+                f"detector: --detector {', '.join(default_models())} (a trained model), or any other name or "
+                "file (a parametrisation)"
             )
-        checkpoint = pretrained_folder(default_model(detector))
+        name = default_model(detector)
+        if name.startswith(GFLASH):
+            log.warning(
+                "no trained model for %s comes with caloforge: these showers are GFlash's, a parametrisation "
+                "from the detector's description alone, which was fitted to no showers and agrees with "
+                "Geant4 in means at best (docs/parametrised.md). Train a model for better ones: caloforge "
+                "simulate %s -n 10000 -o showers.h5, caloforge train RECIPE showers.h5 -o model, caloforge "
+                "generate model",
+                detector,
+                detector,
+            )
+        checkpoint = name if name.startswith(GFLASH) else pretrained_folder(name)
     return Checkpoint.load(checkpoint).with_settings(settings or {})
 
 
@@ -118,6 +138,7 @@ class GenerationRequest:
         copies = whole_number("copies", copies)
         checked_count(n or 1, first)
         checkpoint = resolve_checkpoint(checkpoint, detector, settings)
+        detector = None if detector is None else Detector.name_of(detector)
         coarse = None if given is None else GivenShowers.open(given, copies)
         if copies > 1 and coarse is None:
             raise ConditionError(f"copies goes with given showers, got copies={copies} and none")
@@ -143,6 +164,7 @@ class GenerationRequest:
             check_range(conditions, checkpoint)
         mesh = trained_mesh(checkpoint, conditions)
         model = checkpoint.model(device, precision, kernels)
+        model.require_possible(conditions)
         if coarse is not None:
             coarse.require_fit(model, checkpoint)
         on_cpu = model.execution.device.type == "cpu"

@@ -24,16 +24,18 @@ MARGIN_MM = 1e-3
 
 
 def trained_name(checkpoint: Checkpoint, kind: Literal["detector", "particle"], name: str | None) -> str:
-    """The detector or particle called ``name``, or, for None, the only one that the model was trained on.
+    """The detector or particle called ``name``, or, for None, the usual or only one that the model is for.
 
     Raises:
         ConditionError: the model was not trained on it, or on several and none is named.
     """
     known = _known(checkpoint, kind)
+    if name is None:
+        name = checkpoint.valid_range.get("usual", {}).get(kind)
     names = ", ".join(filter(None, known)) or "without a name"
-    trained = f"{_called(checkpoint)} was trained on {kind}{'s' * (len(known) > 1)} {names}"
+    trained = f"{_stands(checkpoint)} {kind}{'s' * (len(known) > 1)} {names}"
     if name is not None and name not in known:
-        raise ConditionError(f"{trained}, not on {name!r}; take one of its own, or another checkpoint")
+        raise ConditionError(f"{trained}, not {name!r}; take one of its own, or another checkpoint")
     if name is None and len(known) > 1:
         raise ConditionError(
             f"{trained}; say which is wanted ({kind}=, --{kind}) or give showers (like=, --like FILE)"
@@ -52,7 +54,7 @@ def trained_mesh(checkpoint: Checkpoint, conditions: Conditions) -> Mesh:
     strange = sorted(set(conditions.detector.tolist()) - set(known))
     if strange and len(known) > 1:
         raise ConditionError(
-            f"{_called(checkpoint)} knows the detectors {', '.join(known)}, and {strange[0]!r} could be "
+            f"{checkpoint.name} knows the detectors {', '.join(known)}, and {strange[0]!r} could be "
             "taken for any of them; give conditions with one of these, or adapt the model (caloforge adapt)"
         )
     if strange and known:
@@ -75,8 +77,12 @@ def check_range(conditions: Conditions, checkpoint: Checkpoint) -> None:
     The range is that of the shower's detector, where the checkpoint has one for each. Energies may be one
     percent outside, angles 1 mrad, since a training sample need not touch its limits.
     """
-    called = _called(checkpoint)
-    hint = f"{called} was not trained there; use allow_extrapolation=True (--allow-extrapolation) to try it"
+    called, trained = checkpoint.name, checkpoint.trained
+    hint = (
+        f"{called} {'was not trained' if trained else 'is not meant for showers'} there; use "
+        "allow_extrapolation=True (--allow-extrapolation) to try it"
+    )
+    span = "trained" if trained else "valid"
     detectors, number = np.unique(conditions.detector, return_inverse=True)
     ranges = [checkpoint.range_of(str(name)) for name in detectors]  # number: the one of each shower
 
@@ -86,7 +92,7 @@ def check_range(conditions: Conditions, checkpoint: Checkpoint) -> None:
         if len(bad):
             first = bad[0]
             raise ConditionError(
-                f"{name} of shower {first} is {values[first]:.6g} {unit}, outside the trained range "
+                f"{name} of shower {first} is {values[first]:.6g} {unit}, outside the {span} range "
                 f"{low[first]:.6g} to {high[first]:.6g} {unit} ({len(bad)} of {len(values)} showers are); "
                 f"{hint}"
             )
@@ -112,7 +118,8 @@ def check_range(conditions: Conditions, checkpoint: Checkpoint) -> None:
         strange = sorted(set(names) - set(known))
         if strange:
             raise ConditionError(
-                f"{name} of shower {names.index(strange[0])} is {strange[0]!r}, but the model was trained on "
+                f"{name} of shower {names.index(strange[0])} is {strange[0]!r}, but the model "
+                f"{'was trained on' if trained else 'is for'} "
                 f"{', '.join(map(repr, known))}; {hint}"
             )
 
@@ -123,5 +130,5 @@ def _known(checkpoint: Checkpoint, kind: str) -> list[str]:
     return names if kind == "detector" else [pdg_name(pdg_code(name)) for name in names]
 
 
-def _called(checkpoint: Checkpoint) -> str:
-    return checkpoint.path.name if checkpoint.path else "the checkpoint"
+def _stands(checkpoint: Checkpoint) -> str:
+    return f"{checkpoint.name} {'was trained on' if checkpoint.trained else 'is for'}"

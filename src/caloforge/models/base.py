@@ -18,6 +18,7 @@ from caloforge.models.batch import Batch, ConditionTensors
 from caloforge.models.trainable import Trainable, load_trainable_class
 
 if TYPE_CHECKING:
+    from caloforge.data.conditions import Conditions
     from caloforge.detector.mesh import Mesh
 
 __all__ = ["Batch", "ConditionTensors", "GeneratorModel", "load_model_class"]
@@ -33,6 +34,9 @@ class GeneratorModel(Trainable):
 
     block_size: ClassVar[int] = 64
     """Showers that `decode` is given at once on a CPU, always exactly so many (see docs/generation.md)."""
+
+    def require_possible(self, conditions: Conditions) -> None:
+        """ConditionError for conditions of which no shower can be made, in the trained range or out of it."""
 
     @abstractmethod
     def noise_shapes(self) -> dict[str, tuple[int, ...]]:

@@ -180,7 +180,8 @@ class Trainable(nn.Module, ABC):
 
         Each has its own optimiser, schedule, clipping, validation loss, early stopping and best snapshot. No
         parameter may be in two groups; those in none are not trained. A chain of independent networks has a
-        part for each, an adversarial model the parts "critic" and "generator".
+        part for each, an adversarial model the parts "critic" and "generator". A model that is complete after
+        `fit`, or before, has none.
         """
         return {"model": [p for p in self.parameters() if p.requires_grad]}
 

@@ -111,7 +111,7 @@ class TrainingSettings(PartSettings):
 
     Attributes:
         epochs: passes over the training showers; either this or ``steps`` must be given.
-        steps: batches to train on.
+        steps: batches to train on; 0 for models that are complete when they are fitted.
         batch_size: showers of a step, over all processes.
         precision: "bf16" for bfloat16 autocast of all that is in the losses; "float32" and "auto" leave it to
             the model's settings.
@@ -123,7 +123,7 @@ class TrainingSettings(PartSettings):
     """
 
     epochs: int | None = Field(None, ge=1)
-    steps: int | None = Field(None, ge=1)
+    steps: int | None = Field(None, ge=0)
     batch_size: int = Field(128, ge=1)
     precision: Literal["auto", "float32", "bf16"] = "auto"
     validation_fraction: float = Field(0.1, ge=0, lt=1)

@@ -79,6 +79,10 @@ class Trainer:
         self.n_steps = settings.steps or (settings.epochs or 0) * per_epoch
         self.n_epochs = -(-self.n_steps // per_epoch)
         self.parts = part_trainers(model, settings, self.n_steps)
+        if self.parts and not self.n_steps:
+            raise TrainingError(
+                f"training.steps is 0, but a {type(model).__name__} has to be trained; see training.epochs"
+            )
         self.position = Position()
         self.last_saved = "none yet"
         self._generator = torch.Generator(device=loader.device)

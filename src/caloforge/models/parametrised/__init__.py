@@ -1,0 +1,1 @@
+"""Parametrised showers: formulas and histograms in the place of networks."""
