@@ -47,14 +47,14 @@ class Cells(nn.Module):
     Args:
         bins: for each layer the bin of each of its voxels.
         counts: how many voxels of a layer share a bin.
+        width: B.
     """
 
     order: Tensor | None
     divided: Tensor
 
-    def __init__(self, bins: Sequence[Ints], counts: Sequence[int]) -> None:
+    def __init__(self, bins: Sequence[Ints], counts: Sequence[int], width: int) -> None:
         super().__init__()
-        width = max(int(b.max()) + 1 for b in bins)
         self.count = counts[0]
         alike = all(np.array_equal(b, bins[0]) for b in bins)
         order = None if alike else np.concatenate([i * width + b for i, b in enumerate(bins)])
@@ -87,7 +87,7 @@ class Rings(Cells):
 
     def __init__(self, edges: Sequence[Floats], n_phi: Sequence[int]) -> None:
         bins = [np.tile(np.arange(len(e) - 1), n) for e, n in zip(edges, n_phi, strict=True)]
-        super().__init__(bins, n_phi)
+        super().__init__(bins, n_phi, max(len(e) for e in edges) - 1)
         self.register_buffer("squares", _padded(edges).square(), persistent=False)  # (Z, B + 1)
 
     def bins(self, profile: Profile, weights: Tensor, centre: Tensor | None) -> Tensor:
@@ -104,12 +104,12 @@ class Rectangles(Cells):
     y: Tensor
 
     def __init__(self, y: Sequence[Floats], x: Sequence[Floats]) -> None:
-        columns = max(len(e) for e in x) - 1
+        rows, columns = (max(len(e) for e in edges) - 1 for edges in (y, x))
         bins = [
             np.add.outer(np.arange(len(a) - 1) * columns, np.arange(len(b) - 1)).ravel()
             for a, b in zip(y, x, strict=True)
         ]
-        super().__init__(bins, [1] * len(bins))
+        super().__init__(bins, [1] * len(bins), rows * columns)
         self.register_buffer("y", _padded(y), persistent=False)  # (Z, Y + 1)
         self.register_buffer("x", _padded(x), persistent=False)  # (Z, X + 1)
 
