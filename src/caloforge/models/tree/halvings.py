@@ -13,16 +13,18 @@ split knows; ``S`` of one shower that are known, see `Sources`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import product
+from math import prod
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from caloforge.detector.mesh import RegularMesh
 
-__all__ = ["Halving", "Shape", "Sources", "halvings"]
+__all__ = ["Halving", "Shape", "Source", "Sources", "halvings"]
 
 Shape = tuple[int, int, int]
 Integers = NDArray[np.int64]
@@ -59,24 +61,57 @@ def _sizes(n: int) -> list[int]:
     return sizes[::-1]
 
 
+@dataclass(frozen=True)
+class Source:
+    """Numbers of one kind among those that are known of a shower.
+
+    Attributes:
+        begin, size: where they are.
+        grid: whose energies, "parents" or "children"; "earlier" for children of the layers of earlier stages,
+            as often as there are stages.
+        form: of the energies: "seen", "logarithm", or "lit" for the number of cells that have any.
+        axes: of the grid over which energies, or cells with energy, are summed.
+    """
+
+    begin: int
+    size: int
+    grid: Literal["parents", "children", "earlier"]
+    form: Literal["seen", "logarithm", "lit"]
+    axes: tuple[int, ...]
+
+
 @dataclass
 class Sources:
     """What is known of a shower, as one row of S numbers: named parts of it, after a 0 that stands for nothing.
 
     The last number is written by splits that do not exist.
+
+    Args:
+        shapes: of the grids of parents and children.
+        stages: of layers.
     """
 
+    shapes: Mapping[str, Shape]
+    stages: int
     size: int = 1
-    begins: dict[str, int] = field(default_factory=dict)
+    parts: dict[str, Source] = field(default_factory=dict)
 
-    def add(self, name: str, size: int) -> None:
-        """Append a part."""
-        self.begins[name] = self.size
+    def add(
+        self,
+        name: str,
+        grid: Literal["parents", "children", "earlier"],
+        form: Literal["seen", "logarithm", "lit"] = "seen",
+        axes: tuple[int, ...] = (),
+    ) -> None:
+        """Append a part; its other arguments are as in `Source`."""
+        shape = self.shapes["parents" if grid == "parents" else "children"]
+        size = prod(n for i, n in enumerate(shape) if i not in axes) * (self.stages if grid == "earlier" else 1)
+        self.parts[name] = Source(self.size, size, grid, form, axes)
         self.size += size
 
     def at(self, name: str, index: Integers, known: NDArray[np.bool_]) -> Integers:
         """Where a part's numbers are, 0 where they are not known."""
-        return np.where(known, self.begins[name] + index, 0)
+        return np.where(known, self.parts[name].begin + index, 0)
 
 
 class Halving:
@@ -139,17 +174,17 @@ class Halving:
         return (coordinates[0] * n_b + coordinates[1]) * n_c + coordinates[2]
 
     def _sources(self) -> Sources:
-        sources, (n_z, n_b, n_c) = Sources(), self.shape
-        sources.add("parents", self.n_parents)
-        sources.add("logarithms", self.n_parents)
-        sources.add("children", self.n_children)
+        sources = Sources({"parents": self.shape, "children": self.child_shape}, self.n_stages)
+        sources.add("parents", "parents")
+        sources.add("logarithms", "parents", "logarithm")
+        sources.add("children", "children")
         if self.axis:
-            sources.add("layers", n_z)
-            sources.add("lit_parents", n_z)
-            sources.add("lit_children", n_z)
-            sources.add("rows", n_z * n_c)
-            sources.add("sectors", n_z * n_b)
-            sources.add("sums", self.n_stages * self.n_children // n_z)
+            sources.add("layers", "parents", axes=(1, 2))
+            sources.add("lit_parents", "parents", "lit", axes=(1, 2))
+            sources.add("lit_children", "children", "lit", axes=(1, 2))
+            sources.add("rows", "parents", axes=(1,))
+            sources.add("sectors", "parents", axes=(2,))
+            sources.add("sums", "earlier", axes=(0,))
         return sources
 
     def _known(self, z: Integers, b: Integers, c: Integers) -> Iterator[Integers]:

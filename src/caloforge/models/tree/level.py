@@ -7,7 +7,7 @@ computed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import accumulate, pairwise
 
 import numpy as np
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from caloforge.models.lit import lit_rows
-from caloforge.models.tree.halvings import Halving
+from caloforge.models.tree.halvings import Halving, Source
 from caloforge.models.tree.network import SplitNetwork
 from caloforge.models.tree.split import draw, log_likelihood, logistic
 
@@ -31,9 +31,14 @@ def seen(energies: Tensor, threshold: Tensor) -> Tensor:
     return 0.4 * torch.log1p(energies / (UNIT * threshold))
 
 
-def counted(lit: Tensor) -> Tensor:
-    """Numbers of cells (*) as networks see them."""
-    return 0.3 * lit.sqrt()
+FORMS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "seen": seen,
+    "logarithm": lambda energies, threshold: torch.where(
+        energies > 0, 0.2 * (energies / threshold).clamp_min(1e-3).log(), 0.0
+    ),
+    "lit": lambda cells, threshold: 0.3 * cells.sqrt(),
+}
+"""Numbers (*) as networks see them, see `Source`."""
 
 
 class HalvingModel(nn.Module):
@@ -96,31 +101,27 @@ class HalvingModel(nn.Module):
 
     def _known(self, parents: Tensor, children: Tensor, context: Tensor, threshold: Tensor) -> Tensor:
         """All that is known of n showers, (n, S), of all their parents and children and of context (n, G)."""
-        n, (n_z, n_b, n_c) = len(parents), self.halving.shape
-        e = seen(parents, threshold)
-        log = torch.where(parents > 0, 0.2 * (parents / threshold).clamp_min(1e-3).log(), 0.0)
-        parts = [parents.new_zeros(n, 1), e, log, seen(children, threshold)]
-        if self.halving.axis:
-            grid = parents.view(n, n_z, n_b, n_c)
-            parts += [
-                seen(parents.view(n, n_z, -1).sum(dim=2), threshold),
-                self._counts(parents),
-                self._counts(children),
-                seen(grid.sum(dim=2), threshold).flatten(1),
-                seen(grid.sum(dim=3), threshold).flatten(1),
-                self._sums(children, threshold, 0, self.halving.n_stages).flatten(1),
-            ]
-        return torch.cat([*parts, context, parents.new_zeros(n, 1)], dim=1)
+        grids = {"parents": parents.view(-1, *self.halving.shape), "children": self._grid(children)}
+        zero, parts = parents.new_zeros(len(parents), 1), self.halving.sources.parts.values()
+        return torch.cat([zero, *(self._part(part, grids, threshold) for part in parts), context, zero], dim=1)
 
-    def _counts(self, cells: Tensor) -> Tensor:
-        """Lit cells of each layer, (n, Z)."""
-        return counted((cells.view(len(cells), self.n_layers, -1) > 0).float().sum(dim=2))
+    def _grid(self, children: Tensor) -> Tensor:
+        return children.view(-1, *self.halving.child_shape)
 
-    def _sums(self, children: Tensor, threshold: Tensor, first: int, end: int) -> Tensor:
-        """Children summed over the layers of earlier stages, for some stages: (n, stages, C/Z)."""
-        by_layer = children.view(len(children), self.n_layers, -1)
-        sums = [(by_layer * w[:, None]).sum(dim=1) for w in self.before[first:end]]
-        return seen(torch.stack(sums, dim=1), threshold)
+    def _part(self, part: Source, grids: Mapping[str, Tensor], threshold: Tensor) -> Tensor:
+        """Known numbers of one kind, (n, size)."""
+        if part.grid == "earlier":
+            sums = [self._earlier(grids["children"], stage, threshold) for stage in range(len(self.before))]
+            return torch.cat(sums, dim=1)
+        energies = grids[part.grid]
+        numbers = (energies > 0).float() if part.form == "lit" else energies
+        if part.axes:
+            numbers = numbers.sum(dim=[axis + 1 for axis in part.axes])
+        return FORMS[part.form](numbers.flatten(1), threshold)
+
+    def _earlier(self, children: Tensor, stage: int, threshold: Tensor) -> Tensor:
+        """Children (n, Z, …) summed over the layers of the stages before one, (n, C/Z)."""
+        return seen((children * self.before[stage, :, None, None]).sum(dim=1).flatten(1), threshold)
 
     def log_likelihood(
         self, parents: Tensor, children: Tensor, context: Tensor, threshold: Tensor, chosen: Tensor | None = None
@@ -204,7 +205,7 @@ class HalvingModel(nn.Module):
         energy = torch.where(exists, _at(energies, shower, at), 0.0)
         z = noise[shower, at]
         shares = draw(raw, energy, torch.special.ndtr(z[:, 0]), logistic(z[:, 1]), threshold)
-        first = self.halving.sources.begins["children"]
+        first = self.halving.sources.parts["children"].begin
         for share, side in zip(shares, (self.left, self.right), strict=True):
             child = side[place]
             _put(children, shower, child, share)
@@ -213,11 +214,14 @@ class HalvingModel(nn.Module):
 
     def _update(self, known: Tensor, children: Tensor, stage: int, threshold: Tensor) -> None:
         """Write down what the splits of a stage know of the stages before."""
-        begins = self.halving.sources.begins
-        known[:, begins["lit_children"] : begins["rows"]] = self._counts(children)
-        size = self.halving.n_children // self.n_layers
-        begin = begins["sums"] + stage * size
-        known[:, begin : begin + size] = self._sums(children, threshold, stage, stage + 1)[:, 0]
+        for part in self.halving.sources.parts.values():
+            grids = {"children": self._grid(children)}
+            if part.grid == "earlier":
+                size = part.size // len(self.before)
+                begin = part.begin + stage * size
+                known[:, begin : begin + size] = self._earlier(grids["children"], stage, threshold)
+            elif part.grid == "children" and part.axes:
+                known[:, part.begin : part.begin + part.size] = self._part(part, grids, threshold)
 
 
 def _at(values: Tensor, shower: Tensor, column: Tensor) -> Tensor:
