@@ -12,11 +12,13 @@ from itertools import accumulate, pairwise
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from caloforge.models.lit import lit_rows
+from caloforge.models.networks.kernels import HasKernel
 from caloforge.models.tree.halvings import Halving, Source
+from caloforge.models.tree.kernel import HalvingKernel, tree_library
 from caloforge.models.tree.network import SplitNetwork
 from caloforge.models.tree.split import draw, log_likelihood, logistic
 
@@ -41,7 +43,7 @@ FORMS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 """Numbers (*) as networks see them, see `Source`."""
 
 
-class HalvingModel(nn.Module):
+class HalvingModel(HasKernel):
     """Shares the energies of a grid's cells among their halves.
 
     Args:
@@ -51,6 +53,7 @@ class HalvingModel(nn.Module):
         chunk: splits that are computed at once on a CPU, always so many, without the compiled kernel.
     """
 
+    kernel = "tree"
     table: Tensor
     left: Tensor
     right: Tensor
@@ -90,6 +93,7 @@ class HalvingModel(nn.Module):
             depth=depth,
             components=components,
         )
+        self._kernel = HalvingKernel()
         self.pass_ends = [0, *accumulate(halving.pass_sizes)]
         stage_sizes = np.bincount(halving.pass_stages, weights=halving.pass_sizes, minlength=halving.n_stages)
         self.stage_ends = [0, *accumulate(int(n) for n in stage_sizes)]
@@ -158,8 +162,21 @@ class HalvingModel(nn.Module):
         """What the splits of showers (L,) at places (L,) know, (L, K)."""
         return torch.take(known, shower[:, None] * known.shape[1] + self.table[place])
 
-    def sample(self, parents: Tensor, context: Tensor, noise: Tensor, threshold: Tensor) -> Tensor:
-        """Children (n, C) of parents (n, …), context (n, G) and noise (n, P, 2)."""
+    def load_kernel(self, bf16: bool) -> bool:
+        return tree_library(bf16) is not None
+
+    def sample(
+        self, parents: Tensor, context: Tensor, noise: Tensor, threshold: Tensor, bf16: bool = False
+    ) -> Tensor:
+        """Children (n, C) of parents (n, …), context (n, G) and noise (n, P, 2).
+
+        With ``bf16`` the network is computed in bfloat16.
+        """
+        if self.compiled:
+            given = parents, context, noise, threshold
+            computed = self._kernel.run(self.halving, self.network, self.table, self.size, given, bf16)
+            if computed is not None:
+                return computed
         n, n_children = len(parents), self.halving.n_children
         children = parents.new_zeros(n, n_children + 1)  # the last belongs to splits that do not exist
         children[:, self.whole_child] = parents[:, self.whole]

@@ -36,6 +36,7 @@ class SplitNetwork(nn.Module):
         self, known: int, places: Tensor, stages: int, *, width: int, depth: int, components: int
     ) -> None:
         super().__init__()
+        self.components = components
         enter = nn.Linear(known, width)
         self.enter = nn.Parameter(enter.weight.detach().clone().repeat(stages, 1, 1))
         self.place = nn.Linear(places.shape[1], width)
@@ -50,12 +51,15 @@ class SplitNetwork(nn.Module):
 
     def forward(self, known: Tensor, place: Tensor, sizes: Sequence[int]) -> Tensor:
         """Of splits whose rows of ``known`` (L, K) are in the order of stages, ``sizes`` in each."""
-        parameters = (self.place.weight, self.place.bias)
-        table = self._places(None, parameters, lambda: self.place(self.places))
         parts = torch.split(known, list(sizes))
         h = torch.cat([F.linear(x, w) for x, w, n in zip(parts, self.enter, sizes, strict=True) if n])
-        h = h + table[place]
+        h = h + self.placed()[place]
         for block in self.blocks:
             h = h + block(F.silu(h))
         out: Tensor = self.head(F.silu(h))
         return out
+
+    def placed(self) -> Tensor:
+        """What each place adds to the first layer, (P, width)."""
+        parameters = (self.place.weight, self.place.bias)
+        return self._places(None, parameters, lambda: self.place(self.places))
