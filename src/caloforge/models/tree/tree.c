@@ -90,6 +90,37 @@ INLINE vec log_tail(vec a) {
     return logarithm(t) + HALF_LOG + (p - x * x);
 }
 
+/* Words (LANES, n) of rows become columns: word i of row r is lane r of vector i * step. */
+static void transpose(real *to, long step, const real *const *rows, long n) {
+    long i = 0;
+#ifdef __AVX512F__
+    for (; i + 16 <= n; i += 16) {
+        __m512 a[16], b[16];
+        for (int r = 0; r < 16; r++) a[r] = _mm512_loadu_ps(rows[r] + i);
+        for (int r = 0; r < 16; r += 2) {
+            b[r] = _mm512_unpacklo_ps(a[r], a[r + 1]);
+            b[r + 1] = _mm512_unpackhi_ps(a[r], a[r + 1]);
+        }
+        for (int r = 0; r < 16; r += 4)
+            for (int h = 0; h < 2; h++) {
+                a[r + 2 * h] = _mm512_shuffle_ps(b[r + h], b[r + 2 + h], 0x44);
+                a[r + 2 * h + 1] = _mm512_shuffle_ps(b[r + h], b[r + 2 + h], 0xee);
+            }
+        for (int r = 0; r < 16; r += 8)
+            for (int h = 0; h < 4; h++) {
+                b[r + h] = _mm512_shuffle_f32x4(a[r + h], a[r + 4 + h], 0x88);
+                b[r + 4 + h] = _mm512_shuffle_f32x4(a[r + h], a[r + 4 + h], 0xdd);
+            }
+        for (int h = 0; h < 8; h++) {
+            _mm512_store_ps(to + (i + h) * step, _mm512_shuffle_f32x4(b[h], b[8 + h], 0x88));
+            _mm512_store_ps(to + (i + 8 + h) * step, _mm512_shuffle_f32x4(b[h], b[8 + h], 0xdd));
+        }
+    }
+#endif
+    for (; i < n; i++)
+        for (long r = 0; r < LANES; r++) to[i * step + r] = rows[r][i];
+}
+
 /* ---- a halving ------------------------------------------------------------------------------------- */
 
 /* Numbers of one kind among those that are known of a shower, see `Source`. */
@@ -123,6 +154,7 @@ struct work {
     real *sums;             /* of the children of earlier layers, (showers, C/Z) */
     real *scratch;          /* numbers of a source */
     struct row *rows;       /* splits with energy of a pass */
+    elem *gathered;         /* (LANES, K) */
     elem *columns, *active; /* (K, *) and (H, *) of a tile */
     real *hidden, *raw;     /* (H, *) and (Q, *) */
 };
@@ -167,9 +199,14 @@ static void begin(const struct halving *f, const struct work *w, long shower, co
     memset(w->sums + shower * (n_children / f->child_shape[0]), 0, n_children / f->child_shape[0] * sizeof(real));
     for (long i = 0; i < f->sources; i++)
         if (f->source[i].grid == 0) {
-            memset(w->scratch, 0, f->source[i].size * sizeof(real));
-            add_layers(w->scratch, parents, f->shape, f->source + i, 0, f->shape[0]);
-            forms(known + f->source[i].begin, w->scratch, f->source[i].size, f->source[i].form, threshold);
+            const struct source *s = f->source + i;
+            const real *numbers = parents;
+            if (s->form == 2 || s->size < cells_of(f->shape)) {
+                memset(w->scratch, 0, s->size * sizeof(real));
+                add_layers(w->scratch, parents, f->shape, s, 0, f->shape[0]);
+                numbers = w->scratch;
+            }
+            forms(known + s->begin, numbers, s->size, s->form, threshold);
         }
     for (long i = 0; i < f->whole; i++) {
         real e = children[f->whole_children[i]] = parents[f->whole_cells[i]];
@@ -190,7 +227,7 @@ static void update(const struct halving *f, const struct work *w, long shower, l
         for (long i = 0; i < f->sources; i++) {
             const struct source *s = f->source + i;
             long layer = s->strides[0];
-            if (s->grid != 1 || s->size == f->child_shape[0] * size) continue;
+            if (s->grid != 1 || s->begin == f->children) continue;
             memset(w->scratch + z * layer, 0, layer * sizeof(real));
             add_layers(w->scratch, children, f->child_shape, s, z, z + 1);
             forms(known + s->begin + z * layer, w->scratch + z * layer, layer, s->form, threshold);
@@ -264,15 +301,23 @@ INLINE void tile(const int nr, const struct halving *f, const struct packed *p, 
     const long n_parents = cells_of(f->shape), n_children = cells_of(f->child_shape), panels = PANELS(H);
     real energy[2 * LANES] __attribute__((aligned(BYTES))), normal[4 * LANES] __attribute__((aligned(BYTES)));
     real shares[2][2 * LANES] __attribute__((aligned(BYTES)));
-    for (long r = 0; r < width; r++) {
-        struct row row = rows[r < n ? r : n - 1]; /* places that are left over compute the last one again */
-        const elem *known = w->known + row.shower * f->known;
-        const int32_t *table = f->table + row.place * K;
-        for (long k = 0; k < K; k++) w->columns[(k / PAIR * width + r) * PAIR + k % PAIR] = known[table[k]];
-        for (long u = 0; u < H; u++) w->hidden[u * width + r] = f->places[row.place * H + u];
-        energy[r] = parents[row.shower * n_parents + f->cells[row.place]];
-        for (int i = 0; i < 2; i++)
-            normal[(r / LANES * 2 + i) * LANES + r % LANES] = noise[row.shower * noise_stride + row.place * 2 + i];
+    for (int j = 0; j < nr; j++) {
+        const real *known_rows[LANES], *places[LANES];
+        for (long r = 0; r < LANES; r++) {
+            long i = j * LANES + r;
+            struct row row = rows[i < n ? i : n - 1]; /* places that are left over compute the last one again */
+            const elem *known = w->known + row.shower * f->known;
+            const int32_t *table = f->table + row.place * K;
+            elem *gathered = w->gathered + r * up(K, PAIR);
+            for (long k = 0; k < K; k++) gathered[k] = known[table[k]];
+            known_rows[r] = (const real *)gathered;
+            places[r] = f->places + row.place * H;
+            energy[i] = parents[row.shower * n_parents + f->cells[row.place]];
+            for (int k = 0; k < 2; k++)
+                normal[(2 * j + k) * LANES + r] = noise[row.shower * noise_stride + row.place * 2 + k];
+        }
+        transpose((real *)w->columns + j * LANES, width, known_rows, up(K, PAIR) / PAIR);
+        transpose(w->hidden + j * LANES, width, places, H);
     }
     multiply(nr, w->hidden, p->enter + stage * panels * PANEL(K), H, w->columns, K);
     for (long l = 0; l < f->sizes.depth; l++) {
@@ -318,6 +363,7 @@ int run(const struct halving *f, int64_t n, const real *parents, const real *con
     for (int allocated = 0; allocated < 2; allocated++) {
         bytes = 0;
 #define PART(name, type, count) w.name = (type *)(memory + bytes), bytes += up((count) * (long)sizeof(type), 64)
+        PART(gathered, elem, LANES * up(K, PAIR));
         PART(columns, elem, up(K, PAIR) * width);
         PART(active, elem, up(H, PAIR) * width);
         PART(hidden, real, PANELS(H) * MR * width);
