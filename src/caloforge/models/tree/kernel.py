@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from caloforge.models.networks.splines.kernel import FOLDER
@@ -38,8 +39,8 @@ class _Sizes(ctypes.Structure):
 
 class _Source(ctypes.Structure):
     _fields_ = (
-        *((name, ctypes.c_int64) for name in ("begin", "size", "grid", "form")),
-        ("strides", ctypes.c_int64 * 3),
+        *((name, ctypes.c_int64) for name in ("begin", "size", "grid", "form", "cells", "layer")),
+        ("place", ctypes.c_void_p),
     )
 
 
@@ -81,7 +82,21 @@ class _Packed:
             ctypes.byref(sizes), *map(_pointers, (weights, [layer.bias for layer in layers])), ctypes.c_void_p(place)
         )
         parts = halving.sources.parts.values()
-        self.sources = (_Source * len(parts))(*(_source(part, halving) for part in parts))
+        self.source_places = [_places(part, halving) for part in parts]
+        self.sources = (_Source * len(parts))(
+            *(
+                _Source(
+                    part.begin,
+                    part.size,
+                    GRIDS.index(part.grid),
+                    FORMS.index(part.form),
+                    not part.axes,
+                    part.size // len(place),
+                    place.ctypes.data,
+                )
+                for part, place in zip(parts, self.source_places, strict=True)
+            )
+        )
         integers = (
             np.cumsum(halving.pass_sizes),
             np.array(halving.pass_stages, dtype=np.int64),
@@ -114,16 +129,12 @@ class _Packed:
         )
 
 
-def _source(part: Source, halving: Halving) -> _Source:
-    """A source; cells that are summed have the same place."""
+def _places(part: Source, halving: Halving) -> NDArray[np.int32]:
+    """Where each cell of a grid is among the numbers of a source, or is added."""
     shape = halving.shape if part.grid == "parents" else halving.child_shape
-    strides, size = [0, 0, 0], 1
-    for axis in (2, 1, 0):
-        if axis not in part.axes:
-            strides[axis], size = size, size * shape[axis]
-    return _Source(
-        part.begin, part.size, GRIDS.index(part.grid), FORMS.index(part.form), (ctypes.c_int64 * 3)(*strides)
-    )
+    kept = [1 if i in part.axes else n for i, n in enumerate(shape)]
+    numbers = np.arange(np.prod(kept), dtype=np.int32).reshape(kept)
+    return np.ascontiguousarray(np.broadcast_to(numbers, shape))
 
 
 def _pointers(tensors: Sequence[Tensor]) -> ctypes.Array[ctypes.c_void_p]:
@@ -153,15 +164,13 @@ class HalvingKernel:
             given: parents, context, noise and threshold, see `HalvingModel.sample`.
             bf16: the network in bfloat16.
         """
-        parameters = list(network.parameters())
+        parameters = network.weights()
         if not _possible([*parameters, *given]):
             return None
         library = tree_library(bf16)
         if library is None:
             return None
-        packed = self._packed(
-            bf16, parameters, lambda: _Packed(library, halving, network, table, size)
-        )
+        packed = self._packed(bf16, parameters, lambda: _Packed(library, halving, network, table, size))
         return _run(packed, halving, *given)
 
 
@@ -174,24 +183,26 @@ def _possible(tensors: Sequence[Tensor]) -> bool:
 
 
 def _run(packed: _Packed, halving: Halving, parents: Tensor, context: Tensor, noise: Tensor, threshold: Tensor) -> Tensor:
-    parents, context = parents.detach().contiguous(), context.detach().contiguous()
-    if noise[0].is_contiguous() if len(noise) else True:
-        noise = noise.detach()
-    else:
-        noise = noise.detach().contiguous()
+    parents, context = parents.contiguous(), context.contiguous()
+    if noise.stride()[1:] != (2, 1):  # its showers may be rows of a larger tensor
+        noise = noise.contiguous()
     children = parents.new_empty(len(parents), halving.n_children)
 
     def part(begin: int, end: int) -> None:
         no_memory = packed.library.run(
             ctypes.byref(packed.described),
             ctypes.c_int64(end - begin),
-            *(ctypes.c_void_p(t[begin:end].data_ptr()) for t in (parents, context, noise)),
+            *(_row(t, begin) for t in (parents, context, noise)),
             ctypes.c_int64(noise.stride(0)),
             ctypes.c_void_p(threshold.data_ptr()),
-            ctypes.c_void_p(children[begin:end].data_ptr()),
+            _row(children, begin),
         )
         if no_memory:
             raise MemoryError(f"not enough memory for {end - begin} showers of {halving.n_children} cells")
 
     in_threads(part, len(parents), FEW_SHOWERS)
     return children
+
+
+def _row(x: Tensor, i: int) -> ctypes.c_void_p:
+    return ctypes.c_void_p(x.data_ptr() + i * x.stride(0) * x.element_size())

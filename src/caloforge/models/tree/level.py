@@ -51,6 +51,9 @@ class HalvingModel(HasKernel):
         context: G.
         width, depth, components: of the network.
         chunk: splits that are computed at once on a CPU, always so many, without the compiled kernel.
+
+    Attributes:
+        n_splits: P.
     """
 
     kernel = "tree"
@@ -67,6 +70,7 @@ class HalvingModel(HasKernel):
     ) -> None:
         super().__init__()
         self.halving, self.chunk = halving, chunk
+        self.n_splits = len(halving.cells)
         self.n_layers = halving.shape[0]
         # what is known, the numbers of the shower, and where splits that do not exist write
         self.size = halving.sources.size + context + 1
@@ -97,11 +101,6 @@ class HalvingModel(HasKernel):
         self.pass_ends = [0, *accumulate(halving.pass_sizes)]
         stage_sizes = np.bincount(halving.pass_stages, weights=halving.pass_sizes, minlength=halving.n_stages)
         self.stage_ends = [0, *accumulate(int(n) for n in stage_sizes)]
-
-    @property
-    def n_splits(self) -> int:
-        """P."""
-        return len(self.cells)
 
     def _known(self, parents: Tensor, children: Tensor, context: Tensor, threshold: Tensor) -> Tensor:
         """All that is known of n showers, (n, S), of all their parents and children and of context (n, G)."""

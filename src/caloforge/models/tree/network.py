@@ -63,3 +63,8 @@ class SplitNetwork(nn.Module):
         """What each place adds to the first layer, (P, width)."""
         parameters = (self.place.weight, self.place.bias)
         return self._places(None, parameters, lambda: self.place(self.places))
+
+    def weights(self) -> list[Tensor]:
+        """All parameters."""
+        layers = (self.place, self.head, *self.blocks)
+        return [self.enter, *(layer.weight for layer in layers), *(layer.bias for layer in layers)]

@@ -9,6 +9,11 @@
    P splits, K things that a split knows, S of one shower that are known, H units, M components of a mixture,
    Q = 3 + 3M, Z layers, G context numbers. */
 
+#if defined(__AVX512F__) || defined(__aarch64__)
+#define MR 16
+#else
+#define MR 12
+#endif
 #include "panels.h"
 
 /* ---- packed weights -------------------------------------------------------------------------------- */
@@ -90,8 +95,8 @@ INLINE vec log_tail(vec a) {
     return logarithm(t) + HALF_LOG + (p - x * x);
 }
 
-/* Words (LANES, n) of rows become columns: word i of row r is lane r of vector i * step. */
-static void transpose(real *to, long step, const real *const *rows, long n) {
+/* Words (LANES, n) of rows become columns (n, LANES). */
+static void transpose(real *to, const real *const *rows, long n) {
     long i = 0;
 #ifdef __AVX512F__
     for (; i + 16 <= n; i += 16) {
@@ -112,13 +117,13 @@ static void transpose(real *to, long step, const real *const *rows, long n) {
                 b[r + 4 + h] = _mm512_shuffle_f32x4(a[r + h], a[r + 4 + h], 0xdd);
             }
         for (int h = 0; h < 8; h++) {
-            _mm512_store_ps(to + (i + h) * step, _mm512_shuffle_f32x4(b[h], b[8 + h], 0x88));
-            _mm512_store_ps(to + (i + 8 + h) * step, _mm512_shuffle_f32x4(b[h], b[8 + h], 0xdd));
+            _mm512_store_ps(to + (i + h) * 16, _mm512_shuffle_f32x4(b[h], b[8 + h], 0x88));
+            _mm512_store_ps(to + (i + 8 + h) * 16, _mm512_shuffle_f32x4(b[h], b[8 + h], 0xdd));
         }
     }
 #endif
     for (; i < n; i++)
-        for (long r = 0; r < LANES; r++) to[i * step + r] = rows[r][i];
+        for (long r = 0; r < LANES; r++) to[i * LANES + r] = rows[r][i];
 }
 
 /* ---- a halving ------------------------------------------------------------------------------------- */
@@ -126,7 +131,8 @@ static void transpose(real *to, long step, const real *const *rows, long n) {
 /* Numbers of one kind among those that are known of a shower, see `Source`. */
 struct source {
     int64_t begin, size, grid, form; /* grid: 0 parents, 1 children, 2 earlier; form: 0 seen, 1 logarithm, 2 lit */
-    int64_t strides[3];              /* from cell to cell of the grid, 0 along axes that are summed */
+    int64_t cells, layer;            /* whether each cell has a number of its own; numbers of a layer */
+    const int32_t *place;            /* where each cell of the grid is among them, or is added */
 };
 
 struct halving {
@@ -152,11 +158,12 @@ struct row {
 struct work {
     elem *known;            /* (showers, S) */
     real *sums;             /* of the children of earlier layers, (showers, C/Z) */
-    real *scratch;          /* numbers of a source */
+    int32_t *lit;           /* cells with energy, (C,) */
+    real *scratch;          /* numbers of a source, twice */
     struct row *rows;       /* splits with energy of a pass */
     elem *gathered;         /* (LANES, K) */
-    elem *columns, *active; /* (K, *) and (H, *) of a tile */
-    real *hidden, *raw;     /* (H, *) and (Q, *) */
+    elem *columns, *active; /* (K, LANES) and (H, LANES) */
+    real *hidden, *raw;     /* (H, LANES) and (Q, LANES) */
 };
 
 static long cells_of(const int64_t *shape) { return shape[0] * shape[1] * shape[2]; }
@@ -179,35 +186,40 @@ static void forms(elem *to, const real *from, long n, long form, real threshold)
     }
 }
 
-/* Sums over cells of some layers of a grid. */
-static void add_layers(real *to, const real *grid, const int64_t *shape, const struct source *s, long first, long end) {
-    for (long a = first; a < end; a++)
-        for (long b = 0; b < shape[1]; b++)
-            for (long c = 0; c < shape[2]; c++) {
-                real e = grid[(a * shape[1] + b) * shape[2] + c];
-                if (e > 0) to[a * s->strides[0] + b * s->strides[1] + c * s->strides[2]] += s->form == 2 ? 1 : e;
-            }
+/* Numbers of the cells with energy among those from `first` to `end`. */
+static long lit_cells(int32_t *lit, const real *energies, long first, long end) {
+    long n = 0;
+    for (long i = first; i < end; i++) lit[n] = i, n += energies[i] > 0;
+    return n;
+}
+
+/* Energies of lit cells as numbers of a source. */
+static void fill(elem *known, const struct work *w, const struct source *s, const real *energies, long n,
+                 long first, long size, real threshold) {
+    real *numbers = w->scratch;
+    if (s->cells) {
+        elem *formed = (elem *)(numbers + n);
+        for (long i = 0; i < n; i++) numbers[i] = energies[w->lit[i]];
+        forms(formed, numbers, n, s->form, threshold);
+        for (long i = 0; i < n; i++) known[s->begin + s->place[w->lit[i]]] = formed[i];
+    } else {
+        memset(numbers, 0, size * sizeof(real));
+        for (long i = 0; i < n; i++) numbers[s->place[w->lit[i]] - first] += s->form == 2 ? 1 : energies[w->lit[i]];
+        forms(known + s->begin + first, numbers, size, s->form, threshold);
+    }
 }
 
 /* What is known before anything is split. */
 static void begin(const struct halving *f, const struct work *w, long shower, const real *parents, const real *context,
                   real threshold, real *children) {
     elem *known = w->known + shower * f->known;
-    long n_children = cells_of(f->child_shape);
+    const long n_children = cells_of(f->child_shape), size = n_children / f->child_shape[0];
     memset(known, 0, f->known * sizeof(elem));
     memset(children, 0, n_children * sizeof(real));
-    memset(w->sums + shower * (n_children / f->child_shape[0]), 0, n_children / f->child_shape[0] * sizeof(real));
+    memset(w->sums + shower * size, 0, size * sizeof(real));
+    long n = lit_cells(w->lit, parents, 0, cells_of(f->shape));
     for (long i = 0; i < f->sources; i++)
-        if (f->source[i].grid == 0) {
-            const struct source *s = f->source + i;
-            const real *numbers = parents;
-            if (s->form == 2 || s->size < cells_of(f->shape)) {
-                memset(w->scratch, 0, s->size * sizeof(real));
-                add_layers(w->scratch, parents, f->shape, s, 0, f->shape[0]);
-                numbers = w->scratch;
-            }
-            forms(known + s->begin, numbers, s->size, s->form, threshold);
-        }
+        if (f->source[i].grid == 0) fill(known, w, f->source + i, parents, n, 0, f->source[i].size, threshold);
     for (long i = 0; i < f->whole; i++) {
         real e = children[f->whole_children[i]] = parents[f->whole_cells[i]];
         forms(known + f->children + f->whole_children[i], &e, 1, 0, threshold);
@@ -224,13 +236,11 @@ static void update(const struct halving *f, const struct work *w, long shower, l
     for (long z = 0; z < f->child_shape[0]; z++) {
         if (f->layer_stages[z] < before || f->layer_stages[z] >= stage) continue;
         for (long i = 0; i < size; i++) sums[i] += children[z * size + i];
+        long n = lit_cells(w->lit, children, z * size, (z + 1) * size);
         for (long i = 0; i < f->sources; i++) {
             const struct source *s = f->source + i;
-            long layer = s->strides[0];
-            if (s->grid != 1 || s->begin == f->children) continue;
-            memset(w->scratch + z * layer, 0, layer * sizeof(real));
-            add_layers(w->scratch, children, f->child_shape, s, z, z + 1);
-            forms(known + s->begin + z * layer, w->scratch + z * layer, layer, s->form, threshold);
+            if (s->grid == 1 && s->begin != f->children)
+                fill(known, w, s, children, n, z * s->layer, s->layer, threshold);
         }
     }
     for (long i = 0; i < f->sources; i++)
@@ -238,29 +248,27 @@ static void update(const struct halving *f, const struct work *w, long shower, l
             forms(known + f->source[i].begin + stage * size, sums, size, f->source[i].form, threshold);
 }
 
-/* Shares of the energies of one vector of splits, see `split.draw`; raw (Q, *), normal numbers (2, *). */
-static __attribute__((noinline)) void draw(real *raw, long stride, long components, vec energy, const real *normal,
+/* Shares of the energies of one vector of splits, see `split.draw`; raw (Q, LANES), normal numbers (2, LANES). */
+static void draw(real *raw, long components, vec energy, const real *normal,
                                            real threshold, real *left, real *right) {
-#define RAW(i) (*(vec *)(raw + (i) * stride))
     vec z = *(const vec *)normal, tail = exponential(log_tail(absolute(z))), uniform = pick(z > 0, 1 - tail, tail);
     mask can_share = energy >= (real)2.00002 * threshold;
-    vec a = RAW(0), b = RAW(1), c = pick(can_share, RAW(2), all(-30)), top = pick(a > b, a, b);
+    vec *r = (vec *)raw, a = r[0], b = r[1], c = pick(can_share, r[2], all(-30)), top = pick(a > b, a, b);
     top = pick(c > top, c, top);
     a = exponential(a - top), b = exponential(b - top), c = exponential(c - top);
     vec total = a + b + c, one = (a + b) / total;
     mask both = (uniform >= one) & can_share;
 
-    real *weights = raw + 3 * stride, *places = weights + components * stride, *scales = places + components * stride;
-#define AT(part, i) (*(vec *)((part) + (i) * stride))
-    top = AT(weights, 0);
-    for (long i = 1; i < components; i++) top = pick(AT(weights, i) > top, AT(weights, i), top);
-    vec sum = all(0), passed = all(0), place = AT(places, 0), scale = AT(scales, 0);
-    for (long i = 0; i < components; i++) sum += AT(weights, i) = exponential(AT(weights, i) - top);
+    vec *weights = r + 3, *places = weights + components, *scales = places + components;
+    top = weights[0];
+    for (long i = 1; i < components; i++) top = pick(weights[i] > top, weights[i], top);
+    vec sum = all(0), passed = all(0), place = places[0], scale = scales[0];
+    for (long i = 0; i < components; i++) sum += weights[i] = exponential(weights[i] - top);
     vec aim = (uniform - one) / pick(both, c / total, all(1)) * sum;
     for (long i = 0; i + 1 < components; i++) {
-        passed += AT(weights, i);
-        place = pick(passed < aim, AT(places, i + 1), place);
-        scale = pick(passed < aim, AT(scales, i + 1), scale);
+        passed += weights[i];
+        place = pick(passed < aim, places[i + 1], place);
+        scale = pick(passed < aim, scales[i + 1], scale);
     }
 
     z = *(const vec *)(normal + LANES);
@@ -274,72 +282,65 @@ static __attribute__((noinline)) void draw(real *raw, long stride, long componen
     mask on_left = (both & (w > 0)) | (~both & (uniform < a / total));
     *(vec *)left = pick(on_left, larger, smaller);
     *(vec *)right = pick(on_left, smaller, larger);
-#undef RAW
-#undef AT
 }
 
-/* SiLU of hidden units (H, *) as columns; the bias of the block that reads them is added to the units. */
-static __attribute__((noinline)) void activate(const struct work *w, const real *bias, long units, int nr) {
-    for (long u = 0; u < units; u++)
-        for (int j = 0; j < nr; j++) {
-            vec *h = (vec *)(w->hidden + (u * nr + j) * LANES);
-            put(nr, w->active, u, j, silu(*h));
-            if (bias) *h += bias[u];
-        }
+/* SiLU of hidden units (H, LANES) as columns; the bias of the block that reads them is added to the units. */
+static void activate(const struct work *w, const real *bias, long units) {
+    for (long u = 0; u < units; u++) {
+        vec *h = (vec *)w->hidden + u;
+        put(1, w->active, u, 0, silu(*h));
+        if (bias) *h += bias[u];
+    }
 }
 
-INLINE void multiply(const int nr, real *sums, const elem *panels, long rows, const elem *columns, long inner) {
+static void multiply(real *sums, const elem *panels, long rows, const elem *columns, long inner) {
     for (long i = 0; i < PANELS(rows); i++)
-        advance(nr, sums + i * MR * nr * LANES, panels + i * PANEL(inner), columns, up(inner, PAIR) / PAIR);
+        advance(1, sums + i * MR * LANES, panels + i * PANEL(inner), columns, up(inner, PAIR) / PAIR);
 }
 
-/* Up to nr vectors of splits of one stage. */
-INLINE void tile(const int nr, const struct halving *f, const struct packed *p, const struct work *w, long stage,
+/* One vector of splits of one stage, of the n that are left; returns how many it computed. */
+static long tile(const struct halving *f, const struct packed *p, const struct work *w, long stage,
                  const struct row *rows, long n, const real *parents, const real *noise, long noise_stride,
                  real threshold, real *children) {
-    const long width = nr * LANES, K = f->sizes.known, H = f->sizes.units, q = 3 + 3 * f->sizes.components;
-    const long n_parents = cells_of(f->shape), n_children = cells_of(f->child_shape), panels = PANELS(H);
-    real energy[2 * LANES] __attribute__((aligned(BYTES))), normal[4 * LANES] __attribute__((aligned(BYTES)));
-    real shares[2][2 * LANES] __attribute__((aligned(BYTES)));
-    for (int j = 0; j < nr; j++) {
-        const real *known_rows[LANES], *places[LANES];
-        for (long r = 0; r < LANES; r++) {
-            long i = j * LANES + r;
-            struct row row = rows[i < n ? i : n - 1]; /* places that are left over compute the last one again */
-            const elem *known = w->known + row.shower * f->known;
-            const int32_t *table = f->table + row.place * K;
-            elem *gathered = w->gathered + r * up(K, PAIR);
-            for (long k = 0; k < K; k++) gathered[k] = known[table[k]];
-            known_rows[r] = (const real *)gathered;
-            places[r] = f->places + row.place * H;
-            energy[i] = parents[row.shower * n_parents + f->cells[row.place]];
-            for (int k = 0; k < 2; k++)
-                normal[(2 * j + k) * LANES + r] = noise[row.shower * noise_stride + row.place * 2 + k];
-        }
-        transpose((real *)w->columns + j * LANES, width, known_rows, up(K, PAIR) / PAIR);
-        transpose(w->hidden + j * LANES, width, places, H);
+    const long K = f->sizes.known, H = f->sizes.units, q = 3 + 3 * f->sizes.components, panels = PANELS(H);
+    const long n_parents = cells_of(f->shape), n_children = cells_of(f->child_shape);
+    const real *known_rows[LANES], *places[LANES];
+    real energy[LANES] __attribute__((aligned(BYTES))), normal[2 * LANES] __attribute__((aligned(BYTES)));
+    real shares[2][LANES] __attribute__((aligned(BYTES)));
+    for (long r = 0; r < LANES; r++) {
+        struct row row = rows[r < n ? r : n - 1]; /* lanes that are left over compute the last one again */
+        const elem *known = w->known + row.shower * f->known;
+        const int32_t *table = f->table + row.place * K;
+        elem *gathered = w->gathered + r * up(K, PAIR);
+        for (long k = 0; k < K; k++) gathered[k] = known[table[k]];
+        known_rows[r] = (const real *)gathered;
+        places[r] = f->places + row.place * H;
+        energy[r] = parents[row.shower * n_parents + f->cells[row.place]];
+        for (int k = 0; k < 2; k++)
+            normal[k * LANES + r] = noise[row.shower * noise_stride + row.place * 2 + k];
     }
-    multiply(nr, w->hidden, p->enter + stage * panels * PANEL(K), H, w->columns, K);
+    transpose((real *)w->columns, known_rows, up(K, PAIR) / PAIR);
+    transpose(w->hidden, places, H);
+    multiply(w->hidden, p->enter + stage * panels * PANEL(K), H, w->columns, K);
     for (long l = 0; l < f->sizes.depth; l++) {
-        activate(w, p->bias + l * H, H, nr);
-        multiply(nr, w->hidden, p->blocks + l * panels * PANEL(H), H, w->active, H);
+        activate(w, p->bias + l * H, H);
+        multiply(w->hidden, p->blocks + l * panels * PANEL(H), H, w->active, H);
     }
-    activate(w, 0, H, nr);
-    for (long i = 0; i < PANELS(q) * MR; i++)
-        for (int j = 0; j < nr; j++) *(vec *)(w->raw + (i * nr + j) * LANES) = all(p->head_bias[i]);
-    multiply(nr, w->raw, p->head, q, w->active, H);
-    elem seen[2][2 * LANES];
-    for (int j = 0; j < nr; j++)
-        draw(w->raw + j * LANES, width, f->sizes.components, *(vec *)(energy + j * LANES), normal + j * 2 * LANES,
-             threshold, shares[0] + j * LANES, shares[1] + j * LANES);
+    activate(w, 0, H);
+    for (long i = 0; i < PANELS(q) * MR; i++) ((vec *)w->raw)[i] = all(p->head_bias[i]);
+    multiply(w->raw, p->head, q, w->active, H);
+    draw(w->raw, f->sizes.components, *(vec *)energy, normal, threshold, shares[0], shares[1]);
+    long done = n < LANES ? n : LANES;
     for (int side = 0; side < 2; side++) {
-        forms(seen[side], shares[side], width, 0, threshold);
-        for (long r = 0; r < n; r++) {
+        elem seen[LANES];
+        forms(seen, shares[side], LANES, 0, threshold);
+        for (long r = 0; r < done; r++) {
             long child = (side ? f->right : f->left)[rows[r].place];
             children[rows[r].shower * n_children + child] = shares[side][r];
-            w->known[rows[r].shower * f->known + f->children + child] = seen[side][r];
+            w->known[rows[r].shower * f->known + f->children + child] = seen[r];
         }
     }
+    return done;
 }
 
 #define CACHE (512 * 1024) /* bytes for what is known of showers that are computed together */
@@ -349,29 +350,29 @@ INLINE void tile(const int nr, const struct halving *f, const struct packed *p, 
 int run(const struct halving *f, int64_t n, const real *parents, const real *context, const real *noise,
         int64_t noise_stride, const real *threshold, real *children) {
     const struct packed p = parts(&f->sizes, f->packed);
-    const long K = f->sizes.known, H = f->sizes.units, q = 3 + 3 * f->sizes.components, width = 2 * LANES;
+    const long K = f->sizes.known, H = f->sizes.units, q = 3 + 3 * f->sizes.components;
     const long n_parents = cells_of(f->shape), n_children = cells_of(f->child_shape), size = f->child_shape[1] * f->child_shape[2];
-    long group = CACHE / (f->known * sizeof(elem)), most = 0, scratch = 0, bytes = 0;
+    long group = CACHE / (f->known * sizeof(elem)), most = 0, bytes = 0;
     group = group < 1 ? 1 : group < n ? group : n;
     for (long i = 0; i < f->passes; i++) {
         long cells = f->pass_ends[i] - (i ? f->pass_ends[i - 1] : 0);
         most = cells > most ? cells : most;
     }
-    for (long i = 0; i < f->sources; i++) scratch = f->source[i].size > scratch ? f->source[i].size : scratch;
     struct work w;
     char *memory = 0;
     for (int allocated = 0; allocated < 2; allocated++) {
         bytes = 0;
 #define PART(name, type, count) w.name = (type *)(memory + bytes), bytes += up((count) * (long)sizeof(type), 64)
         PART(gathered, elem, LANES * up(K, PAIR));
-        PART(columns, elem, up(K, PAIR) * width);
-        PART(active, elem, up(H, PAIR) * width);
-        PART(hidden, real, PANELS(H) * MR * width);
-        PART(raw, real, PANELS(q) * MR * width);
+        PART(columns, elem, up(K, PAIR) * LANES);
+        PART(active, elem, up(H, PAIR) * LANES);
+        PART(hidden, real, PANELS(H) * MR * LANES);
+        PART(raw, real, PANELS(q) * MR * LANES);
         if (allocated) memset(memory, 0, bytes);
         PART(known, elem, group * f->known);
         PART(sums, real, group * size);
-        PART(scratch, real, scratch);
+        PART(lit, int32_t, n_children);
+        PART(scratch, real, 2 * n_children);
         PART(rows, struct row, group * most);
 #undef PART
         if (!allocated && !(memory = aligned_alloc(64, bytes))) return 1;
@@ -391,13 +392,8 @@ int run(const struct halving *f, int64_t n, const real *parents, const real *con
             for (long j = 0; j < some; j++)
                 for (long k = i ? f->pass_ends[i - 1] : 0; k < f->pass_ends[i]; k++)
                     if (own[j * n_parents + f->cells[k]] > 0) w.rows[rows++] = (struct row){j, k};
-            for (long r = 0; r < rows; r += width) {
-                long left = rows - r < width ? rows - r : width;
-                if (left > LANES)
-                    tile(2, f, &p, &w, stage, w.rows + r, left, own, normal, noise_stride, *threshold, made);
-                else
-                    tile(1, f, &p, &w, stage, w.rows + r, left, own, normal, noise_stride, *threshold, made);
-            }
+            for (long r = 0; r < rows;)
+                r += tile(f, &p, &w, stage, w.rows + r, rows - r, own, normal, noise_stride, *threshold, made);
         }
     }
     free(memory);

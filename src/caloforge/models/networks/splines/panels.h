@@ -7,10 +7,12 @@
 
 #include "vectors.h"
 
+#ifndef MR /* rows of a matrix that are computed together; as many sums for each vector must fit the registers */
 #if defined(__AVX512F__) || defined(__aarch64__)
-#define MR 12 /* rows of a matrix that are computed together; 2 MR sums must fit the registers */
+#define MR 12
 #else
 #define MR 6
+#endif
 #endif
 
 #define PAIR (BF16 ? 2 : 1) /* inner indices that stand together */
@@ -47,12 +49,12 @@ static void pack_rows(elem *to, const real *from, long rows, long inner, long st
 /* sums (MR, width) += panel (MR, inner) · columns (inner, width), inner in steps of PAIR; width = nr vectors. */
 INLINE void advance(const int nr, real *sums, const elem *panel, const elem *columns, long steps) {
     vec s[MR][2], c[2];
-#pragma GCC unroll 12
+#pragma GCC unroll 16
     for (int r = 0; r < MR; r++)
         for (int j = 0; j < nr; j++) s[r][j] = *(vec *)(sums + (r * nr + j) * LANES);
     for (long k = 0; k < steps; k++) {
         for (int j = 0; j < nr; j++) c[j] = *(const vec *)(columns + j * LANES * PAIR);
-#pragma GCC unroll 12
+#pragma GCC unroll 16
         for (int r = 0; r < MR; r++) {
 #if BF16
             int32_t pair;
@@ -66,7 +68,7 @@ INLINE void advance(const int nr, real *sums, const elem *panel, const elem *col
         panel += MR * PAIR;
         columns += nr * LANES * PAIR;
     }
-#pragma GCC unroll 12
+#pragma GCC unroll 16
     for (int r = 0; r < MR; r++)
         for (int j = 0; j < nr; j++) *(vec *)(sums + (r * nr + j) * LANES) = s[r][j];
 }
