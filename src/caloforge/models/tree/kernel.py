@@ -165,7 +165,7 @@ class HalvingKernel:
             bf16: the network in bfloat16.
         """
         parameters = network.weights()
-        if not _possible([*parameters, *given]):
+        if not _possible(given, parameters):
             return None
         library = tree_library(bf16)
         if library is None:
@@ -174,10 +174,10 @@ class HalvingKernel:
         return _run(packed, halving, *given)
 
 
-def _possible(tensors: Sequence[Tensor]) -> bool:
+def _possible(given: Sequence[Tensor], parameters: Sequence[Tensor]) -> bool:
     return (
-        all(t.device.type == "cpu" and t.dtype == torch.float32 for t in tensors)
-        and not (torch.is_grad_enabled() and any(t.requires_grad for t in tensors))
+        all(t.device.type == "cpu" and t.dtype == torch.float32 for t in (*given, parameters[0]))
+        and not (torch.is_grad_enabled() and any(t.requires_grad for t in (*given, *parameters)))
         and not traced()
     )
 

@@ -10,9 +10,9 @@
    Q = 3 + 3M, Z layers, G context numbers. */
 
 #if defined(__AVX512F__) || defined(__aarch64__)
-#define MR 16
+#define MR 16 /* vectors of units */
 #else
-#define MR 12
+#define MR 8
 #endif
 #include "panels.h"
 
@@ -36,7 +36,7 @@ static struct packed parts(const struct sizes *z, void *at) {
     PART(enter, elem, z->stages * rows * PANEL(z->known));
     PART(blocks, elem, z->depth * rows * PANEL(z->units));
     PART(head, elem, PANELS(q) * PANEL(z->units));
-    PART(bias, real, z->depth * z->units);
+    PART(bias, real, z->depth * rows * MR);
     PART(head_bias, real, PANELS(q) * MR);
 #undef PART
     p.bytes = n;
@@ -54,11 +54,18 @@ void pack(const struct sizes *z, const real *const *weights, const real *const *
     pack_rows(p.head, weights[1], q, H, H);
     memset(p.head_bias, 0, PANELS(q) * MR * sizeof(real));
     memcpy(p.head_bias, biases[0], q * sizeof(real));
+    memset(p.bias, 0, z->depth * PANELS(H) * MR * sizeof(real));
     for (long l = 0; l < z->depth; l++) {
         pack_rows(p.blocks + l * PANELS(H) * PANEL(H), weights[2 + l], H, H, H);
-        memcpy(p.bias + l * H, biases[1 + l], H * sizeof(real));
+        memcpy(p.bias + l * PANELS(H) * MR, biases[1 + l], H * sizeof(real));
     }
 }
+
+#if defined(__GNUC__) && !defined(__clang__)
+#define SCALAR __attribute__((optimize("no-tree-vectorize"))) /* loads are faster than gathers */
+#else
+#define SCALAR
+#endif
 
 /* ---- functions ------------------------------------------------------------------------------------- */
 
@@ -77,8 +84,26 @@ INLINE vec log_of_one_plus(vec x) { /* x >= 0 */
     return logarithm(u) + (x - (u - 1)) / u;
 }
 
-/* x / (1 + exp(-x)) */
-INLINE vec silu(vec x) { return x / (exponential(-x) + 1); }
+/* x / (1 + exp(-x)), cheaper than by `exponential` and a division. */
+INLINE vec silu(vec x) {
+    vec y = at_most(at_least(-x, -80), 80);
+    const real shift = 12582912; /* as in `exponential` */
+    vec shifted = y * (real)1.44269504088896341 + shift, r = y - (shifted - shift) * (real)0.693147180559945309;
+    vec p = all((real)1 / 720);
+    p = p * r + (real)1 / 120;
+    p = p * r + (real)1 / 24;
+    p = p * r + (real)1 / 6;
+    p = p * r + (real)0.5;
+    p = p * r + 1;
+    p = p * r + 1;
+    vec below = (vec)((mask)p + ((mask)shifted << 23)) + 1;
+#ifdef __AVX512F__
+    vec about = (vec)_mm512_rcp14_ps((__m512)below);
+    return x * (about * (2 - below * about));
+#else
+    return x / below;
+#endif
+}
 
 /* log Phi(-a) of a >= 0: Chebyshev's fit to erfc of Press et al., Numerical Recipes, to 1.2e-7 everywhere. */
 INLINE vec log_tail(vec a) {
@@ -126,6 +151,11 @@ static void transpose(real *to, const real *const *rows, long n) {
         for (long r = 0; r < LANES; r++) to[i * LANES + r] = rows[r][i];
 }
 
+/* What a split knows, (K,). */
+static SCALAR void gather(elem *to, const elem *known, const int32_t *table, long n) {
+    for (long k = 0; k < n; k++) to[k] = known[table[k]];
+}
+
 /* ---- a halving ------------------------------------------------------------------------------------- */
 
 /* Numbers of one kind among those that are known of a shower, see `Source`. */
@@ -164,6 +194,7 @@ struct work {
     elem *gathered;         /* (LANES, K) */
     elem *columns, *active; /* (K, LANES) and (H, LANES) */
     real *hidden, *raw;     /* (H, LANES) and (Q, LANES) */
+    real *said;             /* (LANES, Q) */
 };
 
 static long cells_of(const int64_t *shape) { return shape[0] * shape[1] * shape[2]; }
@@ -284,63 +315,137 @@ static void draw(real *raw, long components, vec energy, const real *normal,
     *(vec *)right = pick(on_left, smaller, larger);
 }
 
-/* SiLU of hidden units (H, LANES) as columns; the bias of the block that reads them is added to the units. */
-static void activate(const struct work *w, const real *bias, long units) {
-    for (long u = 0; u < units; u++) {
-        vec *h = (vec *)w->hidden + u;
-        put(1, w->active, u, 0, silu(*h));
-        if (bias) *h += bias[u];
-    }
-}
-
 static void multiply(real *sums, const elem *panels, long rows, const elem *columns, long inner) {
     for (long i = 0; i < PANELS(rows); i++)
         advance(1, sums + i * MR * LANES, panels + i * PANEL(inner), columns, up(inner, PAIR) / PAIR);
 }
 
+/* What the network says of a vector of splits whose known numbers are `columns` and whose places `hidden`. */
+static void by_columns(const struct halving *f, const struct packed *p, const struct work *w, long stage) {
+    const long K = f->sizes.known, H = f->sizes.units, q = 3 + 3 * f->sizes.components, rows = PANELS(H);
+    multiply(w->hidden, p->enter + stage * rows * PANEL(K), H, w->columns, K);
+    for (long l = 0; l <= f->sizes.depth; l++) {
+        for (long u = 0; u < H; u++) {
+            vec *h = (vec *)w->hidden + u;
+            put(1, w->active, u, 0, silu(*h));
+            if (l < f->sizes.depth) *h += p->bias[l * rows * MR + u];
+        }
+        if (l < f->sizes.depth) multiply(w->hidden, p->blocks + l * rows * PANEL(H), H, w->active, H);
+    }
+    for (long i = 0; i < PANELS(q) * MR; i++) ((vec *)w->raw)[i] = all(p->head_bias[i]);
+    multiply(w->raw, p->head, q, w->active, H);
+}
+
+/* sums (nr, stride) += rows of elements (nr, from row to row `next`) times np panels, whose rows are the lanes. */
+INLINE void advance_rows(const int nr, const int np, real *sums, long stride, const elem *panels, long inner,
+                         const elem *rows, long next) {
+    enum { V = MR / LANES };
+    vec s[4][4 * V];
+    for (int r = 0; r < nr; r++)
+        for (int v = 0; v < np * V; v++) s[r][v] = *(vec *)(sums + r * stride + v * LANES);
+    for (long k = 0; k < up(inner, PAIR); k += PAIR)
+        for (int v = 0; v < np * V; v++) {
+            const elem *at = panels + v / V * PANEL(inner) + k * MR + v % V * LANES * PAIR;
+            for (int r = 0; r < nr; r++) {
+#if BF16
+                int32_t pair;
+                memcpy(&pair, rows + r * next + k, 4);
+                s[r][v] = (vec)_mm512_dpbf16_ps((__m512)s[r][v], *(const __m512bh *)at, (__m512bh)_mm512_set1_epi32(pair));
+#else
+                s[r][v] += *(const vec *)at * rows[r * next + k];
+#endif
+            }
+        }
+    for (int r = 0; r < nr; r++)
+        for (int v = 0; v < np * V; v++) *(vec *)(sums + r * stride + v * LANES) = s[r][v];
+}
+
+/* The same as `multiply` for n rows, by the same operations on each. */
+static void multiply_rows(real *sums, long n, const elem *panels, long out, const elem *rows, long inner, long next) {
+    const long stride = PANELS(out) * MR;
+#define SOME(nr, np) \
+    for (; n - r >= nr; r += nr) { \
+        long i = 0; \
+        for (; i + np <= PANELS(out); i += np) \
+            advance_rows(nr, np, sums + r * stride + i * MR, stride, panels + i * PANEL(inner), inner, rows + r * next, next); \
+        for (; i < PANELS(out); i++) \
+            advance_rows(nr, 1, sums + r * stride + i * MR, stride, panels + i * PANEL(inner), inner, rows + r * next, next); \
+    }
+    long r = 0;
+    SOME(4, 2)
+    SOME(2, 2)
+    SOME(1, 4)
+#undef SOME
+}
+
+/* The same as `by_columns` for few splits: units are the lanes. */
+static void by_rows(const struct halving *f, const struct packed *p, const struct work *w, long stage, long n,
+                    const real *const *places) {
+    const long K = f->sizes.known, H = f->sizes.units, q = 3 + 3 * f->sizes.components, rows = PANELS(H);
+    const long units = rows * MR, stride = PANELS(q) * MR;
+    for (long r = 0; r < n; r++) memcpy(w->hidden + r * units, places[r], H * sizeof(real));
+    multiply_rows(w->hidden, n, p->enter + stage * rows * PANEL(K), H, w->gathered, K, up(K, PAIR));
+    for (long l = 0; l <= f->sizes.depth; l++) {
+        for (long r = 0; r < n; r++)
+            for (long u = 0; u < units; u += LANES) {
+                vec *h = (vec *)(w->hidden + r * units + u), a = silu(*h);
+#if BF16
+                __m256i bits = (__m256i)_mm512_cvtneps_pbh((__m512)a);
+                _mm256_storeu_si256((__m256i *)(w->active + r * units + u), bits);
+#else
+                *(vec *)(w->active + r * units + u) = a;
+#endif
+                if (l < f->sizes.depth) *h += *(vec *)(p->bias + l * units + u);
+            }
+        if (l < f->sizes.depth) multiply_rows(w->hidden, n, p->blocks + l * rows * PANEL(H), H, w->active, H, units);
+    }
+    const real *said[LANES];
+    for (long r = 0; r < n; r++) memcpy(w->said + r * stride, p->head_bias, stride * sizeof(real));
+    multiply_rows(w->said, n, p->head, q, w->active, H, units);
+    for (long r = 0; r < LANES; r++) said[r] = w->said + (r < n ? r : n - 1) * stride;
+    transpose(w->raw, said, q);
+}
+
+#define FEW (LANES / 2) /* splits that are computed row by row */
+
 /* One vector of splits of one stage, of the n that are left; returns how many it computed. */
 static long tile(const struct halving *f, const struct packed *p, const struct work *w, long stage,
                  const struct row *rows, long n, const real *parents, const real *noise, long noise_stride,
                  real threshold, real *children) {
-    const long K = f->sizes.known, H = f->sizes.units, q = 3 + 3 * f->sizes.components, panels = PANELS(H);
-    const long n_parents = cells_of(f->shape), n_children = cells_of(f->child_shape);
+    const long K = f->sizes.known, H = f->sizes.units, n_parents = cells_of(f->shape), n_children = cells_of(f->child_shape);
     const real *known_rows[LANES], *places[LANES];
     real energy[LANES] __attribute__((aligned(BYTES))), normal[2 * LANES] __attribute__((aligned(BYTES)));
     real shares[2][LANES] __attribute__((aligned(BYTES)));
+    n = n < LANES ? n : LANES;
     for (long r = 0; r < LANES; r++) {
-        struct row row = rows[r < n ? r : n - 1]; /* lanes that are left over compute the last one again */
-        const elem *known = w->known + row.shower * f->known;
-        const int32_t *table = f->table + row.place * K;
-        elem *gathered = w->gathered + r * up(K, PAIR);
-        for (long k = 0; k < K; k++) gathered[k] = known[table[k]];
+        long i = r < n ? r : n - 1; /* lanes that are left over compute the last one again */
+        struct row row = rows[i];
+        elem *gathered = w->gathered + i * up(K, PAIR);
+        if (r < n) gather(gathered, w->known + row.shower * f->known, f->table + row.place * K, K);
         known_rows[r] = (const real *)gathered;
         places[r] = f->places + row.place * H;
         energy[r] = parents[row.shower * n_parents + f->cells[row.place]];
         for (int k = 0; k < 2; k++)
             normal[k * LANES + r] = noise[row.shower * noise_stride + row.place * 2 + k];
     }
-    transpose((real *)w->columns, known_rows, up(K, PAIR) / PAIR);
-    transpose(w->hidden, places, H);
-    multiply(w->hidden, p->enter + stage * panels * PANEL(K), H, w->columns, K);
-    for (long l = 0; l < f->sizes.depth; l++) {
-        activate(w, p->bias + l * H, H);
-        multiply(w->hidden, p->blocks + l * panels * PANEL(H), H, w->active, H);
+    if (n > FEW) {
+        transpose((real *)w->columns, known_rows, up(K, PAIR) / PAIR);
+        transpose(w->hidden, places, H);
+        by_columns(f, p, w, stage);
+    } else {
+        by_rows(f, p, w, stage, n, places);
     }
-    activate(w, 0, H);
-    for (long i = 0; i < PANELS(q) * MR; i++) ((vec *)w->raw)[i] = all(p->head_bias[i]);
-    multiply(w->raw, p->head, q, w->active, H);
     draw(w->raw, f->sizes.components, *(vec *)energy, normal, threshold, shares[0], shares[1]);
-    long done = n < LANES ? n : LANES;
     for (int side = 0; side < 2; side++) {
         elem seen[LANES];
         forms(seen, shares[side], LANES, 0, threshold);
-        for (long r = 0; r < done; r++) {
+        for (long r = 0; r < n; r++) {
             long child = (side ? f->right : f->left)[rows[r].place];
             children[rows[r].shower * n_children + child] = shares[side][r];
             w->known[rows[r].shower * f->known + f->children + child] = seen[r];
         }
     }
-    return done;
+    return n;
 }
 
 #define CACHE (512 * 1024) /* bytes for what is known of showers that are computed together */
@@ -365,9 +470,10 @@ int run(const struct halving *f, int64_t n, const real *parents, const real *con
 #define PART(name, type, count) w.name = (type *)(memory + bytes), bytes += up((count) * (long)sizeof(type), 64)
         PART(gathered, elem, LANES * up(K, PAIR));
         PART(columns, elem, up(K, PAIR) * LANES);
-        PART(active, elem, up(H, PAIR) * LANES);
+        PART(active, elem, PANELS(H) * MR * LANES);
         PART(hidden, real, PANELS(H) * MR * LANES);
         PART(raw, real, PANELS(q) * MR * LANES);
+        PART(said, real, PANELS(q) * MR * LANES);
         if (allocated) memset(memory, 0, bytes);
         PART(known, elem, group * f->known);
         PART(sums, real, group * size);
