@@ -127,7 +127,13 @@ class HalvingModel(HasKernel):
         return seen((children * self.before[stage, :, None, None]).sum(dim=1).flatten(1), threshold)
 
     def log_likelihood(
-        self, parents: Tensor, children: Tensor, context: Tensor, threshold: Tensor, chosen: Tensor | None = None
+        self,
+        parents: Tensor,
+        children: Tensor,
+        context: Tensor,
+        threshold: Tensor,
+        chosen: Tensor | None = None,
+        bf16: bool = False,
     ) -> Tensor:
         """Sum of log p over the splits with energy of all n showers.
 
@@ -136,6 +142,7 @@ class HalvingModel(HasKernel):
             context: (n, G).
             threshold: of cells.
             chosen: which splits (n, P) to take; all by default.
+            bf16: the network in bfloat16.
         """
         n = len(parents)
         known = self._known(parents, children, context, threshold)
@@ -150,7 +157,7 @@ class HalvingModel(HasKernel):
             ends = np.searchsorted(rows.numpy(), [n * end for end in self.stage_ends])
             sizes, taken = np.diff(ends).tolist(), None
         place, shower = rows // n, rows % n
-        raw = self.network(self._gathered(known, shower, place), place, sizes)
+        raw = self.network(self._gathered(known, shower, place), place, sizes, bf16)
         padded = F.pad(children, (0, 1))
         left, right = (_at(padded, shower, side[place]) for side in (self.left, self.right))
         energy = _at(parents, shower, self.cells[place])
@@ -188,7 +195,7 @@ class HalvingModel(HasKernel):
                 self._update(known, children[:, :-1], stage, threshold)
             lit = energies[:, begin:end].T.flatten() > 0
             for shower, place in self._chunks(lit, n, begin):
-                self._split(stage, shower, place, energies, noise, threshold, known, children)
+                self._split(stage, shower, place, energies, noise, threshold, known, children, bf16)
         return children[:, :-1]
 
     def _chunks(self, lit: Tensor, n: int, begin: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -212,10 +219,11 @@ class HalvingModel(HasKernel):
         threshold: Tensor,
         known: Tensor,
         children: Tensor,
+        bf16: bool,
     ) -> None:
         """Compute splits of one pass and write their children down."""
         sizes = [len(place) if s == stage else 0 for s in range(self.halving.n_stages)]
-        raw = self.network(self._gathered(known, shower, place), place, sizes)
+        raw = self.network(self._gathered(known, shower, place), place, sizes, bf16)
         exists = place < self.n_splits
         at = place.clamp_max(self.n_splits - 1)
         energy = torch.where(exists, _at(energies, shower, at), 0.0)

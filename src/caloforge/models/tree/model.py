@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import pairwise
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -48,6 +48,7 @@ class ShowerTree(GeneratorModel):
                 showers teach more.
             threshold_mev: cells below are empty; by default the least cell energy in the training showers.
             chunk: splits that are computed at once on a CPU without the compiled kernel.
+            bf16: networks of splits in bfloat16; "auto" where the device multiplies it natively.
         """
 
         width: int = Field(128, ge=1)
@@ -56,6 +57,7 @@ class ShowerTree(GeneratorModel):
         share: float = Field(0.12, gt=0, le=1)
         threshold_mev: float | None = Field(None, gt=0)
         chunk: int = Field(256, ge=1)
+        bf16: bool | Literal["auto"] = False
 
     mesh_kinds: ClassVar[tuple[str, ...]] = ("cylinder", "box")
     example: ClassVar[Mapping[str, Any]] = {"width": 12, "depth": 1, "components": 3, "share": 1.0, "chunk": 32}
@@ -109,19 +111,20 @@ class ShowerTree(GeneratorModel):
         log = total.clamp_min(self.threshold).log()
         return torch.stack([log - incident.log(), log], dim=1)
 
-    def _context(self, conditions: ConditionTensors, total: Tensor) -> Tensor:
-        """What all splits of showers (n,) with these energies know, (n, G)."""
-        logarithms = (self._logarithms(total, conditions.energy) - self.mean) / self.std
-        return torch.cat([self.incident(conditions), logarithms], dim=1)
+    def _context(self, incident: Tensor, energy: Tensor, total: Tensor) -> Tensor:
+        """What all splits of showers (n,) know: of the incident particle (n, 7) and its energy, and the whole."""
+        logarithms = (self._logarithms(total, energy) - self.mean) / self.std
+        return torch.cat([incident, logarithms], dim=1)
 
     def losses(self, batch: Batch, part: str, generator: torch.Generator) -> dict[str, Tensor]:
         """Mean negative log-likelihood of showers: of the energies of their layers, or of all below."""
         n, total = len(batch), batch.energies.flatten(1).sum(dim=1)
-        context = self._context(batch, total)
+        incident = self.incident(batch)
+        context = self._context(incident, batch.energy, total)
         grids = self._grids(batch.energies)
         log_p = total.new_zeros(())
         if part == "energies":
-            log_p = mixture_log_density(context[:, -2], self.total(self.incident(batch))).sum()
+            log_p = mixture_log_density(context[:, -2], self.total(incident)).sum()
         for level, (parents, children) in zip(self._levels(), pairwise(grids), strict=True):
             if (level.halving.axis == 0) != (part == "energies"):
                 continue
@@ -130,7 +133,7 @@ class ShowerTree(GeneratorModel):
                 share = self.settings.share
                 uniform = torch.rand(n, level.n_splits, generator=generator, device=total.device)
                 chosen = uniform < share
-            log_p = log_p + level.log_likelihood(parents, children, context, self.threshold, chosen) / share
+            log_p = log_p + level.log_likelihood(parents, children, context, self.threshold, chosen, self.bf16) / share
         return {"loss": -log_p / n}
 
     def _grids(self, energies: Tensor) -> list[Tensor]:
@@ -152,23 +155,26 @@ class ShowerTree(GeneratorModel):
         return shapes
 
     def decode(self, noise: Mapping[str, Tensor], conditions: ConditionTensors) -> Tensor:
-        layers = conditions.layer_energies
-        total = self._total(noise["total"], conditions) if layers is None else layers.sum(dim=1)
-        context = self._context(conditions, total)
+        layers, incident = conditions.layer_energies, self.incident(conditions)
+        if layers is None:
+            total = self._total(noise["total"], incident, conditions.energy)
+        else:
+            total = layers.sum(dim=1)
+        context = self._context(incident, conditions.energy, total)
         grid, used = total[:, None], dict.fromkeys(GRIDS, 0)
         for level in self._levels():
             name = "cells" if level.halving.axis else "energies"
             z = noise[name][:, used[name] : used[name] + level.n_splits]
             used[name] += level.n_splits
             if level.halving.axis or layers is None:
-                grid = level.sample(grid, context, z, self.threshold)
+                grid = level.sample(grid, context, z, self.threshold, self.bf16)
             elif level.halving.child_shape[0] == self.mesh.n_layers:
                 grid = layers
         return grid.reshape(-1, *self.mesh.shape)
 
-    def _total(self, noise: Tensor, conditions: ConditionTensors) -> Tensor:
-        """Energies of n showers, (n,)."""
-        raw = self.total(self.incident(conditions))
+    def _total(self, noise: Tensor, incident: Tensor, energy: Tensor) -> Tensor:
+        """Energies of n showers, (n,), of their noise (n, 2), what is known of the particle and its energy."""
+        raw = self.total(incident)
         y = mixture_sample(raw, torch.special.ndtr(noise[:, 0]), logistic(noise[:, 1]))
-        made = conditions.energy * (y * self.std[0] + self.mean[0]).clamp(-20, 5).exp()
+        made = energy * (y * self.std[0] + self.mean[0]).clamp(-20, 5).exp()
         return made.maximum(self.threshold)

@@ -49,15 +49,19 @@ class SplitNetwork(nn.Module):
             self.head.bias.zero_()
             self.head.bias[3 + components : 3 + 2 * components] = torch.linspace(-WIDEST, WIDEST, components)
 
-    def forward(self, known: Tensor, place: Tensor, sizes: Sequence[int]) -> Tensor:
-        """Of splits whose rows of ``known`` (L, K) are in the order of stages, ``sizes`` in each."""
-        parts = torch.split(known, list(sizes))
-        h = torch.cat([F.linear(x, w) for x, w, n in zip(parts, self.enter, sizes, strict=True) if n])
-        h = h + self.placed()[place]
-        for block in self.blocks:
-            h = h + block(F.silu(h))
-        out: Tensor = self.head(F.silu(h))
-        return out
+    def forward(self, known: Tensor, place: Tensor, sizes: Sequence[int], bf16: bool = False) -> Tensor:
+        """Of splits whose rows of ``known`` (L, K) are in the order of stages, ``sizes`` in each.
+
+        With ``bf16`` products are computed in bfloat16.
+        """
+        with torch.autocast(known.device.type, dtype=torch.bfloat16, enabled=bf16):
+            parts = torch.split(known, list(sizes))
+            h = torch.cat([F.linear(x, w) for x, w, n in zip(parts, self.enter, sizes, strict=True) if n])
+            h = h.float() + self.placed()[place]
+            for block in self.blocks:
+                h = h + block(F.silu(h))
+            out: Tensor = self.head(F.silu(h))
+        return out.float()
 
     def placed(self) -> Tensor:
         """What each place adds to the first layer, (P, width)."""

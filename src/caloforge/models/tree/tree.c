@@ -61,12 +61,6 @@ void pack(const struct sizes *z, const real *const *weights, const real *const *
     }
 }
 
-#if defined(__GNUC__) && !defined(__clang__)
-#define SCALAR __attribute__((optimize("no-tree-vectorize"))) /* loads are faster than gathers */
-#else
-#define SCALAR
-#endif
-
 /* ---- functions ------------------------------------------------------------------------------------- */
 
 #define HALF_LOG ((real)-0.693147180559945309)
@@ -152,7 +146,7 @@ static void transpose(real *to, const real *const *rows, long n) {
 }
 
 /* What a split knows, (K,). */
-static SCALAR void gather(elem *to, const elem *known, const int32_t *table, long n) {
+static void gather(elem *to, const elem *known, const int32_t *table, long n) {
     for (long k = 0; k < n; k++) to[k] = known[table[k]];
 }
 
