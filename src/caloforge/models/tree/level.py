@@ -31,6 +31,12 @@ def seen(energies: Tensor, threshold: Tensor) -> Tensor:
     return 0.4 * torch.log1p(energies / (UNIT * threshold))
 
 
+def asymmetry(left: Tensor, right: Tensor) -> Tensor:
+    """(L − R)/(L + R) of energies (*); 0 where there is none."""
+    total = left + right
+    return (left - right) / torch.where(total > 0, total, 1.0)
+
+
 def counted(lit: Tensor) -> Tensor:
     """Numbers of cells (*) as networks see them."""
     return 0.3 * lit.sqrt()
@@ -52,7 +58,9 @@ class HalvingModel(nn.Module):
     cells: Tensor
     whole: Tensor
     whole_child: Tensor
-    before: Tensor
+    by_stage: Tensor
+    sides: Tensor
+    sides_in_layer: Tensor
 
     def __init__(
         self, halving: Halving, context: int, *, width: int, depth: int, components: int, chunk: int
@@ -65,7 +73,7 @@ class HalvingModel(nn.Module):
         own = torch.arange(context) + halving.sources.size
         table = torch.from_numpy(halving.table)
         table = torch.cat([table, own.expand(len(table), -1)], dim=1)
-        stages = torch.arange(halving.n_stages)[:, None]
+        in_layer = halving.sides[:, : halving.n_parents // self.n_layers]
         buffers = {
             "table": table,
             "cells": torch.from_numpy(halving.cells),
@@ -73,7 +81,9 @@ class HalvingModel(nn.Module):
             "right": torch.from_numpy(halving.right),
             "whole": torch.from_numpy(halving.whole),
             "whole_child": torch.from_numpy(halving.whole_child),
-            "before": (torch.from_numpy(halving.layer_stages) < stages).float(),  # (stages, Z)
+            "by_stage": torch.from_numpy(halving.layer_stages.argsort(kind="stable")),
+            "sides": torch.from_numpy(halving.sides),
+            "sides_in_layer": torch.from_numpy(in_layer),
         }
         for name, buffer in buffers.items():
             self.register_buffer(name, buffer, persistent=False)
@@ -85,6 +95,7 @@ class HalvingModel(nn.Module):
             depth=depth,
             components=components,
         )
+        self.layer_ends = [0, *accumulate(np.bincount(halving.layer_stages).tolist())]
         self.pass_ends = [0, *accumulate(halving.pass_sizes)]
         stage_sizes = np.bincount(halving.pass_stages, weights=halving.pass_sizes, minlength=halving.n_stages)
         self.stage_ends = [0, *accumulate(int(n) for n in stage_sizes)]
@@ -99,7 +110,8 @@ class HalvingModel(nn.Module):
         n, (n_z, n_b, n_c) = len(parents), self.halving.shape
         e = seen(parents, threshold)
         log = torch.where(parents > 0, 0.2 * (parents / threshold).clamp_min(1e-3).log(), 0.0)
-        parts = [parents.new_zeros(n, 1), e, log, seen(children, threshold)]
+        left, right = (children[:, side] for side in self.sides)
+        parts = [parents.new_zeros(n, 1), e, log, seen(children, threshold), asymmetry(left, right)]
         if self.halving.axis:
             grid = parents.view(n, n_z, n_b, n_c)
             parts += [
@@ -108,7 +120,7 @@ class HalvingModel(nn.Module):
                 self._counts(children),
                 seen(grid.sum(dim=2), threshold).flatten(1),
                 seen(grid.sum(dim=3), threshold).flatten(1),
-                self._sums(children, threshold, 0, self.halving.n_stages).flatten(1),
+                *self._summed(self._sums(children), threshold),
             ]
         return torch.cat([*parts, context, parents.new_zeros(n, 1)], dim=1)
 
@@ -116,11 +128,18 @@ class HalvingModel(nn.Module):
         """Lit cells of each layer, (n, Z)."""
         return counted((cells.view(len(cells), self.n_layers, -1) > 0).float().sum(dim=2))
 
-    def _sums(self, children: Tensor, threshold: Tensor, first: int, end: int) -> Tensor:
-        """Children summed over the layers of earlier stages, for some stages: (n, stages, C/Z)."""
+    def _sums(self, children: Tensor) -> Tensor:
+        """Children summed over the layers of earlier stages, (n, stages, C/Z)."""
         by_layer = children.view(len(children), self.n_layers, -1)
-        sums = [(by_layer * w[:, None]).sum(dim=1) for w in self.before[first:end]]
-        return seen(torch.stack(sums, dim=1), threshold)
+        sums = [torch.zeros_like(by_layer[:, 0])]
+        for begin, end in pairwise(self.layer_ends[:-1]):
+            sums.append(sums[-1] + by_layer[:, self.by_stage[begin:end]].sum(dim=1))
+        return torch.stack(sums, dim=1)
+
+    def _summed(self, sums: Tensor, threshold: Tensor) -> tuple[Tensor, Tensor]:
+        """What splits know of sums (n, stages, C/Z): their energies and asymmetries, each (n, …)."""
+        left, right = (sums[..., side] for side in self.sides_in_layer)
+        return seen(sums, threshold).flatten(1), asymmetry(left, right).flatten(1)
 
     def log_likelihood(
         self, parents: Tensor, children: Tensor, context: Tensor, threshold: Tensor, chosen: Tensor | None = None
@@ -204,20 +223,24 @@ class HalvingModel(nn.Module):
         energy = torch.where(exists, _at(energies, shower, at), 0.0)
         z = noise[shower, at]
         shares = draw(raw, energy, torch.special.ndtr(z[:, 0]), logistic(z[:, 1]), threshold)
-        first = self.halving.sources.begins["children"]
+        begins = self.halving.sources.begins
         for share, side in zip(shares, (self.left, self.right), strict=True):
             child = side[place]
             _put(children, shower, child, share)
-            column = torch.where(child < self.halving.n_children, first + child, self.size - 1)
+            column = torch.where(exists, begins["children"] + child, self.size - 1)
             _put(known, shower, column, seen(share, threshold))
+        column = torch.where(exists, begins["asymmetries"] + self.cells[at], self.size - 1)
+        _put(known, shower, column, asymmetry(*shares))
 
     def _update(self, known: Tensor, children: Tensor, stage: int, threshold: Tensor) -> None:
         """Write down what the splits of a stage know of the stages before."""
         begins = self.halving.sources.begins
         known[:, begins["lit_children"] : begins["rows"]] = self._counts(children)
-        size = self.halving.n_children // self.n_layers
-        begin = begins["sums"] + stage * size
-        known[:, begin : begin + size] = self._sums(children, threshold, stage, stage + 1)[:, 0]
+        by_layer = children.view(len(children), self.n_layers, -1)
+        sums = by_layer[:, self.by_stage[: self.layer_ends[stage]]].sum(dim=1)
+        for name, now in zip(("sums", "tilts"), self._summed(sums, threshold), strict=True):
+            begin = begins[name] + stage * now.shape[1]
+            known[:, begin : begin + now.shape[1]] = now
 
 
 def _at(values: Tensor, shower: Tensor, column: Tensor) -> Tensor:
