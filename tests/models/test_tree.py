@@ -15,7 +15,7 @@ from caloforge.detector import BoxMesh, CylinderMesh
 from caloforge.detector.mesh import RegularMesh
 from caloforge.models.tree.halvings import Halving, halvings
 from caloforge.models.tree.level import HalvingModel
-from caloforge.models.tree.split import draw, log_likelihood, logistic, outputs
+from caloforge.models.tree.split import LEAST_SCALE, draw, log_likelihood, logistic, outputs
 
 MESHES: list[RegularMesh] = [
     CylinderMesh.regular(n_z=45, n_phi=16, n_r=9),
@@ -111,7 +111,7 @@ def test_drawn_splits_have_the_density() -> None:
     y = torch.logit(((left[both] / right[both]).log() / width + 1) / 2)
     weights, places, scales = (x.numpy() for x in word[0, 3:].double().chunk(3))
     weights = np.exp(weights) / np.exp(weights).sum()
-    scales = 0.5 * np.log1p(np.exp(scales)) + 0.02
+    scales = 0.5 * np.log1p(np.exp(scales)) + 5e-4
 
     def cumulative(x: np.ndarray) -> np.ndarray:
         return sum(
