@@ -1,6 +1,7 @@
 """The main job on real Geant4, small."""
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,33 +12,36 @@ from caloforge.checkpoint.pretrained import default_model
 from caloforge.data import open_showers
 from caloforge.evaluation import read_comparison
 
-
-def run(folder: Path) -> str:
-    command = [
-        sys.executable,
-        "-m",
-        "caloforge",
-        "quickstart",
-        str(folder),
-        "-n",
-        "100",
-        "--set",
-        "training.epochs=1",
-        "--set",
-        "settings.hidden=16",
-        "--set",
-        "settings.blocks=4",
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+COMMAND = [sys.executable, "-m", "caloforge", "quickstart", "-n", "100"]
+SMALL = ["training.epochs=1", "settings.hidden=16", "settings.blocks=4"]
 
 
-def test_quickstart_from_nothing_and_again(tmp_path: Path) -> None:
+def begin(folder: Path) -> subprocess.Popen[str]:
+    command = [*COMMAND, str(folder), *(part for text in SMALL for part in ("--set", text))]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_quickstart_from_nothing_and_on_after_an_interrupt(tmp_path: Path) -> None:
     folder = tmp_path / "quickstart"
-    told = run(folder)
+    with begin(folder) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith("4/5"):
+                process.send_signal(signal.SIGINT)
+        assert process.stderr is not None
+        told = process.stderr.read()
+    assert process.returncode == 130, told
+    assert "run the quickstart again to go on" in " ".join(told.split())
+    assert not (folder / "report").exists()
+    made = {name: (folder / name).stat().st_mtime_ns for name in ("geant4.h5", "model/model.safetensors")}
+
+    with begin(folder) as process:
+        told, errors = process.communicate(timeout=600)
+    assert process.returncode == 0, errors
     assert "5/5" in told
     assert "report.html" in told
+    for name, when in made.items():
+        assert (folder / name).stat().st_mtime_ns == when, f"{name} was made again"
     metrics = json.loads((folder / "report" / "metrics.json").read_text())
     assert metrics["counts"]["reference"] == 30
     assert metrics["timing"]["speed_up"] > 1
@@ -53,8 +57,3 @@ def test_quickstart_from_nothing_and_again(tmp_path: Path) -> None:
     np.testing.assert_array_equal(generated.conditions.energy, shipped.conditions.energy)
     assert Path(shipped.provenance["checkpoint"]["path"]).name == pretrained
     assert pretrained in (folder / "comparison" / "compare.html").read_text()
-
-    made = {name: (folder / name).stat().st_mtime_ns for name in ("geant4.h5", "model/model.safetensors")}
-    run(folder)
-    for name, when in made.items():
-        assert (folder / name).stat().st_mtime_ns == when, f"{name} was made again"

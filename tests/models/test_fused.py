@@ -96,8 +96,8 @@ def test_a_model_without_what_can_be_fused_has_none() -> None:
 def test_fused_showers_are_those_of_plain_torch(name: str, precision: str) -> None:
     torch.manual_seed(0)
     model = moved_at_random(fitted(load_model_class(name), SHOWERS)).eval()
-    noise = model.noise(4, torch.Generator().manual_seed(1))
-    conditions = ConditionTensors.of(SHOWERS.conditions[:4], model.detectors)
+    noise = model.noise(100, torch.Generator().manual_seed(1))
+    conditions = ConditionTensors.of(SHOWERS.conditions[:100], model.detectors)
 
     def made(precision: str, kernels: str) -> Tensor:
         with torch.no_grad():
@@ -108,10 +108,13 @@ def test_fused_showers_are_those_of_plain_torch(name: str, precision: str) -> No
     assert torch.equal(made(precision, "fused"), fused)
     assert torch.equal(made(precision, "plain"), plain)
 
-    def distance(showers: Tensor) -> Tensor:
-        return (
-            ((showers - exact).abs() / exact.flatten(1).sum(dim=1)[:, None, None, None]).flatten(1).sum(dim=1)
-        )
+    def distance(showers: Tensor) -> float:
+        """Share of the energy that lies elsewhere, which nine showers of ten stay below.
+
+        In the tenth a cell may cross the threshold, and its energy is another's.
+        """
+        elsewhere = (showers - exact).abs().flatten(1).sum(dim=1) / exact.flatten(1).sum(dim=1)
+        return float(elsewhere.quantile(0.9))
 
     # weights at random make much of rounding; in bfloat16 other roundings are as good as those of plain torch
-    assert distance(fused).max() <= max(1e-4, 2 * float(distance(plain).max()))
+    assert distance(fused) <= max(1e-4, 1.5 * distance(plain))

@@ -28,6 +28,8 @@ __all__ = ["Halving", "Shape", "Source", "Sources", "halvings"]
 
 Shape = tuple[int, int, int]
 Integers = NDArray[np.int64]
+Grid = Literal["parents", "children", "earlier"]
+Form = Literal["seen", "logarithm", "lit", "asymmetry"]
 NEAR = (-2, -1, 0, 1, 2)
 """Layers whose parents around a cell are known to its split."""
 FAR = (-5, -3, 3, 5)
@@ -67,16 +69,17 @@ class Source:
 
     Attributes:
         begin, size: where they are.
-        grid: whose energies, "parents" or "children"; "earlier" for children of the layers of earlier stages,
-            as often as there are stages.
-        form: of the energies: "seen", "logarithm", or "lit" for the number of cells that have any.
-        axes: of the grid over which energies, or cells with energy, are summed.
+        grid: whose energies, "parents" or "children"; "earlier" for children summed over the layers of earlier
+            stages, as often as there are stages.
+        form: of the energies: "seen", "logarithm", "lit" for the number of cells that have any, "asymmetry" for
+            how unequal the children of each parent are.
+        axes: of the grid over which energies, or cells with energy, are summed; not those of layers of children.
     """
 
     begin: int
     size: int
-    grid: Literal["parents", "children", "earlier"]
-    form: Literal["seen", "logarithm", "lit"]
+    grid: Grid
+    form: Form
     axes: tuple[int, ...]
 
 
@@ -99,13 +102,14 @@ class Sources:
     def add(
         self,
         name: str,
-        grid: Literal["parents", "children", "earlier"],
-        form: Literal["seen", "logarithm", "lit"] = "seen",
+        grid: Grid,
+        form: Form = "seen",
         axes: tuple[int, ...] = (),
     ) -> None:
         """Append a part; its other arguments are as in `Source`."""
-        shape = self.shapes["parents" if grid == "parents" else "children"]
-        size = prod(n for i, n in enumerate(shape) if i not in axes) * (self.stages if grid == "earlier" else 1)
+        shape = self.shapes["parents" if grid == "parents" or form == "asymmetry" else "children"]
+        size = prod(n for i, n in enumerate(shape) if i not in axes)
+        size = size // shape[0] * self.stages if grid == "earlier" else size
         self.parts[name] = Source(self.size, size, grid, form, axes)
         self.size += size
 
@@ -128,6 +132,7 @@ class Halving:
         cells: parents that are split, (P,), by pass.
         whole: parents with one child, (W,), and ``whole_child``, (W,).
         left, right: children of ``cells``, (P + 1,); C for one more parent that does not exist.
+        sides: children of all parents, (2, parents); both are the same where there is one.
         n_stages, n_passes: stages of layers, and passes.
         pass_sizes: cells of each pass; ``pass_stages`` its stage.
         layer_stages: stage of each layer, (Z,).
@@ -151,7 +156,7 @@ class Halving:
             passes = self.layer_stages[z] * 2 + (b + c) % 2
         first = [2 * x if i == axis else x for i, x in enumerate(coordinates)]
         second = [x + (i == axis) for i, x in enumerate(first)]
-        split = second[axis] < size
+        self._split = split = second[axis] < size
         left = self._child(first)
         right = np.where(split, self._child(second), self.n_children)
         self.whole, self.whole_child = np.flatnonzero(~split), left[~split]
@@ -164,6 +169,7 @@ class Halving:
         self.n_passes = len(counts)
         self.left, self.right = np.append(left[order], self.n_children), np.append(right[order], self.n_children)
         self._children = np.stack([left, right])
+        self.sides = np.stack([left, np.where(split, right, left)])
         self.sources = self._sources()
         columns = [column[order] for column in self._known(*coordinates) if column[order].any()]
         self.table = np.pad(np.stack(columns, axis=1), ((0, 1), (0, 0)))
@@ -178,13 +184,15 @@ class Halving:
         sources.add("parents", "parents")
         sources.add("logarithms", "parents", "logarithm")
         sources.add("children", "children")
+        sources.add("asymmetries", "children", "asymmetry")
         if self.axis:
             sources.add("layers", "parents", axes=(1, 2))
             sources.add("lit_parents", "parents", "lit", axes=(1, 2))
             sources.add("lit_children", "children", "lit", axes=(1, 2))
             sources.add("rows", "parents", axes=(1,))
             sources.add("sectors", "parents", axes=(2,))
-            sources.add("sums", "earlier", axes=(0,))
+            sources.add("sums", "earlier")
+            sources.add("tilts", "earlier", "asymmetry")
         return sources
 
     def _known(self, z: Integers, b: Integers, c: Integers) -> Iterator[Integers]:
@@ -197,6 +205,7 @@ class Halving:
                 yield s.at("parents", np.full(self.n_parents, parent), always)
             for parent in range(self.n_parents):
                 yield from self._known_children(np.full(self.n_parents, parent), always)
+                yield self._known_asymmetry(np.full(self.n_parents, parent), always)
             return
         around = list(self._around(1))
         for dz in NEAR:
@@ -207,7 +216,10 @@ class Halving:
         stride = self._strides[self.layer_stages[z]]
         for steps, reach in CHILDREN:
             for db, dc in self._around(reach):
-                yield from self._known_children(*self._at(z + steps * stride, b + db, c + dc))
+                other = self._at(z + steps * stride, b + db, c + dc)
+                yield from self._known_children(*other)
+                if not (steps and db):
+                    yield self._known_asymmetry(*other)
         yield from self._known_layers(z, stride)
         yield from self._known_sums(z, b, c)
 
@@ -216,6 +228,11 @@ class Halving:
         known = there & (self._passes[parent] < self._passes)
         for side in self._children:
             yield self.sources.at("children", side[parent], known & (side[parent] < self.n_children))
+
+    def _known_asymmetry(self, parent: Integers, there: NDArray[np.bool_]) -> Integers:
+        """How unequal they are, likewise."""
+        known = there & (self._passes[parent] < self._passes) & self._split[parent]
+        return self.sources.at("asymmetries", parent, known)
 
     def _known_layers(self, z: Integers, stride: Integers) -> Iterator[Integers]:
         s, (n_z, n_b, n_c) = self.sources, self.shape
@@ -235,7 +252,7 @@ class Halving:
             yield s.at("sectors", z * n_b + ((b + step) % n_b if self.periodic else step), z >= 0)
 
     def _known_sums(self, z: Integers, b: Integers, c: Integers) -> Iterator[Integers]:
-        """Children in the same place and beside it, summed over the layers of earlier stages."""
+        """Children in the same place and beside it, summed over layers of earlier stages, and their asymmetry."""
         _, n_b, n_c = self.child_shape
         block = self.layer_stages[z] * n_b * n_c
         for side in range(2):
@@ -244,6 +261,10 @@ class Halving:
                 child_c = 2 * (c + step) + side if self.axis == 2 else c + step
                 there = (child_b < n_b) & (child_c >= 0) & (child_c < n_c)
                 yield self.sources.at("sums", block + child_b * n_c + child_c, there)
+        _, n_b, n_c = self.shape
+        for step in (-1, 0, 1):
+            there = (c + step >= 0) & (c + step < n_c)
+            yield self.sources.at("tilts", (self.layer_stages[z] * n_b + b) * n_c + c + step, there)
 
     def _around(self, reach: int) -> Iterator[tuple[int, int]]:
         """Steps to a cell and those around it within its layer, each cell once."""

@@ -15,6 +15,7 @@ from caloforge.models.networks.splines.kernel import FOLDER
 from caloforge.models.networks.tensor_cache import TensorCache
 from caloforge.models.tree.halvings import Halving, Source
 from caloforge.models.tree.network import SplitNetwork
+from caloforge.models.tree.split import LEAST_SCALE
 from caloforge.runtime.compiled import REALS, compiled, in_threads, multiplies_bf16, traced
 
 __all__ = ["HalvingKernel", "tree_library"]
@@ -23,7 +24,7 @@ SOURCE = Path(__file__).with_name("tree.c")
 FEW_SHOWERS = 4
 """Showers of which a thread is not worth its start."""
 GRIDS = ("parents", "children", "earlier")
-FORMS = ("seen", "logarithm", "lit")
+FORMS = ("seen", "logarithm", "lit", "asymmetry")
 
 
 def tree_library(bf16: bool) -> ctypes.CDLL | None:
@@ -50,10 +51,11 @@ class _Halving(ctypes.Structure):
         *((name, ctypes.c_int64) for name in ("splits", "known", "context")),
         ("shape", ctypes.c_int64 * 3),
         ("child_shape", ctypes.c_int64 * 3),
-        *((name, ctypes.c_int64) for name in ("passes", "sources", "whole", "children")),
+        *((name, ctypes.c_int64) for name in ("passes", "sources", "whole", "children", "asymmetries")),
         *((name, ctypes.c_void_p) for name in ("pass_ends", "pass_stages", "layer_stages")),
         *((name, ctypes.c_void_p) for name in ("cells", "left", "right", "whole_cells", "whole_children")),
         *((name, ctypes.c_void_p) for name in ("table", "source", "places", "packed")),
+        ("least_scale", ctypes.c_double),
     )
 
 
@@ -91,7 +93,7 @@ class _Packed:
                     GRIDS.index(part.grid),
                     FORMS.index(part.form),
                     not part.axes,
-                    part.size // len(place),
+                    part.size // (halving.n_stages if part.grid == "earlier" else len(place)),
                     place.ctypes.data,
                 )
                 for part, place in zip(parts, self.source_places, strict=True)
@@ -120,17 +122,20 @@ class _Packed:
             halving.n_passes,
             len(parts),
             len(halving.whole),
-            halving.sources.parts["children"].begin,
+            *(halving.sources.parts[name].begin for name in ("children", "asymmetries")),
             *(x.ctypes.data for x in self.integers),
             self.table.data_ptr(),
             ctypes.addressof(self.sources),
             self.places.data_ptr(),
             place,
+            LEAST_SCALE,
         )
 
 
 def _places(part: Source, halving: Halving) -> NDArray[np.int32]:
-    """Where each cell of a grid is among the numbers of a source, or is added."""
+    """Where each cell of a grid is among the numbers of a source, or is added; see tree.c for asymmetries."""
+    if part.form == "asymmetry":
+        return np.ascontiguousarray(halving.sides[:, : halving.n_parents // halving.shape[0]], dtype=np.int32)
     shape = halving.shape if part.grid == "parents" else halving.child_shape
     kept = [1 if i in part.axes else n for i, n in enumerate(shape)]
     numbers = np.arange(np.prod(kept), dtype=np.int32).reshape(kept)

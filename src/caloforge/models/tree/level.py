@@ -33,6 +33,12 @@ def seen(energies: Tensor, threshold: Tensor) -> Tensor:
     return 0.4 * torch.log1p(energies / (UNIT * threshold))
 
 
+def asymmetry(left: Tensor, right: Tensor) -> Tensor:
+    """(L − R)/(L + R) of energies (*); 0 where there is none."""
+    total = left + right
+    return (left - right) / torch.where(total > 0, total, 1.0)
+
+
 FORMS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "seen": seen,
     "logarithm": lambda energies, threshold: torch.where(
@@ -63,7 +69,9 @@ class HalvingModel(HasKernel):
     cells: Tensor
     whole: Tensor
     whole_child: Tensor
-    before: Tensor
+    by_stage: Tensor
+    sides: Tensor
+    sides_in_layer: Tensor
 
     def __init__(
         self, halving: Halving, context: int, *, width: int, depth: int, components: int, chunk: int
@@ -77,7 +85,7 @@ class HalvingModel(HasKernel):
         own = torch.arange(context) + halving.sources.size
         table = torch.from_numpy(halving.table)
         table = torch.cat([table, own.expand(len(table), -1)], dim=1)
-        stages = torch.arange(halving.n_stages)[:, None]
+        in_layer = halving.sides[:, : halving.n_parents // self.n_layers]
         buffers = {
             "table": table,
             "cells": torch.from_numpy(halving.cells),
@@ -85,7 +93,9 @@ class HalvingModel(HasKernel):
             "right": torch.from_numpy(halving.right),
             "whole": torch.from_numpy(halving.whole),
             "whole_child": torch.from_numpy(halving.whole_child),
-            "before": (torch.from_numpy(halving.layer_stages) < stages).float(),  # (stages, Z)
+            "by_stage": torch.from_numpy(halving.layer_stages.argsort(kind="stable")),
+            "sides": torch.from_numpy(halving.sides),
+            "sides_in_layer": torch.from_numpy(in_layer),
         }
         for name, buffer in buffers.items():
             self.register_buffer(name, buffer, persistent=False)
@@ -98,33 +108,38 @@ class HalvingModel(HasKernel):
             components=components,
         )
         self._kernel = HalvingKernel()
+        self.layer_ends = [0, *accumulate(np.bincount(halving.layer_stages).tolist())]
         self.pass_ends = [0, *accumulate(halving.pass_sizes)]
         stage_sizes = np.bincount(halving.pass_stages, weights=halving.pass_sizes, minlength=halving.n_stages)
         self.stage_ends = [0, *accumulate(int(n) for n in stage_sizes)]
 
     def _known(self, parents: Tensor, children: Tensor, context: Tensor, threshold: Tensor) -> Tensor:
         """All that is known of n showers, (n, S), of all their parents and children and of context (n, G)."""
-        grids = {"parents": parents.view(-1, *self.halving.shape), "children": self._grid(children)}
+        grids = {"parents": parents, "children": children}
+        if self.halving.axis:
+            grids["earlier"] = self._earlier(children)
         zero, parts = parents.new_zeros(len(parents), 1), self.halving.sources.parts.values()
         return torch.cat([zero, *(self._part(part, grids, threshold) for part in parts), context, zero], dim=1)
 
-    def _grid(self, children: Tensor) -> Tensor:
-        return children.view(-1, *self.halving.child_shape)
-
     def _part(self, part: Source, grids: Mapping[str, Tensor], threshold: Tensor) -> Tensor:
         """Known numbers of one kind, (n, size)."""
-        if part.grid == "earlier":
-            sums = [self._earlier(grids["children"], stage, threshold) for stage in range(len(self.before))]
-            return torch.cat(sums, dim=1)
         energies = grids[part.grid]
+        if part.form == "asymmetry":
+            left, right = self.sides_in_layer if part.grid == "earlier" else self.sides
+            return asymmetry(energies[..., left], energies[..., right]).flatten(1)
         numbers = (energies > 0).float() if part.form == "lit" else energies
         if part.axes:
-            numbers = numbers.sum(dim=[axis + 1 for axis in part.axes])
-        return FORMS[part.form](numbers.flatten(1), threshold)
+            shape = self.halving.shape if part.grid == "parents" else self.halving.child_shape
+            numbers = numbers.view(-1, *shape).sum(dim=[axis + 1 for axis in part.axes])
+        return FORMS[part.form](numbers, threshold).flatten(1)
 
-    def _earlier(self, children: Tensor, stage: int, threshold: Tensor) -> Tensor:
-        """Children (n, Z, …) summed over the layers of the stages before one, (n, C/Z)."""
-        return seen((children * self.before[stage, :, None, None]).sum(dim=1).flatten(1), threshold)
+    def _earlier(self, children: Tensor) -> Tensor:
+        """Children summed over the layers of earlier stages, (n, stages, C/Z)."""
+        by_layer = children.view(len(children), self.n_layers, -1)
+        sums = [torch.zeros_like(by_layer[:, 0])]
+        for begin, end in pairwise(self.layer_ends[:-1]):
+            sums.append(sums[-1] + by_layer[:, self.by_stage[begin:end]].sum(dim=1))
+        return torch.stack(sums, dim=1)
 
     def log_likelihood(
         self,
@@ -229,23 +244,25 @@ class HalvingModel(HasKernel):
         energy = torch.where(exists, _at(energies, shower, at), 0.0)
         z = noise[shower, at]
         shares = draw(raw, energy, torch.special.ndtr(z[:, 0]), logistic(z[:, 1]), threshold)
-        first = self.halving.sources.parts["children"].begin
+        parts = self.halving.sources.parts
         for share, side in zip(shares, (self.left, self.right), strict=True):
             child = side[place]
             _put(children, shower, child, share)
-            column = torch.where(child < self.halving.n_children, first + child, self.size - 1)
+            column = torch.where(exists, parts["children"].begin + child, self.size - 1)
             _put(known, shower, column, seen(share, threshold))
+        column = torch.where(exists, parts["asymmetries"].begin + self.cells[at], self.size - 1)
+        _put(known, shower, column, asymmetry(*shares))
 
     def _update(self, known: Tensor, children: Tensor, stage: int, threshold: Tensor) -> None:
         """Write down what the splits of a stage know of the stages before."""
+        by_layer = children.view(len(children), self.n_layers, -1)
+        sums = by_layer[:, self.by_stage[: self.layer_ends[stage]]].sum(dim=1)
+        grids = {"children": children, "earlier": sums}
         for part in self.halving.sources.parts.values():
-            grids = {"children": self._grid(children)}
-            if part.grid == "earlier":
-                size = part.size // len(self.before)
-                begin = part.begin + stage * size
-                known[:, begin : begin + size] = self._earlier(grids["children"], stage, threshold)
-            elif part.grid == "children" and part.axes:
-                known[:, part.begin : part.begin + part.size] = self._part(part, grids, threshold)
+            if part.grid == "earlier" or (part.grid == "children" and part.axes):
+                now = self._part(part, grids, threshold)
+                begin = part.begin + (stage * now.shape[1] if part.grid == "earlier" else 0)
+                known[:, begin : begin + now.shape[1]] = now
 
 
 def _at(values: Tensor, shower: Tensor, column: Tensor) -> Tensor:

@@ -152,11 +152,15 @@ static void gather(elem *to, const elem *known, const int32_t *table, long n) {
 
 /* ---- a halving ------------------------------------------------------------------------------------- */
 
+enum { PARENTS, CHILDREN, EARLIER };
+enum { SEEN, LOGARITHM, LIT, ASYMMETRY };
+
 /* Numbers of one kind among those that are known of a shower, see `Source`. */
 struct source {
-    int64_t begin, size, grid, form; /* grid: 0 parents, 1 children, 2 earlier; form: 0 seen, 1 logarithm, 2 lit */
+    int64_t begin, size, grid, form;
     int64_t cells, layer;            /* whether each cell has a number of its own; numbers of a layer */
-    const int32_t *place;            /* where each cell of the grid is among them, or is added */
+    const int32_t *place;            /* where each cell of the grid is among them, or is added; of asymmetries:
+                                        left and right children of a layer, one after the other */
 };
 
 struct halving {
@@ -164,7 +168,7 @@ struct halving {
     int64_t splits, known, context;      /* P, S, G */
     int64_t shape[3], child_shape[3];    /* of the grids */
     int64_t passes, sources, whole;      /* how many */
-    int64_t children;                    /* where the children are among what is known */
+    int64_t children, asymmetries;       /* where they are among what is known */
     const int64_t *pass_ends, *pass_stages, *layer_stages;
     const int64_t *cells, *left, *right; /* (P,) */
     const int64_t *whole_cells, *whole_children;
@@ -172,6 +176,7 @@ struct halving {
     const struct source *source;
     const real *places; /* (P, H) */
     void *packed;
+    double least_scale; /* of a component */
 };
 
 struct row {
@@ -193,6 +198,8 @@ struct work {
 
 static long cells_of(const int64_t *shape) { return shape[0] * shape[1] * shape[2]; }
 
+static real asymmetry(real left, real right) { return left + right > 0 ? (left - right) / (left + right) : 0; }
+
 /* Numbers (n,) in units of the threshold, or counts, as networks see them. */
 static void forms(elem *to, const real *from, long n, long form, real threshold) {
     real out[LANES] __attribute__((aligned(BYTES)));
@@ -200,12 +207,14 @@ static void forms(elem *to, const real *from, long n, long form, real threshold)
         long some = n - i < LANES ? n - i : LANES;
         vec x = all(0), y;
         memcpy(&x, from + i, some * sizeof(real));
-        if (form == 0)
+        if (form == SEEN)
             y = log_of_one_plus(x / (20 * threshold)) * (real)0.4;
-        else if (form == 1)
+        else if (form == LOGARITHM)
             y = pick(x > 0, logarithm(at_least(x / threshold, (real)1e-3)) * (real)0.2, all(0));
-        else
+        else if (form == LIT)
             y = root(x) * (real)0.3;
+        else
+            y = x;
         *(vec *)out = y;
         for (long j = 0; j < some; j++) to[i + j] = element(out[j]);
     }
@@ -229,7 +238,7 @@ static void fill(elem *known, const struct work *w, const struct source *s, cons
         for (long i = 0; i < n; i++) known[s->begin + s->place[w->lit[i]]] = formed[i];
     } else {
         memset(numbers, 0, size * sizeof(real));
-        for (long i = 0; i < n; i++) numbers[s->place[w->lit[i]] - first] += s->form == 2 ? 1 : energies[w->lit[i]];
+        for (long i = 0; i < n; i++) numbers[s->place[w->lit[i]] - first] += s->form == LIT ? 1 : energies[w->lit[i]];
         forms(known + s->begin + first, numbers, size, s->form, threshold);
     }
 }
@@ -244,10 +253,10 @@ static void begin(const struct halving *f, const struct work *w, long shower, co
     memset(w->sums + shower * size, 0, size * sizeof(real));
     long n = lit_cells(w->lit, parents, 0, cells_of(f->shape));
     for (long i = 0; i < f->sources; i++)
-        if (f->source[i].grid == 0) fill(known, w, f->source + i, parents, n, 0, f->source[i].size, threshold);
+        if (f->source[i].grid == PARENTS) fill(known, w, f->source + i, parents, n, 0, f->source[i].size, threshold);
     for (long i = 0; i < f->whole; i++) {
         real e = children[f->whole_children[i]] = parents[f->whole_cells[i]];
-        forms(known + f->children + f->whole_children[i], &e, 1, 0, threshold);
+        forms(known + f->children + f->whole_children[i], &e, 1, SEEN, threshold);
     }
     for (long i = 0; i < f->context; i++) known[f->known - 1 - f->context + i] = element(context[i]);
 }
@@ -264,18 +273,23 @@ static void update(const struct halving *f, const struct work *w, long shower, l
         long n = lit_cells(w->lit, children, z * size, (z + 1) * size);
         for (long i = 0; i < f->sources; i++) {
             const struct source *s = f->source + i;
-            if (s->grid == 1 && s->begin != f->children)
+            if (s->grid == CHILDREN && !s->cells)
                 fill(known, w, s, children, n, z * s->layer, s->layer, threshold);
         }
     }
-    for (long i = 0; i < f->sources; i++)
-        if (f->source[i].grid == 2)
-            forms(known + f->source[i].begin + stage * size, sums, size, f->source[i].form, threshold);
+    for (long i = 0; i < f->sources; i++) {
+        const struct source *s = f->source + i;
+        if (s->grid != EARLIER) continue;
+        if (s->form == ASYMMETRY)
+            for (long j = 0; j < s->layer; j++)
+                w->scratch[j] = asymmetry(sums[s->place[j]], sums[s->place[s->layer + j]]);
+        forms(known + s->begin + stage * s->layer, s->form == ASYMMETRY ? w->scratch : sums, s->layer, s->form, threshold);
+    }
 }
 
 /* Shares of the energies of one vector of splits, see `split.draw`; raw (Q, LANES), normal numbers (2, LANES). */
-static void draw(real *raw, long components, vec energy, const real *normal,
-                                           real threshold, real *left, real *right) {
+static void draw(real *raw, long components, real least_scale, vec energy, const real *normal, real threshold,
+                 real *left, real *right) {
     vec z = *(const vec *)normal, tail = exponential(log_tail(absolute(z))), uniform = pick(z > 0, 1 - tail, tail);
     mask can_share = energy >= (real)2.00002 * threshold;
     vec *r = (vec *)raw, a = r[0], b = r[1], c = pick(can_share, r[2], all(-30)), top = pick(a > b, a, b);
@@ -299,7 +313,7 @@ static void draw(real *raw, long components, vec energy, const real *normal,
     z = *(const vec *)(normal + LANES);
     vec log_small = log_tail(absolute(z)), small = exponential(log_small);
     vec logistic = log_ratio(-small / (2 - small)) - log_small;
-    vec y = place + (softplus(scale) * (real)0.5 + (real)0.02) * pick(z > 0, logistic, -logistic);
+    vec y = place + (softplus(scale) * (real)0.5 + least_scale) * pick(z > 0, logistic, -logistic);
     vec width = logarithm(at_least(energy - threshold, (real)1.00001 * threshold) / threshold);
     vec w = (2 / (exponential(-y) + 1) - 1) * width;
     vec less = at_least(energy / (exponential(absolute(w)) + 1), threshold);
@@ -429,16 +443,19 @@ static long tile(const struct halving *f, const struct packed *p, const struct w
     } else {
         by_rows(f, p, w, stage, n, places);
     }
-    draw(w->raw, f->sizes.components, *(vec *)energy, normal, threshold, shares[0], shares[1]);
+    draw(w->raw, f->sizes.components, f->least_scale, *(vec *)energy, normal, threshold, shares[0], shares[1]);
     for (int side = 0; side < 2; side++) {
         elem seen[LANES];
-        forms(seen, shares[side], LANES, 0, threshold);
+        forms(seen, shares[side], LANES, SEEN, threshold);
         for (long r = 0; r < n; r++) {
             long child = (side ? f->right : f->left)[rows[r].place];
             children[rows[r].shower * n_children + child] = shares[side][r];
             w->known[rows[r].shower * f->known + f->children + child] = seen[r];
         }
     }
+    for (long r = 0; r < n; r++)
+        w->known[rows[r].shower * f->known + f->asymmetries + f->cells[rows[r].place]] =
+            element(asymmetry(shares[0][r], shares[1][r]));
     return n;
 }
 
