@@ -17,13 +17,15 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-NETWORKS = Path("caloforge/models/networks")
+MODELS = Path("caloforge/models")
+FLOW, TREE = MODELS / "networks/autoregressive/autoregressive.c", MODELS / "tree/tree.c"
 KERNELS = {
-    NETWORKS / "autoregressive/autoregressive.c": ("-DREAL=float -DBF16=0", "-DREAL=double -DBF16=0"),
-    NETWORKS / "splines/splines.c": ("-DREAL=float", "-DREAL=double"),
+    FLOW: ("-DREAL=float -DBF16=0", "-DREAL=double -DBF16=0"),
+    MODELS / "networks/splines/splines.c": ("-DREAL=float", "-DREAL=double"),
+    TREE: ("-DREAL=float -DBF16=0",),
 }
-KERNELS_BF16 = {NETWORKS / "autoregressive/autoregressive.c": ("-DREAL=float -DBF16=1",)}
-HEADERS = NETWORKS / "splines"
+KERNELS_BF16 = {FLOW: ("-DREAL=float -DBF16=1",), TREE: ("-DREAL=float -DBF16=1",)}
+HEADERS = MODELS / "networks/splines"
 
 
 class Kernels(BuildHookInterface):

@@ -1,0 +1,275 @@
+"""A halving as a model: what is known of showers as tensors, the likelihood of a finer grid, and its sampling.
+
+Legend: ``n`` showers, ``P`` parents that are split, ``C`` children, ``K`` things that a split knows, ``S`` of
+one shower that are known, ``G`` numbers of the incident particle and the whole energy, ``L`` splits that are
+computed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from itertools import accumulate, pairwise
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from caloforge.models.lit import lit_rows
+from caloforge.models.networks.kernels import HasKernel
+from caloforge.models.tree.halvings import Halving, Source
+from caloforge.models.tree.kernel import HalvingKernel, tree_library
+from caloforge.models.tree.network import SplitNetwork
+from caloforge.models.tree.split import draw, log_likelihood, logistic
+
+__all__ = ["HalvingModel"]
+
+UNIT = 20.0
+"""Energies are seen as 0.4·log(1 + E/20 t)."""
+
+
+def seen(energies: Tensor, threshold: Tensor) -> Tensor:
+    """Energies (*) as networks see them; 0 of 0."""
+    return 0.4 * torch.log1p(energies / (UNIT * threshold))
+
+
+def asymmetry(left: Tensor, right: Tensor) -> Tensor:
+    """(L − R)/(L + R) of energies (*); 0 where there is none."""
+    total = left + right
+    return (left - right) / torch.where(total > 0, total, 1.0)
+
+
+FORMS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "seen": seen,
+    "logarithm": lambda energies, threshold: torch.where(
+        energies > 0, 0.2 * (energies / threshold).clamp_min(1e-3).log(), 0.0
+    ),
+    "lit": lambda cells, threshold: 0.3 * cells.sqrt(),
+}
+"""Numbers (*) as networks see them, see `Source`."""
+
+
+class HalvingModel(HasKernel):
+    """Shares the energies of a grid's cells among their halves.
+
+    Args:
+        halving: which.
+        context: G.
+        width, depth, components: of the network.
+        chunk: splits that are computed at once on a CPU, always so many, without the compiled kernel.
+
+    Attributes:
+        n_splits: P.
+    """
+
+    kernel = "tree"
+    table: Tensor
+    left: Tensor
+    right: Tensor
+    cells: Tensor
+    whole: Tensor
+    whole_child: Tensor
+    by_stage: Tensor
+    sides: Tensor
+    sides_in_layer: Tensor
+
+    def __init__(
+        self, halving: Halving, context: int, *, width: int, depth: int, components: int, chunk: int
+    ) -> None:
+        super().__init__()
+        self.halving, self.chunk = halving, chunk
+        self.n_splits = len(halving.cells)
+        self.n_layers = halving.shape[0]
+        # what is known, the numbers of the shower, and where splits that do not exist write
+        self.size = halving.sources.size + context + 1
+        own = torch.arange(context) + halving.sources.size
+        table = torch.from_numpy(halving.table)
+        table = torch.cat([table, own.expand(len(table), -1)], dim=1)
+        in_layer = halving.sides[:, : halving.n_parents // self.n_layers]
+        buffers = {
+            "table": table,
+            "cells": torch.from_numpy(halving.cells),
+            "left": torch.from_numpy(halving.left),
+            "right": torch.from_numpy(halving.right),
+            "whole": torch.from_numpy(halving.whole),
+            "whole_child": torch.from_numpy(halving.whole_child),
+            "by_stage": torch.from_numpy(halving.layer_stages.argsort(kind="stable")),
+            "sides": torch.from_numpy(halving.sides),
+            "sides_in_layer": torch.from_numpy(in_layer),
+        }
+        for name, buffer in buffers.items():
+            self.register_buffer(name, buffer, persistent=False)
+        self.network = SplitNetwork(
+            table.shape[1],
+            torch.from_numpy(halving.places),
+            halving.n_stages,
+            width=width,
+            depth=depth,
+            components=components,
+        )
+        self._kernel = HalvingKernel()
+        self.layer_ends = [0, *accumulate(np.bincount(halving.layer_stages).tolist())]
+        self.pass_ends = [0, *accumulate(halving.pass_sizes)]
+        stage_sizes = np.bincount(halving.pass_stages, weights=halving.pass_sizes, minlength=halving.n_stages)
+        self.stage_ends = [0, *accumulate(int(n) for n in stage_sizes)]
+
+    def _known(self, parents: Tensor, children: Tensor, context: Tensor, threshold: Tensor) -> Tensor:
+        """All that is known of n showers, (n, S), of all their parents and children and of context (n, G)."""
+        grids = {"parents": parents, "children": children}
+        if self.halving.axis:
+            grids["earlier"] = self._earlier(children)
+        zero, parts = parents.new_zeros(len(parents), 1), self.halving.sources.parts.values()
+        return torch.cat([zero, *(self._part(part, grids, threshold) for part in parts), context, zero], dim=1)
+
+    def _part(self, part: Source, grids: Mapping[str, Tensor], threshold: Tensor) -> Tensor:
+        """Known numbers of one kind, (n, size)."""
+        energies = grids[part.grid]
+        if part.form == "asymmetry":
+            left, right = self.sides_in_layer if part.grid == "earlier" else self.sides
+            return asymmetry(energies[..., left], energies[..., right]).flatten(1)
+        numbers = (energies > 0).float() if part.form == "lit" else energies
+        if part.axes:
+            shape = self.halving.shape if part.grid == "parents" else self.halving.child_shape
+            numbers = numbers.view(-1, *shape).sum(dim=[axis + 1 for axis in part.axes])
+        return FORMS[part.form](numbers, threshold).flatten(1)
+
+    def _earlier(self, children: Tensor) -> Tensor:
+        """Children summed over the layers of earlier stages, (n, stages, C/Z)."""
+        by_layer = children.view(len(children), self.n_layers, -1)
+        sums = [torch.zeros_like(by_layer[:, 0])]
+        for begin, end in pairwise(self.layer_ends[:-1]):
+            sums.append(sums[-1] + by_layer[:, self.by_stage[begin:end]].sum(dim=1))
+        return torch.stack(sums, dim=1)
+
+    def log_likelihood(
+        self,
+        parents: Tensor,
+        children: Tensor,
+        context: Tensor,
+        threshold: Tensor,
+        chosen: Tensor | None = None,
+        bf16: bool = False,
+    ) -> Tensor:
+        """Sum of log p over the splits with energy of all n showers.
+
+        Args:
+            parents, children: energies of the grids, (n, …) and (n, C).
+            context: (n, G).
+            threshold: of cells.
+            chosen: which splits (n, P) to take; all by default.
+            bf16: the network in bfloat16.
+        """
+        n = len(parents)
+        known = self._known(parents, children, context, threshold)
+        lit = parents[:, self.cells] > 0
+        lit = (lit if chosen is None else lit & chosen).T.flatten()  # by place: stage by stage
+        rows = lit_rows(lit)
+        if isinstance(rows, slice):
+            rows = torch.arange(len(lit), device=lit.device)
+            sizes = [n * (end - begin) for begin, end in pairwise(self.stage_ends)]
+            taken: Tensor | None = lit
+        else:
+            ends = np.searchsorted(rows.numpy(), [n * end for end in self.stage_ends])
+            sizes, taken = np.diff(ends).tolist(), None
+        place, shower = rows // n, rows % n
+        raw = self.network(self._gathered(known, shower, place), place, sizes, bf16)
+        padded = F.pad(children, (0, 1))
+        left, right = (_at(padded, shower, side[place]) for side in (self.left, self.right))
+        energy = _at(parents, shower, self.cells[place])
+        log_p = log_likelihood(raw, energy, left, right, threshold)
+        return (log_p if taken is None else torch.where(taken, log_p, 0.0)).sum()
+
+    def _gathered(self, known: Tensor, shower: Tensor, place: Tensor) -> Tensor:
+        """What the splits of showers (L,) at places (L,) know, (L, K)."""
+        return torch.take(known, shower[:, None] * known.shape[1] + self.table[place])
+
+    def load_kernel(self, bf16: bool) -> bool:
+        return tree_library(bf16) is not None
+
+    def sample(
+        self, parents: Tensor, context: Tensor, noise: Tensor, threshold: Tensor, bf16: bool = False
+    ) -> Tensor:
+        """Children (n, C) of parents (n, …), context (n, G) and noise (n, P, 2).
+
+        With ``bf16`` the network is computed in bfloat16.
+        """
+        if self.compiled:
+            given = parents, context, noise, threshold
+            computed = self._kernel.run(self.halving, self.network, self.table, self.size, given, bf16)
+            if computed is not None:
+                return computed
+        n, n_children = len(parents), self.halving.n_children
+        children = parents.new_zeros(n, n_children + 1)  # the last belongs to splits that do not exist
+        children[:, self.whole_child] = parents[:, self.whole]
+        known = self._known(parents, children[:, :-1], context, threshold)
+        energies = parents[:, self.cells]
+        for i, (stage, (begin, end)) in enumerate(
+            zip(self.halving.pass_stages, pairwise(self.pass_ends), strict=True)
+        ):
+            if i and stage != self.halving.pass_stages[i - 1]:
+                self._update(known, children[:, :-1], stage, threshold)
+            lit = energies[:, begin:end].T.flatten() > 0
+            for shower, place in self._chunks(lit, n, begin):
+                self._split(stage, shower, place, energies, noise, threshold, known, children, bf16)
+        return children[:, :-1]
+
+    def _chunks(self, lit: Tensor, n: int, begin: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Showers and places of the splits to compute: all, or those with energy in chunks of one size."""
+        rows = lit_rows(lit)
+        if isinstance(rows, slice):
+            rows = torch.arange(len(lit), device=lit.device)
+            yield rows % n, rows // n + begin
+            return
+        for chunk in torch.split(rows, self.chunk) if len(rows) else ():
+            missing = self.chunk - len(chunk)
+            yield F.pad(chunk % n, (0, missing)), F.pad(chunk // n + begin, (0, missing), value=self.n_splits)
+
+    def _split(
+        self,
+        stage: int,
+        shower: Tensor,
+        place: Tensor,
+        energies: Tensor,
+        noise: Tensor,
+        threshold: Tensor,
+        known: Tensor,
+        children: Tensor,
+        bf16: bool,
+    ) -> None:
+        """Compute splits of one pass and write their children down."""
+        sizes = [len(place) if s == stage else 0 for s in range(self.halving.n_stages)]
+        raw = self.network(self._gathered(known, shower, place), place, sizes, bf16)
+        exists = place < self.n_splits
+        at = place.clamp_max(self.n_splits - 1)
+        energy = torch.where(exists, _at(energies, shower, at), 0.0)
+        z = noise[shower, at]
+        shares = draw(raw, energy, torch.special.ndtr(z[:, 0]), logistic(z[:, 1]), threshold)
+        parts = self.halving.sources.parts
+        for share, side in zip(shares, (self.left, self.right), strict=True):
+            child = side[place]
+            _put(children, shower, child, share)
+            column = torch.where(exists, parts["children"].begin + child, self.size - 1)
+            _put(known, shower, column, seen(share, threshold))
+        column = torch.where(exists, parts["asymmetries"].begin + self.cells[at], self.size - 1)
+        _put(known, shower, column, asymmetry(*shares))
+
+    def _update(self, known: Tensor, children: Tensor, stage: int, threshold: Tensor) -> None:
+        """Write down what the splits of a stage know of the stages before."""
+        by_layer = children.view(len(children), self.n_layers, -1)
+        sums = by_layer[:, self.by_stage[: self.layer_ends[stage]]].sum(dim=1)
+        grids = {"children": children, "earlier": sums}
+        for part in self.halving.sources.parts.values():
+            if part.grid == "earlier" or (part.grid == "children" and part.axes):
+                now = self._part(part, grids, threshold)
+                begin = part.begin + (stage * now.shape[1] if part.grid == "earlier" else 0)
+                known[:, begin : begin + now.shape[1]] = now
+
+
+def _at(values: Tensor, shower: Tensor, column: Tensor) -> Tensor:
+    return torch.take(values, shower * values.shape[1] + column)
+
+
+def _put(values: Tensor, shower: Tensor, column: Tensor, new: Tensor) -> None:
+    values.view(-1).index_put_((shower * values.shape[1] + column,), new)
+
+

@@ -1,0 +1,180 @@
+"""ShowerTree: a shower as a tree of energy splits, each of which knows what is around it.
+
+The whole energy is drawn given the incident particle, then shared by halves of the layers, of these, and so on
+down to voxels (see `halvings`). A split is a density of one number (see `split`), so that the likelihood of a
+shower is exact and training is a matter of a million examples a minute; neighbouring cells depend on each other
+by construction; energy is kept by every split, so that layers close exactly and no cell lies below the
+threshold. On a CPU only cells with energy are split.
+
+Legend: ``n`` showers, ``Z`` layers, ``P`` splits of a halving, ``G`` context numbers. Energies are MeV.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import Any, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from caloforge.data.showers import Showers
+from caloforge.detector.mesh import Mesh, RegularMesh
+from caloforge.models.base import Batch, ConditionTensors, GeneratorModel
+from caloforge.models.conditions.incident import IncidentContext
+from caloforge.models.coordinates import RunningMoments, energy_range
+from caloforge.models.tree.halvings import halvings
+from caloforge.models.tree.level import HalvingModel
+from caloforge.models.tree.split import logistic, mixture_log_density, mixture_sample
+
+__all__ = ["ShowerTree"]
+
+TOTAL_COMPONENTS = 8
+GRIDS = {"energies": True, "cells": False}
+
+
+class ShowerTree(GeneratorModel):
+    """Energies split by split: the whole, layers, cells."""
+
+    class Settings(GeneratorModel.Settings):
+        """Sizes of the networks.
+
+        Attributes:
+            width, depth: of each halving's network.
+            components: of the mixtures of logistic densities.
+            share: of the splits within layers that a training step looks at; a shower's are so alike that many
+                showers teach more.
+            threshold_mev: cells below are empty; by default the least cell energy in the training showers.
+            chunk: splits that are computed at once on a CPU without the compiled kernel.
+            bf16: networks of splits in bfloat16; "auto" where the device multiplies it natively.
+        """
+
+        width: int = Field(128, ge=1)
+        depth: int = Field(2, ge=0)
+        components: int = Field(12, ge=1)
+        share: float = Field(0.12, gt=0, le=1)
+        threshold_mev: float | None = Field(None, gt=0)
+        chunk: int = Field(256, ge=1)
+        bf16: bool | Literal["auto"] = False
+
+    mesh_kinds: ClassVar[tuple[str, ...]] = ("cylinder", "box")
+    example: ClassVar[Mapping[str, Any]] = {"width": 12, "depth": 1, "components": 3, "share": 1.0, "chunk": 32}
+    settings: Settings
+    threshold: Tensor
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mesh: Mesh, settings: Settings | Mapping[str, object] | None = None) -> None:
+        super().__init__(mesh, settings)
+        assert isinstance(mesh, RegularMesh)
+        s = self.settings
+        self.incident = IncidentContext()
+        context = IncidentContext.size + 2
+        self.total = nn.Sequential(
+            nn.Linear(IncidentContext.size, 64),
+            nn.SiLU(),
+            nn.Linear(64, 64),
+            nn.SiLU(),
+            nn.Linear(64, 3 * TOTAL_COMPONENTS),
+        )
+        sizes = {"width": s.width, "depth": s.depth, "components": s.components, "chunk": s.chunk}
+        self.halvings = nn.ModuleList(HalvingModel(h, context, **sizes) for h in halvings(mesh))
+        self.register_buffer("threshold", torch.tensor(s.threshold_mev or 1.0))
+        # of log(E/E_inc) and log E, E the energy of all cells
+        self.register_buffer("mean", torch.zeros(2))
+        self.register_buffer("std", torch.ones(2))
+
+    def parts(self) -> dict[str, list[nn.Parameter]]:
+        parts = {"energies": list(self.total.parameters()), "cells": []}
+        for level in self._levels():
+            parts["cells" if level.halving.axis else "energies"] += level.parameters()
+        return {name: group for name, group in parts.items() if group}
+
+    def _levels(self) -> list[HalvingModel]:
+        return [level for level in self.halvings if isinstance(level, HalvingModel)]
+
+    def fit(self, showers: Showers) -> None:
+        self.threshold.fill_(self.settings.threshold_mev or energy_range(showers)[0])
+        moments = RunningMoments((2,))
+        self.incident.begin_fit()
+        for cells, conditions in showers.batches():
+            batch = Batch.with_energies(cells, conditions, self.detectors)
+            self.incident.fit_batch(batch)
+            moments.add(self._logarithms(batch.energies.flatten(1).sum(dim=1), batch.energy))
+        self.incident.end_fit()
+        self.mean.copy_(moments.mean)
+        self.std.copy_(moments.std().clamp_min(1e-3))
+
+    def _logarithms(self, total: Tensor, incident: Tensor) -> Tensor:
+        log = total.clamp_min(self.threshold).log()
+        return torch.stack([log - incident.log(), log], dim=1)
+
+    def _context(self, incident: Tensor, energy: Tensor, total: Tensor) -> Tensor:
+        """What all splits of showers (n,) know: of the incident particle (n, 7) and its energy, and the whole."""
+        logarithms = (self._logarithms(total, energy) - self.mean) / self.std
+        return torch.cat([incident, logarithms], dim=1)
+
+    def losses(self, batch: Batch, part: str, generator: torch.Generator) -> dict[str, Tensor]:
+        """Mean negative log-likelihood of showers: of the energies of their layers, or of all below."""
+        n, total = len(batch), batch.energies.flatten(1).sum(dim=1)
+        incident = self.incident(batch)
+        context = self._context(incident, batch.energy, total)
+        grids = self._grids(batch.energies)
+        log_p = total.new_zeros(())
+        if part == "energies":
+            log_p = mixture_log_density(context[:, -2], self.total(incident)).sum()
+        for level, (parents, children) in zip(self._levels(), pairwise(grids), strict=True):
+            if (level.halving.axis == 0) != (part == "energies"):
+                continue
+            chosen, share = None, 1.0
+            if part == "cells" and self.training and self.settings.share < 1:
+                share = self.settings.share
+                uniform = torch.rand(n, level.n_splits, generator=generator, device=total.device)
+                chosen = uniform < share
+            log_p = log_p + level.log_likelihood(parents, children, context, self.threshold, chosen, self.bf16) / share
+        return {"loss": -log_p / n}
+
+    def _grids(self, energies: Tensor) -> list[Tensor]:
+        """Energies of the cells of all grids, the whole first, (n, cells) each."""
+        grids = [energies]
+        for level in self._levels()[::-1]:
+            axis, cells = level.halving.axis + 1, grids[-1]
+            if cells.shape[axis] % 2:
+                cells = F.pad(cells, (0, 0) * (3 - axis) + (0, 1))
+            grids.append(cells.unflatten(axis, (-1, 2)).sum(dim=axis + 1))
+        return [grid.flatten(1) for grid in grids[::-1]]
+
+    def noise_shapes(self) -> dict[str, tuple[int, ...]]:
+        shapes: dict[str, tuple[int, ...]] = {"total": (2,)}
+        for name, layers in GRIDS.items():
+            splits = sum(level.n_splits for level in self._levels() if (level.halving.axis == 0) == layers)
+            if splits:
+                shapes[name] = (splits, 2)
+        return shapes
+
+    def decode(self, noise: Mapping[str, Tensor], conditions: ConditionTensors) -> Tensor:
+        layers, incident = conditions.layer_energies, self.incident(conditions)
+        if layers is None:
+            total = self._total(noise["total"], incident, conditions.energy)
+        else:
+            total = layers.sum(dim=1)
+        context = self._context(incident, conditions.energy, total)
+        grid, used = total[:, None], dict.fromkeys(GRIDS, 0)
+        for level in self._levels():
+            name = "cells" if level.halving.axis else "energies"
+            z = noise[name][:, used[name] : used[name] + level.n_splits]
+            used[name] += level.n_splits
+            if level.halving.axis or layers is None:
+                grid = level.sample(grid, context, z, self.threshold, self.bf16)
+            elif level.halving.child_shape[0] == self.mesh.n_layers:
+                grid = layers
+        return grid.reshape(-1, *self.mesh.shape)
+
+    def _total(self, noise: Tensor, incident: Tensor, energy: Tensor) -> Tensor:
+        """Energies of n showers, (n,), of their noise (n, 2), what is known of the particle and its energy."""
+        raw = self.total(incident)
+        y = mixture_sample(raw, torch.special.ndtr(noise[:, 0]), logistic(noise[:, 1]))
+        made = energy * (y * self.std[0] + self.mean[0]).clamp(-20, 5).exp()
+        return made.maximum(self.threshold)

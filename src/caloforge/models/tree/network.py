@@ -1,0 +1,74 @@
+"""What a halving's network says of its splits, of all that they know."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from caloforge.models.networks.tensor_cache import TensorCache
+
+__all__ = ["SplitNetwork"]
+
+WIDEST = 3.0
+"""Places of the components of a mixture begin between −3 and 3."""
+
+
+class SplitNetwork(nn.Module):
+    """What is known of L splits (L, K) → what `split` reads, (L, 3 + 3M).
+
+    The first layer has weights for each stage of layers, whose neighbours are at other distances, and a term
+    for each place.
+
+    Args:
+        known: K.
+        places: what is fixed of each place, (P, F).
+        stages: of the halving.
+        width, depth: of the network; its blocks are residual.
+        components: M.
+    """
+
+    places: Tensor
+
+    def __init__(
+        self, known: int, places: Tensor, stages: int, *, width: int, depth: int, components: int
+    ) -> None:
+        super().__init__()
+        self.components = components
+        enter = nn.Linear(known, width)
+        self.enter = nn.Parameter(enter.weight.detach().clone().repeat(stages, 1, 1))
+        self.place = nn.Linear(places.shape[1], width)
+        self.blocks = nn.ModuleList(nn.Linear(width, width) for _ in range(depth))
+        self.head = nn.Linear(width, 3 + 3 * components)
+        self.register_buffer("places", places, persistent=False)
+        self._places: TensorCache[Tensor] = TensorCache()
+        with torch.no_grad():
+            self.head.weight.mul_(0.3)
+            self.head.bias.zero_()
+            self.head.bias[3 + components : 3 + 2 * components] = torch.linspace(-WIDEST, WIDEST, components)
+
+    def forward(self, known: Tensor, place: Tensor, sizes: Sequence[int], bf16: bool = False) -> Tensor:
+        """Of splits whose rows of ``known`` (L, K) are in the order of stages, ``sizes`` in each.
+
+        With ``bf16`` products are computed in bfloat16.
+        """
+        with torch.autocast(known.device.type, dtype=torch.bfloat16, enabled=bf16):
+            parts = torch.split(known, list(sizes))
+            h = torch.cat([F.linear(x, w) for x, w, n in zip(parts, self.enter, sizes, strict=True) if n])
+            h = h.float() + self.placed()[place]
+            for block in self.blocks:
+                h = h + block(F.silu(h))
+            out: Tensor = self.head(F.silu(h))
+        return out.float()
+
+    def placed(self) -> Tensor:
+        """What each place adds to the first layer, (P, width)."""
+        parameters = (self.place.weight, self.place.bias)
+        return self._places(None, parameters, lambda: self.place(self.places))
+
+    def weights(self) -> list[Tensor]:
+        """All parameters."""
+        layers = (self.place, self.head, *self.blocks)
+        return [self.enter, *(layer.weight for layer in layers), *(layer.bias for layer in layers)]

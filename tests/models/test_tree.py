@@ -1,0 +1,174 @@
+"""Showers as trees of splits: halvings, the density of a split, and what splits know in training and generation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from torch import Tensor
+
+from caloforge.detector import BoxMesh, CylinderMesh
+from caloforge.detector.mesh import RegularMesh
+from caloforge.models.tree.halvings import Halving, halvings
+from caloforge.models.tree.level import HalvingModel
+from caloforge.models.tree.split import LEAST_SCALE, draw, log_likelihood, logistic, outputs
+
+MESHES: list[RegularMesh] = [
+    CylinderMesh.regular(n_z=45, n_phi=16, n_r=9),
+    CylinderMesh.regular(n_z=6, n_phi=5, n_r=3),
+    CylinderMesh.regular(n_z=1, n_phi=1, n_r=2),
+    BoxMesh.regular((9, 4, 7), (3.0, 5.0, 5.0)),
+]
+THRESHOLD = torch.tensor(0.5)
+COMPONENTS = 3
+
+
+@pytest.fixture(params=MESHES, ids=str)
+def mesh(request: pytest.FixtureRequest) -> RegularMesh:
+    """Each mesh in turn."""
+    mesh: RegularMesh = request.param
+    return mesh
+
+
+def test_halvings_lead_from_one_cell_to_the_voxels(mesh: RegularMesh) -> None:
+    steps = halvings(mesh)
+    assert steps[0].shape == (1, 1, 1)
+    assert steps[-1].child_shape == mesh.shape
+    assert all(before.child_shape == after.shape for before, after in pairwise(steps))
+    axes = [step.axis for step in steps]
+    assert axes == sorted(axes, key=bool)  # layers first
+
+
+def test_every_child_has_one_parent_where_it_lies(mesh: RegularMesh) -> None:
+    for step in halvings(mesh):
+        children = np.concatenate([step.left[:-1], step.right[:-1], step.whole_child])
+        assert sorted(children) == list(range(step.n_children))
+        parents = np.concatenate([step.cells, step.cells, step.whole])
+        ours, theirs = np.unravel_index(parents, step.shape), np.unravel_index(children, step.child_shape)
+        for axis, (parent, child) in enumerate(zip(ours, theirs, strict=True)):
+            assert (parent == (child // 2 if axis == step.axis else child)).all()
+
+
+def test_a_split_knows_no_child_of_its_own_or_of_a_later_pass(mesh: RegularMesh) -> None:
+    for step in halvings(mesh):
+        first = step.sources.parts["children"].begin
+        passes = np.repeat(np.arange(step.n_passes), step.pass_sizes)
+        split_in = np.full(step.n_children, -1)  # those of parents with one child are known from the start
+        split_in[step.left[:-1]], split_in[step.right[:-1]] = passes, passes
+        for own, known in zip(passes, step.table[:-1], strict=True):
+            children = known[(known >= first) & (known < first + step.n_children)] - first
+            assert (split_in[children] < own).all()
+
+
+def test_layers_are_taken_in_dyadic_order() -> None:
+    stages = halvings(MESHES[0])[-1].layer_stages
+    order = [np.flatnonzero(stages == s).tolist() for s in range(stages.max() + 1)]
+    assert order[:4] == [[16], [0, 32], [8, 24, 40], [4, 12, 20, 28, 36, 44]]
+    assert order[-1] == list(range(1, 45, 2))
+
+
+def networks_word(n: int, scale: float = 1.0) -> Tensor:
+    """What a network might say of n splits, all the same."""
+    word = scale * torch.randn(1, outputs(COMPONENTS), generator=torch.Generator().manual_seed(4))
+    return word.repeat(n, 1)
+
+
+@pytest.mark.parametrize("energy", [0.7, 1.1, 3.0, 400.0])
+def test_probabilities_of_a_split_add_up_to_one(energy: float) -> None:
+    e, n = torch.tensor(energy, dtype=torch.float64), 20001
+    t, word = THRESHOLD.double(), networks_word(n).double()
+    alone = sum(
+        float(log_likelihood(word[:1], e[None], x[None], e[None] - x[None], t).exp())
+        for x in (e, torch.zeros((), dtype=torch.float64))
+    )
+    if energy < 2 * float(t):
+        assert alone == pytest.approx(1, abs=1e-6)
+        return
+    y = torch.linspace(-9.2, 9.2, n, dtype=torch.float64)
+    width = ((e - t) / t).log()
+    left = e * torch.sigmoid((2 * torch.sigmoid(y) - 1) * width)
+    density = log_likelihood(word, e.expand(n), left, e - left, t).exp()
+    assert alone + float(torch.trapezoid(density, y)) == pytest.approx(1, abs=1e-3)
+
+
+def test_drawn_splits_have_the_density() -> None:
+    n, energy = 40_000, torch.tensor(6.0)
+    z = torch.randn(2, n, generator=torch.Generator().manual_seed(1))
+    word = networks_word(n)
+    left, right = draw(word, energy.expand(n), torch.special.ndtr(z[0]), logistic(z[1]), THRESHOLD)
+    torch.testing.assert_close(left + right, energy.expand(n))
+    both = (left > 0) & (right > 0)
+    expected = torch.softmax(word[0, :3], dim=0)
+    for seen, p in zip(((right == 0), (left == 0), both), expected, strict=True):
+        assert float(seen.float().mean()) == pytest.approx(float(p), abs=4 * float((p * (1 - p) / n).sqrt()))
+    assert float(left[both].min()) >= float(THRESHOLD)
+    assert float(right[both].min()) >= float(THRESHOLD)
+    width = ((energy - THRESHOLD) / THRESHOLD).log()
+    y = torch.logit(((left[both] / right[both]).log() / width + 1) / 2)
+    weights, places, scales = (x.numpy() for x in word[0, 3:].double().chunk(3))
+    weights = np.exp(weights) / np.exp(weights).sum()
+    scales = 0.5 * np.log1p(np.exp(scales)) + 5e-4
+
+    def cumulative(x: np.ndarray) -> np.ndarray:
+        return sum(
+            w * stats.logistic.cdf(x, place, scale)
+            for w, place, scale in zip(weights, places, scales, strict=True)
+        )
+
+    assert stats.kstest(y.numpy(), cumulative).pvalue > 1e-3
+
+
+def small_model(step: Halving) -> HalvingModel:
+    """A model of a halving with random weights."""
+    torch.manual_seed(1)
+    return HalvingModel(step, 2, width=8, depth=1, components=COMPONENTS, chunk=16).eval()
+
+
+def sampled(mesh: RegularMesh) -> Iterator[tuple[HalvingModel, Tensor, Tensor]]:
+    """Each halving of a mesh with parents, the children of those before, and the noise for them."""
+    grid = torch.tensor([[900.0], [60.0], [0.0], [5.0]])
+    for step in halvings(mesh):
+        model = small_model(step)
+        noise = torch.randn(len(grid), model.n_splits, 2, generator=torch.Generator().manual_seed(2))
+        yield model, grid, noise
+        with torch.no_grad():
+            grid = model.sample(grid, torch.ones(len(grid), 2), noise, THRESHOLD)
+
+
+def test_a_split_knows_in_generation_what_it_knows_in_training(
+    mesh: RegularMesh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[tuple[int, int], Tensor] = {}
+    gathered = HalvingModel._gathered
+
+    def noted(model: HalvingModel, known: Tensor, shower: Tensor, place: Tensor) -> Tensor:
+        found = gathered(model, known, shower, place)
+        seen.update(zip(zip(shower.tolist(), place.tolist(), strict=True), found, strict=True))
+        return found
+
+    monkeypatch.setattr(HalvingModel, "_gathered", noted)
+    monkeypatch.setattr(HalvingModel, "compiled", False)
+    for model, parents, noise in sampled(mesh):
+        context = torch.ones(len(parents), 2)
+        with torch.no_grad():
+            seen.clear()
+            children = model.sample(parents, context, noise, THRESHOLD)
+            generated = {key: known for key, known in seen.items() if key[1] < model.n_splits}
+            seen.clear()
+            model.log_likelihood(parents, children, context, THRESHOLD)
+        assert generated.keys() == seen.keys()
+        for key, known in seen.items():
+            torch.testing.assert_close(generated[key], known, rtol=1e-5, atol=1e-6)
+
+
+def test_energies_are_kept_and_never_below_the_threshold(mesh: RegularMesh) -> None:
+    for model, parents, noise in sampled(mesh):
+        with torch.no_grad():
+            children = model.sample(parents, torch.ones(len(parents), 2), noise, THRESHOLD)
+        torch.testing.assert_close(children.sum(dim=1), parents.sum(dim=1))
+        lit = children[children > 0]
+        assert float(lit.min()) >= float(THRESHOLD)
