@@ -1,4 +1,4 @@
-"""Showers as trees of splits: halvings, the density of a split, and what splits know in training and generation."""
+"""Showers as trees of splits: halvings, the density of a split, what splits know in training and generation."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_drawn_splits_have_the_density() -> None:
     y = torch.logit(((left[both] / right[both]).log() / width + 1) / 2)
     weights, places, scales = (x.numpy() for x in word[0, 3:].double().chunk(3))
     weights = np.exp(weights) / np.exp(weights).sum()
-    scales = 0.5 * np.log1p(np.exp(scales)) + 5e-4
+    scales = 0.5 * np.log1p(np.exp(scales)) + LEAST_SCALE
 
     def cumulative(x: np.ndarray) -> np.ndarray:
         return sum(
