@@ -60,7 +60,13 @@ class ShowerTree(GeneratorModel):
         bf16: bool | Literal["auto"] = False
 
     mesh_kinds: ClassVar[tuple[str, ...]] = ("cylinder", "box")
-    example: ClassVar[Mapping[str, Any]] = {"width": 12, "depth": 1, "components": 3, "share": 1.0, "chunk": 32}
+    example: ClassVar[Mapping[str, Any]] = {
+        "width": 12,
+        "depth": 1,
+        "components": 3,
+        "share": 1.0,
+        "chunk": 32,
+    }
     settings: Settings
     threshold: Tensor
     mean: Tensor
@@ -133,7 +139,10 @@ class ShowerTree(GeneratorModel):
                 share = self.settings.share
                 uniform = torch.rand(n, level.n_splits, generator=generator, device=total.device)
                 chosen = uniform < share
-            log_p = log_p + level.log_likelihood(parents, children, context, self.threshold, chosen, self.bf16) / share
+            log_p = (
+                log_p
+                + level.log_likelihood(parents, children, context, self.threshold, chosen, self.bf16) / share
+            )
         return {"loss": -log_p / n}
 
     def _grids(self, energies: Tensor) -> list[Tensor]:
