@@ -152,7 +152,7 @@ class ShowerTree(GeneratorModel):
             axis, cells = level.halving.axis + 1, grids[-1]
             if cells.shape[axis] % 2:
                 cells = F.pad(cells, (0, 0) * (3 - axis) + (0, 1))
-            grids.append(cells.unflatten(axis, (-1, 2)).sum(dim=axis + 1))
+            grids.append(torch.unflatten(cells, axis, (-1, 2)).sum(dim=axis + 1))
         return [grid.flatten(1) for grid in grids[::-1]]
 
     def noise_shapes(self) -> dict[str, tuple[int, ...]]:

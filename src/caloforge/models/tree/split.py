@@ -41,7 +41,8 @@ def outputs(components: int) -> int:
 
 def logistic(z: Tensor) -> Tensor:
     """Standard logistic numbers of standard normal ones."""
-    return torch.special.log_ndtr(z) - torch.special.log_ndtr(-z)
+    made: Tensor = torch.special.log_ndtr(z) - torch.special.log_ndtr(-z)
+    return made
 
 
 def _scale(raw: Tensor) -> Tensor:
