@@ -39,6 +39,7 @@ SMALL: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
         FLOW | {"energies": {"kind": "autoregressive", "hidden": 8}},
         ("autoregressive",),
     ),
+    "tree": ("tree.model:ShowerTree", {"width": 12, "depth": 1, "components": 3}, ("tree",)),
 }
 
 

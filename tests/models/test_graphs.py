@@ -25,6 +25,7 @@ from caloforge.models.networks import linear
 from caloforge.models.networks.autoregressive.kernel import FlowKernel
 from caloforge.models.networks.splines import splines
 from caloforge.models.supercalo.chain import coarse_showers
+from caloforge.models.tree.kernel import HalvingKernel
 
 BLOCK = 8
 FEW_CELLS = showers_of(CylinderMesh.regular(n_z=6, n_phi=2, n_r=3), n=60)
@@ -89,6 +90,7 @@ def as_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a CPU do what every other device does, and what is exported: plain torch, all rows."""
     monkeypatch.setattr(splines, "has_kernel", lambda *_: False)
     monkeypatch.setattr(FlowKernel, "run", lambda *_: None)
+    monkeypatch.setattr(HalvingKernel, "run", lambda *_: None)
     monkeypatch.setattr(lit, "traced", lambda: True)
     monkeypatch.setattr(linear, "keeps", lambda _: hasattr(torch, "get_autocast_dtype"))
 

@@ -330,8 +330,10 @@ def test_a_wheel_with_kernels_needs_no_compiler(tmp_path: Path) -> None:
 import caloforge, torch
 from caloforge.models.networks.autoregressive.kernel import flow_library
 from caloforge.models.networks.splines import kernel as splines
+from caloforge.models.tree.kernel import tree_library
 from caloforge.runtime.compiled import PREBUILT, REALS, compiled, multiplies_bf16
 found = [flow_library(dtype, bf16) for dtype in REALS for bf16 in {False, multiplies_bf16()}]
+found += [tree_library(bf16) for bf16 in {False, multiplies_bf16()}]
 found += [compiled(splines.SOURCE, splines.FOLDER, real) for real in REALS.values()]
 print({library._name.startswith(str(PREBUILT)) for library in found if library})
 print(len(caloforge.generate("conv-l2lflows-siw", energy="10GeV", n=2, seed=1, progress=False)))

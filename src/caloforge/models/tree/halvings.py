@@ -69,11 +69,11 @@ class Source:
 
     Attributes:
         begin, size: where they are.
-        grid: whose energies, "parents" or "children"; "earlier" for children summed over the layers of earlier
-            stages, as often as there are stages.
-        form: of the energies: "seen", "logarithm", "lit" for the number of cells that have any, "asymmetry" for
-            how unequal the children of each parent are.
-        axes: of the grid over which energies, or cells with energy, are summed; not those of layers of children.
+        grid: whose energies, "parents" or "children"; "earlier" for children summed over the layers of
+            earlier stages, as often as there are stages.
+        form: of the energies: "seen", "logarithm", "lit" for the number of cells that have any, "asymmetry"
+            for how unequal the children of each parent are.
+        axes: of the grid over which energies, or cells with energy, are summed; of children within layers.
     """
 
     begin: int
@@ -99,13 +99,7 @@ class Sources:
     size: int = 1
     parts: dict[str, Source] = field(default_factory=dict)
 
-    def add(
-        self,
-        name: str,
-        grid: Grid,
-        form: Form = "seen",
-        axes: tuple[int, ...] = (),
-    ) -> None:
+    def add(self, name: str, grid: Grid, form: Form = "seen", axes: tuple[int, ...] = ()) -> None:
         """Append a part; its other arguments are as in `Source`."""
         shape = self.shapes["parents" if grid == "parents" or form == "asymmetry" else "children"]
         size = prod(n for i, n in enumerate(shape) if i not in axes)
@@ -167,7 +161,10 @@ class Halving:
         self.pass_sizes: list[int] = counts.tolist()
         self.pass_stages: list[int] = (numbers // 2 if axis else numbers * 0).tolist()
         self.n_passes = len(counts)
-        self.left, self.right = np.append(left[order], self.n_children), np.append(right[order], self.n_children)
+        self.left, self.right = (
+            np.append(left[order], self.n_children),
+            np.append(right[order], self.n_children),
+        )
         self._children = np.stack([left, right])
         self.sides = np.stack([left, np.where(split, right, left)])
         self.sources = self._sources()

@@ -1,4 +1,4 @@
-"""The compiled kernel of halvings: weights packed for it, showers handed to it. See tree.c for how it works."""
+"""The compiled kernel of halvings: weights packed for it, showers handed to it; tree.c says how it works."""
 
 from __future__ import annotations
 
@@ -81,7 +81,9 @@ class _Packed:
         layers = [network.head, *network.blocks]
         weights = [network.enter, *(layer.weight for layer in layers)]
         library.pack(
-            ctypes.byref(sizes), *map(_pointers, (weights, [layer.bias for layer in layers])), ctypes.c_void_p(place)
+            ctypes.byref(sizes),
+            *map(_pointers, (weights, [layer.bias for layer in layers])),
+            ctypes.c_void_p(place),
         )
         parts = halving.sources.parts.values()
         self.source_places = [_places(part, halving) for part in parts]
@@ -187,7 +189,9 @@ def _possible(given: Sequence[Tensor], parameters: Sequence[Tensor]) -> bool:
     )
 
 
-def _run(packed: _Packed, halving: Halving, parents: Tensor, context: Tensor, noise: Tensor, threshold: Tensor) -> Tensor:
+def _run(
+    packed: _Packed, halving: Halving, parents: Tensor, context: Tensor, noise: Tensor, threshold: Tensor
+) -> Tensor:
     parents, context = parents.contiguous(), context.contiguous()
     if noise.stride()[1:] != (2, 1):  # its showers may be rows of a larger tensor
         noise = noise.contiguous()

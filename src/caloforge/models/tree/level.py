@@ -119,7 +119,9 @@ class HalvingModel(HasKernel):
         if self.halving.axis:
             grids["earlier"] = self._earlier(children)
         zero, parts = parents.new_zeros(len(parents), 1), self.halving.sources.parts.values()
-        return torch.cat([zero, *(self._part(part, grids, threshold) for part in parts), context, zero], dim=1)
+        return torch.cat(
+            [zero, *(self._part(part, grids, threshold) for part in parts), context, zero], dim=1
+        )
 
     def _part(self, part: Source, grids: Mapping[str, Tensor], threshold: Tensor) -> Tensor:
         """Known numbers of one kind, (n, size)."""
@@ -271,5 +273,3 @@ def _at(values: Tensor, shower: Tensor, column: Tensor) -> Tensor:
 
 def _put(values: Tensor, shower: Tensor, column: Tensor, new: Tensor) -> None:
     values.view(-1).index_put_((shower * values.shape[1] + column,), new)
-
-

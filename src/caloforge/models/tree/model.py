@@ -60,7 +60,13 @@ class ShowerTree(GeneratorModel):
         bf16: bool | Literal["auto"] = False
 
     mesh_kinds: ClassVar[tuple[str, ...]] = ("cylinder", "box")
-    example: ClassVar[Mapping[str, Any]] = {"width": 12, "depth": 1, "components": 3, "share": 1.0, "chunk": 32}
+    example: ClassVar[Mapping[str, Any]] = {
+        "width": 12,
+        "depth": 1,
+        "components": 3,
+        "share": 1.0,
+        "chunk": 32,
+    }
     settings: Settings
     threshold: Tensor
     mean: Tensor
@@ -133,7 +139,10 @@ class ShowerTree(GeneratorModel):
                 share = self.settings.share
                 uniform = torch.rand(n, level.n_splits, generator=generator, device=total.device)
                 chosen = uniform < share
-            log_p = log_p + level.log_likelihood(parents, children, context, self.threshold, chosen, self.bf16) / share
+            log_p = (
+                log_p
+                + level.log_likelihood(parents, children, context, self.threshold, chosen, self.bf16) / share
+            )
         return {"loss": -log_p / n}
 
     def _grids(self, energies: Tensor) -> list[Tensor]:
@@ -143,7 +152,7 @@ class ShowerTree(GeneratorModel):
             axis, cells = level.halving.axis + 1, grids[-1]
             if cells.shape[axis] % 2:
                 cells = F.pad(cells, (0, 0) * (3 - axis) + (0, 1))
-            grids.append(cells.unflatten(axis, (-1, 2)).sum(dim=axis + 1))
+            grids.append(torch.unflatten(cells, axis, (-1, 2)).sum(dim=axis + 1))
         return [grid.flatten(1) for grid in grids[::-1]]
 
     def noise_shapes(self) -> dict[str, tuple[int, ...]]:

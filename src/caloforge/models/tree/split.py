@@ -14,7 +14,15 @@ from torch.nn import functional as F
 
 from caloforge.models.lit import lit_rows
 
-__all__ = ["LEAST_SCALE", "draw", "log_likelihood", "logistic", "mixture_log_density", "mixture_sample", "outputs"]
+__all__ = [
+    "LEAST_SCALE",
+    "draw",
+    "log_likelihood",
+    "logistic",
+    "mixture_log_density",
+    "mixture_sample",
+    "outputs",
+]
 
 LEAST_SCALE = 5e-4
 """Of a component; a split of hundreds of MeV is known to a per cent, 0.002 in y."""
@@ -33,7 +41,8 @@ def outputs(components: int) -> int:
 
 def logistic(z: Tensor) -> Tensor:
     """Standard logistic numbers of standard normal ones."""
-    return torch.special.log_ndtr(z) - torch.special.log_ndtr(-z)
+    made: Tensor = torch.special.log_ndtr(z) - torch.special.log_ndtr(-z)
+    return made
 
 
 def _scale(raw: Tensor) -> Tensor:
@@ -60,7 +69,9 @@ def mixture_sample(raw: Tensor, uniform: Tensor, standard: Tensor) -> Tensor:
 
 def _choices(raw: Tensor, energy: Tensor, threshold: Tensor) -> Tensor:
     """Logits (L, 3) of left alone, right alone, both."""
-    return torch.cat([raw[:, :2], torch.where(_can_share(energy, threshold)[:, None], raw[:, 2:3], NEVER)], dim=1)
+    return torch.cat(
+        [raw[:, :2], torch.where(_can_share(energy, threshold)[:, None], raw[:, 2:3], NEVER)], dim=1
+    )
 
 
 def _can_share(energy: Tensor, threshold: Tensor) -> Tensor:
@@ -85,7 +96,9 @@ def log_likelihood(raw: Tensor, energy: Tensor, left: Tensor, right: Tensor, thr
     u = ((a / b).log() / _width(e, threshold) + 1) / 2
     y = torch.logit(u.clamp(EDGE, 1 - EDGE))
     density = torch.where(both, mixture_log_density(y, raw[rows, 3:]), 0.0)
-    return log_p + (density if isinstance(rows, slice) else torch.zeros_like(log_p).index_put((rows,), density))
+    return log_p + (
+        density if isinstance(rows, slice) else torch.zeros_like(log_p).index_put((rows,), density)
+    )
 
 
 def draw(
