@@ -1,4 +1,4 @@
-"""Showers as trees of splits: halvings, the density of a split, what splits know in training and generation."""
+"""Showers as trees of splits: halvings, the density of a split, what splits know as they are made."""
 
 from __future__ import annotations
 

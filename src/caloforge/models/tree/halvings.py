@@ -1,11 +1,11 @@
 """How a mesh is halved again and again, in which order its cells are split, and what each split may know.
 
-A shower is a tree: its energy is shared by two halves of the layers, each of these by two halves, until layers
-are reached; then each layer is halved along its last axis (r, or x) and along φ (or y) until voxels are
-reached. Within a halving, cells are split in *passes*, one after the other; a split knows what those before it
-have given. Layers are taken in dyadic order, so that all distances are bridged early: for 45 layers 16, then
-0 and 32, then 8, 24, 40, and so on, the odd ones last. Each *stage* of layers takes two passes, the black and
-the white cells of a chessboard.
+A shower is a tree: its energy is shared by two halves of the layers, each of these by two halves, until
+layers are reached; then each layer is halved along its last axis (r, or x) and along φ (or y) until voxels
+are reached. Within a halving, cells are split in *passes*, one after the other; a split knows what those
+before it have given. Layers are taken in dyadic order, so that all distances are bridged early: for 45
+layers 16, then 0 and 32, then 8, 24, 40, and so on, the odd ones last. Each *stage* of layers takes two
+passes, the black and the white cells of a chessboard.
 
 Legend: ``P`` cells of a grid, its parents; ``C`` cells of the finer grid, its children; ``K`` things that a
 split knows; ``S`` of one shower that are known, see `Sources`.
@@ -85,7 +85,7 @@ class Source:
 
 @dataclass
 class Sources:
-    """What is known of a shower, as one row of S numbers: named parts of it, after a 0 that stands for nothing.
+    """What is known of a shower, as one row of S numbers: named parts, after a 0 that stands for nothing.
 
     The last number is written by splits that do not exist.
 
@@ -249,7 +249,7 @@ class Halving:
             yield s.at("sectors", z * n_b + ((b + step) % n_b if self.periodic else step), z >= 0)
 
     def _known_sums(self, z: Integers, b: Integers, c: Integers) -> Iterator[Integers]:
-        """Children in the same place and beside it, summed over layers of earlier stages, and their asymmetry."""
+        """Children there and beside, summed over the layers of earlier stages, and their asymmetry."""
         _, n_b, n_c = self.child_shape
         block = self.layer_stages[z] * n_b * n_c
         for side in range(2):

@@ -1,4 +1,4 @@
-"""A halving as a model: what is known of showers as tensors, the likelihood of a finer grid, and its sampling.
+"""A halving as a model: what is known of showers as tensors, likelihood and sampling of a finer grid.
 
 Legend: ``n`` showers, ``P`` parents that are split, ``C`` children, ``K`` things that a split knows, ``S`` of
 one shower that are known, ``G`` numbers of the incident particle and the whole energy, ``L`` splits that are

@@ -1,10 +1,10 @@
 """ShowerTree: a shower as a tree of energy splits, each of which knows what is around it.
 
-The whole energy is drawn given the incident particle, then shared by halves of the layers, of these, and so on
-down to voxels (see `halvings`). A split is a density of one number (see `split`), so that the likelihood of a
-shower is exact and training is a matter of a million examples a minute; neighbouring cells depend on each other
-by construction; energy is kept by every split, so that layers close exactly and no cell lies below the
-threshold. On a CPU only cells with energy are split.
+The whole energy is drawn given the incident particle, then shared by halves of the layers, of these, and so
+on down to voxels (see `halvings`). A split is a density of one number (see `split`), so that the likelihood
+of a shower is exact and training is a matter of a million examples a minute; neighbouring cells depend on
+each other by construction; energy is kept by every split, so that layers close exactly and no cell lies
+below the threshold. On a CPU only cells with energy are split.
 
 Legend: ``n`` showers, ``Z`` layers, ``P`` splits of a halving, ``G`` context numbers. Energies are MeV.
 """
@@ -44,8 +44,8 @@ class ShowerTree(GeneratorModel):
         Attributes:
             width, depth: of each halving's network.
             components: of the mixtures of logistic densities.
-            share: of the splits within layers that a training step looks at; a shower's are so alike that many
-                showers teach more.
+            share: of the splits within layers that a training step looks at; a shower's are so alike that
+                many showers teach more.
             threshold_mev: cells below are empty; by default the least cell energy in the training showers.
             chunk: splits that are computed at once on a CPU without the compiled kernel.
             bf16: networks of splits in bfloat16; "auto" where the device multiplies it natively.
@@ -118,7 +118,7 @@ class ShowerTree(GeneratorModel):
         return torch.stack([log - incident.log(), log], dim=1)
 
     def _context(self, incident: Tensor, energy: Tensor, total: Tensor) -> Tensor:
-        """What all splits of showers (n,) know: of the incident particle (n, 7) and its energy, and the whole."""
+        """What all splits of showers (n,) know: the incident particle (n, 7), its energy, and the whole."""
         logarithms = (self._logarithms(total, energy) - self.mean) / self.std
         return torch.cat([incident, logarithms], dim=1)
 
@@ -182,7 +182,7 @@ class ShowerTree(GeneratorModel):
         return grid.reshape(-1, *self.mesh.shape)
 
     def _total(self, noise: Tensor, incident: Tensor, energy: Tensor) -> Tensor:
-        """Energies of n showers, (n,), of their noise (n, 2), what is known of the particle and its energy."""
+        """Energies (n,) of noise (n, 2), of what is known of the particle, and of its energy."""
         raw = self.total(incident)
         y = mixture_sample(raw, torch.special.ndtr(noise[:, 0]), logistic(noise[:, 1]))
         made = energy * (y * self.std[0] + self.mean[0]).clamp(-20, 5).exp()

@@ -59,7 +59,7 @@ def mixture_log_density(y: Tensor, raw: Tensor) -> Tensor:
 
 
 def mixture_sample(raw: Tensor, uniform: Tensor, standard: Tensor) -> Tensor:
-    """The y of a mixture (L, 3M) that uniform numbers, which choose the component, and logistic ones stand for."""
+    """The y of a mixture (L, 3M) of uniform numbers, which choose the component, and logistic ones."""
     weights, places, scales = raw.chunk(3, dim=1)
     passed = weights.softmax(dim=1).cumsum(dim=1)[:, :-1] < uniform[:, None]
     component = passed.sum(dim=1, keepdim=True)
