@@ -47,6 +47,7 @@ SYSTEMS = {
     "supercalo-inductive": System("supercalo-inductive-small"),
     "l2lflows": System("l2lflows-small"),
     "conv-l2lflows": System("conv-l2lflows-small"),
+    "showertree": System("showertree"),
     "showertransformer": System("showertransformer"),
     "showertransformer-few": System("showertransformer-few", teacher="showertransformer"),
     "calodream": System("calodream-small"),
