@@ -25,7 +25,7 @@ from caloforge.data import Showers, open_showers
 from caloforge.evaluation import PRESETS, compute_features, train_classifier
 from caloforge.evaluation.physics import NeighbourhoodObservables, describe
 
-MODELS = ("showertransformer-siw", "conv-l2lflows-siw", "supercalo-siw")
+MODELS = ("showertree-siw", "showertransformer-siw", "conv-l2lflows-siw", "supercalo-siw")
 ROWS = (
     "isolated_ring_0",
     "isolated",

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -31,6 +32,16 @@ NAMES = {
 
 def _scaled(key: str, value: float | None, digits: int = 4) -> str:
     return "" if value is None else f"{value * (1e3 if key in ('fpd', 'kpd') else 1):.{digits}g}"
+
+
+def _origin(provenance: dict[str, Any]) -> str:
+    """What made the showers of a file, be it split or merged from those of others."""
+    while "made_by" not in provenance and isinstance(provenance.get("source"), dict):
+        provenance = provenance["source"]
+    if "made_by" in provenance:
+        return f"Geant4 by `{provenance['made_by']}`; {provenance.get('showers', '')}"
+    attributes = provenance.get("attributes", {})
+    return f"Geant4 {attributes.get('geant4', '')}, {attributes.get('physics', '')}"
 
 
 def card(
@@ -70,7 +81,7 @@ def card(
         ]
     command = "\n    ".join(commands)
     low, high = (f"{e / 1000:.3g}" for e in valid["energy"])
-    geant4 = made["showers"].get("attributes", {})
+    truth = _origin(made["showers"])
     particles, detectors = ", ".join(valid["particle"]), ", ".join(valid["detector"])
     data = made["fingerprints"]["data"] if "fingerprints" in made else made["data_fingerprint"]
     theta, phi = valid["theta"][0], valid["phi"][0]
@@ -82,8 +93,7 @@ def card(
 
 {made["n_showers"]} showers of {particles} in {detectors} on a
 {checkpoint.mesh}, {low}-{high} GeV, normal incidence, {made["n_training"]} of them
-for the weights and the rest for stopping. Geant4 {geant4.get("geant4", "")},
-{geant4.get("physics", "")}.
+for the weights and the rest for stopping. {truth}.
 Energies are divided by the sampling fraction 0.033; cells below 0.01515 MeV are zero.
 Fingerprint of the data: {data}.
 

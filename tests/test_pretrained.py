@@ -13,7 +13,9 @@ LARGEST_FILE, LARGEST_SUM = 25e6, 60e6
 
 
 def test_there_are_some_and_they_are_small():
-    assert {"supercalo-siw", "conv-l2lflows-siw", "showertransformer-siw"} <= set(pretrained_names())
+    assert {"conv-l2lflows-siw", "showertransformer-siw", "showertree-siw", "supercalo-siw"} <= set(
+        pretrained_names()
+    )
     files = [path.stat().st_size for path in PRETRAINED.rglob("*") if path.is_file()]
     assert max(files) < LARGEST_FILE
     assert sum(files) < LARGEST_SUM

@@ -83,7 +83,7 @@ def fit(name: str, folder: Path, **options: Any) -> str:
 def asked(folder: Path, at: int = 0, **options: Any) -> str:
     """Train `Asked`; its fingerprint, or how it ended."""
     Asked.count, Asked.at = 0, at
-    for key in ("number", "ranks"):
+    for key in ("number", "ranks", "sees_batch"):
         setattr(Asked, key, options.pop(key, getattr(Asked, key)))
     toy_models.Asked = Asked  # type: ignore[attr-defined]
     try:
@@ -115,6 +115,7 @@ def interruptions(folder: Path) -> list[str]:
         asked(folder / "b", at=7, ranks=(0, 1)),
         asked(folder / "c", at=6, ranks=(1,), number=signal.SIGTERM),
         asked(folder / "c"),
+        asked(folder / "d", sees_batch=True),
     ]
     run.save_state = write
     return ended

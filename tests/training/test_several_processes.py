@@ -87,13 +87,14 @@ def test_two_processes_train_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_a_signal_to_one_process_stops_all(tmp_path: Path) -> None:
     by = [*ACCELERATE, "--main_process_port", free_port()]
     mine, others = launched(tmp_path, "interruptions", by=by)
-    whole, first, saved, resumed, both, terminated, refused = mine
+    whole, first, saved, resumed, both, terminated, refused, alone = mine
     assert (first, both, terminated) == ("KeyboardInterrupt", "KeyboardInterrupt", "SystemExit 143")
     assert saved == "1 times saved"
     assert resumed == whole
     assert refused.startswith("CheckpointError")
-    assert others == [whole, first, "0 times saved", whole, both, terminated, others[-1]]
-    assert "the main process stopped" in others[-1]
+    assert others == [whole, first, "0 times saved", whole, both, terminated, others[-2], alone]
+    assert "the main process stopped" in others[-2]
+    assert alone.startswith("TrainingError: the losses of a Asked compare the showers of a batch")
     toy_models.Asked = processes.Asked
     with pytest.raises(CheckpointError, match="cannot resume, because the processes of that training"):
         processes.train(processes.ASKED, processes.showers(), out=tmp_path / "b", resume=True, progress=False)

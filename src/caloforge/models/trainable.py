@@ -56,6 +56,8 @@ class Trainable(nn.Module, ABC):
 
     mesh_kinds: ClassVar[tuple[str, ...]] = ()
     """Kinds of mesh that this family can do; empty means all."""
+    sees_batch: ClassVar[bool] = False
+    """True where a shower's loss depends on the others of its batch: one process has to see them all."""
     example: ClassVar[Mapping[str, Any]] = {}
     """Settings of a small model for 6 × 4 × 3 cells, with which the laws of all models are tested."""
     joint: ClassVar[bool] = False

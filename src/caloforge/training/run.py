@@ -79,6 +79,11 @@ class TrainingRun:
         self.identity["precision"] = self.execution.precision
         if accelerator.device.type == "cpu":
             self.identity["threads"] = torch.get_num_threads()
+        if team.size > 1 and model.sees_batch:
+            raise TrainingError(
+                f"the losses of a {type(model).__name__} compare the showers of a batch with each other; "
+                f"train it with one process, not with {team.size}"
+            )
         precisions = team.gather(self.execution.precision)
         if len(set(precisions)) > 1:
             raise TrainingError(

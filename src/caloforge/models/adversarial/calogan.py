@@ -165,6 +165,7 @@ class CaloGAN(AdversarialModel):
         minibatch: tuple[int, int] = (10, 10)
         energy_loss: float = Field(0.05, ge=0)
 
+    sees_batch: ClassVar[bool] = True  # its critic discriminates minibatches
     mesh_kinds: ClassVar[tuple[str, ...]] = ("cylinder", "box", "ragged-cylinder", "ragged-box")
     example: ClassVar[Mapping[str, Any]] = {
         "latent": 4,

@@ -186,7 +186,7 @@ class GuidedImageGAN(Student, ImageGAN):
         teacher.require_conditions(self.incident)
 
     def guidance(self, energies: Tensor, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
-        teacher = self.teacher().to(energies.device)
+        teacher = self.teacher().to(energies)
         assert isinstance(teacher, ImageRegressor)
         with torch.no_grad():
             other = self.generated(self.noise(len(batch), generator), batch, generator)

@@ -57,11 +57,11 @@ class SplitNetwork(nn.Module):
         with torch.autocast(known.device.type, dtype=torch.bfloat16, enabled=bf16):
             parts = torch.split(known, list(sizes))
             h = torch.cat([F.linear(x, w) for x, w, n in zip(parts, self.enter, sizes, strict=True) if n])
-            h = h.float() + self.placed()[place]
+            h = h.to(known.dtype) + self.placed()[place]
             for block in self.blocks:
                 h = h + block(F.silu(h))
             out: Tensor = self.head(F.silu(h))
-        return out.float()
+        return out.to(known.dtype)
 
     def placed(self) -> Tensor:
         """What each place adds to the first layer, (P, width)."""
