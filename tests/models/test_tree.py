@@ -15,7 +15,7 @@ from caloforge.detector import BoxMesh, CylinderMesh
 from caloforge.detector.mesh import RegularMesh
 from caloforge.models.tree.halvings import Halving, halvings
 from caloforge.models.tree.level import HalvingModel
-from caloforge.models.tree.split import LEAST_SCALE, draw, log_likelihood, logistic, outputs
+from caloforge.models.tree.split import LEAST_SCALE, draw, log_likelihood, logistic, n_outputs
 
 MESHES: list[RegularMesh] = [
     CylinderMesh.regular(n_z=45, n_phi=16, n_r=9),
@@ -73,7 +73,7 @@ def test_layers_are_taken_in_dyadic_order() -> None:
 
 def networks_word(n: int, scale: float = 1.0) -> Tensor:
     """What a network might say of n splits, all the same."""
-    word = scale * torch.randn(1, outputs(COMPONENTS), generator=torch.Generator().manual_seed(4))
+    word = scale * torch.randn(1, n_outputs(COMPONENTS), generator=torch.Generator().manual_seed(4))
     return word.repeat(n, 1)
 
 

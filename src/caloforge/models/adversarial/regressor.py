@@ -79,11 +79,7 @@ class ImageRegressor(Trainable):
         threshold = self.settings.threshold_mev or energy_range(showers)[0]
         self.threshold.fill_(threshold)
         self.cells.begin_fit(threshold)
-
-        def nothing(batch: Batch) -> tuple[Tensor, Tensor, float]:
-            raise NotImplementedError
-
-        for batch in fitted_batches(showers, self.incident, None, nothing):
+        for batch in fitted_batches(showers, self.incident):
             self.cells.fit_batch(batch.energies)
         self.cells.end_fit()
 

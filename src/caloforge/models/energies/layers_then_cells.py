@@ -90,8 +90,8 @@ class LayersThenCells(GeneratorModel):
 def fitted_batches(
     showers: Showers,
     incident: IncidentContext,
-    energies: LayerEnergyModel | None,
-    layer_energies: Callable[[Batch], tuple[Tensor, Tensor, float]],
+    energies: LayerEnergyModel | None = None,
+    layer_energies: Callable[[Batch], tuple[Tensor, Tensor, float]] | None = None,
     *,
     detectors: tuple[str, ...] = (),
     size: int = FIT_BATCH,
@@ -114,7 +114,7 @@ def fitted_batches(
     for cells, conditions in showers.batches(size):
         batch = Batch.with_energies(cells, conditions, detectors)
         incident.fit_batch(batch)
-        if energies is not None:
+        if energies is not None and layer_energies is not None:
             energies.fit_batch(*layer_energies(batch))
         yield batch
     incident.end_fit()

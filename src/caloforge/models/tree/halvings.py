@@ -38,8 +38,6 @@ CHILDREN = ((0, 1), (-1, 1), (1, 1), (-3, 0), (3, 0))
 """Layers whose children are known, in strides of the stage, and how far around the cell."""
 LAYERS = (-3, -2, -1, 0, 1, 2, 3)
 """Layers whose energies are known."""
-SHAPES = 5
-"""Smooth functions of the layer among what is fixed of a place."""
 
 
 def halvings(mesh: RegularMesh) -> list[Halving]:
@@ -165,7 +163,6 @@ class Halving:
             np.append(left[order], self.n_children),
             np.append(right[order], self.n_children),
         )
-        self._children = np.stack([left, right])
         self.sides = np.stack([left, np.where(split, right, left)])
         self.sources = self._sources()
         columns = [column[order] for column in self._known(*coordinates) if column[order].any()]
@@ -217,21 +214,22 @@ class Halving:
                 yield from self._known_children(*other)
                 if not (steps and db):
                     yield self._known_asymmetry(*other)
-        yield from self._known_layers(z, stride)
+        yield from self._known_layers(z, b, stride)
         yield from self._known_sums(z, b, c)
 
     def _known_children(self, parent: Integers, there: NDArray[np.bool_]) -> Iterator[Integers]:
         """Both children of other parents where they are split in an earlier pass."""
-        known = there & (self._passes[parent] < self._passes)
-        for side in self._children:
-            yield self.sources.at("children", side[parent], known & (side[parent] < self.n_children))
+        earlier = there & (self._passes[parent] < self._passes)
+        left, right = self.sides
+        yield self.sources.at("children", left[parent], earlier)
+        yield self.sources.at("children", right[parent], earlier & self._split[parent])
 
     def _known_asymmetry(self, parent: Integers, there: NDArray[np.bool_]) -> Integers:
         """How unequal they are, likewise."""
-        known = there & (self._passes[parent] < self._passes) & self._split[parent]
-        return self.sources.at("asymmetries", parent, known)
+        earlier = there & (self._passes[parent] < self._passes)
+        return self.sources.at("asymmetries", parent, earlier & self._split[parent])
 
-    def _known_layers(self, z: Integers, stride: Integers) -> Iterator[Integers]:
+    def _known_layers(self, z: Integers, b: Integers, stride: Integers) -> Iterator[Integers]:
         s, (n_z, n_b, n_c) = self.sources, self.shape
         for dz in LAYERS:
             yield s.at("layers", z + dz, (z + dz >= 0) & (z + dz < n_z))
@@ -242,7 +240,6 @@ class Halving:
             there = (other >= 0) & (other < n_z)
             earlier = self.layer_stages[np.where(there, other, 0)] < self.layer_stages[z]
             yield s.at("lit_children", other, there & earlier)
-        b = np.indices(self.shape).reshape(3, -1)[1]
         for row in range(n_c):
             yield s.at("rows", z * n_c + row, z >= 0)
         for step in range(n_b):

@@ -11,6 +11,7 @@ Legend: ``n`` showers, ``Z`` layers, ``P`` splits of a halving, ``G`` context nu
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any, ClassVar, Literal
@@ -25,6 +26,7 @@ from caloforge.detector.mesh import Mesh, RegularMesh
 from caloforge.models.base import Batch, ConditionTensors, GeneratorModel
 from caloforge.models.conditions.incident import IncidentContext
 from caloforge.models.coordinates import RunningMoments, energy_range
+from caloforge.models.energies.layers_then_cells import fitted_batches
 from caloforge.models.tree.halvings import halvings
 from caloforge.models.tree.level import HalvingModel
 from caloforge.models.tree.split import logistic, mixture_log_density, mixture_sample
@@ -32,7 +34,6 @@ from caloforge.models.tree.split import logistic, mixture_log_density, mixture_s
 __all__ = ["ShowerTree"]
 
 TOTAL_COMPONENTS = 8
-GRIDS = {"energies": True, "cells": False}
 
 
 class ShowerTree(GeneratorModel):
@@ -93,23 +94,21 @@ class ShowerTree(GeneratorModel):
         self.register_buffer("std", torch.ones(2))
 
     def parts(self) -> dict[str, list[nn.Parameter]]:
-        parts = {"energies": list(self.total.parameters()), "cells": []}
-        for level in self._levels():
-            parts["cells" if level.halving.axis else "energies"] += level.parameters()
-        return {name: group for name, group in parts.items() if group}
+        parts = {"energies": list(self.total.parameters())}
+        for part, level in self._levels():
+            parts.setdefault(part, []).extend(level.parameters())
+        return parts
 
-    def _levels(self) -> list[HalvingModel]:
-        return [level for level in self.halvings if isinstance(level, HalvingModel)]
+    def _levels(self) -> list[tuple[str, HalvingModel]]:
+        """The halvings and whose part each is: those of layers and those within layers."""
+        levels = [level for level in self.halvings if isinstance(level, HalvingModel)]
+        return [("cells" if level.halving.axis else "energies", level) for level in levels]
 
     def fit(self, showers: Showers) -> None:
         self.threshold.fill_(self.settings.threshold_mev or energy_range(showers)[0])
         moments = RunningMoments((2,))
-        self.incident.begin_fit()
-        for cells, conditions in showers.batches():
-            batch = Batch.with_energies(cells, conditions, self.detectors)
-            self.incident.fit_batch(batch)
+        for batch in fitted_batches(showers, self.incident):
             moments.add(self._logarithms(batch.energies.flatten(1).sum(dim=1), batch.energy))
-        self.incident.end_fit()
         self.mean.copy_(moments.mean)
         self.std.copy_(moments.std().clamp_min(1e-3))
 
@@ -131,24 +130,22 @@ class ShowerTree(GeneratorModel):
         log_p = total.new_zeros(())
         if part == "energies":
             log_p = mixture_log_density(context[:, -2], self.total(incident)).sum()
-        for level, (parents, children) in zip(self._levels(), pairwise(grids), strict=True):
-            if (level.halving.axis == 0) != (part == "energies"):
+        for (whose, level), (parents, children) in zip(self._levels(), pairwise(grids), strict=True):
+            if whose != part:
                 continue
             chosen, share = None, 1.0
             if part == "cells" and self.training and self.settings.share < 1:
                 share = self.settings.share
                 uniform = torch.rand(n, level.n_splits, generator=generator, device=total.device)
                 chosen = uniform < share
-            log_p = (
-                log_p
-                + level.log_likelihood(parents, children, context, self.threshold, chosen, self.bf16) / share
-            )
+            own = level.log_likelihood(parents, children, context, self.threshold, chosen, self.bf16)
+            log_p = log_p + own / share
         return {"loss": -log_p / n}
 
     def _grids(self, energies: Tensor) -> list[Tensor]:
         """Energies of the cells of all grids, the whole first, (n, cells) each."""
         grids = [energies]
-        for level in self._levels()[::-1]:
+        for _, level in self._levels()[::-1]:
             axis, cells = level.halving.axis + 1, grids[-1]
             if cells.shape[axis] % 2:
                 cells = F.pad(cells, (0, 0) * (3 - axis) + (0, 1))
@@ -156,12 +153,10 @@ class ShowerTree(GeneratorModel):
         return [grid.flatten(1) for grid in grids[::-1]]
 
     def noise_shapes(self) -> dict[str, tuple[int, ...]]:
-        shapes: dict[str, tuple[int, ...]] = {"total": (2,)}
-        for name, layers in GRIDS.items():
-            splits = sum(level.n_splits for level in self._levels() if (level.halving.axis == 0) == layers)
-            if splits:
-                shapes[name] = (splits, 2)
-        return shapes
+        splits: Counter[str] = Counter()
+        for part, level in self._levels():
+            splits[part] += level.n_splits
+        return {"total": (2,), **{part: (n, 2) for part, n in splits.items()}}
 
     def decode(self, noise: Mapping[str, Tensor], conditions: ConditionTensors) -> Tensor:
         layers, incident = conditions.layer_energies, self.incident(conditions)
@@ -170,12 +165,11 @@ class ShowerTree(GeneratorModel):
         else:
             total = layers.sum(dim=1)
         context = self._context(incident, conditions.energy, total)
-        grid, used = total[:, None], dict.fromkeys(GRIDS, 0)
-        for level in self._levels():
-            name = "cells" if level.halving.axis else "energies"
-            z = noise[name][:, used[name] : used[name] + level.n_splits]
-            used[name] += level.n_splits
-            if level.halving.axis or layers is None:
+        grid, used = total[:, None], Counter[str]()
+        for part, level in self._levels():
+            z = noise[part][:, used[part] : used[part] + level.n_splits]
+            used[part] += level.n_splits
+            if part == "cells" or layers is None:
                 grid = level.sample(grid, context, z, self.threshold, self.bf16)
             elif level.halving.child_shape[0] == self.mesh.n_layers:
                 grid = layers

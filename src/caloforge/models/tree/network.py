@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from caloforge.models.networks.tensor_cache import TensorCache
+from caloforge.models.tree.split import n_outputs
 
 __all__ = ["SplitNetwork"]
 
@@ -41,7 +42,7 @@ class SplitNetwork(nn.Module):
         self.enter = nn.Parameter(enter.weight.detach().clone().repeat(stages, 1, 1))
         self.place = nn.Linear(places.shape[1], width)
         self.blocks = nn.ModuleList(nn.Linear(width, width) for _ in range(depth))
-        self.head = nn.Linear(width, 3 + 3 * components)
+        self.head = nn.Linear(width, n_outputs(components))
         self.register_buffer("places", places, persistent=False)
         self._places: TensorCache[Tensor] = TensorCache()
         with torch.no_grad():

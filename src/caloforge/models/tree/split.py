@@ -21,7 +21,7 @@ __all__ = [
     "logistic",
     "mixture_log_density",
     "mixture_sample",
-    "outputs",
+    "n_outputs",
 ]
 
 LEAST_SCALE = 5e-4
@@ -34,7 +34,7 @@ NEVER = -30.0
 """Logit of what cannot be."""
 
 
-def outputs(components: int) -> int:
+def n_outputs(components: int) -> int:
     """Numbers that a network gives for a split."""
     return 3 + 3 * components
 
