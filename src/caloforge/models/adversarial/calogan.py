@@ -80,7 +80,6 @@ class Generator(nn.Module):
 def _attention(size: Size) -> LocallyConnected:
     """Weights of a layer's own image and of what is carried over, before the softmax."""
     weights = LocallyConnected(2, 2, size, (3, 3), same=True)
-    assert weights.bias is not None
     with torch.no_grad():
         weights.bias[1] = CARRIED
     return weights
