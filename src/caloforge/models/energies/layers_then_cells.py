@@ -90,8 +90,8 @@ class LayersThenCells(GeneratorModel):
 def fitted_batches(
     showers: Showers,
     incident: IncidentContext,
-    energies: LayerEnergyModel | None,
-    layer_energies: Callable[[Batch], tuple[Tensor, Tensor, float]],
+    energies: LayerEnergyModel | None = None,
+    layer_energies: Callable[[Batch], tuple[Tensor, Tensor, float]] | None = None,
     *,
     detectors: tuple[str, ...] = (),
     size: int = FIT_BATCH,
@@ -104,7 +104,8 @@ def fitted_batches(
     Args:
         showers: the training split.
         incident, energies: whose statistics are fitted.
-        layer_energies: of a batch, (n, Z), with incident energies (n,) and threshold, in one unit.
+        layer_energies: of a batch, (n, Z), with incident energies (n,) and threshold, in one unit; what
+            ``energies`` are fitted to.
         detectors: names that the batches' detector index counts.
         size: showers of a batch.
     """
@@ -115,6 +116,7 @@ def fitted_batches(
         batch = Batch.with_energies(cells, conditions, detectors)
         incident.fit_batch(batch)
         if energies is not None:
+            assert layer_energies is not None
             energies.fit_batch(*layer_energies(batch))
         yield batch
     incident.end_fit()
