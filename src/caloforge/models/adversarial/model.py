@@ -40,6 +40,7 @@ class AdversarialSettings(GeneratorModel.Settings):
     """What settings of adversarial models have in common.
 
     Attributes:
+        latent: numbers of noise.
         objective: "wasserstein", "hinge", "plain" or "non-saturating".
         penalty: weight of the gradient penalty; 0 for none.
         spectral: layers of the critic have spectral norm 1.
@@ -51,6 +52,7 @@ class AdversarialSettings(GeneratorModel.Settings):
         threshold_mev: cells below are empty; by default the least cell energy in the training showers.
     """
 
+    latent: int = Field(64, ge=1)
     objective: Objective = "wasserstein"
     penalty: float = Field(10.0, ge=0)
     spectral: bool = False
@@ -218,4 +220,5 @@ class AdversarialModel(GeneratorModel):
         return self._closed(noise, conditions)[0].view(-1, *self.mesh.shape)
 
     def noise_shapes(self) -> dict[str, tuple[int, ...]]:
-        return {} if self.energy_flow is None else {"energies": (self.energy_flow.noise_size,)}
+        latent: dict[str, tuple[int, ...]] = {"latent": (self.settings.latent,)}
+        return latent if self.energy_flow is None else {"energies": (self.energy_flow.noise_size,)} | latent
