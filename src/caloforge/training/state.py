@@ -169,8 +169,7 @@ def finished_training(
 
 def _refuse_other_files(folder: Path) -> None:
     """CheckpointError where the folder holds files with names of ours that are somebody else's."""
-    others = [name for name in (WEIGHTS,) if (folder / name).exists()]
-    others += [LOG] * (not is_log(folder / LOG))
+    others = [WEIGHTS] * (folder / WEIGHTS).exists() + [LOG] * (not is_log(folder / LOG))
     if others:
         raise CheckpointError(
             f"{folder} holds another {' and '.join(others)}; choose another folder or use overwrite=True "

@@ -134,8 +134,8 @@ class NeighbourhoodObservables:
     def table(self, energies: NDArray[np.floating]) -> NDArray[np.float32]:
         """The observables of showers (n, V) in the order of the names, (n, D); 0 where there are none."""
         columns = [np.nan_to_num(column) for column in self.of(energies).values()]
-        empty = np.zeros((len(energies), 0))
-        return np.stack(columns, axis=1, dtype=np.float32) if columns else empty.astype(np.float32)
+        empty = np.zeros((len(energies), 0), dtype=np.float32)
+        return np.stack(columns, axis=1, dtype=np.float32) if columns else empty
 
     def _measure(self, energies: NDArray[np.floating]) -> Iterator[tuple[str, Floats]]:
         n, wide = len(energies), self.mesh.n_voxels + 1  # one voxel more, always dark, beyond every edge

@@ -80,7 +80,6 @@ class Generator(nn.Module):
 def _attention(size: Size) -> LocallyConnected:
     """Weights of a layer's own image and of what is carried over, before the softmax."""
     weights = LocallyConnected(2, 2, size, (3, 3), same=True)
-    assert weights.bias is not None
     with torch.no_grad():
         weights.bias[1] = CARRIED
     return weights
@@ -148,7 +147,6 @@ class CaloGAN(AdversarialModel):
         """Sizes of the networks.
 
         Attributes:
-            latent: numbers of noise.
             scaled_noise: noise is multiplied by E/100 GeV, as published.
             filters: channels of a stream after its dense layer, convolution and first local layer.
             critic_filters: channels of a critic's stream after its convolution and in its local layers.
@@ -158,7 +156,6 @@ class CaloGAN(AdversarialModel):
 
         objective: Objective = "non-saturating"
         penalty: float = Field(0.0, ge=0)
-        latent: int = Field(64, ge=1)
         scaled_noise: bool = False
         filters: tuple[int, int, int] = (12, 8, 4)
         critic_filters: tuple[int, int] = (16, 8)
@@ -185,9 +182,6 @@ class CaloGAN(AdversarialModel):
             Generator(s.latent + context, sizes, s.filters),
             Critic(sizes, s.critic_filters, lit, numbers, s.minibatch),
         )
-
-    def noise_shapes(self) -> dict[str, tuple[int, ...]]:
-        return super().noise_shapes() | {"latent": (self.settings.latent,)}
 
     def proposed(
         self, noise: Mapping[str, Tensor], context: Tensor, conditions: ConditionTensors

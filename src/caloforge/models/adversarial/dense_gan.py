@@ -64,7 +64,6 @@ class DenseGAN(AdversarialModel):
         """Sizes of the networks.
 
         Attributes:
-            latent: numbers of noise.
             head: "ratios", as CaloShowerGAN, or "cells", as FastCaloGAN.
             hidden, critic_hidden: units of the hidden layers.
             ranges_mev: incident energies between which networks change; none for one network.
@@ -113,9 +112,6 @@ class DenseGAN(AdversarialModel):
             _ByRange(ranges, s.latent + context, s.hidden, outputs, spectral=False, bias=True),
             _ByRange(ranges, seen, s.critic_hidden, 1, spectral=s.spectral, bias=False),
         )
-
-    def noise_shapes(self) -> dict[str, tuple[int, ...]]:
-        return super().noise_shapes() | {"latent": (self.settings.latent,)}
 
     def begin_fit(self) -> None:
         self._sums = [0.0, 0.0]

@@ -52,7 +52,6 @@ class ImageGAN(AdversarialModel):
         """Sizes of the networks.
 
         Attributes:
-            latent: numbers of noise.
             cell_noise: the last layers of the generator see noise of each cell, for what scatters there.
             trajectory: networks see where cells lie to the line of the particle, see `Trajectory`.
             summary: the critic sees energies and shares of lit cells of the layers.
@@ -60,7 +59,6 @@ class ImageGAN(AdversarialModel):
             critic_width, critic_levels, critic_hidden: of the critic's `ImageTrunk`.
         """
 
-        latent: int = Field(64, ge=1)
         cell_noise: bool = True
         trajectory: bool = True
         summary: bool = True
@@ -113,7 +111,7 @@ class ImageGAN(AdversarialModel):
 
     def noise_shapes(self) -> dict[str, tuple[int, ...]]:
         cells = {"cells": self.mesh.shape} if self.settings.cell_noise else {}
-        return super().noise_shapes() | {"latent": (self.settings.latent,), **cells}
+        return super().noise_shapes() | cells
 
     def begin_fit(self) -> None:
         if self.trajectory is not None:

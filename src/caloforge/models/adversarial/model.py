@@ -1,7 +1,6 @@
 """What adversarial generators have in common: a critic, a generator, and showers with a threshold.
 
-Legend: ``n`` showers, ``V`` cells, ``Z`` layers, ``D`` numbers that a critic sees of a shower, ``K`` numbers
-of context. Energies are MeV.
+Legend: ``n`` showers, ``V`` cells, ``Z`` layers, ``K`` numbers of context. Energies are MeV.
 
 The critic sees what is decoded: cells below the threshold are empty, layers closed. What a cut takes away has
 no gradient, so gradients are those of the shower before the cut.
@@ -41,6 +40,7 @@ class AdversarialSettings(GeneratorModel.Settings):
     """What settings of adversarial models have in common.
 
     Attributes:
+        latent: numbers of noise.
         objective: "wasserstein", "hinge", "plain" or "non-saturating".
         penalty: weight of the gradient penalty; 0 for none.
         spectral: layers of the critic have spectral norm 1.
@@ -52,6 +52,7 @@ class AdversarialSettings(GeneratorModel.Settings):
         threshold_mev: cells below are empty; by default the least cell energy in the training showers.
     """
 
+    latent: int = Field(64, ge=1)
     objective: Objective = "wasserstein"
     penalty: float = Field(10.0, ge=0)
     spectral: bool = False
@@ -104,12 +105,7 @@ class AdversarialModel(GeneratorModel):
 
     @abstractmethod
     def score(self, seen: Tensor, context: Tensor, conditions: ConditionTensors) -> Tensor:
-        """What the critic thinks of showers that it sees as ``seen`` (n, D), (n,)."""
-
-    def view(self, energies: Tensor, conditions: ConditionTensors) -> Tensor:
-        """What the critic sees of energies (n, V), (n, D)."""
-        seen: Tensor = self.cells(energies)
-        return seen
+        """What the critic thinks of showers whose cells it sees as coordinates ``seen`` (n, V), (n,)."""
 
     def guidance(self, energies: Tensor, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """Further losses of the generator, weighted, by name; of generated energies (n, V) for a batch."""
@@ -173,13 +169,13 @@ class AdversarialModel(GeneratorModel):
         context, noise = self.context(batch), self.noise(len(batch), generator)
         if part == "generator":
             energies = self.generated(noise, batch, generator)
-            scores = self.score(self.view(energies, batch), context, batch)
+            scores = self.score(self.cells(energies), context, batch)
             adversarial = generator_loss(self.settings.objective, scores)
             further = self.guidance(energies, batch, generator)
             return {"loss": adversarial + sum(further.values()), "adversarial": adversarial, **further}
         with torch.no_grad():
-            fake = self.view(self.generated(noise, batch, generator), batch)
-        real = self.view(batch.energies.flatten(1), batch)
+            fake = self.cells(self.generated(noise, batch, generator))
+        real = self.cells(batch.energies.flatten(1))
         of_real, of_fake = (self.score(seen, context, batch) for seen in (real, fake))
         losses = {"loss": critic_loss(self.settings.objective, of_real, of_fake)}
         losses["gap"] = (of_real - of_fake).mean()
@@ -224,4 +220,5 @@ class AdversarialModel(GeneratorModel):
         return self._closed(noise, conditions)[0].view(-1, *self.mesh.shape)
 
     def noise_shapes(self) -> dict[str, tuple[int, ...]]:
-        return {} if self.energy_flow is None else {"energies": (self.energy_flow.noise_size,)}
+        latent: dict[str, tuple[int, ...]] = {"latent": (self.settings.latent,)}
+        return latent if self.energy_flow is None else {"energies": (self.energy_flow.noise_size,)} | latent

@@ -18,7 +18,7 @@ from caloforge.errors import RecipeError
 from caloforge.models.adversarial.images import ImageTrunk
 from caloforge.models.batch import Batch
 from caloforge.models.conditions.momentum import MomentumContext
-from caloforge.models.coordinates import Layers, energy_range
+from caloforge.models.coordinates import energy_range
 from caloforge.models.coordinates.powers import PowerEnergies
 from caloforge.models.energies.layers_then_cells import fitted_batches
 from caloforge.models.trainable import Trainable
@@ -60,7 +60,6 @@ class ImageRegressor(Trainable):
     def __init__(self, mesh: Mesh, settings: Settings | Mapping[str, object] | None = None) -> None:
         super().__init__(mesh, settings)
         s, (n_layers, rows, columns) = self.settings, mesh.shape
-        self.layers = Layers.of(mesh)
         self.incident = MomentumContext()
         self.cells = PowerEnergies(s.power, s.knee)
         self.register_buffer("threshold", torch.tensor(s.threshold_mev or 1.0))

@@ -66,14 +66,13 @@ class Trajectory(nn.Module):
 
     def forward(self, conditions: ConditionTensors) -> Tensor:
         """Maps of order one, (n, 3, Y, X)."""
-        n = len(conditions)
         point = _impact(conditions) + self.depth * _slope(conditions)
         point = point if self.fixed else torch.zeros_like(point)
         x, y = (
             (axis - point[:, i, None, None]) / self.pitch for i, axis in enumerate((self.x, self.y))
         )  # (n, Y, X)
         r = 0.5 * torch.log1p(x.square() + y.square())
-        return torch.stack([x / 8, y / 8, r], dim=1).view(n, self.maps, *self.x.shape)
+        return torch.stack([x / 8, y / 8, r], dim=1)
 
 
 def _impact(conditions: ConditionTensors) -> Tensor:

@@ -104,7 +104,8 @@ def fitted_batches(
     Args:
         showers: the training split.
         incident, energies: whose statistics are fitted.
-        layer_energies: of a batch, (n, Z), with incident energies (n,) and threshold, in one unit.
+        layer_energies: of a batch, (n, Z), with incident energies (n,) and threshold, in one unit; what
+            ``energies`` are fitted to.
         detectors: names that the batches' detector index counts.
         size: showers of a batch.
     """
@@ -114,7 +115,8 @@ def fitted_batches(
     for cells, conditions in showers.batches(size):
         batch = Batch.with_energies(cells, conditions, detectors)
         incident.fit_batch(batch)
-        if energies is not None and layer_energies is not None:
+        if energies is not None:
+            assert layer_energies is not None
             energies.fit_batch(*layer_energies(batch))
         yield batch
     incident.end_fit()

@@ -60,8 +60,8 @@ class GroupedConvolution(nn.Module):
 
     def forward(self, x: Tensor, group: slice) -> Tensor:
         """Maps (n, g·inputs, P, R) → (n, g·outputs, P', R'), in the precision of x."""
-        single = self.weight[group].shape[0] == 1
-        by_rows = single and self.kernel[1] == 1
+        groups = self.weight[group].shape[0]
+        by_rows = groups == 1 and self.kernel[1] == 1
         key = (group.start, group.stop, x.dtype)
         weight, bias = self.derived(
             key, (self.weight, self.bias), lambda: self._weights(group, x.dtype, by_rows)
@@ -75,7 +75,6 @@ class GroupedConvolution(nn.Module):
         if self.periodic and rows:
             x = torch.cat([x[:, :, -rows:], x, x[:, :, :rows]], dim=2)
             rows = 0
-        groups = self.weight[group].shape[0]
         return F.conv2d(x, weight, bias, self.stride, (rows, columns), 1, groups)
 
     def _weights(self, group: slice, dtype: torch.dtype, by_rows: bool) -> tuple[Tensor, Tensor]:

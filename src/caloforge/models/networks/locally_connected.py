@@ -32,7 +32,6 @@ class LocallyConnected(nn.Module):
         *,
         stride: tuple[int, int] = (1, 1),
         same: bool = False,
-        bias: bool = True,
     ) -> None:
         super().__init__()
         self.kernel, self.stride = kernel, stride
@@ -47,11 +46,10 @@ class LocallyConnected(nn.Module):
         seen, places = inputs * math.prod(kernel), math.prod(self.size)
         bound = 1 / math.sqrt(seen)
         self.weight = nn.Parameter(torch.empty(places, outputs, seen).uniform_(-bound, bound))
-        self.bias = nn.Parameter(torch.zeros(outputs, places)) if bias else None
+        self.bias = nn.Parameter(torch.zeros(outputs, places))
 
     def forward(self, x: Tensor) -> Tensor:
         patches = F.unfold(F.pad(x, self.beside), self.kernel, stride=self.stride)  # (n, C·kernel, places)
         y = torch.matmul(self.weight, patches.permute(2, 1, 0))  # (places, C′, n)
-        y = y.permute(2, 1, 0)
-        y = y if self.bias is None else y + self.bias
+        y = y.permute(2, 1, 0) + self.bias
         return y.reshape(len(x), -1, *self.size)

@@ -6,7 +6,7 @@ Legend: ``n`` showers, ``V`` voxels, ``Z`` layers.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,7 +54,7 @@ class CellInputs(ClassifierInputs):
     def batches(
         self, showers: Showers, features: Features, rows: NDArray[np.int64], *, sums: bool = False
     ) -> Iterator[Table]:
-        mesh, start = showers.mesh, 0
+        mesh, start, further = showers.mesh, 0, self._further(showers.mesh)
         for energies, conditions in showers[rows].batches(batch_rows(mesh.n_voxels)):
             cells = energies.reshape(len(energies), mesh.n_voxels)
             e_layer = features.e_layer[rows[start : start + len(cells)]].astype(np.float64)
@@ -64,7 +64,7 @@ class CellInputs(ClassifierInputs):
             ]
             if sums:
                 columns.append(add_sums(columns[1], mesh))
-            columns += self._further(cells, conditions.energy, mesh)
+            columns += further(cells, conditions.energy)
             start += len(cells)
             yield np.concatenate(columns, axis=1)
 
@@ -76,9 +76,9 @@ class CellInputs(ClassifierInputs):
         """Columns that are log₁₀ of an energy."""
         return np.arange(1)
 
-    def _further(self, cells: Table, energy: NDArray[np.float64], mesh: Mesh) -> list[Table]:
-        """What comes last, of cells (n, V) in MeV; nothing here."""
-        return []
+    def _further(self, mesh: Mesh) -> Callable[[Table, NDArray[np.float64]], list[Table]]:
+        """What comes last, of cells (n, V) and incident energies (n,) in MeV; nothing here."""
+        return lambda cells, energy: []
 
     def _columns(
         self, cells: Table, energy: NDArray[np.float64], e_layer: NDArray[np.float64], mesh: Mesh

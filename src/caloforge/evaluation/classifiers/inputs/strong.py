@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,12 +43,15 @@ class StrongInputs(CellInputs):
             end += 1
         return dataclasses.replace(known, width=end, features=named)
 
-    def _further(self, cells: Table, energy: NDArray[np.float64], mesh: Mesh) -> list[Table]:
-        roots = np.sqrt(cells / energy.astype(np.float32)[:, None])
-        ranked = [
-            -np.sort(-roots[:, a:b], axis=1)[:, :RANKS] for a, b in itertools.pairwise(mesh.layer_offsets)
-        ]
-        return [*ranked, NeighbourhoodObservables(mesh).table(cells)]
+    def _further(self, mesh: Mesh) -> Callable[[Table, NDArray[np.float64]], list[Table]]:
+        around, layers = NeighbourhoodObservables(mesh), list(itertools.pairwise(mesh.layer_offsets))
+
+        def further(cells: Table, energy: NDArray[np.float64]) -> list[Table]:
+            roots = np.sqrt(cells / energy.astype(np.float32)[:, None])
+            ranked = [-np.sort(-roots[:, a:b], axis=1)[:, :RANKS] for a, b in layers]
+            return [*ranked, around.table(cells)]
+
+        return further
 
 
 INPUTS.add("strong")(StrongInputs())

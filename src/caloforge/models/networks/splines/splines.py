@@ -7,7 +7,7 @@ quadratic equation).
 
 Shapes: ``(*)`` any shape of scalars, ``(3K − 1, *)`` their unconstrained parameters. The parameters come
 first so that every operation over bins runs along contiguous memory, and only what the bin of each scalar
-needs is normalised: with bins last and all knots computed, splines cost more than the networks.
+needs is scaled: with bins last and all knots computed, splines cost more than the networks.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from caloforge.models.networks.splines.kernel import compiled_spline, has_kernel
 
-__all__ = ["n_spline_parameters", "rational_quadratic"]
+__all__ = ["n_spline_parameters", "rational_quadratic", "rational_quadratic_image"]
 
 LARGEST_LOGIT = 4.0
 """Bins differ in size by at most exp(2 · 4), about 3000."""
