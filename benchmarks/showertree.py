@@ -5,11 +5,11 @@
 ``test.h5`` holds electrons of 1-50 GeV in par04-siw that the model was not trained on. Printed are
 
 * nats a shower, the mean negative log-likelihood of the first 500, by part;
-* how the lean of a layer in φ, the vector of its energy-weighted directions, goes together with that of layers
-  further on and that of a ring with the next one's in its layer, for Geant4 and the model (means of scalar
-  products over layers or rings of more than 20 MeV);
-* processor milliseconds of one thread a shower by kernels and precision, one at a time and in blocks, the drawing
-  of noise left out.
+* how the lean of a layer in φ, the mean of its directions weighted by energy, goes together with that of
+  layers further on, and that of a ring with the next one's in its layer, for Geant4 and the model (means of
+  scalar products over layers or rings of more than 20 MeV);
+* processor milliseconds of one thread a shower by kernels and precision, one at a time and in blocks, without
+  the drawing of noise.
 """
 
 from __future__ import annotations
@@ -42,9 +42,8 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     checkpoint, truth = Checkpoint.load(options.model), open_showers(options.showers)[: options.n]
-    print(
-        "nats a shower:", ", ".join(f"{k} {v:.3f}" for k, v in nats(checkpoint.model("cpu"), truth).items())
-    )
+    likelihood = nats(checkpoint.model("cpu"), truth)
+    print("nats a shower:", ", ".join(f"{part} {value:.3f}" for part, value in likelihood.items()))
     made = caloforge.generate(checkpoint, like=truth, seed=2, threads=1, progress=False)
     for name, showers in (("Geant4", truth), ("model", made)):
         layers, rings = lean(np.asarray(showers.energies))
