@@ -83,7 +83,6 @@ class GFlash(ParametrisedModel):
     bounds: Tensor
     middles: Tensor
     weights: Tensor
-    front: Tensor
     depth: Tensor
 
     def __init__(self, mesh: Mesh, settings: Settings | Mapping[str, Any] | None = None) -> None:
