@@ -13,7 +13,7 @@ from caloforge.data.quantities import Range
 from caloforge.errors import ConditionError
 from caloforge.runtime.streams import uniforms
 
-__all__ = ["Beam", "Spectrum", "spectrum_named"]
+__all__ = ["Beam", "Spectrum", "impact_points", "spectrum_named"]
 
 Spectrum = Literal["log-uniform", "uniform"]
 
@@ -24,6 +24,14 @@ def spectrum_named(name: str) -> Spectrum:
         if name == known:
             return known  # type: ignore[no-any-return]
     raise ConditionError(f"spectrum must be 'log-uniform' or 'uniform', got {name!r}")
+
+
+def impact_points(
+    x: Range, y: Range, seed: int, numbers: NDArray[np.int64], streams: str
+) -> NDArray[np.float64]:
+    """Impact points of the showers with these numbers, (n, 2), mm, uniform in these ranges."""
+    u = uniforms(seed, numbers, f"{streams}.impact", 2)
+    return np.stack([a + (b - a) * u[:, i] for i, (a, b) in enumerate((x, y))], axis=-1)
 
 
 @dataclass(frozen=True)
@@ -65,10 +73,7 @@ class Beam:
         theta, phi = (a + (b - a) * direction[:, i] for i, (a, b) in enumerate((self.theta, self.phi)))
         impact = None
         if self.impact_x is not None and self.impact_y is not None:
-            u2 = uniforms(seed, numbers, f"{streams}.impact", 2)
-            impact = np.stack(
-                [a + (b - a) * u2[:, i] for i, (a, b) in enumerate((self.impact_x, self.impact_y))], axis=-1
-            )
+            impact = impact_points(self.impact_x, self.impact_y, seed, numbers, streams)
         return Conditions(energy, theta, phi, self.particle, detector, impact)
 
     def to_dict(self) -> dict[str, Any]:

@@ -213,13 +213,8 @@ def _download_one(
         return target
     kept = f"what came so far is kept in {part}; the same command goes on from there"
     with file_lock(target), stoppable(lambda: kept if part.exists() else f"nothing of {file.name} is kept"):
-        _fetch(
-            pooch,
-            file,
-            url,
-            target,
-            ResumingDownloader(part, attempts=attempts, wait=wait, progress=progress),
-        )
+        downloader = ResumingDownloader(part, attempts=attempts, wait=wait, progress=progress)
+        _fetch(pooch, file, url, target, downloader)
         if file.checksum is None:
             digest = f"sha256:{pooch.file_hash(str(target))}"
             write_text(_note_of(target), digest + "\n")

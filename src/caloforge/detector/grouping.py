@@ -97,7 +97,7 @@ class Grouping:
     @cached_property
     def factors(self) -> tuple[int, int, int]:
         """(fz, fb, fc): parts of a coarse cell along each axis; fb is the largest number where it varies."""
-        fz = self._nested(0, self.fine.z_edges, self.coarse.z_edges)  # type: ignore[attr-defined]
+        fz = self._nested(0, self.fine.z_edges, self.coarse.z_edges)
         names = ("r_edges", "r_edges") if self._cylinder else ("y_edges", "x_edges")
         fc = self._nested(2, *(getattr(mesh, names[1]) for mesh in (self.fine, self.coarse)))
         if self._cylinder:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from caloforge.checkpoint.checkpoint import Checkpoint
-from caloforge.data.beam import Beam, spectrum_named
+from caloforge.data.beam import Beam, impact_points, spectrum_named
 from caloforge.data.conditions import Conditions
 from caloforge.data.formats import open_showers
 from caloforge.data.particles import pdg_code, pdg_name
@@ -153,16 +153,15 @@ def _repeated(
         raise ConditionError(f"{len(values)} energies but n = {n}")
     if n is not None and len(values) == 1:
         values = np.full(n, values[0])
-    angles = [
+    theta, phi = (
         _only(valid, name) if angle is None else angle for name, angle in (("theta", theta), ("phi", phi))
-    ]
+    )
     x, y = _impact(valid)
-    if x is None:
-        return Conditions(values, *angles)
-    numbers = np.arange(first, first + len(values), dtype=np.int64)
-    beam = Beam(0, ((1.0, 1.0),), "uniform", (0.0, 0.0), (0.0, 0.0), x, y)
-    hit = beam.conditions("", seed, numbers, streams="generation").impact
-    return Conditions(values, theta=angles[0], phi=angles[1], impact=hit)
+    impact = None
+    if x is not None and y is not None:
+        numbers = np.arange(first, first + len(values), dtype=np.int64)
+        impact = impact_points(x, y, seed, numbers, "generation")
+    return Conditions(values, theta, phi, impact=impact)
 
 
 def _only(valid: dict[str, Any], name: str) -> float:

@@ -72,7 +72,9 @@ def resolve_checkpoint(
                 detector,
                 detector,
             )
-        checkpoint = name if name.startswith(GFLASH) else pretrained_folder(name)
+            checkpoint = name
+        else:
+            checkpoint = pretrained_folder(name)
     return Checkpoint.load(checkpoint).with_settings(settings or {})
 
 

@@ -33,7 +33,7 @@ def trained_name(checkpoint: Checkpoint, kind: Literal["detector", "particle"], 
     if name is None:
         name = checkpoint.valid_range.get("usual", {}).get(kind)
     names = ", ".join(filter(None, known)) or "without a name"
-    trained = f"{_stands(checkpoint)} {kind}{'s' * (len(known) > 1)} {names}"
+    trained = f"{checkpoint.name} {_stands(checkpoint)} {kind}{'s' * (len(known) > 1)} {names}"
     if name is not None and name not in known:
         raise ConditionError(f"{trained}, not {name!r}; take one of its own, or another checkpoint")
     if name is None and len(known) > 1:
@@ -119,8 +119,7 @@ def check_range(conditions: Conditions, checkpoint: Checkpoint) -> None:
         if strange:
             raise ConditionError(
                 f"{name} of shower {names.index(strange[0])} is {strange[0]!r}, but the model "
-                f"{'was trained on' if trained else 'is for'} "
-                f"{', '.join(map(repr, known))}; {hint}"
+                f"{_stands(checkpoint)} {', '.join(map(repr, known))}; {hint}"
             )
 
 
@@ -131,4 +130,4 @@ def _known(checkpoint: Checkpoint, kind: str) -> list[str]:
 
 
 def _stands(checkpoint: Checkpoint) -> str:
-    return f"{checkpoint.name} {'was trained on' if checkpoint.trained else 'is for'}"
+    return "was trained on" if checkpoint.trained else "is for"

@@ -6,6 +6,7 @@ import math
 
 from caloforge.evaluation.results import Estimate, Evaluation, ModelComparison, NeighbourhoodMetric
 from caloforge.report.tables import Cell, Row, Table, sigmas_cell
+from caloforge.report.words.significance import standing
 from caloforge.report.words.text import classifier_title, feature_words, number, with_error
 
 __all__ = ["compared_neighbourhoods", "curves", "equivalent", "importances", "neighbourhoods"]
@@ -39,9 +40,8 @@ def neighbourhoods(evaluation: Evaluation, *, whole: bool) -> Table:
 
 def _beyond(difference: Estimate) -> Cell:
     """How far a difference lies beyond its floor, with the floor beneath."""
-    sigmas = sigmas_cell(abs(difference.sigmas()))
-    text, style = (sigmas.text, sigmas.style) if isinstance(sigmas, Cell) else (sigmas, "")
-    return Cell(text, style, f"by chance {with_error(difference.floor, difference.floor_error)}")
+    chance = f"by chance {with_error(difference.floor, difference.floor_error)}"
+    return sigmas_cell(abs(difference.sigmas()), chance)
 
 
 def compared_neighbourhoods(comparison: ModelComparison) -> Table:
@@ -62,12 +62,10 @@ def compared_neighbourhoods(comparison: ModelComparison) -> Table:
 def _compared(metric: NeighbourhoodMetric | None) -> Cell:
     if metric is None:
         return Cell("–")
-    sigmas = abs(metric.difference.sigmas())
-    beyond = sigmas_cell(sigmas)
-    text = beyond.text if isinstance(beyond, Cell) else beyond
+    beyond = standing(abs(metric.difference.sigmas()))
     return Cell(
         with_error(metric.generated_mean, metric.generated_error),
-        beneath=f"{text}, AUC alone {metric.auc.value:.3f}" if text else "",
+        beneath=f"{beyond}, AUC alone {metric.auc.value:.3f}" if beyond else "",
     )
 
 

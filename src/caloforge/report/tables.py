@@ -86,10 +86,10 @@ def _signed(value: float, form: str = ".1f") -> str:
     return f"{value:{form}}".replace("-", "−")
 
 
-def sigmas_cell(sigmas: float) -> str | Cell:
+def sigmas_cell(sigmas: float, beneath: str = "") -> Cell:
     """``told apart, 5.1 σ``, marked as what it says; empty where it is not known."""
     style = {"told apart": "beyond", "hint": "perhaps"}.get(significance(sigmas).says, "")
-    return Cell(standing(sigmas), style) if style else standing(sigmas)
+    return Cell(standing(sigmas), style, beneath)
 
 
 def numbers(evaluation: Evaluation) -> Table:

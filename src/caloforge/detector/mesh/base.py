@@ -142,6 +142,11 @@ class Mesh(ABC):
             TypeError, KeyError, ValueError: they are malformed; `mesh_from_dict` makes a MeshError of it.
         """
 
+    @property
+    def layer_depths(self) -> Floats:
+        """Front and back of each layer, (Z, 2), mm; NaN where the mesh does not know them."""
+        return np.full((self.n_layers, 2), np.nan)
+
     def neighbour_pairs(self) -> dict[str, Ints]:
         """Pairs of voxels that touch along each axis, (2, K) by ``z``, ``phi`` or ``y``, ``r`` or ``x``.
 

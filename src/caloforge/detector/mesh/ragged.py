@@ -76,6 +76,10 @@ class RaggedMesh(Mesh):
     def __str__(self) -> str:
         return f"{self.kind} mesh of {self.n_layers} layers, {self.n_voxels} voxels"
 
+    @property
+    def layer_depths(self) -> Floats:
+        return np.array([(np.nan, np.nan) if la.z_edges is None else la.z_edges for la in self._layers])
+
     def index(self, positions: ArrayLike) -> Ints:
         x, y, z = self._xyz(positions)
         result = np.full(len(x), -1, dtype=np.int64)
@@ -90,11 +94,9 @@ class RaggedMesh(Mesh):
         """Within a layer cells of one edge in common; between layers those of which one holds the other's
         centre."""
         depth, second, third = self.axis_names
-        centres, pairs = (
-            self.centres(),
-            {name: [np.zeros((2, 0), dtype=np.int64)] for name in self.axis_names},
-        )
+        centres = self.centres()
         x, y = centres["x"], centres["y"]
+        pairs = {name: [np.zeros((2, 0), dtype=np.int64)] for name in (depth, second, third)}
         for place, layer in enumerate(self._layers):
             start, end = self.layer_offsets[place : place + 2]
             grid = np.arange(start, end).reshape(layer.shape)
@@ -104,10 +106,8 @@ class RaggedMesh(Mesh):
             pairs[second].append(np.stack([grid[: len(following)].ravel(), following.ravel()]))
             if place + 1 < self.n_layers:
                 front, back = np.arange(start, end), np.arange(end, self.layer_offsets[place + 2])
-                behind, before = (
-                    self._cells(place + 1, x[front], y[front]),
-                    self._cells(place, x[back], y[back]),
-                )
+                behind = self._cells(place + 1, x[front], y[front])
+                before = self._cells(place, x[back], y[back])
                 both = [
                     np.stack([front, end + behind])[:, behind >= 0],
                     np.stack([start + before, back])[:, before >= 0],
@@ -116,8 +116,7 @@ class RaggedMesh(Mesh):
         return {name: np.concatenate(parts, axis=1) for name, parts in pairs.items()}
 
     def _z_centres(self) -> Floats:
-        depth = [np.nan if la.z_edges is None else sum(la.z_edges) / 2 for la in self._layers]
-        return np.repeat(depth, self.layer_sizes)
+        return np.repeat(self.layer_depths.sum(axis=1) / 2, self.layer_sizes)
 
     def _thickness(self, layer: Layer) -> float:
         return 1.0 if layer.z_edges is None else layer.z_edges[1] - layer.z_edges[0]

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from caloforge.detector.mesh.base import Ints, Mesh
+from caloforge.detector.mesh.base import Floats, Ints, Mesh
 from caloforge.errors import MeshError
 
 __all__ = ["RegularMesh"]
@@ -18,6 +18,7 @@ class RegularMesh(Mesh):
     """Shared by the meshes with three axes: grouping and neighbours."""
 
     periodic: ClassVar[tuple[bool, bool, bool]]
+    z_edges: tuple[float, ...]
 
     @property
     def layer_sizes(self) -> Ints:
@@ -27,6 +28,11 @@ class RegularMesh(Mesh):
     @property
     def layer_numbers(self) -> tuple[int, ...]:
         return tuple(range(self.shape[0]))
+
+    @property
+    def layer_depths(self) -> Floats:
+        edges = np.array(self.z_edges, dtype=np.float64)
+        return np.stack([edges[:-1], edges[1:]], axis=1)
 
     @abstractmethod
     def coarsened(self, factors: tuple[int, int, int]) -> RegularMesh:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from caloforge.detector import BoxMesh, CylinderMesh, Mesh, RaggedBoxMesh, RaggedCylinderMesh
+from caloforge.detector import Mesh
 from caloforge.evaluation.features import Features
 
 __all__ = ["END", "LEAST_LAYERS", "START", "depth_at_share", "layer_depths", "longitudinal_observables"]
@@ -31,13 +31,8 @@ def layer_depths(mesh: Mesh) -> tuple[Floats, str]:
     The unit is ``mm`` where the mesh knows all its depths. Else it is ``layers``: the layer in place i,
     counted from 0 whatever the detector's own number, reaches from i − ½ to i + ½.
     """
-    if isinstance(mesh, CylinderMesh | BoxMesh):
-        edges = np.array(mesh.z_edges, dtype=np.float64)
-        return np.stack([edges[:-1], edges[1:]], axis=1), "mm"
-    if isinstance(mesh, RaggedCylinderMesh | RaggedBoxMesh):
-        known = [layer.z_edges for layer in mesh.layers if layer.z_edges is not None]
-        if len(known) == mesh.n_layers:
-            return np.array(known, dtype=np.float64), "mm"
+    if not np.isnan(mesh.layer_depths).any():
+        return mesh.layer_depths, "mm"
     places = np.arange(mesh.n_layers, dtype=np.float64)
     return np.stack([places - 0.5, places + 0.5], axis=1), "layers"
 

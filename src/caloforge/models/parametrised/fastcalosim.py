@@ -13,7 +13,7 @@ layers, ``K`` = Z + 1 variables, ``Q`` quantiles, ``V`` voxels. Energies are MeV
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -27,7 +27,7 @@ from caloforge.data.showers import Showers
 from caloforge.detector.mesh import Mesh
 from caloforge.errors import DataError, RecipeError
 from caloforge.models.base import ConditionTensors
-from caloforge.models.coordinates import FIT_BATCH, energy_range
+from caloforge.models.coordinates import FIT_BATCH, least_energy
 from caloforge.models.parametrised.base import ParametrisedModel
 from caloforge.models.parametrised.quantiles import (
     gaussianised,
@@ -113,23 +113,30 @@ class FastCaloSim(ParametrisedModel):
             raise RecipeError(
                 f"FastCaloSim is for one particle at a time, the showers are of {names}; fit one to each"
             )
+        parts: list[Floats] = []
+
+        def batches() -> Iterator[Tensor]:
+            for batch, _ in showers.batches(FIT_BATCH):
+                cells = torch.as_tensor(batch)
+                parts.append(self.layers.sum(cells).double().numpy())
+                yield cells
+
+        least = least_energy(batches())
         if self.settings.threshold_mev is None:
-            self.threshold.fill_(energy_range(showers)[0])
-        energy = showers.conditions.energy.astype(np.float64)
-        layers = np.concatenate(
-            [
-                self.layers.sum(torch.as_tensor(cells)).double().numpy()
-                for cells, _ in showers.batches(FIT_BATCH)
-            ]
-        )
-        logs = np.log(energy)
-        self.span.copy_(torch.tensor([logs.min(), max(logs.max(), logs.min() + 1e-6)]))
-        of_energy = self._bin(torch.from_numpy(logs).float()).numpy()
+            self.threshold.fill_(least)
+        energy, layers = showers.conditions.energy.astype(np.float64), np.concatenate(parts)
+        log_energy = np.log(energy)
+        self.span.copy_(torch.tensor([log_energy.min(), max(log_energy.max(), log_energy.min() + 1e-6)]))
+        logs = torch.from_numpy(log_energy).float()
+        of_energy = self._bin(logs).numpy()
         self._require_enough(of_energy)
-        self._fit_response(energy, layers.sum(axis=1), of_energy)
-        place = self._fit_layers(energy, layers, of_energy)
+        total = layers.sum(axis=1)
+        self._fit_response(energy, total, of_energy)
+        lit, relative = total > 0, total / energy / self._mean_response(logs).double().numpy()
+        shares = layers / np.where(lit, total, 1.0)[:, None]
+        place = self._fit_layers(np.column_stack([shares, relative]), lit, of_energy)
         self._fit_cells(showers, place)
-        self._fit_total(showers, energy, layers.sum(axis=1), of_energy)
+        self._fit_total(logs, relative, lit, of_energy)
 
     def _require_enough(self, of_energy: NDArray[np.int64]) -> None:
         counts, least = np.bincount(of_energy, minlength=self.settings.energies), 4 * self.settings.components
@@ -139,16 +146,17 @@ class FastCaloSim(ParametrisedModel):
                 "needed; give more showers, or set settings.energies lower"
             )
 
+    def _along(self, logs: Tensor) -> Tensor:
+        """Place of logarithms of energy among the edges of the bins, 0 … B within the span, (n,)."""
+        return (logs - self.span[0]) / (self.span[1] - self.span[0]) * self.settings.energies
+
     def _bin(self, logs: Tensor) -> Tensor:
         """Bin of energy for logarithms of energy, (n,)."""
-        b = self.settings.energies
-        return ((logs - self.span[0]) / (self.span[1] - self.span[0]) * b).floor().clamp(0, b - 1).long()
+        return self._along(logs).floor().clamp(0, self.settings.energies - 1).long()
 
     def _node(self, logs: Tensor) -> Tensor:
         """Place of logarithms of energy among the middles of the bins, 0 … B − 1, (n,)."""
-        b = self.settings.energies
-        place = (logs - self.span[0]) / (self.span[1] - self.span[0]) * b - 0.5
-        return place.clamp(0, b - 1)
+        return (self._along(logs) - 0.5).clamp(0, self.settings.energies - 1)
 
     def _fit_response(self, energy: Floats, total: Floats, of_energy: NDArray[np.int64]) -> None:
         """Mean response of each bin, its spline, and the resolution."""
@@ -181,14 +189,12 @@ class FastCaloSim(ParametrisedModel):
         bent = (v**3 - v) * self.curvature[i] + (u**3 - u) * self.curvature[i + 1]
         return v * self.response[i] + u * self.response[i + 1] + bent / 6
 
-    def _fit_layers(self, energy: Floats, layers: Floats, of_energy: NDArray[np.int64]) -> NDArray[np.int64]:
+    def _fit_layers(
+        self, variables: Floats, lit: NDArray[np.bool_], of_energy: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
         """Principal components and distribution functions; the table of each shower, −1 of empty ones."""
         s, random = self.settings, np.random.default_rng(0)
-        total = layers.sum(axis=1)
-        response = self._mean_response(torch.from_numpy(np.log(energy)).float()).double().numpy()
-        lit = total > 0
-        variables = np.column_stack([layers / np.where(lit, total, 1.0)[:, None], total / energy / response])
-        place = np.full(len(energy), -1, dtype=np.int64)
+        place = np.full(len(variables), -1, dtype=np.int64)
         for b in range(s.energies):
             here = np.flatnonzero((of_energy == b) & lit)
             self.empty[b] = 1 - len(here) / max((of_energy == b).sum(), 1)
@@ -220,11 +226,10 @@ class FastCaloSim(ParametrisedModel):
         self.histograms.div_(self.layers.spread(self.layers.sum(self.histograms)))
 
     def _fit_total(
-        self, showers: Showers, energy: Floats, total: Floats, of_energy: NDArray[np.int64]
+        self, logs: Tensor, own: Floats, lit: NDArray[np.bool_], of_energy: NDArray[np.int64]
     ) -> None:
         """Quantiles of the total energies that are drawn for the showers' conditions, and of their own."""
         generator = torch.Generator().manual_seed(0)
-        logs = torch.from_numpy(np.log(energy)).float()
         drawn = []
         for _ in range(TRIALS):
             bins, layers = (
@@ -232,9 +237,8 @@ class FastCaloSim(ParametrisedModel):
             )
             drawn.append(self._shares(bins, layers, logs)[1].double().numpy())
         made = np.stack(drawn)
-        own = total / energy / self._mean_response(logs).double().numpy()
         for b in range(self.settings.energies):
-            here = (of_energy == b) & (total > 0)
+            here = (of_energy == b) & lit
             both = [
                 quantile_table(x.reshape(-1, 1), self.settings.quantiles)[0]
                 for x in (made[:, here], own[here])
@@ -257,9 +261,10 @@ class FastCaloSim(ParametrisedModel):
 
     def decode(self, noise: Mapping[str, Tensor], conditions: ConditionTensors) -> Tensor:
         logs = conditions.energy.log()
+        of_energy = self._bin(logs)
         shares, total, place = self._shares(noise["bins"], noise["layers"], logs)
-        total = self._reweighted(total, self._bin(logs))
-        lit = torch.special.ndtr(noise["bins"][:, 2]) >= self.empty[self._bin(logs)]
+        total = self._reweighted(total, of_energy)
+        lit = torch.special.ndtr(noise["bins"][:, 2]) >= self.empty[of_energy]
         energies = shares * (total * self._mean_response(logs) * conditions.energy * lit)[:, None]
         if conditions.layer_energies is not None:
             energies = conditions.layer_energies

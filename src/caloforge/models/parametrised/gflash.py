@@ -25,7 +25,8 @@ from caloforge.data.conditions import Conditions
 from caloforge.data.particles import PDG_CODES, pdg_name
 from caloforge.data.showers import Showers
 from caloforge.detector.detector import Detector
-from caloforge.detector.mesh import BoxMesh, CylinderMesh, Mesh, RaggedBoxMesh, RaggedCylinderMesh
+from caloforge.detector.mesh import Mesh
+from caloforge.detector.mesh.base import Floats
 from caloforge.errors import ConditionError, DetectorError, MeshError
 from caloforge.models.base import ConditionTensors
 from caloforge.models.coordinates import energy_range
@@ -83,7 +84,6 @@ class GFlash(ParametrisedModel):
     bounds: Tensor
     middles: Tensor
     weights: Tensor
-    front: Tensor
     depth: Tensor
 
     def __init__(self, mesh: Mesh, settings: Settings | Mapping[str, Any] | None = None) -> None:
@@ -255,14 +255,13 @@ def _integral(edges: Tensor, t: Tensor, alpha: Tensor) -> Tensor:
     return below.diff(dim=-1)
 
 
-def _depths(mesh: Mesh) -> np.ndarray:
-    """Front and back of each layer, (Z, 2), mm."""
-    if isinstance(mesh, CylinderMesh | BoxMesh):
-        return np.stack([mesh.z_edges[:-1], mesh.z_edges[1:]], axis=1)
-    assert isinstance(mesh, RaggedCylinderMesh | RaggedBoxMesh)
-    unknown = [layer.number for layer in mesh.layers if layer.z_edges is None]
-    if unknown:
+def _depths(mesh: Mesh) -> Floats:
+    """Front and back of each layer, (Z, 2), mm; MeshError where one is not known."""
+    depths = mesh.layer_depths
+    unknown = np.flatnonzero(np.isnan(depths).any(axis=1))
+    if len(unknown):
         raise MeshError(
-            f"layer {unknown[0]} of the {mesh} has no depth (z_edges), which a parametrised shower needs"
+            f"layer {mesh.layer_numbers[unknown[0]]} of the {mesh} has no depth (z_edges), which a "
+            "parametrised shower needs"
         )
-    return np.array([layer.z_edges for layer in mesh.layers])
+    return depths

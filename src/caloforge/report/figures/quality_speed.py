@@ -12,7 +12,7 @@ from caloforge.evaluation.results import ModelComparison
 from caloforge.report.figures.marks import points
 from caloforge.report.figures.sheet import Drawing, panel_sheet
 from caloforge.report.figures.style import REFERENCE, REFERENCE_FILL, SampleStyle, model_styles
-from caloforge.report.words.columns import display_scale
+from caloforge.report.words.rows import display_scale
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

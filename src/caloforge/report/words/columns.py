@@ -7,10 +7,10 @@ from collections.abc import Mapping
 
 from caloforge.evaluation.comparison.ranking import best_model, common_floor
 from caloforge.evaluation.results import Column, Estimate
-from caloforge.report.words.rows import THOUSANDTHS
+from caloforge.report.words.rows import display_scale
 from caloforge.report.words.text import drowned, group_title
 
-__all__ = ["cell_text", "display_scale", "floor_text", "table_columns", "value_text"]
+__all__ = ["cell_text", "floor_text", "table_columns", "value_text"]
 
 _MAIN = {
     "fpd": "FPD × 10³",
@@ -79,11 +79,6 @@ def floor_text(key: str, estimate: Estimate) -> str:
     """What chance gives, in the same way: a mean and how it scatters."""
     scale = display_scale(key)
     return value_text(scale * estimate.value, scale * estimate.error)
-
-
-def display_scale(key: str) -> float:
-    """Factor by which a metric is multiplied where it is shown."""
-    return 1000.0 if key in THOUSANDTHS else 1.0
 
 
 def value_text(value: float, error: float = math.nan) -> str:

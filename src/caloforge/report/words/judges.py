@@ -10,6 +10,7 @@ from caloforge.evaluation.differences import classifier_auc, noticeable
 from caloforge.evaluation.results import ClassifierResult, Comparison, Evaluation, Histogram
 from caloforge.evaluation.significance import beyond_chance, detectable_auc, equivalent_auc, excess
 from caloforge.report.words.finding import Finding
+from caloforge.report.words.rows import display_scale
 from caloforge.report.words.significance import sigma_text, significance
 from caloforge.report.words.text import (
     classifier_title,
@@ -26,11 +27,11 @@ __all__ = ["classifier_findings", "distance_findings", "feature_findings", "how_
 MOST_GROUPS = 4
 """Groups of features of which a verdict speaks one by one."""
 _DISTANCES = {
-    "fpd": ("Fréchet distance (FPD × 10³)", 1e3),
-    "kpd": ("kernel distance (KPD × 10³)", 1e3),
-    "fpd_trimmed": ("Fréchet distance of the central 99 % (× 10³)", 1e3),
-    "sliced_wasserstein": ("sliced Wasserstein distance", 1.0),
-    "sliced_ks": ("sliced Kolmogorov-Smirnov distance", 1.0),
+    "fpd": "Fréchet distance (FPD × 10³)",
+    "kpd": "kernel distance (KPD × 10³)",
+    "fpd_trimmed": "Fréchet distance of the central 99 % (× 10³)",
+    "sliced_wasserstein": "sliced Wasserstein distance",
+    "sliced_ks": "sliced Kolmogorov-Smirnov distance",
 }
 
 
@@ -130,7 +131,7 @@ def distance_findings(evaluation: Evaluation) -> Iterator[Finding]:
         sigmas = estimate.sigmas()
         if math.isnan(estimate.floor) or not math.isfinite(sigmas):
             continue  # without a floor nothing can be said; the number stands in the tables
-        title, scale = _DISTANCES.get(name, (name, 1.0))
+        title, scale = _DISTANCES.get(name, name), display_scale(name)
         value = with_error(scale * estimate.value, scale * estimate.error)
         chance = scatter(scale * estimate.floor, scale * estimate.floor_error)
         way, found = "below" if estimate.higher_is_better else "above", significance(sigmas)

@@ -24,6 +24,7 @@ __all__ = [
     "THOUSANDTHS",
     "Row",
     "classifier_sigmas",
+    "display_scale",
     "distance_row",
     "estimate_row",
     "is_shape",
@@ -113,7 +114,12 @@ def estimate_row(name: str, meaning: str, estimate: Estimate, scale: float = 1.0
 def distance_row(name: str, estimate: Estimate) -> Row:
     """A row of a distance, with its title and meaning."""
     title, meaning = DISTANCES.get(name, (name, ""))
-    return estimate_row(title, meaning, estimate, 1e3 if name in THOUSANDTHS else 1.0)
+    return estimate_row(title, meaning, estimate, display_scale(name))
+
+
+def display_scale(name: str) -> float:
+    """Factor by which a metric is multiplied where it is shown; FPD and KPD as the field quotes them."""
+    return 1e3 if name in THOUSANDTHS else 1.0
 
 
 def classifier_sigmas(result: ClassifierResult) -> float:

@@ -15,7 +15,7 @@ from caloforge.evaluation.differences import classifier_auc
 from caloforge.evaluation.results import Estimate, Evaluation, ModelComparison
 from caloforge.evaluation.upsampling import UpsamplingResult
 from caloforge.report.words.in_words import in_words
-from caloforge.report.words.rows import THOUSANDTHS
+from caloforge.report.words.rows import THOUSANDTHS, display_scale
 from caloforge.report.words.significance import standing
 from caloforge.report.words.table import comparison_tables
 from caloforge.report.words.text import classifier_title, group_title, lowered, percent, scatter, with_error
@@ -69,9 +69,8 @@ def _evaluation(evaluation: Evaluation) -> Table:
             table.add_row(name, f"{known.value:.3f} ± {known.error:.3f}", "0.500")
         table.add_row(f"JSD {title}", f"{result.jsd:.3f}{jsd}", "0")
     for name, estimate in evaluation.distances.items():
-        scale = 1e3 if name in THOUSANDTHS else 1.0
         title = f"{name.upper()} × 10³" if name in THOUSANDTHS else name
-        table.add_row(title, *_estimate(estimate, scale))
+        table.add_row(title, *_estimate(estimate, display_scale(name)))
     for correlation in evaluation.correlations.values():
         table.add_row(f"correlation of {correlation.name}, rms difference", *_estimate(correlation.distance))
     for group, separation in evaluation.group_separation().items():

@@ -14,7 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from caloforge.evaluation.results import Column, Estimate, ModelComparison
-from caloforge.report.words.columns import cell_text, display_scale, floor_text
+from caloforge.report.words.columns import cell_text, floor_text
+from caloforge.report.words.rows import display_scale
 
 __all__ = [
     "PARTS",
