@@ -66,14 +66,17 @@ class Source:
     """Numbers of one kind among those that are known of a shower.
 
     Attributes:
+        name: of the kind.
         begin, size: where they are.
         grid: whose energies, "parents" or "children"; "earlier" for children summed over the layers of
             earlier stages, as often as there are stages.
         form: of the energies: "seen", "logarithm", "lit" for the number of cells that have any, "asymmetry"
             for how unequal the children of each parent are.
-        axes: of the grid over which energies, or cells with energy, are summed; of children within layers.
+        axes: of the grid over which energies, or cells with energy, are summed; of children within layers,
+            of asymmetries of parents.
     """
 
+    name: str
     begin: int
     size: int
     grid: Grid
@@ -102,7 +105,7 @@ class Sources:
         shape = self.shapes["parents" if grid == "parents" or form == "asymmetry" else "children"]
         size = prod(n for i, n in enumerate(shape) if i not in axes)
         size = size // shape[0] * self.stages if grid == "earlier" else size
-        self.parts[name] = Source(self.size, size, grid, form, axes)
+        self.parts[name] = Source(name, self.size, size, grid, form, axes)
         self.size += size
 
     def at(self, name: str, index: Integers, known: NDArray[np.bool_]) -> Integers:
@@ -126,6 +129,7 @@ class Halving:
         left, right: children of ``cells``, (P + 1,); C for one more parent that does not exist.
         sides: children of all parents, (2, parents); both are the same where there is one.
         n_stages, n_passes: stages of layers, and passes.
+        place_stages: stage of each of ``cells``, and 0, (P + 1,).
         pass_sizes: cells of each pass; ``pass_stages`` its stage.
         layer_stages: stage of each layer, (Z,).
         sources: of what is known.
@@ -159,6 +163,7 @@ class Halving:
         self.pass_sizes: list[int] = counts.tolist()
         self.pass_stages: list[int] = (numbers // 2 if axis else numbers * 0).tolist()
         self.n_passes = len(counts)
+        self.place_stages = np.append(np.repeat(self.pass_stages, counts), 0)
         self.left, self.right = (
             np.append(left[order], self.n_children),
             np.append(right[order], self.n_children),
@@ -168,6 +173,20 @@ class Halving:
         columns = [column[order] for column in self._known(*coordinates) if column[order].any()]
         self.table = np.pad(np.stack(columns, axis=1), ((0, 1), (0, 0)))
         self.places = np.pad(self._fixed(*coordinates)[order], ((0, 1), (0, 0))).astype(np.float32)
+
+    @property
+    def _across(self) -> int:
+        """The other axis of a layer."""
+        return 3 - self.axis
+
+    def sides_of(self, part: Source) -> Integers:
+        """Children whose energies asymmetries are of, those of a layer for sums: (2, numbers, summed)."""
+        if part.grid == "children":
+            return self.sides[..., None]
+        sides = self.sides[:, : self.n_parents // self.shape[0]].reshape(2, *self.shape[1:])
+        kept = [i for i in (1, 2) if i not in part.axes]
+        size = prod(self.shape[i] for i in kept)
+        return sides.transpose(0, *kept, *part.axes).reshape(2, size, -1)
 
     def _child(self, coordinates: list[Integers]) -> Integers:
         _, n_b, n_c = self.child_shape
@@ -187,6 +206,8 @@ class Halving:
             sources.add("sectors", "parents", axes=(2,))
             sources.add("sums", "earlier")
             sources.add("tilts", "earlier", "asymmetry")
+            if self.shape[self._across] > 1:
+                sources.add("leans", "earlier", "asymmetry", axes=(self._across,))
         return sources
 
     def _known(self, z: Integers, b: Integers, c: Integers) -> Iterator[Integers]:
@@ -246,7 +267,10 @@ class Halving:
             yield s.at("sectors", z * n_b + ((b + step) % n_b if self.periodic else step), z >= 0)
 
     def _known_sums(self, z: Integers, b: Integers, c: Integers) -> Iterator[Integers]:
-        """Children there and beside, summed over the layers of earlier stages, and their asymmetry."""
+        """Children there and beside, summed over the layers of earlier stages, and their asymmetry.
+
+        The asymmetry of all of the other axis, too: every ring leans to where the shower does.
+        """
         _, n_b, n_c = self.child_shape
         block = self.layer_stages[z] * n_b * n_c
         for side in range(2):
@@ -259,6 +283,9 @@ class Halving:
         for step in (-1, 0, 1):
             there = (c + step >= 0) & (c + step < n_c)
             yield self.sources.at("tilts", (self.layer_stages[z] * n_b + b) * n_c + c + step, there)
+        if self.shape[self._across] > 1:
+            lean = self.layer_stages[z] * self.shape[self.axis] + (b if self.axis == 1 else c)
+            yield self.sources.at("leans", lean, z >= 0)
 
     def _around(self, reach: int) -> Iterator[tuple[int, int]]:
         """Steps to a cell and those around it within its layer, each cell once."""

@@ -40,7 +40,7 @@ class _Sizes(ctypes.Structure):
 
 class _Source(ctypes.Structure):
     _fields_ = (
-        *((name, ctypes.c_int64) for name in ("begin", "size", "grid", "form", "cells", "layer")),
+        *((name, ctypes.c_int64) for name in ("begin", "size", "grid", "form", "cells", "layer", "summed")),
         ("place", ctypes.c_void_p),
     )
 
@@ -79,7 +79,7 @@ class _Packed:
         self.memory = torch.empty(library.packed_bytes(ctypes.byref(sizes)) + 64, dtype=torch.uint8)
         place = -(-self.memory.data_ptr() // 64) * 64
         layers = [network.head, *network.blocks]
-        weights = [network.enter, *(layer.weight for layer in layers)]
+        weights = [network.entered(), *(layer.weight for layer in layers)]
         library.pack(
             ctypes.byref(sizes),
             *map(_pointers, (weights, [layer.bias for layer in layers])),
@@ -96,6 +96,7 @@ class _Packed:
                     FORMS.index(part.form),
                     not part.axes,
                     part.size // (halving.n_stages if part.grid == "earlier" else len(place)),
+                    place.shape[-1],
                     place.ctypes.data,
                 )
                 for part, place in zip(parts, self.source_places, strict=True)
@@ -137,7 +138,7 @@ class _Packed:
 def _places(part: Source, halving: Halving) -> NDArray[np.int32]:
     """Where each cell of a grid is among the numbers of a source, or is added; see tree.c for asymmetries."""
     if part.form == "asymmetry":
-        return np.ascontiguousarray(halving.sides[:, : halving.n_parents // halving.shape[0]], dtype=np.int32)
+        return np.ascontiguousarray(halving.sides_of(part), dtype=np.int32)
     shape = halving.shape if part.grid == "parents" else halving.child_shape
     kept = [1 if i in part.axes else n for i, n in enumerate(shape)]
     numbers = np.arange(np.prod(kept), dtype=np.int32).reshape(kept)

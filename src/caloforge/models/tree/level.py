@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from caloforge.models.coordinates import RunningMoments
 from caloforge.models.lit import lit_rows
 from caloforge.models.networks.kernels import HasKernel
 from caloforge.models.tree.halvings import Halving, Source
@@ -24,6 +25,8 @@ from caloforge.models.tree.split import draw, log_likelihood, logistic
 
 __all__ = ["HalvingModel"]
 
+CONSTANT = 1e-4
+"""Standard deviation of what counts as always the same."""
 UNIT = 20.0
 """Energies are seen as 0.4·log(1 + E/20 t)."""
 
@@ -60,6 +63,7 @@ class HalvingModel(HasKernel):
 
     Attributes:
         n_splits: P.
+        lit: those of a shower that have energy, in the mean.
     """
 
     kernel = "tree"
@@ -70,8 +74,7 @@ class HalvingModel(HasKernel):
     whole: Tensor
     whole_child: Tensor
     by_stage: Tensor
-    sides: Tensor
-    sides_in_layer: Tensor
+    lit: Tensor
 
     def __init__(
         self, halving: Halving, context: int, *, width: int, depth: int, components: int, chunk: int
@@ -85,7 +88,6 @@ class HalvingModel(HasKernel):
         own = torch.arange(context) + halving.sources.size
         table = torch.from_numpy(halving.table)
         table = torch.cat([table, own.expand(len(table), -1)], dim=1)
-        in_layer = halving.sides[:, : halving.n_parents // self.n_layers]
         buffers = {
             "table": table,
             "cells": torch.from_numpy(halving.cells),
@@ -94,19 +96,21 @@ class HalvingModel(HasKernel):
             "whole": torch.from_numpy(halving.whole),
             "whole_child": torch.from_numpy(halving.whole_child),
             "by_stage": torch.from_numpy(halving.layer_stages.argsort(kind="stable")),
-            "sides": torch.from_numpy(halving.sides),
-            "sides_in_layer": torch.from_numpy(in_layer),
         }
+        for part in halving.sources.parts.values():
+            if part.form == "asymmetry":
+                buffers[f"{part.name}_of"] = torch.from_numpy(halving.sides_of(part))
         for name, buffer in buffers.items():
             self.register_buffer(name, buffer, persistent=False)
         self.network = SplitNetwork(
             table.shape[1],
             torch.from_numpy(halving.places),
-            halving.n_stages,
+            torch.from_numpy(halving.place_stages),
             width=width,
             depth=depth,
             components=components,
         )
+        self.register_buffer("lit", torch.tensor(float(self.n_splits)))
         self._kernel = HalvingKernel()
         self.layer_ends = [0, *accumulate(np.bincount(halving.layer_stages).tolist())]
         self.pass_ends = [0, *accumulate(halving.pass_sizes)]
@@ -127,8 +131,8 @@ class HalvingModel(HasKernel):
         """Known numbers of one kind, (n, size)."""
         energies = grids[part.grid]
         if part.form == "asymmetry":
-            left, right = self.sides_in_layer if part.grid == "earlier" else self.sides
-            return asymmetry(energies[..., left], energies[..., right]).flatten(1)
+            left, right = (energies[..., side].sum(dim=-1) for side in getattr(self, f"{part.name}_of"))
+            return asymmetry(left, right).flatten(1)
         numbers = (energies > 0).float() if part.form == "lit" else energies
         if part.axes:
             shape = self.halving.shape if part.grid == "parents" else self.halving.child_shape
@@ -161,25 +165,51 @@ class HalvingModel(HasKernel):
             chosen: which splits (n, P) to take; all by default.
             bf16: the network in bfloat16.
         """
-        n = len(parents)
         known = self._known(parents, children, context, threshold)
-        lit = parents[:, self.cells] > 0
-        lit = (lit if chosen is None else lit & chosen).T.flatten()  # by place: stage by stage
-        rows = lit_rows(lit)
-        if isinstance(rows, slice):
-            rows = torch.arange(len(lit), device=lit.device)
-            sizes = [n * (end - begin) for begin, end in pairwise(self.stage_ends)]
-            taken: Tensor | None = lit
-        else:
-            ends = np.searchsorted(rows.numpy(), [n * end for end in self.stage_ends])
-            sizes, taken = np.diff(ends).tolist(), None
-        place, shower = rows // n, rows % n
+        shower, place, sizes, taken = self._taken(parents, chosen)
         raw = self.network(self._gathered(known, shower, place), place, sizes, bf16)
         padded = F.pad(children, (0, 1))
         left, right = (_at(padded, shower, side[place]) for side in (self.left, self.right))
         energy = _at(parents, shower, self.cells[place])
         log_p = log_likelihood(raw, energy, left, right, threshold)
         return (log_p if taken is None else torch.where(taken, log_p, 0.0)).sum()
+
+    def _taken(
+        self, parents: Tensor, chosen: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, list[int], Tensor | None]:
+        """Showers and places (L,) of splits with energy stage by stage, how many of each, and which to count."""
+        n = len(parents)
+        lit = parents[:, self.cells] > 0
+        lit = (lit if chosen is None else lit & chosen).T.flatten()  # by place
+        rows, taken = lit_rows(lit), None
+        if isinstance(rows, slice):
+            rows, taken = torch.arange(len(lit), device=lit.device), lit
+            sizes = [n * (end - begin) for begin, end in pairwise(self.stage_ends)]
+        else:
+            sizes = np.diff(np.searchsorted(rows.numpy(), [n * end for end in self.stage_ends])).tolist()
+        return rows % n, rows // n, sizes, taken
+
+    def begin_fit(self) -> None:
+        """Start to collect means and standard deviations of what is known."""
+        self._moments = [RunningMoments((self.table.shape[1],)) for _ in range(self.halving.n_stages)]
+        self._showers = 0
+
+    def fit_batch(self, parents: Tensor, children: Tensor, context: Tensor, threshold: Tensor) -> None:
+        """Take the splits of a batch in, see `log_likelihood`."""
+        shower, place, sizes, _ = self._taken(parents)
+        known = self._gathered(self._known(parents, children, context, threshold), shower, place)
+        for moments, numbers in zip(self._moments, torch.split(known, sizes), strict=True):
+            moments.add(numbers)
+        self._showers += len(parents)
+
+    def end_fit(self) -> None:
+        """Keep them; what never changes is not rescaled."""
+        for moments, mean, std in zip(self._moments, self.network.mean, self.network.std, strict=True):
+            mean.copy_(moments.mean)
+            found = moments.std()
+            std.copy_(torch.where(found > CONSTANT, found, 1.0))
+        self.lit.fill_(max(sum(moments.count for moments in self._moments) / self._showers, 1.0))
+        del self._moments
 
     def _gathered(self, known: Tensor, shower: Tensor, place: Tensor) -> Tensor:
         """What the splits of showers (L,) at places (L,) know, (L, K)."""

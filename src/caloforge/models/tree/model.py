@@ -34,6 +34,9 @@ from caloforge.models.tree.split import logistic, mixture_log_density, mixture_s
 __all__ = ["ShowerTree"]
 
 TOTAL_COMPONENTS = 8
+STANDARDISED = 2000
+"""Showers of which means and standard deviations of what is known are taken."""
+FIT_BATCH = 100
 
 
 class ShowerTree(GeneratorModel):
@@ -45,8 +48,8 @@ class ShowerTree(GeneratorModel):
         Attributes:
             width, depth: of each halving's network.
             components: of the mixtures of logistic densities.
-            share: of the splits within layers that a training step looks at; a shower's are so alike that
-                many showers teach more.
+            splits: with energy of a shower that a training step looks at in each halving, in the mean; they are
+                so alike that many showers teach more.
             threshold_mev: cells below are empty; by default the least cell energy in the training showers.
             chunk: splits that are computed at once on a CPU without the compiled kernel.
             bf16: networks of splits in bfloat16; "auto" where the device multiplies it natively.
@@ -55,7 +58,7 @@ class ShowerTree(GeneratorModel):
         width: int = Field(128, ge=1)
         depth: int = Field(2, ge=0)
         components: int = Field(12, ge=1)
-        share: float = Field(0.12, gt=0, le=1)
+        splits: int = Field(50, ge=1)
         threshold_mev: float | None = Field(None, gt=0)
         chunk: int = Field(256, ge=1)
         bf16: bool | Literal["auto"] = False
@@ -65,7 +68,7 @@ class ShowerTree(GeneratorModel):
         "width": 12,
         "depth": 1,
         "components": 3,
-        "share": 1.0,
+        "splits": 10_000,
         "chunk": 32,
     }
     settings: Settings
@@ -109,8 +112,21 @@ class ShowerTree(GeneratorModel):
         moments = RunningMoments((2,))
         for batch in fitted_batches(showers, self.incident):
             moments.add(self._logarithms(batch.energies.flatten(1).sum(dim=1), batch.energy))
-        self.mean.copy_(moments.mean)
-        self.std.copy_(moments.std().clamp_min(1e-3))
+        moments.store(self.mean, self.std)
+        self._fit_levels(showers)
+
+    def _fit_levels(self, showers: Showers) -> None:
+        """Means and standard deviations of what splits know, of some showers of all of the file."""
+        levels = [level for _, level in self._levels()]
+        for level in levels:
+            level.begin_fit()
+        for cells, conditions in showers[:: -(-len(showers) // STANDARDISED)].batches(FIT_BATCH):
+            batch = Batch.with_energies(cells, conditions, self.detectors)
+            context = self._context(self.incident(batch), batch.energy, batch.energies.flatten(1).sum(dim=1))
+            for level, (parents, children) in zip(levels, pairwise(self._grids(batch.energies)), strict=True):
+                level.fit_batch(parents, children, context, self.threshold)
+        for level in levels:
+            level.end_fit()
 
     def _logarithms(self, total: Tensor, incident: Tensor) -> Tensor:
         log = total.clamp_min(self.threshold).log()
@@ -133,9 +149,9 @@ class ShowerTree(GeneratorModel):
         for (whose, level), (parents, children) in zip(self._levels(), pairwise(grids), strict=True):
             if whose != part:
                 continue
-            chosen, share = None, 1.0
-            if part == "cells" and self.training and self.settings.share < 1:
-                share = self.settings.share
+            chosen, share = None, total.new_ones(())
+            if self.training:
+                share = (self.settings.splits / level.lit).clamp_max(1.0)
                 uniform = torch.rand(n, level.n_splits, generator=generator, device=total.device)
                 chosen = uniform < share
             own = level.log_likelihood(parents, children, context, self.threshold, chosen, self.bf16)

@@ -21,30 +21,38 @@ class SplitNetwork(nn.Module):
     """What is known of L splits (L, K) → what `split` reads, (L, 3 + 3M).
 
     The first layer has weights for each stage of layers, whose neighbours are at other distances, and a term
-    for each place.
+    for each place. It takes what is known in units of its standard deviation, so that weak hints are learnt
+    as soon as strong ones.
 
     Args:
         known: K.
         places: what is fixed of each place, (P, F).
-        stages: of the halving.
+        stages: of each place, (P,).
         width, depth: of the network; its blocks are residual.
         components: M.
     """
 
     places: Tensor
+    stages: Tensor
+    mean: Tensor
+    std: Tensor
 
     def __init__(
-        self, known: int, places: Tensor, stages: int, *, width: int, depth: int, components: int
+        self, known: int, places: Tensor, stages: Tensor, *, width: int, depth: int, components: int
     ) -> None:
         super().__init__()
         self.components = components
         enter = nn.Linear(known, width)
-        self.enter = nn.Parameter(enter.weight.detach().clone().repeat(stages, 1, 1))
+        self.n_stages = int(stages.max()) + 1
+        self.enter = nn.Parameter(enter.weight.detach().clone().repeat(self.n_stages, 1, 1))
         self.place = nn.Linear(places.shape[1], width)
         self.blocks = nn.ModuleList(nn.Linear(width, width) for _ in range(depth))
         self.head = nn.Linear(width, n_outputs(components))
         self.register_buffer("places", places, persistent=False)
-        self._places: TensorCache[Tensor] = TensorCache()
+        self.register_buffer("stages", stages, persistent=False)
+        self.register_buffer("mean", torch.zeros(self.n_stages, known))
+        self.register_buffer("std", torch.ones(self.n_stages, known))
+        self._derived: TensorCache[Tensor] = TensorCache()
         with torch.no_grad():
             self.head.weight.mul_(0.3)
             self.head.bias.zero_()
@@ -57,19 +65,36 @@ class SplitNetwork(nn.Module):
         """
         with torch.autocast(known.device.type, dtype=torch.bfloat16, enabled=bf16):
             parts = torch.split(known, list(sizes))
-            h = torch.cat([F.linear(x, w) for x, w, n in zip(parts, self.enter, sizes, strict=True) if n])
+            h = torch.cat([F.linear(x, w) for x, w, n in zip(parts, self.entered(), sizes, strict=True) if n])
             h = h.to(known.dtype) + self.placed()[place]
             for block in self.blocks:
                 h = h + block(F.silu(h))
             out: Tensor = self.head(F.silu(h))
         return out.to(known.dtype)
 
+    def entered(self) -> Tensor:
+        """Weights of the first layer for what is known as it is, (stages, width, K)."""
+        return self._derived("enter", (self.enter, self.std), lambda: self.enter / self.std[:, None])
+
     def placed(self) -> Tensor:
         """What each place adds to the first layer, (P, width)."""
-        parameters = (self.place.weight, self.place.bias)
-        return self._places(None, parameters, lambda: self.place(self.places))
+
+        def derive() -> Tensor:
+            centre = (self.entered() @ self.mean[..., None])[..., 0]
+            placed: Tensor = self.place(self.places) - centre[self.stages]
+            return placed
+
+        return self._derived(
+            "place", (self.place.weight, self.place.bias, self.enter, self.mean, self.std), derive
+        )
 
     def weights(self) -> list[Tensor]:
-        """All parameters."""
+        """All parameters, mean and standard deviation."""
         layers = (self.place, self.head, *self.blocks)
-        return [self.enter, *(layer.weight for layer in layers), *(layer.bias for layer in layers)]
+        return [
+            self.enter,
+            self.mean,
+            self.std,
+            *(layer.weight for layer in layers),
+            *(layer.bias for layer in layers),
+        ]

@@ -159,8 +159,9 @@ enum { SEEN, LOGARITHM, LIT, ASYMMETRY };
 struct source {
     int64_t begin, size, grid, form;
     int64_t cells, layer;            /* whether each cell has a number of its own; numbers of a layer */
+    int64_t summed;                  /* children on each side of an asymmetry of sums */
     const int32_t *place;            /* where each cell of the grid is among them, or is added; of asymmetries:
-                                        left and right children of a layer, one after the other */
+                                        left children of each number of a layer, then right ones */
 };
 
 struct halving {
@@ -199,6 +200,12 @@ struct work {
 static long cells_of(const int64_t *shape) { return shape[0] * shape[1] * shape[2]; }
 
 static real asymmetry(real left, real right) { return left + right > 0 ? (left - right) / (left + right) : 0; }
+
+static real total(const real *from, const int32_t *place, long n) {
+    real sum = 0;
+    for (long i = 0; i < n; i++) sum += from[place[i]];
+    return sum;
+}
 
 /* Numbers (n,) in units of the threshold, or counts, as networks see them. */
 static void forms(elem *to, const real *from, long n, long form, real threshold) {
@@ -282,7 +289,8 @@ static void update(const struct halving *f, const struct work *w, long shower, l
         if (s->grid != EARLIER) continue;
         if (s->form == ASYMMETRY)
             for (long j = 0; j < s->layer; j++)
-                w->scratch[j] = asymmetry(sums[s->place[j]], sums[s->place[s->layer + j]]);
+                w->scratch[j] = asymmetry(total(sums, s->place + j * s->summed, s->summed),
+                                          total(sums, s->place + (s->layer + j) * s->summed, s->summed));
         forms(known + s->begin + stage * s->layer, s->form == ASYMMETRY ? w->scratch : sums, s->layer, s->form, threshold);
     }
 }
