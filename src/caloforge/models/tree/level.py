@@ -177,7 +177,7 @@ class HalvingModel(HasKernel):
     def _taken(
         self, parents: Tensor, chosen: Tensor | None = None
     ) -> tuple[Tensor, Tensor, list[int], Tensor | None]:
-        """Showers and places (L,) of splits with energy stage by stage, how many of each, and which to count."""
+        """Showers and places (L,) of splits with energy, how many of each stage, and which to count."""
         n = len(parents)
         lit = parents[:, self.cells] > 0
         lit = (lit if chosen is None else lit & chosen).T.flatten()  # by place

@@ -48,8 +48,8 @@ class ShowerTree(GeneratorModel):
         Attributes:
             width, depth: of each halving's network.
             components: of the mixtures of logistic densities.
-            splits: with energy of a shower that a training step looks at in each halving, in the mean; they are
-                so alike that many showers teach more.
+            splits: with energy of a shower that a training step looks at in each halving, in the mean; a
+                shower's are so alike that many showers teach more.
             threshold_mev: cells below are empty; by default the least cell energy in the training showers.
             chunk: splits that are computed at once on a CPU without the compiled kernel.
             bf16: networks of splits in bfloat16; "auto" where the device multiplies it natively.
