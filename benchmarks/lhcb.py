@@ -3,8 +3,9 @@
     python benchmarks/lhcb.py TRAIN.h5 TEST.h5 -o lhcb [--minutes 5] [--only gan,wgan] [--add NAME=MODEL]
 
 Each family has so many minutes of one thread of the processor; a short trial tells how many steps. The
-regressor that guides conditional ones is trained as its recipe says. Showers are generated at the conditions of TEST.h5, judged, and timed in blocks of 64 beside Geant4. "geant4" is the
-first showers of TRAIN.h5, as many. What is there is kept, so that the run may be interrupted and go on.
+regressor that guides conditional ones is trained as its recipe says. Showers are generated at the conditions
+of TEST.h5, judged, and timed in blocks of 64 beside Geant4. "geant4" is the first of TRAIN.h5, as many.
+What is there is kept, so that the run may be interrupted and go on.
 """
 
 from __future__ import annotations
