@@ -112,6 +112,24 @@ def test_a_cell_on_the_border_is_on_neither_side() -> None:
     assert found["asymmetry_transverse"] == pytest.approx([0.0])
 
 
+def test_squares_hold_the_energy_around_the_cell_that_the_trajectory_points_at() -> None:
+    image = np.random.default_rng(2).exponential(1.0, (3, 30, 30)).astype(np.float32)
+    impact = np.array([[31.0, -7.0], [295.0, 5.0], [400.0, 0.0]])  # within, next to an edge, outside
+    conditions = Conditions([1e3, 2e3, 1e3], theta=[0.3, 0.0, 0.0], phi=0.0, impact=impact)
+    found = observe(IMAGE, image, conditions, 100.0)
+    x = int((31.0 + 100.0 * np.tan(0.3) + 300.0) // 20.0)
+    for side in (1, 3, 5, 9):
+        h = side // 2
+        expected = [
+            image[0, 14 - h : 15 + h, x - h : x + h + 1].sum() / 1e3,
+            image[1, 15 - h : 16 + h, 29 - h :].sum() / 2e3,
+            np.nan,
+        ]
+        assert found[f"square_{side}"] == pytest.approx(expected, rel=1e-5, nan_ok=True)
+    follows = BoxMesh.regular((1, 30, 30), (400.0, 20.0, 20.0))
+    assert not any(name.startswith("square") for name in observe(follows, image, conditions))
+
+
 def test_a_direction_that_cannot_hit_the_face_is_normal_incidence() -> None:
     image = blob((25.0, 10.0))
     unknown = observe(IMAGE, image, Conditions([1e4], phi=1.0), 200.0)  # θ = π/2 by default

@@ -51,6 +51,18 @@ def test_energies_that_were_rounded_are_in_the_bins_of_the_exact_ones() -> None:
     assert len(slice_edges(exact, exact, {"energy": np.int64(2)})) == 3  # discrete ones, a bin each
 
 
+def test_impact_points_are_sliced_where_both_samples_know_them() -> None:
+    known = Conditions(np.full(30, 1e4), impact=np.stack([np.arange(30.0), np.zeros(30)], axis=1))
+    assert default_slices(known) == {"impact_x": 3}
+    specs = slice_edges(known, known)
+    assert [int(s.holds(known).sum()) for s in specs] == [10] * 3
+    assert specs[0].label == "impact x 0 to 9.67 mm"
+    unknown = Conditions(known.energy)
+    assert not slice_edges(known, unknown)
+    with pytest.raises(ConditionError, match="cannot slice in impact_x: the impact points are not known"):
+        slice_edges(known, unknown, {"impact_x": 2})
+
+
 def test_given_edges_discrete_energies_and_names_are_taken_as_they_are() -> None:
     energies = np.repeat([256.0, 512.0, 1024.0], 10)
     detector = np.where(np.arange(30) % 2, "odd", "par04")

@@ -99,7 +99,7 @@ def test_what_has_no_model_is_told():
 
 
 @pytest.mark.parametrize("energy", ["10GeV", 1e4])
-@pytest.mark.parametrize("detector", ["odd-ecal", "lhcb-ecal"])
+@pytest.mark.parametrize("detector", ["odd-ecal", "ild-ecal"])
 def test_a_detector_without_a_trained_model_is_answered_by_gflash(detector, energy, caplog):
     made = generate(detector=detector, energy=energy, n=3, progress=False)
     assert f"no trained model for {detector} comes with caloforge: these showers are GFlash's" in caplog.text
@@ -107,14 +107,30 @@ def test_a_detector_without_a_trained_model_is_answered_by_gflash(detector, ener
     assert made.conditions.particle.tolist() == [11] * 3
     assert set(made.conditions.theta) == {Detector.load(detector).normal_theta}
     assert set(made.conditions.phi) == {0.0}
-    assert (made.conditions.impact is None) == (detector == "odd-ecal")
-    if detector == "lhcb-ecal":
-        assert len(np.unique(made.conditions.impact)) == 6
+    assert made.conditions.impact is None
     assert made.energies.reshape(3, -1).sum(1).mean() / 1e4 == pytest.approx(1, abs=0.2)
     assert made.provenance["checkpoint"]["model"] == "parametrised.gflash:GFlash"
     assert made.provenance["checkpoint"]["provenance"]["untrained"]
     named = generate(f"gflash:{detector}", conditions=made.conditions, progress=False)
     np.testing.assert_array_equal(named.energies, made.energies)
+
+
+def test_gflash_draws_impact_points_where_the_detector_has_a_spread():
+    made = generate("gflash:lhcb-ecal", energy="10GeV", n=3, progress=False)
+    assert len(np.unique(made.conditions.impact)) == 6
+
+
+def test_the_model_of_a_fixed_detector_is_told_impact_points_directions_and_particles():
+    usual = generate(detector="lhcb-ecal", energy="10GeV", n=4, progress=False).conditions
+    assert usual.particle.tolist() == [11] * 4
+    assert usual.theta == pytest.approx(np.zeros(4), abs=1e-3)
+    assert len(np.unique(usual.impact)) == 8
+    asked = {"theta": "15deg", "phi": "90deg", "particle": "gamma"}
+    leaning = generate(detector="lhcb-ecal", energy="10GeV", n=4, progress=False, **asked)
+    assert leaning.conditions.particle.tolist() == [22] * 4
+    y = leaning.mesh.centres()["y"].reshape(leaning.mesh.shape)
+    centre = (leaning.energies * y).sum((1, 2, 3)) / leaning.energies.sum((1, 2, 3))
+    assert centre == pytest.approx(np.full(4, 130 * np.tan(np.radians(15))), abs=15)
 
 
 def test_a_detector_of_ones_own_is_answered(tmp_path, caplog):

@@ -21,8 +21,8 @@ from caloforge.models.adversarial.image_gan import GuidedImageGAN, ImageGAN, fea
 from caloforge.models.adversarial.model import AdversarialModel
 from caloforge.models.adversarial.objectives import critic_loss, generator_loss, gradient_penalty
 from caloforge.models.adversarial.regressor import ImageRegressor
-from caloforge.models.adversarial.trajectory import Trajectory
 from caloforge.models.base import Batch
+from caloforge.models.conditions.trajectory import Trajectory
 from caloforge.models.coordinates.powers import PowerEnergies
 from caloforge.models.networks.locally_connected import LocallyConnected
 from caloforge.models.networks.spectral import SpectralConv, SpectralLinear, power_iteration

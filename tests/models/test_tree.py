@@ -11,10 +11,14 @@ import torch
 from scipy import stats
 from torch import Tensor
 
+from caloforge.data import Conditions
 from caloforge.detector import BoxMesh, CylinderMesh
 from caloforge.detector.mesh import RegularMesh
+from caloforge.models.base import ConditionTensors
 from caloforge.models.tree.halvings import Halving, halvings
 from caloforge.models.tree.level import HalvingModel
+from caloforge.models.tree.line import SplitsToLine
+from caloforge.models.tree.model import ShowerTree
 from caloforge.models.tree.split import LEAST_SCALE, draw, log_likelihood, logistic, n_outputs
 
 MESHES: list[RegularMesh] = [
@@ -172,3 +176,42 @@ def test_energies_are_kept_and_never_below_the_threshold(mesh: RegularMesh) -> N
         torch.testing.assert_close(children.sum(dim=1), parents.sum(dim=1))
         lit = children[children > 0]
         assert float(lit.min()) >= float(THRESHOLD)
+
+
+def test_splits_know_how_far_they_lie_from_the_particles_line() -> None:
+    """Where a split divides along its own axis, and its middle along the other one, in its layer."""
+    mesh = BoxMesh.regular((2, 7, 6), (30.0, 5.0, 5.0), frame="detector")
+    points = torch.tensor([[[1.0, -2.0], [4.0, 3.0]], [[0.0, 7.0], [-6.0, 0.0]]])  # (n, Z, 2)
+    edges = {1: np.array(mesh.y_edges), 2: np.array(mesh.x_edges)}
+    for step in (step for step in halvings(mesh) if step.axis):
+        line = SplitsToLine(mesh, step)
+        numbers = line(points)
+        assert numbers.shape == (2, line.size)
+        for place, parent in enumerate(step.cells):
+            z, *cell = np.unravel_index(parent, step.shape)
+            children = np.array([side[place] for side in (step.left, step.right)])
+            for axis in (1, 2):
+                # edges of the voxels that the children cover
+                child = np.unravel_index(children, step.child_shape)[axis]
+                width = -(-mesh.shape[axis] // step.child_shape[axis])
+                width = 1 << (width - 1).bit_length()
+                last = mesh.shape[axis]
+                low, high = edges[axis][child * width], edges[axis][np.minimum((child + 1) * width, last)]
+                where = high[0] if axis == step.axis else (low[0] + high[0]) / 2
+                distance = (where - points[:, int(z), 2 - axis]) / 5.0
+                near = numbers[:, line.index[place]][:, [axis - 1, axis + 1]]
+                torch.testing.assert_close(near[:, 0], 0.3 * torch.asinh(distance))
+                torch.testing.assert_close(near[:, 1], torch.tanh(distance))
+            assert len(cell) == 2
+
+
+def test_showers_in_a_fixed_detector_hang_on_where_the_particle_enters() -> None:
+    conditions = Conditions([1e4, 1e4], theta=0.2, phi=1.0, impact=[[0.0, 0.0], [3.0, 0.0]])
+    for frame in ("detector", "shower"):
+        torch.manual_seed(0)
+        tree = ShowerTree(BoxMesh.regular((1, 8, 8), (50.0, 5.0, 5.0), frame=frame), ShowerTree.example)  # type: ignore[arg-type]
+        tree.incident.std[4] = 1e9  # only the line tells
+        noise = {name: z[:1].expand(2, *z.shape[1:]) for name, z in tree.eval().noise(2).items()}
+        with torch.no_grad():
+            first, second = tree.decode(noise, ConditionTensors.of(conditions))
+        assert torch.equal(first, second) == (frame == "shower")

@@ -23,6 +23,7 @@ MESHES: list[RegularMesh] = [
     CylinderMesh.regular(n_z=1, n_phi=1, n_r=2),
     BoxMesh.regular((9, 4, 7), (3.0, 5.0, 5.0)),
 ]
+FIXED = BoxMesh.regular((2, 7, 6), (30.0, 5.0, 5.0), frame="detector")
 pytestmark = pytest.mark.skipif(tree_library(False) is None, reason="no C compiler")
 needs_bf16 = pytest.mark.skipif(not multiplies_bf16(), reason="no AVX-512 BF16")
 SIZES = [(12, 1, 3), (7, 0, 1), (33, 2, 12)]
@@ -68,7 +69,7 @@ def decoded(
 
 
 @pytest.mark.parametrize("sizes", SIZES, ids=str)
-@pytest.mark.parametrize("mesh", MESHES, ids=str)
+@pytest.mark.parametrize("mesh", [*MESHES, FIXED], ids=str)
 def test_same_showers_as_plain_torch(mesh: RegularMesh, sizes: tuple[int, int, int]) -> None:
     """Rounding may cut a cell at the threshold and share its energy anew, now and then."""
     model = make_tree(mesh, *sizes)

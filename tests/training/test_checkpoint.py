@@ -1,12 +1,16 @@
 import json
 
+import numpy as np
 import pytest
 import torch
-from toy_models import MESH, LayerGaussian, toy_showers
+from toy_models import MESH, RECIPE, LayerGaussian, toy_showers
 
 from caloforge.checkpoint import Checkpoint
-from caloforge.detector import CylinderMesh
-from caloforge.errors import CheckpointError
+from caloforge.data import Conditions, Showers
+from caloforge.detector import CylinderMesh, Detector
+from caloforge.errors import CheckpointError, ConditionError
+from caloforge.generation import generate
+from caloforge.training import train
 
 
 @pytest.fixture
@@ -29,6 +33,26 @@ def test_saving_and_loading_gives_the_same(saved):
     assert not model.training
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, saved.tensors[name])
+
+
+def test_what_is_not_said_of_a_particle_is_usual_where_the_detector_is_described(tmp_path):
+    n, toys = 60, toy_showers(60)
+    theta, phi = np.linspace(0, 0.4, n), np.linspace(0.1, 6, n)
+    particle = np.where(np.arange(n) % 3, 22, 11)
+    for name, settings in (
+        ("odd-ecal", {}),
+        ("lhcb-ecal", {"detector": Detector.load("lhcb-ecal").to_dict()}),
+    ):
+        conditions = Conditions(toys.conditions.energy, theta, phi, particle, name)
+        showers = Showers(toys.energies, conditions, MESH, {"settings": settings})
+        made = train(RECIPE, showers, out=tmp_path / name, overrides={"training.epochs": 1}, progress=False)
+        assert ("usual" in made.valid_range) == bool(settings)
+    found = generate(made, energy=1e4, n=2, progress=False).conditions
+    assert (found.theta == 0).all()
+    assert (found.phi == 0.1).all()
+    assert found.particle.tolist() == [22, 22]
+    with pytest.raises(ConditionError, match=r"trained on particles e-, gamma; say which is wanted"):
+        generate(tmp_path / "odd-ecal", energy=1e4, n=2, progress=False)
 
 
 def test_halved_it_is_smaller_and_nearly_the_same(saved, tmp_path):

@@ -36,9 +36,9 @@ FEW_IN_SLICE = 100
 REPEATS = 50
 """Pairs of samples dealt out for a floor."""
 FEWEST_BLOCKS, MOST_BLOCKS = 200, 1000
-_NUMBERS = {"energy": "MeV", "theta": "rad", "phi": "rad"}
+_NUMBERS = {"energy": "MeV", "theta": "rad", "phi": "rad", "impact_x": "mm", "impact_y": "mm"}
 _NAMES = ("detector", "particle")
-_TITLES = {"theta": "θ", "phi": "φ"}
+_TITLES = {"theta": "θ", "phi": "φ", "impact_x": "impact x", "impact_y": "impact y"}
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,8 @@ class SliceSpec:
     """One bin of a condition.
 
     Attributes:
-        condition: ``energy`` (MeV), ``theta``, ``phi`` (rad), ``detector`` or ``particle``.
+        condition: ``energy`` (MeV), ``theta``, ``phi`` (rad), ``impact_x``, ``impact_y`` (mm), ``detector``,
+            ``particle``.
         low, high: of the bin, [low, high), or [low, high] if ``closed``; NaN for names.
         label: in words, with the unit.
         name: of the detector, or PDG code of the particle.
@@ -62,16 +63,27 @@ class SliceSpec:
 
     def holds(self, conditions: Conditions) -> Mask:
         """Which showers are in the bin, (N,)."""
-        values = getattr(conditions, self.condition)
+        values = _values(conditions, self.condition)
         if self.condition in _NAMES:
             return np.asarray(values == self.name)
         return within(values, self.low, self.high, closed=self.closed)
 
 
-def default_slices(reference: Conditions) -> dict[str, int]:
-    """What to slice where nothing is asked for: whatever varies; the energy in 4 bins, θ and φ in 3."""
-    wanted = {"energy": 4, "theta": 3, "phi": 3, "detector": 1, "particle": 1}
-    return {name: n for name, n in wanted.items() if _varies(getattr(reference, name))}
+def _values(conditions: Conditions, name: str) -> NDArray[Any]:
+    """A condition of each shower, (N,); ConditionError where impact points are not known."""
+    if not name.startswith("impact_"):
+        return np.asarray(getattr(conditions, name))
+    if conditions.impact is None:
+        raise ConditionError(f"cannot slice in {name}: the impact points are not known")
+    return conditions.impact[:, "xy".index(name[-1])]
+
+
+def default_slices(reference: Conditions, *others: Conditions) -> dict[str, int]:
+    """What to slice where nothing is asked for: what varies and is known of all; the energy in 4 bins."""
+    wanted = {"energy": 4, "theta": 3, "phi": 3, "impact_x": 3, "impact_y": 3, "detector": 1, "particle": 1}
+    if any(c.impact is None for c in (reference, *others)):
+        del wanted["impact_x"], wanted["impact_y"]
+    return {name: n for name, n in wanted.items() if _varies(_values(reference, name))}
 
 
 def _varies(values: NDArray[Any]) -> bool:
@@ -89,7 +101,7 @@ def slice_edges(
     Args:
         reference, generated: conditions of the two samples.
         spec: by condition, the number of bins, which then hold equally many reference showers each, or their
-            edges (MeV, rad). Where a number is given and the reference has few distinct values (the energies
+            edges (MeV, rad, mm). Where a number is given and the reference has few distinct values (energies
             of data set 1) each value is a bin. Detectors and particles have a bin a name, whatever is given.
             None is `default_slices`. The outermost of equally filled bins reach out to the generated showers,
             so that every shower is in one.
@@ -98,9 +110,9 @@ def slice_edges(
         ConditionError: an unknown condition, fewer than one bin, or edges that do not increase.
     """
     bins: list[SliceSpec] = []
-    for condition, wanted in (default_slices(reference) if spec is None else spec).items():
+    for condition, wanted in (default_slices(reference, generated) if spec is None else spec).items():
         if condition in _NAMES:
-            values = [getattr(c, condition) for c in (reference, generated)]
+            values = [_values(c, condition) for c in (reference, generated)]
             names = np.unique(np.concatenate(values)).tolist()
             words = [pdg_name(v) if condition == "particle" else v or "unknown" for v in names]
             bins += [
@@ -108,7 +120,7 @@ def slice_edges(
                 for name, word in zip(names, words, strict=True)
             ]
         elif condition in _NUMBERS:
-            first, second = (getattr(c, condition) for c in (reference, generated))
+            first, second = (_values(c, condition) for c in (reference, generated))
             bins += _number_bins(condition, first, second, wanted)
         else:
             known = ", ".join((*_NUMBERS, *_NAMES))

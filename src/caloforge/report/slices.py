@@ -20,7 +20,13 @@ from caloforge.report.words.text import (
 
 __all__ = ["slice_tables"]
 
-CONDITIONS = {"energy": "Incident energy", "theta": "θ", "phi": "φ"}
+CONDITIONS = {
+    "energy": "Incident energy",
+    "theta": "θ",
+    "phi": "φ",
+    "impact_x": "Impact point, x",
+    "impact_y": "Impact point, y",
+}
 
 
 def slice_tables(evaluation: Evaluation) -> list[tuple[Table, list[str]]]:

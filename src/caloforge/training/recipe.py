@@ -117,7 +117,8 @@ class TrainingSettings(PartSettings):
             the model's settings.
         validation_fraction: share of the showers that is held out; 0 for none.
         augment: "rotate_phi" turns each shower by a random number of φ bins, "reflect_phi" mirrors half of
-            them; both only on cylinders at normal incidence. Or others of `AUGMENTATIONS`.
+            them; both only on cylinders at normal incidence. "turn_square" gives each shower in a square box,
+            with its direction and impact point, one of eight symmetries. Or others of `AUGMENTATIONS`.
         select: which weights are kept, by a figure of merit of showers; without it, see ``keep``.
         parts: what differs for single parts.
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -10,10 +11,13 @@ import numpy as np
 import torch
 
 from caloforge.checkpoint.checkpoint import Checkpoint
-from caloforge.data.conditions import merged_ranges
+from caloforge.data.conditions import Conditions, merged_ranges
+from caloforge.data.described import described_detectors
 from caloforge.data.fingerprint import data_fingerprint
 from caloforge.data.operations import doubt_units
+from caloforge.data.particles import pdg_name
 from caloforge.data.showers import Showers
+from caloforge.detector.detector import Detector
 from caloforge.errors import CheckpointError, DataError, RecipeError
 from caloforge.models.names import current_name
 from caloforge.models.trainable import Trainable, load_trainable_class
@@ -22,6 +26,9 @@ from caloforge.training.loader import hold_out
 from caloforge.training.recipe import Recipe
 
 __all__ = ["TrainingTask"]
+
+MARGIN_RAD = 1e-3
+"""A sample of angles comes so near to those at which it was drawn to begin."""
 
 
 @dataclass(frozen=True)
@@ -104,20 +111,38 @@ class TrainingTask:
                     "provenance": other.provenance,
                 }
         ranges = {} if self.start is None else {n: self.start.range_of(n) for n in self.start.detectors}
-        conditions = self.showers.conditions
-        ranges |= {
-            name: conditions[conditions.detector == name].ranges() for name in sorted(self.showers.meshes)
-        }
+        conditions, described = self.showers.conditions, {}
+        with suppress(DataError):  # of two detectors of one name
+            described = described_detectors(self.showers)
+        for name in sorted(self.showers.meshes):
+            own = conditions[conditions.detector == name]
+            ranges[name] = own.ranges() | _usual(own, described.get(name))
         return Checkpoint.from_model(
             model,
             self.recipe.model,
-            merged_ranges(list(ranges.values())),
+            next(iter(ranges.values())) if len(ranges) == 1 else merged_ranges(list(ranges.values())),
             valid_ranges=ranges if len(ranges) > 1 else {},
             recipe=self.recipe.to_dict(),
             provenance=made_by,
             seed=self.seed,
             metrics=metrics,
         )
+
+
+def _usual(conditions: Conditions, detector: Detector | None) -> dict[str, Any]:
+    """What a particle or direction that is not given stands for, where they vary: normal incidence."""
+    ranges = conditions.ranges()
+    (low, high), (first, last) = ranges["theta"], ranges["phi"]
+    if detector is None or not low - MARGIN_RAD <= detector.normal_theta <= high + MARGIN_RAD:
+        return {}
+    codes, counts = np.unique(conditions.particle, return_counts=True)
+    usual = {
+        "particle": pdg_name(int(codes[counts.argmax()])),
+        "theta": min(max(detector.normal_theta, low), high),
+        "phi": min(max(0.0, first), last),
+    }
+    varies = len(codes) > 1 or high - low > MARGIN_RAD or last - first > MARGIN_RAD
+    return {"usual": usual} if varies else {}
 
 
 def _check_given(given: Showers, showers: Showers) -> None:

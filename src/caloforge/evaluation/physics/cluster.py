@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caloforge.data import Conditions, Showers
-from caloforge.detector import CylinderMesh, Mesh, RaggedCylinderMesh
+from caloforge.detector import BoxMesh, CylinderMesh, Mesh, RaggedCylinderMesh
 from caloforge.detector.mesh import RegularMesh
 from caloforge.evaluation.features import FeatureMaker
 from caloforge.evaluation.physics.shapes import depth_at_share, layer_depths
@@ -28,6 +28,8 @@ STEEPEST = 0.05
 """Smallest cos θ at which a trajectory is projected onto planes behind the face; below, θ is unknown."""
 NORMAL = 1e-9
 """Largest sin θ of normal incidence."""
+SQUARES = (1, 3, 5, 9)
+"""Sides, in cells, of squares around the cell that a trajectory points at."""
 BLOCKS, BLOCK = 5, 100
 """Showers that `depth_of_maximum` reads: so many blocks, spread over the file, of so many in a row."""
 
@@ -47,6 +49,9 @@ class ClusterObservables:
     * ``centroid_shift_longitudinal``, ``…_transverse``: centre of energy minus projected trajectory, mm.
     * ``containment_radius``: radius around the projected trajectory that holds 90 % of the energy (of all
       layers), mm; between the edges of rings by a straight line.
+    * ``square_1``, ``square_3``, …: energy in the cell that the projected trajectory points at, or in so many
+      by so many around it, over the incident energy; of boxes that are fixed to the detector, and NaN where
+      it points beside them.
 
     Where the mesh follows the particle the trajectory is its axis. Its direction is the mesh's x axis on
     cylinders (whose azimuth counts from the plane of the particle and the beam) and (cos φ, sin φ) on boxes.
@@ -99,6 +104,8 @@ class ClusterObservables:
         observables = self._plane(cells[:, self._chosen], point, direction) if len(self._x) else {}
         bounds = np.stack([self._edges[:-1], self._edges[1:]], axis=1)
         observables["containment_radius"] = depth_at_share(self._in_rings(cells, point), bounds, CONTAINED)
+        if isinstance(self.mesh, BoxMesh) and not self._follows:
+            observables |= _in_squares(self.mesh, cells, point, conditions.energy)
         self._parts.append(observables)
 
     def columns(self) -> dict[str, Floats]:
@@ -154,6 +161,24 @@ class ClusterObservables:
         """Ring of each radius; the last one holds everything beyond."""
         step = self._edges[1]
         return np.asarray(np.minimum((radius / step).astype(np.int64), len(self._edges) - 2))
+
+
+def _in_squares(mesh: BoxMesh, cells: Floats, point: Floats, incident: Floats) -> dict[str, Floats]:
+    """Shares (n,) of the incident energy in squares around a point (n, 2) or (1, 2), of cells (n, C)."""
+    sums = np.pad(cells.reshape(-1, *mesh.shape[1:]).cumsum(axis=1).cumsum(axis=2), ((0, 0), (1, 0), (1, 0)))
+    axes = [
+        (np.searchsorted(edges, place, side="right") - 1, len(edges) - 1)
+        for edges, place in zip((mesh.y_edges, mesh.x_edges), (point[:, 1], point[:, 0]), strict=True)
+    ]
+    hits = (sums[:, -1, -1] > 0) & np.logical_and(*((at >= 0) & (at < n) for at, n in axes))
+    shower, found = np.arange(len(cells)), {}
+    for side in (side for side in SQUARES if side <= min(mesh.shape[1:])):
+        (y0, y1), (x0, x1) = (
+            (np.clip(at - side // 2, 0, n), np.clip(at - side // 2 + side, 0, n)) for at, n in axes
+        )
+        inside = sums[shower, y1, x1] - sums[shower, y0, x1] - sums[shower, y1, x0] + sums[shower, y0, x0]
+        found[f"square_{side}"] = np.where(hits, inside / incident, np.nan)
+    return found
 
 
 def depth_of_maximum(showers: Showers) -> float:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from caloforge.detector import Mesh
 from caloforge.evaluation.binning import linear_edges
 from caloforge.evaluation.histograms import CellCounts, HistogramPlan
+from caloforge.evaluation.physics.cluster import SQUARES
 from caloforge.evaluation.physics.shapes import layer_depths
 from caloforge.evaluation.results import Profile
 
@@ -40,6 +41,14 @@ _OBSERVABLES = {
     "cluster_width_transverse": ("cluster_width_transverse", "transverse width of the cluster", "mm"),
     "centroid_shift_longitudinal": ("centroid_shift", "longitudinal shift of the cluster's centre", "mm"),
     "centroid_shift_transverse": ("centroid_shift", "transverse shift of the cluster's centre", "mm"),
+    **{
+        f"square_{n}": (
+            "square",
+            f"share of the incident energy in {n} × {n} cells around the trajectory",
+            "",
+        )
+        for n in SQUARES
+    },
 }
 
 

@@ -23,8 +23,8 @@ from caloforge.errors import RecipeError
 from caloforge.models.adversarial.images import ImageGenerator, ImageTrunk
 from caloforge.models.adversarial.model import AdversarialModel, AdversarialSettings
 from caloforge.models.adversarial.regressor import ImageRegressor
-from caloforge.models.adversarial.trajectory import Trajectory
 from caloforge.models.base import Batch, ConditionTensors
+from caloforge.models.conditions.trajectory import Trajectory
 from caloforge.models.networks.spectral import dense
 from caloforge.models.student import Student
 from caloforge.models.trainable import Trainable

@@ -26,18 +26,28 @@ def padded(x: Tensor, by: int, periodic: bool) -> Tensor:
     return F.pad(rows, (by, by))
 
 
+class _Convolution(nn.Conv2d):
+    """Convolution 3 × 3 of `padded` images, to images of the same size."""
+
+    def __init__(self, inputs: int, outputs: int, periodic: bool) -> None:
+        super().__init__(inputs, outputs, 3, padding=(0 if periodic else 1, 1))
+        self.periodic = periodic
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(F.pad(x, (0, 0, 1, 1), mode="circular") if self.periodic else x)
+
+
 class _Modulated(nn.Module):
     """Convolution 3 × 3, normalised in each shower, scaled and shifted by the context."""
 
     def __init__(self, inputs: int, outputs: int, context: int, periodic: bool) -> None:
         super().__init__()
-        self.periodic = periodic
-        self.convolution = nn.Conv2d(inputs, outputs, 3)
+        self.convolution = _Convolution(inputs, outputs, periodic)
         self.norm = nn.GroupNorm(1, outputs, affine=False)
         self.modulation = nn.Linear(context, 2 * outputs)
 
     def forward(self, x: Tensor, context: Tensor) -> Tensor:
-        x = self.norm(self.convolution(padded(x, 1, self.periodic)))
+        x = self.norm(self.convolution(x))
         scale, shift = self.modulation(context)[:, :, None, None].chunk(2, dim=1)
         return F.leaky_relu(x * (1 + scale) + shift, SLOPE)
 
@@ -68,7 +78,7 @@ class ImageGenerator(nn.Module):
         levels: int,
     ) -> None:
         super().__init__()
-        self.size, self.periodic = size, periodic
+        self.size = size
         self.start = tuple(-(-s // 2**levels) for s in size)
         widths = [width * 2 ** (levels - 1 - i) for i in range(levels)]
         told = latent + context
@@ -76,18 +86,19 @@ class ImageGenerator(nn.Module):
         self.blocks = nn.ModuleList(
             _Modulated(a, b, told, periodic) for a, b in zip(widths, [*widths[1:], width], strict=True)
         )
-        self.fine = nn.Conv2d(width + maps + cells, width, 3)
+        self.fine = _Convolution(width + maps + cells, width, periodic)
         self.last = nn.Conv2d(width, layers, 1)
 
     def forward(self, latent: Tensor, context: Tensor, maps: Tensor, cells: Tensor) -> Tensor:
         """(n, L), (n, K), (n, M, Y, X) and (n, C, Y, X) → (n, Z, Y, X)."""
         told = torch.cat([latent, context], dim=1)
         x = F.leaky_relu(self.first(told), SLOPE).view(len(latent), -1, *self.start)
+        x = x.contiguous(memory_format=torch.channels_last)  # in which convolutions are fastest
         for block in self.blocks:
             x = block(F.interpolate(x, scale_factor=2.0, mode="nearest"), told)
         top, left = ((have - want) // 2 for have, want in zip(x.shape[2:], self.size, strict=True))
         x = x[:, :, top : top + self.size[0], left : left + self.size[1]]
-        x = self.fine(padded(torch.cat([x, maps, cells], dim=1), 1, self.periodic))
+        x = self.fine(torch.cat([x, maps, cells], dim=1).contiguous(memory_format=torch.channels_last))
         images: Tensor = self.last(F.leaky_relu(x, SLOPE))
         return images
 

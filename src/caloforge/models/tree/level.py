@@ -20,6 +20,7 @@ from caloforge.models.lit import lit_rows
 from caloforge.models.networks.kernels import HasKernel
 from caloforge.models.tree.halvings import Halving, Source
 from caloforge.models.tree.kernel import HalvingKernel, tree_library
+from caloforge.models.tree.line import SplitsToLine
 from caloforge.models.tree.network import SplitNetwork
 from caloforge.models.tree.split import draw, log_likelihood, logistic
 
@@ -58,6 +59,7 @@ class HalvingModel(HasKernel):
     Args:
         halving: which.
         context: G.
+        line: how far splits lie from the particle's line, where they are told.
         width, depth, components: of the network.
         chunk: splits that are computed at once on a CPU, always so many, without the compiled kernel.
 
@@ -77,17 +79,27 @@ class HalvingModel(HasKernel):
     lit: Tensor
 
     def __init__(
-        self, halving: Halving, context: int, *, width: int, depth: int, components: int, chunk: int
+        self,
+        halving: Halving,
+        context: int,
+        *,
+        width: int,
+        depth: int,
+        components: int,
+        chunk: int,
+        line: SplitsToLine | None = None,
     ) -> None:
         super().__init__()
-        self.halving, self.chunk = halving, chunk
+        self.halving, self.line, self.chunk = halving, line, chunk
         self.n_splits = len(halving.cells)
         self.n_layers = halving.shape[0]
-        # what is known, the numbers of the shower, and where splits that do not exist write
-        self.size = halving.sources.size + context + 1
-        own = torch.arange(context) + halving.sources.size
+        first = halving.sources.size
         table = torch.from_numpy(halving.table)
-        table = torch.cat([table, own.expand(len(table), -1)], dim=1)
+        table = torch.cat([table, (first + torch.arange(context)).expand(len(table), -1)], dim=1)
+        if line is not None:
+            table = torch.cat([table, first + context + line.index], dim=1)
+        # what is known, the numbers of the shower, and where splits that do not exist write
+        self.size = first + context + (0 if line is None else line.size) + 1
         buffers = {
             "table": table,
             "cells": torch.from_numpy(halving.cells),
@@ -117,8 +129,12 @@ class HalvingModel(HasKernel):
         stage_sizes = np.bincount(halving.pass_stages, weights=halving.pass_sizes, minlength=halving.n_stages)
         self.stage_ends = [0, *accumulate(int(n) for n in stage_sizes)]
 
+    def told(self, context: Tensor, points: Tensor) -> Tensor:
+        """The numbers of showers, (n, G'): context (n, G) and what points (n, Z, 2) of their lines say."""
+        return context if self.line is None else torch.cat([context, self.line(points)], dim=1)
+
     def _known(self, parents: Tensor, children: Tensor, context: Tensor, threshold: Tensor) -> Tensor:
-        """All that is known of n showers, (n, S), of all their parents and children and of context (n, G)."""
+        """All that is known of n showers, (n, S), of all their parents and children and of `told` (n, G')."""
         grids = {"parents": parents, "children": children}
         if self.halving.axis:
             grids["earlier"] = self._earlier(children)
@@ -160,7 +176,7 @@ class HalvingModel(HasKernel):
 
         Args:
             parents, children: energies of the grids, (n, …) and (n, C).
-            context: (n, G).
+            context: of `told`, (n, G').
             threshold: of cells.
             chosen: which splits (n, P) to take; all by default.
             bf16: the network in bfloat16.
@@ -221,7 +237,7 @@ class HalvingModel(HasKernel):
     def sample(
         self, parents: Tensor, context: Tensor, noise: Tensor, threshold: Tensor, bf16: bool = False
     ) -> Tensor:
-        """Children (n, C) of parents (n, …), context (n, G) and noise (n, P, 2).
+        """Children (n, C) of parents (n, …), context of `told` and noise (n, P, 2).
 
         With ``bf16`` the network is computed in bfloat16.
         """

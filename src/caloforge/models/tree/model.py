@@ -22,13 +22,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from caloforge.data.showers import Showers
-from caloforge.detector.mesh import Mesh, RegularMesh
+from caloforge.detector.mesh import BoxMesh, Mesh, RegularMesh
 from caloforge.models.base import Batch, ConditionTensors, GeneratorModel
 from caloforge.models.conditions.incident import IncidentContext
+from caloforge.models.conditions.trajectory import ParticleLine
 from caloforge.models.coordinates import RunningMoments, energy_range
 from caloforge.models.energies.layers_then_cells import fitted_batches
 from caloforge.models.tree.halvings import halvings
 from caloforge.models.tree.level import HalvingModel
+from caloforge.models.tree.line import SplitsToLine
 from caloforge.models.tree.split import logistic, mixture_log_density, mixture_sample
 
 __all__ = ["ShowerTree"]
@@ -81,7 +83,9 @@ class ShowerTree(GeneratorModel):
         assert isinstance(mesh, RegularMesh)
         s = self.settings
         self.incident = IncidentContext()
-        context = IncidentContext.size + 2
+        box = mesh if isinstance(mesh, BoxMesh) and mesh.frame == "detector" else None
+        self.line = None if box is None else ParticleLine(box)
+        context = IncidentContext.size + (2 if box is None else 4)
         self.total = nn.Sequential(
             nn.Linear(IncidentContext.size, 64),
             nn.SiLU(),
@@ -90,7 +94,12 @@ class ShowerTree(GeneratorModel):
             nn.Linear(64, 3 * TOTAL_COMPONENTS),
         )
         sizes = {"width": s.width, "depth": s.depth, "components": s.components, "chunk": s.chunk}
-        self.halvings = nn.ModuleList(HalvingModel(h, context, **sizes) for h in halvings(mesh))
+        self.halvings = nn.ModuleList(
+            HalvingModel(
+                h, context, **sizes, line=None if box is None or not h.axis else SplitsToLine(box, h)
+            )
+            for h in halvings(mesh)
+        )
         self.register_buffer("threshold", torch.tensor(s.threshold_mev or 1.0))
         # of log(E/E_inc) and log E, E the energy of all cells
         self.register_buffer("mean", torch.zeros(2))
@@ -110,8 +119,14 @@ class ShowerTree(GeneratorModel):
     def fit(self, showers: Showers) -> None:
         self.threshold.fill_(self.settings.threshold_mev or energy_range(showers)[0])
         moments = RunningMoments((2,))
+        if self.line is not None:
+            self.line.begin_fit()
         for batch in fitted_batches(showers, self.incident):
             moments.add(self._logarithms(batch.energies.flatten(1).sum(dim=1), batch.energy))
+            if self.line is not None:
+                self.line.fit_batch(batch)
+        if self.line is not None:
+            self.line.end_fit()
         moments.store(self.mean, self.std)
         self._fit_levels(showers)
 
@@ -122,9 +137,10 @@ class ShowerTree(GeneratorModel):
             level.begin_fit()
         for cells, conditions in showers[:: -(-len(showers) // STANDARDISED)].batches(FIT_BATCH):
             batch = Batch.with_energies(cells, conditions, self.detectors)
-            context = self._context(self.incident(batch), batch.energy, batch.energies.flatten(1).sum(dim=1))
+            total = batch.energies.flatten(1).sum(dim=1)
+            context, points = self._context(self.incident(batch), batch, total), self._points(batch)
             for level, (parents, children) in zip(levels, pairwise(self._grids(batch.energies)), strict=True):
-                level.fit_batch(parents, children, context, self.threshold)
+                level.fit_batch(parents, children, level.told(context, points), self.threshold)
         for level in levels:
             level.end_fit()
 
@@ -132,16 +148,26 @@ class ShowerTree(GeneratorModel):
         log = total.clamp_min(self.threshold).log()
         return torch.stack([log - incident.log(), log], dim=1)
 
-    def _context(self, incident: Tensor, energy: Tensor, total: Tensor) -> Tensor:
-        """What all splits of showers (n,) know: the incident particle (n, 7), its energy, and the whole."""
-        logarithms = (self._logarithms(total, energy) - self.mean) / self.std
-        return torch.cat([incident, logarithms], dim=1)
+    def _context(self, incident: Tensor, conditions: ConditionTensors, total: Tensor) -> Tensor:
+        """What all splits of showers (n,) know: the incident particle (n, 7), its slope, and the whole."""
+        logarithms = (self._logarithms(total, conditions.energy) - self.mean) / self.std
+        slope = incident[:, :0] if self.line is None else 3 * self.line.slope(conditions)
+        return torch.cat([incident, slope, logarithms], dim=1)
+
+    def _points(self, conditions: ConditionTensors) -> Tensor:
+        """Where the particle's line crosses the layers (n, Z, 2), or the depth of the energy in an image."""
+        if self.line is None:
+            return conditions.energy.new_zeros(len(conditions), self.mesh.n_layers, 2)
+        depths = self.line.depth[None]
+        if self.mesh.n_layers > 1:
+            depths = torch.from_numpy(self.mesh.layer_depths.mean(axis=1)).to(depths)
+        return self.line.points(conditions, depths)
 
     def losses(self, batch: Batch, part: str, generator: torch.Generator) -> dict[str, Tensor]:
         """Mean negative log-likelihood of showers: of the energies of their layers, or of all below."""
         n, total = len(batch), batch.energies.flatten(1).sum(dim=1)
         incident = self.incident(batch)
-        context = self._context(incident, batch.energy, total)
+        context, points = self._context(incident, batch, total), self._points(batch)
         grids = self._grids(batch.energies)
         log_p = total.new_zeros(())
         if part == "energies":
@@ -154,7 +180,8 @@ class ShowerTree(GeneratorModel):
                 share = (self.settings.splits / level.lit).clamp_max(1.0)
                 uniform = torch.rand(n, level.n_splits, generator=generator, device=total.device)
                 chosen = uniform < share
-            own = level.log_likelihood(parents, children, context, self.threshold, chosen, self.bf16)
+            told = level.told(context, points)
+            own = level.log_likelihood(parents, children, told, self.threshold, chosen, self.bf16)
             log_p = log_p + own / share
         return {"loss": -log_p / n}
 
@@ -180,13 +207,13 @@ class ShowerTree(GeneratorModel):
             total = self._total(noise["total"], incident, conditions.energy)
         else:
             total = layers.sum(dim=1)
-        context = self._context(incident, conditions.energy, total)
+        context, points = self._context(incident, conditions, total), self._points(conditions)
         grid, used = total[:, None], Counter[str]()
         for part, level in self._levels():
             z = noise[part][:, used[part] : used[part] + level.n_splits]
             used[part] += level.n_splits
             if part == "cells" or layers is None:
-                grid = level.sample(grid, context, z, self.threshold, self.bf16)
+                grid = level.sample(grid, level.told(context, points), z, self.threshold, self.bf16)
             elif level.halving.child_shape[0] == self.mesh.n_layers:
                 grid = layers
         return grid.reshape(-1, *self.mesh.shape)

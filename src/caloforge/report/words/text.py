@@ -36,6 +36,7 @@ _TITLES = {
     "cluster_width_longitudinal": "Longitudinal width of the cluster",
     "cluster_width_transverse": "Transverse width of the cluster",
     "centroid_shift": "Shift of the centroid",
+    "square": "Energy in squares around the trajectory",
     "isolated": "Isolated lit cells",
     "isolated_share": "Share of isolated lit cells",
     "isolated_ring": "Isolated lit cells by ring",

@@ -36,13 +36,23 @@ class Augmentation(ABC):
         It is applied to ``batch.energies`` and to ``batch.given``, which may be on another mesh.
         """
 
+    def apply(self, batch: Batch, generator: torch.Generator) -> Batch:
+        """The batch with its showers, and what is given of them, moved.
+
+        A symmetry that moves conditions, too, has an `apply` of its own, and its `draw` changes nothing: to
+        showers generated at moved conditions nothing has to be done.
+        """
+        move = self.draw(batch, generator)
+        given = None if batch.given is None else move(batch.given)
+        return replace(batch, energies=move(batch.energies), given=given)
+
 
 AUGMENTATIONS: Registry[type[Augmentation]] = Registry("augmentation", "caloforge.training.augmentations")
 """Augmentations by name, ``training.augment``."""
 
 
 def drawn_move(batch: Batch, names: Sequence[str], generator: torch.Generator) -> Callable[[Tensor], Tensor]:
-    """Random operations for n showers; they are drawn in the order of their names, the last acts first."""
+    """Random operations for n showers; the last acts first."""
     moves = [AUGMENTATIONS[name]().draw(batch, generator) for name in names]
 
     def move(energies: Tensor) -> Tensor:
@@ -54,10 +64,7 @@ def drawn_move(batch: Batch, names: Sequence[str], generator: torch.Generator) -
 
 
 def augment(batch: Batch, names: Sequence[str], generator: torch.Generator) -> Batch:
-    """The batch with its showers, and what is given of them, moved by `drawn_move`."""
-    if not names:
-        return batch
-    move = drawn_move(batch, names, generator)
-    return replace(
-        batch, energies=move(batch.energies), given=None if batch.given is None else move(batch.given)
-    )
+    """The batch moved by a random operation of each name, the last first."""
+    for name in reversed(names):
+        batch = AUGMENTATIONS[name]().apply(batch, generator)
+    return batch

@@ -1,4 +1,4 @@
-"""Where cells lie to the straight line of the incident particle.
+"""The straight line of the incident particle, and where cells lie to it.
 
 Legend: ``n`` showers, (Y, X) cells across. Lengths are mm.
 """
@@ -12,24 +12,24 @@ from torch import Tensor, nn
 from caloforge.detector.mesh import Mesh
 from caloforge.models.batch import Batch, ConditionTensors
 
-__all__ = ["Trajectory"]
+__all__ = ["ParticleLine", "Trajectory"]
 
 STEEPEST = 0.05
 """Least cos θ of which tan θ is taken."""
 
 
-class Trajectory(nn.Module):
-    """Maps (n, 3, Y, X): x and y of cells from the line at the showers' mean depth, and the logarithm of r.
+class ParticleLine(nn.Module):
+    """The straight line of the incident particle, with the depth at which showers have their energy.
 
     On meshes that follow the particle, as on those whose first layer is like all others, the line is their
-    axis. On meshes fixed to the detector it is impact + depth·tan θ·(cos φ, sin φ) with the depth that
-    `fit_batch` finds: Σ s·(c − impact)/Σ s·s of centres of energy c and slopes s = tan θ·(cos φ, sin φ).
+    axis. On meshes fixed to the detector it is impact + depth·tan θ·(cos φ, sin φ). The mean depth of the
+    energy, which an image does not show, is what `fit_batch` finds: Σ s·(c − impact)/Σ s·s of centres of
+    energy c and slopes s = tan θ·(cos φ, sin φ).
 
     Args:
         mesh: regular; all its layers have the cells of the first.
     """
 
-    maps = 3
     x: Tensor
     y: Tensor
     depth: Tensor
@@ -55,7 +55,7 @@ class Trajectory(nn.Module):
         cells = batch.energies.sum(dim=1)
         total = cells.sum(dim=(1, 2)).clamp_min(1e-12)
         centre = torch.stack([(cells * axis).sum(dim=(1, 2)) / total for axis in (self.x, self.y)], dim=1)
-        slope = _slope(batch)
+        slope = self.slope(batch)
         self._sums += torch.stack([(slope * (centre - _impact(batch))).sum(), slope.square().sum()]).double()
 
     def end_fit(self) -> None:
@@ -64,10 +64,25 @@ class Trajectory(nn.Module):
         self.depth.fill_(max(float(self._sums[0]) / leaning, 0.0) if self.fixed and leaning > 0 else 0.0)
         del self._sums
 
+    def slope(self, conditions: ConditionTensors) -> Tensor:
+        """tan θ·(cos φ, sin φ), (n, 2)."""
+        tangent = conditions.theta.sin() / conditions.theta.cos().clamp_min(STEEPEST)
+        return torch.stack([tangent * conditions.phi.cos(), tangent * conditions.phi.sin()], dim=1)
+
+    def points(self, conditions: ConditionTensors, depths: Tensor) -> Tensor:
+        """Where it crosses D depths (D,), (n, D, 2)."""
+        there = _impact(conditions)[:, None] + depths[:, None] * self.slope(conditions)[:, None]
+        return there if self.fixed else torch.zeros_like(there)
+
+
+class Trajectory(ParticleLine):
+    """Maps (n, 3, Y, X): x and y of cells from the line at the showers' mean depth, logarithm of r."""
+
+    maps = 3
+
     def forward(self, conditions: ConditionTensors) -> Tensor:
         """Maps of order one, (n, 3, Y, X)."""
-        point = _impact(conditions) + self.depth * _slope(conditions)
-        point = point if self.fixed else torch.zeros_like(point)
+        point = self.points(conditions, self.depth[None])[:, 0]
         x, y = (
             (axis - point[:, i, None, None]) / self.pitch for i, axis in enumerate((self.x, self.y))
         )  # (n, Y, X)
@@ -77,9 +92,3 @@ class Trajectory(nn.Module):
 
 def _impact(conditions: ConditionTensors) -> Tensor:
     return conditions.energy.new_zeros(len(conditions), 2) if conditions.impact is None else conditions.impact
-
-
-def _slope(conditions: ConditionTensors) -> Tensor:
-    """tan θ·(cos φ, sin φ), (n, 2)."""
-    tangent = conditions.theta.sin() / conditions.theta.cos().clamp_min(STEEPEST)
-    return torch.stack([tangent * conditions.phi.cos(), tangent * conditions.phi.sin()], dim=1)
