@@ -1,13 +1,15 @@
 """Which cells are lit together: neighbours of lit cells in Geant4 and in the models that come with caloforge.
 
-    python benchmarks/neighbourhoods.py showers.h5 [--showers 8000] [--models NAME …] [--judge]
+    python benchmarks/neighbourhoods.py showers.h5 [--showers 8000] [--models NAME …]
+        [--judge [boosted strong low high …]]
 
 ``showers.h5`` holds electrons of 1-50 GeV in par04-siw; its last showers are the truth, for whose conditions
 each model generates as many, and those before them a second sample of Geant4, which is the floor. Given are
 means per shower and their errors: lit cells without a lit neighbour, pairs of lit neighbours beyond what
-independent cells have, clusters, holes and the two-point correlation. With ``--judge`` boosted trees
-(preset ``boosted``, one training) say how well all this and the usual features tell each sample from Geant4.
-One thread; 8,000 showers take some minutes a model.
+independent cells have, clusters, holes and the two-point correlation. With ``--judge`` classifiers, one
+training each, say how well all this and the usual features tell each sample from Geant4: boosted trees, or
+networks by the preset ``strong``, of all inputs (``strong``), of cells (``low``) or high-level features
+(``high``). One thread; 8,000 showers take some minutes a model.
 """
 
 from __future__ import annotations
@@ -15,7 +17,8 @@ from __future__ import annotations
 import argparse
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,7 +53,7 @@ def main() -> None:
     parser.add_argument("showers")
     parser.add_argument("--showers", dest="n", type=int, default=8000)
     parser.add_argument("--models", nargs="*", default=MODELS)
-    parser.add_argument("--judge", action="store_true")
+    parser.add_argument("--judge", nargs="*", choices=("boosted", "strong", "low", "high"))
     options = parser.parse_args()
     known = open_showers(options.showers)
     if len(known) < 2 * options.n:
@@ -70,8 +73,8 @@ def main() -> None:
     for row in ROWS:
         label = describe(row, truth.mesh).label
         print(f"| {label} | {' | '.join(mean_and_error(c[row]) for c in columns.values())} |")
-    if options.judge:
-        judge(samples)
+    if options.judge is not None:
+        judge(samples, options.judge or ["boosted"])
 
 
 def observe(showers: Showers) -> Mapping[str, NDArray[np.float64]]:
@@ -87,24 +90,24 @@ def mean_and_error(values: NDArray[np.float64]) -> str:
     return f"{known.mean():.{decimals}f} ± {error:.{decimals}f}"
 
 
-def judge(samples: Mapping[str, Showers]) -> None:
-    settings = PRESETS["boosted"].replace(repeats=1)
+def judge(samples: Mapping[str, Showers], classifiers: Sequence[str]) -> None:
     reference, *others = ((name, (s, compute_features(s))) for name, s in samples.items())
-    for name, sample in others:
+    for (name, sample), which in product(others, classifiers):
         started = time.process_time()
-        result = train_classifier("boosted", reference[1], sample, settings)
+        settings = PRESETS["boosted" if which == "boosted" else "strong"].replace(repeats=1)
+        result = train_classifier(which, reference[1], sample, settings)
         assert result.curve is not None
         curve = ", ".join(
             f"{n}: {a:.3f}" for n, a in zip(result.curve.showers, result.curve.aucs, strict=True)
         )
         expected = result.curve.expected
         print(
-            f"\n{name}: AUC {result.auc:.3f} (chance ± {result.auc_noise:.3f}), by showers {curve}; expected "
-            f"with {result.curve.at}: {expected.value:.3f} ± {expected.error:.3f}; "
-            f"{time.process_time() - started:.0f} s of CPU"
+            f"\n{name}, {which}: AUC {result.auc:.3f} (chance ± {result.auc_noise:.3f}), by showers {curve}; "
+            f"expected with {result.curve.at}: {expected.value:.3f} ± {expected.error:.3f}; "
+            f"{time.process_time() - started:.0f} s of CPU",
+            flush=True,
         )
-        assert result.diagnosis is not None
-        for share in result.diagnosis.features[:8]:
+        for share in result.diagnosis.features[:8] if result.diagnosis else ():
             print(f"  {share.name}: {share.drop:.4f} ± {share.error:.4f} lost, alone {share.alone:.3f}")
 
 
