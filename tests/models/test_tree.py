@@ -178,6 +178,53 @@ def test_energies_are_kept_and_never_below_the_threshold(mesh: RegularMesh) -> N
         assert float(lit.min()) >= float(THRESHOLD)
 
 
+def test_splits_know_how_all_cells_across_lean_in_the_layers_before(mesh: RegularMesh) -> None:
+    for step in (step for step in halvings(mesh) if "leans" in step.sources.parts):
+        model, across = small_model(step), 3 - step.axis
+        generator = torch.Generator().manual_seed(3)
+        children = torch.rand(2, step.n_children, generator=generator)
+        known = model._known(torch.ones(2, step.n_parents), children, torch.ones(2, 2), THRESHOLD)
+        part = step.sources.parts["leans"]
+        told = (model.table >= part.begin) & (model.table < part.begin + part.size)
+        assert (told.sum(dim=1) == 1)[:-1].all()
+        grid = children.view(2, *step.child_shape)
+        for place, parent in enumerate(step.cells):
+            z, *cell = np.unravel_index(parent, step.shape)
+            earlier = torch.from_numpy(step.layer_stages < step.layer_stages[z])
+            summed = grid[:, earlier].sum(dim=(1, across + 1))
+            left, right = summed[:, 2 * int(cell[step.axis - 1])], summed[:, 2 * int(cell[step.axis - 1]) + 1]
+            lean = (left - right) / (left + right).clamp_min(1e-9)
+            torch.testing.assert_close(known[:, model.table[place][told[place]]][:, 0], lean)
+
+
+def test_networks_see_what_splits_know_in_units_of_its_spread(mesh: RegularMesh) -> None:
+    for model, parents, noise in sampled(mesh):
+        parents, noise = parents.repeat(30, 1), torch.randn(len(parents) * 30, *noise.shape[1:])
+        context = torch.randn(len(parents), 2)
+        with torch.no_grad():
+            children = model.sample(parents, context, noise, THRESHOLD)
+            before = model.log_likelihood(parents, children, context, THRESHOLD)
+            model.begin_fit()
+            for some in torch.arange(len(parents)).split(50):
+                model.fit_batch(parents[some], children[some], context[some], THRESHOLD)
+            model.end_fit()
+            assert not torch.isclose(before, model.log_likelihood(parents, children, context, THRESHOLD))
+        shower, place, sizes, _ = model._taken(parents)
+        assert float(model.lit) == pytest.approx(max(len(place) / len(parents), 1))
+        known = model._gathered(model._known(parents, children, context, THRESHOLD), shower, place)
+        first, network = torch.split(known, sizes), model.network
+        for stage, (numbers, placed) in enumerate(zip(first, torch.split(place, sizes), strict=True)):
+            if len(numbers) < 2:
+                continue
+            seen = (numbers - network.mean[stage]) / network.std[stage]
+            torch.testing.assert_close(seen.mean(dim=0), torch.zeros(seen.shape[1]), atol=1e-3, rtol=0)
+            spread = seen.std(dim=0, correction=0)
+            assert ((spread - 1).abs() < 1e-3)[numbers.std(dim=0) > 1e-3].all()
+            h = seen @ network.enter[stage].T + network.place(network.places)[placed]
+            folded = numbers @ network.entered()[stage].T + network.placed()[placed]
+            torch.testing.assert_close(folded, h, atol=1e-3, rtol=1e-3)
+
+
 def test_splits_know_how_far_they_lie_from_the_particles_line() -> None:
     """Where a split divides along its own axis, and its middle along the other one, in its layer."""
     mesh = BoxMesh.regular((2, 7, 6), (30.0, 5.0, 5.0), frame="detector")

@@ -45,6 +45,8 @@ def make_tree(mesh: RegularMesh, width: int = 12, depth: int = 1, components: in
         for level in levels(model):
             level.network.head.weight.mul_(3)
             level.network.head.bias[2] += 3
+            level.network.mean.normal_(0, 0.1, generator=generator)
+            level.network.std.uniform_(0.5, 2, generator=generator)
     return model
 
 
