@@ -1,0 +1,279 @@
+"""Pixel detectors as data files: sensors on ladders around the beam, their cells, read-out and backgrounds.
+
+Lengths are mm or µm, as the names say; energies MeV. A sensor has a frame of its own: u along the ladder's
+width (r-φ), v along the beam, w outward; its cells (u, v) are counted from the lower end of each, from the
+upper end in v where the sensor is flipped. Sensors are ordered by number: layer, ladder, sensor. See docs/pixel.md.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import cached_property
+from typing import Annotated, ClassVar, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from caloforge.detector.description import FILES, DetectorFile, Table
+
+__all__ = [
+    "Frame",
+    "PixelDetector",
+    "PixelLayer",
+    "Readout",
+    "SingleBeam",
+    "Source",
+    "Synchrotron",
+    "Tube",
+    "TwoPhoton",
+]
+
+Floats = NDArray[np.float64]
+Span = tuple[float, float]
+MOST_CELLS = 4096
+
+
+class Tube(Table):
+    """A cylinder shell around the beam, such as a part of the beam pipe; everywhere along it."""
+
+    material: str
+    inner_radius_mm: float = Field(ge=0)
+    outer_radius_mm: float = Field(gt=0)
+
+
+class Pitch(Table):
+    """So many cells of one size."""
+
+    cells: int = Field(ge=1, le=MOST_CELLS)
+    um: float = Field(gt=0)
+
+
+class PlacedSensor(Table):
+    """Where a sensor and its module are along the beam: the middles of the module and of its active area."""
+
+    module_z_mm: float
+    active_z_mm: float
+    flip_v: bool = False
+
+
+class PixelLayer(Table):
+    """Ladders around the beam, each of ``sensors``.
+
+    A ladder's module, a slab of ``material`` that is thinned to the active area, lies at ``radius_mm``, shifted tangentially by ``shift_mm`` and
+    turned by its azimuth; its active plane lies ``active_w_mm`` further out.
+    """
+
+    ladders: int = Field(ge=1, le=1000)
+    first_phi_deg: float = 0.0
+    radius_mm: float = Field(gt=0)
+    shift_mm: float = 0.0
+    module_u_mm: float = Field(gt=0)
+    module_v_mm: float = Field(gt=0)
+    module_w_mm: float = Field(gt=0)
+    material: str = "G4_Si"
+    active_w_mm: float = 0.0
+    thickness_um: float = Field(gt=0)
+    pitches_u: tuple[Pitch, ...] = Field(min_length=1)
+    pitches_v: tuple[Pitch, ...] = Field(min_length=1)
+    sensors: tuple[PlacedSensor, ...] = Field(min_length=1)
+
+    def edges(self, axis: Literal["u", "v"]) -> Floats:
+        """Edges of the cells of a sensor that is not flipped, mm from its middle."""
+        pitches = self.pitches_u if axis == "u" else self.pitches_v
+        sizes = np.concatenate([np.full(pitch.cells, pitch.um * 1e-3) for pitch in pitches])
+        edges = np.concatenate([[0.0], np.cumsum(sizes)])
+        return np.asarray(edges - edges[-1] / 2)
+
+    @model_validator(mode="after")
+    def _check(self) -> PixelLayer:
+        for axis, size in (("u", self.module_u_mm), ("v", self.module_v_mm)):
+            if np.ptp(self.edges(axis)) > size:  # type: ignore[arg-type]
+                raise ValueError(f"the cells along {axis} need {np.ptp(self.edges(axis)):.4g} mm, the module has {size:g}")  # type: ignore[arg-type]
+        if self.thickness_um * 1e-3 / 2 + abs(self.active_w_mm) > self.module_w_mm / 2 + 1e-9:
+            raise ValueError("the active plane lies outside its module: see thickness_um, active_w_mm, module_w_mm")
+        return self
+
+
+class Readout(Table):
+    """From deposited energy to 8-bit charges.
+
+    Energy becomes electrons, in steps of at most ``segment_um`` and groups of at most ``group_electrons``,
+    which diffuse and are shifted along u by the Lorentz force while they drift; noise and a pedestal are
+    added, what exceeds ``bits`` is cut off, and what then is below the threshold is suppressed.
+    """
+
+    ev_per_electron: float = Field(3.65, gt=0)
+    electrons_per_adu: float = Field(gt=0)
+    noise_electrons: float = Field(ge=0)
+    pedestal_adu: float = Field(ge=0)
+    pedestal_spread_adu: float = Field(ge=0)
+    bits: int = Field(8, ge=1, le=8)
+    threshold_adu: int = Field(ge=1)
+    noise_hits: float = Field(0.0, ge=0, le=1)
+    diffusion_um: float = Field(ge=0)
+    lorentz_um: float = 0.0
+    segment_um: float = Field(5.0, gt=0)
+    group_electrons: float = Field(100.0, gt=0)
+    window_us: Span = (-10.0, 10.0)
+    integration_us: float = Field(20.0, gt=0)
+
+    @property
+    def largest_adu(self) -> int:
+        return (1 << self.bits) - 1
+
+    @model_validator(mode="after")
+    def _check(self) -> Readout:
+        if self.window_us[0] >= self.window_us[1]:
+            raise ValueError(f"window_us must be [start, end], got {list(self.window_us)}")
+        if self.threshold_adu > self.largest_adu:
+            raise ValueError(f"threshold_adu must be at most {self.largest_adu}, the largest of {self.bits} bits")
+        return self
+
+
+class _Source(Table):
+    """A source of background; ``mean`` is its mean number in the window at rate factor 1.
+
+    ``rate_spread`` is the σ of the logarithm of its own factor, which varies from event to event.
+    """
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
+    mean: float = Field(ge=0)
+    rate_spread: float = Field(0.0, ge=0, le=3)
+
+
+class TwoPhoton(_Source):
+    """e+e− pairs of two-photon processes from the interaction point.
+
+    dN/dp_T ∝ p_T^−``power``, flat in rapidity around ``boost``; the two are back to back in φ, and apart in
+    rapidity as for a flat cos θ* of the pair.
+    """
+
+    kind: Literal["two-photon"]
+    pt_mev: Span
+    power: float = Field(3.0, gt=1)
+    rapidity: float = Field(gt=0)
+    boost: float = 0.0
+    spot_mm: tuple[float, float, float] = (0.0, 0.0, 0.0)
+
+
+class SingleBeam(_Source):
+    """Secondaries of beam particles that are lost far away: they leave a cylinder at grazing angles.
+
+    ``share`` says how many of them are e−, e+ and photons, ``forward`` how many fly along +z, and
+    ``phi_excess`` a in 1 + a cos φ. Kinetic energies are a power law, angles to the beam exponential with the
+    mean ``angle_rad``, azimuths of the direction normal around the radial one with ``swirl_rad``.
+    """
+
+    kind: Literal["single-beam"]
+    share: dict[Literal["e-", "e+", "gamma"], float] = Field(min_length=1)
+    energy_mev: Span
+    power: float = Field(gt=0)
+    angle_rad: float = Field(gt=0)
+    swirl_rad: float = Field(0.5, ge=0)
+    forward: float = Field(0.5, ge=0, le=1)
+    phi_excess: float = Field(0.0, ge=0, le=1)
+    radius_mm: float = Field(gt=0)
+    z_mm: Span
+
+
+class Synchrotron(_Source):
+    """Photons of synchrotron radiation that leave the beam pipe: exponential in energy."""
+
+    kind: Literal["synchrotron"]
+    mean_energy_kev: float = Field(gt=0)
+    least_energy_kev: float = Field(gt=0)
+    phi_excess: float = Field(0.0, ge=0, le=1)
+    radius_mm: float = Field(gt=0)
+    z_mm: Span
+
+
+Source = Annotated[TwoPhoton | SingleBeam | Synchrotron, Field(discriminator="kind")]
+
+
+class Frame(NamedTuple):
+    """One sensor: its number, name, the middle of its active area and the rows u, v, w of its axes, mm."""
+
+    number: int
+    name: str
+    layer: int
+    ladder: int
+    module: Floats
+    centre: Floats
+    axes: Floats
+    flip_v: bool
+
+
+class PixelDetector(DetectorFile):
+    """Sensors of small cells around the beam pipe: what Geant4 builds, how it is read out, what hits it."""
+
+    what: ClassVar[str] = "pixel detector"
+    folder = FILES / "pixel"
+
+    kind: Literal["pixel"]
+    field_tesla: float
+    world_material: str = "G4_Galactic"
+    world_radius_mm: float = Field(gt=0)
+    world_half_length_mm: float = Field(gt=0)
+    production_cut_mm: float = Field(gt=0)
+    step_mm: float = Field(gt=0)
+    tubes: tuple[Tube, ...] = ()
+    layers: tuple[PixelLayer, ...] = Field(min_length=1)
+    readout: Readout
+    sources: tuple[Source, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _check(self) -> PixelDetector:
+        self._require_materials(
+            (
+                self.world_material,
+                *(tube.material for tube in self.tubes),
+                *(layer.material for layer in self.layers),
+            )
+        )
+        radius = 0.0
+        for tube in self.tubes:
+            if not radius <= tube.inner_radius_mm < tube.outer_radius_mm:
+                raise ValueError("tubes must follow one another from the inside out")
+            radius = tube.outer_radius_mm
+        for layer in self.layers:
+            if len({(len(layer.edges("u")), len(layer.edges("v"))), self._edges_of_first}) > 1:
+                raise ValueError("all sensors must have as many cells along u and v")
+        if len({source.name for source in self.sources}) < len(self.sources):
+            raise ValueError("the names of the sources must differ")
+        return self
+
+    @property
+    def _edges_of_first(self) -> tuple[int, int]:
+        return len(self.layers[0].edges("u")), len(self.layers[0].edges("v"))
+
+    @cached_property
+    def sensors(self) -> tuple[Frame, ...]:
+        """Every sensor, ordered by layer, ladder and number; its name is "layer.ladder.sensor"."""
+        frames: list[Frame] = []
+        for layer_number, layer in enumerate(self.layers):
+            for ladder in range(layer.ladders):
+                phi = math.radians(layer.first_phi_deg) + 2 * math.pi * ladder / layer.ladders
+                w, u = np.array([math.cos(phi), math.sin(phi), 0.0]), np.array([-math.sin(phi), math.cos(phi), 0.0])
+                axes = np.array([u, [0.0, 0.0, 1.0], w])
+                for i, sensor in enumerate(layer.sensors):
+                    middle = w * layer.radius_mm + u * layer.shift_mm
+                    frames.append(
+                        Frame(
+                            len(frames),
+                            f"{layer_number + 1}.{ladder + 1}.{i + 1}",
+                            layer_number,
+                            ladder,
+                            middle + [0.0, 0.0, sensor.module_z_mm],
+                            middle + w * layer.active_w_mm + [0.0, 0.0, sensor.active_z_mm],
+                            axes,
+                            sensor.flip_v,
+                        )
+                    )
+        return tuple(frames)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Sensors and their cells along u and v."""
+        n_u, n_v = self._edges_of_first
+        return len(self.sensors), n_u - 1, n_v - 1
