@@ -89,9 +89,13 @@ class PixelLayer(Table):
     def _check(self) -> PixelLayer:
         for axis, size in (("u", self.module_u_mm), ("v", self.module_v_mm)):
             if np.ptp(self.edges(axis)) > size:  # type: ignore[arg-type]
-                raise ValueError(f"the cells along {axis} need {np.ptp(self.edges(axis)):.4g} mm, the module has {size:g}")  # type: ignore[arg-type]
+                raise ValueError(
+                    f"the cells along {axis} need {np.ptp(self.edges(axis)):.4g} mm, the module has {size:g}"
+                )  # type: ignore[arg-type]
         if self.thickness_um * 1e-3 / 2 + abs(self.active_w_mm) > self.module_w_mm / 2 + 1e-9:
-            raise ValueError("the active plane lies outside its module: see thickness_um, active_w_mm, module_w_mm")
+            raise ValueError(
+                "the active plane lies outside its module: see thickness_um, active_w_mm, module_w_mm"
+            )
         return self
 
 
@@ -103,7 +107,7 @@ class Readout(Table):
     added, what exceeds ``bits`` is cut off, and what then is below the threshold is suppressed.
     """
 
-    ev_per_electron: float = Field(3.65, gt=0)
+    ev_per_electron: float = Field(gt=0)
     electrons_per_adu: float = Field(gt=0)
     noise_electrons: float = Field(ge=0)
     pedestal_adu: float = Field(ge=0)
@@ -115,8 +119,7 @@ class Readout(Table):
     lorentz_um: float = 0.0
     segment_um: float = Field(5.0, gt=0)
     group_electrons: float = Field(100.0, gt=0)
-    window_us: Span = (-10.0, 10.0)
-    integration_us: float = Field(20.0, gt=0)
+    window_us: Span
 
     @property
     def largest_adu(self) -> int:
@@ -127,7 +130,9 @@ class Readout(Table):
         if self.window_us[0] >= self.window_us[1]:
             raise ValueError(f"window_us must be [start, end], got {list(self.window_us)}")
         if self.threshold_adu > self.largest_adu:
-            raise ValueError(f"threshold_adu must be at most {self.largest_adu}, the largest of {self.bits} bits")
+            raise ValueError(
+                f"threshold_adu must be at most {self.largest_adu}, the largest of {self.bits} bits"
+            )
         return self
 
 
@@ -254,7 +259,10 @@ class PixelDetector(DetectorFile):
         for layer_number, layer in enumerate(self.layers):
             for ladder in range(layer.ladders):
                 phi = math.radians(layer.first_phi_deg) + 2 * math.pi * ladder / layer.ladders
-                w, u = np.array([math.cos(phi), math.sin(phi), 0.0]), np.array([-math.sin(phi), math.cos(phi), 0.0])
+                w, u = (
+                    np.array([math.cos(phi), math.sin(phi), 0.0]),
+                    np.array([-math.sin(phi), math.cos(phi), 0.0]),
+                )
                 axes = np.array([u, [0.0, 0.0, 1.0], w])
                 for i, sensor in enumerate(layer.sensors):
                     middle = w * layer.radius_mm + u * layer.shift_mm

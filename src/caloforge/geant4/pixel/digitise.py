@@ -5,38 +5,32 @@ Legend: ``D`` deposits, ``G`` groups of electrons, ``H`` hits. See `caloforge.de
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from caloforge.data.pixels.hits import PixelHits
 from caloforge.detector.pixel import PixelDetector
 from caloforge.runtime.streams import generator
 
 if TYPE_CHECKING:
     from caloforge.geant4.pixel.engine import Deposits
 
-__all__ = ["Digits", "digitise"]
+__all__ = ["digitise"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 
-class Digits(NamedTuple):
-    """Hits of one event in the order of sensor, u, v: their sensors, cells and charges in ADU, (H,) each."""
-
-    sensor: NDArray[np.uint8]
-    u: NDArray[np.uint16]
-    v: NDArray[np.uint16]
-    charge: NDArray[np.uint8]
-
-
-def digitise(deposits: Deposits, detector: PixelDetector, seed: int, number: int) -> Digits:
+def digitise(deposits: Deposits, detector: PixelDetector, seed: int, number: int) -> PixelHits:
     """Charges of one event; with the seed, its number decides what is random."""
     random = generator(seed, number, "pixel.digitise")
     readout = detector.readout
     cell, electrons = _drift(deposits, detector, random)
-    noisy = random.integers(np.prod(detector.shape), size=random.poisson(readout.noise_hits * np.prod(detector.shape)))
+    noisy = random.integers(
+        np.prod(detector.shape), size=random.poisson(readout.noise_hits * np.prod(detector.shape))
+    )
     order = np.concatenate([cell, noisy])
     cells, inverse = np.unique(order, return_inverse=True)
     signal = np.bincount(inverse, np.concatenate([electrons, np.zeros(len(noisy))]), len(cells))
@@ -49,8 +43,9 @@ def digitise(deposits: Deposits, detector: PixelDetector, seed: int, number: int
     adu[np.isin(cells, noisy, assume_unique=True) & (adu < readout.threshold_adu)] = readout.threshold_adu
     kept = adu >= readout.threshold_adu
     sensor, u, v = np.unravel_index(cells[kept], detector.shape)
-    return Digits(
-        sensor.astype(np.uint8), u.astype(np.uint16), v.astype(np.uint16), adu[kept].astype(np.uint8)
+    counts = np.bincount(sensor, minlength=detector.shape[0])[None]
+    return PixelHits(
+        detector.shape, counts, u.astype(np.uint16), v.astype(np.uint16), adu[kept].astype(np.uint8)
     )
 
 
@@ -78,9 +73,7 @@ def _drift(deposits: Deposits, detector: PixelDetector, random: np.random.Genera
     return _cells(position, deposits.sensor[deposit], detector, (electrons / np.maximum(pieces, 1))[deposit])
 
 
-def _cells(
-    position: Floats, sensor: Ints, detector: PixelDetector, electrons: Floats
-) -> tuple[Ints, Floats]:
+def _cells(position: Floats, sensor: Ints, detector: PixelDetector, electrons: Floats) -> tuple[Ints, Floats]:
     """Flat cell numbers of positions (G, 2) on sensors (G,), and the electrons of those that are on cells."""
     _, n_u, n_v = detector.shape
     flipped = np.array([frame.flip_v for frame in detector.sensors])[sensor]

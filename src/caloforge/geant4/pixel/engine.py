@@ -76,7 +76,9 @@ class _Primaries(g4.G4VUserPrimaryGeneratorAction):  # type: ignore[misc]
             gun.SetParticleDefinition(table.FindParticle(code))
             of_kind = np.flatnonzero(particles.pdg == code)
             columns = (particles.energy, particles.start, particles.direction, particles.time)
-            for energy, start, direction, t in zip(*(column[of_kind].tolist() for column in columns), strict=True):
+            for energy, start, direction, t in zip(
+                *(column[of_kind].tolist() for column in columns), strict=True
+            ):
                 gun.SetParticleEnergy(energy)
                 gun.SetParticlePosition(g4.G4ThreeVector(*start))
                 gun.SetParticleMomentumDirection(g4.G4ThreeVector(*direction))

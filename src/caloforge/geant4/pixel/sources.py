@@ -88,7 +88,12 @@ def _two_photon(source: TwoPhoton, times: Floats, random: np.random.Generator) -
     rapidity = np.concatenate([middle + apart, middle - apart])
     mass = np.hypot(pt, ELECTRON_MASS)
     momentum = np.stack(
-        [pt * np.cos(both := np.concatenate([phi, phi + np.pi])), pt * np.sin(both), mass * np.sinh(rapidity)], 1
+        [
+            pt * np.cos(both := np.concatenate([phi, phi + np.pi])),
+            pt * np.sin(both),
+            mass * np.sinh(rapidity),
+        ],
+        1,
     )
     start = random.normal(size=(n, 3)) * source.spot_mm
     return Particles(

@@ -56,11 +56,19 @@ class PixelWorld:
             g4.G4Box(name, layer.module_u_mm / 2, layer.module_v_mm / 2, half), layer.material, outer, sensor
         )
         x, y, z = (sensor.axes @ (sensor.centre - sensor.module)).tolist()
-        cavity = self._place(g4.G4Box("cavity", u, v, half), self.detector.world_material, module, (x, y, 0.0))
-        return self._place(g4.G4Box(f"sensor {sensor.name}", u, v, thin), layer.material, cavity, (0.0, 0.0, z))
+        cavity = self._place(
+            g4.G4Box("cavity", u, v, half), self.detector.world_material, module, (x, y, 0.0)
+        )
+        return self._place(
+            g4.G4Box(f"sensor {sensor.name}", u, v, thin), layer.material, cavity, (0.0, 0.0, z)
+        )
 
     def _place(
-        self, solid: Any, material: str, mother: Any, where: Frame | tuple[float, float, float] = (0.0, 0.0, 0.0)
+        self,
+        solid: Any,
+        material: str,
+        mother: Any,
+        where: Frame | tuple[float, float, float] = (0.0, 0.0, 0.0),
     ) -> Any:
         logical = g4.G4LogicalVolume(solid, self._material(material), solid.GetName())
         rotation = None
