@@ -48,9 +48,9 @@ def compare(events: PixelEvents) -> None:
     occupancy, charges = statistics(events)
     n, layers = len(events), [sensor.layer for sensor in events.detector.sensors]
     of_layer = [np.array(layers) == i for i in range(len(events.detector.layers))]
-    print(
-        f"{n} events, mean rates {dict(zip(events.conditions.sources, events.conditions.rates.mean(0).round(3)))}"
-    )
+    rates = events.conditions.rates.mean(axis=0)
+    told = ", ".join(f"{s} {r:.3f}" for s, r in zip(events.conditions.sources, rates, strict=True))
+    print(f"{n} events, mean rates: {told}")
     print("\n| | here | published | |\n|---|---|---|---|")
     chosen = {"layer 1": of_layer[0], "layer 2": of_layer[1], "all": np.ones(len(layers), dtype=bool)}
     for name, published in OCCUPANCY.items():

@@ -34,7 +34,7 @@ def test_sensors_are_in_the_order_of_their_numbers(pxd):
 )
 def test_active_areas_are_where_they_are_published(pxd, sensor, ends, radius):
     frame = next(s for s in pxd.sensors if s.name == sensor)
-    v = pxd.layers[frame.layer].edges("v")
+    v = pxd.layers[frame.layer].edges_v
     np.testing.assert_allclose(frame.centre[2] + v[[0, -1]], ends, atol=1e-6)
     np.testing.assert_allclose(frame.axes[2] @ frame.centre, radius, atol=1e-6)
     np.testing.assert_allclose(frame.axes @ frame.axes.T, np.eye(3), atol=1e-12)
@@ -43,7 +43,7 @@ def test_active_areas_are_where_they_are_published(pxd, sensor, ends, radius):
 
 def test_the_finer_cells_lie_at_the_middle_of_the_ladder(pxd):
     forward, backward = pxd.sensors[:2]
-    sizes = np.diff(pxd.layers[0].edges("v"))
+    sizes = np.diff(pxd.layers[0].edges_v)
     assert (sizes[:512] > sizes[-1]).all()  # of a sensor that is not flipped, along z
     assert backward.centre[2] < forward.centre[2]
     assert forward.flip_v

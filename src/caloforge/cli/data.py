@@ -6,7 +6,7 @@ import re
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -22,12 +22,13 @@ from caloforge.runtime.streams import checked_seed
 from caloforge.runtime.structured import json_text
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from caloforge.data import Showers, ShowerWriter
     from caloforge.data.pixels import PixelEvents, PixelWriter
 
 __all__ = ["app"]
-
-T = TypeVar("T", "Showers", "PixelEvents")
 
 app = typer.Typer(
     help="Look into, convert, split, merge and download files of showers or pixel events.",
@@ -147,7 +148,7 @@ def split(
     events = pixels.are_events([source], for_showers)
     showers: Showers | PixelEvents = open_events(source) if events else open_showers(source)
     what = "events" if events else "showers"
-    pieces = _pieces(showers, parts, seed, what)
+    pieces = [showers[rows] for rows in _parts(len(showers), parts, seed, what)]
     labels = names.split(",") if names else [f"part{i + 1}" for i in range(len(pieces))]
     if len(labels) != len(pieces) or len(set(labels)) != len(labels) or not all(map(_is_label, labels)):
         raise DataError(
@@ -155,7 +156,7 @@ def split(
         )
     targets = [(folder or source.parent) / f"{source.stem}_{label}.h5" for label in labels]
     with ExitStack() as all_or_none:
-        writers = []
+        writers: list[Any] = []
         for piece, target in zip(pieces, targets, strict=True):
             settings = {"source": source.name, "parts": parts, "seed": seed, "part": target.stem}
             writer = _writer(piece, target, "split", settings, overwrite=overwrite, layout=layout)
@@ -254,8 +255,10 @@ def _fill(writer: Any, showers: Any) -> None:
         writer.append_all(showers, partial(show, f"writing {writer.path.name}"))
 
 
-def _pieces(rows: T, parts: str, seed: int | None, what: str) -> tuple[T, ...]:
+def _parts(n: int, parts: str, seed: int | None, what: str) -> list[NDArray[np.int64]]:
     import numpy as np
+
+    from caloforge.data.chosen import split_rows
 
     seed = None if seed is None else checked_seed(seed)
     try:
@@ -263,24 +266,24 @@ def _pieces(rows: T, parts: str, seed: int | None, what: str) -> tuple[T, ...]:
     except ValueError as error:
         raise DataError(f"--parts must be numbers, like 0.8,0.2 or 6000,600, got {parts!r}") from error
     if max(sizes) <= 1 and sum(sizes) <= 1 + 1e-9:
-        return rows.split(*sizes, seed=seed)
-    if not all(size >= 1 and size.is_integer() for size in sizes) or sum(sizes) > len(rows):
+        return split_rows(n, sizes, seed)
+    if not all(size >= 1 and size.is_integer() for size in sizes) or sum(sizes) > n:
         raise DataError(
             f"--parts {parts}: fractions must add up to at most 1, and numbers of {what} be whole and add "
-            f"up to at most {len(rows)}"
+            f"up to at most {n}"
         )
-    left = len(rows) - int(sum(sizes))
+    left = n - int(sum(sizes))
     if left and sum(sizes) == 100:
         raise DataError(
-            f"--parts {parts} are numbers of {what} and leave out {left} of {len(rows)}; for percentages "
+            f"--parts {parts} are numbers of {what} and leave out {left} of {n}; for percentages "
             f"write {','.join(f'{size / 100:g}' for size in sizes)}"
         )
     if left:
-        warn(f"{left} of the {len(rows)} {what} are in none of the parts {parts}")
+        warn(f"{left} of the {n} {what} are in none of the parts {parts}")
     shuffled = None if seed is None else np.random.default_rng(seed)
-    order = np.arange(len(rows)) if shuffled is None else shuffled.permutation(len(rows))
+    order = np.arange(n) if shuffled is None else shuffled.permutation(n)
     stops = np.cumsum(sizes).astype(int).tolist()
-    return tuple(rows[np.sort(order[a:b])] for a, b in zip([0, *stops[:-1]], stops, strict=True))
+    return [np.sort(order[a:b]) for a, b in zip([0, *stops[:-1]], stops, strict=True)]
 
 
 def _is_label(text: str) -> bool:

@@ -25,7 +25,7 @@ IMAGES = "png"
 
 
 def are_events(paths: Sequence[Path], given: dict[str, Any]) -> bool:
-    """Whether files hold pixel events; DataError where only some do, or options are given for showers alone."""
+    """Whether files hold pixel events; DataError where only some do, or options are of showers alone."""
     from caloforge.data.pixels import holds_events
 
     holding = [path for path in paths if holds_events(path)]

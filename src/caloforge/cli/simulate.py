@@ -35,8 +35,8 @@ def simulate(
     rate: Annotated[
         str | None,
         typer.Option(
-            help="Of a pixel detector: factor of the nominal background, or its range: 0.5-2; of single sources: "
-            "two_photon=1,single_beam=0.5-2. By default 1."
+            help="Of a pixel detector: factor of the nominal background, or its range: 0.5-2; of single "
+            "sources: two_photon=1,single_beam=0.5-2. By default 1."
         ),
     ] = None,
     seed: Seed = 0,
@@ -54,7 +54,13 @@ def simulate(
     """Make showers with Geant4, or events of beam background in a pixel detector."""
     from caloforge.detector.description import kind_of
 
-    what = {"particle": particle, "energy": energy, "spectrum": spectrum, "theta": theta, "phi": phi}
+    what: dict[str, Any] = {
+        "particle": particle,
+        "energy": energy,
+        "spectrum": spectrum,
+        "theta": theta,
+        "phi": phi,
+    }
     what |= {"impact": impact, "allow_outside": allow_outside or None}
     given = {name: value for name, value in what.items() if value is not None}
     common: dict[str, Any] = {
@@ -72,8 +78,8 @@ def simulate(
         if given:
             options = ", ".join(f"--{option.replace('_', '-')}" for option in given)
             raise ConditionError(
-                f"{detector} is a pixel detector, whose events are beam background: {options} have no meaning "
-                "there; --rate says how much background"
+                f"{detector} is a pixel detector, whose events are beam background: {options} have no "
+                "meaning there; --rate says how much background"
             )
         target = out or file_name("geant4", name, rate and f"rate{rate}", f"n{n}", f"seed{seed}")
         events = simulate_events(detector, out=target, rate=rate or 1.0, **common)

@@ -173,7 +173,8 @@ class HDF5Writer:
                 self._complete = True
                 if self.path.exists() and not self._overwrite:
                     raise DataError(
-                        f"{self.path} was made by someone else meanwhile; the {self.what} are in {self._partial}"
+                        f"{self.path} was made by someone else meanwhile; the {self.what} are in "
+                        f"{self._partial}"
                     )
                 self._partial.replace(self.path)
         except OSError as problem:

@@ -1,7 +1,7 @@
 """What all detector files share: TOML tables that are validated, and detectors by name or path.
 
-There are two kinds, calorimeters (`caloforge.detector.detector`) and pixel detectors (`caloforge.detector.pixel`),
-each with a folder of those that come with caloforge.
+There are two kinds, calorimeters (`caloforge.detector.detector`) and pixel detectors
+(`caloforge.detector.pixel`), each with a folder of those that come with caloforge.
 """
 
 from __future__ import annotations

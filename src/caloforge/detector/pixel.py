@@ -2,13 +2,14 @@
 
 Lengths are mm or µm, as the names say; energies MeV. A sensor has a frame of its own: u along the ladder's
 width (r-φ), v along the beam, w outward; its cells (u, v) are counted from the lower end of each, from the
-upper end in v where the sensor is flipped. Sensors are ordered by number: layer, ladder, sensor. See docs/pixel.md.
+upper end in v where the sensor is flipped. Sensors are ordered by number: layer, ladder, sensor. See
+docs/pixel.md.
 """
 
 from __future__ import annotations
 
 import math
-from functools import cached_property
+from functools import cache
 from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import numpy as np
@@ -60,8 +61,9 @@ class PlacedSensor(Table):
 class PixelLayer(Table):
     """Ladders around the beam, each of ``sensors``.
 
-    A ladder's module, a slab of ``material`` that is thinned to the active area, lies at ``radius_mm``, shifted tangentially by ``shift_mm`` and
-    turned by its azimuth; its active plane lies ``active_w_mm`` further out.
+    A ladder's module, a slab of ``material`` that is thinned to the active area, lies at ``radius_mm``,
+    shifted tangentially by ``shift_mm`` and turned by its azimuth; its active plane lies ``active_w_mm``
+    further out.
     """
 
     ladders: int = Field(ge=1, le=1000)
@@ -78,25 +80,37 @@ class PixelLayer(Table):
     pitches_v: tuple[Pitch, ...] = Field(min_length=1)
     sensors: tuple[PlacedSensor, ...] = Field(min_length=1)
 
-    def edges(self, axis: Literal["u", "v"]) -> Floats:
-        """Edges of the cells of a sensor that is not flipped, mm from its middle."""
-        pitches = self.pitches_u if axis == "u" else self.pitches_v
-        sizes = np.concatenate([np.full(pitch.cells, pitch.um * 1e-3) for pitch in pitches])
-        edges = np.concatenate([[0.0], np.cumsum(sizes)])
-        return np.asarray(edges - edges[-1] / 2)
+    @property
+    def edges_u(self) -> Floats:
+        """Edges of the cells along u, mm from the middle of the sensor."""
+        return _edges(self.pitches_u)
+
+    @property
+    def edges_v(self) -> Floats:
+        """Edges of the cells along v, of a sensor that is not flipped."""
+        return _edges(self.pitches_v)
 
     @model_validator(mode="after")
     def _check(self) -> PixelLayer:
-        for axis, size in (("u", self.module_u_mm), ("v", self.module_v_mm)):
-            if np.ptp(self.edges(axis)) > size:  # type: ignore[arg-type]
+        for axis, edges, size in (
+            ("u", self.edges_u, self.module_u_mm),
+            ("v", self.edges_v, self.module_v_mm),
+        ):
+            if edges[-1] - edges[0] > size:
                 raise ValueError(
-                    f"the cells along {axis} need {np.ptp(self.edges(axis)):.4g} mm, the module has {size:g}"
-                )  # type: ignore[arg-type]
+                    f"the cells along {axis} need {edges[-1] - edges[0]:.4g} mm, the module has {size:g}"
+                )
         if self.thickness_um * 1e-3 / 2 + abs(self.active_w_mm) > self.module_w_mm / 2 + 1e-9:
             raise ValueError(
                 "the active plane lies outside its module: see thickness_um, active_w_mm, module_w_mm"
             )
         return self
+
+
+def _edges(pitches: tuple[Pitch, ...]) -> Floats:
+    sizes = np.concatenate([np.full(pitch.cells, pitch.um * 1e-3) for pitch in pitches])
+    edges = np.concatenate([[0.0], np.cumsum(sizes)])
+    return np.asarray(edges - edges[-1] / 2)
 
 
 class Readout(Table):
@@ -166,8 +180,9 @@ class SingleBeam(_Source):
     """Secondaries of beam particles that are lost far away: they leave a cylinder at grazing angles.
 
     ``share`` says how many of them are e−, e+ and photons, ``forward`` how many fly along +z, and
-    ``phi_excess`` a in 1 + a cos φ. Kinetic energies are a power law, angles to the beam exponential with the
-    mean ``angle_rad``, azimuths of the direction normal around the radial one with ``swirl_rad``.
+    ``phi_excess`` a in 1 + a cos(φ − ``phi_deg``). Kinetic energies are a power law, angles to the beam
+    exponential with the mean ``angle_rad``, azimuths of the direction normal around the radial one with
+    ``swirl_rad``.
     """
 
     kind: Literal["single-beam"]
@@ -178,6 +193,7 @@ class SingleBeam(_Source):
     swirl_rad: float = Field(0.5, ge=0)
     forward: float = Field(0.5, ge=0, le=1)
     phi_excess: float = Field(0.0, ge=0, le=1)
+    phi_deg: float = 0.0
     radius_mm: float = Field(gt=0)
     z_mm: Span
 
@@ -188,7 +204,6 @@ class Synchrotron(_Source):
     kind: Literal["synchrotron"]
     mean_energy_kev: float = Field(gt=0)
     least_energy_kev: float = Field(gt=0)
-    phi_excess: float = Field(0.0, ge=0, le=1)
     radius_mm: float = Field(gt=0)
     z_mm: Span
 
@@ -242,7 +257,7 @@ class PixelDetector(DetectorFile):
                 raise ValueError("tubes must follow one another from the inside out")
             radius = tube.outer_radius_mm
         for layer in self.layers:
-            if len({(len(layer.edges("u")), len(layer.edges("v"))), self._edges_of_first}) > 1:
+            if (len(layer.edges_u), len(layer.edges_v)) != self._edges_of_first:
                 raise ValueError("all sensors must have as many cells along u and v")
         if len({source.name for source in self.sources}) < len(self.sources):
             raise ValueError("the names of the sources must differ")
@@ -250,38 +265,44 @@ class PixelDetector(DetectorFile):
 
     @property
     def _edges_of_first(self) -> tuple[int, int]:
-        return len(self.layers[0].edges("u")), len(self.layers[0].edges("v"))
+        return len(self.layers[0].edges_u), len(self.layers[0].edges_v)
 
-    @cached_property
+    @property
     def sensors(self) -> tuple[Frame, ...]:
         """Every sensor, ordered by layer, ladder and number; its name is "layer.ladder.sensor"."""
-        frames: list[Frame] = []
-        for layer_number, layer in enumerate(self.layers):
-            for ladder in range(layer.ladders):
-                phi = math.radians(layer.first_phi_deg) + 2 * math.pi * ladder / layer.ladders
-                w, u = (
-                    np.array([math.cos(phi), math.sin(phi), 0.0]),
-                    np.array([-math.sin(phi), math.cos(phi), 0.0]),
-                )
-                axes = np.array([u, [0.0, 0.0, 1.0], w])
-                for i, sensor in enumerate(layer.sensors):
-                    middle = w * layer.radius_mm + u * layer.shift_mm
-                    frames.append(
-                        Frame(
-                            len(frames),
-                            f"{layer_number + 1}.{ladder + 1}.{i + 1}",
-                            layer_number,
-                            ladder,
-                            middle + [0.0, 0.0, sensor.module_z_mm],
-                            middle + w * layer.active_w_mm + [0.0, 0.0, sensor.active_z_mm],
-                            axes,
-                            sensor.flip_v,
-                        )
-                    )
-        return tuple(frames)
+        return _frames(self.layers)
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """Sensors and their cells along u and v."""
         n_u, n_v = self._edges_of_first
         return len(self.sensors), n_u - 1, n_v - 1
+
+
+@cache
+def _frames(layers: tuple[PixelLayer, ...]) -> tuple[Frame, ...]:
+    frames: list[Frame] = []
+    for layer_number, layer in enumerate(layers):
+        for ladder in range(layer.ladders):
+            phi = math.radians(layer.first_phi_deg) + 2 * math.pi * ladder / layer.ladders
+            w, u = (
+                np.array([math.cos(phi), math.sin(phi), 0.0]),
+                np.array([-math.sin(phi), math.cos(phi), 0.0]),
+            )
+            along = np.array([0.0, 0.0, 1.0])
+            axes = np.array([u, along, w])
+            for i, sensor in enumerate(layer.sensors):
+                middle = w * layer.radius_mm + u * layer.shift_mm
+                frames.append(
+                    Frame(
+                        len(frames),
+                        f"{layer_number + 1}.{ladder + 1}.{i + 1}",
+                        layer_number,
+                        ladder,
+                        middle + along * sensor.module_z_mm,
+                        middle + w * layer.active_w_mm + along * sensor.active_z_mm,
+                        axes,
+                        sensor.flip_v,
+                    )
+                )
+    return tuple(frames)

@@ -1,4 +1,4 @@
-"""What every run of Geant4 here shares: physics lists, random seeds, commands; used in worker processes only."""
+"""What every run of Geant4 here shares: physics lists, seeds, commands; used in worker processes only."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ import geant4_pybind as g4
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["PHOTON_LIMIT_MEV", "Recorder", "whole_step"]
+__all__ = ["PHOTON_LIMIT_MEV", "Recorder", "step_of_neutral", "whole_step"]
 
 PHOTON_LIMIT_MEV = 0.3
 LIGHT_Z = 20  # up to here, the photo-electric effect above the limit leaves less than 1e-6 of the energy
@@ -84,7 +84,16 @@ def end_of_step(step: Any, sink: array[float]) -> Record:
 
 def whole_step(step: Any, sink: array[float]) -> Record:
     """Rows (energy, x, y, z, x', y', z', t): MeV, mm at the start and the end of the step, ns at its end."""
-    start, end = step.GetPreStepPoint(), step.GetPostStepPoint()
+    return _from_to(step, step.GetPreStepPoint(), sink)
+
+
+def step_of_neutral(step: Any, sink: array[float]) -> Record:
+    """Rows as those of `whole_step`, of particles that leave energy at the end of their steps only."""
+    return _from_to(step, step.GetPostStepPoint(), sink)
+
+
+def _from_to(step: Any, start: Any, sink: array[float]) -> Record:
+    end = step.GetPostStepPoint()
     deposited, first, last = step.GetTotalEnergyDeposit, _view(start, 3), _view(end, 4)
     if first is not None and last is not None:
         append, extend, read_first, read_last = sink.append, sink.frombytes, first.tobytes, last.tobytes
@@ -138,14 +147,22 @@ class Recorder:
         name: of the sensitive detector.
         heaviest_z: largest atomic number in what is read out, which decides which photons matter.
         hadrons: record every particle, since neutral hadrons leave energy too.
-        row: what is recorded of a deposit.
+        charged, neutral: what is recorded of a deposit of a charged and of a neutral particle.
 
     Attributes:
         detector: what to attach to their logical volumes, once `attach` was called.
     """
 
-    def __init__(self, name: str, *, heaviest_z: int, hadrons: bool, row: Row = end_of_step) -> None:
-        self._name, self._row = name, row
+    def __init__(
+        self,
+        name: str,
+        *,
+        heaviest_z: int,
+        hadrons: bool,
+        charged: Row = end_of_step,
+        neutral: Row = end_of_step,
+    ) -> None:
+        self._name, self._charged, self._neutral = name, charged, neutral
         self._sink = array("d")
         self._hadrons = hadrons
         self._light = heaviest_z <= LIGHT_Z
@@ -153,19 +170,18 @@ class Recorder:
 
     def attach(self) -> None:
         """Make the sensitive detector; to be called where Geant4 constructs its own."""
-        filters: dict[str, Any] = {"all": None}
-        if not self._hadrons:
-            photons = g4.G4SDParticleWithEnergyFilter(
-                "photons", 0.0, PHOTON_LIMIT_MEV if self._light else 1e12
-            )
-            photons.add("gamma")
-            filters = {"charged": g4.G4SDChargedFilter("charged"), "photons": photons}
+        if self._hadrons:
+            neutral = g4.G4SDNeutralFilter("neutral")
+        else:
+            limit = PHOTON_LIMIT_MEV if self._light else 1e12
+            neutral = g4.G4SDParticleWithEnergyFilter("neutral", 0.0, limit)
+            neutral.add("gamma")
+        filters = {"charged": g4.G4SDChargedFilter("charged"), "neutral": neutral}
         self.detector = g4.G4MultiFunctionalDetector(self._name)
         self._keep: list[Any] = list(filters.values())
-        for name, chosen in filters.items():
-            scorer = _Scorer(name, self._sink, self._row)
-            if chosen is not None:
-                scorer.SetFilter(chosen)
+        for (name, chosen), row in zip(filters.items(), (self._charged, self._neutral), strict=True):
+            scorer = _Scorer(name, self._sink, row)
+            scorer.SetFilter(chosen)
             self.detector.RegisterPrimitive(scorer)
             self._keep.append(scorer)
 
@@ -174,5 +190,5 @@ class Recorder:
         del self._sink[:]
 
     def deposits(self, columns: int = 4) -> NDArray[np.float64]:
-        """Deposits since `clear`: (D, 4) = (energy MeV, x, y, z mm), or the ``columns`` of `row`; a copy."""
+        """Deposits since `clear`: (D, 4) = (energy MeV, x, y, z mm), or the ``columns`` of other rows; a copy."""
         return np.array(self._sink, dtype=np.float64).reshape(-1, columns)

@@ -122,7 +122,7 @@ def normals(seed: int, showers: ArrayLike, stream: str, n: int) -> NDArray[np.fl
 
 
 def generator(seed: int, number: int, stream: str) -> np.random.Generator:
-    """numpy's generator for one event, where how many numbers it needs is not known; of numpy's own Philox."""
+    """numpy's generator (Philox) for one event, where how many numbers it needs is not known."""
     counter = np.array([0, 0, 0, number], dtype=np.uint64)
     key = np.array([operator.index(seed) & 0xFFFFFFFFFFFFFFFF, stream_id(stream)], dtype=np.uint64)
     return np.random.Generator(np.random.Philox(counter=counter, key=key))

@@ -163,7 +163,8 @@ class PixelEvents:
 
     def dense(self, event: int) -> NDArray[np.uint8]:
         """Charges of one event, (S, U, V)."""
-        return self[[event]].hits(0, 1).dense()[0]
+        images = self[[event]].hits(0, 1).dense()
+        return images.reshape(self.detector.shape)
 
     def batches(self, size: int = EVENTS) -> Iterator[tuple[PixelHits, PixelConditions]]:
         """Hits and conditions of consecutive events, ``size`` at most."""

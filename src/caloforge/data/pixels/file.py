@@ -1,10 +1,11 @@
 """Pixel events in HDF5.
 
-``hits/u``, ``hits/v`` (H,) and ``hits/charge`` (H,) hold the hits of all events in the order of event, sensor,
-u and v; ``index/first`` (N,) is the first hit of an event and ``index/counts`` (N, S) the number of hits on each
-of its sensors, whose names are in ``sensors`` (S,). ``rates`` (N, B), ``seed`` and ``number`` (N,) are the
-conditions, further data sets with N rows columns. The attributes ``caloforge_pixel_format``, ``detector``,
-``sources`` and ``provenance`` say the rest (the last three in JSON). All data sets have checksums.
+``hits/u``, ``hits/v`` and ``hits/charge`` (H,) hold the hits of all events in the order of event, sensor, u
+and v; ``index/first`` (N,) is the first hit of an event and ``index/counts`` (N, S) the number of hits on
+each of its sensors, whose names are in ``sensors`` (S,). ``rates`` (N, B), ``seed`` and ``number`` (N,) are
+the conditions, further data sets with N rows columns. The attributes ``caloforge_pixel_format``,
+``detector``, ``sources`` and ``provenance`` say the rest (the last three in JSON). All data sets have
+checksums.
 """
 
 from __future__ import annotations
@@ -62,6 +63,7 @@ class PixelWriter(HDF5Writer):
         super().__init__(path, provenance=provenance, compression=compression, overwrite=overwrite)
         self.detector, self.sources = detector, sources
         self.n_hits = 0
+        self._columns: set[str] = set()
 
     def _begin(self, file: h5py.File) -> None:
         file.attrs[FORMAT] = VERSION
@@ -225,8 +227,8 @@ def _read(path: Path, file: h5py.File) -> PixelEvents:
         or len(stored_in(file, "index/first")) != n
     ):
         raise DataError(
-            f"{path}: {n} events, an index of shape {counts.shape} and hits {lengths} do not fit one another; "
-            "the file is incomplete"
+            f"{path}: {n} events, an index of shape {counts.shape} and hits {lengths} do not fit one "
+            "another; the file is incomplete"
         )
     extra = {name: read_column(file, name) for name in file if name not in _RESERVED}
     conditions = PixelConditions(

@@ -117,7 +117,8 @@ def check_hits(hits: PixelHits, detector: PixelDetector, where: str, first: int 
         if bad.any():
             i = int(np.flatnonzero(bad)[0])
             raise DataError(
-                f"{where}: event {first + row[i] // sensors}, sensor {detector.sensors[row[i] % sensors].name}: "
-                f"the hit at u {hits.u[i]}, v {hits.v[i]} of {hits.charge[i]} ADU {what}; "
+                f"{where}: event {first + row[i] // sensors}, sensor "
+                f"{detector.sensors[row[i] % sensors].name}: the hit at u {hits.u[i]}, v {hits.v[i]} of "
+                f"{hits.charge[i]} ADU {what}; "
                 f"{np.count_nonzero(bad)} hits are so. Repair them or leave these events out."
             )

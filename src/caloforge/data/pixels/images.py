@@ -1,4 +1,4 @@
-"""The layout in which images of pixel sensors are published: a folder for each sensor, a PNG file for each event.
+"""The layout in which images of pixel sensors are published: a folder a sensor, a PNG file an event.
 
 Folders are named after their sensors, ``1.1.1`` … ``2.12.2``, and sorted by these numbers, not as text, which
 would put layer 1's ladder 10 before ladder 2. Each holds 8-bit grey images, (U, V), of the same names; the
@@ -92,8 +92,8 @@ def _detector_of(folder: Path, folders: list[str]) -> PixelDetector:
     shared = [len({sensor.name for sensor in detector.sensors} & {*folders}) for detector in known]
     if not max(shared, default=0):
         raise DataError(
-            f"{folder}: no folder is named after a sensor (1.1.1, …) of {', '.join(PixelDetector.names())}; it has "
-            f"{_few(folders) or 'none'}"
+            f"{folder}: no folder is named after a sensor (1.1.1, …) of {', '.join(PixelDetector.names())}; "
+            f"it has {_few(folders) or 'none'}"
         )
     best = [d for d, n in zip(known, shared, strict=True) if n == max(shared)]
     if len(best) > 1:
@@ -128,19 +128,31 @@ def _image(path: Path, shape: tuple[int, int]) -> NDArray[np.uint8]:
         with _pillow().open(path) as image:
             if image.mode != "L" or image.format != "PNG":
                 raise DataError(
-                    f"{path}: an 8-bit grey PNG image is needed, its values charges from 0 to 255 ADU; this is "
-                    f"{image.format}, mode {image.mode}"
+                    f"{path}: an 8-bit grey PNG image is needed, its values charges from 0 to 255 ADU; "
+                    f"this is {image.format}, mode {image.mode}"
                 )
             if image.size != shape[::-1]:
                 height, width = image.size[::-1]
                 raise DataError(
-                    f"{path}: {height} × {width} pixels, and the sensor has {shape[0]} × {shape[1]} cells (u × v)"
+                    f"{path}: {height} × {width} pixels, and the sensor has {shape[0]} × {shape[1]} cells"
                 )
             return np.asarray(image, dtype=np.uint8)
     except (OSError, ValueError, SyntaxError) as error:
         if isinstance(error, DataError):
             raise
         raise DataError(f"{path}: the image cannot be read ({error}); get it again") from error
+
+
+def _require_images_alone(folder: Path, detector: PixelDetector) -> None:
+    """Raise DataError where a folder that is to be replaced holds anything but images of sensors."""
+    names = {sensor.name for sensor in detector.sensors}
+    others = [path for path in folder.iterdir() if path.name not in names] if folder.is_dir() else [folder]
+    others += [path for path in folder.glob("*/*") if path.suffix.lower() != ".png"]
+    if others:
+        raise DataError(
+            f"{folder} is not replaced, since it holds more than images of sensors ({others[0].name}); "
+            "choose another name"
+        )
 
 
 def write_images(
@@ -158,11 +170,13 @@ def write_images(
         DataError: it exists, unless ``overwrite``, or cannot be written.
     """
     library, target = _pillow(), Path(folder)
-    partial = target.with_name(f"{target.name}.partial")
+    partial, before = (target.with_name(f"{target.name}.{end}") for end in ("partial", "before.partial"))
     digits = max(6, len(str(len(events))))
-    with file_lock(target):
-        if target.exists() and not (overwrite and target.is_dir()):
-            raise DataError(f"{target} exists; choose another name or allow overwriting (--overwrite)")
+    with file_lock(target.with_name(f"{target.name}.images")):
+        if target.exists():
+            if not overwrite:
+                raise DataError(f"{target} exists; choose another name or allow overwriting (--overwrite)")
+            _require_images_alone(target, events.detector)
         try:
             shutil.rmtree(partial, ignore_errors=True)
             for sensor in events.detector.sensors:
@@ -173,8 +187,9 @@ def write_images(
                 if progress is not None:
                     progress(i + 1, len(events))
             if target.exists():
-                shutil.rmtree(target)
+                target.rename(before)
             partial.rename(target)
+            shutil.rmtree(before, ignore_errors=True)
         except OSError as error:
             raise DataError(f"cannot write {target}: {error.strerror or error}") from error
         finally:

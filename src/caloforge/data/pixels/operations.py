@@ -75,7 +75,7 @@ def require_different(files: Sequence[tuple[str, PixelEvents]]) -> None:
         if shared := one & other:
             seed, number, *_ = min(shared)
             raise DataError(
-                f"{files[i][0]} and {files[j][0]} hold the same events: {len(shared)} of the same seed, number "
-                f"and rates, the first of seed {seed} and number {number}; make one of the files with another "
-                "seed (caloforge simulate --seed)"
+                f"{files[i][0]} and {files[j][0]} hold the same events: {len(shared)} of the same seed, "
+                f"number and rates, the first of seed {seed} and number {number}; make one of the files with "
+                "another seed (caloforge simulate --seed)"
             )

@@ -82,7 +82,7 @@ def _cells(position: Floats, sensor: Ints, detector: PixelDetector, electrons: F
     u, v = np.empty(len(sensor), dtype=np.int64), np.empty(len(sensor), dtype=np.int64)
     for i, layer in enumerate(detector.layers):
         here = layers == i
-        u[here] = np.searchsorted(layer.edges("u"), position[here, 0], side="right") - 1
-        v[here] = np.searchsorted(layer.edges("v"), along_v[here], side="right") - 1
+        u[here] = np.searchsorted(layer.edges_u, position[here, 0], side="right") - 1
+        v[here] = np.searchsorted(layer.edges_v, along_v[here], side="right") - 1
     inside = (u >= 0) & (u < n_u) & (v >= 0) & (v < n_v)
     return ((sensor * n_u + u) * n_v + v)[inside], electrons[inside]

@@ -20,7 +20,7 @@ from caloforge.detector.pixel import PixelDetector
 from caloforge.geant4.physics import apply_commands, engine_seeds, physics_list
 from caloforge.geant4.pixel.sources import particles_of_event
 from caloforge.geant4.pixel.world import PixelWorld
-from caloforge.geant4.recorder import Recorder, whole_step
+from caloforge.geant4.recorder import Recorder, step_of_neutral, whole_step
 
 __all__ = ["Deposits", "PixelEngine"]
 
@@ -118,7 +118,9 @@ class PixelEngine:
         self.detector = detector
         self.world: PixelWorld
         self.recorders = [
-            Recorder(sensor.name, heaviest_z=SILICON, hadrons=official, row=whole_step)
+            Recorder(
+                sensor.name, heaviest_z=SILICON, hadrons=official, charged=whole_step, neutral=step_of_neutral
+            )
             for sensor in detector.sensors
         ]
         manager = g4.G4RunManagerFactory.CreateRunManager(g4.G4RunManagerType.Serial)

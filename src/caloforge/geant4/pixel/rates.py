@@ -29,8 +29,8 @@ def parse_rates(rate: Rate, detector: PixelDetector) -> dict[str, Span]:
         parts = list(rate.items())
     elif isinstance(rate, str):
         for text in rate.split(","):
-            name, equals, value = text.rpartition("=")
-            parts.append((name.strip() if equals else ALL, value))
+            name, equals, factor = text.rpartition("=")
+            parts.append((name.strip() if equals else ALL, factor))
     else:
         parts = [(ALL, rate)]
     known = [source.name for source in detector.sources]
@@ -57,8 +57,8 @@ def _span(value: float | str | tuple[float, float]) -> Span:
         span = math.nan, math.nan
     if not 0 <= span[0] <= span[1] < math.inf or (span[0] == 0 and span[1] > 0):
         raise ConditionError(
-            f"rate {value!r}: expected a factor of the nominal rate that is not negative, such as 1, or a range "
-            "above 0, such as 0.5-2"
+            f"rate {value!r}: expected a factor of the nominal rate that is not negative, such as 1, or a "
+            "range above 0, such as 0.5-2"
         )
     return span
 

@@ -49,7 +49,7 @@ class PixelWorld:
     def _module(self, sensor: Frame, outer: Any) -> Any:
         """A module with its cavity and, in that, the active silicon, which is returned."""
         layer = self.detector.layers[sensor.layer]
-        u, v = (float(layer.edges(axis)[-1]) for axis in ("u", "v"))  # type: ignore[arg-type]
+        u, v = float(layer.edges_u[-1]), float(layer.edges_v[-1])
         half, thin = layer.module_w_mm / 2, layer.thickness_um * 1e-3 / 2
         name = f"module {sensor.name}"
         module = self._place(
