@@ -190,5 +190,5 @@ class Recorder:
         del self._sink[:]
 
     def deposits(self, columns: int = 4) -> NDArray[np.float64]:
-        """Deposits since `clear`: (D, 4) = (energy MeV, x, y, z mm), or the ``columns`` of other rows; a copy."""
+        """Deposits since `clear`: (D, 4) = (energy MeV, x, y, z mm), or ``columns`` of other rows; a copy."""
         return np.array(self._sink, dtype=np.float64).reshape(-1, columns)
