@@ -14,15 +14,15 @@ from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, PositiveFloat, model_validator
 
 from caloforge.detector.description import FILES, DetectorFile, Table
 
 __all__ = [
-    "Frame",
     "PixelDetector",
     "PixelLayer",
     "Readout",
+    "Sensor",
     "SingleBeam",
     "Source",
     "Synchrotron",
@@ -32,6 +32,16 @@ __all__ = [
 
 Floats = NDArray[np.float64]
 Span = tuple[float, float]
+
+
+def _ordered(span: Span) -> Span:
+    if span[0] > span[1]:
+        raise ValueError(f"must be [lowest, highest], got {list(span)}")
+    return span
+
+
+Ordered = Annotated[Span, AfterValidator(_ordered)]
+Positive = Annotated[tuple[PositiveFloat, PositiveFloat], AfterValidator(_ordered)]
 MOST_CELLS = 4096
 
 
@@ -133,7 +143,7 @@ class Readout(Table):
     lorentz_um: float = 0.0
     segment_um: float = Field(5.0, gt=0)
     group_electrons: float = Field(100.0, gt=0)
-    window_us: Span
+    window_us: Ordered
 
     @property
     def largest_adu(self) -> int:
@@ -141,8 +151,6 @@ class Readout(Table):
 
     @model_validator(mode="after")
     def _check(self) -> Readout:
-        if self.window_us[0] >= self.window_us[1]:
-            raise ValueError(f"window_us must be [start, end], got {list(self.window_us)}")
         if self.threshold_adu > self.largest_adu:
             raise ValueError(
                 f"threshold_adu must be at most {self.largest_adu}, the largest of {self.bits} bits"
@@ -169,7 +177,7 @@ class TwoPhoton(_Source):
     """
 
     kind: Literal["two-photon"]
-    pt_mev: Span
+    pt_mev: Positive
     power: float = Field(3.0, gt=1)
     rapidity: float = Field(gt=0)
     boost: float = 0.0
@@ -187,7 +195,7 @@ class SingleBeam(_Source):
 
     kind: Literal["single-beam"]
     share: dict[Literal["e-", "e+", "gamma"], float] = Field(min_length=1)
-    energy_mev: Span
+    energy_mev: Positive
     power: float = Field(gt=0)
     angle_rad: float = Field(gt=0)
     swirl_rad: float = Field(0.5, ge=0)
@@ -195,7 +203,7 @@ class SingleBeam(_Source):
     phi_excess: float = Field(0.0, ge=0, le=1)
     phi_deg: float = 0.0
     radius_mm: float = Field(gt=0)
-    z_mm: Span
+    z_mm: Ordered
 
 
 class Synchrotron(_Source):
@@ -205,13 +213,13 @@ class Synchrotron(_Source):
     mean_energy_kev: float = Field(gt=0)
     least_energy_kev: float = Field(gt=0)
     radius_mm: float = Field(gt=0)
-    z_mm: Span
+    z_mm: Ordered
 
 
 Source = Annotated[TwoPhoton | SingleBeam | Synchrotron, Field(discriminator="kind")]
 
 
-class Frame(NamedTuple):
+class Sensor(NamedTuple):
     """One sensor: its number, name, the middle of its active area and the rows u, v, w of its axes, mm."""
 
     number: int
@@ -251,6 +259,7 @@ class PixelDetector(DetectorFile):
                 *(layer.material for layer in self.layers),
             )
         )
+        self._require_room()
         radius = 0.0
         for tube in self.tubes:
             if not radius <= tube.inner_radius_mm < tube.outer_radius_mm:
@@ -263,14 +272,39 @@ class PixelDetector(DetectorFile):
             raise ValueError("the names of the sources must differ")
         return self
 
+    def _require_room(self) -> None:
+        """Raise ValueError where modules or starting points lie in the beam pipe or outside the world."""
+        pipe = max((tube.outer_radius_mm for tube in self.tubes), default=0.0)
+        for i, layer in enumerate(self.layers):
+            inner, outer = (layer.radius_mm + sign * layer.module_w_mm / 2 for sign in (-1, 1))
+            side = layer.module_u_mm / 2 + abs(layer.shift_mm)
+            z = max(abs(sensor.module_z_mm) for sensor in layer.sensors) + layer.module_v_mm / 2
+            if (
+                inner <= pipe
+                or math.hypot(outer, side) >= self.world_radius_mm
+                or z >= self.world_half_length_mm
+            ):
+                raise ValueError(
+                    f"the modules of layer {i + 1} do not lie between the beam pipe and world_*_mm"
+                )
+            for sensor in layer.sensors:
+                if abs(sensor.active_z_mm - sensor.module_z_mm) + layer.edges_v[-1] > layer.module_v_mm / 2:
+                    raise ValueError(f"the active area of a sensor of layer {i + 1} lies outside its module")
+        for source in self.sources:
+            if not isinstance(source, TwoPhoton) and (
+                source.radius_mm >= self.world_radius_mm
+                or max(map(abs, source.z_mm)) >= self.world_half_length_mm
+            ):
+                raise ValueError(f"{source.name} starts outside the world, see radius_mm and z_mm")
+
     @property
     def _edges_of_first(self) -> tuple[int, int]:
         return len(self.layers[0].edges_u), len(self.layers[0].edges_v)
 
     @property
-    def sensors(self) -> tuple[Frame, ...]:
+    def sensors(self) -> tuple[Sensor, ...]:
         """Every sensor, ordered by layer, ladder and number; its name is "layer.ladder.sensor"."""
-        return _frames(self.layers)
+        return _sensors(self.layers)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -280,8 +314,8 @@ class PixelDetector(DetectorFile):
 
 
 @cache
-def _frames(layers: tuple[PixelLayer, ...]) -> tuple[Frame, ...]:
-    frames: list[Frame] = []
+def _sensors(layers: tuple[PixelLayer, ...]) -> tuple[Sensor, ...]:
+    sensors: list[Sensor] = []
     for layer_number, layer in enumerate(layers):
         for ladder in range(layer.ladders):
             phi = math.radians(layer.first_phi_deg) + 2 * math.pi * ladder / layer.ladders
@@ -293,9 +327,9 @@ def _frames(layers: tuple[PixelLayer, ...]) -> tuple[Frame, ...]:
             axes = np.array([u, along, w])
             for i, sensor in enumerate(layer.sensors):
                 middle = w * layer.radius_mm + u * layer.shift_mm
-                frames.append(
-                    Frame(
-                        len(frames),
+                sensors.append(
+                    Sensor(
+                        len(sensors),
                         f"{layer_number + 1}.{ladder + 1}.{i + 1}",
                         layer_number,
                         ladder,
@@ -305,4 +339,4 @@ def _frames(layers: tuple[PixelLayer, ...]) -> tuple[Frame, ...]:
                         sensor.flip_v,
                     )
                 )
-    return tuple(frames)
+    return tuple(sensors)

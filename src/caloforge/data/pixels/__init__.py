@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from caloforge.data.formats.hdf5 import open_file
 from caloforge.data.pixels.events import ArrayHits, PixelConditions, PixelEvents
 from caloforge.data.pixels.file import FORMAT, PixelWriter, open_pixel_file, write_events
 from caloforge.data.pixels.hits import PixelHits
 from caloforge.data.pixels.images import open_images, write_images
 from caloforge.detector.pixel import PixelDetector
+from caloforge.errors import DataError
 
 __all__ = [
     "ArrayHits",
@@ -44,12 +46,10 @@ def open_events(
 
 def holds_events(path: Path) -> bool:
     """Whether a file holds pixel events, or a folder may, rather than showers."""
-    import h5py
-
     if path.is_dir():
         return True
     try:
-        with h5py.File(path, "r", locking="best-effort") as file:
+        with open_file(path) as file:
             return FORMAT in file.attrs
-    except OSError:
+    except DataError:  # which whoever opens it tells
         return False

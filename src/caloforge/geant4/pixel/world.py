@@ -7,7 +7,7 @@ from typing import Any
 
 import geant4_pybind as g4
 
-from caloforge.detector.pixel import Frame, PixelDetector
+from caloforge.detector.pixel import PixelDetector, Sensor
 from caloforge.geant4.world import material_finder
 
 __all__ = ["PixelWorld"]
@@ -46,7 +46,7 @@ class PixelWorld:
             active.SetUserLimits(limit)
             self.sensitive.append(active)
 
-    def _module(self, sensor: Frame, outer: Any) -> Any:
+    def _module(self, sensor: Sensor, outer: Any) -> Any:
         """A module with its cavity and, in that, the active silicon, which is returned."""
         layer = self.detector.layers[sensor.layer]
         u, v = float(layer.edges_u[-1]), float(layer.edges_v[-1])
@@ -68,11 +68,11 @@ class PixelWorld:
         solid: Any,
         material: str,
         mother: Any,
-        where: Frame | tuple[float, float, float] = (0.0, 0.0, 0.0),
+        where: Sensor | tuple[float, float, float] = (0.0, 0.0, 0.0),
     ) -> Any:
         logical = g4.G4LogicalVolume(solid, self._material(material), solid.GetName())
         rotation = None
-        if isinstance(where, Frame):
+        if isinstance(where, Sensor):
             # the passive rotation, from the mother's axes to those of the module
             rotation = g4.G4RotationMatrix()
             rotation.rotateAxes(*(g4.G4ThreeVector(*axis) for axis in where.axes.T.tolist()))
