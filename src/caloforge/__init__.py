@@ -14,8 +14,7 @@ from caloforge.lazy import lazily
 
 if TYPE_CHECKING:
     from caloforge.checkpoint import Checkpoint
-    from caloforge.data import Conditions, Showers, open_showers
-    from caloforge.data.pixels import PixelEvents, open_events
+    from caloforge.data import Conditions, PixelEvents, Showers, open_events, open_showers
     from caloforge.detector import (
         BoxMesh,
         CylinderMesh,
@@ -41,7 +40,7 @@ __getattr__, __dir__ = lazily(
         "CylinderMesh": "detector",
         "Detector": "detector",
         "PixelDetector": "detector",
-        "PixelEvents": "data.pixels",
+        "PixelEvents": "data",
         "RaggedCylinderMesh": "detector",
         "Recipe": "training",
         "Showers": "data",
@@ -51,7 +50,7 @@ __getattr__, __dir__ = lazily(
         "compare": "report",
         "evaluate": "report",
         "generate": "generation",
-        "open_events": "data.pixels",
+        "open_events": "data",
         "open_showers": "data",
         "read_comparison": "evaluation",
         "simulate": "geant4",
