@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from caloforge.data.formats.base import PIXEL_FORMAT
 from caloforge.data.formats.hdf5 import open_file
 from caloforge.data.pixels.events import ArrayHits, PixelConditions, PixelEvents
-from caloforge.data.pixels.file import FORMAT, PixelWriter, open_pixel_file, write_events
+from caloforge.data.pixels.file import PixelWriter, open_pixel_file, write_events
 from caloforge.data.pixels.hits import PixelHits
 from caloforge.data.pixels.images import open_images, write_images
 from caloforge.detector.pixel import PixelDetector
@@ -50,6 +51,6 @@ def holds_events(path: Path) -> bool:
         return True
     try:
         with open_file(path) as file:
-            return FORMAT in file.attrs
+            return PIXEL_FORMAT in file.attrs
     except DataError:  # which whoever opens it tells
         return False

@@ -19,18 +19,26 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from caloforge.data.formats.hdf5 import HDF5_ERRORS, damaged, open_file, read_column, stored_in
+from caloforge.data.formats.base import PIXEL_FORMAT
+from caloforge.data.formats.hdf5 import (
+    HDF5_ERRORS,
+    damaged,
+    file_attributes,
+    keep_open,
+    open_file,
+    read_column,
+    stored_in,
+)
 from caloforge.data.hdf5_writer import HDF5Writer, as_bytes
 from caloforge.data.packing import COMPRESSION
 from caloforge.data.pixels.events import EVENTS, PixelConditions, PixelEvents
 from caloforge.data.pixels.hits import PixelHits, check_hits
 from caloforge.detector.pixel import PixelDetector
-from caloforge.errors import ConditionError, DataError, DetectorError
+from caloforge.errors import CaloforgeError, ConditionError, DataError, DetectorError
 from caloforge.runtime.structured import json_text, parse_json
 
-__all__ = ["FORMAT", "PixelWriter", "open_pixel_file", "write_events"]
+__all__ = ["PixelWriter", "open_pixel_file", "write_events"]
 
-FORMAT = "caloforge_pixel_format"
 VERSION = 1
 HITS = ("u", "v", "charge")
 CHUNK_HITS = 1 << 17
@@ -66,7 +74,7 @@ class PixelWriter(HDF5Writer):
         self._columns: set[str] = set()
 
     def _begin(self, file: h5py.File) -> None:
-        file.attrs[FORMAT] = VERSION
+        file.attrs[PIXEL_FORMAT] = VERSION
         self._describe(file, "detector", json_text(self.detector.to_dict()))
         self._describe(file, "sources", json_text(self.sources))
         names = as_bytes(np.array([sensor.name for sensor in self.detector.sensors]))
@@ -157,13 +165,18 @@ class _StoredHits:
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_opened": None}
 
+    def close(self) -> None:
+        """Close the file; the next read opens it again."""
+        self._opened = None
+
     def read(self, start: int, stop: int) -> PixelHits:
         """As `HitSource.read`."""
         if self._opened is None or self._opened[0] != os.getpid():
             self._opened = os.getpid(), open_file(self.path)
+        keep_open(self)
         file, rows = self._opened[1], slice(start, stop)
         counts = read_column(file, "index/counts", rows).astype(np.int64)
-        first = read_column(file, "index/first", rows)
+        first = read_column(file, "index/first", rows).astype(np.int64)
         per_event = counts.sum(axis=1)
         begin = int(first[0]) if stop > start else 0
         if (
@@ -195,18 +208,21 @@ def open_pixel_file(path: Path) -> PixelEvents:
 
 
 def _read(path: Path, file: h5py.File) -> PixelEvents:
-    if FORMAT not in file.attrs:
+    if PIXEL_FORMAT not in file.attrs:
         raise DataError(
             f"{path}: this is no file of pixel events; it has {', '.join(sorted(file)) or 'nothing'}"
         )
-    if int(file.attrs[FORMAT]) > VERSION:
-        raise DataError(f"{path}: made by a newer caloforge (format {file.attrs[FORMAT]}); update caloforge")
+    about = file_attributes(file)
     try:
-        detector = PixelDetector.from_dict(parse_json(file.attrs["detector"]))
-        sources = tuple(map(str, parse_json(file.attrs["sources"])))
-        made = parse_json(file.attrs["provenance"])
-    except (ValueError, KeyError, TypeError) as error:
-        if isinstance(error, DetectorError):
+        if int(about[PIXEL_FORMAT]) > VERSION:
+            raise DataError(
+                f"{path}: made by a newer caloforge (format {about[PIXEL_FORMAT]}); update caloforge"
+            )
+        detector = PixelDetector.from_dict(dict(parse_json(about["detector"])))
+        sources = tuple(map(str, parse_json(about["sources"])))
+        made = dict(parse_json(about["provenance"]))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        if isinstance(error, CaloforgeError):
             raise
         raise DataError(f"{path}: its attributes are damaged ({error!r}); get the file again") from error
     names, ours = read_column(file, "sensors").tolist(), [sensor.name for sensor in detector.sensors]
@@ -217,21 +233,26 @@ def _read(path: Path, file: h5py.File) -> PixelEvents:
             f"{names[i] if names else 'none'} instead of {ours[i]}. Sorted as text they would be mixed up; "
             "write the file with the sensors in the order of layer, ladder and sensor."
         )
+    n = (stored_in(file, "number").shape or (0,))[0]
+    shapes = {"rates": (n, len(sources)), "seed": (n,), "index/counts": (n, len(ours)), "index/first": (n,)}
+    for name, shape in (shapes | {"number": (n,)}).items():
+        _require(file, name, shape, "iuf" if name == "rates" else "iu")
+    for name in HITS:
+        _require(file, f"hits/{name}", stored_in(file, "hits/u").shape[:1] or (0,), "u")
     rates, seed, number = (read_column(file, name) for name in CONDITIONS)
-    n = len(rates)
-    counts = stored_in(file, "index/counts")
-    lengths = {name: len(stored_in(file, f"hits/{name}")) for name in HITS}
-    if (
-        len({*lengths.values()}) > 1
-        or counts.shape != (n, len(ours))
-        or len(stored_in(file, "index/first")) != n
-    ):
-        raise DataError(
-            f"{path}: {n} events, an index of shape {counts.shape} and hits {lengths} do not fit one "
-            "another; the file is incomplete"
-        )
     extra = {name: read_column(file, name) for name in file if name not in _RESERVED}
     conditions = PixelConditions(
         sources, rates.astype(np.float64), seed.astype(np.uint64), number.astype(np.int64)
     )
-    return PixelEvents(_StoredHits(path, n, lengths["u"], detector), conditions, detector, made, extra)
+    n_hits = stored_in(file, "hits/u").shape[0]
+    return PixelEvents(_StoredHits(path, n, n_hits, detector), conditions, detector, made, extra)
+
+
+def _require(file: h5py.File, name: str, shape: tuple[int, ...], kinds: str) -> None:
+    """Raise DataError where a data set has not this shape, or holds other numbers."""
+    stored = stored_in(file, name)
+    if stored.shape != shape or stored.dtype.kind not in kinds:
+        raise DataError(
+            f"{file.filename}, data set {name!r}: shape {stored.shape} of type {stored.dtype} does not fit "
+            f"the others, for which it must be {shape}; the file is incomplete"
+        )
