@@ -134,6 +134,21 @@ def test_deposits_lie_in_the_sensors_of_the_file(quiet, tmp_path):
     )  # 20 keV in 75 µm
 
 
+def test_what_circles_for_ever_ends(pxd, tmp_path):
+    """Perpendicular to the field, in vacuum, on a circle that meets nothing."""
+    circling = {"name": "circling", "kind": "single-beam", "mean": 5.0, "share": {"e-": 1.0}, "power": 1.0}
+    circling |= {
+        "energy_mev": [5.0, 6.0],
+        "angle_rad": 1e12,
+        "swirl_rad": 0.0,
+        "radius_mm": 50.0,
+        "z_mm": [0, 0],
+    }
+    detector = PixelDetector.from_dict(pxd.to_dict() | {"sources": [circling]})
+    events = simulate_events(detector, out=tmp_path / "a.h5", n=1, workers=1, progress=False)
+    assert events.hits(0, 1).counts.sum() < 10  # noise alone
+
+
 def test_rates_are_functions_of_the_event(pxd):
     ranges = parse_rates("0.5-2", pxd)
     numbers = np.arange(4000)

@@ -245,6 +245,7 @@ class PixelDetector(DetectorFile):
     world_half_length_mm: float = Field(gt=0)
     production_cut_mm: float = Field(gt=0)
     step_mm: float = Field(gt=0)
+    track_mm: float = Field(gt=0)
     tubes: tuple[Tube, ...] = ()
     layers: tuple[PixelLayer, ...] = Field(min_length=1)
     readout: Readout

@@ -55,17 +55,6 @@ class PixelHits:
         images[self.event, self.sensor, self.u, self.v] = self.charge
         return images
 
-    def of_sensors(self) -> list[PixelHits]:
-        """The hits of each sensor of each event, (n · S) of them in order, as hits of one event."""
-        stops = np.cumsum(self.counts.ravel())
-        parts = []
-        for i, (stop, count) in enumerate(zip(stops.tolist(), self.counts.ravel().tolist(), strict=True)):
-            counts = np.zeros((1, self.shape[0]), dtype=np.int64)
-            counts[0, i % self.shape[0]] = count
-            here = slice(stop - count, stop)
-            parts.append(PixelHits(self.shape, counts, self.u[here], self.v[here], self.charge[here]))
-        return parts
-
     @staticmethod
     def from_dense(images: NDArray[np.uint8]) -> PixelHits:
         """The hits of images (n, S, U, V)."""

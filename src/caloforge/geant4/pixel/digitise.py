@@ -39,8 +39,8 @@ def digitise(deposits: Deposits, detector: PixelDetector, seed: int, number: int
     pedestal = np.rint(random.normal(readout.pedestal_adu, readout.pedestal_spread_adu, len(cells)))
     pedestal = np.clip(pedestal, 0, readout.largest_adu)
     adu = np.clip(np.rint(adu + pedestal), 0, readout.largest_adu) - pedestal
-    # a noise hit is one whose noise alone is beyond the threshold
-    adu[np.isin(cells, noisy, assume_unique=True) & (adu < readout.threshold_adu)] = readout.threshold_adu
+    # the noise of a noise hit is beyond the threshold by itself
+    adu[np.isin(cells, noisy) & (adu < readout.threshold_adu)] = readout.threshold_adu
     kept = adu >= readout.threshold_adu
     sensor, u, v = np.unravel_index(cells[kept], detector.shape)
     counts = np.bincount(sensor, minlength=detector.shape[0])[None]

@@ -39,8 +39,11 @@ class PixelWorld:
                 2 * math.pi,
             )
             self._place(shell, tube.material, outer)
+        # in vacuum, nothing else ends the way of a particle that circles in the field
+        circling = g4.G4UserLimits(1e9, detector.track_mm)
+        outer.SetUserLimits(circling)
         limit = g4.G4UserLimits(detector.step_mm)
-        self._keep.append(limit)
+        self._keep += [circling, limit]
         for sensor in detector.sensors:
             active = self._module(sensor, outer)
             active.SetUserLimits(limit)
