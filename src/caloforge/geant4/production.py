@@ -55,7 +55,7 @@ def produce(
     """
     request: dict[str, Any] = dict(parse_json(json_text(settings)))
     n, size = request["n"], request["chunk"]
-    store = ChunkStore(target, request, n, "simulation")
+    store = ChunkStore(target, request, n, "simulation", what)
     if _is_done(target, request, made_before, resume, overwrite):
         store.clear()
         return
