@@ -1,7 +1,8 @@
 """caloforge: fast simulation of calorimeter showers with generative models.
 
 The verbs of the package mirror the commands: `simulate`, `train`, `adapt`, `generate`, `evaluate`, `compare`;
-the nouns are `Detector`, the meshes, `Conditions` and `Showers`. Names are imported on first use, so that
+the nouns are `Detector`, the meshes, `Conditions` and `Showers`, of pixel detectors `PixelDetector` and
+`PixelEvents`. Names are imported on first use, so that
 ``import caloforge`` loads neither torch nor matplotlib nor Geant4.
 """
 
@@ -13,10 +14,17 @@ from caloforge.lazy import lazily
 
 if TYPE_CHECKING:
     from caloforge.checkpoint import Checkpoint
-    from caloforge.data import Conditions, Showers, open_showers
-    from caloforge.detector import BoxMesh, CylinderMesh, Detector, RaggedCylinderMesh, calochallenge_mesh
+    from caloforge.data import Conditions, PixelEvents, Showers, open_events, open_showers
+    from caloforge.detector import (
+        BoxMesh,
+        CylinderMesh,
+        Detector,
+        PixelDetector,
+        RaggedCylinderMesh,
+        calochallenge_mesh,
+    )
     from caloforge.evaluation import read_comparison
-    from caloforge.geant4 import simulate
+    from caloforge.geant4 import simulate, simulate_events
     from caloforge.generation import generate
     from caloforge.registry import allow_code
     from caloforge.report import compare, evaluate, write_report
@@ -31,6 +39,8 @@ __getattr__, __dir__ = lazily(
         "Conditions": "data",
         "CylinderMesh": "detector",
         "Detector": "detector",
+        "PixelDetector": "detector",
+        "PixelEvents": "data",
         "RaggedCylinderMesh": "detector",
         "Recipe": "training",
         "Showers": "data",
@@ -40,9 +50,11 @@ __getattr__, __dir__ = lazily(
         "compare": "report",
         "evaluate": "report",
         "generate": "generation",
+        "open_events": "data",
         "open_showers": "data",
         "read_comparison": "evaluation",
         "simulate": "geant4",
+        "simulate_events": "geant4",
         "train": "training",
         "write_comparison": "report.comparison",
         "write_report": "report",
@@ -55,6 +67,8 @@ __all__ = [
     "Conditions",
     "CylinderMesh",
     "Detector",
+    "PixelDetector",
+    "PixelEvents",
     "RaggedCylinderMesh",
     "Recipe",
     "Showers",
@@ -64,9 +78,11 @@ __all__ = [
     "compare",
     "evaluate",
     "generate",
+    "open_events",
     "open_showers",
     "read_comparison",
     "simulate",
+    "simulate_events",
     "train",
     "write_comparison",
     "write_report",

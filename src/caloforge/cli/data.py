@@ -12,6 +12,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from caloforge.cli import pixels
 from caloforge.cli.options import AllowCode, AllowExternal, Ignore, MeshName, Overwrite
 from caloforge.cli.output import console, say, warn
 from caloforge.errors import DataError
@@ -21,17 +22,25 @@ from caloforge.runtime.streams import checked_seed
 from caloforge.runtime.structured import json_text
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from caloforge.data import Showers, ShowerWriter
+    from caloforge.data.pixels import PixelEvents, PixelWriter
 
 __all__ = ["app"]
 
 app = typer.Typer(
-    help="Look into, convert, split, merge and download files of showers.", no_args_is_help=True
+    help="Look into, convert, split, merge and download files of showers or pixel events.",
+    no_args_is_help=True,
 )
 
 LayoutName = Annotated[
     str,
-    typer.Option(help="caloforge, or calochallenge: the two data sets of the challenge and nothing else."),
+    typer.Option(
+        help="caloforge; calochallenge: the two data sets of the challenge and nothing else; png: of pixel "
+        "events, folders of images (convert only)."
+    ),
 ]
 
 
@@ -50,6 +59,11 @@ def info(
 
     results = []
     for path in paths:
+        if pixels.are_events([path], {"mesh": mesh, "ignore": ignore, "allow_external": allow_external}):
+            results.append(pixels.info(path, check))
+            if not as_json:
+                pixels.print_table(results[-1])
+            continue
         showers = open_showers(path)
         with Display() as show:
             facts = describe(showers, everything=check, progress=partial(show, f"reading {path.name}"))
@@ -73,7 +87,10 @@ def convert(
         str | None,
         typer.Option(help="Keep incident energies in [LOW, HIGH) MeV, as LOW:HIGH; either may lack."),
     ] = None,
-    detector: Annotated[str | None, typer.Option(help="Keep the showers in this detector.")] = None,
+    detector: Annotated[
+        str | None,
+        typer.Option(help="Keep the showers in this detector; of images, the pixel detector they are of."),
+    ] = None,
     layout: LayoutName = "caloforge",
     compression: Annotated[int, typer.Option(min=0, max=9, help="gzip level.")] = 1,
     ignore: Ignore = None,
@@ -84,6 +101,11 @@ def convert(
     """Write showers in caloforge's own layout, which every reader of the CaloChallenge's can read."""
     from caloforge.data import coarsened, open_showers
 
+    for_showers = {"mesh": mesh, "coarsen": coarsen, "energy": energy, "ignore": ignore}
+    if pixels.are_events([source], for_showers | {"allow_external": allow_external}):
+        how = {"compression": compression, "overwrite": overwrite}
+        pixels.convert(source, target, layout, detector, **how)
+        return
     showers = open_showers(source)
     found = len(showers)
     if energy is not None or detector is not None:
@@ -120,9 +142,13 @@ def split(
 ) -> None:
     """Split a file into disjoint parts, named SOURCE_NAME.h5."""
     from caloforge.data import open_showers
+    from caloforge.data.pixels import open_events
 
-    showers = open_showers(source)
-    pieces = _pieces(showers, parts, seed)
+    for_showers = {"mesh": mesh, "ignore": ignore, "allow_external": allow_external}
+    events = pixels.are_events([source], for_showers)
+    showers: Showers | PixelEvents = open_events(source) if events else open_showers(source)
+    what = "events" if events else "showers"
+    pieces = [showers[rows] for rows in _parts(len(showers), parts, seed, what)]
     labels = names.split(",") if names else [f"part{i + 1}" for i in range(len(pieces))]
     if len(labels) != len(pieces) or len(set(labels)) != len(labels) or not all(map(_is_label, labels)):
         raise DataError(
@@ -130,7 +156,7 @@ def split(
         )
     targets = [(folder or source.parent) / f"{source.stem}_{label}.h5" for label in labels]
     with ExitStack() as all_or_none:
-        writers = []
+        writers: list[Any] = []
         for piece, target in zip(pieces, targets, strict=True):
             settings = {"source": source.name, "parts": parts, "seed": seed, "part": target.stem}
             writer = _writer(piece, target, "split", settings, overwrite=overwrite, layout=layout)
@@ -138,7 +164,7 @@ def split(
         for writer, piece in zip(writers, pieces, strict=True):
             _fill(writer, piece)
     for piece, target in zip(pieces, targets, strict=True):
-        say(f"{len(piece)} showers → {target}")
+        say(f"{len(piece)} {what} → {target}")
 
 
 @app.command()
@@ -156,6 +182,9 @@ def merge(
     from caloforge.data import Showers, open_showers
     from caloforge.data.alike import require_alike
 
+    if pixels.are_events(sources, {"mesh": mesh, "ignore": ignore, "allow_external": allow_external}):
+        pixels.merge(target, sources, layout, overwrite)
+        return
     opened = [open_showers(path) for path in sources]
     for path, showers in zip(sources, opened, strict=True):
         opened[0].mesh.require_same(showers.mesh, f"{path} cannot be joined to {sources[0]}")
@@ -211,21 +240,25 @@ def _write(
 
 
 def _writer(
-    showers: Showers, target: Path, action: str, settings: dict[str, Any], **how: Any
-) -> ShowerWriter:
-    from caloforge.data import ShowerWriter
+    showers: Showers | PixelEvents, target: Path, action: str, settings: dict[str, Any], **how: Any
+) -> ShowerWriter | PixelWriter:
+    from caloforge.data import Showers, ShowerWriter
 
+    if not isinstance(showers, Showers):
+        return pixels.writer(showers, target, action, settings, **how)
     made_by = provenance(action, **settings) | {"source": showers.provenance}
     return ShowerWriter(target, showers.mesh, provenance=made_by, **how)
 
 
-def _fill(writer: ShowerWriter, showers: Showers) -> None:
+def _fill(writer: Any, showers: Any) -> None:
     with Display() as show:
         writer.append_all(showers, partial(show, f"writing {writer.path.name}"))
 
 
-def _pieces(showers: Showers, parts: str, seed: int | None) -> tuple[Showers, ...]:
+def _parts(n: int, parts: str, seed: int | None, what: str) -> list[NDArray[np.int64]]:
     import numpy as np
+
+    from caloforge.data.chosen import split_rows
 
     seed = None if seed is None else checked_seed(seed)
     try:
@@ -233,24 +266,24 @@ def _pieces(showers: Showers, parts: str, seed: int | None) -> tuple[Showers, ..
     except ValueError as error:
         raise DataError(f"--parts must be numbers, like 0.8,0.2 or 6000,600, got {parts!r}") from error
     if max(sizes) <= 1 and sum(sizes) <= 1 + 1e-9:
-        return showers.split(*sizes, seed=seed)
-    if not all(size >= 1 and size.is_integer() for size in sizes) or sum(sizes) > len(showers):
+        return split_rows(n, sizes, seed)
+    if not all(size >= 1 and size.is_integer() for size in sizes) or sum(sizes) > n:
         raise DataError(
-            f"--parts {parts}: fractions must add up to at most 1, and numbers of showers be whole and add "
-            f"up to at most {len(showers)}"
+            f"--parts {parts}: fractions must add up to at most 1, and numbers of {what} be whole and add "
+            f"up to at most {n}"
         )
-    left = len(showers) - int(sum(sizes))
+    left = n - int(sum(sizes))
     if left and sum(sizes) == 100:
         raise DataError(
-            f"--parts {parts} are numbers of showers and leave out {left} of {len(showers)}; for percentages "
+            f"--parts {parts} are numbers of {what} and leave out {left} of {n}; for percentages "
             f"write {','.join(f'{size / 100:g}' for size in sizes)}"
         )
     if left:
-        warn(f"{left} of the {len(showers)} showers are in none of the parts {parts}")
+        warn(f"{left} of the {n} {what} are in none of the parts {parts}")
     shuffled = None if seed is None else np.random.default_rng(seed)
-    order = np.arange(len(showers)) if shuffled is None else shuffled.permutation(len(showers))
+    order = np.arange(n) if shuffled is None else shuffled.permutation(n)
     stops = np.cumsum(sizes).astype(int).tolist()
-    return tuple(showers[np.sort(order[a:b])] for a, b in zip([0, *stops[:-1]], stops, strict=True))
+    return [np.sort(order[a:b]) for a, b in zip([0, *stops[:-1]], stops, strict=True)]
 
 
 def _is_label(text: str) -> bool:

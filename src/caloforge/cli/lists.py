@@ -16,6 +16,7 @@ __all__ = ["detectors", "models", "recipes"]
 def detectors() -> None:
     """List the detectors that come with caloforge."""
     from caloforge.detector.detector import Detector
+    from caloforge.detector.pixel import PixelDetector
 
     table = Table("name", "cells", "particles", "energies", "what it is")
     for name in Detector.names():
@@ -28,6 +29,13 @@ def detectors() -> None:
             f"{low / 1000:g}-{high / 1000:g} GeV",
             escape(detector.description),
         )
+    for name in PixelDetector.names():
+        pixels = PixelDetector.load(name)
+        cells, sources = (
+            " × ".join(map(str, pixels.shape)),
+            ", ".join(source.name for source in pixels.sources),
+        )
+        table.add_row(name, cells, "background", sources, escape(pixels.description))
     console.print(table)
 
 

@@ -3,41 +3,42 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from caloforge.cli.options import (
-    ENERGY_HELP,
-    AllowCode,
-    Overwrite,
-    Phi,
-    Resume,
-    Seed,
-    Spectrum,
-    Theta,
-    Workers,
-)
+from caloforge.cli.options import ENERGY_HELP, AllowCode, Overwrite, Phi, Resume, Seed, Theta, Workers
 from caloforge.cli.output import file_name, say
+from caloforge.errors import ConditionError
 
 __all__ = ["simulate"]
 
 
 def simulate(
     detector: Annotated[str, typer.Argument(help="Name (see caloforge detectors) or a TOML file.")],
-    n: Annotated[int, typer.Option("-n", help="Number of showers.", min=1)],
+    n: Annotated[int, typer.Option("-n", help="Number of showers, or of events of a pixel detector.", min=1)],
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", help="HDF5 file to make; by default named after what is asked for."),
     ] = None,
     particle: Annotated[
-        str, typer.Option(help="e-, e+, gamma; hadrons with Geant4's official data sets.")
-    ] = "e-",
-    energy: Annotated[str, typer.Option(help=ENERGY_HELP)] = "1-10GeV",
-    spectrum: Spectrum = "log-uniform",
+        str | None,
+        typer.Option(help="e- (the default), e+, gamma; hadrons with Geant4's official data sets."),
+    ] = None,
+    energy: Annotated[str | None, typer.Option(help=f"{ENERGY_HELP} By default 1-10GeV.")] = None,
+    spectrum: Annotated[
+        str | None, typer.Option(help="log-uniform (the default) or uniform, for ranges.")
+    ] = None,
     theta: Theta = None,
     phi: Phi = None,
     impact: Annotated[str | None, typer.Option(help="Impact point on a box's face: 0mm,-20..20mm.")] = None,
+    rate: Annotated[
+        str | None,
+        typer.Option(
+            help="Of a pixel detector: factor of the nominal background, or its range: 0.5-2; of single "
+            "sources: two_photon=1,single_beam=0.5-2. By default 1."
+        ),
+    ] = None,
     seed: Seed = 0,
     workers: Workers = None,
     resume: Resume = False,
@@ -50,35 +51,54 @@ def simulate(
     ] = False,
     allow_code: AllowCode = None,
 ) -> None:
-    """Make showers with Geant4."""
+    """Make showers with Geant4, or events of beam background in a pixel detector."""
+    from caloforge.detector.description import kind_of
+
+    what: dict[str, Any] = {
+        "particle": particle,
+        "energy": energy,
+        "spectrum": spectrum,
+        "theta": theta,
+        "phi": phi,
+    }
+    what |= {"impact": impact, "allow_outside": allow_outside or None}
+    given = {name: value for name, value in what.items() if value is not None}
+    common: dict[str, Any] = {
+        "n": n,
+        "seed": seed,
+        "workers": workers,
+        "resume": resume,
+        "overwrite": overwrite,
+        "reduced_data": reduced_data,
+    }
+    name = detector.removesuffix(".toml").rpartition("/")[2]
+    if kind_of(detector) == "pixel":
+        from caloforge.geant4 import simulate_events
+
+        if given:
+            options = ", ".join(f"--{option.replace('_', '-')}" for option in given)
+            raise ConditionError(
+                f"{detector} is a pixel detector, whose events are beam background: {options} have no "
+                "meaning there; --rate says how much background"
+            )
+        target = out or file_name("geant4", name, rate and f"rate{rate}", f"n{n}", f"seed{seed}")
+        events = simulate_events(detector, out=target, rate=rate or 1.0, **common)
+        say(f"{len(events)} events of {events.detector.name} → {target}")
+        return
+    if rate is not None:
+        raise ConditionError(f"{detector} is no pixel detector and has no --rate of background")
     from caloforge.geant4 import simulate as run
 
     target = out or file_name(
         "geant4",
-        detector.removesuffix(".toml").rpartition("/")[2],
-        particle,
-        energy,
+        name,
+        particle or "e-",
+        energy or "1-10GeV",
         theta and f"theta{theta}",
         phi and f"phi{phi}",
         impact and f"impact{impact}",
         f"n{n}",
         f"seed{seed}",
     )
-    showers = run(
-        detector,
-        out=target,
-        n=n,
-        particle=particle,
-        energy=energy,
-        spectrum=spectrum,
-        theta=theta,
-        phi=phi,
-        impact=impact,
-        seed=seed,
-        workers=workers,
-        resume=resume,
-        overwrite=overwrite,
-        allow_outside=allow_outside,
-        reduced_data=reduced_data,
-    )
+    showers = run(detector, out=target, **given, **common)
     say(f"{len(showers)} showers on a {showers.mesh} → {target}")

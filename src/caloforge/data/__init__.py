@@ -1,4 +1,6 @@
-"""Showers, their conditions, and the files they live in."""
+"""Showers, their conditions, and the files they live in; events of pixel detectors are in `pixels`."""
+
+from typing import TYPE_CHECKING
 
 from caloforge.data.beam import Beam
 from caloforge.data.conditions import Conditions, merged_ranges
@@ -8,11 +10,20 @@ from caloforge.data.operations import coarsened, describe
 from caloforge.data.particles import PDG_CODES, pdg_code, pdg_name
 from caloforge.data.showers import Showers
 from caloforge.data.writer import ShowerWriter, write_showers
+from caloforge.lazy import lazily
+
+if TYPE_CHECKING:
+    from caloforge.data.pixels import PixelEvents, open_events
+
+__getattr__, __dir__ = lazily(  # what needs detector files, and with them pydantic
+    __name__, {"PixelEvents": "pixels", "open_events": "pixels"}
+)
 
 __all__ = [
     "PDG_CODES",
     "Beam",
     "Conditions",
+    "PixelEvents",
     "ShowerWriter",
     "Showers",
     "coarsened",
@@ -20,6 +31,7 @@ __all__ = [
     "layout_of",
     "merged_ranges",
     "named_mesh",
+    "open_events",
     "open_showers",
     "opening",
     "pdg_code",

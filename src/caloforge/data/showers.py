@@ -11,6 +11,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from caloforge.data.chosen import Index, chosen_rows, split_rows
 from caloforge.data.conditions import Conditions
 from caloforge.data.joint import Cells, cells_of, merged_meshes
 from caloforge.data.matching import within
@@ -25,8 +26,7 @@ from caloforge.data.sources import (
     exact_source,
 )
 from caloforge.detector.mesh import Mesh
-from caloforge.errors import ConditionError, DataError
-from caloforge.runtime.streams import checked_seed
+from caloforge.errors import DataError
 
 __all__ = ["BATCH", "Showers"]
 
@@ -136,30 +136,9 @@ class Showers:
             stop = min(start + size, len(self))
             yield self.read(start, stop), self.conditions[start:stop]
 
-    def __getitem__(self, index: slice | NDArray[Any] | Sequence[int]) -> Showers:
+    def __getitem__(self, index: Index) -> Showers:
         """Showers at a slice, an index array or a boolean mask; nothing is read from disk yet."""
-        if isinstance(index, slice):
-            chosen = np.arange(*index.indices(len(self)))
-        else:
-            chosen = np.asarray(index)
-            if chosen.ndim != 1:
-                raise DataError(
-                    f"showers are chosen by a slice, a list of numbers or a mask, got {index!r}; "
-                    "for a single one use showers[i : i + 1]"
-                )
-            if chosen.dtype == bool:
-                if chosen.shape != (len(self),):
-                    raise DataError(
-                        f"a mask for {len(self)} showers must have shape ({len(self)},), got {chosen.shape}"
-                    )
-                chosen = np.flatnonzero(chosen)
-            if len(chosen) and chosen.dtype.kind not in "iu":
-                raise DataError(f"shower numbers must be whole numbers, got type {chosen.dtype}")
-            chosen = chosen.astype(np.int64)
-            bad = chosen[(chosen < -len(self)) | (chosen >= len(self))]
-            if len(bad):
-                raise DataError(f"shower index {bad[0]} is out of range for {len(self)} showers")
-            chosen = np.where(chosen < 0, chosen + len(self), chosen)
+        chosen = chosen_rows(index, len(self))
         extra = {name: column[chosen] for name, column in self.extra.items()}
         return Showers(
             SubsetSource(self.source, chosen), self.conditions[chosen], self._cells, self.provenance, extra
@@ -197,14 +176,7 @@ class Showers:
 
         ``split(0.8)`` gives two parts. Without a seed the order is kept, with one the showers are shuffled.
         """
-        if not fractions or min(fractions) <= 0 or sum(fractions) > 1 + 1e-9:
-            raise ConditionError(f"fractions must be positive and sum to at most 1, got {fractions}")
-        n = len(self)
-        order = np.arange(n) if seed is None else np.random.default_rng(checked_seed(seed)).permutation(n)
-        stops = [round(n * f) for f in np.cumsum(fractions)]
-        if stops[-1] < n and sum(fractions) < 1 - 1e-9:
-            stops.append(n)
-        return tuple(self[np.sort(order[a:b])] for a, b in zip([0, *stops[:-1]], stops, strict=True))
+        return tuple(self[rows] for rows in split_rows(len(self), fractions, seed))
 
     @staticmethod
     def concatenate(parts: Sequence[Showers]) -> Showers:

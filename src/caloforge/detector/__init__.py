@@ -19,8 +19,11 @@ from caloforge.lazy import lazily
 
 if TYPE_CHECKING:
     from caloforge.detector.detector import Detector
+    from caloforge.detector.pixel import PixelDetector
 
-__getattr__, __dir__ = lazily(__name__, {"Detector": "detector"})  # which reads TOML with pydantic
+__getattr__, __dir__ = lazily(  # what reads TOML with pydantic
+    __name__, {"Detector": "detector", "PixelDetector": "pixel"}
+)
 
 __all__ = [
     "BoxMesh",
@@ -28,6 +31,7 @@ __all__ = [
     "Detector",
     "Grouping",
     "Mesh",
+    "PixelDetector",
     "RaggedBoxLayer",
     "RaggedBoxMesh",
     "RaggedCylinderMesh",

@@ -6,30 +6,24 @@ Lengths are mm, energies MeV, angles rad, densities g/cm³. See docs/detectors.m
 from __future__ import annotations
 
 import itertools
-import os
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
+from caloforge.detector.description import FILES, DetectorFile, Material, Table
 from caloforge.detector.materials import ATOMIC, NIST, radiation_length
 from caloforge.detector.mesh import MESHES, Frame, Mesh, mesh_from_dict
-from caloforge.errors import DetectorError, MeshError
-from caloforge.runtime.files import read_toml
+from caloforge.errors import DetectorError
 
 __all__ = ["Detector", "FlatLayer", "Layer", "Material", "MeshSettings", "Stack"]
 
-FILES = Path(__file__).with_name("files")
 MOST_IN_A_ROW = 1_000_000
 SCALE_ENERGY = 21.2052  # MeV, E_s = m_e c² √(4π/α) in Molière's radius, Review of Particle Physics
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class Layer(_Strict):
+class Layer(Table):
     """One slab or shell of a stack."""
 
     material: str
@@ -37,34 +31,14 @@ class Layer(_Strict):
     sensitive: bool = False
 
 
-class Stack(_Strict):
+class Stack(Table):
     """Layers in the order in which a particle meets them, ``repeat`` times over."""
 
     repeat: int = Field(default=1, ge=1, le=10_000)
     layers: tuple[Layer, ...] = Field(min_length=1)
 
 
-class Material(_Strict):
-    """A material that Geant4's NIST table lacks: density and mass fractions by element symbol."""
-
-    name: str
-    density_g_cm3: float = Field(gt=0)
-    mass_fractions: dict[str, float] = Field(min_length=1)
-
-    @model_validator(mode="after")
-    def _check(self) -> Material:
-        total = sum(self.mass_fractions.values())
-        if abs(total - 1) > 1e-3 or min(self.mass_fractions.values()) <= 0:
-            raise ValueError(
-                f"mass_fractions of {self.name} must be positive and add up to 1, they add up to {total:.4g}"
-            )
-        unknown = sorted(set(self.mass_fractions) - set(ATOMIC))
-        if unknown:
-            raise ValueError(f"elements {unknown} of {self.name} are unknown; known are {', '.join(ATOMIC)}")
-        return self
-
-
-class MeshSettings(_Strict):
+class MeshSettings(Table):
     """The mesh of a detector file; `Detector.mesh` turns it into cells.
 
     Regular cells: ``n_z``, ``dz_mm`` and either ``n_phi``, ``n_r``, ``dr_mm`` (cylinder) or ``n_y``,
@@ -107,12 +81,12 @@ class FlatLayer(NamedTuple):
     sensitive: bool
 
 
-class Detector(_Strict):
+class Detector(DetectorFile):
     """A calorimeter: what Geant4 builds and how it is read out."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    description: str
-    simplifications: str
+    what: ClassVar[str] = "calorimeter"
+    folder = FILES
+
     shape: Literal["cylinder", "box"]
     inner_radius_mm: float | None = Field(default=None, gt=0)
     length_mm: float | None = Field(default=None, gt=0)
@@ -120,7 +94,6 @@ class Detector(_Strict):
     height_mm: float | None = Field(default=None, gt=0)
     world_material: str = "G4_AIR"
     stack: tuple[Stack, ...] = Field(min_length=1)
-    materials: tuple[Material, ...] = ()
     sampling_fraction: float = Field(gt=0, le=1)
     threshold_mev: float = Field(ge=0)
     production_cut_mm: float = Field(default=0.7, gt=0)
@@ -151,39 +124,10 @@ class Detector(_Strict):
         low, high = (0.0, np.pi) if self.shape == "cylinder" else (0.0, np.pi / 2)
         if not (low <= self.theta_range_rad[0] and self.theta_range_rad[1] <= high):
             raise ValueError(f"theta_range_rad of a {self.shape} must lie in [{low:.4g}, {high:.4g}]")
-        own = {material.name for material in self.materials}
-        for name in (self.world_material, *(layer.material for layer in self.layers)):
-            if not name.startswith("G4_") and name not in own:
-                raise ValueError(
-                    f"material {name!r} is neither a NIST material (G4_...) nor defined in [[materials]]"
-                )
+        self._require_materials((self.world_material, *(layer.material for layer in self.layers)))
         if not any(layer.sensitive for layer in self.layers):
             raise ValueError("no layer is sensitive; set sensitive = true on the layers that are read out")
         return self
-
-    @staticmethod
-    def names() -> list[str]:
-        """Names of the detectors that come with caloforge."""
-        return sorted(path.stem for path in FILES.glob("*.toml"))
-
-    @classmethod
-    def load(cls, name_or_path: str | os.PathLike[str]) -> Detector:
-        """The detector of this name, or of a TOML file at this path.
-
-        Raises DetectorError where there is none or it is malformed, naming the file and the key.
-        """
-        text, names = os.fspath(name_or_path), cls.names()
-        if text in names:
-            return cls.from_dict(read_toml(FILES / f"{text}.toml", error=DetectorError), f"{text}.toml")
-        try:
-            return cls.from_dict(read_toml(text, error=DetectorError), text)
-        except DetectorError as error:
-            if isinstance(error.__cause__, FileNotFoundError):
-                raise DetectorError(
-                    f"there is no detector or file {text!r}; give the path of a TOML file or one of: "
-                    + ", ".join(names)
-                ) from None
-            raise
 
     @classmethod
     def name_of(cls, name_or_path: str) -> str:
@@ -191,22 +135,8 @@ class Detector(_Strict):
         is_path = name_or_path not in cls.names() and Path(name_or_path).is_file()
         return cls.load(name_or_path).name if is_path else name_or_path
 
-    @classmethod
-    def from_dict(cls, description: dict[str, Any], where: str = "detector") -> Detector:
-        """A detector from `to_dict` or a parsed TOML file; ``where`` names the source in errors."""
-        try:
-            detector = cls.model_validate(description)
-            detector.mesh  # noqa: B018  (a mesh that cannot be built is an error of the file)
-        except ValidationError as error:
-            lines = [f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors()]
-            raise DetectorError(f"{where}: " + "; ".join(lines)) from None
-        except MeshError as error:
-            raise DetectorError(f"{where}: mesh: {error}") from None
-        return detector
-
-    def to_dict(self) -> dict[str, Any]:
-        """A JSON-able description that `from_dict` reads."""
-        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+    def _build(self) -> None:
+        self.mesh  # noqa: B018  (a mesh that cannot be built is an error of the file)
 
     @property
     def layers(self) -> list[FlatLayer]:

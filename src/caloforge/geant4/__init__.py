@@ -2,6 +2,7 @@
 
 from caloforge.geant4.beam import make_beam
 from caloforge.geant4.environment import Geant4Data, find_data
+from caloforge.geant4.pixel.simulate import simulate_events
 from caloforge.geant4.simulate import simulate
 
-__all__ = ["Geant4Data", "find_data", "make_beam", "simulate"]
+__all__ = ["Geant4Data", "find_data", "make_beam", "simulate", "simulate_events"]

@@ -22,9 +22,9 @@ from caloforge.data.conditions import Conditions
 from caloforge.data.particles import pdg_name
 from caloforge.detector.detector import Detector
 from caloforge.errors import SimulationError
+from caloforge.geant4.physics import apply_commands, engine_seeds, physics_list
 from caloforge.geant4.recorder import Recorder
 from caloforge.geant4.world import ENTRY_MM, World, build_world
-from caloforge.runtime.streams import uniforms
 
 __all__ = ["Engine", "Event", "to_shower_frame"]
 
@@ -112,15 +112,6 @@ class _Construction(g4.G4VUserDetectorConstruction):  # type: ignore[misc]
                 self.SetSensitiveDetector(volume, sensitive_detector)
 
 
-class _ReducedPhysics(g4.G4VModularPhysicsList):  # type: ignore[misc]
-    """What FTFP_BERT uses for e-, e+ and gamma, without what needs the official data."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.em = g4.G4EmStandardPhysics()
-        self.RegisterPhysics(self.em)
-
-
 class _Gun(g4.G4VUserPrimaryGeneratorAction):  # type: ignore[misc]
     """Shoots the showers of the current batch one after the other, each with its own random numbers."""
 
@@ -194,15 +185,14 @@ class Engine:
     ) -> None:
         self.detector, self.scoring = detector, scoring
         self.world: World = World()
-        self.recorder, self.gate = Recorder(detector, hadrons=official), _Gate(self._at_face)
+        self.recorder = Recorder("recorder", heaviest_z=detector.heaviest_sensitive_z, hadrons=official)
+        self.gate = _Gate(self._at_face)
         self.conditions: Conditions
         self.seeds: NDArray[np.int64]
         self._numbers: NDArray[np.int64]
         self._done: Callable[[Event], None]
         manager = g4.G4RunManagerFactory.CreateRunManager(g4.G4RunManagerType.Serial)
-        physics = g4.FTFP_BERT() if official else _ReducedPhysics()
-        physics.SetVerboseLevel(0)
-        physics.SetDefaultCutValue(detector.production_cut_mm)
+        physics = physics_list(official, detector.production_cut_mm)
         self._keep = (manager, physics, _Construction(self), _Actions(self, actions))
         for part in self._keep[1:]:
             manager.SetUserInitialization(part)
@@ -212,20 +202,14 @@ class Engine:
 
     def command(self, *commands: str) -> None:
         """Apply Geant4 commands."""
-        for text in commands:
-            code = g4.G4UImanager.GetUIpointer().ApplyCommand(text)  # None or 0 is success
-            if code:
-                raise RuntimeError(f"Geant4 refused the command {text!r} with code {code}")
+        apply_commands(commands)
 
     def run(
         self, conditions: Conditions, numbers: NDArray[np.int64], seed: int, done: Callable[[Event], None]
     ) -> None:
         """Simulate the showers ``numbers`` (n,) with these conditions; ``done`` gets each event in turn."""
         self.conditions, self._numbers, self._done = conditions, numbers, done
-        # 128 bits for MixMax, Geant4's default engine, which gives every such seed a stream of its own.
-        # The binding reads words up to a zero, which therefore must end them and not occur among them.
-        words = (uniforms(seed, numbers, "geant4.engine", 4) * (2.0**32 - 1)).astype(np.int64) + 1
-        self.seeds = np.concatenate([words, np.zeros((len(words), 1), dtype=np.int64)], axis=1)
+        self.seeds = engine_seeds(seed, numbers)
         gc.disable()  # the callbacks make no cycles, and a collection every few hundred deposits costs time
         try:
             self.manager.BeamOn(len(numbers))

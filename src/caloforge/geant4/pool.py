@@ -18,6 +18,7 @@ __all__ = ["run_chunks"]
 def run_chunks(
     chunks: Sequence[Chunk],
     *,
+    module: str,
     workers: int,
     folder: Path,
     environment: Mapping[str, str],
@@ -28,10 +29,11 @@ def run_chunks(
 
     Args:
         chunks: what to make.
+        module: of the worker processes.
         workers: processes, at most.
         folder: where the workers' logs go, ``worker-<number>.log``.
         environment: variables that Geant4 needs.
-        settings: of the simulation, as `caloforge.geant4.worker` takes them.
+        settings: of the simulation, as the workers take them.
         progress: hears how many showers were made so far.
 
     Raises:
@@ -43,7 +45,7 @@ def run_chunks(
         with ExitStack() as stack, selectors.DefaultSelector() as selector:
             for number in range(min(workers, len(chunks))):
                 log = folder / f"worker-{number}.log"
-                worker = Child("caloforge.geant4.worker", log=log, environment=environment)
+                worker = Child(module, log=log, environment=environment)
                 selector.register(stack.enter_context(worker), selectors.EVENT_READ)
                 worker.send(settings)
             while unfinished:

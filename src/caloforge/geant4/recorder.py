@@ -22,24 +22,27 @@ import geant4_pybind as g4
 import numpy as np
 from numpy.typing import NDArray
 
-from caloforge.detector.detector import Detector
-
-__all__ = ["PHOTON_LIMIT_MEV", "Recorder"]
+__all__ = ["PHOTON_LIMIT_MEV", "Recorder", "step_of_neutral", "whole_step"]
 
 PHOTON_LIMIT_MEV = 0.3
 LIGHT_Z = 20  # up to here, the photo-electric effect above the limit leaves less than 1e-6 of the energy
 
 
+Record = Callable[[Any, Any], bool]
+Row = Callable[[Any, "array[float]"], Record]
+"""Makes what appends a row to an array of doubles for every deposit of a step, Geant4's only one."""
+
+
 class _Scorer(g4.G4VPrimitiveScorer):  # type: ignore[misc]
-    """Appends (energy, x, y, z) of every deposit, MeV and mm at the end of the step, to an array of doubles.
+    """Appends a row for every deposit to an array of doubles.
 
     Geant4 has one step object per process, with fixed step points. Their Python wrappers and bound methods
     are therefore made once, at the first call, which then puts a cheaper function in its own place.
     """
 
-    def __init__(self, name: str, sink: array[float]) -> None:
+    def __init__(self, name: str, sink: array[float], row: Row) -> None:
         super().__init__(name, 0)
-        self.sink = sink
+        self.sink, self.row = sink, row
         self.ProcessHits = self._first  # type: ignore[method-assign]
 
     def Initialize(self, collections: Any) -> None:
@@ -49,19 +52,19 @@ class _Scorer(g4.G4VPrimitiveScorer):  # type: ignore[misc]
         raise NotImplementedError
 
     def _first(self, step: Any, history: Any) -> bool:
-        self._wrappers = step, step.GetPostStepPoint()
-        record = _recorder(*self._wrappers, self.sink)
+        record = self.row(step, self.sink)
         self.ProcessHits = record  # type: ignore[assignment, method-assign]
         return record(step, history)
 
 
-def _recorder(step: Any, end: Any, sink: array[float]) -> Callable[[Any, Any], bool]:
-    deposited = step.GetTotalEnergyDeposit
-    view = _position_view(end)
+def end_of_step(step: Any, sink: array[float]) -> Record:
+    """Rows (energy, x, y, z), MeV and mm at the end of the step."""
+    end = step.GetPostStepPoint()
+    deposited, view = step.GetTotalEnergyDeposit, _view(end, 3)
     if view is not None:
         append, extend, read = sink.append, sink.frombytes, view.tobytes
 
-        def record(step: Any, history: Any) -> bool:
+        def record(_step: Any, _history: Any) -> bool:
             if energy := deposited():
                 append(energy)
                 extend(read())
@@ -70,7 +73,7 @@ def _recorder(step: Any, end: Any, sink: array[float]) -> Callable[[Any, Any], b
         return record
     where, extend_floats = end.GetPosition, sink.extend
 
-    def record_slowly(step: Any, history: Any) -> bool:
+    def record_slowly(_step: Any, _history: Any) -> bool:
         if energy := deposited():
             p = where()
             extend_floats((energy, p.x, p.y, p.z))
@@ -79,13 +82,48 @@ def _recorder(step: Any, end: Any, sink: array[float]) -> Callable[[Any, Any], b
     return record_slowly
 
 
-def _position_view(point: Any) -> memoryview | None:
-    """The three doubles of a step point's position in memory, or None where that is not known to work.
+def whole_step(step: Any, sink: array[float]) -> Record:
+    """Rows (energy, x, y, z, x', y', z', t): MeV, mm at the start and the end of the step, ns at its end."""
+    return _from_to(step, step.GetPreStepPoint(), sink)
+
+
+def step_of_neutral(step: Any, sink: array[float]) -> Record:
+    """Rows as those of `whole_step`, of particles that leave energy at the end of their steps only."""
+    return _from_to(step, step.GetPostStepPoint(), sink)
+
+
+def _from_to(step: Any, start: Any, sink: array[float]) -> Record:
+    end = step.GetPostStepPoint()
+    deposited, first, last = step.GetTotalEnergyDeposit, _view(start, 3), _view(end, 4)
+    if first is not None and last is not None:
+        append, extend, read_first, read_last = sink.append, sink.frombytes, first.tobytes, last.tobytes
+
+        def record(_step: Any, _history: Any) -> bool:
+            if energy := deposited():
+                append(energy)
+                extend(read_first())
+                extend(read_last())
+            return True
+
+        return record
+    extend_floats = sink.extend
+
+    def record_slowly(_step: Any, _history: Any) -> bool:
+        if energy := deposited():
+            p, q = start.GetPosition(), end.GetPosition()
+            extend_floats((energy, p.x, p.y, p.z, q.x, q.y, q.z, end.GetGlobalTime()))
+        return True
+
+    return record_slowly
+
+
+def _view(point: Any, n: int) -> memoryview | None:
+    """The first ``n`` of x, y, z, t of a step point in memory, or None where that is not known to work.
 
     Through the binding, a position costs four calls and as many objects, half of all the time that scoring
-    takes. In Geant4 11.4 the position is the first member of ``G4StepPoint``, which has no virtual functions,
-    and in pybind11 a table of addresses follows the head of the Python object. Both are used only with the
-    version of the binding for which this was tested, and are compared with the binding's answer.
+    takes. In Geant4 11.4 position and time are the first members of ``G4StepPoint``, which has no virtual
+    functions, and in pybind11 a table of addresses follows the head of the Python object. Both are used only
+    with the version of the binding for which this was tested, and are compared with the binding's answer.
     """
     if version("geant4-pybind") != "0.1.3":
         return None
@@ -96,43 +134,54 @@ def _position_view(point: Any) -> memoryview | None:
         address = ctypes.c_void_p.from_address(address).value
     if not address:
         return None
-    values = (ctypes.c_double * 3).from_address(address)
+    values = (ctypes.c_double * n).from_address(address)
     p = point.GetPosition()
-    return memoryview(values).cast("B") if tuple(values) == (p.x, p.y, p.z) else None
+    known = (p.x, p.y, p.z, point.GetGlobalTime())
+    return memoryview(values).cast("B") if tuple(values) == known[:n] else None
 
 
 class Recorder:
-    """The sensitive detector of the layers that are read out.
+    """The sensitive detector of what is read out.
 
     Args:
-        description: the detector, whose sensitive materials decide which photons matter.
+        name: of the sensitive detector.
+        heaviest_z: largest atomic number in what is read out, which decides which photons matter.
         hadrons: record every particle, since neutral hadrons leave energy too.
+        charged, neutral: what is recorded of a deposit of a charged and of a neutral particle.
 
     Attributes:
         detector: what to attach to their logical volumes, once `attach` was called.
     """
 
-    def __init__(self, description: Detector, *, hadrons: bool) -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        heaviest_z: int,
+        hadrons: bool,
+        charged: Row = end_of_step,
+        neutral: Row = end_of_step,
+    ) -> None:
+        self._name, self._charged, self._neutral = name, charged, neutral
         self._sink = array("d")
         self._hadrons = hadrons
-        self._light = description.heaviest_sensitive_z <= LIGHT_Z
+        self._light = heaviest_z <= LIGHT_Z
         self.detector: Any = None
 
     def attach(self) -> None:
         """Make the sensitive detector; to be called where Geant4 constructs its own."""
-        filters: dict[str, Any] = {"all": None}
-        if not self._hadrons:
-            photons = g4.G4SDParticleWithEnergyFilter(
-                "photons", 0.0, PHOTON_LIMIT_MEV if self._light else 1e12
-            )
-            photons.add("gamma")
-            filters = {"charged": g4.G4SDChargedFilter("charged"), "photons": photons}
-        self.detector = g4.G4MultiFunctionalDetector("recorder")
+        if self._hadrons:
+            neutral = g4.G4SDNeutralFilter("neutral")
+        else:
+            limit = PHOTON_LIMIT_MEV if self._light else 1e12
+            neutral = g4.G4SDParticleWithEnergyFilter("neutral", 0.0, limit)
+            neutral.add("gamma")
+        filters = {"charged": g4.G4SDChargedFilter("charged"), "neutral": neutral}
+        self.detector = g4.G4MultiFunctionalDetector(self._name)
         self._keep: list[Any] = list(filters.values())
-        for name, chosen in filters.items():
-            scorer = _Scorer(name, self._sink)
-            if chosen is not None:
-                scorer.SetFilter(chosen)
+        for (name, chosen), row in zip(filters.items(), (self._charged, self._neutral), strict=True):
+            scorer = _Scorer(name, self._sink, row)
+            scorer.SetFilter(chosen)
             self.detector.RegisterPrimitive(scorer)
             self._keep.append(scorer)
 
@@ -140,6 +189,6 @@ class Recorder:
         """Forget the deposits of the last event."""
         del self._sink[:]
 
-    def deposits(self) -> NDArray[np.float64]:
-        """Deposits since `clear`: (D, 4) = (energy MeV, x, y, z mm), a copy."""
-        return np.array(self._sink, dtype=np.float64).reshape(-1, 4)
+    def deposits(self, columns: int = 4) -> NDArray[np.float64]:
+        """Deposits since `clear`: (D, 4) = (energy MeV, x, y, z mm), or ``columns`` of other rows; a copy."""
+        return np.array(self._sink, dtype=np.float64).reshape(-1, columns)

@@ -1,13 +1,7 @@
-"""Make showers with Geant4: split into chunks, run in workers, resumed where stopped, merged in order.
-
-While it runs, ``<out>.parts/`` is a `ChunkStore` of the finished showers; the output file appears at the
-end, complete. Every shower depends on the settings, the seed and its own number only.
-"""
+"""Make showers with Geant4; see `caloforge.geant4.production`."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -24,18 +18,13 @@ from caloforge.data.showers import Showers
 from caloforge.data.writer import ShowerWriter
 from caloforge.detector.detector import Detector
 from caloforge.detector.mesh import Mesh
-from caloforge.errors import DataError, SimulationError
 from caloforge.geant4.beam import make_beam
 from caloforge.geant4.environment import Geant4Data, find_data, require_particle
-from caloforge.geant4.pool import run_chunks
-from caloforge.runtime.chunks import Chunk, ChunkStore
+from caloforge.geant4.production import produce
+from caloforge.runtime.chunks import ChunkStore
 from caloforge.runtime.cores import usable_cores
 from caloforge.runtime.files import output_file
-from caloforge.runtime.progress import Display
-from caloforge.runtime.provenance import provenance
-from caloforge.runtime.signals import stoppable
 from caloforge.runtime.streams import checked_count, checked_seed
-from caloforge.runtime.structured import json_text, parse_json
 
 __all__ = ["simulate"]
 
@@ -113,27 +102,20 @@ def simulate(
     require_particle(data, str(beam.particle))
     settings = _settings(detector, mesh or detector.mesh, beam, n, seed, data)
     target = output_file(out)
-    store = ChunkStore(target, settings, n, "simulation")
-    if _is_done(target, settings, resume, overwrite):
-        store.clear()
-        return open_showers(target)
-    with store.open(resume=resume, overwrite=overwrite), stoppable(store.kept):
-        try:
-            finished = store.n_finished
-            with Display("showers", enabled=progress) as show:
-                show("simulating", finished, n)
-                run_chunks(
-                    _unfinished(store, settings["chunk"]),
-                    workers=workers,
-                    folder=store.folder,
-                    environment=data.environment,
-                    settings=settings,
-                    progress=lambda made: show("simulating", finished + made, n),
-                )
-            _join(store, target, detector, mesh or detector.mesh, beam, overwrite)
-        except (SimulationError, DataError) as error:
-            raise type(error)(f"{error}\n{store.kept()}") from None
-        store.remove()
+    cells = mesh or detector.mesh
+    produce(
+        target,
+        settings,
+        module="caloforge.geant4.worker",
+        what="showers",
+        workers=workers,
+        environment=data.environment,
+        made_before=lambda path: open_showers(path).provenance,
+        join=lambda store, made: _join(store, made, target, detector, cells, beam, overwrite),
+        resume=resume,
+        overwrite=overwrite,
+        progress=progress,
+    )
     return open_showers(target)
 
 
@@ -142,7 +124,7 @@ def _settings(
 ) -> dict[str, Any]:
     """Everything that the showers depend on, JSON-able."""
     mean = float(np.mean([(a + b) / 2 for a, b in beam.energies]))
-    settings = {
+    return {
         "detector": detector.to_dict(),
         "mesh": mesh.to_dict(),
         "beam": beam.to_dict(),
@@ -155,42 +137,19 @@ def _settings(
         "engine": ENGINE_VERSION,
         "chunk": int(np.clip(CHUNK_MEV / mean, 1, max(1, -(-n // 16)))),
     }
-    return dict(parse_json(json_text(settings)))
-
-
-def _fingerprint(settings: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _is_done(target: Path, settings: dict[str, Any], resume: bool, overwrite: bool) -> bool:
-    """True where ``target`` already is the result; raises DataError where it is something else."""
-    if not target.exists() or overwrite:
-        return False
-    if resume:
-        if open_showers(target).provenance.get("fingerprint") == _fingerprint(settings):
-            return True
-        raise DataError(
-            f"{target} was made with other settings; choose another name or overwrite it (--overwrite)"
-        )
-    raise DataError(f"{target} exists; choose another name, or overwrite it (--overwrite)")
-
-
-def _unfinished(store: ChunkStore, size: int) -> list[Chunk]:
-    """What is to be made, in chunks of ``size`` showers."""
-    return [
-        store.chunk(start, min(start + size, high))
-        for low, high in store.gaps()
-        for start in range(low, high, size)
-    ]
 
 
 def _join(
-    store: ChunkStore, target: Path, detector: Detector, mesh: Mesh, beam: Beam, overwrite: bool
+    store: ChunkStore,
+    made: dict[str, Any],
+    target: Path,
+    detector: Detector,
+    mesh: Mesh,
+    beam: Beam,
+    overwrite: bool,
 ) -> None:
     """Move the chunks, in order of shower number, into the output file."""
-    record = provenance("simulate", **store.request)
-    record["fingerprint"] = _fingerprint(store.request)
-    with ShowerWriter(target, mesh, provenance=record, overwrite=overwrite) as writer:
+    with ShowerWriter(target, mesh, provenance=made, overwrite=overwrite) as writer:
         for chunk in store.complete():
             columns = chunk.read()
             numbers = np.arange(chunk.start, chunk.stop)

@@ -8,16 +8,19 @@ material with the second placed in it: the surfaces where materials meet are the
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import geant4_pybind as g4
 
+from caloforge.detector.description import DetectorFile
 from caloforge.detector.detector import Detector, FlatLayer
 from caloforge.detector.materials import ATOMIC
 from caloforge.errors import SimulationError
 
-__all__ = ["ENTRY_MM", "World", "build_world"]
+__all__ = ["ENTRY_MM", "World", "build_world", "material_finder"]
 
 ENTRY_MM = 10.0  # a box is approached through this much of the world's material
 MARGIN_MM = 100.0
@@ -42,30 +45,32 @@ class World:
     keep: list[Any] = field(default_factory=list)
 
 
+def material_finder(detector: DetectorFile) -> Callable[[str], Any]:
+    """What gives Geant4's material of a name: the detector file's own, or one of the NIST table."""
+    nist = g4.G4NistManager.Instance()
+    own = {material.name: material for material in detector.materials}
+
+    @cache
+    def find(name: str) -> Any:
+        if name not in own:
+            material = nist.FindOrBuildMaterial(name)
+            if material is None:
+                raise SimulationError(f"{detector.name}: Geant4 knows no material {name!r}")
+            return material
+        density, fractions = own[name].density_g_cm3, own[name].mass_fractions
+        material = g4.G4Material(name, density * g4.g / g4.cm3, len(fractions))
+        for element, fraction in fractions.items():
+            material.AddElement(nist.FindOrBuildElement(ATOMIC[element][0]), fraction)
+        return material
+
+    return find
+
+
 class _Builder:
     def __init__(self, detector: Detector) -> None:
         self.detector = detector
         self.world = World()
-        self.materials: dict[str, Any] = {}
-
-    def material(self, name: str) -> Any:
-        if name in self.materials:
-            return self.materials[name]
-        nist = g4.G4NistManager.Instance()
-        own = {m.name: m for m in self.detector.materials}
-        if name in own:
-            description = own[name]
-            material = g4.G4Material(
-                name, description.density_g_cm3 * g4.g / g4.cm3, len(description.mass_fractions)
-            )
-            for element, fraction in description.mass_fractions.items():
-                material.AddElement(nist.FindOrBuildElement(ATOMIC[element][0]), fraction)
-        else:
-            material = nist.FindOrBuildMaterial(name)
-            if material is None:
-                raise SimulationError(f"{self.detector.name}: Geant4 knows no material {name!r}")
-        self.materials[name] = material
-        return material
+        self.material = material_finder(detector)
 
     def place(self, solid: Any, material: str, mother: Any, z: float = 0.0) -> Any:
         logical = g4.G4LogicalVolume(solid, self.material(material), material)

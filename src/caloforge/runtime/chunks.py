@@ -77,10 +77,13 @@ class ChunkStore:
         request: JSON-able description of all that decides the showers.
         n: number of showers in all.
         what: what is unfinished while the folder is there, for messages.
+        noun: what is made, for messages.
     """
 
-    def __init__(self, out: Path, request: Mapping[str, Any], n: int, what: str = "run") -> None:
-        self.out, self.n, self.what = out, n, what
+    def __init__(
+        self, out: Path, request: Mapping[str, Any], n: int, what: str = "run", noun: str = "showers"
+    ) -> None:
+        self.out, self.n, self.what, self.noun = out, n, what, noun
         self.folder = out.with_name(f"{out.name}.parts")
         text = json_text(request)
         self.request: dict[str, Any] = parse_json(text)
@@ -138,7 +141,7 @@ class ChunkStore:
         if gaps:
             start, stop = gaps[0]
             raise DataError(
-                f"{self.folder}: showers {start} to {stop - 1} were made and are gone; go on with "
+                f"{self.folder}: {self.noun} {start} to {stop - 1} were made and are gone; go on with "
                 "resume=True (--resume), which makes them again"
             )
         return self.chunks()
@@ -160,9 +163,9 @@ class ChunkStore:
     def kept(self) -> str:
         """A sentence for who is told that the run has ended early."""
         if not self.chunks():
-            return f"None of the {self.n} showers was finished, and nothing is kept."
+            return f"None of the {self.n} {self.noun} was finished, and nothing is kept."
         return (
-            f"{self.n_finished} of {self.n} showers are kept in {self.folder}; the same command with "
+            f"{self.n_finished} of {self.n} {self.noun} are kept in {self.folder}; the same command with "
             "--resume (resume=True) goes on from there."
         )
 

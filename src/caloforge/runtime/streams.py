@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from caloforge.errors import ConditionError
 
-__all__ = ["checked_count", "checked_seed", "normals", "philox", "stream_id", "uniforms"]
+__all__ = ["checked_count", "checked_seed", "generator", "normals", "philox", "stream_id", "uniforms"]
 
 _LOW = np.uint64(0xFFFFFFFF)
 _SHIFT = np.uint64(32)
@@ -119,3 +119,10 @@ def normals(seed: int, showers: ArrayLike, stream: str, n: int) -> NDArray[np.fl
         result[rows, 0::2] = radius * np.cos(angle)
         result[rows, 1::2] = radius * np.sin(angle)
     return result[:, :n]
+
+
+def generator(seed: int, number: int, stream: str) -> np.random.Generator:
+    """numpy's generator (Philox) for one event, where how many numbers it needs is not known."""
+    counter = np.array([0, 0, 0, number], dtype=np.uint64)
+    key = np.array([operator.index(seed) & 0xFFFFFFFFFFFFFFFF, stream_id(stream)], dtype=np.uint64)
+    return np.random.Generator(np.random.Philox(counter=counter, key=key))

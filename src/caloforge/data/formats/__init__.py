@@ -15,7 +15,7 @@ from typing import Any
 
 import h5py
 
-from caloforge.data.formats.base import FORMATS, FileFormat
+from caloforge.data.formats.base import FORMATS, PIXEL_FORMAT, FileFormat
 from caloforge.data.formats.hdf5 import HDF5_ERRORS, damaged, open_file
 from caloforge.data.formats.opening import opening
 from caloforge.data.showers import Showers
@@ -85,6 +85,8 @@ def _format_of(path: Path) -> Iterator[tuple[FileFormat, h5py.File]]:
     with open_file(path) as file:
         try:
             found = next((layout for layout in formats if layout.matches(file)), None)
+            if PIXEL_FORMAT in file.attrs:
+                raise DataError(f"{path}: it holds events of a pixel detector, and showers are needed")
             if found is None:
                 raise DataError(
                     f"{path}: unknown layout with data sets {', '.join(sorted(file)) or 'none at all'}. "

@@ -13,10 +13,12 @@ from caloforge.detector.mesh import Mesh
 from caloforge.errors import DataError
 from caloforge.registry import Registry
 
-__all__ = ["FORMATS", "FORMAT_VERSION", "FileFormat"]
+__all__ = ["FORMATS", "FORMAT_VERSION", "PIXEL_FORMAT", "FileFormat"]
 
 FORMAT_VERSION = 1
 """Of our own layout; files of a later one are refused."""
+PIXEL_FORMAT = "caloforge_pixel_format"
+"""Attribute of files of pixel events, which are no showers: see `caloforge.data.pixels`."""
 
 
 class FileFormat(ABC):

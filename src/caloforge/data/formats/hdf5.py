@@ -9,7 +9,7 @@ import threading
 import weakref
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import h5py
 import numpy as np
@@ -28,6 +28,7 @@ __all__ = [
     "access_through",
     "damaged",
     "file_attributes",
+    "keep_open",
     "open_file",
     "read_column",
     "read_condition",
@@ -258,7 +259,7 @@ class HDF5Source:
                     f"{self._n}; the file was changed since it was opened"
                 )
             opened = self._opened = os.getpid(), file, stored
-        _keep_open(self)
+        keep_open(self)
         return opened
 
     def _damaged(self, what: str, error: Exception) -> DataError:
@@ -309,11 +310,15 @@ class HDF5Source:
         return twin
 
 
-_open: weakref.WeakKeyDictionary[HDF5Source, None] = weakref.WeakKeyDictionary()
+class _Closable(Protocol):
+    def close(self) -> None: ...
+
+
+_open: weakref.WeakKeyDictionary[_Closable, None] = weakref.WeakKeyDictionary()
 _open_lock = threading.Lock()
 
 
-def _keep_open(source: HDF5Source) -> None:
+def keep_open(source: _Closable) -> None:
     """Note that a source is read, and close the one that was not for longest where too many are open."""
     with _open_lock:
         _open.pop(source, None)

@@ -1,0 +1,58 @@
+"""A worker process: runs chunks of pixel events with Geant4 and stores each in a file of its own.
+
+A `caloforge.runtime.processes.Child` of `caloforge.geant4.pool`, as `caloforge.geant4.worker` is for showers.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from caloforge.data.pixels.hits import PixelHits, check_hits
+from caloforge.detector.pixel import PixelDetector
+from caloforge.geant4.pixel.rates import event_rates
+from caloforge.runtime.chunks import Chunk
+from caloforge.runtime.processes import Channel, serve
+
+__all__ = ["work"]
+
+
+def work(channel: Channel) -> None:
+    """Make chunks until there are no more orders."""
+    from caloforge.geant4.pixel.digitise import digitise
+    from caloforge.geant4.pixel.engine import PixelEngine
+
+    orders = iter(channel)
+    settings = next(orders)
+    detector, seed = PixelDetector.from_dict(settings["detector"]), settings["seed"]
+    engine = PixelEngine(detector, official=settings["official"])
+    channel.send({"ready": True})
+    for order in orders:
+        start, stop = order["start"], order["stop"]
+        numbers = np.arange(start, stop, dtype=np.int64)
+        rates = event_rates(detector, settings["rates"], seed, numbers)
+        events: list[PixelHits] = []
+        seconds: list[float] = []
+
+        def done(number: int, deposits: Any, cpu: float) -> None:
+            events.append(digitise(deposits, detector, seed, number))  # noqa: B023
+            seconds.append(cpu)  # noqa: B023
+            channel.send({"shower": number})
+
+        engine.run(rates, numbers, seed, done)
+        hits = PixelHits.concatenate(events)
+        check_hits(hits, detector, "Geant4", start)
+        columns = {"counts": hits.counts, "u": hits.u, "v": hits.v, "charge": hits.charge, "rates": rates}
+        Chunk(start, stop, Path(order["path"])).write({**columns, "seconds": np.array(seconds)})
+        channel.send({"chunk": start})
+
+
+if __name__ == "__main__":
+    status = serve(work)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)  # Geant4's own clean-up at exit frees what Python still holds
