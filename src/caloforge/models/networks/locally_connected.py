@@ -58,4 +58,5 @@ class LocallyConnected(nn.Module):
             for i, j in itertools.product(*map(range, self.kernel))
         ]
         patches = torch.cat(shifted, dim=2).flatten(0, 1)  # (places, kernel·C, n)
-        return torch.baddbmm(self.bias, self.weight, patches).unflatten(0, self.size)
+        made = torch.baddbmm(self.bias, self.weight, patches)  # (places, C′, n)
+        return made.view(*self.size, *made.shape[1:])
