@@ -35,7 +35,9 @@ PUBLISHED = {  # ms a shower, minutes of training
     "calogan": (".07", "210"),
 }
 BATCHES = (1, 64, 100)
-LENGTHS = (20, 60)
+TIMED_GEANT4 = 20
+"""Showers of Geant4 that are timed beside each system."""
+LENGTHS = (20, 220)
 """Steps of the two trainings that tell what a step takes."""
 MEASUREMENTS = 12
 """Of the figure of merit, in trainings that choose by one."""
@@ -109,7 +111,8 @@ def main() -> None:
     given.out.mkdir(parents=True, exist_ok=True)
     for name in names:
         system = planned(name, given.minutes, given.train, given.out)
-        make(name, system, given.train, given.test, given.out, ",".join(map(str, BATCHES)))
+        batches = ",".join(map(str, BATCHES))
+        make(name, system, given.train, given.test, given.out, batches, TIMED_GEANT4)
     samples = [f"Geant4={given.train}", *(f"{name}={given.out / name}.h5" for name in names)]
     words = ["-o", given.out / "comparison", "--classifiers", given.classifiers, "--which", "low,high"]
     caloforge("compare", given.test, *samples, *words, "--resume")

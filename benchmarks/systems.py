@@ -64,7 +64,13 @@ def caloforge(*words: object) -> None:
 
 
 def make(
-    name: str, system: System, train: Path, test: Path, folder: Path, batches: str = "1,100,1000"
+    name: str,
+    system: System,
+    train: Path,
+    test: Path,
+    folder: Path,
+    batches: str = "1,100,1000",
+    geant4: int = 60,
 ) -> None:
     """Train a system, generate with it and time it; steps that are done are left out."""
     model, showers, times = (folder / f"{name}{kind}" for kind in ("", ".h5", ".json"))
@@ -85,7 +91,7 @@ def make(
         )
     if not times.exists():
         words = ["--batches", batches, "--threads", 1, "--devices", "cpu", "--repetitions", 3]
-        caloforge("bench", model, "--like", test, *words, "--geant4", 60, "-o", times)
+        caloforge("bench", model, "--like", test, *words, "--geant4", geant4, "-o", times)
 
 
 def processor_seconds(spent: Path) -> float:

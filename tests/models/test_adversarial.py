@@ -296,6 +296,19 @@ def test_a_fast_stream_is_its_layers_one_after_the_other() -> None:
         torch.testing.assert_close(ours, others, rtol=1e-3, atol=1e-3)
 
 
+def test_dense_layers_in_bfloat16_make_nearly_the_same_showers() -> None:
+    model = made(CaloGAN, bf16=False).eval()
+    batch, noise = batch_of(model), model.noise(20, torch.Generator().manual_seed(0))
+    showers = {}
+    with torch.no_grad():
+        for precision in ("float32", "bfloat16"):
+            assert model.execute_on("cpu", precision).execution.precision == precision
+            showers[precision] = model.decode(noise, batch)
+    assert not torch.equal(showers["float32"], showers["bfloat16"])
+    difference = (showers["float32"] - showers["bfloat16"]).norm() / showers["float32"].norm()
+    assert float(difference) < 0.02
+
+
 def test_showers_that_are_alike_are_told_to_the_critic() -> None:
     torch.manual_seed(0)
     layer = MinibatchDiscrimination(4, 3, 2)
