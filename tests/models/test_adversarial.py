@@ -296,6 +296,18 @@ def test_a_fast_stream_is_its_layers_one_after_the_other() -> None:
         torch.testing.assert_close(ours, others, rtol=1e-3, atol=1e-3)
 
 
+def test_images_begin_at_the_mean_shower() -> None:
+    """From elsewhere a generator is long on its way: in most cells there is nothing."""
+    model = made(CaloGAN).eval()
+    batch, noise = batch_of(model), model.noise(20, torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        for parameter in model.generator.parameters():
+            parameter.zero_()
+        seen = model.cells(model.proposed(noise, model.context(batch), batch)[0])
+        real = model.cells(torch.from_numpy(SHOWERS.energies[:]).flatten(1))
+    torch.testing.assert_close(seen, real.mean(dim=0).expand_as(seen), rtol=1e-3, atol=2e-3)
+
+
 def test_dense_layers_in_bfloat16_make_nearly_the_same_showers() -> None:
     model = made(CaloGAN, bf16=False).eval()
     batch, noise = batch_of(model), model.noise(20, torch.Generator().manual_seed(0))

@@ -32,6 +32,8 @@ LEAST_VARIANCE = 1e-5
 """What is added to variances that are divided by."""
 CARRIED = -10.0
 """Bias of what is carried over from the layer in front, so that a generator begins without."""
+LEAST_USUAL = 1e-3
+"""Coordinate that images begin with where training showers have none."""
 GEV = 1000.0
 FAR_GEV = 5.0
 """A total energy so far from the incident one is told to the critic as such."""
@@ -211,6 +213,7 @@ class CaloGAN(AdversarialModel):
         energy_loss: float = Field(0.05, ge=0)
         bf16: bool | Literal["auto"] = False
 
+    usual: Tensor
     sees_batch: ClassVar[bool] = True  # its critic discriminates minibatches
     mesh_kinds: ClassVar[tuple[str, ...]] = ("cylinder", "box", "ragged-cylinder", "ragged-box")
     example: ClassVar[Mapping[str, Any]] = {
@@ -227,17 +230,31 @@ class CaloGAN(AdversarialModel):
         context, sizes = self._begin(), _sizes(mesh)
         lit = self.summary_size - mesh.n_layers
         numbers = 2 * mesh.n_layers + 3 + context
+        self.register_buffer("usual", torch.zeros(mesh.n_voxels))
         self._build(
             Generator(s.latent + context, sizes, s.filters),
             Critic(sizes, s.critic_filters, lit, numbers, s.minibatch),
         )
+
+    def begin_fit(self) -> None:
+        self._sums, self._n = torch.zeros_like(self.usual, dtype=torch.float64), 0
+
+    def fit_batch(self, batch: Batch) -> None:
+        self._sums += self.cells(batch.energies.flatten(1)).double().sum(dim=0)
+        self._n += len(batch)
+
+    def end_fit(self) -> None:
+        """Images begin at the mean shower: that most cells are empty would take a generator long to find."""
+        mean = self._sums / (self._n * self.cells.scale.double())
+        self.usual.copy_(mean.clamp_min(LEAST_USUAL).expm1().log())
+        del self._sums, self._n
 
     def proposed(
         self, noise: Mapping[str, Tensor], context: Tensor, conditions: ConditionTensors
     ) -> tuple[Tensor, Tensor | None]:
         scale = conditions.energy[:, None] / (100 * GEV) if self.settings.scaled_noise else 1.0
         images = self.generator(torch.cat([noise["latent"] * scale, context], dim=1), self.bf16)
-        return self.cells.inverse(F.softplus(images)), None
+        return self.cells.inverse(F.softplus(self.usual + images)), None
 
     def score(self, seen: Tensor, context: Tensor, conditions: ConditionTensors) -> Tensor:
         sums = self.layers.sum(self.cells.inverse(seen.clamp_min(0))) / GEV
