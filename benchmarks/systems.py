@@ -63,21 +63,40 @@ def caloforge(*words: object) -> None:
     subprocess.run(command, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
 
 
-def make(name: str, train: Path, test: Path, folder: Path) -> None:
+def make(
+    name: str,
+    system: System,
+    train: Path,
+    test: Path,
+    folder: Path,
+    batches: str = "1,100,1000",
+    geant4: int = 60,
+) -> None:
     """Train a system, generate with it and time it; steps that are done are left out."""
-    system, model, showers = SYSTEMS[name], folder / name, folder / f"{name}.h5"
+    model, showers, times = (folder / f"{name}{kind}" for kind in ("", ".h5", ".json"))
     if not (model / "checkpoint.json").exists() or (model / "resume").exists():
         words: list[object] = [word for change in system.changes for word in ("--set", change)]
         if system.teacher:
             words += ["--teacher", folder / system.teacher]
-        caloforge("train", system.recipe, train, "--seed", SEED, "-o", model, "--resume", *words)
+        begin = os.times()
+        try:
+            caloforge("train", system.recipe, train, "--seed", SEED, "-o", model, "--resume", *words)
+        finally:
+            end, spent = os.times(), folder / f"{name}.seconds"
+            seconds = end.children_user + end.children_system - begin.children_user - begin.children_system
+            spent.write_text(f"{processor_seconds(spent) + seconds:.2f}")
     if not showers.exists():
         caloforge(
             "generate", model, "--like", test, "--seed", SEED, "--threads", 1, "--resume", "-o", showers
         )
-    if not (folder / f"{name}.json").exists():
-        words = ["--batches", "1,100,1000", "--threads", 1, "--devices", "cpu", "--repetitions", 3]
-        caloforge("bench", model, "--like", test, *words, "--geant4", 60, "-o", folder / f"{name}.json")
+    if not times.exists():
+        words = ["--batches", batches, "--threads", 1, "--devices", "cpu", "--repetitions", 3]
+        caloforge("bench", model, "--like", test, *words, "--geant4", geant4, "-o", times)
+
+
+def processor_seconds(spent: Path) -> float:
+    """What a training took so far, 0 before it began; less where it was killed."""
+    return float(spent.read_text()) if spent.exists() else 0.0
 
 
 def table(names: list[str], folder: Path) -> str:
@@ -120,7 +139,7 @@ def main() -> None:
     names = [name for name in SYSTEMS if name in given.only.split(",")]
     given.out.mkdir(parents=True, exist_ok=True)
     for name in names:
-        make(name, given.train, given.test, given.out)
+        make(name, SYSTEMS[name], given.train, given.test, given.out)
     samples = [f"{name}={given.out / name}.h5" for name in names]
     caloforge(
         "compare", given.test, *samples, "-o", given.out / "comparison", "--which", given.which, "--resume"

@@ -15,7 +15,7 @@ from caloforge.data import Conditions, Showers
 from caloforge.detector import BoxMesh
 from caloforge.errors import CheckpointError, MeshError, RecipeError
 from caloforge.generation import generate
-from caloforge.models.adversarial.calogan import CaloGAN, MinibatchDiscrimination
+from caloforge.models.adversarial.calogan import CaloGAN, MinibatchDiscrimination, Stream
 from caloforge.models.adversarial.dense_gan import DenseGAN
 from caloforge.models.adversarial.image_gan import GuidedImageGAN, ImageGAN, feature_distance
 from caloforge.models.adversarial.model import AdversarialModel
@@ -236,16 +236,89 @@ def test_objectives_pull_apart_and_together(objective: Any) -> None:
     assert generator_loss(objective, high) < generator_loss(objective, low)
 
 
+def locally(layer: LocallyConnected, x: Tensor, stride: tuple[int, int] = (1, 1)) -> Tensor:
+    """What a `LocallyConnected` computes of (n, C, H, W), place by place."""
+    x = nn.functional.pad(x, layer.beside[4:])
+    rows, columns = layer.size
+    (down, right), (high, wide) = stride, layer.kernel
+    made = x.new_empty(len(x), layer.weight.shape[1], rows, columns)
+    for i in range(rows):
+        for j in range(columns):
+            seen = x[:, :, i * down : i * down + high, j * right : j * right + wide]
+            place = i * columns + j
+            seen = seen.permute(0, 2, 3, 1).flatten(1)
+            made[:, :, i, j] = seen @ layer.weight[place].T + layer.bias[place, :, 0]
+    return made
+
+
+@pytest.mark.parametrize(("stride", "same"), [((1, 1), True), ((1, 2), True), ((2, 2), False)])
+def test_a_locally_connected_layer_is_what_each_place_computes(stride: tuple[int, int], same: bool) -> None:
+    torch.manual_seed(0)
+    layer = LocallyConnected(2, 3, (5, 7), (3, 2), stride=stride, same=same)
+    nn.init.normal_(layer.bias)
+    x = torch.randn(4, 2, 5, 7)
+    made = layer(x.permute(2, 3, 1, 0)).permute(3, 2, 0, 1)
+    torch.testing.assert_close(made, locally(layer, x, stride), rtol=1e-5, atol=1e-5)
+
+
 def test_local_weights_that_are_all_alike_are_a_convolution() -> None:
     torch.manual_seed(0)
     for stride, same in (((1, 1), True), ((1, 2), False)):
         local = LocallyConnected(2, 3, (5, 6), (3, 3), stride=stride, same=same)
         weight = torch.randn(3, 2, 3, 3)
         with torch.no_grad():
-            local.weight.copy_(weight.view(3, -1).expand_as(local.weight))
+            local.weight.copy_(weight.permute(0, 2, 3, 1).reshape(3, -1).expand_as(local.weight))
         x = torch.randn(4, 2, 5, 6)
         there = nn.functional.conv2d(x, weight, stride=stride, padding=1 if same else 0)
-        torch.testing.assert_close(local(x), there, rtol=1e-4, atol=1e-5)
+        made = local(x.permute(2, 3, 1, 0)).permute(3, 2, 0, 1)
+        torch.testing.assert_close(made, there, rtol=1e-4, atol=1e-5)
+
+
+def test_a_fast_stream_is_its_layers_one_after_the_other() -> None:
+    """Dense layer and convolution in one, showers last; also after the weights have changed."""
+    torch.manual_seed(0)
+    stream = moved_at_random(Stream(7, (3, 5), (4, 3, 2)))
+    x = torch.randn(6, 7)
+
+    def plain() -> Tensor:
+        y = stream.convolution(stream.dense(x).view(len(x), *stream.start))
+        norm = stream.norm
+        y = nn.functional.group_norm(nn.functional.leaky_relu(y, 0.3), 1, norm.weight[:, 0], norm.bias[:, 0])
+        return locally(stream.last, nn.functional.leaky_relu(locally(stream.local, y), 0.3))
+
+    with torch.no_grad():
+        for _ in range(2):
+            made = stream(x).permute(3, 2, 0, 1)
+            torch.testing.assert_close(made, plain(), rtol=1e-4, atol=1e-5)
+            stream.dense.weight.mul_(2)
+    slopes = [torch.autograd.grad(y.square().sum(), stream.parameters()) for y in (stream(x), plain())]
+    for ours, others in zip(*slopes, strict=True):
+        torch.testing.assert_close(ours, others, rtol=1e-3, atol=1e-3)
+
+
+def test_images_begin_at_the_mean_shower() -> None:
+    """From elsewhere a generator is long on its way: in most cells there is nothing."""
+    model = made(CaloGAN).eval()
+    batch, noise = batch_of(model), model.noise(20, torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        for parameter in model.generator.parameters():
+            parameter.zero_()
+        seen = model.cells(model.proposed(noise, model.context(batch), batch)[0])
+        real = model.cells(torch.from_numpy(SHOWERS.energies[:]).flatten(1))
+    torch.testing.assert_close(seen, real.mean(dim=0).expand_as(seen), rtol=1e-3, atol=2e-3)
+
+
+def test_dense_layers_in_bfloat16_make_nearly_the_same_showers() -> None:
+    model = made(CaloGAN, bf16=False).eval()
+    batch, noise = batch_of(model), model.noise(20, torch.Generator().manual_seed(0))
+    showers = {}
+    with torch.no_grad():
+        for precision in ("float32", "bfloat16"):
+            assert model.execute_on("cpu", precision).execution.precision == precision
+            showers[precision] = model.decode(noise, batch)
+    assert not torch.equal(showers["float32"], showers["bfloat16"])
+    difference = (showers["float32"] - showers["bfloat16"]).norm() / showers["float32"].norm()
+    assert float(difference) < 0.02
 
 
 def test_showers_that_are_alike_are_told_to_the_critic() -> None:

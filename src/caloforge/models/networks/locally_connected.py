@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import torch
@@ -12,7 +13,9 @@ __all__ = ["LocallyConnected"]
 
 
 class LocallyConnected(nn.Module):
-    """(n, C, H, W) → (n, C′, H′, W′) by weights of their own at each place.
+    """(H, W, C, n) → (H′, W′, C′, n) by weights of their own at each place.
+
+    Showers are last, so that each place is a product of matrices and nothing is copied element by element.
 
     Args:
         inputs, outputs: C, C′.
@@ -35,9 +38,8 @@ class LocallyConnected(nn.Module):
     ) -> None:
         super().__init__()
         self.kernel, self.stride = kernel, stride
-        # left, right, top, bottom, as torch pads
         beside = [((k - 1) // 2, k // 2) if same else (0, 0) for k in kernel]
-        self.beside = [*beside[1], *beside[0]]
+        self.beside = [0, 0, 0, 0, *beside[1], *beside[0]]  # left, right, top, bottom, as torch pads
         rows, columns = (
             (length + sum(more) - k) // step + 1
             for length, more, k, step in zip(size, beside, kernel, stride, strict=True)
@@ -46,10 +48,15 @@ class LocallyConnected(nn.Module):
         seen, places = inputs * math.prod(kernel), math.prod(self.size)
         bound = 1 / math.sqrt(seen)
         self.weight = nn.Parameter(torch.empty(places, outputs, seen).uniform_(-bound, bound))
-        self.bias = nn.Parameter(torch.zeros(outputs, places))
+        self.bias = nn.Parameter(torch.zeros(places, outputs, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        patches = F.unfold(F.pad(x, self.beside), self.kernel, stride=self.stride)  # (n, C·kernel, places)
-        y = torch.matmul(self.weight, patches.permute(2, 1, 0))  # (places, C′, n)
-        y = y.permute(2, 1, 0) + self.bias
-        return y.reshape(len(x), -1, *self.size)
+        x = F.pad(x, self.beside)
+        (rows, columns), (down, right) = self.size, self.stride
+        shifted = [
+            x[i : i + rows * down : down, j : j + columns * right : right][:rows, :columns]
+            for i, j in itertools.product(*map(range, self.kernel))
+        ]
+        patches = torch.cat(shifted, dim=2).flatten(0, 1)  # (places, kernel·C, n)
+        made = torch.baddbmm(self.bias, self.weight, patches)  # (places, C′, n)
+        return made.view(*self.size, *made.shape[1:])

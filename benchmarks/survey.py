@@ -1,0 +1,127 @@
+"""The survey of CaloGAN and CaloFlow on our own showers and one CPU thread: see docs/adversarial.md.
+
+    python benchmarks/survey.py TRAIN.h5 TEST.h5 -o survey [--minutes 10] [--classifiers strong]
+
+CaloFlow's teacher, its student and CaloGAN are trained from their small recipes for as many minutes of a
+processor each (how many steps that is, is measured first), generate showers at the conditions of TEST.h5, are
+timed beside Geant4 and judged with it; the showers in TRAIN.h5 stand for a generator that is right.
+ShowerTree is for regular meshes, which calogan-ecal has not. What is there is kept, so that the run may be
+interrupted and go on. Published are Geant4 on a CPU and the others on a GPU (arXiv:2106.05285, 2110.11377).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from systems import System, caloforge, make, processor_seconds
+
+from caloforge import read_comparison, train
+
+SYSTEMS = {
+    "caloflow": System("caloflow-small"),
+    "caloflow-student": System("caloflow-student-small", teacher="caloflow"),
+    "calogan": System("calogan-small"),
+}
+RIGHT = "Geant4 again"
+"""What is right, as a sample; Geant4 itself cannot name one."""
+PUBLISHED = {  # ms a shower, minutes of training
+    RIGHT: ("1772", "–"),
+    "caloflow": ("36.2", "22 + 82"),
+    "caloflow-student": (".08", "+ 480"),
+    "calogan": (".07", "210"),
+}
+BATCHES = (1, 64, 100)
+TIMED_GEANT4 = 20
+"""Showers of Geant4 that are timed beside each system."""
+LENGTHS = (20, 220)
+"""Steps of the two trainings that tell what a step takes."""
+MEASUREMENTS = 12
+"""Of the figure of merit, in trainings that choose by one."""
+METRICS = ("auc_low", "auc_high", "recall", "coverage")
+
+
+def steps_in(minutes: float, system: System, showers: Path, folder: Path) -> int:
+    """How many steps of the system's recipe take so long on one thread."""
+    spent = []
+    for steps in LENGTHS:
+        begin = time.process_time()
+        with tempfile.TemporaryDirectory() as out:
+            changes = {"training.steps": steps, "training.select": None}
+            teacher = folder / system.teacher if system.teacher else None
+            train(
+                system.recipe, showers, out=out, overrides=changes, threads=1, teacher=teacher, progress=False
+            )
+        spent.append(time.process_time() - begin)
+    a_step = (spent[1] - spent[0]) / (LENGTHS[1] - LENGTHS[0])
+    return max(round(60 * minutes / a_step), 1)
+
+
+def planned(name: str, minutes: float, showers: Path, folder: Path) -> System:
+    """The system with the length of its training, which is kept for when the run goes on."""
+    system, plan = SYSTEMS[name], folder / f"{name}.steps"
+    if not plan.exists():
+        plan.write_text(str(steps_in(minutes, system, showers, folder)))
+    steps = int(plan.read_text())
+    changes = [f"training.steps={steps}"]
+    if name == "calogan":
+        changes.append(f"training.select.every={max(steps // MEASUREMENTS, 1)}")
+    return replace(system, changes=tuple(changes))
+
+
+def table(names: list[str], folder: Path) -> str:
+    """Markdown: training, times, metrics with their errors, C2ST error of the classifier of cells."""
+    comparison = read_comparison(folder / "comparison")
+    models = {model.name: model for model in comparison.models}
+    times = {name: json.loads((folder / f"{name}.json").read_text()) for name in names}
+    heads = ["", "training, min", "published", f"ms at {' / '.join(map(str, BATCHES))}", "published"]
+    heads += ["AUC low", "AUC high", "recall", "coverage", "error of C2ST"]
+    lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
+    for name in (RIGHT, *names):
+        if name == RIGHT:
+            of_geant4 = [timed["geant4"]["ms"] for timed in times.values()]
+            training, ms = "–", f"{sum(of_geant4) / len(of_geant4):.0f}"
+        else:
+            training = f"{processor_seconds(folder / f'{name}.seconds') / 60:.1f}"
+            rows = {row["batch_size"]: row["processor_ms"] for row in times[name]["rows"]}
+            ms = " / ".join(f"{rows[size]:.3g}" for size in BATCHES)
+        error_rate = comparison.evaluations[name].classifiers["low"].error_rate
+        metrics = (models[name].metrics[key] for key in METRICS)
+        judged = [f"{e.value:.3f} ± {e.error or 0:.3f}" for e in metrics]
+        published_ms, published_training = PUBLISHED[name]
+        cells = [name, training, published_training, ms, published_ms, *judged, f"{error_rate:.3f}"]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("train", type=Path)
+    parser.add_argument("test", type=Path)
+    parser.add_argument("-o", "--out", type=Path, required=True)
+    parser.add_argument("--minutes", type=float, default=10.0, help="processor time of each training")
+    parser.add_argument("--only", default=",".join(SYSTEMS), help="systems, by their names")
+    parser.add_argument("--classifiers", default="quick", help="quick or strong")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    names = [name for name in SYSTEMS if name in given.only.split(",")]
+    given.out.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        system = planned(name, given.minutes, given.train, given.out)
+        batches = ",".join(map(str, BATCHES))
+        make(name, system, given.train, given.test, given.out, batches, TIMED_GEANT4)
+    samples = [f"{RIGHT}={given.train}", *(f"{name}={given.out / name}.h5" for name in names)]
+    words = ["-o", given.out / "comparison", "--classifiers", given.classifiers, "--which", "low,high"]
+    caloforge("compare", given.test, *samples, *words, "--resume")
+    text = table(names, given.out)
+    (given.out / "table.md").write_text(text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
