@@ -55,7 +55,9 @@ class FlowVAE(LayersThenCells):
 
         energies: LayerEnergyChoice = Field({"kind": "autoregressive"}, validate_default=True)
         latent: int = Field(24, ge=1)
-        prior: AutoregressiveFlowSettings = AutoregressiveFlowSettings(blocks=4, hidden=64, depth=1)
+        prior: AutoregressiveFlowSettings = Field(
+            {"blocks": 4, "hidden": 64, "depth": 1}, validate_default=True
+        )
         encoder: tuple[int, ...] = (256, 128)
         width: int = Field(128, ge=1)
         maps: int = Field(8, ge=1)
@@ -123,7 +125,7 @@ class FlowVAE(LayersThenCells):
         return self.table.tables(layer_energies / self.threshold, slots)
 
     def losses(self, batch: Batch, part: str, generator: torch.Generator) -> dict[str, Tensor]:
-        """Negative log-likelihood of layer energies, or of cells its bound: of "cells", plus the "latent"'s."""
+        """Negative log-likelihood of layer energies, or its bound of cells, "cells" and "latent" together."""
         if part == "energies":
             return self.layer_energy_losses(batch, generator)
         layer_energies = self.layers.sum(batch.energies)

@@ -28,7 +28,7 @@ BESIDE = (0, 0, SIDE, SIDE, SIDE, SIDE)
 
 
 class _Round(nn.Module):
-    """Maps (n, Z', P, B + 1) and cells drawn before (n, Z + 2, P + 2, 2R) → a, m, log s of every second layer.
+    """Maps (n, Z, P, B + 1), cells drawn before (n, Z + 2, P + 2, 2R) → a, m, log s of every second layer.
 
     The first round has none before.
     """
@@ -76,7 +76,7 @@ class LocalDecoder(nn.Module):
     ) -> None:
         super().__init__()
         self.shape, self.periodic = shape, periodic
-        layers, rows, columns = shape
+        layers, rows, _ = shape
         self.maps = nn.Sequential(
             nn.Linear(known, width),
             nn.SiLU(),

@@ -125,7 +125,7 @@ class VolumeDecoder(nn.Module):
 
 
 class Critic(nn.Module):
-    """BIB-AE's critic: streams of cells x, of log(x + 1), of the difference to what was encoded, and context."""
+    """BIB-AE's critic: streams of x, of log(x + 1), of the difference to what was encoded, and context."""
 
     def __init__(self, size: Size, context: int, channels: int) -> None:
         super().__init__()
