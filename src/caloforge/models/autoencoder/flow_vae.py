@@ -64,7 +64,7 @@ class FlowVAE(LayersThenCells):
         hidden: int = Field(32, ge=1)
         nodes: int = Field(16, ge=2)
         quantiles: int = Field(33, ge=5)
-        warmup: float = Field(0.1, ge=0, le=1)
+        warmup: float = Field(0.3, ge=0, le=1)
         threshold_mev: float | None = Field(None, gt=0)
 
     mesh_kinds: ClassVar[tuple[str, ...]] = ("cylinder", "box")

@@ -16,6 +16,8 @@ __all__ = ["GaussianEncoder", "encoded", "kl_to_standard", "mmd", "sorted_kernel
 
 LOG_STD = 5.0
 """Logarithms of standard deviations are kept within ±."""
+FIRST_LOG_STD = -2.0
+"""In the beginning latents say something of their shower, else decoders learn not to listen."""
 
 
 class GaussianEncoder(nn.Module):
@@ -26,7 +28,10 @@ class GaussianEncoder(nn.Module):
         steps: list[nn.Module] = []
         for a, b in pairwise((inputs, *hidden)):
             steps += [nn.Linear(a, b), nn.SiLU()]
-        self.network = nn.Sequential(*steps, nn.Linear((inputs, *hidden)[-1], 2 * latent))
+        last = nn.Linear((inputs, *hidden)[-1], 2 * latent)
+        with torch.no_grad():
+            last.bias[latent:] = FIRST_LOG_STD
+        self.network = nn.Sequential(*steps, last)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         mean, log_std = self.network(x).chunk(2, dim=1)
