@@ -66,7 +66,8 @@ def train_for(minutes: float, system: System, showers: Showers, folder: Path) ->
     recipe = Recipe.load(system.recipe, {"training.epochs": None, "training.steps": PROBE, **system.changes})
     steps_file = folder.with_suffix(".steps")
     if not steps_file.exists():
-        alone: dict[str, Any] = {"training.select": None}  # what judging takes is no step
+        # what judging takes is no step
+        alone: dict[str, Any] = {"training.select": None, "training.validation_fraction": 0.0}
         probe = train(
             recipe, showers, out=folder.with_suffix(".probe"), seed=SEED, overrides=alone, overwrite=True
         )
