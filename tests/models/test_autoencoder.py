@@ -152,6 +152,18 @@ def test_ranks_come_back_as_energies() -> None:
     assert float(((ratio - 1).abs() < 1e-3).float().mean()) > 0.95
 
 
+def test_layers_without_energy_light_no_cells_that_others_could_see() -> None:
+    model = moved_at_random(fitted(FlowVAE, SHOWERS))
+    layers = model.layers.sum(batch_of(model).energies)
+    layers[:, 3] = 0
+    noise, known = torch.randn(20, 2, *SHOWERS.mesh.shape), torch.randn(20, model.settings.latent + 13)
+    with torch.no_grad():
+        margin, _ = model.decoder.sample(noise, model._tables(layers)[0], known, layers[:, :6])
+    lit = (margin > 0).sum(dim=(0, 2, 3))
+    assert lit[3] == 0
+    assert lit[:3].sum() > 0
+
+
 def test_the_latents_cost_rises_in_training_and_is_whole_in_validation() -> None:
     model = moved_at_random(fitted(FlowVAE, SHOWERS))
     assert isinstance(model, FlowVAE)

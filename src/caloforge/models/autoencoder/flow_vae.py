@@ -34,6 +34,8 @@ __all__ = ["FlowVAE"]
 
 LOG_SCALE = 4.0
 """Logarithms of layer energies over the threshold are divided by this."""
+NEVER = 30.0
+"""Normal score of the probability of an empty cell where there is no other."""
 
 
 class FlowVAE(LayersThenCells):
@@ -120,9 +122,10 @@ class FlowVAE(LayersThenCells):
         return torch.cat([self.incident(conditions), logs], dim=1), logs
 
     def _tables(self, layer_energies: Tensor) -> tuple[Tensor, Tensor]:
-        """See `ConditionalQuantiles.tables`."""
+        """See `ConditionalQuantiles.tables`; layers without energy have no cells with energy."""
         slots = torch.zeros(len(layer_energies), dtype=torch.long, device=layer_energies.device)
-        return self.table.tables(layer_energies / self.threshold, slots)
+        empty, quantiles = self.table.tables(layer_energies / self.threshold, slots)
+        return torch.where(layer_energies[:, :, None, None] > 0, empty, NEVER), quantiles
 
     def losses(self, batch: Batch, part: str, generator: torch.Generator) -> dict[str, Tensor]:
         """Negative log-likelihood of layer energies, or its bound of cells, "cells" and "latent" together."""
