@@ -136,7 +136,7 @@ class VolumeGAN(AdversarialModel):
     def proposed(
         self, noise: Mapping[str, Tensor], context: Tensor, conditions: ConditionTensors
     ) -> tuple[Tensor, Tensor | None]:
-        return self.cells.inverse(self.generator(noise["latent"], context)), None
+        return self.cells.inverse(self.generator(noise["latent"].to(context), context)), None
 
     def score(self, seen: Tensor, context: Tensor, conditions: ConditionTensors) -> Tensor:
         scores: Tensor = self.critic(seen, context)
