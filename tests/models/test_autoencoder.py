@@ -154,11 +154,15 @@ def test_ranks_come_back_as_energies() -> None:
 
 def test_layers_without_energy_light_no_cells_that_others_could_see() -> None:
     model = moved_at_random(fitted(FlowVAE, SHOWERS))
-    layers = model.layers.sum(batch_of(model).energies)
-    layers[:, 3] = 0
-    noise, known = torch.randn(20, 2, *SHOWERS.mesh.shape), torch.randn(20, model.settings.latent + 13)
+    batch, generator = batch_of(model), torch.Generator().manual_seed(0)
+    energies = model.layers.sum(batch.energies)
+    energies[:, 3] = 0
+    noise = torch.randn(20, 2, *SHOWERS.mesh.shape, generator=generator)
+    z = torch.randn(20, model.settings.latent, generator=generator)
     with torch.no_grad():
-        margin, _ = model.decoder.sample(noise, model._tables(layers)[0], known, layers[:, :6])
+        context, layers = model._known(batch, energies)
+        empty, _ = model._tables(energies)
+        margin, _ = model.decoder.sample(noise, empty, torch.cat([z, context], dim=1), layers)
     lit = (margin > 0).sum(dim=(0, 2, 3))
     assert lit[3] == 0
     assert lit[:3].sum() > 0
