@@ -91,13 +91,25 @@ class ConditionalQuantiles(Fusable):
     def forward(self, energies: Tensor, layer_energies: Tensor, slots: Tensor, uniform: Tensor) -> Tensor:
         """Normal numbers of cells (n, Z, P, R), given layers (n, Z); ``uniform`` places empty cells."""
         empty, quantiles = self.tables(layer_energies, slots)
+        place = self.ranks(energies, quantiles)
+        above = normal_cdf(-place) * normal_cdf(-empty)  # probability of more energy
+        lit = -normal_score(above)
+        return torch.where(energies > 0, lit, normal_score(uniform * normal_cdf(empty)))
+
+    def ranks(self, energies: Tensor, quantiles: Tensor) -> Tensor:
+        """Normal scores of energies (n, Z, P, R) among the cells with energy, from their `tables`."""
         log_e = energies.clamp_min(1.0).log().transpose(2, 3).contiguous()  # (n, Z, R, P)
         upper = torch.searchsorted(quantiles, log_e).clamp(1, quantiles.shape[-1] - 1)
         left, right = quantiles.gather(-1, upper - 1), quantiles.gather(-1, upper)
         place = (upper - 1 + ((log_e - left) / (right - left)).clamp(0, 1)) * self.step - REACH
-        above = normal_cdf(-place.transpose(2, 3)) * normal_cdf(-empty)  # probability of more energy
-        lit = -normal_score(above)
-        return torch.where(energies > 0, lit, normal_score(uniform * normal_cdf(empty)))
+        return place.transpose(2, 3)
+
+    def energies(self, ranks: Tensor, quantiles: Tensor) -> Tensor:
+        """Undo `ranks`; both (n, Z, P, R)."""
+        place = ((ranks.clamp(-REACH, REACH) + REACH) / self.step).transpose(2, 3)
+        lower = place.floor().clamp(0, quantiles.shape[-1] - 2).long()
+        log_e = torch.lerp(quantiles.gather(-1, lower), quantiles.gather(-1, lower + 1), place - lower)
+        return log_e.transpose(2, 3).exp()
 
     def filled(self, layer_energies: Tensor, slots: Tensor) -> Tensor:
         """The probability of a cell with energy in layers of energies (n, Z): (n, Z, 1, R)."""
@@ -110,15 +122,12 @@ class ConditionalQuantiles(Fusable):
         With ``fill`` the cell that comes nearest to having energy has some, if no cell of its layer has.
         """
         empty, quantiles = tables
-        place = -normal_score(normal_cdf(-x) / normal_cdf(-empty))
-        place = ((place.clamp(-REACH, REACH) + REACH) / self.step).transpose(2, 3)
-        lower = place.floor().clamp(0, quantiles.shape[-1] - 2).long()
-        log_e = torch.lerp(quantiles.gather(-1, lower), quantiles.gather(-1, lower + 1), place - lower)
+        energies = self.energies(-normal_score(normal_cdf(-x) / normal_cdf(-empty)), quantiles)
         margin = x - empty
         lit = margin > 0
         if fill:
             lit = lit | (margin == margin.amax(dim=(2, 3), keepdim=True))
-        return torch.where(lit, log_e.transpose(2, 3).exp(), 0.0)
+        return torch.where(lit, energies, 0.0)
 
 
 def _layer_tables(cells: Tensor, n_nodes: int, n_quantiles: int) -> tuple[Tensor, Tensor, Tensor]:

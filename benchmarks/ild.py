@@ -1,0 +1,232 @@
+"""Photons in the ILD, the table of "Getting High" and its successors: systems with equal time to train.
+
+    caloforge simulate ild-ecal -n 12000 --particle gamma --energy 10-100GeV -o ild.h5
+    python benchmarks/ild.py ild.h5 -o ild [--minutes 30] [--only bib-ae,showertree] [--showers 2000]
+
+The last ``--showers`` of the file are the truth, as many before them a second sample of Geant4, all others
+train. Each system is trained from its recipe for so many minutes of one thread (a few steps are timed first,
+so that its schedule ends there), generates showers at the truth's conditions, and is timed beside Geant4 by
+`caloforge bench`. Given are AUC and JSD of a classifier of the ten features of the study (preset ``quick``),
+what its figures show: mean and width of visible energy, most probable energy of a cell (the MIP), depth of
+the centre of gravity; ms at batch 1 and 100, parameters. What is there is kept: an interrupted run goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from caloforge import generate, train
+from caloforge.data import Showers, open_showers
+from caloforge.evaluation import PRESETS, Features, compute_features, train_classifier
+from caloforge.evaluation.classifiers import INPUTS, ClassifierInputs, Layout
+from caloforge.training.recipe import Recipe
+
+SEED, PROBE = 1, 12
+Floats = NDArray[np.float64]
+FEATURES = (
+    *("visible energy", "cells with energy"),
+    *(f"{moment} {axis}" for moment in ("centre", "width") for axis in "xyz"),
+    *("first third", "last third"),
+)
+BOX = {"data.meshes": ["box"], "data.particles": ["gamma"], "training.augment": []}
+
+
+@dataclass(frozen=True)
+class System:
+    """A recipe and what is changed in it for boxes of 30 × 30 × 30 cells."""
+
+    recipe: str
+    changes: Mapping[str, Any] = field(default_factory=dict)
+
+
+SYSTEMS = {
+    "wgan": System("wgan-ild-small"),
+    "bib-ae": System("bib-ae-small"),
+    "l2lflows": System("l2lflows-small", BOX),
+    "conv-l2lflows": System("conv-l2lflows-small", BOX | {"settings.squeeze": [2, 2]}),
+    "vae-flow": System("vae-flow", {"training.augment": []}),
+    "showertransformer": System("showertransformer", BOX | {"settings.backbone.patch": [1, 15, 15]}),
+    "showertree": System("showertree", {"training.augment": []}),
+}
+
+
+def train_for(minutes: float, system: System, showers: Showers, folder: Path) -> None:
+    """Train a system for about so many minutes of one thread, from what some first steps take."""
+    recipe = Recipe.load(system.recipe, {"training.epochs": None, "training.steps": PROBE, **system.changes})
+    steps_file = folder.with_suffix(".steps")
+    if not steps_file.exists():
+        # what judging takes is no step
+        alone: dict[str, Any] = {"training.select": None, "training.validation_fraction": 0.0}
+        probe = train(
+            recipe, showers, out=folder.with_suffix(".probe"), seed=SEED, overrides=alone, overwrite=True
+        )
+        steps = int(60 * minutes * PROBE / probe.metrics["seconds"])
+        steps_file.write_text(f"{max(steps, PROBE)}\n")
+    steps = int(steps_file.read_text())
+    changes: dict[str, Any] = {"training.steps": steps}
+    if recipe.training.select is not None:
+        changes["training.select.every"] = max(steps // 10, 1)
+    train(recipe, showers, out=folder, seed=SEED, overrides=changes, resume=True, threads=1)
+
+
+def make(name: str, minutes: float, learning: Showers, truth: Showers, folder: Path) -> Showers:
+    """Train a system, time it and generate showers; steps that are done are left out."""
+    model, made = folder / name, folder / f"{name}.h5"
+    train_for(minutes, SYSTEMS[name], learning, model)
+    if not (folder / f"{name}.json").exists():
+        words = ["--batches", "1,100", "--threads", "1", "--devices", "cpu", "--repetitions", "3"]
+        command = [sys.executable, "-m", "caloforge", "bench", str(model), *words]
+        command += ["--energy", "10-100GeV", "--geant4", "20", "-o", str(folder / f"{name}.json")]
+        subprocess.run(command, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    if not made.exists():
+        generate(model, like=truth, seed=SEED, threads=1, out=made)
+    return open_showers(made)
+
+
+class TenFeatures(ClassifierInputs):
+    """log₁₀ E_inc and the ten features of the study; of samples that `observe` has seen."""
+
+    known: dict[int, Floats]
+
+    def __init__(self) -> None:
+        self.known = {}
+
+    def layout(self, features: Features, *, sums: bool = False) -> Layout:
+        columns = {name: np.array([i + 1]) for i, name in enumerate(FEATURES)}
+        return Layout(width=1 + len(FEATURES), features=columns, energies=np.array([0]))
+
+    def batches(
+        self, showers: Showers, features: Features, rows: NDArray[np.int64], *, sums: bool = False
+    ) -> Iterator[NDArray[np.float32]]:
+        energy = np.log10(features.incident_energy[rows])[:, None]
+        yield np.concatenate([energy, self.known[id(features)][rows]], axis=1).astype(np.float32)
+
+
+TEN = INPUTS.add("ild")(TenFeatures())
+
+
+def observe(showers: Showers) -> tuple[Features, Floats, Floats]:
+    """Features, the ten of the study (N, 10), and energies of cells, MeV."""
+    mesh, rows, cells = showers.mesh, [], []
+    x, y, z = (mesh.centres()[axis] for axis in "xyz")
+    layers = np.asarray(mesh.voxel_layers)
+    thirds = [layers < mesh.n_layers // 3, layers >= mesh.n_layers - mesh.n_layers // 3]
+
+    def visit(_: int, flat: NDArray[np.float32], conditions: Any) -> None:
+        energies = flat.astype(np.float64)
+        total = energies.sum(axis=1)
+        weights = energies / np.maximum(total, 1e-12)[:, None]
+        centres = np.stack([weights @ axis for axis in (x, y, z)], axis=1)
+        squares = np.stack([weights @ axis**2 for axis in (x, y, z)], axis=1)
+        widths = np.sqrt(np.maximum(squares - centres**2, 0))
+        parts = np.stack([weights[:, third].sum(axis=1) for third in thirds], axis=1)
+        of_all = np.stack([total / conditions.energy, (energies > 0).sum(axis=1)], axis=1)
+        rows.append(np.concatenate([of_all, centres, widths, parts], axis=1))
+        cells.append(energies[energies > 0])
+
+    features = compute_features(showers, visitors=[visit])
+    TEN.known[id(features)] = np.concatenate(rows)
+    return features, TEN.known[id(features)], np.concatenate(cells)
+
+
+def most_probable(cells: Floats) -> float:
+    """Energy per logarithm at which most cells are, MeV: that of a minimally ionising particle."""
+    counts, edges = np.histogram(np.log(cells), bins=60, range=(0, np.log(1000)))
+    top = int(counts.argmax())
+    return float(np.exp(edges[top : top + 2].mean()))
+
+
+def row(name: str, showers: Showers, reference: tuple[Showers, Any], folder: Path) -> str:
+    """One line of the table."""
+    features, ten, cells = observe(showers)
+    result = train_classifier("ild", reference, (showers, features), PRESETS["quick"])
+    columns = [
+        name,
+        f"{result.auc:.3f} ± {max(result.auc_std, result.auc_noise):.3f}",
+        f"{result.jsd:.3f}",
+        f"{ten[:, 0].mean():.4f}, {ten[:, 0].std() / ten[:, 0].mean():.4f}",
+        f"{ten[:, 1].mean():.1f}",
+        f"{most_probable(cells):.2f}",
+        f"{ten[:, 4].mean():.2f}, {ten[:, 4].std():.2f}",
+    ]
+    timed = folder / f"{name}.json"
+    if timed.exists():
+        about = json.loads(timed.read_text())
+        ms = {r["batch_size"]: r["processor_ms"] for r in about["rows"]}
+        columns += [f"{ms[1]:.3g} / {ms[100]:.3g}", f"{about['parameters'] / 1e6:.2f} M"]
+    else:
+        columns += ["", ""]
+    return "| " + " | ".join(columns) + " |"
+
+
+def draw(samples: Mapping[str, tuple[Floats, Floats]], path: Path) -> None:
+    """Spectra of visible energy and of cells, and the centre of gravity."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, 3, figsize=(13, 4), layout="constrained")
+    for name, (ten, cells) in samples.items():
+        style: dict[str, Any] = {"histtype": "step", "density": True, "label": name}
+        axes[0].hist(ten[:, 0], bins=50, range=(0.8, 1.2), **style)
+        axes[1].hist(cells, bins=np.geomspace(0.5, 1000, 80), log=True, **style)
+        axes[2].hist(ten[:, 4], bins=50, **style)
+    axes[1].set_xscale("log")
+    for axis, label in zip(
+        axes, ("ΣE / E", "energy of a cell, MeV", "centre of gravity, z, mm"), strict=True
+    ):
+        axis.set_xlabel(label)
+    axes[0].legend()
+    figure.savefig(path)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("showers", type=Path)
+    parser.add_argument("-o", "--out", type=Path, required=True)
+    parser.add_argument("--minutes", type=float, default=30.0)
+    parser.add_argument("--only", default=",".join(SYSTEMS), help="systems, by their names")
+    parser.add_argument("--showers", dest="n", type=int, default=2000)
+    given = parser.parse_args()
+    unknown = set(given.only.split(",")) - set(SYSTEMS)
+    if unknown:
+        parser.error(f"unknown systems {', '.join(sorted(unknown))}; known are {', '.join(SYSTEMS)}")
+    showers = open_showers(given.showers)
+    if len(showers) < 3 * given.n:
+        parser.error(
+            f"{given.showers} holds {len(showers)} showers; three times --showers {given.n} are needed"
+        )
+    given.out.mkdir(parents=True, exist_ok=True)
+    first, second = len(showers) - 2 * given.n, len(showers) - given.n
+    learning, again, truth = showers[:first], showers[first:second], showers[second:]
+    samples = {"Geant4 again": again}
+    for name in [name for name in SYSTEMS if name in given.only.split(",")]:
+        samples[name] = make(name, given.minutes, learning, truth, given.out)
+    features, ten, cells = observe(truth)
+    drawn = {"Geant4": (ten, cells)} | {name: observe(sample)[1:] for name, sample in samples.items()}
+    draw(drawn, given.out / "ild.svg")
+    heads = ["system", "AUC of ten features", "JSD", "ΣE/E, σ/mean", "cells", "MIP, MeV", "centre z, σ, mm"]
+    heads += ["ms at 1 / 100", "parameters"]
+    lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
+    lines += [row(name, sample, (truth, features), given.out) for name, sample in samples.items()]
+    text = "\n".join(lines) + "\n"
+    (given.out / "table.md").write_text(text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

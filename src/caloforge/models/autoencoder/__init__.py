@@ -1,0 +1,1 @@
+"""Autoencoders: variational ones, and those that are trained against critics."""
