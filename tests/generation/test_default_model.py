@@ -92,7 +92,7 @@ def test_a_detector_is_enough(detector):
 def test_what_has_no_model_is_told():
     with pytest.raises(DetectorError, match="did you mean 'par04-siw'"):
         generate(detector="par04-siv", energy="10GeV")
-    with pytest.raises(CheckpointError, match="--detector par04-siw"):
+    with pytest.raises(CheckpointError, match="--detector lhcb-ecal, par04-siw"):
         generate(energy="10GeV")
     with pytest.raises(CheckpointError, match="par04-siw is a detector"):
         generate("par04-siw", energy="10GeV")
