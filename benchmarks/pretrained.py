@@ -36,10 +36,19 @@ def _scaled(key: str, value: float | None, digits: int = 4) -> str:
 
 def _origin(provenance: dict[str, Any]) -> str:
     """What made the showers of a file, be it split or merged from those of others."""
-    while "made_by" not in provenance and isinstance(provenance.get("source"), dict):
-        provenance = provenance["source"]
+    if "parts" in provenance:
+        return "; ".join(_origin(part) for part in provenance["parts"])
+    if isinstance(provenance.get("source"), dict):
+        which = provenance["settings"].get("part")
+        return f"{_origin(provenance['source'])}{f', part {which}' if which else ''}"
     if "made_by" in provenance:
-        return f"Geant4 by `{provenance['made_by']}`; {provenance.get('showers', '')}"
+        return f"Geant4 by `{provenance['made_by']}`, {provenance.get('showers', '')}"
+    if provenance.get("action") == "simulate":
+        settings = provenance["settings"]
+        return (
+            f"{provenance['n_showers']} with Geant4 by `caloforge simulate {settings['detector']['name']}`, seed "
+            f"{settings['seed']}, {settings['data']} ({provenance['caloforge']})"
+        )
     attributes = provenance.get("attributes", {})
     return f"Geant4 {attributes.get('geant4', '')}, {attributes.get('physics', '')}"
 
