@@ -46,8 +46,8 @@ def _origin(provenance: dict[str, Any]) -> str:
     if provenance.get("action") == "simulate":
         settings = provenance["settings"]
         return (
-            f"{provenance['n_showers']} with Geant4 by `caloforge simulate {settings['detector']['name']}`, seed "
-            f"{settings['seed']}, {settings['data']} ({provenance['caloforge']})"
+            f"{provenance['n_showers']} with Geant4 by `caloforge simulate {settings['detector']['name']}`, "
+            f"seed {settings['seed']}, {settings['data']} ({provenance['caloforge']})"
         )
     attributes = provenance.get("attributes", {})
     return f"Geant4 {attributes.get('geant4', '')}, {attributes.get('physics', '')}"
