@@ -126,11 +126,11 @@ def test_the_model_of_a_fixed_detector_is_told_impact_points_directions_and_part
     assert usual.theta == pytest.approx(np.zeros(4), abs=1e-3)
     assert len(np.unique(usual.impact)) == 8
     asked = {"theta": "15deg", "phi": "90deg", "particle": "gamma"}
-    leaning = generate(detector="lhcb-ecal", energy="10GeV", n=4, progress=False, **asked)
-    assert leaning.conditions.particle.tolist() == [22] * 4
+    leaning = generate(detector="lhcb-ecal", energy="10GeV", n=50, progress=False, **asked)
+    assert leaning.conditions.particle.tolist() == [22] * 50
     y = leaning.mesh.centres()["y"].reshape(leaning.mesh.shape)
     centre = (leaning.energies * y).sum((1, 2, 3)) / leaning.energies.sum((1, 2, 3))
-    assert centre == pytest.approx(np.full(4, 130 * np.tan(np.radians(15))), abs=15)
+    assert np.median(centre) == pytest.approx(130 * np.tan(np.radians(15)), abs=8)
 
 
 def test_a_detector_of_ones_own_is_answered(tmp_path, caplog):
