@@ -32,6 +32,8 @@ RAISED_BY = {
     "checkpoint": ("generate", "upsample", "adapt", "train", "bench"),
     "data/download.py": ("data download",),
     "data/formats": READERS,
+    "data/hdf5_writer.py": WRITERS,
+    "data/pixels/images.py": ("data convert",),
     "data/writer.py": WRITERS,
     "evaluation": ("evaluate", "compare"),
     "generation/given.py": ("upsample",),

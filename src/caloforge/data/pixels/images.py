@@ -97,7 +97,10 @@ def _detector_of(folder: Path, folders: list[str]) -> PixelDetector:
         )
     best = [d for d, n in zip(known, shared, strict=True) if n == max(shared)]
     if len(best) > 1:
-        raise DataError(f"{folder}: may be of {' or '.join(d.name for d in best)}; name it with --detector")
+        raise DataError(
+            f"{folder}: may be of {' or '.join(d.name for d in best)}; name one: "
+            f"caloforge data convert {folder} FILE.h5 --detector NAME"
+        )
     return best[0]
 
 
