@@ -4,12 +4,12 @@
         [--judge [boosted strong low high …]]
 
 ``showers.h5`` holds electrons of 1-50 GeV in par04-siw; its last showers are the truth, for whose conditions
-each model generates as many, and those before them a second sample of Geant4, which is the floor. Given are
-means per shower and their errors: lit cells without a lit neighbour, pairs of lit neighbours beyond what
-independent cells have, clusters, holes and the two-point correlation. With ``--judge`` classifiers, one
-training each, say how well all this and the usual features tell each sample from Geant4: boosted trees, or
-networks by the preset ``strong``, of all inputs (``strong``), of cells (``low``) or high-level features
-(``high``). One thread; 8,000 showers take some minutes a model.
+each model generates as many, and those before them, where there are as many, a second sample of Geant4,
+which is the floor. Given are means per shower and their errors: lit cells without a lit neighbour, pairs of
+lit neighbours beyond what independent cells have, clusters, holes and the two-point correlation. With
+``--judge`` classifiers, one training each, say how well all this and the usual features tell each sample from
+Geant4: boosted trees, or networks by the preset ``strong``, of all inputs (``strong``), of cells (``low``) or
+high-level features (``high``). One thread; 8,000 showers take some minutes a model.
 """
 
 from __future__ import annotations
@@ -56,13 +56,13 @@ def main() -> None:
     parser.add_argument("--judge", nargs="*", choices=("boosted", "strong", "low", "high"))
     options = parser.parse_args()
     known = open_showers(options.showers)
-    if len(known) < 2 * options.n:
-        parser.error(f"{options.showers} holds {len(known)} showers; twice --showers {options.n} are needed")
-    truth, second = (
-        known[len(known) - options.n :],
-        known[len(known) - 2 * options.n : len(known) - options.n],
-    )
-    samples: dict[str, Showers] = {"Geant4": truth, "Geant4 again": second}
+    first = len(known) - options.n
+    if first < 0:
+        parser.error(f"{options.showers} holds {len(known)} showers; --showers {options.n} are needed")
+    truth = known[first:]
+    samples: dict[str, Showers] = {"Geant4": truth}
+    if first >= options.n:
+        samples["Geant4 again"] = known[first - options.n : first]
     for name in options.models:
         started = time.process_time()
         samples[name] = caloforge.generate(name, like=truth, seed=1, threads=1, progress=False)
