@@ -7,7 +7,6 @@ Legend: ``D`` deposits of an event.
 
 from __future__ import annotations
 
-import gc
 import math
 import time
 from collections.abc import Callable
@@ -22,8 +21,8 @@ from caloforge.data.conditions import Conditions
 from caloforge.data.particles import pdg_name
 from caloforge.detector.detector import Detector
 from caloforge.errors import SimulationError
-from caloforge.geant4.physics import apply_commands, engine_seeds, physics_list
 from caloforge.geant4.recorder import Recorder
+from caloforge.geant4.run import Run, engine_seeds
 from caloforge.geant4.world import ENTRY_MM, World, build_world
 
 __all__ = ["Engine", "Event", "to_shower_frame"]
@@ -143,26 +142,6 @@ class _Gun(g4.G4VUserPrimaryGeneratorAction):  # type: ignore[misc]
         self.gun.GeneratePrimaryVertex(event)
 
 
-class _EndOfEvent(g4.G4UserEventAction):  # type: ignore[misc]
-    def __init__(self, engine: Engine) -> None:
-        super().__init__()
-        self.engine = engine
-
-    def EndOfEventAction(self, event: Any) -> None:
-        self.engine.end(event.GetEventID())
-
-
-class _Actions(g4.G4VUserActionInitialization):  # type: ignore[misc]
-    def __init__(self, engine: Engine, more: tuple[Callable[[], Any], ...]) -> None:
-        super().__init__()
-        self.engine, self.more = engine, more
-
-    def Build(self) -> None:
-        self.parts = [_Gun(self.engine), _EndOfEvent(self.engine), *(make() for make in self.more)]
-        for part in self.parts:
-            self.SetUserAction(part)
-
-
 class Engine:
     """Geant4, initialised for one detector; only one can exist in a process.
 
@@ -191,18 +170,14 @@ class Engine:
         self.seeds: NDArray[np.int64]
         self._numbers: NDArray[np.int64]
         self._done: Callable[[Event], None]
-        manager = g4.G4RunManagerFactory.CreateRunManager(g4.G4RunManagerType.Serial)
-        physics = physics_list(official, detector.production_cut_mm)
-        self._keep = (manager, physics, _Construction(self), _Actions(self, actions))
-        for part in self._keep[1:]:
-            manager.SetUserInitialization(part)
-        self.command("/process/em/verbose 0", "/process/verbose 0", *commands)
-        manager.Initialize()
-        self.manager = manager
-
-    def command(self, *commands: str) -> None:
-        """Apply Geant4 commands."""
-        apply_commands(commands)
+        self._run = Run(
+            _Construction(self),
+            lambda: [_Gun(self), *(make() for make in actions)],
+            self.end,
+            official=official,
+            cut_mm=detector.production_cut_mm,
+            commands=commands,
+        )
 
     def run(
         self, conditions: Conditions, numbers: NDArray[np.int64], seed: int, done: Callable[[Event], None]
@@ -210,11 +185,7 @@ class Engine:
         """Simulate the showers ``numbers`` (n,) with these conditions; ``done`` gets each event in turn."""
         self.conditions, self._numbers, self._done = conditions, numbers, done
         self.seeds = engine_seeds(seed, numbers)
-        gc.disable()  # the callbacks make no cycles, and a collection every few hundred deposits costs time
-        try:
-            self.manager.BeamOn(len(numbers))
-        finally:
-            gc.enable()
+        self._run.events(len(numbers))
 
     def _at_face(self, position: Any) -> bool:
         if self.detector.shape == "box":

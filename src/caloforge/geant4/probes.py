@@ -7,8 +7,6 @@ They use Python callbacks at every step and are slow.
 
 from __future__ import annotations
 
-import os
-import sys
 import time
 from collections import Counter
 from typing import Any
@@ -21,7 +19,7 @@ from caloforge.detector.detector import Detector
 from caloforge.detector.mesh import mesh_from_dict
 from caloforge.geant4.engine import Engine, Event
 from caloforge.geant4.worker import score
-from caloforge.runtime.processes import Channel, serve
+from caloforge.runtime.processes import Channel, serve_and_leave
 
 __all__ = ["work"]
 
@@ -178,6 +176,4 @@ def work(channel: Channel) -> None:
 
 
 if __name__ == "__main__":
-    status = serve(work)
-    sys.stderr.flush()
-    os._exit(status)
+    serve_and_leave(work)

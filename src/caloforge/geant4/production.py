@@ -9,10 +9,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from caloforge.errors import DataError, SimulationError
+from caloforge.geant4.environment import Geant4Data
 from caloforge.geant4.pool import run_chunks
 from caloforge.runtime.chunks import Chunk, ChunkStore
 from caloforge.runtime.progress import Display
@@ -26,11 +28,11 @@ __all__ = ["produce"]
 def produce(
     target: Path,
     settings: Mapping[str, Any],
+    data: Geant4Data,
     *,
     module: str,
     what: str,
     workers: int,
-    environment: Mapping[str, str],
     made_before: Callable[[Path], Mapping[str, Any]],
     join: Callable[[ChunkStore, dict[str, Any]], None],
     resume: bool,
@@ -41,11 +43,11 @@ def produce(
 
     Args:
         target: the file to make.
-        settings: JSON-able; all that decides what is made, ``n`` and ``chunk`` among it.
+        settings: JSON-able; what decides what is made, ``n`` and ``chunk`` among it, beside Geant4 itself.
+        data: what Geant4 works with.
         module: of the worker processes, which are given the settings.
         what: what is made, for messages.
         workers: processes, at most.
-        environment: variables that Geant4 needs.
         made_before: the provenance of a file that is there already.
         join: makes the file of the finished chunks and its provenance.
         resume, overwrite, progress: as `caloforge.geant4.simulate` has them.
@@ -53,7 +55,9 @@ def produce(
     Raises:
         DataError, SimulationError, KeyboardInterrupt: as there.
     """
-    request: dict[str, Any] = dict(parse_json(json_text(settings)))
+    of_geant4 = {"official": data.official, "physics": data.physics, "data": data.description}
+    of_geant4["geant4_pybind"] = version("geant4-pybind")
+    request: dict[str, Any] = dict(parse_json(json_text({**settings, **of_geant4})))
     n, size = request["n"], request["chunk"]
     store = ChunkStore(target, request, n, "simulation", what)
     if _is_done(target, request, made_before, resume, overwrite):
@@ -69,7 +73,7 @@ def produce(
                     module=module,
                     workers=workers,
                     folder=store.folder,
-                    environment=environment,
+                    environment=data.environment,
                     settings=request,
                     progress=lambda made: show("simulating", finished + made, n),
                 )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from caloforge.data.writer import ShowerWriter
 from caloforge.detector.detector import Detector
 from caloforge.detector.mesh import Mesh
 from caloforge.geant4.beam import make_beam
-from caloforge.geant4.environment import Geant4Data, find_data, require_particle
+from caloforge.geant4.environment import find_data, require_particle
 from caloforge.geant4.production import produce
 from caloforge.runtime.chunks import ChunkStore
 from caloforge.runtime.cores import usable_cores
@@ -100,16 +99,14 @@ def simulate(
     workers = usable_cores() if workers is None else whole_number("workers", workers)
     data = find_data(reduced=reduced_data)
     require_particle(data, str(beam.particle))
-    settings = _settings(detector, mesh or detector.mesh, beam, n, seed, data)
-    target = output_file(out)
-    cells = mesh or detector.mesh
+    target, cells = output_file(out), mesh or detector.mesh
     produce(
         target,
-        settings,
+        _settings(detector, cells, beam, n, seed),
+        data,
         module="caloforge.geant4.worker",
         what="showers",
         workers=workers,
-        environment=data.environment,
         made_before=lambda path: open_showers(path).provenance,
         join=lambda store, made: _join(store, made, target, detector, cells, beam, overwrite),
         resume=resume,
@@ -119,9 +116,7 @@ def simulate(
     return open_showers(target)
 
 
-def _settings(
-    detector: Detector, mesh: Mesh, beam: Beam, n: int, seed: int, data: Geant4Data
-) -> dict[str, Any]:
+def _settings(detector: Detector, mesh: Mesh, beam: Beam, n: int, seed: int) -> dict[str, Any]:
     """Everything that the showers depend on, JSON-able."""
     mean = float(np.mean([(a + b) / 2 for a, b in beam.energies]))
     return {
@@ -130,10 +125,6 @@ def _settings(
         "beam": beam.to_dict(),
         "n": n,
         "seed": seed,
-        "official": data.official,
-        "physics": data.physics,
-        "data": data.description,
-        "geant4_pybind": version("geant4-pybind"),
         "engine": ENGINE_VERSION,
         "chunk": int(np.clip(CHUNK_MEV / mean, 1, max(1, -(-n // 16)))),
     }

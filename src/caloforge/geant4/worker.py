@@ -6,8 +6,6 @@ one per chunk; one goes out per event and per finished chunk. When there are no 
 
 from __future__ import annotations
 
-import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +18,7 @@ from caloforge.data.sources import check_energies
 from caloforge.detector.detector import Detector
 from caloforge.detector.mesh import Mesh, mesh_from_dict
 from caloforge.runtime.chunks import Chunk
-from caloforge.runtime.processes import Channel, serve
+from caloforge.runtime.processes import Channel, serve_and_leave
 
 if TYPE_CHECKING:
     from caloforge.geant4.engine import Event
@@ -95,7 +93,4 @@ def work(channel: Channel) -> None:
 
 
 if __name__ == "__main__":
-    status = serve(work)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(status)  # Geant4's own clean-up at exit frees what Python still holds
+    serve_and_leave(work)

@@ -22,13 +22,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 from caloforge.errors import CaloforgeError
 from caloforge.runtime.cores import wait_passively
 from caloforge.runtime.signals import signals_held_back
 
-__all__ = ["Channel", "Child", "ChildError", "run_module", "serve"]
+__all__ = ["Channel", "Child", "ChildError", "run_module", "serve", "serve_and_leave"]
 
 Message = dict[str, Any]
 BYTES = "bytes"
@@ -269,3 +269,11 @@ def serve(work: Callable[[Channel], None]) -> int:
             channel.flush()
         return 1
     return 0
+
+
+def serve_and_leave(work: Callable[[Channel], None]) -> NoReturn:
+    """As `serve`, and end the process at once: Geant4's own clean-up frees what Python still holds."""
+    status = serve(work)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)

@@ -7,7 +7,6 @@ An event of Geant4 holds all primaries of all sources in the window of one read-
 
 from __future__ import annotations
 
-import gc
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -17,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caloforge.detector.pixel import PixelDetector
-from caloforge.geant4.physics import apply_commands, engine_seeds, physics_list
 from caloforge.geant4.pixel.sources import particles_of_event
 from caloforge.geant4.pixel.world import PixelWorld
 from caloforge.geant4.recorder import Recorder, step_of_neutral, whole_step
+from caloforge.geant4.run import Run, engine_seeds
 
 __all__ = ["Deposits", "PixelEngine"]
 
@@ -86,26 +85,6 @@ class _Primaries(g4.G4VUserPrimaryGeneratorAction):  # type: ignore[misc]
                 gun.GeneratePrimaryVertex(event)
 
 
-class _EndOfEvent(g4.G4UserEventAction):  # type: ignore[misc]
-    def __init__(self, engine: PixelEngine) -> None:
-        super().__init__()
-        self.engine = engine
-
-    def EndOfEventAction(self, event: Any) -> None:
-        self.engine.end(event.GetEventID())
-
-
-class _Actions(g4.G4VUserActionInitialization):  # type: ignore[misc]
-    def __init__(self, engine: PixelEngine) -> None:
-        super().__init__()
-        self.engine = engine
-
-    def Build(self) -> None:
-        self.parts = [_Primaries(self.engine), _EndOfEvent(self.engine)]
-        for part in self.parts:
-            self.SetUserAction(part)
-
-
 class PixelEngine:
     """Geant4, initialised for one pixel detector; only one can exist in a process.
 
@@ -123,14 +102,14 @@ class PixelEngine:
             )
             for sensor in detector.sensors
         ]
-        manager = g4.G4RunManagerFactory.CreateRunManager(g4.G4RunManagerType.Serial)
-        physics = physics_list(official, detector.production_cut_mm, step_limits=True)
-        self._keep = (manager, physics, _Construction(self), _Actions(self))
-        for part in self._keep[1:]:
-            manager.SetUserInitialization(part)
-        apply_commands(("/process/em/verbose 0", "/process/verbose 0"))
-        manager.Initialize()
-        self.manager = manager
+        self._run = Run(
+            _Construction(self),
+            lambda: [_Primaries(self)],
+            self.end,
+            official=official,
+            cut_mm=detector.production_cut_mm,
+            step_limits=True,
+        )
 
     def run(
         self,
@@ -145,11 +124,7 @@ class PixelEngine:
         """
         self._rates, self._numbers, self._seed, self._done = rates, numbers, seed, done
         self._engine_seeds = engine_seeds(seed, numbers)
-        gc.disable()  # the callbacks make no cycles, and a collection every few hundred deposits costs time
-        try:
-            self.manager.BeamOn(len(numbers))
-        finally:
-            gc.enable()
+        self._run.events(len(numbers))
 
     def begin(self, i: int) -> Any:
         """The primaries of event ``i`` of the batch; called before each event."""

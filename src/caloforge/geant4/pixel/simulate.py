@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -72,20 +71,16 @@ def simulate_events(
         "rates": ranges,
         "n": n,
         "seed": seed,
-        "official": data.official,
-        "physics": data.physics,
-        "data": data.description,
-        "geant4_pybind": version("geant4-pybind"),
         "engine": ENGINE_VERSION,
         "chunk": min(CHUNK, max(1, n // 8)),
     }
     produce(
         target,
         settings,
+        data,
         module="caloforge.geant4.pixel.worker",
         what="events",
         workers=workers,
-        environment=data.environment,
         made_before=lambda path: open_events(path).provenance,
         join=lambda store, made: _join(store, made, target, detector, overwrite),
         resume=resume,

@@ -5,8 +5,6 @@ A `caloforge.runtime.processes.Child` of `caloforge.geant4.pool`, as `caloforge.
 
 from __future__ import annotations
 
-import os
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +14,7 @@ from caloforge.data.pixels.hits import PixelHits, check_hits
 from caloforge.detector.pixel import PixelDetector
 from caloforge.geant4.pixel.rates import event_rates
 from caloforge.runtime.chunks import Chunk
-from caloforge.runtime.processes import Channel, serve
+from caloforge.runtime.processes import Channel, serve_and_leave
 
 __all__ = ["work"]
 
@@ -52,7 +50,4 @@ def work(channel: Channel) -> None:
 
 
 if __name__ == "__main__":
-    status = serve(work)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(status)  # Geant4's own clean-up at exit frees what Python still holds
+    serve_and_leave(work)
