@@ -31,7 +31,7 @@ N = 45  # more than two batches
 
 
 def same(a: PixelEvents, b: PixelEvents) -> None:
-    one, other = a.hits(0, len(a)), b.hits(0, len(b))
+    one, other = a.read(0, len(a)), b.read(0, len(b))
     for name in ("counts", "u", "v", "charge"):
         np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
     for name in ("rates", "seed", "number"):
@@ -90,9 +90,9 @@ def test_events_are_sliced_lazily_and_anywhere(events, file):
     same(read[10:30:3], events[10:30:3])
     same(read[[44, 0, 7, 8]], events[[44, 0, 7, 8]])
     same(read[read.conditions.rates[:, 0] > 1], events[events.conditions.rates[:, 0] > 1])
-    np.testing.assert_array_equal(read.dense(7), events.hits(7, 8).dense()[0])
+    np.testing.assert_array_equal(read.dense(7), events.read(7, 8).dense()[0])
     assert [len(hits) for hits, _ in read.batches(20)] == [20, 20, 5]
-    assert len(read[:0].hits(0, 0)) == 0
+    assert len(read[:0].read(0, 0)) == 0
     first, second = read.split(0.6, seed=1)
     numbers = np.concatenate([first.conditions.number, second.conditions.number])
     assert sorted(numbers) == list(range(N))
@@ -104,11 +104,11 @@ def test_only_what_is_asked_for_is_read(events, tmp_path):
     with h5py.File(tmp_path / "a.h5", "r+") as stored:
         stored["hits/charge"][-1] = 3
     read = open_events(tmp_path / "a.h5")
-    read.hits(0, N - 1)
+    read.read(0, N - 1)
     with pytest.raises(
         DataError, match=f"event {N - 1}, sensor .* of 3 ADU has a charge below the threshold of 7"
     ):
-        read.hits(N - 1, N)
+        read.read(N - 1, N)
 
 
 def test_an_error_leaves_no_file(events, tmp_path):
@@ -188,7 +188,7 @@ def test_files_that_do_not_fit_together_are_refused(file, tmp_path):
         with pytest.raises(DataError, match=message):
             open_events(damaged(file, tmp_path, change))
     with pytest.raises(DataError, match="index of events"):
-        open_events(damaged(file, tmp_path, shifted)).hits(0, N)
+        open_events(damaged(file, tmp_path, shifted)).read(0, N)
     with pytest.raises(DataError, match="no such file"):
         open_events(tmp_path / "nothing.h5")
     with pytest.raises(DataError, match="events of a pixel detector, and showers are needed"):
@@ -212,7 +212,7 @@ def test_images_are_read_in_the_order_of_numbers(tmp_path):
         for path in folder.iterdir():
             path.rename(folder / f"event_{int(path.stem)}.png")
     read = open_events(tmp_path / "images", many)
-    np.testing.assert_array_equal(read.hits(0, 11).dense(), images)
+    np.testing.assert_array_equal(read.read(0, 11).dense(), images)
     assert np.isnan(read.conditions.rates).all()
 
 
@@ -241,7 +241,7 @@ def test_images_that_cannot_be_events_are_refused(tmp_path):
     write_images(small_events(2), folder)
 
     def read():
-        return open_events(folder, detector).hits(0, 2)
+        return open_events(folder, detector).read(0, 2)
 
     path = folder / "1.2.1" / "000001.png"
     good = path.read_bytes()
@@ -287,7 +287,7 @@ def test_nothing_else_in_a_folder_is_lost(tmp_path):
 def test_commands(events, file, tmp_path):
     facts = json.loads(run("data", "info", file, "--check", "--json"))
     assert facts["events"] == facts["looked_at"] == N
-    hits = events.hits(0, N)
+    hits = events.read(0, N)
     assert facts["pixels"] == pytest.approx(len(hits.u) / N)
     assert facts["charge"][1] == pytest.approx(hits.charge.mean())
     assert "rate of two_photon" in run("data", "info", file)
@@ -299,7 +299,7 @@ def test_commands(events, file, tmp_path):
     same(merged[np.argsort(merged.conditions.number)], events)
     run("data", "convert", file, tmp_path / "images", "--layout", "png")
     read = open_events(tmp_path / "images", events.detector)
-    np.testing.assert_array_equal(read.hits(0, N).dense(), hits.dense())
+    np.testing.assert_array_equal(read.read(0, N).dense(), hits.dense())
 
 
 def test_commands_refuse(events, file, tmp_path):
@@ -309,7 +309,7 @@ def test_commands_refuse(events, file, tmp_path):
 
     other = events.detector.to_dict() | {"field_tesla": 1.0}
     changed = PixelEvents(
-        ArrayHits(events.hits(0, N)), events.conditions, type(events.detector).from_dict(other), {}, {}
+        ArrayHits(events.read(0, N)), events.conditions, type(events.detector).from_dict(other), {}, {}
     )
     write_events(changed, tmp_path / "other.h5")
     showers = tmp_path / "showers.h5"
@@ -353,7 +353,7 @@ def test_damaged_files_are_refused_or_right(events, file, tmp_path):
             edit(path, random)
         try:
             read = open_events(path)
-            read.hits(0, len(read))
+            read.read(0, len(read))
         except CaloforgeError:
             refused += 1
             continue

@@ -46,14 +46,14 @@ def reference(quiet, tmp_path_factory):
 
 
 def same(a, b):
-    one, other = a.hits(0, len(a)), b.hits(0, len(b))
+    one, other = a.read(0, len(a)), b.read(0, len(b))
     for name in ("counts", "u", "v", "charge"):
         np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
     np.testing.assert_array_equal(a.conditions.rates, b.conditions.rates)
 
 
 def test_what_is_in_the_file(reference, quiet):
-    hits = reference.hits(0, N)  # which are checked: on cells, in order, between threshold and 255
+    hits = reference.read(0, N)  # which are checked: on cells, in order, between threshold and 255
     assert hits.charge.min() >= 7
     assert (hits.counts.sum(axis=1) > 0).all()
     rates = reference.conditions.rates
@@ -146,7 +146,7 @@ def test_what_circles_for_ever_ends(pxd, tmp_path):
     }
     detector = PixelDetector.from_dict(pxd.to_dict() | {"sources": [circling]})
     events = simulate_events(detector, out=tmp_path / "a.h5", n=1, workers=1, progress=False)
-    assert events.hits(0, 1).counts.sum() < 10  # noise alone
+    assert events.read(0, 1).counts.sum() < 10  # noise alone
 
 
 def test_rates_are_functions_of_the_event(pxd):

@@ -162,7 +162,7 @@ def split(
             writer = _writer(piece, target, "split", settings, overwrite=overwrite, layout=layout)
             writers.append(all_or_none.enter_context(writer))
         for writer, piece in zip(writers, pieces, strict=True):
-            _fill(writer, piece)
+            pixels.fill(writer, piece)
     for piece, target in zip(pieces, targets, strict=True):
         say(f"{len(piece)} {what} → {target}")
 
@@ -236,7 +236,7 @@ def _write(
     showers: Showers, target: Path, action: str, settings: dict[str, Any], overwrite: bool, **how: Any
 ) -> None:
     with _writer(showers, target, action, settings, overwrite=overwrite, **how) as writer:
-        _fill(writer, showers)
+        pixels.fill(writer, showers)
 
 
 def _writer(
@@ -248,11 +248,6 @@ def _writer(
         return pixels.writer(showers, target, action, settings, **how)
     made_by = provenance(action, **settings) | {"source": showers.provenance}
     return ShowerWriter(target, showers.mesh, provenance=made_by, **how)
-
-
-def _fill(writer: Any, showers: Any) -> None:
-    with Display() as show:
-        writer.append_all(showers, partial(show, f"writing {writer.path.name}"))
 
 
 def _parts(n: int, parts: str, seed: int | None, what: str) -> list[NDArray[np.int64]]:

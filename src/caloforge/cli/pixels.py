@@ -17,9 +17,10 @@ from caloforge.runtime.provenance import provenance
 from caloforge.runtime.structured import json_text
 
 if TYPE_CHECKING:
+    from caloforge.data.hdf5_writer import HDF5Writer
     from caloforge.data.pixels import PixelEvents, PixelWriter
 
-__all__ = ["are_events", "convert", "info", "merge", "writer"]
+__all__ = ["are_events", "convert", "fill", "info", "merge", "writer"]
 
 IMAGES = "png"
 
@@ -124,7 +125,7 @@ def writer(
     return PixelWriter(target, events.detector, events.conditions.sources, provenance=made, **how)
 
 
-def fill(file: PixelWriter, events: PixelEvents) -> None:
-    """Write all events."""
-    with Display("events") as show:
-        file.append_all(events, partial(show, f"writing {file.path.name}"))
+def fill(file: HDF5Writer, source: Any) -> None:
+    """Write all showers or events."""
+    with Display(file.what) as show:
+        file.append_all(source, partial(show, f"writing {file.path.name}"))

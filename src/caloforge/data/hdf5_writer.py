@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -41,11 +41,13 @@ class HDF5Writer:
     Attributes:
         what: the rows, for messages.
         packed: data sets that are compressed.
+        batch: rows that `append_all` holds at once.
         n_written: rows so far.
     """
 
     what: ClassVar[str] = "rows"
     packed: ClassVar[tuple[str, ...]] = ()
+    batch: ClassVar[int]
 
     def __init__(
         self,
@@ -96,6 +98,22 @@ class HDF5Writer:
         self.provenance[f"n_{self.what}"] = self.n_written
         self._describe(file, "provenance", json_text(self.provenance))
 
+    def append(self, rows: Any, conditions: Any, extra: Mapping[str, NDArray[Any]] | None = None) -> None:
+        """Add rows, their conditions and further columns."""
+        raise NotImplementedError
+
+    def append_all(self, source: Any, progress: Callable[[int, int], None] | None = None) -> None:
+        """Add `Showers` or `PixelEvents` in batches, so that they need not fit in memory.
+
+        ``progress`` is called with the number written and the number in all.
+        """
+        for start in range(0, max(1, len(source)), self.batch):
+            stop = min(start + self.batch, len(source))
+            extra = {name: column[start:stop] for name, column in source.extra.items()}
+            self.append(source.read(start, stop), source.conditions[start:stop], extra)
+            if progress is not None:
+                progress(stop, len(source))
+
     def _opened(self) -> h5py.File:
         if self._file is None:
             raise DataError(f"a {type(self).__name__} must be used in a with statement")
@@ -114,6 +132,12 @@ class HDF5Writer:
             self._write(data_set, 0, before)
         data_set.resize((self.n_written if at is None else at) + shape[0], axis=0)
         return data_set
+
+    def _extend(self, file: h5py.File, columns: Mapping[str, NDArray[Any]], at: int | None = None) -> None:
+        """Write columns behind the rows that are written, or from ``at`` on."""
+        for name, column in columns.items():
+            data_set = self._longer(file, name, column.shape, column.dtype, at)
+            self._write(data_set, self.n_written if at is None else at, column)
 
     def _write(self, data_set: h5py.Dataset, start: int, rows: NDArray[Any]) -> None:
         if data_set.dtype.kind == "S":

@@ -51,6 +51,7 @@ class ShowerWriter(HDF5Writer):
 
     what: ClassVar[str] = "showers"
     packed: ClassVar[tuple[str, ...]] = ("showers",)
+    batch: ClassVar[int] = BATCH
 
     def __init__(
         self,
@@ -94,18 +95,6 @@ class ShowerWriter(HDF5Writer):
                 self._extend(file, {name: column[part] for name, column in columns.items()})
                 self._write(self._showers(file, len(flat[part])), self.n_written, flat[part])
                 self.n_written += part.stop - part.start
-
-    def append_all(self, showers: Showers, progress: Callable[[int, int], None] | None = None) -> None:
-        """Add showers in slices, so that they need not fit in memory.
-
-        ``progress`` is called with the number written and the number in all.
-        """
-        for start in range(0, max(1, len(showers)), BATCH):
-            stop = min(start + BATCH, len(showers))
-            extra = {name: column[start:stop] for name, column in showers.extra.items()}
-            self.append(showers.read(start, stop), showers.conditions[start:stop], extra)
-            if progress is not None:
-                progress(stop, len(showers))
 
     def append_packed(
         self,
@@ -175,10 +164,6 @@ class ShowerWriter(HDF5Writer):
             if name in file and file[name].shape[1:] != column.shape[1:]:
                 raise DataError(f"{self.path}: column {name!r} changed its shape to {column.shape}")
         return columns
-
-    def _extend(self, file: h5py.File, columns: Mapping[str, NDArray[Any]]) -> None:
-        for name, column in columns.items():
-            self._write(self._longer(file, name, column.shape, column.dtype), self.n_written, column)
 
     def _showers(self, file: h5py.File, n: int) -> h5py.Dataset:
         return self._longer(file, "showers", (n, self.mesh.n_voxels), np.dtype(np.float32))

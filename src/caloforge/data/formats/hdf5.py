@@ -9,7 +9,7 @@ import threading
 import weakref
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import h5py
 import numpy as np
@@ -25,6 +25,7 @@ __all__ = [
     "HDF5_ERRORS",
     "HDF5Source",
     "StackedSource",
+    "StoredRows",
     "access_through",
     "damaged",
     "file_attributes",
@@ -203,12 +204,36 @@ def file_attributes(file: h5py.File) -> dict[str, Any]:
     return plain
 
 
-class HDF5Source:
+class StoredRows:
+    """Rows of a file that is opened on first use in each process, as it was when they were found.
+
+    They can be sent to worker processes. A subclass keeps what it opened in ``_opened`` and calls `keep_open`
+    where it reads: a file stays open while it is among those read last.
+
+    Args:
+        path: the file.
+        n: number of rows.
+    """
+
+    def __init__(self, path: Path, n: int) -> None:
+        self.path, self._n, self._how = path, n, how_to_open()
+        self._opened: Any = None
+
+    def __len__(self) -> int:
+        return self._n
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_opened": None}
+
+    def close(self) -> None:
+        """Close the file, as soon as nobody reads it; the next read opens it again."""
+        self._opened = None
+
+
+class HDF5Source(StoredRows):
     """Energies in one data set of a file, converted at the door.
 
-    The file is opened on first use in each process, so that a source can be sent to worker processes, and
-    stays open while it is among those read last. Data are read by whole chunks, each decompressed once for
-    consecutive reads (the chunk cache holds them).
+    Data are read by whole chunks, each decompressed once for consecutive reads (the chunk cache holds them).
 
     Args:
         path: the file.
@@ -221,19 +246,9 @@ class HDF5Source:
     def __init__(
         self, path: Path, data_set: str, n: int, convert: Convert | None = None, *, exact: bool = False
     ) -> None:
-        self.path, self.data_set = path, data_set
-        self._n, self._convert, self._exact, self._how = n, convert, exact, how_to_open()
+        super().__init__(path, n)
+        self.data_set, self._convert, self._exact = data_set, convert, exact
         self._opened: tuple[int, h5py.File, h5py.Dataset] | None = None
-
-    def __len__(self) -> int:
-        return self._n
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_opened": None}
-
-    def close(self) -> None:
-        """Close the file, as soon as nobody reads it; the next read opens it again."""
-        self._opened = None
 
     def _stored(self) -> tuple[int, h5py.File, h5py.Dataset]:
         """Who opened it, the file and the data set, which can be read as long as somebody has them."""
@@ -310,15 +325,11 @@ class HDF5Source:
         return twin
 
 
-class _Closable(Protocol):
-    def close(self) -> None: ...
-
-
-_open: weakref.WeakKeyDictionary[_Closable, None] = weakref.WeakKeyDictionary()
+_open: weakref.WeakKeyDictionary[StoredRows, None] = weakref.WeakKeyDictionary()
 _open_lock = threading.Lock()
 
 
-def keep_open(source: _Closable) -> None:
+def keep_open(source: StoredRows) -> None:
     """Note that a source is read, and close the one that was not for longest where too many are open."""
     with _open_lock:
         _open.pop(source, None)

@@ -61,11 +61,11 @@ class _Joined:
 
     def read(self, start: int, stop: int) -> PixelHits:
         pieces = [
-            part.hits(max(start - int(first), 0), min(stop - int(first), len(part)))
+            part.read(max(start - int(first), 0), min(stop - int(first), len(part)))
             for part, first in zip(self._parts, self._starts, strict=False)
             if start < first + len(part) and stop > first
         ]
-        return PixelHits.concatenate(pieces) if pieces else self._parts[0].hits(0, 0)
+        return PixelHits.concatenate(pieces) if pieces else self._parts[0].read(0, 0)
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,7 @@ class PixelEvents:
     def __repr__(self) -> str:
         return f"<{len(self)} events of {self.detector.name}, {' × '.join(map(str, self.detector.shape))}>"
 
-    def hits(self, start: int, stop: int) -> PixelHits:
+    def read(self, start: int, stop: int) -> PixelHits:
         """Hits of events start … stop − 1; what follows one another in the file is read at once."""
         rows = self._rows[start:stop]
         runs = np.split(rows, np.flatnonzero(np.diff(rows) != 1) + 1) if len(rows) else []
@@ -163,7 +163,7 @@ class PixelEvents:
 
     def dense(self, event: int) -> NDArray[np.uint8]:
         """Charges of one event, (S, U, V)."""
-        images = self[[event]].hits(0, 1).dense()
+        images = self[[event]].read(0, 1).dense()
         return images.reshape(self.detector.shape)
 
     def batches(self, size: int = EVENTS) -> Iterator[tuple[PixelHits, PixelConditions]]:
@@ -172,7 +172,7 @@ class PixelEvents:
             raise DataError(f"a batch must have at least 1 event, got {size}")
         for start in range(0, len(self), size):
             stop = min(start + size, len(self))
-            yield self.hits(start, stop), self.conditions[start:stop]
+            yield self.read(start, stop), self.conditions[start:stop]
 
     def __getitem__(self, index: Index) -> PixelEvents:
         """Events at a slice, an index array or a boolean mask; nothing is read from disk yet."""

@@ -11,7 +11,7 @@ checksums.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from caloforge.data.formats.base import PIXEL_FORMAT
 from caloforge.data.formats.hdf5 import (
     HDF5_ERRORS,
+    StoredRows,
     damaged,
     file_attributes,
     keep_open,
@@ -35,6 +36,7 @@ from caloforge.data.pixels.events import EVENTS, PixelConditions, PixelEvents
 from caloforge.data.pixels.hits import PixelHits, check_hits
 from caloforge.detector.pixel import PixelDetector
 from caloforge.errors import CaloforgeError, ConditionError, DataError, DetectorError
+from caloforge.runtime.signals import interrupts_deferred
 from caloforge.runtime.structured import json_text, parse_json
 
 __all__ = ["PixelWriter", "open_pixel_file", "write_events"]
@@ -57,6 +59,7 @@ class PixelWriter(HDF5Writer):
 
     what: ClassVar[str] = "events"
     packed: ClassVar[tuple[str, ...]] = (*(f"hits/{name}" for name in HITS), "index/counts")
+    batch: ClassVar[int] = EVENTS
 
     def __init__(
         self,
@@ -112,23 +115,11 @@ class PixelWriter(HDF5Writer):
         if self.n_written and (missing := {*columns} ^ self._columns):
             raise DataError(f"{self.path}: only some of the events have {', '.join(sorted(missing))}")
         self._columns = {*columns}
-        for name in HITS:
-            values = getattr(hits, name)
-            data_set = self._longer(file, f"hits/{name}", values.shape, values.dtype, self.n_hits)
-            self._write(data_set, self.n_hits, values)
-        for name, column in columns.items():
-            self._write(self._longer(file, name, column.shape, column.dtype), self.n_written, column)
-        self.n_hits += len(hits.u)
-        self.n_written += n
-
-    def append_all(self, events: PixelEvents, progress: Callable[[int, int], None] | None = None) -> None:
-        """Add events in batches, so that they need not fit in memory."""
-        for start in range(0, len(events), EVENTS):
-            stop = min(start + EVENTS, len(events))
-            extra = {name: column[start:stop] for name, column in events.extra.items()}
-            self.append(events.hits(start, stop), events.conditions[start:stop], extra)
-            if progress is not None:
-                progress(stop, len(events))
+        with interrupts_deferred():
+            self._extend(file, {f"hits/{name}": getattr(hits, name) for name in HITS}, self.n_hits)
+            self._extend(file, columns)
+            self.n_hits += len(hits.u)
+            self.n_written += n
 
 
 def write_events(
@@ -151,28 +142,18 @@ def write_events(
         writer.append_all(events)
 
 
-class _StoredHits:
-    """Hits of a file, opened on first use in each process."""
+class _StoredHits(StoredRows):
+    """Hits of a file."""
 
     def __init__(self, path: Path, n: int, n_hits: int, detector: PixelDetector) -> None:
-        self.path, self.detector = path, detector
-        self._n, self._n_hits = n, n_hits
+        super().__init__(path, n)
+        self.detector, self._n_hits = detector, n_hits
         self._opened: tuple[int, h5py.File] | None = None
-
-    def __len__(self) -> int:
-        return self._n
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_opened": None}
-
-    def close(self) -> None:
-        """Close the file; the next read opens it again."""
-        self._opened = None
 
     def read(self, start: int, stop: int) -> PixelHits:
         """As `HitSource.read`."""
         if self._opened is None or self._opened[0] != os.getpid():
-            self._opened = os.getpid(), open_file(self.path)
+            self._opened = os.getpid(), open_file(self.path, self._how)
         keep_open(self)
         file, rows = self._opened[1], slice(start, stop)
         counts = read_column(file, "index/counts", rows).astype(np.int64)
