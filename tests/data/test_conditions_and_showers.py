@@ -197,3 +197,10 @@ def test_conditions() -> None:
 def test_bad_conditions(arguments: dict, words: str) -> None:
     with pytest.raises(ConditionError, match=words):
         Conditions(**arguments)
+
+
+@pytest.mark.parametrize(("n", "most", "chosen"), [(10, 4, [0, 3, 6, 9]), (10, 10, range(10)), (0, 3, [])])
+def test_every_kth_shower_and_no_more_than_so_many(n, most, chosen):
+    energy = np.arange(n) + 1.0
+    showers = Showers(np.ones((n, 8)), Conditions(energy), CylinderMesh.regular(n_z=2, n_phi=2, n_r=2))
+    np.testing.assert_array_equal(showers.thinned(most).conditions.energy, energy[list(chosen)])

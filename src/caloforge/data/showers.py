@@ -178,6 +178,10 @@ class Showers:
         """
         return tuple(self[rows] for rows in split_rows(len(self), fractions, seed))
 
+    def thinned(self, most: int) -> Showers:
+        """Every k-th shower, ``most`` at most."""
+        return self[:: max(1, -(-len(self) // most))]
+
     @staticmethod
     def concatenate(parts: Sequence[Showers]) -> Showers:
         """Join showers on the same mesh, in order; only columns of ``extra`` that all parts have are kept."""

@@ -9,7 +9,7 @@ no gradient, so gradients are those of the shower before the cut.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import torch
@@ -176,11 +176,17 @@ class AdversarialModel(GeneratorModel):
         with torch.no_grad():
             fake = self.cells(self.generated(noise, batch, generator))
         real = self.cells(batch.energies.flatten(1))
-        of_real, of_fake = (self.score(seen, context, batch) for seen in (real, fake))
+        return self.critic_losses(lambda seen: self.score(seen, context, batch), real, fake, generator)
+
+    def critic_losses(
+        self, score: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        """Of a critic whose scores of real and generated examples (n, D) are (n,) or (n, *)."""
+        of_real, of_fake = score(real), score(fake)
         losses = {"loss": critic_loss(self.settings.objective, of_real, of_fake)}
         losses["gap"] = (of_real - of_fake).mean()
         if self.settings.penalty:
-            penalty = gradient_penalty(lambda x: self.score(x, context, batch), real, fake, generator)
+            penalty = gradient_penalty(score, real, fake, generator)
             losses["loss"] = losses["loss"] + self.settings.penalty * penalty
             losses["penalty"] = penalty
         return losses

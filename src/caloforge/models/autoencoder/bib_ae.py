@@ -9,7 +9,7 @@ Legend: ``n`` showers, ``V`` cells, ``L`` latents, ``K`` numbers of context. Ene
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from caloforge.detector.mesh import Mesh
 from caloforge.errors import RecipeError
 from caloforge.models.adversarial.model import DECADES, AdversarialModel, AdversarialSettings
-from caloforge.models.adversarial.objectives import critic_loss, generator_loss, gradient_penalty
+from caloforge.models.adversarial.objectives import generator_loss
 from caloforge.models.autoencoder.latents import LOG_STD, kl_to_standard, mmd, sorted_kernel_mmd
 from caloforge.models.autoencoder.volumes import Critic, VolumeDecoder, VolumeEncoder, dense
 from caloforge.models.base import Batch, ConditionTensors
@@ -179,7 +179,7 @@ class BIBAE(AdversarialModel):
         if part == "prior":
             return {"loss": -self.prior.log_prob(z, context).mean()}
         if part == "latent_critic":
-            return self._critic_losses(self._latent_scores, normal, z, generator)
+            return self.critic_losses(self._latent_scores, normal, z, generator)
         with torch.set_grad_enabled(learns):
             made = self.generator.decoder(torch.cat([z, rest, context], dim=1))
         if part == "post":
@@ -190,10 +190,10 @@ class BIBAE(AdversarialModel):
 
         def scores(x: Tensor) -> Tensor:
             of_showers: Tensor = self.critic(x, x - real, context)
-            return of_showers[:, None]
+            return of_showers
 
         if part == "critic":
-            return self._critic_losses(scores, real, fake, generator)
+            return self.critic_losses(scores, real, fake, generator)
         losses = {
             "adversarial": s.critic_weight * generator_loss(s.objective, scores(fake)),
             "latent": s.latent_weight * generator_loss(s.objective, self._latent_scores(z)),
@@ -206,18 +206,6 @@ class BIBAE(AdversarialModel):
         """What the latent's critic thinks of each number (n, L)."""
         scores: Tensor = self.latent_critic(z.reshape(-1, 1))
         return scores.view(z.shape)
-
-    def _critic_losses(
-        self, scores: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, generator: torch.Generator
-    ) -> dict[str, Tensor]:
-        of_real, of_fake = scores(real), scores(fake)
-        losses = {"loss": critic_loss(self.settings.objective, of_real, of_fake)}
-        losses["gap"] = (of_real - of_fake).mean()
-        if self.settings.penalty:
-            penalty = gradient_penalty(lambda x: scores(x).sum(dim=1), real, fake, generator)
-            losses["loss"] = losses["loss"] + self.settings.penalty * penalty
-            losses["penalty"] = penalty
-        return losses
 
     def _post_losses(self, made: Tensor, real: Tensor, context: Tensor) -> dict[str, Tensor]:
         """How far cells are moved, and after a while how far their spectrum is from the real one's."""

@@ -112,8 +112,7 @@ class FlowVAE(LayersThenCells):
 
     def fit(self, showers: Showers) -> None:
         super().fit(showers)
-        every = -(-len(showers) // most_showers(self.mesh.n_voxels))
-        chosen = torch.from_numpy(showers[slice(None, None, every)].energies)
+        chosen = torch.from_numpy(showers.thinned(most_showers(self.mesh.n_voxels)).energies)
         self.table.fit(0, chosen.view(-1, *self.mesh.shape) / self.threshold)
 
     def _known(self, conditions: ConditionTensors, layer_energies: Tensor) -> tuple[Tensor, Tensor]:

@@ -162,9 +162,7 @@ class DiffusionModel(GeneratorModel):
         """Set threshold and coordinates of these detectors from their showers."""
         for name in detectors:
             slot = self.detectors.index(name)
-            own = showers.filter(detector=name)
-            every = -(-len(own) // most_showers(self.mesh.n_voxels))
-            chosen = own[slice(None, None, every)]
+            chosen = showers.filter(detector=name).thinned(most_showers(self.mesh.n_voxels))
             energies = torch.from_numpy(chosen.energies.reshape(-1, *self.shape))
             least = least_energy([energies], f"showers of {name!r}")
             unit = self.settings.threshold_mev or least
@@ -285,9 +283,8 @@ class DiffusionModel(GeneratorModel):
         """Fit the spectrum map on showers generated at conditions of the training showers."""
         if self.spectrum is None:
             return
-        every = -(-len(showers) // CALIBRATION_SHOWERS)
 
         def generate(batch: Batch) -> Tensor:
             return self.decode(self.noise(len(batch), generator), batch)
 
-        self.spectrum.calibrate(self, showers[slice(None, None, every)], generate, 1.0, self._unit)
+        self.spectrum.calibrate(self, showers.thinned(CALIBRATION_SHOWERS), generate, 1.0, self._unit)

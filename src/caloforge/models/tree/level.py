@@ -129,7 +129,7 @@ class HalvingModel(HasKernel):
         stage_sizes = np.bincount(halving.pass_stages, weights=halving.pass_sizes, minlength=halving.n_stages)
         self.stage_ends = [0, *accumulate(int(n) for n in stage_sizes)]
 
-    def told(self, context: Tensor, points: Tensor) -> Tensor:
+    def told(self, context: Tensor, points: Tensor | None) -> Tensor:
         """The numbers of showers, (n, G'): context (n, G) and what points (n, Z, 2) of their lines say."""
         return context if self.line is None else torch.cat([context, self.line(points)], dim=1)
 

@@ -135,7 +135,7 @@ class ShowerTree(GeneratorModel):
         levels = [level for _, level in self._levels()]
         for level in levels:
             level.begin_fit()
-        for cells, conditions in showers[:: -(-len(showers) // STANDARDISED)].batches(FIT_BATCH):
+        for cells, conditions in showers.thinned(STANDARDISED).batches(FIT_BATCH):
             batch = Batch.with_energies(cells, conditions, self.detectors)
             total = batch.energies.flatten(1).sum(dim=1)
             context, points = self._context(self.incident(batch), batch, total), self._points(batch)
@@ -154,10 +154,10 @@ class ShowerTree(GeneratorModel):
         slope = incident[:, :0] if self.line is None else 3 * self.line.slope(conditions)
         return torch.cat([incident, slope, logarithms], dim=1)
 
-    def _points(self, conditions: ConditionTensors) -> Tensor:
+    def _points(self, conditions: ConditionTensors) -> Tensor | None:
         """Where the particle's line crosses the layers (n, Z, 2), or the depth of the energy in an image."""
         if self.line is None:
-            return conditions.energy.new_zeros(len(conditions), self.mesh.n_layers, 2)
+            return None
         depths = self.line.depth[None]
         if self.mesh.n_layers > 1:
             depths = torch.from_numpy(self.mesh.layer_depths.mean(axis=1)).to(depths)
