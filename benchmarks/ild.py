@@ -24,16 +24,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from minutes import changes_for
 from numpy.typing import NDArray
 
 from caloforge import generate, train
 from caloforge.data import Showers, open_showers
 from caloforge.evaluation import PRESETS, Features, compute_features, train_classifier
 from caloforge.evaluation.classifiers import INPUTS, ClassifierInputs, Layout
-from caloforge.training.recipe import Recipe
 
-SEED, PROBE = 1, 12
+SEED = 1
 Floats = NDArray[np.float64]
+Sample = tuple[Showers, Features, Floats, Floats]
 FEATURES = (
     *("visible energy", "cells with energy"),
     *(f"{moment} {axis}" for moment in ("centre", "width") for axis in "xyz"),
@@ -61,29 +62,12 @@ SYSTEMS = {
 }
 
 
-def train_for(minutes: float, system: System, showers: Showers, folder: Path) -> None:
-    """Train a system for about so many minutes of one thread, from what some first steps take."""
-    recipe = Recipe.load(system.recipe, {"training.epochs": None, "training.steps": PROBE, **system.changes})
-    steps_file = folder.with_suffix(".steps")
-    if not steps_file.exists():
-        # what judging takes is no step
-        alone: dict[str, Any] = {"training.select": None, "training.validation_fraction": 0.0}
-        probe = train(
-            recipe, showers, out=folder.with_suffix(".probe"), seed=SEED, overrides=alone, overwrite=True
-        )
-        steps = int(60 * minutes * PROBE / probe.metrics["seconds"])
-        steps_file.write_text(f"{max(steps, PROBE)}\n")
-    steps = int(steps_file.read_text())
-    changes: dict[str, Any] = {"training.steps": steps}
-    if recipe.training.select is not None:
-        changes["training.select.every"] = max(steps // 10, 1)
-    train(recipe, showers, out=folder, seed=SEED, overrides=changes, resume=True, threads=1)
-
-
 def make(name: str, minutes: float, learning: Showers, truth: Showers, folder: Path) -> Showers:
     """Train a system, time it and generate showers; steps that are done are left out."""
     model, made = folder / name, folder / f"{name}.h5"
-    train_for(minutes, SYSTEMS[name], learning, model)
+    system = SYSTEMS[name]
+    changes = changes_for(minutes, system.recipe, learning, folder / f"{name}.steps", system.changes)
+    train(system.recipe, learning, out=model, seed=SEED, overrides=changes, resume=True, threads=1)
     if not (folder / f"{name}.json").exists():
         words = ["--batches", "1,100", "--threads", "1", "--devices", "cpu", "--repetitions", "3"]
         command = [sys.executable, "-m", "caloforge", "bench", str(model), *words]
@@ -116,8 +100,8 @@ class TenFeatures(ClassifierInputs):
 TEN = INPUTS.add("ild")(TenFeatures())
 
 
-def observe(showers: Showers) -> tuple[Features, Floats, Floats]:
-    """Features, the ten of the study (N, 10), and energies of cells, MeV."""
+def observe(showers: Showers) -> Sample:
+    """Showers with their features, the ten of the study (N, 10), and energies of cells, MeV."""
     mesh, rows, cells = showers.mesh, [], []
     x, y, z = (mesh.centres()[axis] for axis in "xyz")
     layers = np.asarray(mesh.voxel_layers)
@@ -137,7 +121,7 @@ def observe(showers: Showers) -> tuple[Features, Floats, Floats]:
 
     features = compute_features(showers, visitors=[visit])
     TEN.known[id(features)] = np.concatenate(rows)
-    return features, TEN.known[id(features)], np.concatenate(cells)
+    return showers, features, TEN.known[id(features)], np.concatenate(cells)
 
 
 def most_probable(cells: Floats) -> float:
@@ -147,10 +131,10 @@ def most_probable(cells: Floats) -> float:
     return float(np.exp(edges[top : top + 2].mean()))
 
 
-def row(name: str, showers: Showers, reference: tuple[Showers, Any], folder: Path) -> str:
+def row(name: str, sample: Sample, reference: Sample, folder: Path) -> str:
     """One line of the table."""
-    features, ten, cells = observe(showers)
-    result = train_classifier("ild", reference, (showers, features), PRESETS["quick"])
+    result = train_classifier("ild", reference[:2], sample[:2], PRESETS["quick"])
+    ten, cells = sample[2:]
     columns = [
         name,
         f"{result.auc:.3f} ± {max(result.auc_std, result.auc_noise):.3f}",
@@ -170,7 +154,7 @@ def row(name: str, showers: Showers, reference: tuple[Showers, Any], folder: Pat
     return "| " + " | ".join(columns) + " |"
 
 
-def draw(samples: Mapping[str, tuple[Floats, Floats]], path: Path) -> None:
+def draw(samples: Mapping[str, Sample], path: Path) -> None:
     """Spectra of visible energy and of cells, and the centre of gravity."""
     import matplotlib
 
@@ -178,7 +162,7 @@ def draw(samples: Mapping[str, tuple[Floats, Floats]], path: Path) -> None:
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(1, 3, figsize=(13, 4), layout="constrained")
-    for name, (ten, cells) in samples.items():
+    for name, (_, _, ten, cells) in samples.items():
         style: dict[str, Any] = {"histtype": "step", "density": True, "label": name}
         axes[0].hist(ten[:, 0], bins=50, range=(0.8, 1.2), **style)
         axes[1].hist(cells, bins=np.geomspace(0.5, 1000, 80), log=True, **style)
@@ -216,13 +200,13 @@ def main() -> None:
     samples = {"Geant4 again": again}
     for name in [name for name in SYSTEMS if name in given.only.split(",")]:
         samples[name] = make(name, given.minutes, learning, truth, given.out)
-    features, ten, cells = observe(truth)
-    drawn = {"Geant4": (ten, cells)} | {name: observe(sample)[1:] for name, sample in samples.items()}
-    draw(drawn, given.out / "ild.svg")
+    observed = {name: observe(sample) for name, sample in ({"Geant4": truth} | samples).items()}
+    draw(observed, given.out / "ild.svg")
+    reference = observed.pop("Geant4")
     heads = ["system", "AUC of ten features", "JSD", "ΣE/E, σ/mean", "cells", "MIP, MeV", "centre z, σ, mm"]
     heads += ["ms at 1 / 100", "parameters"]
     lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
-    lines += [row(name, sample, (truth, features), given.out) for name, sample in samples.items()]
+    lines += [row(name, sample, reference, given.out) for name, sample in observed.items()]
     text = "\n".join(lines) + "\n"
     (given.out / "table.md").write_text(text)
     print(text)

@@ -12,30 +12,26 @@ from __future__ import annotations
 
 import argparse
 import json
-import tempfile
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from minutes import changes_for
+from showertree import ms
 
 from caloforge.checkpoint import Checkpoint
 from caloforge.data import Showers, open_showers, write_showers
 from caloforge.evaluation import evaluate
 from caloforge.evaluation.significance import chance_sigmas
 from caloforge.generation import generate
-from caloforge.models.base import ConditionTensors
 from caloforge.training import train
-from caloforge.training.recipe import Recipe
 
 SEED = 1
 BLOCK = 64
-TRIAL = (20, 20, 100)
-"""Steps of trials; the first warms up, the difference of the others tells what a step costs."""
-MEASUREMENTS = 8
-"""Of the figure of merit, in a training that chooses weights by it."""
+TIMED = 9
+"""Blocks."""
 SLICES: dict[str, int | list[float]] = {
     "energy": [1e3, 5e3, 2e4, 1e5],
     "theta": 3,
@@ -50,7 +46,7 @@ PUBLISHED = {"conditional-wgan": 0.36, "wgan": 0.12, "gan": 0.10, "conditional-g
 
 @dataclass(frozen=True)
 class System:
-    """A recipe, what is changed in it, and what teaches it."""
+    """A recipe, and the system that teaches it."""
 
     recipe: str
     teacher: str | None = None
@@ -72,63 +68,15 @@ TEACHERS = {system.teacher for system in SYSTEMS.values()}
 
 def made(name: str, train_on: Path, minutes: float, folder: Path) -> None:
     """Train a system for so many minutes of the processor, or go on with it."""
-    system, model, plan = SYSTEMS[name], folder / name, folder / f"{name}.steps"
+    system, model = SYSTEMS[name], folder / name
     if (model / "checkpoint.json").exists() and not (model / "resume").exists():
         return
-    if name in TEACHERS:
-        train(system.recipe, train_on, out=model, seed=SEED, resume=True, threads=1)
-        return
     teacher = None if system.teacher is None else folder / system.teacher
-    if not plan.exists():
-        seconds = [_trial(system.recipe, steps, train_on, teacher) for steps in TRIAL]
-        step = (seconds[2] - seconds[1]) / (TRIAL[2] - TRIAL[1])
-        plan.write_text(str(int(60 * minutes / step)))
-    steps = int(plan.read_text())
-    changes: dict[str, Any] = {"training.steps": steps, "training.epochs": None}
-    if Recipe.load(system.recipe).training.select is not None:
-        changes["training.select.every"] = max(steps // MEASUREMENTS, 1)
-    train(
-        system.recipe,
-        train_on,
-        out=model,
-        seed=SEED,
-        resume=True,
-        threads=1,
-        overrides=changes,
-        teacher=teacher,
-    )
-
-
-def _trial(recipe: str, steps: int, train_on: Path, teacher: Path | None) -> float:
-    """Processor seconds of a short training."""
-    changes = {"training.steps": steps, "training.epochs": None, "training.select": None}
-    with tempfile.TemporaryDirectory() as folder:
-        start = time.process_time()
-        train(
-            recipe,
-            train_on,
-            out=Path(folder) / "model",
-            seed=SEED,
-            threads=1,
-            overrides=changes,
-            teacher=teacher,
-            progress=False,
-        )
-        return time.process_time() - start
-
-
-def milliseconds(checkpoint: Checkpoint, test: Showers) -> float:
-    """Least processor time of a shower, in blocks of 64, on one thread."""
-    model, seconds = checkpoint.model(), []
-    with torch.no_grad():
-        for start in range(0, min(len(test), 10 * BLOCK) - BLOCK + 1, BLOCK):
-            conditions = ConditionTensors.of(test.conditions[start : start + BLOCK], model.detectors)
-            noise = model.noise(BLOCK)
-            for _ in range(3):
-                begin = time.process_time()
-                model.decode(noise, conditions)
-                seconds.append(time.process_time() - begin)
-    return 1e3 * float(np.median(seconds)) / BLOCK
+    changes: dict[str, Any] = {}
+    if name not in TEACHERS:
+        changes = changes_for(minutes, system.recipe, train_on, folder / f"{name}.steps", teacher=teacher)
+    how: dict[str, Any] = {"seed": SEED, "resume": True, "threads": 1}
+    train(system.recipe, train_on, out=model, overrides=changes, teacher=teacher, **how)
 
 
 def judged(test: Showers, showers: Showers, ms: float | None) -> dict[str, Any]:
@@ -227,7 +175,7 @@ def main() -> None:
                 checkpoint, file = Checkpoint.load(models[name]), given.out / f"{name}.h5"
                 if not file.exists():
                     write_showers(generate(checkpoint, like=test, seed=SEED, threads=1, progress=False), file)
-                row = judged(test, open_showers(file), milliseconds(checkpoint, test))
+                row = judged(test, open_showers(file), ms(checkpoint.model("cpu"), test, BLOCK, TIMED))
             kept.write_text(json.dumps(row, indent=1))
         rows[name] = json.loads(kept.read_text())
     text = table(rows)

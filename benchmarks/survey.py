@@ -13,15 +13,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import tempfile
-import time
 from dataclasses import replace
 from pathlib import Path
 
 import torch
+from minutes import changes_for
 from systems import System, caloforge, make, processor_seconds
 
-from caloforge import read_comparison, train
+from caloforge import read_comparison
 
 SYSTEMS = {
     "caloflow": System("caloflow-small"),
@@ -39,39 +38,15 @@ PUBLISHED = {  # ms a shower, minutes of training
 BATCHES = (1, 64, 100)
 TIMED_GEANT4 = 20
 """Showers of Geant4 that are timed beside each system."""
-LENGTHS = (20, 220)
-"""Steps of the two trainings that tell what a step takes."""
-MEASUREMENTS = 12
-"""Of the figure of merit, in trainings that choose by one."""
 METRICS = ("auc_low", "auc_high", "recall", "coverage")
 
 
-def steps_in(minutes: float, system: System, showers: Path, folder: Path) -> int:
-    """How many steps of the system's recipe take so long on one thread."""
-    spent = []
-    for steps in LENGTHS:
-        begin = time.process_time()
-        with tempfile.TemporaryDirectory() as out:
-            changes = {"training.steps": steps, "training.select": None}
-            teacher = folder / system.teacher if system.teacher else None
-            train(
-                system.recipe, showers, out=out, overrides=changes, threads=1, teacher=teacher, progress=False
-            )
-        spent.append(time.process_time() - begin)
-    a_step = (spent[1] - spent[0]) / (LENGTHS[1] - LENGTHS[0])
-    return max(round(60 * minutes / a_step), 1)
-
-
 def planned(name: str, minutes: float, showers: Path, folder: Path) -> System:
-    """The system with the length of its training, which is kept for when the run goes on."""
-    system, plan = SYSTEMS[name], folder / f"{name}.steps"
-    if not plan.exists():
-        plan.write_text(str(steps_in(minutes, system, showers, folder)))
-    steps = int(plan.read_text())
-    changes = [f"training.steps={steps}"]
-    if name == "calogan":
-        changes.append(f"training.select.every={max(steps // MEASUREMENTS, 1)}")
-    return replace(system, changes=tuple(changes))
+    """The system with the length of its training."""
+    system = SYSTEMS[name]
+    teacher = folder / system.teacher if system.teacher else None
+    changes = changes_for(minutes, system.recipe, showers, folder / f"{name}.steps", teacher=teacher)
+    return replace(system, changes=tuple(f"{key}={value}" for key, value in changes.items()))
 
 
 def table(names: list[str], folder: Path) -> str:
