@@ -158,7 +158,7 @@ class Checkpoint:
             model.know(self.detectors, self.meshes)
         except RecipeError as error:
             raise CheckpointError(f"{where}: {error}") from error
-        model.progress = 1.0
+        model.progress.fill_(1.0)
         return model.eval().execute_on(device, precision, kernels)
 
     def _why_not(self) -> str:

@@ -113,10 +113,10 @@ class ShowerLoader:
         """This process's share of the shuffled batches of an epoch, from batch ``start`` on."""
         random = np.random.default_rng(derived_seed(self.seed, "order", epoch))
         if self._batch is not None:
-            order = random.permutation(len(self.showers))
+            order = torch.from_numpy(random.permutation(len(self.showers))).to(self._batch.energy.device)
             for i in range(start, self.steps_per_epoch):
                 index = order[i * self.batch_size : (i + 1) * self.batch_size][self.share.rows]
-                yield self._take(self._batch, index)
+                yield self._batch[index].to(self.device, non_blocking=True)
         else:
             yield from self._streamed(self._windows(random), start)
 
@@ -132,9 +132,6 @@ class ShowerLoader:
                 conditions = self.showers.conditions[start:stop]
                 given = None if self.given is None else self.given.read(start, stop)
                 yield share, Batch.with_energies(energies, conditions, self.detectors, self.device, given)
-
-    def _take(self, batch: Batch, index: Index) -> Batch:
-        return batch[torch.from_numpy(index).to(batch.energy.device)].to(self.device, non_blocking=True)
 
     def _windows(self, random: np.random.Generator) -> list[Index]:
         """Shuffled runs of neighbouring showers, cut into windows of whole batches and shuffled in them."""
