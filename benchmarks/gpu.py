@@ -76,15 +76,10 @@ def laws(device: torch.device, seconds: float) -> str:
     files = [str(root / law) for law in LAWS if (root / law).is_file()]
     if not files or importlib.util.find_spec("pytest") is None:
         return "not run: no pytest or no folder tests/"
+    chosen = ["-k", f"{device.type} or recorded or gpu"]
     command = [sys.executable, "-m", "pytest", "-q", "--no-header", "-p", "no:cacheprovider", *files]
     try:
-        done = subprocess.run(
-            [*command, "-k", f"{device.type} or recorded or gpu"],
-            cwd=root,
-            capture_output=True,
-            text=True,
-            timeout=seconds,
-        )
+        done = subprocess.run([*command, *chosen], cwd=root, capture_output=True, text=True, timeout=seconds)
         told = done.stdout
     except subprocess.TimeoutExpired as over:
         told = (over.stdout or b"").decode() + f"\nnot finished in {seconds:.0f} s"

@@ -76,6 +76,8 @@ class Steps:
 
     def make(self, batch: Batch, due: Sequence[PartTrainer]) -> Logged:
         """Update the parts that are due with a batch (this process's share of it)."""
+        if not due:
+            return Logged([], torch.zeros(0))
         for part in due:
             part.begin_step()
         key = tuple(part.name for part in due)
@@ -125,7 +127,7 @@ class Steps:
                 names += [(part.name, name) for name in logged]
                 values += logged.values()
         self._names[key] = names
-        return torch.stack(values) if values else torch.zeros(0)
+        return torch.stack(values)
 
     def losses(
         self, batch: Batch, part: PartTrainer, share: Share
