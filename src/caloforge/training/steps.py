@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.autograd.graph import increment_version
 
 from caloforge.models.trainable import Trainable
-from caloforge.runtime.recorded import Recorded, record_cuda, watched
+from caloforge.runtime.recorded import Recorded, Recorder, record_cuda, watched
 from caloforge.runtime.share import Share
 from caloforge.training.augmentations import augment
 from caloforge.training.optimise import PartTrainer
@@ -62,13 +62,21 @@ class Steps:
         self.model, self.share, self.augment = model, share, augment
         self.accelerator, self.team, self.generator, self.device = accelerator, team, generator, device
         alone = device.type == "cuda" and team.size == 1
-        self.recorder = self._record if alone else None
+        self.recorder: Recorder | None = self._record if alone else None
         self._made: dict[tuple[str, ...], int] = {}
         self._recorded: dict[tuple[str, ...], Recorded] = {}
         self._names: dict[tuple[str, ...], list[tuple[str, str]]] = {}
 
+    def forget(self, recorder: Recorder | None) -> None:
+        """Begin anew with another way to record."""
+        self.recorder = recorder
+        self._made.clear()
+        self._recorded.clear()
+
     def make(self, batch: Any, due: Sequence[PartTrainer]) -> Logged:
         """Update the parts that are due with a batch (this process's share of it)."""
+        if not due:
+            return Logged([], torch.zeros(0))
         for part in due:
             part.begin_step()
         key = tuple(part.name for part in due)
@@ -123,7 +131,7 @@ class Steps:
                 names += [(part.name, name) for name in logged]
                 values += logged.values()
         self._names[key] = names
-        return torch.stack(values) if values else torch.zeros(0)
+        return torch.stack(values)
 
     def losses(self, batch: Any, part: PartTrainer, share: Share) -> tuple[dict[str, Tensor], Tensor | float]:
         """Losses of a share of a batch, and how much they count."""

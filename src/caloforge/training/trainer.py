@@ -85,7 +85,7 @@ class Trainer:
         self.position = Position()
         self.last_saved = "none yet"
         self._generator = torch.Generator(device=loader.device)
-        self._steps = Steps(
+        self.steps_on_device = Steps(
             model, loader.share, settings.augment, accelerator, team, self._generator, loader.device
         )
         if settings.augment:
@@ -134,7 +134,7 @@ class Trainer:
             for part in self.parts.values()
             if not part.stopped and self.position.total % part.settings.every == 0
         ]
-        self._pending.append((self.position.step, self._steps.make(batch, due)))
+        self._pending.append((self.position.step, self.steps_on_device.make(batch, due)))
 
     def _select(self) -> None:
         """Measure where that is due, and keep the weights of all parts where they are the best so far."""
@@ -238,7 +238,7 @@ class Trainer:
             for i, (share, batch) in enumerate(self.validation.in_order()):
                 for part in active if len(batch) else ():
                     self._seed(derived_seed(self.seed, "validation", i, part.name))
-                    seen.append((part.name, *self._steps.losses(batch, part, share)))
+                    seen.append((part.name, *self.steps_on_device.losses(batch, part, share)))
             self.model.train()
         means = _means(self.team.gather(self._sums(seen)))
         for part_name, values in means.items():
@@ -307,7 +307,7 @@ class Trainer:
                 for name, part in self.parts.items()
             },
             **({} if self.selection is None else {"selection": self.selection.metrics()}),
-            **({"graph": self._steps.told} if self.loader.device.type == "cuda" else {}),
+            **({"graph": self.steps_on_device.told} if self.loader.device.type == "cuda" else {}),
             "epochs": self.position.epoch,
             "steps": self.position.total,
             "seconds": round(self.position.seconds, 2),
