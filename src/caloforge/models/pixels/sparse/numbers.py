@@ -1,0 +1,182 @@
+"""How many clusters of each class a sensor has: fitted to the numbers in events and their rates.
+
+Without overlaps the mean number is the sum over the sources of rate times a mean at rate 1; clusters that
+touch count as one, which changes it by a term of second order in the rate. Around the mean the numbers vary
+more than Poisson's, and together in several sensors, since one particle may make many clusters: their excess
+covariance grows with the rate like the mean, so that relatively it falls with 1/rate.
+Legend: ``N`` events, ``S`` sensors, ``K`` classes, ``G`` groups of classes, ``B`` sources.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from caloforge.detector.pixel import PixelDetector
+
+__all__ = ["Numbers", "fit_numbers"]
+
+Floats = NDArray[np.float64]
+EM_STEPS = 2000
+PRIOR = 1000.0
+"""Clusters that a sensor is thought to have besides its own, as many as its share of the group tells."""
+FEWEST, FEW = 1e-9, 1000.0
+"""What is taken instead of 0, and numbers of clusters too small to be told apart by source."""
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """What is fitted.
+
+    Attributes:
+        means: (B, S, K) clusters at rate 1 of each source alone, without overlaps.
+        factors: (S·G, R) of the relative deviations at rate 1: L with L·Lᵀ their covariance.
+    """
+
+    means: Floats
+    factors: Floats
+
+
+def kinds_of(detector: PixelDetector) -> NDArray[np.int64]:
+    """Kind of each sensor: those of a layer at one place of their ladders are alike but for φ."""
+    kinds, offset = [], 0
+    for layer in detector.layers:
+        kinds += [offset + i for _ in range(layer.ladders) for i in range(len(layer.sensors))]
+        offset += len(layer.sensors)
+    return np.array(kinds, dtype=np.int64)
+
+
+def fit_numbers(
+    counts: Floats, rates: Floats, detector: PixelDetector, groups: NDArray[np.int64], rank: int
+) -> Numbers:
+    """Fit the numbers of clusters (N, S, K) in events at rates (N, B).
+
+    Args:
+        counts, rates: what is fitted to.
+        detector: whose sensors.
+        groups: group of each class, (K,).
+        rank: columns of the factors, at most.
+    """
+    kinds = kinds_of(detector)
+    means = np.zeros((rates.shape[1], *counts.shape[1:]))
+    expected = np.zeros_like(counts)
+    for kind in np.unique(kinds):
+        own = kinds == kind
+        pooled = counts[:, own].sum(axis=1)  # (N, K)
+        load = _load(pooled.sum(axis=1), rates)
+        for k in range(counts.shape[2]):
+            bend = _bend(pooled[:, k], rates, load)
+            shares = _shares(pooled[:, k] / (1 + bend * load), rates)
+            seen = (rates @ shares) * (1 + bend * load)
+            each = _shared_out(counts[:, own].sum(axis=0), k, groups) / max(seen.sum(), FEWEST)
+            means[:, own, k] = shares[:, None] * each
+            expected[:, own, k] = seen[:, None] * each
+    return Numbers(means, _factors(counts, expected, rates.mean(axis=1), detector, groups, rank))
+
+
+def _shared_out(counts: Floats, k: int, groups: NDArray[np.int64]) -> Floats:
+    """Clusters of a class in sensors of one kind, (S,), of numbers (S, K).
+
+    Where there are few, a sensor's share of the class is much that of its share of the group.
+    """
+    group, total = counts[:, groups == groups[k]].sum(axis=1), counts[:, k].sum()
+    common = group / max(group.sum(), FEWEST)
+    return np.asarray(
+        total * (counts[:, k] + PRIOR * common * len(common)) / max(total + PRIOR * len(common), FEWEST)
+    )
+
+
+def _load(counts: Floats, rates: Floats) -> Floats:
+    """How many clusters there are, overlaps or not, relative to those at rate 1, from all that are seen."""
+    load = rates @ _shares(counts, rates)
+    for _ in range(2):
+        load = rates @ _shares(counts / (1 + _bend(counts, rates, load) * load), rates)
+    return load
+
+
+def _bend(counts: Floats, rates: Floats, load: Floats) -> float:
+    """b of the mean (rates · a)·(1 + b·load), by least squares with the weights of Poisson's numbers."""
+    if load.std() < 0.1 * load.mean() or counts.sum() < FEW:
+        return 0.0
+    rate = rates @ _shares(counts, rates)
+    design = np.stack([rate, rate * load], axis=1) / np.sqrt(rate)[:, None]
+    (a, ab), *_ = np.linalg.lstsq(design, counts / np.sqrt(rate), rcond=None)
+    return float(np.clip(ab / a, -0.2, 0.2)) if a > 0 else 0.0
+
+
+def _shares(counts: Floats, rates: Floats) -> Floats:
+    """Shares (B,), of sum 1, of the sources in numbers (N,): the likeliest of Poisson's, by EM."""
+    shares = np.full(rates.shape[1], 1 / rates.shape[1])
+    total = counts.sum()
+    if total < FEW:
+        return shares
+    for _ in range(EM_STEPS):
+        mean = rates @ shares
+        scale = total / mean.sum()
+        shares = shares * (counts / (scale * mean) @ rates) / rates.sum(axis=0)
+        shares /= shares.sum()
+    return shares
+
+
+def _factors(
+    counts: Floats,
+    expected: Floats,
+    rate: Floats,
+    detector: PixelDetector,
+    groups: NDArray[np.int64],
+    rank: int,
+) -> Floats:
+    """L of the excess covariance of the relative deviations at rate 1, turned by all symmetries."""
+    n_groups = int(groups.max()) + 1
+    n, sensors, _ = counts.shape
+
+    def grouped(x: Floats) -> Floats:
+        return np.stack([x[:, :, groups == g].sum(axis=2) for g in range(n_groups)], axis=2).reshape(n, -1)
+
+    seen, mean = grouped(counts), np.maximum(grouped(expected), FEWEST)
+    weight = np.sqrt(rate)[:, None]
+    deviation = (seen - mean) / mean * weight
+    poisson = (weight**2 / mean).mean(axis=0)
+    excess = deviation.T @ deviation / n - np.diag(poisson)
+    excess = _turned(excess.reshape(sensors, n_groups, sensors, n_groups), detector)
+    excess = excess.reshape(sensors * n_groups, sensors * n_groups)
+    values, vectors = np.linalg.eigh((excess + excess.T) / 2)
+    kept = np.argsort(values)[::-1][:rank]
+    factors = vectors[:, kept] * np.sqrt(np.clip(values[kept], 0, None))
+    wanted, given = np.clip(np.diag(excess), 0, None), np.square(factors).sum(axis=1)
+    return np.asarray(factors * np.sqrt(wanted / np.maximum(given, FEWEST))[:, None])
+
+
+def _turned(excess: Floats, detector: PixelDetector) -> Floats:
+    """Means over the turns that take ladders to ladders, for each pair of layers by itself."""
+    first, starts = 0, []
+    for layer in detector.layers:
+        starts.append(first)
+        first += layer.ladders * len(layer.sensors)
+    result = np.empty_like(excess)
+    for a, one in enumerate(detector.layers):
+        for b, other in enumerate(detector.layers):
+            rows, columns = (_of_layer(detector, starts, i) for i in (a, b))
+            block = excess[rows][:, :, columns]
+            turns = math.gcd(one.ladders, other.ladders)
+            mean = np.zeros_like(block)
+            for turn in range(turns):
+                i, j = (_rolled(layer.ladders, len(layer.sensors), turn, turns) for layer in (one, other))
+                mean += block[i][:, :, j]
+            result[rows[:, None], :, columns] = (mean / turns).transpose(0, 2, 1, 3)
+    return result
+
+
+def _of_layer(detector: PixelDetector, starts: Sequence[int], i: int) -> NDArray[np.int64]:
+    layer = detector.layers[i]
+    return np.arange(starts[i], starts[i] + layer.ladders * len(layer.sensors))
+
+
+def _rolled(ladders: int, sensors: int, turn: int, turns: int) -> NDArray[np.int64]:
+    """The sensors of a layer in the order that ``turn`` of ``turns`` equal turns gives."""
+    order = np.roll(np.arange(ladders), turn * ladders // turns)
+    return np.asarray((order[:, None] * sensors + np.arange(sensors)).ravel())
