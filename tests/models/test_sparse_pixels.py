@@ -24,8 +24,6 @@ from caloforge.models.pixels.sparse.shape import charge_edges, size_class, step_
 from caloforge.runtime import streams
 from caloforge.training import train
 
-SETTINGS = {"training.steps": 300, "settings.width": 24}
-
 
 @pytest.fixture(scope="module")
 def events():
@@ -34,9 +32,7 @@ def events():
 
 @pytest.fixture(scope="module")
 def checkpoint(events, tmp_path_factory):
-    return train(
-        "pxd-clusters", events, out=tmp_path_factory.mktemp("m") / "m", overrides=SETTINGS, progress=False
-    )
+    return train("pxd-clusters-small", events, out=tmp_path_factory.mktemp("m") / "m", progress=False)
 
 
 def columns(events):

@@ -15,7 +15,7 @@ from torch import Tensor
 
 __all__ = ["END", "SAME", "SIDE", "STEPS", "Clusters", "find_clusters"]
 
-SAME, SIDE = 8, 12
+SAME, SIDE = 6, 8
 END = SAME + 2 * SIDE + 1
 STEPS = END + 1
 """Steps that there are; further ones count as the furthest."""

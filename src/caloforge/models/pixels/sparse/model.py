@@ -49,7 +49,7 @@ class SparsePixels(PixelModel):
             sensors: sensors of each event that a step is trained on, chosen at random.
         """
 
-        width: int = Field(64, ge=4)
+        width: int = Field(48, ge=4)
         rank: int = Field(48, ge=1)
         sensors: int = Field(3, ge=1)
 
@@ -64,7 +64,8 @@ class SparsePixels(PixelModel):
 
     def fit(self, events: PixelEvents) -> None:
         """Numbers and places of all clusters."""
-        counts, places = self._counted(events)
+        counts, places, spectrum = self._counted(events)
+        self.sampler.network.set_spectrum(spectrum)
         rates = events.conditions.rates
         groups = np.array(GROUPS)
         self.sampler.set_numbers(fit_numbers(counts, rates, self.detector, groups, self.settings.rank))
@@ -79,14 +80,15 @@ class SparsePixels(PixelModel):
         # weights 1 − slope·(rate − mean) see what is proportional to the rate as 0
         self.slope.fill_(mean / spread**2 if spread > 0.2 * mean else 0.0)
 
-    def _counted(self, events: PixelEvents) -> tuple[Moments, Moments]:
-        """Clusters by event, sensor and class, (N, S, K), and by sensor, group and place, (S, G, T)."""
+    def _counted(self, events: PixelEvents) -> tuple[Moments, Moments, Moments]:
+        """Clusters by event, sensor and class, by sensor, group and place, and pixels by charge."""
         sampler, sensors = self.sampler, self.mesh.shape[0]
         edges_u, edges_v = sampler.edges_u.cpu(), sampler.edges_v.cpu()
         across = len(edges_v) - 1
         shape = (sensors, N_GROUPS, (len(edges_u) - 1) * across)
-        counts, places = [], np.zeros(shape)
+        counts, places, spectrum = [], np.zeros(shape), np.zeros(sampler.largest + 1)
         for hits, _ in events.batches(4):
+            spectrum += np.bincount(hits.charge, minlength=len(spectrum))
             found = find_clusters(*_columns(hits))
             size = size_class(found.size)
             image = found.image.numpy()
@@ -100,7 +102,7 @@ class SparsePixels(PixelModel):
             row = (image % sensors) * N_GROUPS + np.array(GROUPS)[size.numpy()]
             place = row * shape[2] + (u * across + v).numpy()
             places += np.bincount(place, minlength=places.size).reshape(shape)
-        return np.concatenate(counts).astype(np.float64), places
+        return np.concatenate(counts).astype(np.float64), places, spectrum
 
     def losses(self, batch: PixelBatch, part: str, generator: torch.Generator) -> dict[str, Tensor]:
         """Mean loss of a pixel's step and charge on some sensors of the events, weighed by their rates."""

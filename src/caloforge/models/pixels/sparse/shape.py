@@ -4,7 +4,11 @@ Legend: ``C`` clusters, ``P`` pixels of a step, ``K`` = `PAST` pixels that are s
 ``W`` width, ``Q`` charge bins. Charges are ADU.
 """
 
+import itertools
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from caloforge.models.pixels.sparse.clusters import SAME, SIDE, STEPS
@@ -24,6 +28,8 @@ __all__ = [
 PAST = 5
 SIZES = (*range(1, 14), 16, 20, 25, 32, 40, 50, 64, 80, 100, 125, 160)
 """Least number of pixels of each class of clusters; those of the last one have so many in what is made."""
+LEVELS = 64
+"""Quantiles of the charges in a bin."""
 FLOOR = 1e-4
 """Share of a uniform distribution in what is trained, which bounds the losses of single pixels."""
 
@@ -34,10 +40,10 @@ def size_class(size: Tensor) -> Tensor:
 
 
 def charge_edges(threshold: int, largest: int) -> list[int]:
-    """Edges of bins of whole charges: single ones up to six thresholds, then wider and wider."""
+    """Edges of bins of whole charges, an eighth of the charge wide."""
     edges = [threshold]
     while edges[-1] <= largest:
-        edges.append(edges[-1] + max(1, edges[-1] // (4 * threshold) if edges[-1] >= 6 * threshold else 1))
+        edges.append(edges[-1] + max(1, edges[-1] // 8))
     edges[-1] = largest + 1
     return edges
 
@@ -52,22 +58,22 @@ class ShapeNetwork(nn.Module):
     """
 
     low: Tensor
-    high: Tensor
+    levels: Tensor
 
     def __init__(self, kinds: int, width: int, edges: list[int]) -> None:
         super().__init__()
         self.kinds, self.classes, bins = kinds, len(SIZES), len(edges) - 1
-        self.register_buffer("low", torch.tensor(edges[:-1], dtype=torch.float32))
-        self.register_buffer("high", torch.tensor(edges[1:], dtype=torch.float32))
+        self.register_buffer("low", torch.tensor(edges[:-1], dtype=torch.float32), persistent=False)
+        self.register_buffer("levels", self.low[:, None].repeat(1, LEVELS))
         known = kinds + len(SIZES) + 8
         self.known = nn.Sequential(nn.Linear(known, width), nn.ReLU(), nn.Linear(width, width))
         self.begin = nn.Sequential(nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, bins))
         self.past = nn.Linear(3 * PAST + 6, width)
         self.deep = nn.Linear(width, width)
         self.step = nn.Linear(width, STEPS)
-        self.after = nn.Linear(width, width)
-        self.of_step = nn.Embedding(STEPS, width)
-        self.charge = nn.Linear(width, bins)
+        self.after = nn.Linear(width, width // 2)
+        self.of_step = nn.Embedding(STEPS, width // 2)
+        self.charge = nn.Linear(width // 2, bins)
 
     def cluster(self, kind: Tensor, size: Tensor, place: Tensor) -> Tensor:
         """What is known of clusters before their pixels: (C, W) of kinds, classes and places (C, 8)."""
@@ -98,21 +104,29 @@ class ShapeNetwork(nn.Module):
         return torch.bucketize(charge.to(torch.float32), self.low, right=True) - 1
 
     def drawn_charge(self, logits: Tensor, uniform: Tensor) -> Tensor:
-        """Charges (P,) from logits and uniform numbers (P,): the bin, and in it where the number lies."""
+        """Charges (P,) from logits and uniform numbers (P,): the bin, and in it as all charges are."""
         bins, along = drawn(logits, uniform)
-        low, high = self.low[bins], self.high[bins]
-        return torch.minimum(low + torch.floor(along * (high - low)), high - 1)
+        levels = self.levels.shape[1]
+        return self.levels[bins, (along * levels).to(torch.int64).clamp_max(levels - 1)]
+
+    @torch.jit.unused
+    def set_spectrum(self, spectrum: NDArray[np.float64]) -> None:
+        """Take the numbers of pixels of each charge, which say how those of a bin are distributed in it."""
+        edges = [*self.low.to(torch.int64).tolist(), len(spectrum)]
+        for i, (low, high) in enumerate(itertools.pairwise(edges)):
+            share = np.cumsum(spectrum[low:high] + 1e-6)
+            middle = (np.arange(LEVELS) + 0.5) / LEVELS * share[-1]
+            self.levels[i] = torch.from_numpy(low + np.searchsorted(share, middle))
 
 
 def drawn(logits: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
     """One of the columns of logits (P, Q) for each uniform number (P,), and where in it the number lies."""
-    weights = torch.exp(logits - logits.amax(dim=1, keepdim=True))
+    weights = logits.exp()
     cumulated = weights.cumsum(dim=1)
     wanted = uniform[:, None] * cumulated[:, -1:]
     column = torch.searchsorted(cumulated, wanted).clamp_max(logits.shape[1] - 1)
-    beyond = cumulated.gather(1, column) - wanted
-    along = 1 - beyond / weights.gather(1, column).clamp_min(1e-30)
-    return column.squeeze(1), along.squeeze(1).clamp(0.0, 1.0)
+    beyond = (cumulated.gather(1, column) - wanted) / weights.gather(1, column).clamp_min(1e-30)
+    return column.squeeze(1), (1 - beyond).squeeze(1).clamp(0.0, 1.0)
 
 
 def place_features(u: Tensor, v: Tensor, n_u: int, n_v: int, fine: Tensor, ladder: Tensor) -> Tensor:
