@@ -65,6 +65,10 @@ class ConditionTensors:
         """The showers at a slice, an index tensor or a boolean mask."""
         return self._map(lambda column: column[index])
 
+    def take(self, index: Tensor) -> Self:
+        """The showers at an index in CPU memory."""
+        return self[index.to(self.energy.device)]
+
     def _map(self, change: Any) -> Self:
         columns: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
         changed: dict[str, Any] = {k: None if v is None else change(v) for k, v in columns.items()}

@@ -17,13 +17,12 @@ import torch
 from torch import Tensor
 
 from caloforge.errors import TrainingError
-from caloforge.models.batch import Batch
 from caloforge.models.trainable import Trainable
 from caloforge.runtime.memory import peak_memory_mib
 from caloforge.runtime.seeds import derived_seed, seed_torch
 from caloforge.runtime.share import Share
 from caloforge.training.augmentations import augment, drawn_move
-from caloforge.training.loader import ShowerLoader
+from caloforge.training.loader import Loader
 from caloforge.training.optimise import PartTrainer, part_trainers
 from caloforge.training.recipe import TrainingSettings
 from caloforge.training.selection import Selection
@@ -65,8 +64,8 @@ class Trainer:
         self,
         model: Trainable,
         settings: TrainingSettings,
-        loader: ShowerLoader,
-        validation: ShowerLoader | None,
+        loader: Loader[Any],
+        validation: Loader[Any] | None,
         accelerator: Any,
         team: Team,
         seed: int,
@@ -124,7 +123,7 @@ class Trainer:
             start = time.monotonic()
         self.check()
 
-    def _step(self, batch: Batch) -> None:
+    def _step(self, batch: Any) -> None:
         key = derived_seed(self.seed, "train", self.position.epoch, self.position.step)
         self._seed(key)
         with self.loader.share.drawing():
@@ -159,7 +158,7 @@ class Trainer:
         seed_torch(key, self.loader.device)  # for dropout
 
     def _losses(
-        self, batch: Batch, part: PartTrainer, share: Share
+        self, batch: Any, part: PartTrainer, share: Share
     ) -> tuple[dict[str, Tensor], Tensor | float]:
         """Losses of a share of a batch, and how much they count."""
         with share.drawing(), self.accelerator.autocast():
