@@ -17,9 +17,7 @@ SHRINK = 4
 """Channels of a block's inside are fewer by this factor."""
 
 
-def event_norm(
-    x: Tensor, events: int, weight: Tensor | None = None, bias: Tensor | None = None
-) -> Tensor:
+def event_norm(x: Tensor, events: int, weight: Tensor | None = None, bias: Tensor | None = None) -> Tensor:
     """Batch norm over the images of each event alone, (m, C, h, w): no statistics are kept."""
     parts = [F.batch_norm(x_, None, None, weight, bias, training=True) for x_ in x.chunk(events)]
     return parts[0] if events == 1 else torch.cat(parts)
@@ -49,7 +47,7 @@ class GeneratorBlock(nn.Module):
     def __init__(self, inputs: int, outputs: int, told: int, *, double: bool) -> None:
         super().__init__()
         inside = max(inputs // SHRINK, 1)
-        self.outputs, self.double = outputs, double
+        self.outputs, self.doubles = outputs, double
         sizes = ((inputs, inside, 1), (inside, inside, 3), (inside, inside, 3), (inside, outputs, 1))
         self.norms = nn.ModuleList(_Told(a, told) for a, _, _ in sizes)
         self.convolutions = nn.ModuleList(SpectralConv(a, b, k, padding=k // 2) for a, b, k in sizes)
@@ -57,11 +55,11 @@ class GeneratorBlock(nn.Module):
     def forward(self, x: Tensor, told: Tensor, events: int) -> Tensor:
         """(m, C, h, w) and (m, K) → (m, C', h', w')."""
         inside, x = x, x[:, : self.outputs]
-        if self.double:
+        if self.doubles:
             x = F.interpolate(x, scale_factor=2.0)
         for i, (norm, convolution) in enumerate(zip(self.norms, self.convolutions, strict=True)):
             inside = norm(inside, told, events)
-            if i == 1 and self.double:
+            if i == 1 and self.doubles:
                 inside = F.interpolate(inside, scale_factor=2.0)
             inside = convolution(inside)
         return inside + x
@@ -79,7 +77,7 @@ class CriticBlock(nn.Module):
     def __init__(self, inputs: int, outputs: int, *, halve: bool, first: bool = False) -> None:
         super().__init__()
         inside = max(outputs // SHRINK, 1)
-        self.halve, self.first = halve, first
+        self.halves, self.first = halve, first
         sizes = ((inputs, inside, 1), (inside, inside, 3), (inside, inside, 3), (inside, outputs, 1))
         self.convolutions = nn.ModuleList(SpectralConv(a, b, k, padding=k // 2) for a, b, k in sizes)
         self.more = SpectralConv(inputs, outputs - inputs, 1) if outputs > inputs else None
@@ -90,11 +88,12 @@ class CriticBlock(nn.Module):
         *wide, last = self.convolutions
         for convolution in wide:
             inside = F.relu(convolution(inside), inplace=True)
-        if self.halve:
+        if self.halves:
             inside, x = F.avg_pool2d(inside, 2), F.avg_pool2d(x, 2)
         if self.more is not None:
             x = torch.cat([x, self.more(x)], dim=1)
-        return x + last(inside)
+        out: Tensor = x + last(inside)
+        return out
 
 
 class Attention(nn.Module):
@@ -110,7 +109,8 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(m, C, h, w) → (m, C, h, w)."""
-        key, value = (F.max_pool2d(layer(x), 2) for layer in (self.key, self.value))
-        sets = [y.flatten(2).transpose(1, 2) for y in (self.query(x), key, value)]
-        found = F.scaled_dot_product_attention(*sets, scale=1.0).transpose(1, 2).unflatten(2, x.shape[2:])
+        query, key, value = self.query(x), *(F.max_pool2d(layer(x), 2) for layer in (self.key, self.value))
+        query, key, value = (y.flatten(2).mT for y in (query, key, value))
+        found = F.scaled_dot_product_attention(query, key, value, scale=1.0).mT
+        found = found.reshape(*found.shape[:2], *x.shape[2:])
         return torch.addcmul(x, self.weight.to(x.dtype), self.last(found))

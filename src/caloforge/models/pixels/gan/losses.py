@@ -41,13 +41,12 @@ def uniformity(places: Tensor) -> Tensor:
 
 
 def intra_event(fake: Tensor, real: Tensor) -> Tensor:
-    """Mean of the divergence KL(real, fake) of the softmax of rows of the Gram matrices, (n, S, S), of places.
+    """Mean of KL(real, fake) of the softmax of each row of the Gram matrices (n, S, S) of places.
 
     What images of an event are to each other shall be alike in real and generated events (IEA-GAN).
     """
-    logs = [(places @ places.mT).log_softmax(dim=-1) for places in (fake, real.detach())]
-    divergence = F.kl_div(*logs, reduction="none", log_target=True)
-    return divergence.sum(dim=-1).mean()
+    of_fake, of_real = ((places @ places.mT).log_softmax(dim=-1) for places in (fake, real.detach()))
+    return F.kl_div(of_fake, of_real, reduction="none", log_target=True).sum(dim=-1).mean()
 
 
 def orthogonality(weights: Iterable[Tensor]) -> Tensor:

@@ -1,10 +1,10 @@
-"""PE-GAN (EPJ Web Conf. 251, 03031) and IEA-GAN (arXiv:2303.08046): all images of an event by one dense network.
+"""PE-GAN (EPJ Web Conf. 251, 03031) and IEA-GAN (arXiv:2303.08046): dense images of an event.
 
 The batch of BigGAN-deep is the event: its images are normalised together, related to one another by attention
 and compared with one another by the losses. In several events of a step each is by itself.
 
-Legend: ``n`` events of ``S`` sensors with ``U`` × ``V`` cells, of which images of (H, W) are made, ``B`` sources
-of background, ``D`` numbers of the critic's sphere.
+Legend: ``n`` events of ``S`` sensors with ``U`` × ``V`` cells, of which images of (H, W) are made, ``B``
+sources of background, ``D`` numbers of the critic's sphere.
 """
 
 from __future__ import annotations
@@ -94,16 +94,20 @@ class EventGAN(PixelModel):
     def __init__(self, mesh: PixelMesh, settings: Settings | Mapping[str, Any] | None = None) -> None:
         super().__init__(mesh, settings)
         s = self.settings
-        (sensors, *cells), doublings = self.detector.shape, len(s.multiples) - 1
-        size = tuple(framed(n, doublings) for n in cells)
+        sensors, *cells = self.detector.shape
+        height, width = (framed(n, len(s.multiples) - 1) for n in cells)
         readout = self.detector.readout
         self.charges = Charges(
-            cells, size, threshold=readout.threshold_adu, largest=readout.largest_adu, noise=s.noise
+            (cells[0], cells[1]),
+            (height, width),
+            threshold=readout.threshold_adu,
+            largest=readout.largest_adu,
+            noise=s.noise,
         )
         self.register_buffer("prior", torch.zeros(sensors))
         self.generator = EventGenerator(
             sensors,
-            size,
+            (height, width),
             [m * s.channels for m in s.multiples],
             depth=s.depth,
             latent=s.latent,
@@ -124,7 +128,7 @@ class EventGAN(PixelModel):
             attention=s.critic_attention,
         )
 
-    def fit(self, events: PixelEvents) -> None:  # type: ignore[override]
+    def fit(self, events: PixelEvents) -> None:
         """Mean occupancies of the sensors, as a vector of length 1."""
         lit = sum(torch.from_numpy(hits.counts.sum(axis=0)).float() for hits, _ in events.batches())
         self.prior.copy_(nn.functional.normalize(torch.as_tensor(lit), dim=0))
@@ -137,13 +141,16 @@ class EventGAN(PixelModel):
         made: Tensor = self.generator(noise["latent"], noise.get("relation"), self.prior, self.bf16)
         return made
 
-    def losses(self, batch: PixelBatch, part: str, generator: torch.Generator) -> dict[str, Tensor]:  # type: ignore[override]
+    def losses(self, batch: PixelBatch, part: str, generator: torch.Generator) -> dict[str, Tensor]:
         """Of the critic, with the "gap" by which it prefers real events, or of the generator."""
         real = self.charges.images(batch.dense(), generator)
         noise = self.noise(len(real), generator)
-        return self._of_generator(real, noise, generator) if part == "generator" else self._of_critic(real, noise, generator)
+        made = self._of_generator if part == "generator" else self._of_critic
+        return made(real, noise, generator)
 
-    def _of_critic(self, real: Tensor, noise: Mapping[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
+    def _of_critic(
+        self, real: Tensor, noise: Mapping[str, Tensor], generator: torch.Generator
+    ) -> dict[str, Tensor]:
         s, n = self.settings, len(real)
         with torch.no_grad():
             fake = self._changed(self.images(noise), generator)
@@ -187,7 +194,9 @@ class EventGAN(PixelModel):
 
     def noise_shapes(self) -> dict[str, tuple[int, ...]]:
         s, sensors = self.settings, self.detector.shape[0]
-        relation: dict[str, tuple[int, ...]] = {"relation": (sensors, s.relation_noise)} if s.relational else {}
+        relation: dict[str, tuple[int, ...]] = (
+            {"relation": (sensors, s.relation_noise)} if s.relational else {}
+        )
         return {"latent": (sensors, s.latent)} | relation
 
     def decode(self, noise: Mapping[str, Tensor], rates: Tensor) -> Tensor:

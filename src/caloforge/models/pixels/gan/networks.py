@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from caloforge.models.networks.spectral import SpectralConv, SpectralLinear
 from caloforge.models.pixels.gan.blocks import Attention, CriticBlock, GeneratorBlock, event_norm
 from caloforge.models.pixels.gan.relations import Relations, SensorRows
+from caloforge.runtime.precision import bf16_autocast
 
 __all__ = ["EventCritic", "EventGenerator"]
 
@@ -91,7 +92,7 @@ class EventGenerator(nn.Module):
         """(n, S, Z), (n, S, R) and (S,) → (n, S, H, W)."""
         events, sensors = latent.shape[:2]
         told = self.told(latent, relation, prior).flatten(0, 1)
-        with torch.autocast(latent.device.type, torch.bfloat16, enabled=bf16):
+        with bf16_autocast(latent.device, bf16):
             x = self.first(told).view(len(told), -1, *self.start)
             x = x.contiguous(memory_format=torch.channels_last)  # in which convolutions are fastest
             for i, block in enumerate(self.blocks):
@@ -148,7 +149,7 @@ class EventCritic(nn.Module):
 
     def forward(self, images: Tensor, bf16: bool = False) -> tuple[Tensor, Tensor]:
         """(n, S, H, W) → scores (n, S) and places of the images, of length 1, (n, S, D)."""
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=bf16):
+        with bf16_autocast(images.device, bf16):
             x = self.first(images.flatten(0, 1)[:, None].contiguous(memory_format=torch.channels_last))
             for i, block in enumerate(self.blocks):
                 x = block(x)
