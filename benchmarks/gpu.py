@@ -40,7 +40,7 @@ from caloforge.models.student import Student
 from caloforge.runtime.devices import device_name, pick_device
 from caloforge.training import Recipe
 from caloforge.training.run import TrainingRun
-from caloforge.training.task import TrainingTask
+from caloforge.training.task import ShowerTask
 from caloforge.training.team import Team
 from caloforge.training.trainer import Trainer
 
@@ -179,7 +179,7 @@ def untrained_teacher(recipe: Recipe, showers: Showers) -> Checkpoint | None:
     teacher = cls.teacher_class
     name = f"{teacher.__module__.removeprefix('caloforge.models.')}:{teacher.__name__}"
     settings = {k: v for k, v in recipe.settings.items() if k in teacher.Settings.model_fields}
-    task = TrainingTask(recipe.model_copy(update={"model": name, "settings": settings}), showers, 0)
+    task = ShowerTask(recipe.model_copy(update={"model": name, "settings": settings}), showers, 0)
     valid_range: dict[str, Any] = showers.conditions.ranges()
     return Checkpoint.from_model(task.model(torch.device("cpu"), showers), name, valid_range)
 
@@ -194,7 +194,7 @@ def throughput(name: str, showers: Showers, device: torch.device, seconds: float
 
 
 def _throughput(name: str, recipe: Recipe, showers: Showers, device: torch.device, seconds: float) -> Row:
-    task = TrainingTask(recipe, showers, 0, teacher=untrained_teacher(recipe, showers))
+    task = ShowerTask(recipe, showers, 0, teacher=untrained_teacher(recipe, showers))
     task.check()
     mixed = "bf16" if recipe.training.precision == "bf16" else "no"
     accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision=mixed)

@@ -266,6 +266,11 @@ class Recipe(Settings):
 
         conditions, meshes = showers.conditions, set(showers.meshes.values())
         model = load_trainable_class(self.model)
+        if "pixel" in model.mesh_kinds:
+            raise RecipeError(
+                f"a {model.__name__} is trained on events of a pixel detector, not on showers (caloforge "
+                "simulate belle2-pxd makes some)"
+            )
         if len(meshes) > 1 and not model.joint:
             raise RecipeError(
                 f"a {model.__name__} is for one mesh, but the detectors {', '.join(showers.meshes)} have "

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import increment_version
 
-from caloforge.models.batch import Batch
 from caloforge.models.trainable import Trainable
 from caloforge.runtime.recorded import Recorded, Recorder, record_cuda, watched
 from caloforge.runtime.share import Share
@@ -74,7 +73,7 @@ class Steps:
         self._made.clear()
         self._recorded.clear()
 
-    def make(self, batch: Batch, due: Sequence[PartTrainer]) -> Logged:
+    def make(self, batch: Any, due: Sequence[PartTrainer]) -> Logged:
         """Update the parts that are due with a batch (this process's share of it)."""
         if not due:
             return Logged([], torch.zeros(0))
@@ -82,16 +81,16 @@ class Steps:
             part.begin_step()
         key = tuple(part.name for part in due)
         inputs = {name: column for name, column in vars(batch).items() if column is not None}
-        values = self._step(key, due)(inputs)
+        values = self._step(key, due, type(batch))(inputs)
         for part in due:
             part.end_step()
         return Logged(self._names[key], values.clone())
 
-    def _step(self, key: tuple[str, ...], due: Sequence[PartTrainer]) -> Any:
+    def _step(self, key: tuple[str, ...], due: Sequence[PartTrainer], kind: type[Any]) -> Any:
         """The step as it is, watched, or recorded."""
         made = self._made[key] = self._made.get(key, 0) + 1
         if key not in self._recorded:
-            function = partial(self._update, key=key, due=due)
+            function = partial(self._update, key=key, due=due, kind=kind)
             self._recorded[key] = Recorded(function, self.device, self.recorder, "a training step")
         recorded = self._recorded[key]
         if self.recorder is None or made > 2:
@@ -111,11 +110,16 @@ class Steps:
         return values
 
     def _update(
-        self, inputs: Mapping[str, Tensor], *, key: tuple[str, ...], due: Sequence[PartTrainer]
+        self,
+        inputs: Mapping[str, Tensor],
+        *,
+        key: tuple[str, ...],
+        due: Sequence[PartTrainer],
+        kind: type[Any],
     ) -> Tensor:
         """All that the device does in a step; gives the numbers to log."""
         with self.share.drawing():
-            batch = augment(Batch(**inputs), self.augment, self.generator)
+            batch = augment(kind(**inputs), self.augment, self.generator)
         names: list[tuple[str, str]] = []
         values: list[Tensor] = []
         for part in due:
@@ -129,9 +133,7 @@ class Steps:
         self._names[key] = names
         return torch.stack(values)
 
-    def losses(
-        self, batch: Batch, part: PartTrainer, share: Share
-    ) -> tuple[dict[str, Tensor], Tensor | float]:
+    def losses(self, batch: Any, part: PartTrainer, share: Share) -> tuple[dict[str, Tensor], Tensor | float]:
         """Losses of a share of a batch, and how much they count."""
         with share.drawing(), self.accelerator.autocast():
             losses = dict(self.model(batch, part.name, self.generator))

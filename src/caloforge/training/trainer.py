@@ -17,12 +17,11 @@ import torch
 from torch import Tensor
 
 from caloforge.errors import TrainingError
-from caloforge.models.batch import Batch
 from caloforge.models.trainable import Trainable
 from caloforge.runtime.memory import peak_memory_mib
 from caloforge.runtime.seeds import derived_seed, seed_torch
 from caloforge.training.augmentations import drawn_move
-from caloforge.training.loader import ShowerLoader
+from caloforge.training.loader import Loader
 from caloforge.training.optimise import PartTrainer, part_trainers
 from caloforge.training.recipe import TrainingSettings
 from caloforge.training.selection import Selection
@@ -65,8 +64,8 @@ class Trainer:
         self,
         model: Trainable,
         settings: TrainingSettings,
-        loader: ShowerLoader,
-        validation: ShowerLoader | None,
+        loader: Loader[Any, Any],
+        validation: Loader[Any, Any] | None,
         accelerator: Any,
         team: Team,
         seed: int,
@@ -127,7 +126,7 @@ class Trainer:
             start = time.monotonic()
         self.check()
 
-    def _step(self, batch: Batch) -> None:
+    def _step(self, batch: Any) -> None:
         self._seed(derived_seed(self.seed, "train", self.position.epoch, self.position.step))
         self.model.progress.fill_(self.position.total / self.n_steps)
         due = [
