@@ -33,7 +33,7 @@ class Occupancy(PixelModel):
         return (self.mean + (rates - 1) @ self.slope.T).clamp(0.001, 0.999)
 
     def losses(self, batch: PixelBatch, part: str, generator: torch.Generator) -> dict[str, Tensor]:
-        lit = (batch.dense() > 0).float().mean(dim=(2, 3))
+        lit = (batch.images > 0).float().mean(dim=(2, 3))
         lit = lit + 0.001 * torch.randn(lit.shape, generator=generator, device=lit.device)
         return {"loss": (lit - self.share(batch.rates)).square().mean()}
 

@@ -16,7 +16,7 @@ from caloforge.cli.app import app
 from caloforge.data.pixels import PixelConditions, PixelEvents, write_events
 from caloforge.detector import PixelMesh
 from caloforge.errors import CaloforgeError, CheckpointError, DataError, RecipeError
-from caloforge.models.pixels import PixelBatch
+from caloforge.models.pixels.batch import SparseEvents
 from caloforge.training import run, train
 from caloforge.training.loader import EventLoader
 
@@ -29,16 +29,16 @@ def fit(out, events=None, **options):
 
 def test_batches_hold_the_events_sparse_and_dense():
     events = small_events(9)
-    batch = PixelBatch.of(events)
+    batch = SparseEvents.of(events)
     images = events.read(0, 9).dense()
-    assert np.array_equal(batch.dense(), images)
-    assert np.array_equal(batch[2:7].dense(), images[2:7])
+    assert np.array_equal(batch.dense().images, images)
+    assert np.array_equal(batch[2:7].dense().images, images[2:7])
     assert len(batch[7:7]) == 0
     order = torch.tensor([8, 0, 3, 3])
-    taken = batch.take(order)
-    assert np.array_equal(taken.dense(), images[order])
+    taken = batch[order]
+    assert np.array_equal(taken.dense().images, images[order])
     assert np.array_equal(taken.rates, events.conditions.rates[order].astype(np.float32))
-    assert np.array_equal(taken.take(torch.tensor([2])).dense(), images[[3]])
+    assert np.array_equal(taken[torch.tensor([2])].dense().images, images[[3]])
 
 
 @pytest.mark.parametrize("in_memory", [True, False])
@@ -53,8 +53,8 @@ def test_an_epoch_has_each_event_once(in_memory):
     where = [int(np.flatnonzero((rates == row.numpy()).all(axis=1))[0]) for row in seen]
     assert sorted(where) == list(range(20))
     images = events.read(0, 20).dense()
-    assert np.array_equal(torch.cat([batch.dense() for batch in batches]), images[where])
-    in_order = torch.cat([batch.dense() for _, batch in loader.in_order()])
+    assert np.array_equal(torch.cat([batch.images for batch in batches]), images[where])
+    in_order = torch.cat([batch.images for _, batch in loader.in_order()])
     assert np.array_equal(in_order, images)
 
 

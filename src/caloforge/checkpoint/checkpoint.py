@@ -29,6 +29,9 @@ from caloforge.settings import explain, with_overrides
 
 __all__ = ["Checkpoint"]
 
+SHOWERS, EVENTS = "showers", "events of a pixel detector"
+MAKERS: dict[str, type[Any]] = {SHOWERS: GeneratorModel, EVENTS: PixelModel}
+
 
 @dataclass
 class Checkpoint:
@@ -122,7 +125,7 @@ class Checkpoint:
         self, device: torch.device | str = "cpu", precision: str = "auto", kernels: str = "auto"
     ) -> GeneratorModel:
         """The generator with its weights, see `network`; CheckpointError where it makes no showers."""
-        self.require_kind(GeneratorModel, "showers")
+        self.require_makes(SHOWERS)
         model = self.network(device, precision, kernels)
         assert isinstance(model, GeneratorModel)
         return model
@@ -131,21 +134,23 @@ class Checkpoint:
         self, device: torch.device | str = "cpu", precision: str = "auto", kernels: str = "auto"
     ) -> PixelModel:
         """The model of pixel events with its weights, see `network`; CheckpointError where it makes none."""
-        self.require_kind(PixelModel, "events of a pixel detector")
+        self.require_makes(EVENTS)
         model = self.network(device, precision, kernels)
         assert isinstance(model, PixelModel)
         return model
 
-    def require_kind(self, kind: type[Trainable], made: str) -> None:
-        """CheckpointError unless it holds a model of this kind, which makes ``made``."""
-        held = load_trainable_class(self.model_name)
-        if not issubclass(held, kind):
+    def require_makes(self, what: str = SHOWERS) -> None:
+        """CheckpointError unless it holds a model that makes showers, or `EVENTS`."""
+        where = self.path or "checkpoint"
+        try:
+            held = load_trainable_class(self.model_name)
+        except RecipeError as error:
+            raise CheckpointError(f"{where}: its model cannot be built: {error}") from error
+        if not issubclass(held, MAKERS[what]):
             use = "caloforge generate makes what it is for"
             if not issubclass(held, NoiseModel):
                 use = "it helps to train others, caloforge train ... --teacher FOLDER"
-            raise CheckpointError(
-                f"{self.path or 'the checkpoint'} holds a {held.__name__}, which makes no {made}; {use}"
-            )
+            raise CheckpointError(f"{where} holds a {held.__name__}, which makes no {what}; {use}")
 
     def network(
         self, device: torch.device | str = "cpu", precision: str = "auto", kernels: str = "auto"
@@ -176,7 +181,7 @@ class Checkpoint:
             model.know(self.detectors, self.meshes)
         except RecipeError as error:
             raise CheckpointError(f"{where}: {error}") from error
-        model.progress = 1.0
+        model.progress.fill_(1.0)
         return model.eval().execute_on(device, precision, kernels)
 
     def _why_not(self) -> str:

@@ -177,7 +177,7 @@ class GenerationRequest(Request):
         copies = whole_number("copies", copies)
         checked_count(n or 1, first)
         checkpoint = resolve_checkpoint(checkpoint, detector, settings)
-        checkpoint.require_kind(GeneratorModel, "showers")
+        checkpoint.require_makes()
         detector = None if detector is None else Detector.name_of(detector)
         coarse = None if given is None else GivenShowers.open(given, copies)
         if copies > 1 and coarse is None:

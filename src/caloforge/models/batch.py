@@ -65,9 +65,10 @@ class ConditionTensors:
         """The showers at a slice, an index tensor or a boolean mask."""
         return self._map(lambda column: column[index])
 
-    def take(self, index: Tensor) -> Self:
-        """The showers at an index in CPU memory."""
-        return self[index.to(self.energy.device)]
+    @property
+    def index_device(self) -> torch.device:
+        """Where an index of showers has to be: with them."""
+        return self.energy.device
 
     def _map(self, change: Any) -> Self:
         columns: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}

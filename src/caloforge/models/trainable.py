@@ -49,7 +49,8 @@ class Trainable(nn.Module, ABC):
             its settings say.
         augmentation: draws random symmetry operations for the showers of a batch, which training has already
             had for the real ones; for losses that move generated ones alike. None where there are none.
-        progress: fraction of the training that is done, in [0, 1], for losses with a schedule of their own.
+        progress: fraction of the training that is done, in [0, 1], for losses with a schedule of their own;
+            a tensor (), which a recorded step reads.
     """
 
     class Settings(Settings):
@@ -69,7 +70,7 @@ class Trainable(nn.Module, ABC):
     meshes: dict[str, Mesh]
     execution: Execution
     augmentation: Callable[[Batch, torch.Generator], Callable[[Tensor], Tensor]] | None
-    progress: float
+    progress: Tensor
 
     def __init__(self, mesh: Mesh, settings: BaseModel | Mapping[str, Any] | None = None) -> None:
         super().__init__()
@@ -82,7 +83,7 @@ class Trainable(nn.Module, ABC):
         self.detectors = ()
         self.meshes = {}
         self.augmentation = None
-        self.progress = 0.0
+        self.register_buffer("progress", torch.zeros(()), persistent=False)
         own = in_bf16(self._bf16_setting, "auto", torch.device("cpu"))
         self.execution = Execution(torch.device("cpu"), "bfloat16" if own else "float32", "auto")
 

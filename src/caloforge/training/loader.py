@@ -22,7 +22,7 @@ from caloforge.data.pixels import PixelEvents
 from caloforge.data.showers import Showers
 from caloforge.errors import TrainingError
 from caloforge.models.base import Batch
-from caloforge.models.pixels.batch import PixelBatch
+from caloforge.models.pixels.batch import PixelBatch, SparseEvents
 from caloforge.runtime.memory import free_memory
 from caloforge.runtime.seeds import derived_seed
 from caloforge.runtime.share import Share
@@ -50,21 +50,23 @@ class Sample(Protocol):
 
 
 class Rows(Protocol):
-    """A batch of them, on one device."""
+    """Some of them in memory, on one device."""
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, index: slice, /) -> Self: ...
+    def __getitem__(self, index: slice | Tensor, /) -> Self: ...
 
-    def take(self, index: Tensor, /) -> Self:
-        """Those at an index in CPU memory, on the device where the batch is."""
+    @property
+    def index_device(self) -> torch.device:
+        """Where an index of them has to be, so that no GPU is waited for."""
         ...
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Self: ...
 
 
 S = TypeVar("S", bound=Sample)
-B = TypeVar("B", bound=Rows)
+R = TypeVar("R", bound=Rows)
+B = TypeVar("B")
 
 
 def hold_out(sample: S, fraction: float, seed: int) -> tuple[S, S | None]:
@@ -93,7 +95,7 @@ def fits_in_memory(sample: Sample) -> bool:
     return sample.n_bytes * int(os.environ.get("LOCAL_WORLD_SIZE", "1")) < SHARE * free_memory()
 
 
-class Loader(ABC, Generic[B]):
+class Loader(ABC, Generic[R, B]):
     """Batches for training (`epoch`) and for validation (`in_order`), on one device.
 
     Args:
@@ -124,15 +126,19 @@ class Loader(ABC, Generic[B]):
         self._prefetch = prefetch
         self.share = Share(self.batch_size, process, n_processes)
         self._process = process, n_processes
-        self._batch: B | None = None
+        self._held: R | None = None
         if in_memory:
-            self._batch = self._read(slice(0, self.n))
+            self._held = self._read(slice(0, self.n))
             if device.type == "cuda" and self._bytes < SHARE * torch.cuda.mem_get_info(device)[0]:
-                self._batch = self._batch.to(device)
+                self._held = self._held.to(device)
 
     @abstractmethod
-    def _read(self, rows: slice | Index) -> B:
-        """A batch of these rows, which a slice names by start and stop, in CPU memory."""
+    def _read(self, rows: slice | Index) -> R:
+        """These rows, which a slice names by start and stop, in CPU memory."""
+
+    @abstractmethod
+    def _batch(self, rows: R) -> B:
+        """What a model is given of rows that are on the device."""
 
     @property
     def steps_per_epoch(self) -> int:
@@ -142,11 +148,11 @@ class Loader(ABC, Generic[B]):
     def epoch(self, epoch: int, start: int = 0) -> Iterator[B]:
         """This process's share of the shuffled batches of an epoch, from batch ``start`` on."""
         random = np.random.default_rng(derived_seed(self.seed, "order", epoch))
-        if self._batch is not None:
-            order = random.permutation(self.n)
+        if self._held is not None:
+            order = torch.from_numpy(random.permutation(self.n)).to(self._held.index_device)
             for i in range(start, self.steps_per_epoch):
                 index = order[i * self.batch_size : (i + 1) * self.batch_size][self.share.rows]
-                yield self._batch.take(torch.from_numpy(index)).to(self.device, non_blocking=True)
+                yield self._batch(self._held[index].to(self.device, non_blocking=True))
         else:
             yield from self._streamed(self._windows(random), start)
 
@@ -155,8 +161,8 @@ class Loader(ABC, Generic[B]):
         for first in range(0, self.n, self.batch_size):
             share = Share(min(self.batch_size, self.n - first), *self._process)
             rows = slice(first + share.start, first + share.stop)
-            batch = self._read(rows) if self._batch is None else self._batch[rows]
-            yield share, batch.to(self.device)
+            some = self._read(rows) if self._held is None else self._held[rows]
+            yield share, self._batch(some.to(self.device))
 
     def _windows(self, random: np.random.Generator) -> list[Index]:
         """Shuffled runs of neighbouring showers, cut into windows of whole batches and shuffled in them."""
@@ -176,16 +182,17 @@ class Loader(ABC, Generic[B]):
                 todo.append(batches[skipped:, self.share.rows].ravel())
             first += n_batches
         with ThreadPoolExecutor(1) as pool:
-            ahead: Future[B] | None = None
+            ahead: Future[R] | None = None
             for i, window in enumerate(todo):
-                batch = self._read(window) if ahead is None else ahead.result()
+                read = self._read(window) if ahead is None else ahead.result()
                 if self._prefetch and i + 1 < len(todo):
                     ahead = pool.submit(self._read, todo[i + 1])
                 for j in range(0, len(window), len(self.share)):
-                    yield batch[j : j + len(self.share)].to(self.device, non_blocking=True)
+                    some = read[j : j + len(self.share)]
+                    yield self._batch(some.to(self.device, non_blocking=True))
 
 
-class ShowerLoader(Loader[Batch]):
+class ShowerLoader(Loader[Batch, Batch]):
     """Batches of showers.
 
     Args:
@@ -214,16 +221,22 @@ class ShowerLoader(Loader[Batch]):
             _energies(self.showers, rows), self.showers.conditions[rows], self.detectors, given=given
         )
 
+    def _batch(self, rows: Batch) -> Batch:
+        return rows
 
-class EventLoader(Loader[PixelBatch]):
-    """Batches of pixel events, sparse; arguments as for `Loader`."""
+
+class EventLoader(Loader[SparseEvents, PixelBatch]):
+    """Batches of pixel events, which are kept sparse and become images on the device; see `Loader`."""
 
     def __init__(self, events: PixelEvents, batch_size: int, **how: Any) -> None:
         self.events = events
         super().__init__(events, batch_size, **how)
 
-    def _read(self, rows: slice | Index) -> PixelBatch:
-        return PixelBatch.of(self.events[rows])
+    def _read(self, rows: slice | Index) -> SparseEvents:
+        return SparseEvents.of(self.events[rows])
+
+    def _batch(self, rows: SparseEvents) -> PixelBatch:
+        return rows.dense()
 
 
 def _energies(showers: Showers, rows: slice | Index) -> NDArray[np.float32]:

@@ -89,8 +89,9 @@ class TrainingRun:
             raise TrainingError(
                 f"the processes would compute in {', '.join(precisions)}; choose one precision (--precision)"
             )
+        settings = task.recipe.training.scaled()
         common: dict[str, Any] = {
-            "batch_size": task.recipe.training.batch_size,
+            "batch_size": settings.batch_size,
             "detectors": model.detectors,
             "device": accelerator.device,
             "in_memory": in_memory,
@@ -103,7 +104,6 @@ class TrainingRun:
                 f"batches of {loader.batch_size} {task.what} are too small for {team.size} processes"
             )
         validation = None if held_out is None else task.loader(held_out, given_held_out, **common)
-        settings = task.recipe.training
         selection = None
         if settings.select is not None and held_out is not None:
             selection = Selection(settings.select, held_out, given_held_out, accelerator.device, task.seed)

@@ -80,7 +80,7 @@ class TrainingTask(ABC, Generic[S]):
         """Differs where anything of the sample does; it is read for it."""
 
     @abstractmethod
-    def loader(self, sample: S, given: S | None, detectors: Sequence[str], **how: Any) -> Loader[Any]:
+    def loader(self, sample: S, given: S | None, detectors: Sequence[str], **how: Any) -> Loader[Any, Any]:
         """Batches of a part of the sample."""
 
     @cached_property

@@ -1,4 +1,4 @@
-"""Batches of pixel events, as tensors on one device: sparse, and dense where asked for.
+"""Pixel events as tensors on one device: sparse, as they are kept, and batches of images, as models see them.
 
 Legend: ``n`` events, ``S`` sensors of ``U`` × ``V`` cells, ``H`` hits, ``B`` sources of background.
 """
@@ -14,12 +14,28 @@ from torch import Tensor
 
 from caloforge.data.pixels.events import PixelEvents
 
-__all__ = ["PixelBatch"]
+__all__ = ["PixelBatch", "SparseEvents"]
+
+
+@dataclass
+class PixelBatch:
+    """n events to train on.
+
+    Attributes:
+        images: charges of all cells, (n, S, U, V) uint8, ADU.
+        rates: factor of each source of background, (n, B) float32.
+    """
+
+    images: Tensor
+    rates: Tensor
+
+    def __len__(self) -> int:
+        return len(self.rates)
 
 
 @dataclass(frozen=True)
-class PixelBatch:
-    """Hits and conditions of n events.
+class SparseEvents:
+    """Hits and rates of n events.
 
     Attributes:
         shape: (S, U, V).
@@ -37,7 +53,7 @@ class PixelBatch:
     charge: Tensor
 
     @classmethod
-    def of(cls, events: PixelEvents) -> PixelBatch:
+    def of(cls, events: PixelEvents) -> SparseEvents:
         """All of these events, in CPU memory."""
         hits = events.read(0, len(events))
         _, n_u, n_v = hits.shape
@@ -65,21 +81,15 @@ class PixelBatch:
         )
         return replace(self, rates=rates, cell=cell, charge=charge)
 
-    def __getitem__(self, index: slice) -> Self:
-        """Consecutive events."""
-        start, stop, _ = index.indices(len(self))
-        first = self.first[start : max(start, stop) + 1]
-        hits = slice(int(first[0]), int(first[-1]))
-        return replace(
-            self,
-            rates=self.rates[start:stop],
-            first=first - first[0],
-            cell=self.cell[hits],
-            charge=self.charge[hits],
-        )
+    @property
+    def index_device(self) -> torch.device:
+        """Where an index of events has to be: with ``first``."""
+        return self.first.device
 
-    def take(self, index: Tensor) -> Self:
-        """The events at an index (k,) in CPU memory."""
+    def __getitem__(self, index: slice | Tensor) -> Self:
+        """Consecutive events, or those at an index (k,) in CPU memory."""
+        if isinstance(index, slice):
+            return self._span(*index.indices(len(self))[:2])
         numbers = self.first[index + 1] - self.first[index]
         first = torch.cat([torch.zeros(1, dtype=torch.int64), numbers.cumsum(0)])
         moved, total = self.first[index] - first[:-1], int(first[-1])
@@ -94,6 +104,17 @@ class PixelBatch:
             charge=self.charge[hits],
         )
 
+    def _span(self, start: int, stop: int) -> Self:
+        first = self.first[start : max(start, stop) + 1]
+        hits = slice(int(first[0]), int(first[-1]))
+        return replace(
+            self,
+            rates=self.rates[start:stop],
+            first=first - first[0],
+            cell=self.cell[hits],
+            charge=self.charge[hits],
+        )
+
     @property
     def event(self) -> Tensor:
         """The event of each hit, (H,) int64, from 0 to n − 1."""
@@ -102,9 +123,9 @@ class PixelBatch:
             torch.arange(len(self), device=self.device), numbers, output_size=len(self.cell)
         )
 
-    def dense(self) -> Tensor:
-        """Charges of all cells, (n, S, U, V) uint8: 7.7 MB for an event of 40 × 250 × 768 cells."""
+    def dense(self) -> PixelBatch:
+        """All cells: 7.7 MB for an event of 40 × 250 × 768 of them."""
         sensors, n_u, n_v = self.shape
         images = torch.zeros(len(self), sensors * n_u * n_v, dtype=torch.uint8, device=self.device)
         images[self.event, self.cell.long()] = self.charge
-        return images.view(len(self), *self.shape)
+        return PixelBatch(images.view(len(self), *self.shape), self.rates)
