@@ -13,12 +13,14 @@ from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 import torch
 from pydantic import Field, field_validator
 from torch import Tensor, nn
 
 from caloforge.data.pixels.events import PixelEvents
 from caloforge.detector.mesh.pixel import PixelMesh
+from caloforge.errors import RecipeError
 from caloforge.models.adversarial.objectives import critic_loss, generator_loss
 from caloforge.models.networks.spectral import power_iteration
 from caloforge.models.pixels.base import PixelModel
@@ -31,9 +33,12 @@ from caloforge.settings import Settings
 
 __all__ = ["EventGAN"]
 
+LEAST_RATE = 0.01
+"""Of the nominal one; less is taken as this."""
+
 
 class EventGAN(PixelModel):
-    """Critic and generator of dense images; parts "critic" and "generator". Rates are not told them."""
+    """Critic and generator of dense images; parts "critic" and "generator"."""
 
     class Settings(Settings):
         """Sizes of the networks and weights of the losses.
@@ -47,6 +52,8 @@ class EventGAN(PixelModel):
             relational: sensors of an event are related by attention, in both networks.
             relation_noise: numbers of noise of an image that only the relations see.
             prior: networks are told the mean occupancy of each sensor.
+            rates: networks are told the rates of the sources; otherwise events are those of the mixture that
+                was trained on, whatever rates are asked for.
             heads, critic_heads: of the relations.
             attention, critic_attention: attention of the cells of an image after so many doublings or
                 halvings; None for none.
@@ -67,6 +74,7 @@ class EventGAN(PixelModel):
         relational: bool = True
         relation_noise: int = Field(4, ge=1)
         prior: bool = False
+        rates: bool = False
         heads: int = Field(2, ge=1)
         critic_heads: int = Field(4, ge=1)
         attention: int | None = Field(None, ge=1)
@@ -88,6 +96,7 @@ class EventGAN(PixelModel):
             return multiples
 
     needs_rates: ClassVar[bool] = False
+    """Where they are needed, `fit` asks for them."""
     settings: Settings
     prior: Tensor
 
@@ -96,7 +105,7 @@ class EventGAN(PixelModel):
         s = self.settings
         sensors, *cells = self.detector.shape
         height, width = (framed(n, len(s.multiples) - 1) for n in cells)
-        readout = self.detector.readout
+        readout, sources = self.detector.readout, len(self.detector.sources) if s.rates else 0
         self.charges = Charges(
             (cells[0], cells[1]),
             (height, width),
@@ -114,6 +123,7 @@ class EventGAN(PixelModel):
             embedding=s.embedding,
             relation_noise=s.relation_noise if s.relational else None,
             prior=s.prior,
+            rates=sources,
             heads=s.heads,
             attention=s.attention,
         )
@@ -124,38 +134,53 @@ class EventGAN(PixelModel):
             sphere=s.sphere,
             relational=s.relational,
             prior=s.prior,
+            rates=sources,
             heads=s.critic_heads,
             attention=s.critic_attention,
         )
 
     def fit(self, events: PixelEvents) -> None:
-        """Mean occupancies of the sensors, as a vector of length 1."""
+        """Mean occupancies of the sensors, as a vector of length 1; RecipeError where a rate is not known."""
+        if self.uses_rates and not np.isfinite(events.conditions.rates).all():
+            raise RecipeError(
+                "settings.rates tells networks the rates, which are not known of some events; leave it out"
+            )
         lit = sum(torch.from_numpy(hits.counts.sum(axis=0)).float() for hits, _ in events.batches())
         self.prior.copy_(nn.functional.normalize(torch.as_tensor(lit), dim=0))
 
     def parts(self) -> dict[str, list[nn.Parameter]]:
         return {"critic": list(self.critic.parameters()), "generator": list(self.generator.parameters())}
 
-    def images(self, noise: Mapping[str, Tensor]) -> Tensor:
+    @property
+    def uses_rates(self) -> bool:
+        return self.settings.rates
+
+    def images(self, noise: Mapping[str, Tensor], rates: Tensor) -> Tensor:
         """Generated images (n, S, H, W), between −1 and 1."""
-        made: Tensor = self.generator(noise["latent"], noise.get("relation"), self.prior, self.bf16)
+        known = noise["latent"], noise.get("relation"), self.prior, _logs(rates)
+        made: Tensor = self.generator(*known, self.bf16)
         return made
+
+    def judged(self, images: Tensor, rates: Tensor) -> tuple[Tensor, Tensor]:
+        """Scores (n, S) and places (n, S, D) of the critic."""
+        found: tuple[Tensor, Tensor] = self.critic(images, _logs(rates), self.bf16)
+        return found
 
     def losses(self, batch: PixelBatch, part: str, generator: torch.Generator) -> dict[str, Tensor]:
         """Of the critic, with the "gap" by which it prefers real events, or of the generator."""
-        real = self.charges.images(batch.dense(), generator)
+        real = self.charges.images(batch.images, generator)
         noise = self.noise(len(real), generator)
         made = self._of_generator if part == "generator" else self._of_critic
-        return made(real, noise, generator)
+        return made(real, noise, batch.rates, generator)
 
     def _of_critic(
-        self, real: Tensor, noise: Mapping[str, Tensor], generator: torch.Generator
+        self, real: Tensor, noise: Mapping[str, Tensor], rates: Tensor, generator: torch.Generator
     ) -> dict[str, Tensor]:
         s, n = self.settings, len(real)
         with torch.no_grad():
-            fake = self._changed(self.images(noise), generator)
+            fake = self._changed(self.images(noise, rates), generator)
             seen = torch.cat([self._changed(real, generator), fake])
-        scores, places = self.critic(seen, self.bf16)
+        scores, places = self.judged(seen, torch.cat([rates, rates]))
         terms = {"hinge": critic_loss("hinge", scores[:n], scores[n:])}
         terms["contrast"] = s.contrast * contrastive(places[:n], self.critic.proxies(self.prior))
         if s.uniformity:
@@ -163,18 +188,18 @@ class EventGAN(PixelModel):
         return _sum(terms) | {"gap": (scores[:n] - scores[n:]).mean()}
 
     def _of_generator(
-        self, real: Tensor, noise: Mapping[str, Tensor], generator: torch.Generator
+        self, real: Tensor, noise: Mapping[str, Tensor], rates: Tensor, generator: torch.Generator
     ) -> dict[str, Tensor]:
         s = self.settings
-        fake = self.images(noise)
-        scores, places = self.critic(self._changed(fake, generator), self.bf16)
+        fake = self.images(noise, rates)
+        scores, places = self.judged(self._changed(fake, generator), rates)
         terms = {"hinge": generator_loss("hinge", scores)}
         terms["contrast"] = s.contrast * contrastive(places, self.critic.proxies(self.prior))
         if s.uniformity:
             terms["uniformity"] = s.uniformity * uniformity(places)
         if s.intra_event:
             with torch.no_grad():
-                there = self.critic(self._changed(real, generator), self.bf16)[1]
+                there = self.judged(self._changed(real, generator), rates)[1]
             terms["intra_event"] = s.intra_event * intra_event(places, there)
         if s.orthogonal:
             rows = self.generator.rows.learnt.weight
@@ -200,7 +225,12 @@ class EventGAN(PixelModel):
         return {"latent": (sensors, s.latent)} | relation
 
     def decode(self, noise: Mapping[str, Tensor], rates: Tensor) -> Tensor:
-        return self.charges.charges(self.images(noise))
+        return self.charges.charges(self.images(noise, rates))
+
+
+def _logs(rates: Tensor) -> Tensor:
+    """Logarithms of rates, as networks are told them; those of sources without any are finite."""
+    return rates.clamp_min(LEAST_RATE).log()
 
 
 def _sum(terms: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -1,7 +1,8 @@
 """The networks of PE-GAN and IEA-GAN: BigGAN-deep, whose images are the sensors of an event.
 
-Legend: ``n`` events of ``S`` sensors with images of (H, W), ``Z`` numbers of noise, ``R`` numbers of noise of
-the relations, ``E`` numbers that a sensor is, ``K`` = E + Z, ``D`` numbers of the critic's sphere.
+Legend: ``n`` events of ``S`` sensors with images of (H, W), ``B`` sources of background, ``Z`` numbers of
+noise, ``R`` numbers of noise of the relations, ``E`` numbers that a sensor is, ``K`` = E + Z, ``D`` numbers
+of the critic's sphere.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ class EventGenerator(nn.Module):
         latent, embedding: Z, E.
         relation_noise: R; None where sensors are not related.
         prior: whether a number of each sensor is known before.
+        rates: B; 0 where it is not told of rates.
         heads: of the relations.
         attention: after so many doublings; None for none.
     """
@@ -55,12 +57,14 @@ class EventGenerator(nn.Module):
         embedding: int,
         relation_noise: int | None,
         prior: bool,
+        rates: int,
         heads: int,
         attention: int | None,
     ) -> None:
         super().__init__()
         self.start = tuple(s // 2 ** (len(widths) - 1) for s in size)
         self.rows = SensorRows(sensors, embedding, prior=prior, spectral=False)
+        self.rates = SpectralLinear(rates, embedding) if rates else None
         self.relate = None
         if relation_noise is not None:
             self.relate = nn.Sequential(
@@ -81,17 +85,21 @@ class EventGenerator(nn.Module):
         self.last = SpectralConv(widths[-1], 1, 3, padding=1)
         _orthogonal(self)
 
-    def told(self, latent: Tensor, relation: Tensor | None, prior: Tensor) -> Tensor:
+    def told(self, latent: Tensor, relation: Tensor | None, prior: Tensor, rates: Tensor) -> Tensor:
         """What the layers are told of each sensor of each event, (n, S, K)."""
         rows = self.rows(prior).expand(len(latent), -1, -1)
+        if self.rates is not None:
+            rows = rows + self.rates(rates)[:, None]
         if self.relate is not None and relation is not None:
             rows = self.relate(torch.cat([rows, relation], dim=2))
         return torch.cat([rows, latent], dim=2)
 
-    def forward(self, latent: Tensor, relation: Tensor | None, prior: Tensor, bf16: bool = False) -> Tensor:
-        """(n, S, Z), (n, S, R) and (S,) → (n, S, H, W)."""
+    def forward(
+        self, latent: Tensor, relation: Tensor | None, prior: Tensor, rates: Tensor, bf16: bool = False
+    ) -> Tensor:
+        """(n, S, Z), (n, S, R), (S,) and logarithms (n, B) → (n, S, H, W)."""
         events, sensors = latent.shape[:2]
-        told = self.told(latent, relation, prior).flatten(0, 1)
+        told = self.told(latent, relation, prior, rates).flatten(0, 1)
         with bf16_autocast(latent.device, bf16):
             x = self.first(told).view(len(told), -1, *self.start)
             x = x.contiguous(memory_format=torch.channels_last)  # in which convolutions are fastest
@@ -113,6 +121,7 @@ class EventCritic(nn.Module):
         sphere: D.
         relational: whether the images of an event are related before they get a place.
         prior: whether a number of each sensor is known before.
+        rates: B; 0 where it is not told of rates. Scores are then those of a projection (arXiv:1802.05637).
         heads: of the relations.
         attention: after so many halvings; None for none.
     """
@@ -126,6 +135,7 @@ class EventCritic(nn.Module):
         sphere: int,
         relational: bool,
         prior: bool,
+        rates: int,
         heads: int,
         attention: int | None,
     ) -> None:
@@ -141,14 +151,15 @@ class EventCritic(nn.Module):
             self.attention[str(attention * depth - 1)] = Attention(widths[attention])
         features = widths[-1]
         self.score = SpectralLinear(features, 1)
+        self.rates = SpectralLinear(rates, features) if rates else None
         self.relate = Relations(features, heads, features, spectral=True) if relational else None
         self.place = SpectralLinear(features, sphere)
         self.norm = nn.LayerNorm(sphere) if relational else None
         self.rows = SensorRows(sensors, sphere, prior=prior, spectral=True)
         _orthogonal(self)
 
-    def forward(self, images: Tensor, bf16: bool = False) -> tuple[Tensor, Tensor]:
-        """(n, S, H, W) → scores (n, S) and places of the images, of length 1, (n, S, D)."""
+    def forward(self, images: Tensor, rates: Tensor, bf16: bool = False) -> tuple[Tensor, Tensor]:
+        """(n, S, H, W) and logarithms (n, B) → scores (n, S) and places of length 1 (n, S, D)."""
         with bf16_autocast(images.device, bf16):
             x = self.first(images.flatten(0, 1)[:, None].contiguous(memory_format=torch.channels_last))
             for i, block in enumerate(self.blocks):
@@ -160,7 +171,10 @@ class EventCritic(nn.Module):
         placed = self.place(features if self.relate is None else self.relate(features))
         if self.norm is not None:
             placed = self.norm(placed)
-        return self.score(features)[..., 0], F.normalize(placed, dim=-1)
+        scores = self.score(features)[..., 0]
+        if self.rates is not None:
+            scores = scores + (features * self.rates(rates)[:, None]).sum(dim=-1)
+        return scores, F.normalize(placed, dim=-1)
 
     def proxies(self, prior: Tensor) -> Tensor:
         """Places of the sensors themselves, of length 1, (S, D)."""

@@ -59,7 +59,7 @@ class SensorRows(nn.Module):
         self.learnt = dense(spectral)(sensors, size // 2 if prior else size, bias=False)
         self.known = dense(True)(1, size - size // 2) if prior else None
         self.mixed = dense(True)(size, size) if prior else None
-        self.register_buffer("eye", torch.eye(sensors), persistent=False)
+        self.register_buffer("eye", torch.ones(sensors).diag(), persistent=False)
 
     def forward(self, prior: Tensor) -> Tensor:
         """What is known before, (S,) → (S, D)."""
