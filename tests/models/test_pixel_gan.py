@@ -39,6 +39,8 @@ SMALL: dict[str, Any] = {
 }
 RELATED: dict[str, Any] = SMALL | {"rates": True}
 PRIOR: dict[str, Any] = SMALL | {
+    "multiples": [2, 1],
+    "patch": 2,
     "relational": False,
     "prior": True,
     "attention": 1,
@@ -96,7 +98,7 @@ def test_charges_are_what_their_images_say() -> None:
     assert float(images.max()) == pytest.approx(1)
     low = torch.full((1, 1, 256, 8), 2 * math.log(6.4 + 1) / math.log(256) - 1)
     assert not charges.charges(low).any()
-    assert (framed(250, 6), framed(768, 6), framed(12, 2)) == (256, 768, 12)
+    assert (framed(250, 64), framed(768, 64), framed(12, 4)) == (256, 768, 12)
 
 
 def test_noise_of_real_images_changes_no_small_charge_and_no_mean() -> None:

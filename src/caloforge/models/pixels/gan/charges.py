@@ -14,9 +14,8 @@ from torch.nn import functional as F
 __all__ = ["Charges", "framed"]
 
 
-def framed(cells: int, halvings: int) -> int:
-    """The least number of cells, not less than ``cells``, that can be halved so many times."""
-    unit: int = 2**halvings
+def framed(cells: int, unit: int) -> int:
+    """The least multiple of the unit that is not less than so many cells."""
     return -(-cells // unit) * unit
 
 

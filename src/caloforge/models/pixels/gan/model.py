@@ -47,6 +47,8 @@ class EventGAN(PixelModel):
             channels, critic_channels: unit of the numbers of channels.
             multiples: channels of the generator at the beginning and after each doubling, in that unit; the
                 critic has the same in the other order.
+            patch: images are made and seen in squares of so many cells, whose cells are channels: with 1 the
+                networks are those published, with more they are much faster.
             depth: blocks of each size.
             latent, embedding: numbers of noise of an image, and of what a sensor is.
             relational: sensors of an event are related by attention, in both networks.
@@ -68,6 +70,7 @@ class EventGAN(PixelModel):
         channels: int = Field(32, ge=1)
         critic_channels: int = Field(32, ge=1)
         multiples: tuple[int, ...] = (16, 16, 8, 8, 4, 2, 1)
+        patch: int = Field(1, ge=1)
         depth: int = Field(2, ge=1)
         latent: int = Field(128, ge=1)
         embedding: int = Field(128, ge=2)
@@ -104,7 +107,7 @@ class EventGAN(PixelModel):
         super().__init__(mesh, settings)
         s = self.settings
         sensors, *cells = self.detector.shape
-        height, width = (framed(n, len(s.multiples) - 1) for n in cells)
+        height, width = (framed(n, s.patch * 2 ** (len(s.multiples) - 1)) for n in cells)
         readout, sources = self.detector.readout, len(self.detector.sources) if s.rates else 0
         self.charges = Charges(
             (cells[0], cells[1]),
@@ -118,6 +121,7 @@ class EventGAN(PixelModel):
             sensors,
             (height, width),
             [m * s.channels for m in s.multiples],
+            patch=s.patch,
             depth=s.depth,
             latent=s.latent,
             embedding=s.embedding,
@@ -130,6 +134,7 @@ class EventGAN(PixelModel):
         self.critic = EventCritic(
             sensors,
             [m * s.critic_channels for m in reversed(s.multiples)],
+            patch=s.patch,
             depth=s.depth,
             sphere=s.sphere,
             relational=s.relational,

@@ -22,6 +22,8 @@ from caloforge.runtime.precision import bf16_autocast
 __all__ = ["EventCritic", "EventGenerator"]
 
 Size = tuple[int, int]
+DARK = -2.0
+"""Before tanh; images begin nearly empty, as real ones are."""
 
 
 def _orthogonal(network: nn.Module) -> None:
@@ -35,8 +37,9 @@ class EventGenerator(nn.Module):
     """Noise of an event → images of all its sensors, between −1 and 1.
 
     Args:
-        sensors, size: S, (H, W), which can be halved once for each step of ``widths``.
+        sensors, size: S, (H, W), which ``patch`` and then as many halvings as ``widths`` has steps divide.
         widths: channels at the beginning and after each doubling.
+        patch: images are made in squares of so many cells, whose cells are channels.
         depth: blocks of each size, the last of which doubles.
         latent, embedding: Z, E.
         relation_noise: R; None where sensors are not related.
@@ -52,6 +55,7 @@ class EventGenerator(nn.Module):
         size: Size,
         widths: Sequence[int],
         *,
+        patch: int,
         depth: int,
         latent: int,
         embedding: int,
@@ -62,7 +66,8 @@ class EventGenerator(nn.Module):
         attention: int | None,
     ) -> None:
         super().__init__()
-        self.start = tuple(s // 2 ** (len(widths) - 1) for s in size)
+        self.patch = patch
+        self.start = tuple(s // patch // 2 ** (len(widths) - 1) for s in size)
         self.rows = SensorRows(sensors, embedding, prior=prior, spectral=False)
         self.rates = SpectralLinear(rates, embedding) if rates else None
         self.relate = None
@@ -82,8 +87,9 @@ class EventGenerator(nn.Module):
         if attention is not None:
             self.attention[str(attention * depth - 1)] = Attention(widths[attention])
         self.gain, self.shift = nn.Parameter(torch.ones(widths[-1])), nn.Parameter(torch.zeros(widths[-1]))
-        self.last = SpectralConv(widths[-1], 1, 3, padding=1)
+        self.last = SpectralConv(widths[-1], patch**2, 3, padding=1)
         _orthogonal(self)
+        nn.init.constant_(self.last.get_parameter("bias"), DARK)
 
     def told(self, latent: Tensor, relation: Tensor | None, prior: Tensor, rates: Tensor) -> Tensor:
         """What the layers are told of each sensor of each event, (n, S, K)."""
@@ -108,7 +114,8 @@ class EventGenerator(nn.Module):
                 if str(i) in self.attention:
                     x = self.attention[str(i)](x)
             x = self.last(F.relu(event_norm(x, events, self.gain, self.shift), inplace=True))
-        return torch.tanh(x.float()).view(events, sensors, *x.shape[2:])
+        x = F.pixel_shuffle(torch.tanh(x.float()), self.patch)
+        return x.view(events, sensors, *x.shape[2:])
 
 
 class EventCritic(nn.Module):
@@ -117,6 +124,7 @@ class EventCritic(nn.Module):
     Args:
         sensors: S.
         widths: channels after the first convolution and after each halving.
+        patch: images are seen in squares of so many cells, whose cells are channels.
         depth: blocks of each size, the first of which halves.
         sphere: D.
         relational: whether the images of an event are related before they get a place.
@@ -131,6 +139,7 @@ class EventCritic(nn.Module):
         sensors: int,
         widths: Sequence[int],
         *,
+        patch: int,
         depth: int,
         sphere: int,
         relational: bool,
@@ -140,7 +149,8 @@ class EventCritic(nn.Module):
         attention: int | None,
     ) -> None:
         super().__init__()
-        self.first = SpectralConv(1, widths[0], 3, padding=1)
+        self.patch = patch
+        self.first = SpectralConv(patch**2, widths[0], 3, padding=1)
         self.blocks = nn.ModuleList(
             CriticBlock(a if halve else b, b, halve=halve, first=i == 0 and halve)
             for i, (a, b) in enumerate(pairwise(widths))
@@ -161,7 +171,8 @@ class EventCritic(nn.Module):
     def forward(self, images: Tensor, rates: Tensor, bf16: bool = False) -> tuple[Tensor, Tensor]:
         """(n, S, H, W) and logarithms (n, B) → scores (n, S) and places of length 1 (n, S, D)."""
         with bf16_autocast(images.device, bf16):
-            x = self.first(images.flatten(0, 1)[:, None].contiguous(memory_format=torch.channels_last))
+            x = F.pixel_unshuffle(images.flatten(0, 1)[:, None], self.patch)
+            x = self.first(x.contiguous(memory_format=torch.channels_last))
             for i, block in enumerate(self.blocks):
                 x = block(x)
                 if str(i) in self.attention:
