@@ -4,8 +4,8 @@
         [--steps 1] [--events 1]
 
 Every number is of a process of its own with one thread, so that its memory is its alone; on a GPU it is that
-of tensors. A step is one event, both networks updated; on a GPU the first ones, in which they are recorded, are
-not counted. Networks are untrained, which takes as long.
+of tensors. A step is one event, both networks updated; on a GPU the first ones, in which they are recorded,
+are not counted. Networks are untrained, which takes as long.
 """
 
 from __future__ import annotations
