@@ -9,6 +9,7 @@ Legend: ``N`` events, ``S`` sensors, ``K`` classes, ``G`` groups of classes, ``B
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,10 +22,13 @@ from caloforge.detector.pixel import PixelDetector
 __all__ = ["Numbers", "fit_numbers"]
 
 Floats = NDArray[np.float64]
-EM_STEPS = 2000
+TURNS = 4
+"""In which shares and what overlaps do to them are found."""
 PRIOR = 1000.0
 """Clusters that a sensor is thought to have besides its own, as many as its share of the group tells."""
-FEWEST, FEW = 1e-9, 1000.0
+MOST_BEND = 30.0
+"""Of classes of which there are hardly any but by overlaps."""
+FEWEST, FEW = 1e-9, 200.0
 """What is taken instead of 0, and numbers of clusters too small to be told apart by source."""
 
 
@@ -67,10 +71,10 @@ def fit_numbers(
     for kind in np.unique(kinds):
         own = kinds == kind
         pooled = counts[:, own].sum(axis=1)  # (N, K)
-        load = _load(pooled.sum(axis=1), rates)
+        load = rates @ _shares(pooled.sum(axis=1), rates, rates.mean(axis=1))[0]
+        load = rates @ _shares(pooled.sum(axis=1), rates, load)[0]
         for k in range(counts.shape[2]):
-            bend = _bend(pooled[:, k], rates, load)
-            shares = _shares(pooled[:, k] / (1 + bend * load), rates)
+            shares, bend = _shares(pooled[:, k], rates, load)
             seen = (rates @ shares) * (1 + bend * load)
             each = _shared_out(counts[:, own].sum(axis=0), k, groups) / max(seen.sum(), FEWEST)
             means[:, own, k] = shares[:, None] * each
@@ -90,36 +94,38 @@ def _shared_out(counts: Floats, k: int, groups: NDArray[np.int64]) -> Floats:
     )
 
 
-def _load(counts: Floats, rates: Floats) -> Floats:
-    """How many clusters there are, overlaps or not, relative to those at rate 1, from all that are seen."""
-    load = rates @ _shares(counts, rates)
-    for _ in range(2):
-        load = rates @ _shares(counts / (1 + _bend(counts, rates, load) * load), rates)
-    return load
+def _shares(counts: Floats, rates: Floats, load: Floats) -> tuple[Floats, float]:
+    """Shares a (B,), of sum 1, of the sources in numbers (N,) of mean (rates · a)·(1 + b·load), and b.
+
+    Least squares with the weights of Poisson's numbers, in turns for a and b. ``load`` is how many clusters
+    there are, relative to those at rate 1.
+    """
+    shares, bend = np.full(rates.shape[1], 1 / rates.shape[1]), 0.0
+    if counts.sum() < FEW:
+        return shares, bend
+    weight = 1 / np.sqrt(np.maximum(rates.mean(axis=1), FEWEST))
+    for _ in range(TURNS):
+        found = _not_negative(rates * ((1 + bend * load) * weight)[:, None], counts * weight)
+        shares, rate = found / max(found.sum(), FEWEST), rates @ found
+        if load.std() > 0.1 * load.mean():
+            design = np.stack([rate, rate * load], axis=1) * weight[:, None]
+            (one, more), *_ = np.linalg.lstsq(design, counts * weight, rcond=None)
+            bend = float(np.clip(more / max(one, FEWEST), -0.3, MOST_BEND))
+    return shares, bend
 
 
-def _bend(counts: Floats, rates: Floats, load: Floats) -> float:
-    """b of the mean (rates · a)·(1 + b·load), by least squares with the weights of Poisson's numbers."""
-    if load.std() < 0.1 * load.mean() or counts.sum() < FEW:
-        return 0.0
-    rate = rates @ _shares(counts, rates)
-    design = np.stack([rate, rate * load], axis=1) / np.sqrt(rate)[:, None]
-    (a, ab), *_ = np.linalg.lstsq(design, counts / np.sqrt(rate), rcond=None)
-    return float(np.clip(ab / a, -0.2, 0.2)) if a > 0 else 0.0
-
-
-def _shares(counts: Floats, rates: Floats) -> Floats:
-    """Shares (B,), of sum 1, of the sources in numbers (N,): the likeliest of Poisson's, by EM."""
-    shares = np.full(rates.shape[1], 1 / rates.shape[1])
-    total = counts.sum()
-    if total < FEW:
-        return shares
-    for _ in range(EM_STEPS):
-        mean = rates @ shares
-        scale = total / mean.sum()
-        shares = shares * (counts / (scale * mean) @ rates) / rates.sum(axis=0)
-        shares /= shares.sum()
-    return shares
+def _not_negative(design: Floats, wanted: Floats) -> Floats:
+    """The least squares of few unknowns, 0 or more: the best of all choices of those that are not 0."""
+    n = design.shape[1]
+    best, least = np.zeros(n), np.inf
+    for chosen in itertools.product((True, False), repeat=n):
+        columns = np.flatnonzero(chosen)
+        found, *_ = np.linalg.lstsq(design[:, columns], wanted, rcond=None)
+        distance = float(np.square(design[:, columns] @ found - wanted).sum())
+        if (found >= 0).all() and distance < least:
+            best, least = np.zeros(n), distance
+            best[columns] = found
+    return best
 
 
 def _factors(

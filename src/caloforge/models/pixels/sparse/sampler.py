@@ -28,7 +28,7 @@ from caloforge.runtime.streams import stream_id
 
 __all__ = ["GROUPS", "N_GROUPS", "Exported", "Sampler", "place_edges"]
 
-GROUPS = tuple((size > 2) + (size > 8) for size in SIZES)
+GROUPS = tuple((size > 1) + (size > 2) + (size > 8) for size in SIZES)
 """Group of each class: clusters of a group have places and fluctuate together."""
 N_GROUPS = max(GROUPS) + 1
 NEAR_END = (0, 1, 3, 8, 24)
