@@ -33,7 +33,10 @@ __all__ = ["SparsePixels"]
 
 SMOOTHING = 30.0
 """Clusters of sensors of the same kind that are added to those of a sensor where they lie is learned."""
-CALIBRATION_EVENTS = 32
+CALIBRATION_EVENTS, CALIBRATIONS = 50, 3
+"""Events that are made, each time that numbers of clusters are scaled."""
+FEW = 50.0
+"""Clusters of a kind of sensor and class that are added, so that of a few nothing is concluded."""
 Moments = NDArray[np.float64]
 
 
@@ -56,16 +59,19 @@ class SparsePixels(PixelModel):
     settings: Settings
     sampler: Sampler
     slope: Tensor
+    seen: Tensor
 
     def __init__(self, mesh: PixelMesh, settings: Settings | Mapping[str, object] | None = None) -> None:
         super().__init__(mesh, settings)
         self.sampler = Sampler(self.detector, self.settings.width, self.settings.rank)
         self.register_buffer("slope", torch.zeros(()))
+        self.register_buffer("seen", torch.zeros_like(self.sampler.means[0]))
 
     def fit(self, events: PixelEvents) -> None:
         """Numbers and places of all clusters."""
         counts, places, spectrum = self._counted(events)
         self.sampler.network.set_spectrum(spectrum)
+        self.seen.copy_(torch.from_numpy(counts.sum(axis=0)))
         rates = events.conditions.rates
         groups = np.array(GROUPS)
         self.sampler.set_numbers(fit_numbers(counts, rates, self.detector, groups, self.settings.rank))
@@ -153,23 +159,33 @@ class SparsePixels(PixelModel):
 
     @torch.no_grad()
     def calibrate(self, events: PixelEvents, generator: torch.Generator) -> None:
-        """Scale numbers of clusters so that each kind of sensor gets as many pixels as in the events.
+        """Scale numbers of clusters so that each kind of sensor gets as many of a class as in the events.
 
-        Without the common fluctuations, so that few events tell it.
+        What is made of clusters that touch, and of one that falls apart, is counted as in the events. Without
+        the common fluctuations, so that few events tell it.
         """
+        sampler, sensors = self.sampler, self.mesh.shape[0]
         rates = events.conditions.rates
         chosen = np.argsort(rates.mean(axis=1), kind="stable")[:: -(-len(rates) // CALIBRATION_EVENTS)]
-        real = sum(hits.counts.sum(axis=0) for hits, _ in events.batches())
-        made, factors = np.zeros(self.mesh.shape[0]), self.sampler.factors.clone()
-        self.sampler.factors.zero_()
-        for key, rate in zip(self.noise(len(chosen), generator)["key"], rates[chosen], strict=True):
-            made += self._hits(key, torch.from_numpy(rate.astype(np.float32)).to(self.device)).counts[0]
-        self.sampler.factors.copy_(factors)
-        made *= rates.sum() / max(rates[chosen].sum(), 1e-9)
-        kinds = self.sampler.kind.cpu().numpy()
-        pixels = [np.bincount(kinds, counts) for counts in (real, made)]
-        factor = np.clip(pixels[0] / np.maximum(pixels[1], 1), 0.8, 1.25)
-        self.sampler.means *= torch.from_numpy(factor[kinds]).to(self.sampler.means)[:, None]
+        kinds = sampler.kind.cpu().numpy()
+        of_kind = np.eye(int(kinds.max()) + 1)[kinds].T  # (kinds, S)
+        means = sampler.means.cpu().numpy().astype(np.float64)
+        all_of, some_of = (np.tensordot(r.sum(axis=0), means, 1) for r in (rates, rates[chosen]))
+        real = of_kind @ (self.seen.cpu().numpy() * some_of / np.maximum(all_of, 1e-9))
+        factors = sampler.factors.clone()
+        sampler.factors.zero_()
+        for _ in range(CALIBRATIONS):
+            made = []
+            for key, rate in zip(self.noise(len(chosen), generator)["key"], rates[chosen], strict=True):
+                made.append(self._hits(key, torch.from_numpy(rate.astype(np.float32)).to(self.device)))
+            hits = PixelHits.concatenate(made)
+            found = find_clusters(*_columns(hits))
+            flat = (found.image % sensors) * len(SIZES) + size_class(found.size)
+            counts = torch.bincount(flat, minlength=sensors * len(SIZES)).numpy()
+            ours = of_kind @ counts.reshape(sensors, len(SIZES))
+            factor = np.clip((real + FEW) / (ours + FEW), 0.5, 2.0)[kinds]
+            sampler.means *= torch.from_numpy(factor).to(sampler.means)
+        sampler.factors.copy_(factors)
 
     def noise_shapes(self) -> dict[str, tuple[int, ...]]:
         """None: how many numbers an event takes is known only when its clusters are."""

@@ -24,8 +24,8 @@ __all__ = ["Numbers", "fit_numbers"]
 Floats = NDArray[np.float64]
 TURNS = 4
 """In which shares and what overlaps do to them are found."""
-PRIOR = 1000.0
-"""Clusters that a sensor is thought to have besides its own, as many as its share of the group tells."""
+PRIOR = 200.0
+"""Clusters of a sensor besides its own that count as what is usual for its azimuth."""
 MOST_BEND = 30.0
 """Of classes of which there are hardly any but by overlaps."""
 FEWEST, FEW = 1e-9, 200.0
@@ -54,6 +54,13 @@ def kinds_of(detector: PixelDetector) -> NDArray[np.int64]:
     return np.array(kinds, dtype=np.int64)
 
 
+def azimuths_of(detector: PixelDetector) -> Floats:
+    """Azimuth of the ladder of each sensor."""
+    turns = [sensor.ladder / detector.layers[sensor.layer].ladders for sensor in detector.sensors]
+    first = [math.radians(detector.layers[sensor.layer].first_phi_deg) for sensor in detector.sensors]
+    return np.asarray(2 * math.pi * np.array(turns) + np.array(first), dtype=np.float64)
+
+
 def fit_numbers(
     counts: Floats, rates: Floats, detector: PixelDetector, groups: NDArray[np.int64], rank: int
 ) -> Numbers:
@@ -65,7 +72,7 @@ def fit_numbers(
         groups: group of each class, (K,).
         rank: columns of the factors, at most.
     """
-    kinds = kinds_of(detector)
+    kinds, azimuths = kinds_of(detector), azimuths_of(detector)
     means = np.zeros((rates.shape[1], *counts.shape[1:]))
     expected = np.zeros_like(counts)
     for kind in np.unique(kinds):
@@ -76,22 +83,23 @@ def fit_numbers(
         for k in range(counts.shape[2]):
             shares, bend = _shares(pooled[:, k], rates, load)
             seen = (rates @ shares) * (1 + bend * load)
-            each = _shared_out(counts[:, own].sum(axis=0), k, groups) / max(seen.sum(), FEWEST)
+            each = _shared_out(counts[:, own, k].sum(axis=0), azimuths[own]) / max(seen.sum(), FEWEST)
             means[:, own, k] = shares[:, None] * each
             expected[:, own, k] = seen[:, None] * each
     return Numbers(means, _factors(counts, expected, rates.mean(axis=1), detector, groups, rank))
 
 
-def _shared_out(counts: Floats, k: int, groups: NDArray[np.int64]) -> Floats:
-    """Clusters of a class in sensors of one kind, (S,), of numbers (S, K).
+def _shared_out(counts: Floats, azimuth: Floats) -> Floats:
+    """Clusters of a class in sensors of one kind, (S,), of those that are seen.
 
-    Where there are few, a sensor's share of the class is much that of its share of the group.
+    Where there are few, they follow the azimuth as 1 + a·cos φ + b·sin φ.
     """
-    group, total = counts[:, groups == groups[k]].sum(axis=1), counts[:, k].sum()
-    common = group / max(group.sum(), FEWEST)
-    return np.asarray(
-        total * (counts[:, k] + PRIOR * common * len(common)) / max(total + PRIOR * len(common), FEWEST)
-    )
+    waves = np.stack([np.ones_like(azimuth), np.cos(azimuth), np.sin(azimuth)], axis=1)
+    found, *_ = np.linalg.lstsq(waves, counts, rcond=None)
+    smooth = np.maximum(waves @ found, 0)
+    smooth *= counts.sum() / max(smooth.sum(), FEWEST)
+    mean = counts.mean()
+    return np.asarray((mean * counts + PRIOR * smooth) / max(mean + PRIOR, FEWEST))
 
 
 def _shares(counts: Floats, rates: Floats, load: Floats) -> tuple[Floats, float]:

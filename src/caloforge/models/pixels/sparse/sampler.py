@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from caloforge.detector.pixel import PixelDetector
 from caloforge.models.pixels.sparse.clusters import END, SAME, SIDE
 from caloforge.models.pixels.sparse.counter import uniforms
-from caloforge.models.pixels.sparse.numbers import Numbers, kinds_of
+from caloforge.models.pixels.sparse.numbers import Numbers, azimuths_of, kinds_of
 from caloforge.models.pixels.sparse.shape import (
     PAST,
     SIZES,
@@ -61,6 +61,7 @@ class Sampler(nn.Module):
     kind: Tensor
     azimuth: Tensor
     fine: Tensor
+    offsets: Tensor
     means: Tensor
     factors: Tensor
     places: Tensor
@@ -86,8 +87,10 @@ class Sampler(nn.Module):
         self.register_buffer("most", torch.tensor(most), persistent=False)
         self.register_buffer("group", torch.tensor(GROUPS), persistent=False)
         self.register_buffer("kind", torch.from_numpy(kinds), persistent=False)
-        azimuths = [2 * math.pi * s.ladder / detector.layers[s.layer].ladders for s in detector.sensors]
-        self.register_buffer("azimuth", torch.tensor(azimuths), persistent=False)
+        azimuths = torch.from_numpy(azimuths_of(detector).astype(np.float32))
+        self.register_buffer("azimuth", azimuths, persistent=False)
+        offsets = [*range(1, SAME + 1), *range(-SIDE, SIDE + 1)]
+        self.register_buffer("offsets", torch.tensor(offsets, dtype=torch.float32), persistent=False)
         self.register_buffer("fine", torch.from_numpy(_fineness(detector)), persistent=False)
         self.register_buffer("means", torch.zeros(sources, self.sensors, classes))
         self.register_buffer("factors", torch.zeros(self.sensors * N_GROUPS, rank))
@@ -176,6 +179,7 @@ class Sampler(nn.Module):
             logits = self.network.step(hidden)
             may_end = int((self.least[size] <= i + 1).sum())  # of these classes some have one more, some not
             logits[may_end:, self.end] = -torch.inf
+            self._keep_inside(logits, us[0], vs[0], row)
             step = drawn(logits, draws[at : at + n])[0]
             uniform = draws[at + n : at + 2 * n]
             at += 2 * n
@@ -201,6 +205,17 @@ class Sampler(nn.Module):
         inside = torch.nonzero((u >= 0) & (u < self.n_u) & (v < self.n_v)).squeeze(1)
         cell = (sensor[torch.cat(clusters)] * self.n_u + u) * self.n_v + v
         return self._rendered(cell[inside], torch.cat(charges)[inside])
+
+    def _keep_inside(self, logits: Tensor, u: Tensor, v: Tensor, row: Tensor) -> None:
+        """Make steps (P, STEPS) impossible that lead beyond the sensor."""
+        near = (u >= self.n_u - self.same) | (row < self.side) | (row >= self.n_u - self.side)
+        near = torch.nonzero(near | (v >= self.n_v - 1)).squeeze(1)
+        others = torch.arange(self.end, device=u.device) >= self.same
+        there = torch.where(others, row[near, None], u[near, None]) + self.offsets
+        beyond = (there < 0) | (there >= self.n_u) | (others & (v[near, None] >= self.n_v - 1))
+        inner = logits[near]
+        inner[:, : self.end] = inner[:, : self.end].masked_fill(beyond, -torch.inf)
+        logits[near] = inner
 
     def _rendered(self, cell: Tensor, charge: Tensor) -> tuple[Tensor, Tensor]:
         """Hits of pixels, of which several may be on one cell: their charges add up, to the largest."""
