@@ -62,21 +62,20 @@ def power_iteration(network: nn.Module) -> None:
     """One step of the power iteration in all layers of a network."""
     for module in network.modules():
         if isinstance(module, SpectralLinear | SpectralConv):
-            module.u.copy_(_next(module.weight.flatten(1), module.u)[1])
+            module.u.copy_(F.normalize(_image(module.weight.flatten(1), module.u), dim=0))
 
 
-def _next(weight: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
-    """The next v and u of the power iteration; sums of products, which autocast leaves in full precision."""
-    v = F.normalize((weight * u[:, None]).sum(dim=0), dim=0)
-    return v, F.normalize((weight * v).sum(dim=1), dim=0)
+def _image(weight: Tensor, u: Tensor) -> Tensor:
+    """W·v for v along Wᵀ·u, of length 1; sums of products, which autocast leaves in full precision."""
+    v = F.normalize((weight.detach() * u[:, None]).sum(dim=0), dim=0)
+    return (weight * v).sum(dim=1)
 
 
 def _normalised(layer: SpectralLinear | SpectralConv) -> Tensor:
-    """The weights over uᵀ·W·v, for the v and u of the next step of the iteration."""
+    """The weights over the length of W·v, uᵀ·W·v for the u of the next step of the iteration."""
 
     def normalised() -> Tensor:
-        weight = layer.weight.flatten(1)
-        v, u = _next(weight.detach(), layer.u)
-        return layer.weight / (u * (weight * v).sum(dim=1)).sum()
+        norm: Tensor = torch.linalg.vector_norm(_image(layer.weight.flatten(1), layer.u))
+        return layer.weight / norm
 
     return layer.derived(None, (layer.weight, layer.u), normalised)

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from caloforge.models.networks.spectral import SpectralConv, SpectralLinear
 from caloforge.models.pixels.gan.blocks import Attention, CriticBlock, GeneratorBlock, event_norm
@@ -33,6 +35,15 @@ def _orthogonal(network: nn.Module) -> None:
             nn.init.orthogonal_(module.weight)
 
 
+def _of_block(block: nn.Module, recompute: bool, *given: Any) -> Tensor:
+    """What a block makes; its inside is made again for gradients, instead of being kept, if wanted."""
+    if not (recompute and torch.is_grad_enabled()):
+        out: Tensor = block(*given)
+        return out
+    again: Tensor = checkpoint(block, *given, use_reentrant=False, preserve_rng_state=False)
+    return again
+
+
 class EventGenerator(nn.Module):
     """Noise of an event → images of all its sensors, between −1 and 1.
 
@@ -47,6 +58,7 @@ class EventGenerator(nn.Module):
         rates: B; 0 where it is not told of rates.
         heads: of the relations.
         attention: after so many doublings; None for none.
+        recompute: blocks keep nothing for gradients but their inputs.
     """
 
     def __init__(
@@ -64,9 +76,10 @@ class EventGenerator(nn.Module):
         rates: int,
         heads: int,
         attention: int | None,
+        recompute: bool,
     ) -> None:
         super().__init__()
-        self.patch = patch
+        self.patch, self.recompute = patch, recompute
         self.start = tuple(s // patch // 2 ** (len(widths) - 1) for s in size)
         self.rows = SensorRows(sensors, embedding, prior=prior, spectral=False)
         self.rates = SpectralLinear(rates, embedding) if rates else None
@@ -110,7 +123,7 @@ class EventGenerator(nn.Module):
             x = self.first(told).view(len(told), -1, *self.start)
             x = x.contiguous(memory_format=torch.channels_last)  # in which convolutions are fastest
             for i, block in enumerate(self.blocks):
-                x = block(x, told, events)
+                x = _of_block(block, self.recompute, x, told, events)
                 if str(i) in self.attention:
                     x = self.attention[str(i)](x)
             x = self.last(F.relu(event_norm(x, events, self.gain, self.shift), inplace=True))
@@ -132,6 +145,7 @@ class EventCritic(nn.Module):
         rates: B; 0 where it is not told of rates. Scores are then those of a projection (arXiv:1802.05637).
         heads: of the relations.
         attention: after so many halvings; None for none.
+        recompute: blocks keep nothing for gradients but their inputs.
     """
 
     def __init__(
@@ -147,9 +161,10 @@ class EventCritic(nn.Module):
         rates: int,
         heads: int,
         attention: int | None,
+        recompute: bool,
     ) -> None:
         super().__init__()
-        self.patch = patch
+        self.patch, self.recompute = patch, recompute
         self.first = SpectralConv(patch**2, widths[0], 3, padding=1)
         self.blocks = nn.ModuleList(
             CriticBlock(a if halve else b, b, halve=halve, first=i == 0 and halve)
@@ -174,7 +189,7 @@ class EventCritic(nn.Module):
             x = F.pixel_unshuffle(images.flatten(0, 1)[:, None], self.patch)
             x = self.first(x.contiguous(memory_format=torch.channels_last))
             for i, block in enumerate(self.blocks):
-                x = block(x)
+                x = _of_block(block, self.recompute, x)
                 if str(i) in self.attention:
                     x = self.attention[str(i)](x)
             x = F.relu(x).sum(dim=(2, 3), dtype=torch.float32)
