@@ -4,11 +4,11 @@
         [--classifiers strong]
 
 CaloFlow's teacher, its student and CaloGAN are trained from their small recipes for as many minutes of a
-processor each (how many steps that is, is measured first), unless FOLDER has them by these names; they generate
-showers at the conditions of TEST.h5, are timed beside Geant4 and judged with it; the showers in TRAIN.h5 stand
-for a generator that is right. ShowerTree is for regular meshes, which calogan-ecal has not. What is there is
-kept, so that the run may be interrupted and go on. Published are Geant4 on a CPU and the others on a GPU
-(arXiv:2106.05285, 2110.11377).
+processor each (how many steps that is, is measured first), unless FOLDER has them by these names; they
+generate showers at the conditions of TEST.h5, are timed beside Geant4 and judged with it; the showers in
+TRAIN.h5 stand for a generator that is right. ShowerTree is for regular meshes, which calogan-ecal has not.
+What is there is kept, so that the run may be interrupted and go on. Published are Geant4 on a CPU and the
+others on a GPU (arXiv:2106.05285, 2110.11377).
 """
 
 from __future__ import annotations
