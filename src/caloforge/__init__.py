@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     )
     from caloforge.evaluation import read_comparison
     from caloforge.geant4 import simulate, simulate_events
-    from caloforge.generation import generate
+    from caloforge.generation import generate, generate_events
     from caloforge.registry import allow_code
     from caloforge.report import compare, evaluate, write_report
     from caloforge.report.comparison import write_comparison
@@ -50,6 +50,7 @@ __getattr__, __dir__ = lazily(
         "compare": "report",
         "evaluate": "report",
         "generate": "generation",
+        "generate_events": "generation",
         "open_events": "data",
         "open_showers": "data",
         "read_comparison": "evaluation",
@@ -78,6 +79,7 @@ __all__ = [
     "compare",
     "evaluate",
     "generate",
+    "generate_events",
     "open_events",
     "open_showers",
     "read_comparison",
