@@ -42,7 +42,8 @@ FEATURES = (
     *(f"{moment} {axis}" for moment in ("centre", "width") for axis in "xyz"),
     *("first third", "last third"),
 )
-BOX = {"data.meshes": ["box"], "data.particles": ["gamma"], "training.augment": []}
+TURNED = {"training.augment": ["turn_square"]}
+BOX = {"data.meshes": ["box"], "data.particles": ["gamma"]} | TURNED
 
 
 @dataclass(frozen=True)
@@ -58,9 +59,9 @@ SYSTEMS = {
     "bib-ae": System("bib-ae-small"),
     "l2lflows": System("l2lflows-small", BOX),
     "conv-l2lflows": System("conv-l2lflows-small", BOX | {"settings.squeeze": [2, 2]}),
-    "vae-flow": System("vae-flow", {"training.augment": []}),
+    "vae-flow": System("vae-flow", TURNED),
     "showertransformer": System("showertransformer", BOX | {"settings.backbone.patch": [1, 15, 15]}),
-    "showertree": System("showertree", {"training.augment": []}),
+    "showertree": System("showertree", TURNED),
 }
 
 
