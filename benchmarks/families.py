@@ -209,7 +209,8 @@ def draw(rows: Mapping[str, Mapping[str, Any]], path: Path) -> None:
 
     timed = {name: row for name, row in rows.items() if "ms" in row}
     judges = list(next(iter(rows.values()))["strong"])
-    colours = dict(zip(dict.fromkeys(f.kind for f in FAMILIES.values()), plt.get_cmap("tab10").colors))  # type: ignore[attr-defined]  # noqa: B905
+    kinds = dict.fromkeys(family.kind for family in FAMILIES.values())
+    colours = {kind: f"C{i}" for i, kind in enumerate(kinds)}
     figure, axes = plt.subplots(1, len(judges), figsize=(4.6 * len(judges), 4.4), layout="constrained")
     told = {"low": "cells", "high": "high-level features", "boosted": "neighbourhoods, boosted trees"}
     for axis, judge in zip(np.atleast_1d(axes), judges, strict=True):
