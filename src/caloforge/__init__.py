@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     )
     from caloforge.evaluation import read_comparison
     from caloforge.geant4 import simulate, simulate_events
-    from caloforge.generation import generate, generate_events
+    from caloforge.generation import export, generate, generate_events
     from caloforge.registry import allow_code
     from caloforge.report import compare, evaluate, write_report
     from caloforge.report.comparison import write_comparison
@@ -49,6 +49,7 @@ __getattr__, __dir__ = lazily(
         "calochallenge_mesh": "detector",
         "compare": "report",
         "evaluate": "report",
+        "export": "generation",
         "generate": "generation",
         "generate_events": "generation",
         "open_events": "data",
@@ -78,6 +79,7 @@ __all__ = [
     "calochallenge_mesh",
     "compare",
     "evaluate",
+    "export",
     "generate",
     "generate_events",
     "open_events",
