@@ -315,7 +315,7 @@ class PixelDetector(DetectorFile):
         return len(self.sensors), n_u - 1, n_v - 1
 
     def cells_at(self, sensor: Ints, position: Floats) -> tuple[Ints, Ints, NDArray[np.bool_]]:
-        """Cells (u, v) of positions (G, 2), mm from the middle of their sensors (G,), and which are on one."""
+        """Cells u and v of positions (G, 2), mm from the middle of sensors (G,), and which are on one."""
         _, n_u, n_v = self.shape
         flipped = np.array([frame.flip_v for frame in self.sensors])[sensor]
         layers = np.array([frame.layer for frame in self.sensors])[sensor]

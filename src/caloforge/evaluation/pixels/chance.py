@@ -58,9 +58,9 @@ def deal_events(
 ) -> list[Deal]:
     """Random halves of the truth, or events of the truth and of a second reference, and as many generated.
 
-    Of twins the halves are dealt in pairs of neighbouring rates, and generated events stand in the place of the
-    other half's: rates, which move every number, are then as equal on the side of chance as on that of the
-    generator.
+    Of twins the halves are dealt in pairs of neighbouring rates, and generated events stand in the place of
+    the other half's: rates, which move every number, are then as equal on the side of chance as on that of
+    the generator.
 
     Args:
         truth, generated, second: the samples.

@@ -18,9 +18,10 @@ from caloforge.evaluation.results.pixels import SensorCorrelation
 __all__ = ["compare_correlations", "spearman"]
 
 Floats = NDArray[np.float64]
+Table = NDArray[np.float64] | NDArray[np.int64]
 
 
-def spearman(values: NDArray[np.number]) -> Floats:
+def spearman(values: Table) -> Floats:
     """Spearman's rank correlation of the columns of (m, S): (S, S); NaN where a column never varies."""
     ranks = needed("scipy.stats").rankdata(values, axis=0)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -33,30 +34,26 @@ def compare_correlations(
     """Matrices of the sensors' occupancies and of their numbers of clusters, and how much they differ.
 
     Where the rates vary, all sensors follow them, which says little about the events. Therefore ``sources``
-    adds matrices at given rates: of what a straight line in the logarithms of the rates leaves of the logarithm
-    of 1 + each number.
+    adds matrices at given rates: of what a straight line in the logarithms of the rates leaves of the
+    logarithm of 1 + each number.
     """
     samples = [truth, generated, *(d.second for d in deals[:1] if d.second is not None)]
-    raw = {
+    raw: dict[str, tuple[str, list[Table]]] = {
         "occupancy": ("occupancy", [sample.pixels for sample in samples]),
         "clusters": ("number of clusters", [sample.clusters.sum(axis=2) for sample in samples]),
     }
-    columns: dict[str, tuple[str, list[NDArray[np.number]]]] = dict(raw)
+    columns = dict(raw)
     if sources:
         for name, (label, tables) in raw.items():
-            left = [_given_rates(t, s.rates) for t, s in zip(tables, samples, strict=True)]
+            left: list[Table] = [_given_rates(t, s.rates) for t, s in zip(tables, samples, strict=True)]
             columns[f"{name}_given_rates"] = (f"{label} at given rates", left)
     names = tuple(sensor.name for sensor in truth.events.detector.sensors)
     result = {}
     for name, (label, tables) in columns.items():
-        table_of: Mapping[int, NDArray[np.number]] = {
-            id(s): t for s, t in zip(samples, tables, strict=True)
-        }
+        table_of: Mapping[int, Table] = {id(s): t for s, t in zip(samples, tables, strict=True)}
 
         def distance(
-            one: tuple[Sample, Rows],
-            other: tuple[Sample, Rows],
-            table_of: Mapping[int, NDArray[np.number]] = table_of,
+            one: tuple[Sample, Rows], other: tuple[Sample, Rows], table_of: Mapping[int, Table] = table_of
         ) -> float:
             first, second = (spearman(table_of[id(sample)][rows]) for sample, rows in (one, other))
             off = ~np.eye(len(first), dtype=bool)
@@ -72,7 +69,7 @@ def compare_correlations(
     return result
 
 
-def _given_rates(counts: NDArray[np.number], rates: Floats) -> Floats:
+def _given_rates(counts: Table, rates: Floats) -> Floats:
     """What a straight line in the logarithms of the rates (m, B) leaves of log(1 + counts), (m, S)."""
     inputs = np.column_stack([np.ones(len(rates)), np.log(np.maximum(rates, 1e-6))])
     values = np.log1p(counts)

@@ -21,6 +21,7 @@ from caloforge.evaluation.pixels.quantities import compare_quantities
 from caloforge.evaluation.pixels.rates import rate_curve, rate_ranges, rates_vary
 from caloforge.evaluation.pixels.reading import MAP_CELLS, Sample, read_sample
 from caloforge.evaluation.progress import Progress, reporting
+from caloforge.evaluation.results import Estimate
 from caloforge.evaluation.results.pixels import PixelEvaluation
 from caloforge.runtime.devices import pick_device
 from caloforge.runtime.provenance import provenance
@@ -33,7 +34,7 @@ JUDGED_DEALS = 3
 """Trainings of each judge of whole events, on truth against generated and on truth against truth."""
 AXES = {
     "pixel_charge": ("charge of a pixel [ADU]", (False, True)),
-    "image_occupancy": ("occupancy of one image [%]", (True, False)),
+    "image_occupancy": ("occupancy of one image [%]", (False, False)),
     "clusters": ("clusters of one image", (True, False)),
     "cluster_pixels": ("pixels of a cluster", (True, True)),
     "cluster_size_u": ("size of a cluster in u [cells]", (False, True)),
@@ -77,8 +78,8 @@ def evaluate_events(
     Args:
         reference: the truth.
         generated: the events that are judged.
-        second_reference: more true events: floors are then what they give against the truth, not what halves of
-            the truth give.
+        second_reference: more true events: floors are then what they give against the truth, not what halves
+            of the truth give.
         training: events the generator was trained on, to see whether it repeats them; the truth must not be
             among them. They also train the sensor network.
         distances: FID and KID, for which a network is trained.
@@ -89,7 +90,8 @@ def evaluate_events(
         progress: show progress bars on the terminal, or a function that is called instead.
 
     Raises:
-        DataError: the samples are of different detectors, one has fewer than 4 events, or a file is unreadable.
+        DataError: the samples are of different detectors, one has fewer than 4 events, or a file is
+            unreadable.
         MissingDependencyError: scipy or scikit-learn is not installed.
     """
     seed = checked_seed(seed)
@@ -138,7 +140,8 @@ def evaluate_events(
             report("telling events apart", 0.0)
             judged = tell_events_apart(truth, candidate, deals[:JUDGED_DEALS], sources=sources, seed=seed)
             report("telling events apart", 1.0)
-        measured, network = {}, None
+        measured: dict[str, Estimate] = {}
+        network = None
         if distances:
             from caloforge.evaluation.pixels.images import compare_images
 
@@ -147,7 +150,7 @@ def evaluate_events(
                 truth, candidate, second, trained_on, seed, place, report, images
             )
         remembered = None
-        if trained_on is not None and min(map(len, (made, trained_on, truth))) >= FEWEST_TO_COMPARE:
+        if trained_on is not None and min(len(made), len(trained_on), len(truth)) >= FEWEST_TO_COMPARE:
             remembered = event_memorisation(
                 made, trained_on, truth_events, seed, partial(report, "nearest training events")
             )
@@ -179,8 +182,8 @@ def _checked(source: EventSource, role: str, truth: PixelEvents | None) -> Pixel
         different = [name for name in ("layers", "readout") if getattr(mine, name) != getattr(theirs, name)]
         if different:
             raise DataError(
-                f"{role} are of {mine.name} and the truth is of {theirs.name}, whose {' and '.join(different)} "
-                "differ; events of one detector can be compared"
+                f"{role} are of {mine.name} and the truth is of {theirs.name}, whose "
+                f"{' and '.join(different)} differ; events of one detector can be compared"
             )
     if len(events) < LEAST_EVENTS:
         raise DataError(f"{role} have {len(events)} events; an evaluation needs at least {LEAST_EVENTS}")

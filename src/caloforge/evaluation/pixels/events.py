@@ -32,9 +32,9 @@ def tell_events_apart(
 ) -> dict[str, Estimate]:
     """AUC of a logistic regression and of boosted trees that are trained to tell true events from generated.
 
-    Of every sensor they see lit pixels and clusters (logarithms), the share of each class of clusters, the mean
-    charge of a pixel and the mean shape of a cluster; with ``sources`` also the rates. In five folds each event
-    is judged once by judges that were not trained on it.
+    Of every sensor they see lit pixels and clusters (logarithms), the share of each class of clusters, the
+    mean charge of a pixel and the mean shape of a cluster; with ``sources`` also the rates. In five folds
+    each event is judged once by judges that were not trained on it.
 
     Returns:
         By the names of `JUDGES`; nothing where there are fewer than 10 events a side.
@@ -47,7 +47,8 @@ def tell_events_apart(
     for name in JUDGES:
 
         def distance(one: tuple[Sample, Rows], other: tuple[Sample, Rows], name: str = name) -> float:
-            return _auc(*(tables[id(sample)][rows] for sample, rows in (one, other)), name, seed)
+            first, second = (tables[id(sample)][rows] for sample, rows in (one, other))
+            return _auc(first, second, name, seed)
 
         known = against_chance(truth, generated, deals, distance, noise=auc_noise(m, m), ideal=0.5)
         found[name] = known.replace(error=max(known.error, auc_error(min(max(known.value, 0.5), 1.0), m)))
@@ -74,13 +75,13 @@ def _auc(true: Floats, made: Floats, judge: str, seed: int) -> float:
     inputs = np.concatenate([true, made])
     labels = np.repeat([1, 0], [len(true), len(made)])
     folds = np.concatenate([np.arange(len(part)) % FOLDS for part in (true, made)])
-    scores = np.empty(len(inputs))
+    scores, rankdata = np.empty(len(inputs)), needed("scipy.stats").rankdata
     for fold in range(FOLDS):
         train = folds != fold
         model = _JUDGES[judge](seed).fit(inputs[train], labels[train])
         logits = np.asarray(model.decision_function(inputs[~train]))
         # judges of different folds have different scales; the order within a fold is what counts
-        scores[~train] = np.argsort(np.argsort(logits)) / len(logits)
+        scores[~train] = rankdata(logits) / len(logits)
     return float(auc(scores, labels))
 
 

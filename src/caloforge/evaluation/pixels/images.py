@@ -5,8 +5,10 @@ Legend: ``N`` events, ``S`` sensors, ``I`` images, ``D`` features.
 
 from __future__ import annotations
 
+import itertools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 import torch
@@ -29,7 +31,7 @@ IMAGES = 12_000
 """The network sees in training."""
 MOST_TRAINING, MOST_EVENTS = 300, 400
 """Events to train on, and of each sample to compare."""
-EVENTS_A_STEP = 1
+EVENTS_A_STEP, EVENTS_MIXED, BATCH = 2, 10, 80
 LEARNING_RATE, WEIGHT_DECAY = 2e-3, 1e-2
 NORM_EVENTS = 50
 KID_SUBSETS, KID_SIZE = 20, 1000
@@ -38,8 +40,8 @@ KID_SUBSETS, KID_SIZE = 20, 1000
 class SensorNetwork(nn.Module):
     """Images (I, U, V) of charges → scores of the sensors (I, S).
 
-    Four convolutions, the first of 8 × 8 cells at every fourth, so that it sees whole clusters; their means in
-    six parts along v, from which a linear layer tells the sensors. Features are the means over the image.
+    Four convolutions, the first of 8 × 8 cells at every fourth, so that it sees whole clusters; their means
+    in six parts along v, from which a linear layer tells the sensors. Features are the means over the image.
     """
 
     widths = (16, 32, 64, 128)
@@ -58,7 +60,9 @@ class SensorNetwork(nn.Module):
             ]
             before = width
         self.stages = nn.Sequential(*stages, nn.AdaptiveAvgPool2d((1, self.parts)))
-        self.head = nn.Sequential(nn.BatchNorm1d(before * self.parts), nn.Linear(before * self.parts, sensors))
+        self.head = nn.Sequential(
+            nn.BatchNorm1d(before * self.parts), nn.Linear(before * self.parts, sensors)
+        )
 
     def maps(self, images: Tensor) -> Tensor:
         """(I, D, parts) of uint8 charges (I, U, V)."""
@@ -77,6 +81,18 @@ def _batches(events: PixelEvents, device: torch.device) -> Iterator[Tensor]:
         yield torch.from_numpy(hits.dense()).flatten(0, 1).to(device)
 
 
+def _mixed(events: PixelEvents, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Without end, images and the numbers of their sensors, of several events mixed: norms of a batch of one
+    event would take its rate away."""
+    random = np.random.default_rng((seed, 5))
+    while True:
+        for hits, _ in events[random.permutation(len(events))].batches(EVENTS_MIXED):
+            images = torch.from_numpy(hits.dense()).flatten(0, 1)
+            order = random.permutation(len(images))
+            for rows in np.array_split(order, -(-len(order) // BATCH)):
+                yield images[rows], torch.from_numpy(rows % hits.shape[0])
+
+
 def train_network(
     events: PixelEvents, seed: int, device: torch.device, report: Fraction, images: int = IMAGES
 ) -> SensorNetwork:
@@ -85,23 +101,16 @@ def train_network(
         torch.manual_seed(seed)
         network = SensorNetwork(events.detector.shape[0])
     network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    steps = max(1, images // (events.detector.shape[0] * EVENTS_A_STEP))
+    steps = max(1, images // BATCH)
     optimiser = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, LEARNING_RATE, total_steps=steps + 1)
-    random = np.random.default_rng((seed, 5))
-    done = 0
-    while done < steps:
-        for batch in _batches(events[random.permutation(len(events))], device):
-            target = torch.arange(len(batch), device=device) % events.detector.shape[0]
-            loss = nn.functional.cross_entropy(network(batch), target)
-            optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
-            schedule.step()
-            done += 1
-            report(done / steps)
-            if done == steps:
-                break
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, LEARNING_RATE, total_steps=steps)
+    for step, (batch, target) in enumerate(itertools.islice(_mixed(events, seed), steps), start=1):
+        loss = nn.functional.cross_entropy(network(batch.to(device)), target.to(device))
+        optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        schedule.step()
+        report(step / steps)
     return _settled(network, events, device)
 
 
@@ -144,8 +153,8 @@ def compare_images(
 ) -> tuple[dict[str, Estimate], SensorNetworkRecord]:
     """FID and KID of generated against true images, and what the network can do.
 
-    The network is trained on ``training``, or else on a third of the truth, and the distances are measured with
-    other events: images that a network has seen look different to it.
+    The network is trained on ``training``, or else on a third of the truth, and the distances are measured
+    with other events: images that a network has seen look different to it.
     """
     start = time.monotonic()
     order = np.random.default_rng((seed, 11)).permutation(len(truth))
@@ -154,12 +163,15 @@ def compare_images(
         learn, rest = truth.events[np.sort(order[:part])], np.sort(order[part:])
     else:
         learn, rest = training[:MOST_TRAINING], np.arange(len(truth))
-    network = train_network(learn, seed, device, lambda x: report("sensor network", x), images)
+    network = train_network(learn, seed, device, partial(report, "sensor network"), images)
     seconds = time.monotonic() - start
     rest = np.sort(np.random.default_rng((seed, 12)).permutation(rest)[: 2 * MOST_EVENTS])
     deals = deal_events(truth, generated, second, seed, rows=rest)
     needed = {
-        "truth": (truth, np.unique(np.concatenate([d.truth for d in deals] + [d.other for d in deals if not second]))),
+        "truth": (
+            truth,
+            np.unique(np.concatenate([d.truth for d in deals] + [d.other for d in deals if not second])),
+        ),
         "generated": (generated, np.unique(np.concatenate([d.generated for d in deals]))),
     }
     if second is not None:
@@ -168,7 +180,7 @@ def compare_images(
     named = {}
     for name, (sample, rows) in needed.items():
         features, sensors = _features(
-            network, sample.events[rows], device, lambda x, name=name: report(f"features, {name}", x)
+            network, sample.events[rows], device, partial(report, f"features, {name}")
         )
         found[id(sample)] = np.full((len(sample), *features.shape[1:]), np.nan, dtype=np.float32)
         found[id(sample)][rows] = features
@@ -185,9 +197,7 @@ def compare_images(
     report("FID and KID", 0.0)
     distances = {
         "fid": against_chance(truth, generated, deals, fid),
-        "kid": against_chance(
-            truth, generated, deals, lambda one, other: kid(of(*one), of(*other), seed)
-        ),
+        "kid": against_chance(truth, generated, deals, lambda one, other: kid(of(*one), of(*other), seed)),
     }
     report("FID and KID", 1.0)
     detector = truth.events.detector

@@ -31,8 +31,8 @@ def event_memorisation(
 ) -> Memorisation:
     """Compare what generated events have in common with training events and with held-out ones.
 
-    The distance of two events is 1 − shared / √(lit₁ lit₂), where ``shared`` cells are lit in both: 0 for copies,
-    and a single sensor that is copied of 40 shows, since independent events share a cell in a hundred.
+    The distance of two events is 1 − shared / √(lit₁ lit₂), where ``shared`` cells are lit in both: 0 for
+    copies. A single sensor that is copied of 40 shows, since independent events share a cell in a hundred.
 
     Raises:
         DataError: held-out events are also training events.
@@ -58,8 +58,8 @@ def event_memorisation(
     _, d_null = nearest(unseen, seen)
     if (d_null < SAME).any():
         raise DataError(
-            f"{(d_null < SAME).sum()} of {equal} events of the truth are also training events; give a truth that "
-            "the generator has not been trained on"
+            f"{(d_null < SAME).sum()} of {equal} events of the truth are also training events; give a truth "
+            "that the generator has not been trained on"
         )
     report(1.0)
     return judge_nearest(

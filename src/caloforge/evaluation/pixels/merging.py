@@ -21,8 +21,8 @@ OUTCOMES = ("clusters", "merged", "hidden")
 def merged_clusters(signal: Signal, background: PixelHits, detector: PixelDetector) -> NDArray[np.int64]:
     """Signal clusters by layer and kind: all, those merged with background, and those hidden by it.
 
-    Merged: hits of the background lie on a signal cluster or touch it, so that clustering what is read out finds
-    them together. Hidden: most of the charge of that cluster is background.
+    Merged: hits of the background lie on a signal cluster or touch it, so that clustering what is read out
+    finds them together. Hidden: most of the charge of that cluster is background.
 
     Returns:
         (n, L, K, 3), in the order of `OUTCOMES`.
@@ -34,15 +34,11 @@ def merged_clusters(signal: Signal, background: PixelHits, detector: PixelDetect
     def charges(hits: PixelHits) -> NDArray[np.float64]:
         """What each cluster that is found has of these hits."""
         place = found.label[np.searchsorted(lit, cells_of(hits))]
-        return np.bincount(place, hits.charge, len(found))
+        return np.bincount(place, hits.charge, len(found)).astype(np.float64)
 
     of_background, of_signal = charges(background), charges(signal.hits)
     into = found.label[np.searchsorted(lit, cells_of(signal.hits)[own.first])]
-    flags = (
-        np.ones(len(own), dtype=bool),
-        of_background[into] > 0,
-        of_background[into] > of_signal[into],
-    )
+    flags = (np.ones(len(own), dtype=bool), of_background[into] > 0, of_background[into] > of_signal[into])
     layers = np.array([sensor.layer for sensor in detector.sensors])
     n, n_layers = len(background), len(detector.layers)
     event, sensor = np.divmod(own.image, detector.shape[0])

@@ -58,7 +58,6 @@ def compare_quantities(
     """
     random = np.random.default_rng((seed, 17))
 
-
     def measured(sample: Sample, rows: Rows) -> Measured:
         return measure(sample, rows, sources=sources)
 
@@ -71,9 +70,7 @@ def compare_quantities(
         one = random.integers(len(truth), size=len(truth))
         other = one if twins else random.integers(len(generated), size=len(generated))
         drawn.append((plain(truth, one), plain(generated, other)))
-    halves = np.array(
-        [[plain(truth, deal.truth), plain(deal.other_of(truth), deal.other)] for deal in deals]
-    )
+    halves = np.array([[plain(truth, deal.truth), plain(deal.other_of(truth), deal.other)] for deal in deals])
     first, second = np.moveaxis(np.array(drawn), 1, 0)
     with np.errstate(divide="ignore", invalid="ignore"):
         relative = (second / first - 1).std(axis=0)
@@ -117,24 +114,29 @@ def _occupancies(sample: Sample, rows: Rows) -> Numbers:
     cells = detector.shape[1] * detector.shape[2]
     images = 100 * sample.pixels[rows] / cells
     mean = images.mean(axis=0)
-    yield "pixels", (Label("occupancy", "lit pixels an event"), float(images.sum(axis=1).mean()) * cells / 100)
+    yield (
+        "pixels",
+        (Label("occupancy", "lit pixels an event"), float(images.sum(axis=1).mean()) * cells / 100),
+    )
     yield "occupancy", (Label("occupancy", "occupancy", "%"), float(mean.mean()))
-    of = {
-        "layers": ("layer {0}", [(s.layer + 1,) for s in detector.sensors]),
-        "ladders": ("ladder {0}.{1}", [(s.layer + 1, s.ladder + 1) for s in detector.sensors]),
-        "ends": ("layer {0}, sensor {1}", [(s.layer + 1, int(s.name.split(".")[2])) for s in detector.sensors]),
-        "sensors": ("sensor {0}", [(s.name,) for s in detector.sensors]),
-    }
-    for group, (words, keys) in of.items():
+    of: tuple[tuple[str, str, list[tuple[int | str, ...]]], ...] = (
+        ("layers", "layer {0}", [(s.layer + 1,) for s in detector.sensors]),
+        ("ladders", "ladder {0}.{1}", [(s.layer + 1, s.ladder + 1) for s in detector.sensors]),
+        ("ends", "layer {0}, sensor {1}", [(s.layer + 1, s.name.split(".")[2]) for s in detector.sensors]),
+        ("sensors", "sensor {0}", [(s.name,) for s in detector.sensors]),
+    )
+    for group, words, keys in of:
         for key in dict.fromkeys(keys):
             here = np.array([other == key for other in keys])
             name = "occupancy_" + group[:-1] + "_" + ".".join(map(str, key))
-            label = Label(f"occupancy of {group}", words.format(*key), "%")
+            label = Label(f"occupancy of {group}", f"occupancy of {words.format(*key)}", "%")
             yield name, (label, float(mean[here].mean()))
     segments = 100 * SEGMENTS * sample.segments[rows].mean(axis=0) / cells
     for sensor, values in zip(detector.sensors, segments, strict=True):
         for i, value in enumerate(values):
-            label = Label("occupancy of segments", f"sensor {sensor.name}, v-segment {i + 1}", "%")
+            label = Label(
+                "occupancy of segments", f"occupancy of sensor {sensor.name}, v-segment {i + 1}", "%"
+            )
             yield f"occupancy_segment_{sensor.name}_{i + 1}", (label, float(value))
     for share, value in zip(IMAGE_QUANTILES, np.quantile(images, IMAGE_QUANTILES), strict=True):
         label = Label("occupancy of one image", f"{share:.0%} quantile of one image's occupancy", "%")
@@ -143,7 +145,10 @@ def _occupancies(sample: Sample, rows: Rows) -> Numbers:
 
 def _charges(sample: Sample, rows: Rows) -> Numbers:
     spectra = sample.charges[rows].sum(axis=0)
-    for place, spectrum in (("", spectra.sum(axis=0)), *((f", layer {i + 1}", s) for i, s in enumerate(spectra))):
+    for place, spectrum in (
+        ("", spectra.sum(axis=0)),
+        *((f", layer {i + 1}", s) for i, s in enumerate(spectra)),
+    ):
         key = place.replace(", layer ", "_layer_")
         label = Label("charge of pixels", f"mean charge{place}", "ADU")
         yield f"charge_mean{key}", (label, _ratio(spectrum @ np.arange(256.0), spectrum.sum()))

@@ -48,7 +48,7 @@ def rate_curve(truth: Sample, generated: Sample) -> RateCurve:
     mean = truth.rates.mean(axis=1)
     bins = int(np.clip(len(mean) // EVENTS_A_BIN, 2, BINS))
     edges = np.unique(np.quantile(mean, np.linspace(0, 1, bins + 1)))
-    parts = {}
+    parts: dict[str, Floats] = {}
     for role, sample in (("reference", truth), ("generated", generated)):
         rate = sample.rates.mean(axis=1)
         place = np.clip(np.searchsorted(edges, rate, side="right") - 1, 0, len(edges) - 2)

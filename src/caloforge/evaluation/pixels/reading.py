@@ -26,8 +26,8 @@ Ints = NDArray[np.int64]
 SEGMENTS = 6
 """Parts of a sensor along v, of equally many cells."""
 CLASSES = ("soft", "hard", "charged")
-"""Of clusters, as the experiment names their truth: one pixel up to 10 keV, a soft photon; one pixel above it, a
-hard photon; several pixels, a charged particle."""
+"""Of clusters, as the experiment names their truth: one pixel up to 10 keV, a soft photon; one pixel above
+it, a hard photon; several pixels, a charged particle."""
 SOFT_KEV = 10.0
 SHAPES = ("pixels", "size_u", "size_v", "charge")
 """Of clusters."""
@@ -41,15 +41,16 @@ def _edges(detector: PixelDetector) -> dict[str, Floats]:
     _, n_u, n_v = detector.shape
     readout = detector.readout
     sizes = np.unique(np.rint(np.geomspace(1, 400, 40)))
-    return {
+    edges = {
         "pixel_charge": np.arange(readout.threshold_adu, readout.largest_adu + 2) - 0.5,
-        "image_occupancy": np.geomspace(0.02, 50.0, 69),
+        "image_occupancy": np.linspace(0.0, 20.0, 401),
         "cluster_pixels": np.append(sizes, sizes[-1] + 1) - 0.5,
         "cluster_size_u": np.arange(1, min(n_u, 25) + 2) - 0.5,
         "cluster_size_v": np.arange(1, min(n_v, 60) + 2) - 0.5,
         "cluster_charge": np.geomspace(readout.threshold_adu, LARGEST_CHARGE, 61),
         "clusters": np.geomspace(1.0, 10_000.0, 81),
     }
+    return {name: values.astype(np.float64) for name, values in edges.items()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +99,7 @@ def read_sample(events: PixelEvents, seed: int, report: Fraction) -> Sample:
         done += len(hits)
         report(done / len(events))
     columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    return Sample(events=events, counts=counts, maps=maps, **columns)  # type: ignore[arg-type]
+    return Sample(events=events, counts=counts, maps=maps, **columns)
 
 
 def _map_shape(detector: PixelDetector) -> tuple[int, int, int]:

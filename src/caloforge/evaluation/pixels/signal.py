@@ -32,13 +32,15 @@ class Signal(NamedTuple):
     kind: NDArray[np.int64]
 
 
-def signal_hits(detector: PixelDetector, numbers: NDArray[np.int64], seed: int, particles: int = 20) -> Signal:
+def signal_hits(
+    detector: PixelDetector, numbers: NDArray[np.int64], seed: int, particles: int = 20
+) -> Signal:
     """Clusters of so many minimum-ionising particles on every sensor, every second of them inclined.
 
-    A particle crosses the sensor's middle plane anywhere in its active area. Its charge is 75 electrons per µm
-    of its path, times what fluctuates as a Moyal distribution of width 6 electrons per µm; it lies evenly
-    along the path in 32 pieces, which diffuse and are shifted as the read-out says. Noise and pedestals are
-    left out, and charges below the threshold.
+    A particle crosses the sensor's middle plane anywhere in its active area. Its charge is most probably 75
+    electrons per µm of its path and fluctuates as a Moyal distribution of width 6 electrons per µm. It lies
+    evenly along the path in 32 pieces, which diffuse and are shifted as the read-out says. Noise and
+    pedestals are left out, and charges below the threshold.
 
     Args:
         detector: the sensors and their read-out.

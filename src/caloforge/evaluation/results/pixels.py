@@ -137,4 +137,6 @@ class PixelEvaluation(Document):
     def to_dict(self) -> dict[str, Any]:
         """The layout of ``metrics.json``; bulk arrays last."""
         plain = super().to_dict()
-        return plain | {name: plain.pop(name) for name in ("correlations", "histograms", "maps", "provenance")}
+        return plain | {
+            name: plain.pop(name) for name in ("correlations", "histograms", "maps", "provenance")
+        }

@@ -64,9 +64,11 @@ def draw_sensor_correlations(
     for name, part in correlations.items():
         limit = difference_limit(part)
         layers = [label.split(".")[0] for label in part.names]
+        itself = np.eye(len(part.names), dtype=bool)
         matrices = Matrices(
             part.names,
-            *(np.where(np.eye(len(part.names), dtype=bool), np.nan, m) for m in (part.reference, part.generated)),
+            np.where(itself, np.nan, part.reference),
+            np.where(itself, np.nan, part.generated),
             limit,
             axis="sensor",
             upright=False,
@@ -77,9 +79,9 @@ def draw_sensor_correlations(
             matrices,
             folder,
             f"correlation_{name}",
-            f"Rank correlations (Spearman) between the sensors’ {part.label} over the events; the scale of the "
-            f"differences ends at ±{limit:g}.",
-            f"Matrices of rank correlations between the sensors’ {part.label}: Geant4, generated, difference.",
+            f"Rank correlations (Spearman) between the sensors’ {part.label} over the events; the scale of "
+            f"the differences ends at ±{limit:g}.",
+            f"Matrices of rank correlations of the sensors’ {part.label}: Geant4, generated, difference.",
         )
     return drawn
 
@@ -87,7 +89,9 @@ def draw_sensor_correlations(
 def _reach(correlation: SensorCorrelation) -> float:
     """End of the scale of the correlations: the largest off the diagonal, rounded up to a tenth."""
     off = ~np.eye(len(correlation.names), dtype=bool)
-    largest = np.nanmax(np.abs(np.stack([correlation.reference[off], correlation.generated[off]])), initial=0.1)
+    largest = np.nanmax(
+        np.abs(np.stack([correlation.reference[off], correlation.generated[off]])), initial=0.1
+    )
     return float(min(np.ceil(10 * largest) / 10, 1.0))
 
 
@@ -155,7 +159,7 @@ def draw_matrices(matrices: Matrices, folder: Path, name: str, caption: str, alt
 
 def _label(axes: Axes, matrices: Matrices, first: bool) -> None:
     n = len(matrices.labels)
-    at = np.arange(0, n, max(1, -(-n // MOST_TICKS)))
+    at = range(0, n, max(1, -(-n // MOST_TICKS)))
     names = [matrices.labels[i] for i in at]
     axes.set_xticks(at, names, rotation=0 if matrices.upright else 90, fontsize="small")
     axes.set_yticks(at, names if first else [], fontsize="small")

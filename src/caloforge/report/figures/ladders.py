@@ -47,7 +47,9 @@ def draw_ladders(detector: PixelDetector, evaluation: PixelEvaluation, folder: P
     side, gap, left, bottom, below = 3.2, 0.2, 0.75, 1.2, 2.9
     with sheet(left + 3 * side + 2 * gap, bottom + side + 0.4 + below) as page:
         for k, (title, colours, scale, name) in enumerate(panels):
-            _beam_view(page, (left + k * (side + gap), bottom + below, side), detector, ladders, colours, scale, name)
+            _beam_view(
+                page, (left + k * (side + gap), bottom + below, side), detector, ladders, colours, scale, name
+            )
             page.figure.axes[-1].set_title(title, fontsize="medium")
         span = 2 * side + gap
         bar = page.axes(left + 0.15 * span, below + 0.75, 0.7 * span, 0.12)
@@ -127,7 +129,14 @@ def _against_phi(
         mean = float(np.mean([q.reference for q in own])) or 1.0
         phi = part.first_phi_deg + 360 * np.arange(part.ladders) / part.ladders
         for values, errors, colour, marker, name, shift in (
-            ([q.reference for q in own], [q.reference_error for q in own], REFERENCE, "o", REFERENCE_NAME, -3),
+            (
+                [q.reference for q in own],
+                [q.reference_error for q in own],
+                REFERENCE,
+                "o",
+                REFERENCE_NAME,
+                -3,
+            ),
             ([q.generated for q in own], [q.generated_error for q in own], GENERATED, "s", GENERATED_NAME, 3),
         ):
             points(axes, phi + shift, np.array(values) / mean, np.array(errors) / mean, colour, marker, name)
@@ -164,7 +173,12 @@ def draw_maps(detector: PixelDetector, evaluation: PixelEvaluation, folder: Path
             panels = (
                 (REFERENCE_NAME, maps[0], norm, "viridis"),
                 (GENERATED_NAME, maps[1], norm, "viridis"),
-                ("difference", unrolled(detector, i, segments), Normalize(-limit, limit, clip=True), DIFFERENCES),
+                (
+                    "difference",
+                    unrolled(detector, i, segments),
+                    Normalize(-limit, limit, clip=True),
+                    DIFFERENCES,
+                ),
             )
             for column, (title, values, scale, colours) in enumerate(panels):
                 axes = page.axes(left + column * (width + gap), top, width, height)
@@ -189,13 +203,15 @@ def draw_maps(detector: PixelDetector, evaluation: PixelEvaluation, folder: Path
         bar = page.axes(left + 0.15 * span, 0.55, 0.7 * span, 0.12)
         page.colour_bar(bar, Normalize(0, 1), "viridis", "occupancy, of the end of each layer’s scale")
         bar = page.axes(left + 2 * (width + gap) + 0.1 * width, 0.55, 0.8 * width, 0.12)
-        page.colour_bar(bar, Normalize(-limit, limit), DIFFERENCES, f"{GENERATED_NAME} / {REFERENCE_NAME} − 1")
+        page.colour_bar(
+            bar, Normalize(-limit, limit), DIFFERENCES, f"{GENERATED_NAME} / {REFERENCE_NAME} − 1"
+        )
         return [
             page.save(
                 folder,
                 "occupancy_maps",
-                "Mean occupancy of the unrolled layers in blocks of cells, and the relative difference in six "
-                "v-segments of every sensor.",
+                "Mean occupancy of the unrolled layers in blocks of cells, and the relative difference in "
+                "six v-segments of every sensor.",
                 "Occupancy maps of Geant4 and generated events, and their relative difference by v-segments.",
             )
         ]

@@ -22,8 +22,10 @@ def draw_overlay(evaluation: PixelEvaluation, folder: Path) -> list[Drawing]:
         for k, (outcome, title) in enumerate(_TITLES.items()):
             axes = page.panel(k)
             prefix = f"{outcome}_"
-            found = {n.removeprefix(prefix): q for n, q in evaluation.quantities.items() if n.startswith(prefix)}
-            at = np.arange(len(found))
+            found = {
+                n.removeprefix(prefix): q for n, q in evaluation.quantities.items() if n.startswith(prefix)
+            }
+            at = np.arange(float(len(found)))
             for role, colour, marker, name, shift in (
                 ("reference", REFERENCE, "o", REFERENCE_NAME, -0.08),
                 ("generated", GENERATED, "s", GENERATED_NAME, 0.08),
@@ -44,8 +46,8 @@ def draw_overlay(evaluation: PixelEvaluation, folder: Path) -> list[Drawing]:
             page.save(
                 folder,
                 "overlay",
-                "Share of the clusters of minimum-ionising particles that background merges with, and that it "
-                "hides, having more charge in the common cluster.",
+                "Share of the clusters of minimum-ionising particles that background merges with, and that "
+                "it hides, having more charge in the common cluster.",
                 "Shares of merged and hidden signal clusters by layer and angle, Geant4 and generated.",
             )
         ]
@@ -54,11 +56,29 @@ def draw_overlay(evaluation: PixelEvaluation, folder: Path) -> list[Drawing]:
 def draw_rates(curve: RateCurve, folder: Path) -> list[Drawing]:
     """Occupancy of each layer against the rate, and generated over Geant4."""
     n = len(curve.reference)
-    with panel_sheet(n, min(n, 2), panel=(5.3, 3.85), margins=(0.85, 0.15, 0.35, 0.6), gaps=(0.24, 0.26)) as page:
+    with panel_sheet(
+        n, min(n, 2), panel=(5.3, 3.85), margins=(0.85, 0.15, 0.35, 0.6), gaps=(0.24, 0.26)
+    ) as page:
         for i in range(n):
             axes, below = page.ratio_panel(i)
-            points(axes, curve.reference_rate, curve.reference[i], curve.reference_error[i], REFERENCE, "o", REFERENCE_NAME)
-            points(axes, curve.generated_rate, curve.generated[i], curve.generated_error[i], GENERATED, "s", GENERATED_NAME)
+            points(
+                axes,
+                curve.reference_rate,
+                curve.reference[i],
+                curve.reference_error[i],
+                REFERENCE,
+                "o",
+                REFERENCE_NAME,
+            )
+            points(
+                axes,
+                curve.generated_rate,
+                curve.generated[i],
+                curve.generated_error[i],
+                GENERATED,
+                "s",
+                GENERATED_NAME,
+            )
             ratio = curve.generated[i] / curve.reference[i] * curve.reference_rate / curve.generated_rate
             error = np.hypot(
                 curve.generated_error[i] / curve.generated[i], curve.reference_error[i] / curve.reference[i]
@@ -76,8 +96,8 @@ def draw_rates(curve: RateCurve, folder: Path) -> list[Drawing]:
             page.save(
                 folder,
                 "rates",
-                "Mean occupancy of each layer against the mean of the rate factors; the ratio is of occupancies "
-                "over rates.",
+                "Mean occupancy of each layer against the mean of the rate factors; the ratio is of "
+                "occupancies over rates.",
                 "Occupancy against the rate, Geant4 and generated with their ratio.",
             )
         ]

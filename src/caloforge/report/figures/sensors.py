@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.colors import Normalize
 
-__all__ = ["draw_sensors", "draw_unrolled", "typical_event", "unrolled"]
+__all__ = ["draw_sensors", "draw_unrolled", "typical_events", "unrolled"]
 
 Charges = NDArray[np.uint8]
 
@@ -33,12 +33,25 @@ SHOWN_V = 384
 SHOWN = 4
 
 
-def typical_event(events: PixelEvents, pixels: NDArray[np.int64]) -> int:
-    """The event whose number of lit pixels, (N,), is the median."""
+def typical_events(reference: PixelEvents, generated: PixelEvents) -> tuple[int, int]:
+    """The true event with the median number of lit pixels, and the generated one nearest to it in its rates;
+    where these are not known, the median as well."""
+    true, made = reference.conditions, generated.conditions
+    first = _median(reference)
+    if true.sources != made.sources or not np.isfinite(true.rates[first]).all():
+        return first, _median(generated)
+    apart = np.abs(made.rates - true.rates[first]).sum(axis=1)
+    return first, _median(generated) if np.isnan(apart).any() else int(np.argmin(apart))
+
+
+def _median(events: PixelEvents) -> int:
+    pixels = np.concatenate([hits.counts.sum(axis=1) for hits, _ in events.batches()])
     return int(np.argsort(pixels, kind="stable")[len(events) // 2])
 
 
-def unrolled(detector: PixelDetector, layer: int, images: NDArray[np.generic], gap: int = 0) -> NDArray[np.generic]:
+def unrolled(
+    detector: PixelDetector, layer: int, images: NDArray[np.generic], gap: int = 0
+) -> NDArray[np.generic]:
     """A layer as one image: ladders from below in φ, along x the sensors by z, all v along z.
 
     Args:
@@ -78,7 +91,7 @@ def _blocks(images: Charges) -> Charges:
 def _norm(detector: PixelDetector) -> Normalize:
     from matplotlib.colors import LogNorm
 
-    return LogNorm(detector.readout.threshold_adu * 0.6, detector.readout.largest_adu, clip=True)
+    return LogNorm(detector.readout.threshold_adu / 4, detector.readout.largest_adu, clip=True)
 
 
 def _paint(axes: Axes, image: NDArray[np.generic], norm: Normalize) -> None:
@@ -126,8 +139,9 @@ def draw_unrolled(
             page.save(
                 folder,
                 "event_unrolled",
-                "One whole event of each sample, the one with the median number of lit pixels: every layer "
-                f"unrolled. {BLOCK[0]} × {BLOCK[1]} cells are drawn as one, by their largest charge.",
+                "One whole event of each sample: of Geant4 the one with the median number of lit pixels, of "
+                "the generated ones that of the nearest rates. Every layer is unrolled. "
+                f"{BLOCK[0]} × {BLOCK[1]} cells are drawn as one, by their largest charge.",
                 "All sensors of one event, Geant4 on the left and generated on the right.",
             )
         ]
@@ -159,6 +173,8 @@ def draw_sensors(
                     axes.set_ylabel("u (cells)")
                 if row == len(shown) - 1:
                     axes.set_xlabel("v (cells)")
+                else:
+                    axes.set_xticks([])
         page.colour_bar(page.axes(left + 0.3 * width, 0.5, 1.4 * width, 0.12), norm, COLOURS, "charge (ADU)")
         names = ", ".join(detector.sensors[i].name for i in shown.tolist())
         return [
