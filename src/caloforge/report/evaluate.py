@@ -12,8 +12,7 @@ from caloforge.evaluation.evaluate import EvaluationOptions, Source
 from caloforge.evaluation.evaluate import evaluate as measure
 from caloforge.evaluation.pixels.evaluate import EventOptions, EventSource
 from caloforge.evaluation.pixels.evaluate import evaluate_events as measure_events
-from caloforge.evaluation.results import METRICS_FILE, Document, Evaluation
-from caloforge.evaluation.results.pixels import PixelEvaluation
+from caloforge.evaluation.results import METRICS_FILE, Document, Evaluation, PixelEvaluation
 from caloforge.report.words import in_words
 from caloforge.runtime.locks import folder_lock
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from caloforge.evaluation.results.pixels import PixelEvaluation, Quantity, SensorNetworkRecord
+from caloforge.evaluation.results import PixelEvaluation, Quantity, SensorNetworkRecord
 from caloforge.report.tables import Cell, Row, Table, settings, sigmas_cell
 from caloforge.report.words.pixels import event_rows, values_text
 from caloforge.report.words.text import lowered, number, percent, scatter_percent

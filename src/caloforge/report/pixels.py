@@ -25,7 +25,7 @@ from caloforge.runtime.provenance import provenance
 
 if TYPE_CHECKING:
     from caloforge.data import PixelEvents
-    from caloforge.evaluation.results.pixels import PixelEvaluation
+    from caloforge.evaluation.results import PixelEvaluation
 
 __all__ = ["write_event_report"]
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from caloforge.evaluation.packages import needed
 from caloforge.evaluation.pixels.chance import Deal, Rows, against_chance
 from caloforge.evaluation.pixels.reading import Sample
-from caloforge.evaluation.results.pixels import SensorCorrelation
+from caloforge.evaluation.results import SensorCorrelation
 
 __all__ = ["compare_correlations", "spearman"]
 

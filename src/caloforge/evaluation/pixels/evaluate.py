@@ -21,9 +21,7 @@ from caloforge.evaluation.pixels.quantities import compare_quantities
 from caloforge.evaluation.pixels.rates import rate_curve, rate_ranges, rates_vary
 from caloforge.evaluation.pixels.reading import MAP_CELLS, Sample, read_sample
 from caloforge.evaluation.progress import Progress, reporting
-from caloforge.evaluation.results import Estimate
-from caloforge.evaluation.results.pixels import PixelEvaluation
-from caloforge.runtime.devices import pick_device
+from caloforge.evaluation.results import Estimate, PixelEvaluation
 from caloforge.runtime.provenance import provenance
 from caloforge.runtime.streams import checked_seed
 
@@ -144,6 +142,7 @@ def evaluate_events(
         network = None
         if distances:
             from caloforge.evaluation.pixels.images import compare_images
+            from caloforge.runtime.devices import pick_device
 
             place = pick_device(device)
             measured, network = compare_images(

@@ -20,8 +20,7 @@ from caloforge.evaluation.distances.fpd import frechet_distance
 from caloforge.evaluation.pixels.chance import Rows, against_chance, deal_events
 from caloforge.evaluation.pixels.reading import Sample
 from caloforge.evaluation.progress import Fraction
-from caloforge.evaluation.results import Estimate
-from caloforge.evaluation.results.pixels import SensorNetworkRecord
+from caloforge.evaluation.results import Estimate, SensorNetworkRecord
 
 __all__ = ["SensorNetwork", "compare_images", "kid", "train_network"]
 
@@ -33,7 +32,7 @@ MOST_TRAINING, MOST_EVENTS = 300, 400
 """Events to train on, and of each sample to compare."""
 EVENTS_A_STEP, EVENTS_MIXED, BATCH = 2, 10, 80
 LEARNING_RATE, WEIGHT_DECAY = 2e-3, 1e-2
-NORM_EVENTS = 50
+DROPOUT, NORM_EVENTS = 0.3, 50
 KID_SUBSETS, KID_SIZE = 20, 1000
 
 
@@ -61,7 +60,7 @@ class SensorNetwork(nn.Module):
             before = width
         self.stages = nn.Sequential(*stages, nn.AdaptiveAvgPool2d((1, self.parts)))
         self.head = nn.Sequential(
-            nn.BatchNorm1d(before * self.parts), nn.Linear(before * self.parts, sensors)
+            nn.BatchNorm1d(before * self.parts), nn.Dropout(DROPOUT), nn.Linear(before * self.parts, sensors)
         )
 
     def maps(self, images: Tensor) -> Tensor:
@@ -82,15 +81,20 @@ def _batches(events: PixelEvents, device: torch.device) -> Iterator[Tensor]:
 
 
 def _mixed(events: PixelEvents, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Without end, images and the numbers of their sensors, of several events mixed: norms of a batch of one
-    event would take its rate away."""
+    """Without end, images and the numbers of their sensors, of several events mixed.
+
+    Norms of a batch of a single event would take its rate away. Images are rolled along u and half of them
+    mirrored in it, anew every time, so that hits cannot be learnt by heart.
+    """
     random = np.random.default_rng((seed, 5))
     while True:
         for hits, _ in events[random.permutation(len(events))].batches(EVENTS_MIXED):
             images = torch.from_numpy(hits.dense()).flatten(0, 1)
             order = random.permutation(len(images))
             for rows in np.array_split(order, -(-len(order) // BATCH)):
-                yield images[rows], torch.from_numpy(rows % hits.shape[0])
+                batch = images[rows].roll(int(random.integers(hits.shape[1])), dims=1)
+                mirrored = torch.from_numpy(random.random(len(rows)) < 0.5)[:, None, None]
+                yield torch.where(mirrored, batch.flip(1), batch), torch.from_numpy(rows % hits.shape[0])
 
 
 def train_network(

@@ -16,7 +16,7 @@ from caloforge.evaluation.pixels.chance import Deal, Rows
 from caloforge.evaluation.pixels.merging import OUTCOMES
 from caloforge.evaluation.pixels.reading import CLASSES, SEGMENTS, SHAPES, Sample
 from caloforge.evaluation.pixels.signal import KINDS
-from caloforge.evaluation.results.pixels import Quantity
+from caloforge.evaluation.results import Quantity
 
 __all__ = ["compare_quantities", "measure"]
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caloforge.evaluation.pixels.reading import Sample
-from caloforge.evaluation.results.pixels import RateCurve
+from caloforge.evaluation.results import RateCurve
 
 __all__ = ["rate_curve", "rate_ranges", "rates_vary"]
 

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from caloforge.evaluation.results import Correlation
-from caloforge.evaluation.results.pixels import SensorCorrelation
+from caloforge.evaluation.results import Correlation, SensorCorrelation
 from caloforge.report.figures.marks import Floats
 from caloforge.report.figures.sheet import Drawing, sheet
 from caloforge.report.figures.style import GENERATED_NAME, REFERENCE_NAME

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from caloforge.detector import PixelDetector
-from caloforge.evaluation.results.pixels import PixelEvaluation, Quantity
+from caloforge.evaluation.results import PixelEvaluation, Quantity
 from caloforge.report.figures.marks import Floats, points
 from caloforge.report.figures.sensors import unrolled
 from caloforge.report.figures.sheet import Drawing, Sheet, sheet

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from caloforge.evaluation.results.pixels import PixelEvaluation, RateCurve
+from caloforge.evaluation.results import PixelEvaluation, RateCurve
 from caloforge.report.figures.marks import points
 from caloforge.report.figures.sheet import Drawing, panel_sheet
 from caloforge.report.figures.style import GENERATED, GENERATED_NAME, REFERENCE, REFERENCE_NAME

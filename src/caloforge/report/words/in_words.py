@@ -6,8 +6,7 @@ from functools import singledispatch
 from typing import Any, TypeVar
 
 from caloforge.evaluation.amplification import AmplificationResult
-from caloforge.evaluation.results import Evaluation, Result
-from caloforge.evaluation.results.pixels import PixelEvaluation
+from caloforge.evaluation.results import Evaluation, PixelEvaluation, Result
 from caloforge.evaluation.upsampling import UpsamplingPoint, UpsamplingResult
 from caloforge.report.words.memorisation import memorisation_verdict
 from caloforge.report.words.notes import with_notes

@@ -6,8 +6,7 @@ import math
 from collections.abc import Iterator
 from statistics import NormalDist
 
-from caloforge.evaluation.results import Estimate, Verdict
-from caloforge.evaluation.results.pixels import PixelEvaluation, Quantity
+from caloforge.evaluation.results import Estimate, PixelEvaluation, Quantity, Verdict
 from caloforge.report.words.finding import Finding
 from caloforge.report.words.rows import Row, estimate_row
 from caloforge.report.words.significance import sigma_text, significance

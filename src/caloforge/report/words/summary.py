@@ -12,8 +12,7 @@ from rich.table import Table
 
 from caloforge.evaluation.amplification import AmplificationCurve, AmplificationResult
 from caloforge.evaluation.differences import classifier_auc
-from caloforge.evaluation.results import Estimate, Evaluation, ModelComparison
-from caloforge.evaluation.results.pixels import PixelEvaluation
+from caloforge.evaluation.results import Estimate, Evaluation, ModelComparison, PixelEvaluation
 from caloforge.evaluation.upsampling import UpsamplingResult
 from caloforge.report.words.in_words import in_words
 from caloforge.report.words.pixels import event_rows
