@@ -4,9 +4,10 @@
 
 It runs the laws of the models, times every model that comes with caloforge at batch 1 to 10,000 with and
 without a CUDA graph, counts what a decode launches and how often it waits, and trains every recipe that fits
-the showers of TRAIN.h5 for a moment. It needs nothing but caloforge and what `caloforge train` needs; without
-pytest or the folder tests/ the laws are left out. On a CPU it does the same with smaller batches. With
-``--fused`` models are also timed with kernels that torch's compiler fuses, which takes minutes to make them.
+the showers of TRAIN.h5 for a moment: step by step, as graphs, and with larger batches. It needs nothing but
+caloforge and what `caloforge train` needs; without pytest or the folder tests/ the laws are left out. On a
+CPU it does the same with smaller batches. With ``--fused`` models are also timed with kernels that torch's
+compiler fuses, which takes minutes to make them.
 """
 
 from __future__ import annotations
@@ -39,11 +40,17 @@ from caloforge.models.student import Student
 from caloforge.runtime.devices import device_name, pick_device
 from caloforge.training import Recipe
 from caloforge.training.run import TrainingRun
-from caloforge.training.task import TrainingTask
+from caloforge.training.task import ShowerTask
 from caloforge.training.team import Team
+from caloforge.training.trainer import Trainer
 
 SIZES = {"cuda": (1, 100, 1000, 10_000), "cpu": (1, 100)}
-LAWS = ("tests/models/test_laws.py", "tests/models/test_graphs.py")
+LAWS = (
+    "tests/training/test_steps.py",
+    "tests/models/test_recorded_training.py",
+    "tests/models/test_laws.py",
+    "tests/models/test_graphs.py",
+)
 FIRST = (
     "showertransformer",
     "showertransformer-few",
@@ -52,7 +59,9 @@ FIRST = (
     "layer-flow",
 )
 """Recipes that are trained before the others, which the time may not suffice for."""
-SHOWERS, WARM_UP = 2000, 5
+SHOWERS, WARM_UP, STEPS = 2000, 15, 500
+SCALES = {"cuda": (1, 16)}
+"""How many times larger than the recipe's the batches are."""
 SHARES = {"laws": 0.45, "models": 0.7}
 """Of the time, when a stage must be over; training takes the rest."""
 WAITS = ("cudaStreamSynchronize", "cudaEventSynchronize")
@@ -67,11 +76,10 @@ def laws(device: torch.device, seconds: float) -> str:
     files = [str(root / law) for law in LAWS if (root / law).is_file()]
     if not files or importlib.util.find_spec("pytest") is None:
         return "not run: no pytest or no folder tests/"
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "--no-header", "-p", "no:cacheprovider", *files]
+    chosen = ["-k", f"{device.type} or recorded or gpu"]
+    command = [sys.executable, "-m", "pytest", "-q", "--no-header", "-p", "no:cacheprovider", *files]
     try:
-        done = subprocess.run(
-            [*command, "-k", device.type], cwd=root, capture_output=True, text=True, timeout=seconds
-        )
+        done = subprocess.run([*command, *chosen], cwd=root, capture_output=True, text=True, timeout=seconds)
         told = done.stdout
     except subprocess.TimeoutExpired as over:
         told = (over.stdout or b"").decode() + f"\nnot finished in {seconds:.0f} s"
@@ -171,35 +179,54 @@ def untrained_teacher(recipe: Recipe, showers: Showers) -> Checkpoint | None:
     teacher = cls.teacher_class
     name = f"{teacher.__module__.removeprefix('caloforge.models.')}:{teacher.__name__}"
     settings = {k: v for k, v in recipe.settings.items() if k in teacher.Settings.model_fields}
-    task = TrainingTask(recipe.model_copy(update={"model": name, "settings": settings}), showers, 0)
+    task = ShowerTask(recipe.model_copy(update={"model": name, "settings": settings}), showers, 0)
     valid_range: dict[str, Any] = showers.conditions.ranges()
     return Checkpoint.from_model(task.model(torch.device("cpu"), showers), name, valid_range)
 
 
-def throughput(name: str, showers: Showers, device: torch.device, seconds: float) -> Row:
-    """Showers a second in training, after the first steps; preparation is not counted."""
-    recipe = Recipe.load(name, {"training.epochs": None, "training.steps": 10**6})
-    task = TrainingTask(recipe, showers, 0, teacher=untrained_teacher(recipe, showers))
+def throughput(name: str, showers: Showers, device: torch.device, seconds: float) -> Iterator[Row]:
+    """Rows of showers a second in training, after the first steps; preparation is not counted."""
+    for scale in SCALES.get(device.type, (1,)):
+        recipe = Recipe.load(
+            name, {"training.epochs": None, "training.steps": 10**8, "training.scale": scale}
+        )
+        yield _throughput(name, recipe, showers, device, seconds / len(SCALES.get(device.type, (1,))))
+
+
+def _throughput(name: str, recipe: Recipe, showers: Showers, device: torch.device, seconds: float) -> Row:
+    task = ShowerTask(recipe, showers, 0, teacher=untrained_teacher(recipe, showers))
     task.check()
     mixed = "bf16" if recipe.training.precision == "bf16" else "no"
     accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision=mixed)
     with tempfile.TemporaryDirectory() as folder:
         team = Team.of(accelerator)
         trainer = TrainingRun(task, Path(folder), accelerator, team, resume=False, prefetch=False).trainer
-        made, began, until = 0, 0.0, time.monotonic() + seconds
-        while made < 500 and (made <= WARM_UP or time.monotonic() < until):
-            for _ in trainer.steps():
-                made += 1
-                if made == WARM_UP:
-                    trainer.check()  # waits for the device
-                    began = time.perf_counter()
-                if made >= 500 or (made > WARM_UP and time.monotonic() > until):
-                    break
-            trainer.position.epoch, trainer.position.step = trainer.position.epoch + 1, 0
-        trainer.check()
-        steps, spent = made - WARM_UP, time.perf_counter() - began
-    size = trainer.loader.batch_size
-    return name, str(size), f"{1e3 * spent / steps:.3g}", f"{steps * size / spent:.0f}"
+        size, told = trainer.loader.batch_size, ""
+        recorder, trainer.steps_on_device.recorder = trainer.steps_on_device.recorder, None
+        plain = _step_ms(trainer, 0.5 * seconds)
+        graph = plain
+        if recorder is not None:
+            trainer.steps_on_device.forget(recorder)
+            graph = _step_ms(trainer, 0.5 * seconds)
+            told = trainer.steps_on_device.told
+        peak = "" if device.type != "cuda" else f"{torch.cuda.max_memory_allocated() / 2**20:.0f}"
+    return name, str(size), f"{plain:.3g}", f"{graph:.3g}", told, f"{1e3 * size / graph:.0f}", peak
+
+
+def _step_ms(trainer: Trainer, seconds: float) -> float:
+    """Milliseconds of a step, after the first ones."""
+    made, began, until = 0, 0.0, time.monotonic() + seconds
+    while made < STEPS and (made <= WARM_UP or time.monotonic() < until):
+        for _ in trainer.steps():
+            made += 1
+            if made == WARM_UP:
+                trainer.check()  # waits for the device
+                began = time.perf_counter()
+            if made >= STEPS or (made > WARM_UP and time.monotonic() > until):
+                break
+        trainer.position.epoch, trainer.position.step = trainer.position.epoch + 1, 0
+    trainer.check()
+    return 1e3 * (time.perf_counter() - began) / (made - WARM_UP)
 
 
 def training(names: Sequence[str], showers: Showers, device: torch.device, until: float) -> Iterator[Row]:
@@ -210,7 +237,7 @@ def training(names: Sequence[str], showers: Showers, device: torch.device, until
             yield name, "time is up"
             continue
         try:
-            yield throughput(name, showers, device, 0.5 * left)
+            yield from throughput(name, showers, device, 0.5 * left)
         except (CaloforgeError, RuntimeError) as error:
             yield name, str(error).partition("\n")[0][:100]
 
@@ -245,7 +272,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     show(head, generation(models, device, start + SHARES["models"] * seconds, given.fused))
     showers = open_showers(given.showers)
     showers = showers[: min(SHOWERS, len(showers))]
-    head = ("recipe", "batch", "ms a step", "showers/s")
+    head = ("recipe", "batch", "ms a step", "with graph", "", "showers/s", "MiB")
     show(head, training(recipes, showers, device, start + seconds))
     print(f"\n{(time.monotonic() - start) / 60:.1f} minutes")
 

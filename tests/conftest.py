@@ -13,5 +13,5 @@ def _shared_modules():
     paths = [str(SHARED), *filter(None, [os.environ.get("PYTHONPATH")])]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join(paths))
-        patch.setenv("CALOFORGE_ALLOW_CODE", "toy_models,joint_models")
+        patch.setenv("CALOFORGE_ALLOW_CODE", "toy_models,joint_models,toy_pixels")
         yield

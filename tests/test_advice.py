@@ -37,6 +37,7 @@ RAISED_BY = {
     "data/writer.py": WRITERS,
     "evaluation": ("evaluate", "compare"),
     "generation/given.py": ("upsample",),
+    "generation/events.py": ("generate",),
     "generation/production.py": ("generate", "upsample"),
     "generation/request.py": ("generate",),
     "generation/trained.py": ("generate", "bench"),

@@ -55,7 +55,7 @@ def test_a_model_and_a_recipe_are_measured(
     assert (name, size, told, waits) == ("supercalo-siw", "1", "plain", "0")
     assert float(plain) > 0
     assert int(kernels) > 100
-    ((name, _, step, rate),) = gpu.training(["quickstart"], showers, cpu, time.monotonic() + 2)
+    ((name, _, step, _, _, rate, _),) = gpu.training(["quickstart"], showers, cpu, time.monotonic() + 2)
     assert float(step) > 0
     assert float(rate) > 0
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     )
     from caloforge.evaluation import read_comparison
     from caloforge.geant4 import simulate, simulate_events
-    from caloforge.generation import generate
+    from caloforge.generation import generate, generate_events
     from caloforge.registry import allow_code
     from caloforge.report import compare, evaluate, evaluate_events, write_event_report, write_report
     from caloforge.report.comparison import write_comparison
@@ -51,6 +51,7 @@ __getattr__, __dir__ = lazily(
         "evaluate": "report",
         "evaluate_events": "report",
         "generate": "generation",
+        "generate_events": "generation",
         "open_events": "data",
         "open_showers": "data",
         "overlay": "data",
@@ -82,6 +83,7 @@ __all__ = [
     "evaluate",
     "evaluate_events",
     "generate",
+    "generate_events",
     "open_events",
     "open_showers",
     "overlay",

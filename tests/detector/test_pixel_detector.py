@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from small_pixels import small_detector
 
-from caloforge.detector import Detector, PixelDetector
+from caloforge.detector import Detector, PixelDetector, PixelMesh, mesh_from_dict
 from caloforge.detector.description import kind_of
-from caloforge.errors import DetectorError
+from caloforge.errors import DetectorError, MeshError
 
 
 @pytest.fixture(scope="module")
@@ -94,3 +94,24 @@ def test_what_is_wrong_is_said(pxd, change, message):
     change(description)
     with pytest.raises(DetectorError, match=message):
         PixelDetector.from_dict(description)
+
+
+def test_cells_as_a_mesh():
+    mesh = PixelMesh(small_detector())
+    assert mesh.shape == (8, 10, 12)
+    assert mesh.layer_sizes.tolist() == [480, 480]
+    centres = mesh.centres()
+    points = np.stack([centres[axis] for axis in "xyz"], axis=1)
+    assert mesh.index(points).tolist() == list(range(960))
+    assert mesh.index([[0.0, 0.0, 0.0]]).tolist() == [-1]
+    assert mesh.volumes().sum() == pytest.approx(8 * 0.5 * (8 * 0.06 + 4 * 0.055) * 0.075)
+    sensor = mesh.detector.sensors[0]
+    assert sensor.flip_v
+    z = centres["z"][:12]
+    assert (np.diff(z) < 0).all()  # counted from the upper end
+    again = mesh_from_dict(mesh.to_dict())
+    assert again == mesh
+    assert again.fingerprint == mesh.fingerprint
+    assert mesh != PixelMesh(small_detector(name="other"))
+    with pytest.raises(MeshError, match="malformed pixel mesh description: detector: readout"):
+        mesh_from_dict({"kind": "pixel", "detector": small_detector().to_dict() | {"readout": {}}})

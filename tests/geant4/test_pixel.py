@@ -12,11 +12,11 @@ from typer.testing import CliRunner
 
 from caloforge.cli.app import app
 from caloforge.data.pixels import open_events
+from caloforge.data.pixels.rates import event_rates, parse_rates
 from caloforge.detector import PixelDetector
 from caloforge.errors import ConditionError, DataError, DetectorError
 from caloforge.geant4 import find_data, simulate_events
 from caloforge.geant4.pixel.digitise import digitise
-from caloforge.geant4.pixel.rates import event_rates, parse_rates
 from caloforge.geant4.pixel.sources import particles_of_event
 
 N = 6

@@ -18,7 +18,7 @@ from caloforge.cli.app import app
 from caloforge.data import Showers, open_showers
 from caloforge.errors import CaloforgeError, DataError
 from caloforge.generation import generate, request
-from caloforge.generation.production import Production
+from caloforge.generation.production import ShowerProduction
 from caloforge.models.base import load_model_class
 from caloforge.runtime import compiled, precision
 from caloforge.runtime.files import write_json
@@ -134,15 +134,15 @@ def unfinished(flow: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     """A file to be whose first 128 showers were made on a machine with native bfloat16, in plain torch."""
     native(monkeypatch, True)
     out = tmp_path / "a.h5"
-    many = Production._blocks
+    many = ShowerProduction._blocks
 
-    def some(self: Production, start: int, stop: int) -> Iterator[Any]:
+    def some(self: ShowerProduction, start: int, stop: int) -> Iterator[Any]:
         for block in many(self, start, stop):
             yield block
             self.interrupt.signal = 2
 
     with monkeypatch.context() as patched:
-        patched.setattr(Production, "_blocks", some)
+        patched.setattr(ShowerProduction, "_blocks", some)
         with pytest.raises(KeyboardInterrupt):
             make(flow, out=out, n=200, device="cpu", kernels="plain")
     return out

@@ -150,7 +150,7 @@ class Adversarial(LayerGaussian):
             return {"loss": -self._score(fake, batch).mean()}
         gap = self._score(fake.detach(), batch).mean() - self._score(real, batch).mean()
         with torch.enable_grad():  # validation runs without gradients
-            mix = torch.rand(len(batch), 1, generator=generator)
+            mix = torch.rand(len(batch), 1, generator=generator, device=real.device)
             between = (mix * real + (1 - mix) * fake.detach()).log().requires_grad_()
             slope = torch.autograd.grad(self._score(between.exp(), batch).sum(), between, create_graph=True)[
                 0

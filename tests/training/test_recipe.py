@@ -142,3 +142,21 @@ def test_augmentation_needs_normal_incidence():
     box = BoxMesh.regular((2, 2, 2), (1, 1, 1))
     with pytest.raises(RecipeError, match="cylinder"):
         recipe.check(Showers(np.ones((1, 8)), Conditions([1e3]), box))
+
+
+def test_larger_batches_see_as_many_showers_with_scaled_rates():
+    table = {"model": "toy_models:LayerGaussian", "training": {"steps": 101, "batch_size": 32, "ema": 0.99}}
+    table["training"]["parts"] = {"model": {"learning_rate": 0.01, "every": 3}}
+    table["training"]["select"] = {"every": 10}
+    plain = Recipe.load(table).training
+    assert plain.scaled() is plain
+    large = Recipe.load(table, {"training.scale": 4}).training.scaled()
+    assert (large.batch_size, large.steps, large.select.every) == (128, 26, 3)
+    part, was = large.part("model"), plain.part("model")
+    assert part.learning_rate == pytest.approx(0.02)
+    assert large.learning_rate == pytest.approx(2 * plain.learning_rate)
+    assert part.ema == pytest.approx(0.99**4)
+    assert part.betas == pytest.approx([beta**4 for beta in was.betas])
+    # what decays a weight over as many showers: learning rate times weight decay times steps
+    assert part.learning_rate * part.weight_decay == pytest.approx(4 * was.learning_rate * was.weight_decay)
+    assert part.every == 3

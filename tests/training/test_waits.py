@@ -41,7 +41,7 @@ def test_steps_and_validation_never_wait_and_losses_are_read_at_once(
         return watch
 
     def count(self: Trainer, values: list[Tensor]) -> list[float]:
-        reads.append(len(values))
+        reads.append(sum(value.numel() for value in values))
         return read(self, values)
 
     monkeypatch.setattr(Trainer, "_step", watched(step))

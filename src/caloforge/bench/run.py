@@ -115,6 +115,7 @@ def bench(
         if target is not None and target.exists() and not (resume or overwrite):
             raise DataError(f"{target} exists; go on with it (--resume) or replace it (--overwrite)")
         loaded = Checkpoint.load(checkpoint).with_settings(settings or {})
+        loaded.require_makes()
         require_choices(precision, kernels)
         if isinstance(detector, str | os.PathLike) and detector not in loaded.detectors:
             detector = Detector.load(detector)

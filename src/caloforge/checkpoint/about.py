@@ -37,6 +37,13 @@ class _Range(_Table):
     usual: _Usual | None = None
 
 
+class _Rates(_Table):
+    """Of a model of pixel events."""
+
+    rates: dict[str, Pair | None]
+    detector: list[str] = Field(min_length=1, max_length=1)
+
+
 class _MeshOf(_Table):
     fingerprint: str
     mesh: dict[str, Any]
@@ -62,7 +69,7 @@ class About(_Table):
     model: str
     settings: dict[str, Any]
     detectors: list[str]
-    valid_range: _Range
+    valid_range: _Range | _Rates
     valid_ranges: dict[str, _Range] = {}
     mesh: dict[str, Any]
     mesh_fingerprint: str

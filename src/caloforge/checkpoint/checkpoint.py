@@ -21,12 +21,16 @@ from caloforge.checkpoint.untrained import GFLASH, gflash, gflash_range
 from caloforge.detector.detector import Detector
 from caloforge.detector.mesh import Mesh, mesh_from_dict
 from caloforge.errors import CheckpointError, MeshError, RecipeError
-from caloforge.models.base import GeneratorModel
+from caloforge.models.base import GeneratorModel, NoiseModel
+from caloforge.models.pixels.base import PixelModel
 from caloforge.models.trainable import Trainable, load_trainable_class
 from caloforge.runtime.provenance import provenance
 from caloforge.settings import explain, with_overrides
 
 __all__ = ["Checkpoint"]
+
+SHOWERS, EVENTS = "showers", "events of a pixel detector"
+MAKERS: dict[str, type[Any]] = {SHOWERS: GeneratorModel, EVENTS: PixelModel}
 
 
 @dataclass
@@ -38,7 +42,7 @@ class Checkpoint:
         settings: the model's settings.
         mesh: cells of the showers it makes, or of those in its first detector.
         valid_range: `Conditions.ranges` of the training showers, MeV, rad and mm; and, under "usual",
-            particle and angles that are taken where none are given.
+            particle and angles that are taken where none are given. Of pixel events, ``rates`` by source.
         tensors: parameters and buffers.
         detectors: names that the model's detector index counts.
         meshes: cells of each detector, see `mesh_of`.
@@ -121,13 +125,32 @@ class Checkpoint:
         self, device: torch.device | str = "cpu", precision: str = "auto", kernels: str = "auto"
     ) -> GeneratorModel:
         """The generator with its weights, see `network`; CheckpointError where it makes no showers."""
+        self.require_makes(SHOWERS)
         model = self.network(device, precision, kernels)
-        if not isinstance(model, GeneratorModel):
-            raise CheckpointError(
-                f"{self.path or 'the checkpoint'} holds a {type(model).__name__}, which makes no showers; it "
-                "helps to train others, caloforge train ... --teacher FOLDER"
-            )
+        assert isinstance(model, GeneratorModel)
         return model
+
+    def pixel_model(
+        self, device: torch.device | str = "cpu", precision: str = "auto", kernels: str = "auto"
+    ) -> PixelModel:
+        """The model of pixel events with its weights, see `network`; CheckpointError where it makes none."""
+        self.require_makes(EVENTS)
+        model = self.network(device, precision, kernels)
+        assert isinstance(model, PixelModel)
+        return model
+
+    def require_makes(self, what: str = SHOWERS) -> None:
+        """CheckpointError unless it holds a model that makes showers, or `EVENTS`."""
+        where = self.path or "checkpoint"
+        try:
+            held = load_trainable_class(self.model_name)
+        except RecipeError as error:
+            raise CheckpointError(f"{where}: its model cannot be built: {error}") from error
+        if not issubclass(held, MAKERS[what]):
+            use = "caloforge generate makes what it is for"
+            if not issubclass(held, NoiseModel):
+                use = "it helps to train others, caloforge train ... --teacher FOLDER"
+            raise CheckpointError(f"{where} holds a {held.__name__}, which makes no {what}; {use}")
 
     def network(
         self, device: torch.device | str = "cpu", precision: str = "auto", kernels: str = "auto"
@@ -158,7 +181,7 @@ class Checkpoint:
             model.know(self.detectors, self.meshes)
         except RecipeError as error:
             raise CheckpointError(f"{where}: {error}") from error
-        model.progress = 1.0
+        model.progress.fill_(1.0)
         return model.eval().execute_on(device, precision, kernels)
 
     def _why_not(self) -> str:

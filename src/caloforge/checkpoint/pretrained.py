@@ -9,6 +9,7 @@ import tomllib
 from pathlib import Path
 
 from caloforge.checkpoint.untrained import GFLASH
+from caloforge.detector.description import kind_of
 from caloforge.detector.detector import Detector
 from caloforge.errors import CheckpointError, DetectorError
 from caloforge.registry import suggestion
@@ -58,10 +59,17 @@ def default_model(detector: str) -> str:
 
     Raises:
         DetectorError: there is no such detector.
+        CheckpointError: it is a pixel detector for which there is no trained model.
     """
     defaults, known = default_models(), Detector.names()
     if detector in defaults:
         return defaults[detector]
+    if kind_of(detector) == "pixel":
+        raise CheckpointError(
+            f"no trained model for {detector} comes with caloforge; train one: caloforge simulate {detector} "
+            "-n 400 --rate 0.5-2 -o events.h5, caloforge train pxd-clusters events.h5 -o model, caloforge "
+            "generate model -n 100"
+        )
     if detector not in known and not Path(detector).is_file():
         raise DetectorError(
             f"there is no detector or file {detector!r}{suggestion(detector, known)}; known are "

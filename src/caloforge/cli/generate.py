@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -33,6 +33,9 @@ from caloforge.cli.options import (
 from caloforge.cli.output import execution, file_name, say
 from caloforge.errors import ConditionError
 
+if TYPE_CHECKING:
+    from caloforge.checkpoint import Checkpoint
+
 __all__ = ["generate", "upsample"]
 
 
@@ -61,7 +64,12 @@ def generate(
     spectrum: Spectrum = "log-uniform",
     theta: Theta = None,
     phi: Phi = None,
-    n: Annotated[int | None, typer.Option("-n", help="Number of showers.", min=1)] = None,
+    rate: Annotated[
+        str | None, typer.Option(help="Of a pixel detector: factor of the nominal background: 1, 0.5-2.")
+    ] = None,
+    n: Annotated[
+        int | None, typer.Option("-n", help="Number of showers, or of events of a pixel detector.", min=1)
+    ] = None,
     seed: Seed = 0,
     first: First = 0,
     settings: Changes = None,
@@ -78,14 +86,39 @@ def generate(
     allow_external: AllowExternal = False,
     allow_code: AllowCode = None,
 ) -> None:
-    """Generate showers: with a checkpoint, or the trained model or parametrisation of a detector."""
+    """Generate showers: with a checkpoint, or the trained model or parametrisation of a detector.
+
+    With a model of a pixel detector: events of beam background.
+    """
     from caloforge.detector import Detector
     from caloforge.generation import generate as run
     from caloforge.generation import resolve_checkpoint
 
+    model = resolve_checkpoint(checkpoint, detector, overrides(settings))
+    if model.mesh.kind == "pixel":
+        told = {"energy": energy, "theta": theta, "phi": phi, "particle": particle, "batch_size": batch_size}
+        _events(
+            model,
+            {name: value for name, value in told.items() if value is not None},
+            out,
+            detector=detector,
+            n=n,
+            rate=rate,
+            like=like,
+            seed=seed,
+            first=first,
+            threads=threads,
+            device=device,
+            precision=precision,
+            kernels=kernels,
+            resume=resume,
+            overwrite=overwrite,
+        )
+        return
+    if rate is not None:
+        raise ConditionError(f"{model.name} makes showers, not events of a pixel detector, and has no --rate")
     if (like is None) == (energy is None):
         raise ConditionError("give either --like FILE or --energy, for example --energy 10GeV -n 1000")
-    model = resolve_checkpoint(checkpoint, detector, overrides(settings))
     valid = model.valid_range
     target = out or file_name(
         Detector.name_of(detector) if detector else "+".join(valid["detector"]),
@@ -125,6 +158,32 @@ def generate(
         f"{target} ({speed.get('showers_per_second', 0):.1f} showers/s, "
         f"{speed.get('ms_per_shower', 0):.2f} ms each, {execution(speed)}, "
         f"peak memory {speed.get('peak_memory_mib', 0):.0f} MiB)"
+    )
+
+
+def _events(model: Checkpoint, given: dict[str, Any], out: Path | None, **how: Any) -> None:
+    """Generate events of a pixel detector; ``given`` are options that only showers have."""
+    from caloforge.generation import generate_events
+
+    if given:
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise ConditionError(
+            f"{model.name} makes events of a pixel detector, which are beam background: {options} have no "
+            "meaning there; --rate says how much background"
+        )
+    rate, like, first = how["rate"], how["like"], how["first"]
+    target = out or file_name(
+        model.detectors[0],
+        f"like-{like.stem}" if like else f"rate{rate or 1}",
+        how["n"] and f"n{how['n']}",
+        first and f"from{first}",
+        f"seed{how['seed']}",
+    )
+    events = generate_events(model, out=target, **how)
+    speed = events.provenance.get("performance", {})
+    say(
+        f"{len(events)} events by {model.name} → {target} "
+        f"({speed.get('ms_per_event', 0):.1f} ms each, {execution(speed)})"
     )
 
 

@@ -71,13 +71,19 @@ def models(
         table.add_column(heading, no_wrap=heading == "name")
     for known in pretrained_names():
         checkpoint = Checkpoint.load(known)
-        valid, model = checkpoint.valid_range, checkpoint.model(kernels="plain")
-        low, high = valid["energy"]
+        valid, model = checkpoint.valid_range, checkpoint.network(kernels="plain")
+        if "rates" in valid:
+            spans = [span for span in valid["rates"].values() if span]
+            low, high = min(span[0] for span in spans), max(span[1] for span in spans)
+            particles, energies = "background", f"{low:.3g}-{high:.3g} of the nominal rate"
+        else:
+            low, high = valid["energy"]
+            particles, energies = ", ".join(valid["particle"]), f"{low / 1000:.3g}-{high / 1000:.3g} GeV"
         table.add_row(
             known,
             ", ".join(checkpoint.detectors),
-            ", ".join(valid["particle"]),
-            f"{low / 1000:.3g}-{high / 1000:.3g} GeV",
+            particles,
+            energies,
             " × ".join(map(str, checkpoint.mesh.shape)),
             f"{model.n_parameters:,}",
         )

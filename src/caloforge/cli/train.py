@@ -31,7 +31,7 @@ __all__ = ["adapt", "train"]
 
 def train(
     recipe: Annotated[str, typer.Argument(help="Name (see caloforge recipes) or a TOML file.")],
-    showers: Annotated[list[Path], typer.Argument(help="Files of showers to train on.")],
+    showers: Annotated[list[Path], typer.Argument(help="Files of showers, or of pixel events, to train on.")],
     out: Annotated[
         Path, typer.Option("--out", "-o", parser=folder, help="Folder of the checkpoint to make.")
     ],
@@ -54,10 +54,15 @@ def train(
     allow_code: AllowCode = None,
 ) -> None:
     """Train a generator from a recipe."""
-    from caloforge.data import Showers, open_showers
+    from caloforge.cli.pixels import are_events
+    from caloforge.data import PixelEvents, Showers, open_events, open_showers
     from caloforge.training import train as run
 
-    sample = Showers.join([open_showers(path) for path in showers])
+    sample: Showers | PixelEvents
+    if are_events(showers, {"given": given, "mesh": mesh, "ignore": ignore}):
+        sample = PixelEvents.concatenate([open_events(path) for path in showers])
+    else:
+        sample = Showers.join([open_showers(path) for path in showers])
     checkpoint = run(
         recipe,
         sample,

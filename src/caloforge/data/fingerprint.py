@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from caloforge.data.conditions import Conditions
 from caloforge.data.showers import Showers
 
-__all__ = ["conditions_digest", "data_fingerprint", "sample_fingerprint"]
+if TYPE_CHECKING:
+    from caloforge.data.pixels import PixelEvents
+
+__all__ = ["conditions_digest", "data_fingerprint", "events_fingerprint", "sample_fingerprint"]
 
 READ_BYTES = 32 << 20
 
@@ -44,4 +48,14 @@ def sample_fingerprint(showers: Showers) -> str:
     for name, column in sorted(showers.extra.items()):
         state.update(name.encode() + np.ascontiguousarray(column).tobytes())
     state.update(json.dumps(showers.provenance, sort_keys=True, default=str).encode())
+    return state.hexdigest()[:32]
+
+
+def events_fingerprint(events: PixelEvents) -> str:
+    """As `data_fingerprint`, of pixel events: different where the detector, a rate or a hit is."""
+    state = hashlib.sha256(json.dumps(events.detector.to_dict(), sort_keys=True).encode())
+    state.update(np.ascontiguousarray(events.conditions.rates).tobytes())
+    for hits, _ in events.batches():
+        for column in (hits.counts.astype(np.int64), hits.u, hits.v, hits.charge):
+            state.update(np.ascontiguousarray(column).tobytes())
     return state.hexdigest()[:32]

@@ -113,6 +113,11 @@ class Showers:
         return dict(self._cells)
 
     @property
+    def n_bytes(self) -> int:
+        """Memory that all energies take, float32."""
+        return 4 * len(self) * self.n_voxels
+
+    @property
     def energies(self) -> Energies:
         """All energies, (N, \\*mesh.shape), MeV; reads everything into memory."""
         return self.read(0, len(self))

@@ -19,10 +19,11 @@ from caloforge.lazy import lazily
 
 if TYPE_CHECKING:
     from caloforge.detector.detector import Detector
+    from caloforge.detector.mesh.pixel import PixelMesh
     from caloforge.detector.pixel import PixelDetector
 
 __getattr__, __dir__ = lazily(  # what reads TOML with pydantic
-    __name__, {"Detector": "detector", "PixelDetector": "pixel"}
+    __name__, {"Detector": "detector", "PixelDetector": "pixel", "PixelMesh": "mesh.pixel"}
 )
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "Grouping",
     "Mesh",
     "PixelDetector",
+    "PixelMesh",
     "RaggedBoxLayer",
     "RaggedBoxMesh",
     "RaggedCylinderMesh",

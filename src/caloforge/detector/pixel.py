@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from functools import cache
-from typing import Annotated, ClassVar, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -307,6 +307,10 @@ class PixelDetector(DetectorFile):
     def sensors(self) -> tuple[Sensor, ...]:
         """Every sensor, ordered by layer, ladder and number; its name is "layer.ladder.sensor"."""
         return _sensors(self.layers)
+
+    def decisive(self) -> dict[str, Any]:
+        """`to_dict` without the description: where it is equal, events are of one detector."""
+        return {key: value for key, value in self.to_dict().items() if key != "description"}
 
     @property
     def shape(self) -> tuple[int, int, int]:

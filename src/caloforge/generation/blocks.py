@@ -19,9 +19,9 @@ from torch import Tensor
 
 from caloforge.errors import CheckpointError
 from caloforge.generation.noise import draw_noise
-from caloforge.generation.recorded import Recorded, record_cuda
 from caloforge.generation.request import GenerationRequest
 from caloforge.models.base import ConditionTensors, GeneratorModel
+from caloforge.runtime.recorded import Recorded, record_cuda
 
 __all__ = ["Block", "BlockDecoder", "make_showers", "wanted_energies"]
 

@@ -14,7 +14,7 @@ from caloforge.checkpoint.checkpoint import Checkpoint
 from caloforge.data.conditions import Conditions
 from caloforge.data.quantities import Quantity, whole_number
 from caloforge.data.showers import Showers
-from caloforge.generation.production import Production
+from caloforge.generation.production import ShowerProduction
 from caloforge.generation.request import GenerationRequest
 from caloforge.generation.workers import most_workers
 from caloforge.runtime.cores import checked_threads
@@ -135,7 +135,7 @@ def generate(
     on_cpu = request.device.type == "cpu"
     with cpu_threads(1 if on_cpu else threads), catch_signals() as interrupt, torch.inference_mode():
         most = most_workers(request, threads)
-        with Production(request, batch_size, interrupt, progress, most) as production:
+        with ShowerProduction(request, batch_size, interrupt, progress, most) as production:
             if out is None:
                 return production.in_memory()
             return production.to_file(Path(out), resume=resume, overwrite=overwrite)

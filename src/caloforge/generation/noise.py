@@ -19,7 +19,7 @@ from torch import Tensor
 from caloforge.errors import ConditionError
 from caloforge.runtime import streams
 
-__all__ = ["draw_noise", "noise_stream", "normals", "torch_normals"]
+__all__ = ["draw_key", "draw_noise", "noise_stream", "normals", "torch_normals"]
 
 _LOW = 0xFFFFFFFF
 _M0, _M1 = 0xD2511F53, 0xCD9E8D57
@@ -60,6 +60,13 @@ def draw_noise(
         by_stream = torch_normals(seed, on_device, {noise_stream(name): k for name, k in sizes.items()})
         flat = {name: by_stream[noise_stream(name)] for name in sizes}
     return {name: flat[name].reshape(len(flat[name]), *shape) for name, shape in shapes.items()}
+
+
+def draw_key(seed: int, numbers: ArrayLike, device: torch.device | str = "cpu") -> Tensor:
+    """Low and high word of the seed and of the numbers (n,) of events: (n, 4) int64, of 32 bits each."""
+    number, seed = _checked(numbers), int(seed) & 0xFFFFFFFFFFFFFFFF
+    words = (torch.full_like(number, seed & _LOW), torch.full_like(number, seed >> 32))
+    return torch.stack([*words, number & _LOW, number >> 32], dim=1).to(device)
 
 
 def normals(

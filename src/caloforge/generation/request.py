@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -29,7 +30,7 @@ from caloforge.models.base import GeneratorModel
 from caloforge.runtime.provenance import code_version
 from caloforge.runtime.streams import checked_count, checked_seed
 
-__all__ = ["GenerationRequest", "resolve_checkpoint"]
+__all__ = ["CODE", "GenerationRequest", "Request", "code_versions", "resolve_checkpoint"]
 
 log = logging.getLogger(__name__)
 
@@ -78,8 +79,44 @@ def resolve_checkpoint(
     return Checkpoint.load(checkpoint).with_settings(settings or {})
 
 
+class Request(ABC):
+    """What is to be generated, and whether something that was generated is that."""
+
+    @property
+    @abstractmethod
+    def description(self) -> dict[str, Any]:
+        """The same, JSON-able and short: where it is equal, so is what is made."""
+
+    def matches(self, recorded: Mapping[str, Any]) -> bool:
+        """True where finished showers, with this request in their provenance, are those of this one.
+
+        Files of versions that did not record precision and kernels are told by the rest.
+        """
+        told = {key: value for key, value in recorded.items() if key != CODE}
+        own = {key: value for key, value in self.description.items() if key != CODE}
+        return told == {key: v for key, v in own.items() if key in told or key not in EXECUTION}
+
+    def require_execution(self, recorded: Mapping[str, Any], where: os.PathLike[str]) -> None:
+        """DataError where the showers in ``where`` were made in a way that would not be chosen now."""
+        now = self.description
+        changed = [key for key in EXECUTION if recorded.get(key, now[key]) != now[key]]
+        if changed:
+            was, is_now = (", ".join(f"{key} {of[key]}" for key in changed) for of in (recorded, now))
+            options = " ".join(f"--{key} {recorded[key]}" for key in changed)
+            words = ", ".join(f"{key}={recorded[key]!r}" for key in changed)
+            raise DataError(
+                f"{where} was made with {was} and would now be made with {is_now}; ask for the same with "
+                f"{options} ({words}), or start anew with overwrite=True (--overwrite)"
+            )
+
+
+def code_versions() -> str:
+    """The versions that decide the last bits, for `Request.description`."""
+    return f"caloforge {code_version().replace('+changes', '')}, torch {torch.__version__}"
+
+
 @dataclass(frozen=True, eq=False)
-class GenerationRequest:
+class GenerationRequest(Request):
     """N showers of one model.
 
     Attributes:
@@ -140,6 +177,7 @@ class GenerationRequest:
         copies = whole_number("copies", copies)
         checked_count(n or 1, first)
         checkpoint = resolve_checkpoint(checkpoint, detector, settings)
+        checkpoint.require_makes()
         detector = None if detector is None else Detector.name_of(detector)
         coarse = None if given is None else GivenShowers.open(given, copies)
         if copies > 1 and coarse is None:
@@ -210,27 +248,5 @@ class GenerationRequest:
             "kernels": self.model.execution.kernels,
             "fixed_blocks": self.fixed_blocks,
             "block_size": self.block_size,
-            CODE: f"caloforge {code_version().replace('+changes', '')}, torch {torch.__version__}",
+            CODE: code_versions(),
         }
-
-    def matches(self, recorded: Mapping[str, Any]) -> bool:
-        """True where finished showers, with this request in their provenance, are those of this one.
-
-        Files of versions that did not record precision and kernels are told by the rest.
-        """
-        told = {key: value for key, value in recorded.items() if key != CODE}
-        own = {key: value for key, value in self.description.items() if key != CODE}
-        return told == {key: v for key, v in own.items() if key in told or key not in EXECUTION}
-
-    def require_execution(self, recorded: Mapping[str, Any], where: os.PathLike[str]) -> None:
-        """DataError where the showers in ``where`` were made in a way that would not be chosen now."""
-        now = self.description
-        changed = [key for key in EXECUTION if recorded.get(key, now[key]) != now[key]]
-        if changed:
-            was, is_now = (", ".join(f"{key} {of[key]}" for key in changed) for of in (recorded, now))
-            options = " ".join(f"--{key} {recorded[key]}" for key in changed)
-            words = ", ".join(f"{key}={recorded[key]!r}" for key in changed)
-            raise DataError(
-                f"{where} was made with {was} and would now be made with {is_now}; ask for the same with "
-                f"{options} ({words}), or start anew with overwrite=True (--overwrite)"
-            )

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from caloforge.models.base import GeneratorModel
     from caloforge.models.energies.base import LayerEnergyModel
     from caloforge.models.energies.layers_then_cells import LayersThenCells
+    from caloforge.models.pixels.base import PixelModel
     from caloforge.models.student import Student
     from caloforge.models.trainable import Trainable
 
@@ -17,9 +18,10 @@ __getattr__, __dir__ = lazily(
         "GeneratorModel": "base",
         "LayerEnergyModel": "energies.base",
         "LayersThenCells": "energies.layers_then_cells",
+        "PixelModel": "pixels.base",
         "Student": "student",
         "Trainable": "trainable",
     },
 )
 
-__all__ = ["GeneratorModel", "LayerEnergyModel", "LayersThenCells", "Student", "Trainable"]
+__all__ = ["GeneratorModel", "LayerEnergyModel", "LayersThenCells", "PixelModel", "Student", "Trainable"]

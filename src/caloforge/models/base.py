@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from caloforge.data.conditions import Conditions
     from caloforge.detector.mesh import Mesh
 
-__all__ = ["Batch", "ConditionTensors", "GeneratorModel", "load_model_class"]
+__all__ = ["Batch", "ConditionTensors", "GeneratorModel", "NoiseModel", "load_model_class"]
 
 MOST_GPU = 1024
 """Showers of a block on other devices than a CPU, at most."""
@@ -29,7 +29,32 @@ CELLS_GPU = MOST_GPU * 6480
 """Cells of such a block, at most; what takes memory grows with them."""
 
 
-class GeneratorModel(Trainable):
+class NoiseModel(Trainable):
+    """A model that makes something of noise: showers, or events of a pixel detector."""
+
+    @abstractmethod
+    def noise_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of each named part of the noise of one; all numbers are standard normal."""
+
+    def noise(self, n: int, generator: torch.Generator | None = None) -> dict[str, Tensor]:
+        """Noise of n from a torch generator, (n, \\*shape) each; for training and tests.
+
+        Generation draws its noise from `caloforge.generation` instead, keyed by the number of the shower.
+        """
+        device = torch.device("cpu") if generator is None else generator.device
+        return {
+            name: torch.randn(n, *shape, generator=generator, device=device)
+            for name, shape in self.noise_shapes().items()
+        }
+
+    def describe(self) -> dict[str, Any]:
+        """The same, with its noise."""
+        return super().describe() | {
+            "noise": {name: list(shape) for name, shape in self.noise_shapes().items()}
+        }
+
+
+class GeneratorModel(NoiseModel):
     """A model that makes showers, network and preprocessing of one family; a subclass is a new family."""
 
     block_size: ClassVar[int] = 64
@@ -39,27 +64,12 @@ class GeneratorModel(Trainable):
         """ConditionError for conditions of which no shower can be made, in the trained range or out of it."""
 
     @abstractmethod
-    def noise_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Shape of each named part of one shower's noise; all numbers are standard normal."""
-
-    @abstractmethod
     def decode(self, noise: Mapping[str, Tensor], conditions: ConditionTensors) -> Tensor:
         """Showers (n, \\*shape), MeV, float32, of n noises and n conditions; deterministic.
 
         Each shower must depend on its own noise and conditions alone, through operations whose shapes are
         the same for every batch of n: use ``torch.where`` rather than boolean indexing.
         """
-
-    def noise(self, n: int, generator: torch.Generator | None = None) -> dict[str, Tensor]:
-        """Noise of n showers from a torch generator, (n, \\*shape) each; for training and tests.
-
-        Generation draws its noise from `caloforge.generation` instead, keyed by the number of the shower.
-        """
-        device = torch.device("cpu") if generator is None else generator.device
-        return {
-            name: torch.randn(n, *shape, generator=generator, device=device)
-            for name, shape in self.noise_shapes().items()
-        }
 
     @property
     def given_mesh(self) -> Mesh | None:
@@ -71,12 +81,6 @@ class GeneratorModel(Trainable):
         """Showers that `decode` is given at once on other devices: a power of 2, fewer on larger meshes."""
         most = min(max(CELLS_GPU // self.mesh.n_voxels, 1), MOST_GPU)
         return 1 << (most.bit_length() - 1)
-
-    def describe(self) -> dict[str, Any]:
-        """The same, with its noise."""
-        return super().describe() | {
-            "noise": {name: list(shape) for name, shape in self.noise_shapes().items()}
-        }
 
 
 def load_model_class(name: str) -> type[GeneratorModel]:

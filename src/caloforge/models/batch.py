@@ -65,6 +65,11 @@ class ConditionTensors:
         """The showers at a slice, an index tensor or a boolean mask."""
         return self._map(lambda column: column[index])
 
+    @property
+    def index_device(self) -> torch.device:
+        """Where an index of showers has to be: with them."""
+        return self.energy.device
+
     def _map(self, change: Any) -> Self:
         columns: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
         changed: dict[str, Any] = {k: None if v is None else change(v) for k, v in columns.items()}

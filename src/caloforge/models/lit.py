@@ -12,7 +12,7 @@ from torch import Tensor
 
 from caloforge.runtime.compiled import traced
 
-__all__ = ["drawn", "lit_examples", "lit_mean", "lit_rows"]
+__all__ = ["all_rows", "drawn", "lit_examples", "lit_mean", "lit_rows"]
 
 _chosen: ContextVar[tuple[Tensor, int] | None] = ContextVar("chosen", default=None)
 """Which rows a network computes, of how many; None for all."""
@@ -24,9 +24,14 @@ def lit_rows(lit: Tensor) -> Tensor | slice:
     On a CPU, whose memory Python reads without waiting, these alone. Elsewhere, and in what is traced, all,
     since a shape that hangs on data makes the host wait for the device and can be in no graph.
     """
-    if lit.device.type != "cpu" or traced():
+    if all_rows(lit.device):
         return slice(None)
     return torch.from_numpy(np.flatnonzero(lit.numpy()))
+
+
+def all_rows(device: torch.device) -> bool:
+    """True where `lit_rows` are all rows, so that leaving some out saves nothing."""
+    return device.type != "cpu" or traced()
 
 
 @contextmanager

@@ -25,7 +25,6 @@ from caloforge.runtime.precision import in_bf16
 from caloforge.settings import Settings
 
 if TYPE_CHECKING:
-    from caloforge.data.showers import Showers
     from caloforge.detector.mesh import Mesh
 
 __all__ = ["Trainable", "load_trainable_class"]
@@ -33,6 +32,8 @@ __all__ = ["Trainable", "load_trainable_class"]
 
 class Trainable(nn.Module, ABC):
     """Network and preprocessing that are trained from a recipe.
+
+    A family is trained on `Showers`, in batches that are `Batch`, or on `PixelEvents`, in `PixelBatch`.
 
     The mesh and the settings alone determine the shapes of all parameters and buffers, so that a checkpoint
     can be read without the training data. `fit` then sets the buffers that hold preprocessing statistics.
@@ -48,7 +49,8 @@ class Trainable(nn.Module, ABC):
             its settings say.
         augmentation: draws random symmetry operations for the showers of a batch, which training has already
             had for the real ones; for losses that move generated ones alike. None where there are none.
-        progress: fraction of the training that is done, in [0, 1], for losses with a schedule of their own.
+        progress: fraction of the training that is done, in [0, 1], for losses with a schedule of their own;
+            a tensor (), which a recorded step reads.
     """
 
     class Settings(Settings):
@@ -68,7 +70,7 @@ class Trainable(nn.Module, ABC):
     meshes: dict[str, Mesh]
     execution: Execution
     augmentation: Callable[[Batch, torch.Generator], Callable[[Tensor], Tensor]] | None
-    progress: float
+    progress: Tensor
 
     def __init__(self, mesh: Mesh, settings: BaseModel | Mapping[str, Any] | None = None) -> None:
         super().__init__()
@@ -81,7 +83,7 @@ class Trainable(nn.Module, ABC):
         self.detectors = ()
         self.meshes = {}
         self.augmentation = None
-        self.progress = 0.0
+        self.register_buffer("progress", torch.zeros(()), persistent=False)
         own = in_bf16(self._bf16_setting, "auto", torch.device("cpu"))
         self.execution = Execution(torch.device("cpu"), "bfloat16" if own else "float32", "auto")
 
@@ -144,10 +146,10 @@ class Trainable(nn.Module, ABC):
         """
         self.detectors, self.meshes = tuple(detectors), dict(meshes)
 
-    def fit(self, showers: Showers) -> None:
+    def fit(self, showers: Any) -> None:
         """Set the preprocessing statistics, which are buffers, from the training split, read in slices."""
 
-    def adapt(self, showers: Showers) -> None:
+    def adapt(self, showers: Any) -> None:
         """What `fit` is where trained weights are adapted to new showers, of new detectors or known ones.
 
         ``detectors`` and ``meshes`` hold the new ones already, behind those it was trained on. What it keeps
@@ -169,7 +171,7 @@ class Trainable(nn.Module, ABC):
         """
         raise RecipeError(f"{type(self).__name__} learns from showers alone; train it without a teacher")
 
-    def calibrate(self, showers: Showers, generator: torch.Generator) -> None:
+    def calibrate(self, showers: Any, generator: torch.Generator) -> None:
         """Set buffers that need the trained network; called once, with the best weights, without gradients.
 
         Args:
@@ -188,7 +190,7 @@ class Trainable(nn.Module, ABC):
         return {"model": [p for p in self.parameters() if p.requires_grad]}
 
     @abstractmethod
-    def losses(self, batch: Batch, part: str, generator: torch.Generator) -> dict[str, Tensor]:
+    def losses(self, batch: Any, part: str, generator: torch.Generator) -> dict[str, Tensor]:
         """Loss of one part on a batch.
 
         All random numbers must come from ``generator``, which lives on the batch's device, or be dropout;
@@ -207,7 +209,7 @@ class Trainable(nn.Module, ABC):
     def after_step(self, part: str) -> None:
         """Called without gradients after each optimiser step of ``part``, e.g. for target networks."""
 
-    def forward(self, batch: Batch, part: str, generator: torch.Generator) -> dict[str, Tensor]:
+    def forward(self, batch: Any, part: str, generator: torch.Generator) -> dict[str, Tensor]:
         """The same as `losses`."""
         return self.losses(batch, part, generator)
 

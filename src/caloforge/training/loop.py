@@ -13,18 +13,20 @@ import torch
 
 from caloforge.checkpoint.checkpoint import Checkpoint
 from caloforge.data.formats import open_showers
+from caloforge.data.pixels import PixelEvents, holds_events, open_events
 from caloforge.data.quantities import whole_number
 from caloforge.data.showers import Showers
-from caloforge.errors import CheckpointError, MissingDependencyError
+from caloforge.errors import CheckpointError, MissingDependencyError, RecipeError
 from caloforge.runtime.cores import wanted_threads
 from caloforge.runtime.devices import cpu_threads, pick_device
 from caloforge.runtime.locks import folder_lock
 from caloforge.runtime.signals import catch_signals
 from caloforge.runtime.streams import checked_seed
+from caloforge.training.pixel_task import PixelTask
 from caloforge.training.recipe import Recipe
 from caloforge.training.run import TrainingRun
 from caloforge.training.state import finished_training
-from caloforge.training.task import TrainingTask
+from caloforge.training.task import ShowerTask, TrainingTask
 from caloforge.training.team import Team, before_meeting
 
 __all__ = ["train"]
@@ -35,7 +37,7 @@ LONGEST_WAIT = timedelta(hours=6)
 
 def train(
     recipe: str | os.PathLike[str] | Mapping[str, Any] | Recipe,
-    showers: Showers | str | os.PathLike[str],
+    showers: Showers | PixelEvents | str | os.PathLike[str],
     *,
     out: str | os.PathLike[str],
     seed: int = 0,
@@ -61,8 +63,8 @@ def train(
 
     Args:
         recipe: name or path of a recipe, or the recipe itself.
-        showers: training showers or their file; part of them is held out for validation, chosen by the seed.
-            Those of several detectors whose cells differ are joined by `Showers.join`.
+        showers: training showers, or pixel events, or their file; part of them is held out for validation,
+            chosen by the seed. Those of several detectors whose cells differ are joined by `Showers.join`.
         out: folder of the checkpoint.
         seed: seed of the weights, the split, the order and all noise.
         resume: go on with a training that was stopped; the same one, finished, is returned as it is.
@@ -89,14 +91,18 @@ def train(
     recipe, seed = Recipe.load(recipe, overrides), checked_seed(seed)
     threads = wanted_threads() if threads is None else whole_number("threads", threads)
     folder = Path(out)
-    task = TrainingTask(
-        recipe,
-        open_showers(showers),
-        seed,
-        teacher=None if teacher is None else Checkpoint.load(teacher),
-        given=None if given is None else open_showers(given),
-        start=None if start is None else Checkpoint.load(start),
-    )
+    others: dict[str, Any] = {
+        "teacher": None if teacher is None else Checkpoint.load(teacher),
+        "start": None if start is None else Checkpoint.load(start),
+    }
+    task: TrainingTask[Any]
+    if isinstance(showers, PixelEvents) or (not isinstance(showers, Showers) and holds_events(Path(showers))):
+        if given is not None:
+            raise RecipeError("a model of pixel events is given no showers")
+        task = PixelTask(recipe, open_events(showers), seed, **others)
+    else:
+        coarse = None if given is None else open_showers(given)
+        task = ShowerTask(recipe, open_showers(showers), seed, given=coarse, **others)
     accelerator = _accelerator(device, recipe)
     team = Team.of(accelerator)
     where = (accelerator.device, precision)

@@ -66,6 +66,12 @@ class PartTrainer:
             betas=settings.betas,
             fused=all(p.device.type in FUSED for p in parameters),
         )
+        # of each update of a step: learning rate, and share of the new weights in their average
+        self.rates: Tensor | None = None
+        if all(p.device.type == "cuda" for p in parameters):  # a CUDA graph reads them from there
+            self.rates = torch.zeros(settings.repeat, 2, device=parameters[0].device)
+            for group in self.optimiser.param_groups:
+                group["capturable"], group["lr"] = True, torch.zeros((), device=self.rates.device)
         self.ema = None if settings.ema == 0 else [p.detach().clone() for p in parameters]
         self.best: list[Tensor] | None = None
         self.best_loss, self.best_epoch = math.inf, -1
@@ -76,10 +82,31 @@ class PartTrainer:
     @property
     def rate(self) -> float:
         """Learning rate of the next update."""
-        return learning_rate(self.settings, min(self.updates / max(self.n_updates - 1, 1), 1.0))
+        return self._rates(0)[0]
+
+    def _rates(self, ahead: int) -> tuple[float, float]:
+        """Learning rate of a later update, and the share of its weights in their average."""
+        rate = learning_rate(self.settings, min((self.updates + ahead) / max(self.n_updates - 1, 1), 1.0))
+        made = self.updates + ahead + 1
+        return rate, 1 - min(self.settings.ema, (1 + made) / (10 + made))
+
+    def begin_step(self) -> None:
+        """Tell the device the rates of the updates of a step."""
+        if self.rates is not None:
+            rates = torch.tensor([self._rates(i) for i in range(self.settings.repeat)])
+            self.rates.copy_(rates, non_blocking=True)
+
+    def end_step(self) -> None:
+        """Count the updates of a step."""
+        self.updates += self.settings.repeat
+        self._count_changes()
+
+    def _count_changes(self) -> None:
+        for p in self.parameters:
+            increment_version(p)  # which fused optimisers forget: what is derived from weights asks for it
 
     def update(
-        self, losses: dict[str, Tensor], weight: Tensor | float, accelerator: Any, team: Team
+        self, losses: dict[str, Tensor], weight: Tensor | float, accelerator: Any, team: Team, number: int = 0
     ) -> dict[str, Tensor]:
         """One step of the optimiser.
 
@@ -88,12 +115,17 @@ class PartTrainer:
             weight: what they count among those of the other processes.
             accelerator: for precision.
             team: all processes.
+            number: of the update among those of its step.
 
         Returns:
             The losses of the whole batch, and "gradient_norm" before clipping where that is on.
         """
+        rate, new = self._rates(number) if self.rates is None else self.rates[number]
         for group in self.optimiser.param_groups:
-            group["lr"] = self.rate
+            if isinstance(rate, Tensor):
+                group["lr"].copy_(rate)
+            else:
+                group["lr"] = rate
         self.optimiser.zero_grad(set_to_none=True)
         accelerator.backward(losses["loss"], inputs=self.parameters)
         logged = {name: value.detach().float() for name, value in losses.items()}
@@ -108,13 +140,12 @@ class PartTrainer:
             norm = nn.utils.clip_grad_norm_(self.parameters, self.settings.clip)
             logged["gradient_norm"] = norm.detach().float()
         self.optimiser.step()
-        for p in self.parameters:
-            increment_version(p)  # which fused optimisers forget: what is derived from weights asks for it
-        self.updates += 1
+        self._count_changes()
         if self.ema is not None:
-            decay = min(self.settings.ema, (1 + self.updates) / (10 + self.updates))
             with torch.no_grad():
-                torch._foreach_lerp_(self.ema, [p.detach() for p in self.parameters], 1 - decay)
+                moved = torch._foreach_sub([p.detach() for p in self.parameters], self.ema)
+                torch._foreach_mul_(moved, new)
+                torch._foreach_add_(self.ema, moved)
         return logged
 
     def averaged(self) -> list[Tensor]:

@@ -19,6 +19,7 @@ meshes = ["cylinder"]
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -113,6 +114,7 @@ class TrainingSettings(PartSettings):
         epochs: passes over the training showers; either this or ``steps`` must be given.
         steps: batches to train on; 0 for models that are complete when they are fitted.
         batch_size: showers of a step, over all processes.
+        scale: how many times larger batches are, for devices that need large ones; see `scaled`.
         precision: "bf16" for bfloat16 autocast of all that is in the losses; "float32" and "auto" leave it to
             the model's settings.
         validation_fraction: share of the showers that is held out; 0 for none.
@@ -126,6 +128,7 @@ class TrainingSettings(PartSettings):
     epochs: int | None = Field(None, ge=1)
     steps: int | None = Field(None, ge=0)
     batch_size: int = Field(128, ge=1)
+    scale: int = Field(1, ge=1)
     precision: Literal["auto", "float32", "bf16"] = "auto"
     validation_fraction: float = Field(0.1, ge=0, lt=1)
     augment: tuple[str, ...] = ()
@@ -157,6 +160,33 @@ class TrainingSettings(PartSettings):
         if any(part.patience is not None for part in parts):
             raise ValueError("select and patience would both decide which weights are kept; leave one out")
         return self
+
+    def scaled(self) -> Self:
+        """The settings of a training with ``scale`` times as many showers a step, and as many fewer steps.
+
+        Learning rates and weight decay are multiplied by √scale, and averages (β of Adam, EMA) are over
+        as many showers as before (arXiv:2205.10287, 2307.13813). With a scale of 1 they are what they are.
+        """
+        if self.scale == 1:
+            return self
+        k = self.scale
+
+        def rescaled(part: PartSettings) -> dict[str, Any]:
+            return {
+                "learning_rate": math.sqrt(k) * part.learning_rate,
+                "weight_decay": math.sqrt(k) * part.weight_decay,
+                "betas": tuple(beta**k for beta in part.betas),
+                "ema": part.ema**k,
+            }
+
+        changed = rescaled(self) | {"batch_size": k * self.batch_size, "scale": 1}
+        parts = {name: self.part(name) for name in self.parts}
+        changed["parts"] = {name: part.model_copy(update=rescaled(part)) for name, part in parts.items()}
+        if self.steps is not None:
+            changed["steps"] = -(-self.steps // k)
+        if self.select is not None:
+            changed["select"] = self.select.model_copy(update={"every": -(-self.select.every // k)})
+        return self.model_copy(update=changed)
 
     def part(self, name: str) -> PartSettings:
         """Settings of a part: its own where given, otherwise the common ones."""
@@ -236,6 +266,11 @@ class Recipe(Settings):
 
         conditions, meshes = showers.conditions, set(showers.meshes.values())
         model = load_trainable_class(self.model)
+        if "pixel" in model.mesh_kinds:
+            raise RecipeError(
+                f"a {model.__name__} is trained on events of a pixel detector, not on showers (caloforge "
+                "simulate belle2-pxd makes some)"
+            )
         if len(meshes) > 1 and not model.joint:
             raise RecipeError(
                 f"a {model.__name__} is for one mesh, but the detectors {', '.join(showers.meshes)} have "

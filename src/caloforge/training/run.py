@@ -16,7 +16,7 @@ from caloforge.runtime.progress import Display
 from caloforge.runtime.provenance import provenance
 from caloforge.runtime.seeds import derived_seed
 from caloforge.runtime.signals import Interrupt, raise_interrupt
-from caloforge.training.loader import ShowerLoader, fits_in_memory
+from caloforge.training.loader import fits_in_memory
 from caloforge.training.record import Log, summary
 from caloforge.training.selection import Selection
 from caloforge.training.state import RESUME, has_state, load_state, remove_state, save_state, saved_run
@@ -51,7 +51,7 @@ class TrainingRun:
 
     def __init__(
         self,
-        task: TrainingTask,
+        task: TrainingTask[Any],
         folder: Path,
         accelerator: Any,
         team: Team,
@@ -65,14 +65,14 @@ class TrainingRun:
         self._log: Log | None = None
         saved = team.on_main(lambda: self._saved_run() if resume else None)
         # A resumed training keeps showers where it kept them before, since that decides their order.
-        (too_large,) = team.largest(not fits_in_memory(task.showers))
+        (too_large,) = team.largest(not fits_in_memory(task.sample))
         in_memory = not too_large
         if saved is not None:
             in_memory = bool(saved.get("in memory", in_memory))
         where = {"in memory": in_memory, "processes": team.size}
         self.fingerprints = team.on_main(lambda: task.fingerprints)
         self.identity = {"recipe": task.recipe.to_dict(), "seed": task.seed, **self.fingerprints, **where}
-        self.training, held_out = task.split(task.showers)
+        self.training, held_out = task.split(task.sample)
         given, given_held_out = (None, None) if task.given is None else task.split(task.given)
         model = self._model(saved is None, precision)
         self.execution = model.execution
@@ -81,7 +81,7 @@ class TrainingRun:
             self.identity["threads"] = torch.get_num_threads()
         if team.size > 1 and model.sees_batch:
             raise TrainingError(
-                f"the losses of a {type(model).__name__} compare the showers of a batch with each other; "
+                f"the losses of a {type(model).__name__} compare the {task.what} of a batch with each other; "
                 f"train it with one process, not with {team.size}"
             )
         precisions = team.gather(self.execution.precision)
@@ -89,21 +89,21 @@ class TrainingRun:
             raise TrainingError(
                 f"the processes would compute in {', '.join(precisions)}; choose one precision (--precision)"
             )
+        settings = task.recipe.training.scaled()
         common: dict[str, Any] = {
-            "batch_size": task.recipe.training.batch_size,
+            "batch_size": settings.batch_size,
             "detectors": model.detectors,
             "device": accelerator.device,
             "in_memory": in_memory,
             "process": team.index,
             "n_processes": team.size,
         }
-        loader = ShowerLoader(self.training, given=given, seed=task.seed, prefetch=prefetch, **common)
+        loader = task.loader(self.training, given, seed=task.seed, prefetch=prefetch, **common)
         if loader.batch_size < team.size:
             raise TrainingError(
-                f"batches of {loader.batch_size} showers are too small for {team.size} processes"
+                f"batches of {loader.batch_size} {task.what} are too small for {team.size} processes"
             )
-        validation = None if held_out is None else ShowerLoader(held_out, given=given_held_out, **common)
-        settings = task.recipe.training
+        validation = None if held_out is None else task.loader(held_out, given_held_out, **common)
         selection = None
         if settings.select is not None and held_out is not None:
             selection = Selection(settings.select, held_out, given_held_out, accelerator.device, task.seed)
@@ -123,7 +123,7 @@ class TrainingRun:
         trainer, team = self.trainer, self.team
         team.on_main(self._open_log)
         try:
-            with Display("showers", enabled=progress and team.main) as show:
+            with Display(self.task.what, enabled=progress and team.main) as show:
                 self._tell_step(show, "")
                 while not trainer.done:
                     for loss in trainer.steps():
@@ -152,11 +152,11 @@ class TrainingRun:
 
     def _model(self, fit: bool, precision: str) -> Trainable:
         """The model at the beginning; the main process fits its statistics for all."""
-        device, showers = self.accelerator.device, self.training if fit else None
+        device, sample = self.accelerator.device, self.training if fit else None
         if self.team.size == 1:
-            return self.task.model(device, showers, precision)
+            return self.task.model(device, sample, precision)
         made: list[Trainable] = []
-        self.team.on_main(lambda: made.append(self.task.model(device, showers, precision)))
+        self.team.on_main(lambda: made.append(self.task.model(device, sample, precision)))
         model = made[0] if made else self.task.model(device, None, precision)
         self.team.copy_from_main(model.state_dict().values())
         return model
@@ -179,7 +179,7 @@ class TrainingRun:
         size = trainer.loader.batch_size
         text = f"epoch {row['epoch'] + 1}/{trainer.n_epochs}: {summary(row)}"
         show("training", trainer.position.total * size, trainer.n_steps * size, text)
-        line = f"{text}, {row['showers_per_second']:.0f} showers/s"
+        line = f"{text}, {row['showers_per_second']:.0f} {self.task.what}/s"
         show.line(line, last=row["epoch"] + 1 == trainer.n_epochs)
 
     @torch.no_grad()
@@ -227,7 +227,7 @@ class TrainingRun:
             "autocast": str(self.accelerator.mixed_precision),
             "kernels": execution.kernels,
             "n_training": len(self.training),
-            "n_showers": len(self.task.showers),
+            "n_showers": len(self.task.sample),
             "fingerprints": self.fingerprints,
         }
         return self.task.checkpoint(self.trainer.model, made_by, self.trainer.metrics())

@@ -130,7 +130,7 @@ def _remove_files(folder: Path, keep: tuple[str, ...]) -> None:
 
 
 def finished_training(
-    folder: Path, task: TrainingTask, resume: bool, overwrite: bool, device: torch.device, precision: str
+    folder: Path, task: TrainingTask[Any], resume: bool, overwrite: bool, device: torch.device, precision: str
 ) -> Checkpoint | None:
     """Make sure that ``folder`` may be written; returns its checkpoint where this training is finished.
 
@@ -177,7 +177,7 @@ def _refuse_other_files(folder: Path) -> None:
         )
 
 
-def _differs(checkpoint: Checkpoint, task: TrainingTask, device: torch.device, precision: str) -> str:
+def _differs(checkpoint: Checkpoint, task: TrainingTask[Any], device: torch.device, precision: str) -> str:
     """What a finished training has that this one has not, "" if nothing; data and precision if recorded."""
     if current_names(checkpoint.recipe) != task.recipe.to_dict():
         return "another recipe"

@@ -17,16 +17,15 @@ import torch
 from torch import Tensor
 
 from caloforge.errors import TrainingError
-from caloforge.models.batch import Batch
 from caloforge.models.trainable import Trainable
 from caloforge.runtime.memory import peak_memory_mib
 from caloforge.runtime.seeds import derived_seed, seed_torch
-from caloforge.runtime.share import Share
-from caloforge.training.augmentations import augment, drawn_move
-from caloforge.training.loader import ShowerLoader
+from caloforge.training.augmentations import drawn_move
+from caloforge.training.loader import Loader
 from caloforge.training.optimise import PartTrainer, part_trainers
 from caloforge.training.recipe import TrainingSettings
 from caloforge.training.selection import Selection
+from caloforge.training.steps import Logged, Steps
 from caloforge.training.team import Team
 
 __all__ = ["Position", "Trainer"]
@@ -65,8 +64,8 @@ class Trainer:
         self,
         model: Trainable,
         settings: TrainingSettings,
-        loader: ShowerLoader,
-        validation: ShowerLoader | None,
+        loader: Loader[Any, Any],
+        validation: Loader[Any, Any] | None,
         accelerator: Any,
         team: Team,
         seed: int,
@@ -86,9 +85,12 @@ class Trainer:
         self.position = Position()
         self.last_saved = "none yet"
         self._generator = torch.Generator(device=loader.device)
+        self.steps_on_device = Steps(
+            model, loader.share, settings.augment, accelerator, team, self._generator, loader.device
+        )
         if settings.augment:
             model.augmentation = lambda batch, generator: drawn_move(batch, settings.augment, generator)
-        self._pending: list[tuple[str, int, dict[str, Tensor]]] = []
+        self._pending: list[tuple[int, Logged]] = []
         self._check_every = 1 if loader.device.type == "cpu" else CHECK_EVERY_GPU
 
     @property
@@ -124,21 +126,15 @@ class Trainer:
             start = time.monotonic()
         self.check()
 
-    def _step(self, batch: Batch) -> None:
-        key = derived_seed(self.seed, "train", self.position.epoch, self.position.step)
-        self._seed(key)
-        with self.loader.share.drawing():
-            batch = augment(batch, self.settings.augment, self._generator)
-        self.model.progress = self.position.total / self.n_steps
-        for part in self.parts.values():
-            if part.stopped or self.position.total % part.settings.every:
-                continue
-            for _ in range(part.settings.repeat):
-                losses, weight = self._losses(batch, part, self.loader.share)
-                logged = part.update(losses, weight, self.accelerator, self.team)
-                with torch.no_grad():
-                    self.model.after_step(part.name)
-                self._pending.append((part.name, self.position.step, logged))
+    def _step(self, batch: Any) -> None:
+        self._seed(derived_seed(self.seed, "train", self.position.epoch, self.position.step))
+        self.model.progress.fill_(self.position.total / self.n_steps)
+        due = [
+            part
+            for part in self.parts.values()
+            if not part.stopped and self.position.total % part.settings.every == 0
+        ]
+        self._pending.append((self.position.step, self.steps_on_device.make(batch, due)))
 
     def _select(self) -> None:
         """Measure where that is due, and keep the weights of all parts where they are the best so far."""
@@ -158,25 +154,16 @@ class Trainer:
         self._generator.manual_seed(key)
         seed_torch(key, self.loader.device)  # for dropout
 
-    def _losses(
-        self, batch: Batch, part: PartTrainer, share: Share
-    ) -> tuple[dict[str, Tensor], Tensor | float]:
-        """Losses of a share of a batch, and how much they count."""
-        with share.drawing(), self.accelerator.autocast():
-            losses = dict(self.model(batch, part.name, self._generator))
-        return losses, losses.pop("weight", float(len(batch)))
-
     def check(self) -> str:
         """Add the pending losses to the epoch's sums, or stop because one is not finite."""
         words = []
-        numbers = iter(self._read([value for *_, logged in self._pending for value in logged.values()]))
-        for name, step, logged in self._pending:
-            sums = self.position.sums.setdefault(name, {})
-            for key, number in zip(logged, numbers, strict=False):
+        numbers = iter(self._read([logged.values for _, logged in self._pending]))
+        for step, logged in self._pending:
+            for (name, key), number in zip(logged.names, numbers, strict=False):
                 if not math.isfinite(number) and key in ("loss", "gradient_norm"):
                     self._pending.clear()
                     raise self._not_finite(name, step, key, number)
-                total = sums.setdefault(key, [0.0, 0])
+                total = self.position.sums.setdefault(name, {}).setdefault(key, [0.0, 0])
                 total[0] += number
                 total[1] += 1
                 if key == "loss":
@@ -251,7 +238,7 @@ class Trainer:
             for i, (share, batch) in enumerate(self.validation.in_order()):
                 for part in active if len(batch) else ():
                     self._seed(derived_seed(self.seed, "validation", i, part.name))
-                    seen.append((part.name, *self._losses(batch, part, share)))
+                    seen.append((part.name, *self.steps_on_device.losses(batch, part, share)))
             self.model.train()
         means = _means(self.team.gather(self._sums(seen)))
         for part_name, values in means.items():
@@ -280,9 +267,9 @@ class Trainer:
         return sums
 
     def _read(self, values: list[Tensor]) -> list[float]:
-        """Numbers on the device, which is waited for once."""
-        there = [value.detach().to(self.loader.device) for value in values]
-        numbers: list[float] = torch.stack(there).tolist() if there else []
+        """All numbers of tensors on the device, which is waited for once."""
+        there = [value.detach().to(self.loader.device).reshape(-1) for value in values]
+        numbers: list[float] = torch.cat(there).tolist() if there else []
         return numbers
 
     def averaged_weights(self) -> AbstractContextManager[Trainable]:
@@ -320,6 +307,7 @@ class Trainer:
                 for name, part in self.parts.items()
             },
             **({} if self.selection is None else {"selection": self.selection.metrics()}),
+            **({"graph": self.steps_on_device.told} if self.loader.device.type == "cuda" else {}),
             "epochs": self.position.epoch,
             "steps": self.position.total,
             "seconds": round(self.position.seconds, 2),

@@ -5,8 +5,10 @@ Legend: ``N`` events, ``S`` sensors, ``B`` sources of background.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -21,6 +23,8 @@ __all__ = ["EVENTS", "ArrayHits", "HitSource", "PixelConditions", "PixelEvents"]
 
 EVENTS = 20
 """Events of a batch: about 1.4 million hits of Belle II's pixel detector, 7 MB."""
+HIT_BYTES = 5
+"""Of a hit in memory: the number of its cell and its charge."""
 UNKNOWN = -1
 
 
@@ -112,6 +116,24 @@ class PixelConditions:
             np.full(n, UNKNOWN, dtype=np.int64),
         )
 
+    @property
+    def unknown_rates(self) -> NDArray[np.int64]:
+        """Events of which a rate is not known."""
+        return np.flatnonzero(np.isnan(self.rates).any(axis=1))
+
+    def ranges(self) -> dict[str, list[float] | None]:
+        """Lowest and highest factor of each source, None where one is not known."""
+        known = len(self) and not len(self.unknown_rates)
+        return {
+            name: [float(column.min()), float(column.max())] if known else None
+            for name, column in zip(self.sources, self.rates.T, strict=True)
+        }
+
+    @property
+    def digest(self) -> str:
+        """Sixteen hexadecimal digits that differ where a rate does."""
+        return hashlib.sha256(np.ascontiguousarray(self.rates).tobytes()).hexdigest()[:16]
+
     def __len__(self) -> int:
         return len(self.rates)
 
@@ -153,6 +175,12 @@ class PixelEvents:
 
     def __repr__(self) -> str:
         return f"<{len(self)} events of {self.detector.name}, {' × '.join(map(str, self.detector.shape))}>"
+
+    @cached_property
+    def n_bytes(self) -> int:
+        """Memory that all hits take, about, as the first events tell."""
+        n = min(len(self), EVENTS)
+        return len(self) * HIT_BYTES * len(self.read(0, n).u) // max(n, 1)
 
     def read(self, start: int, stop: int) -> PixelHits:
         """Hits of events start … stop − 1; what follows one another in the file is read at once."""
@@ -217,8 +245,8 @@ class PixelEvents:
 
     def require_like(self, other: PixelEvents, what: str) -> None:
         """Raise DataError unless sensors, read-out and sources of background are those of ``other``."""
-        mine, theirs = self.detector.to_dict(), other.detector.to_dict()
-        different = [name for name in mine if name != "description" and mine[name] != theirs.get(name)]
+        mine, theirs = self.detector.decisive(), other.detector.decisive()
+        different = [name for name in mine if mine[name] != theirs.get(name)]
         if different:
             raise DataError(
                 f"{what}: {self.detector.name} and {other.detector.name} differ in {', '.join(different)}"

@@ -27,15 +27,11 @@ def describe_events(
     Raises DataError where an event that is read is damaged or has illegal hits.
     """
     detector, n = events.detector, len(events)
-    rates = events.conditions.rates
     facts: dict[str, Any] = {
         "events": n,
         "detector": detector.name,
         "cells": list(detector.shape),
-        "rates": {
-            name: None if not n or np.isnan(column).any() else [float(column.min()), float(column.max())]
-            for name, column in zip(events.conditions.sources, rates.T, strict=True)
-        },
+        "rates": events.conditions.ranges(),
         "columns": {name: list(column.shape[1:]) for name, column in events.extra.items()},
     }
     chosen = events if everything else events[np.unique(np.linspace(0, n - 1, min(n, SAMPLE)).astype(int))]

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from caloforge.data.pixels import PixelConditions, PixelEvents, PixelHits, PixelWriter, open_events
+from caloforge.data.pixels.rates import Rate, parse_rates
 from caloforge.data.quantities import whole_number
 from caloforge.detector.pixel import PixelDetector
 from caloforge.geant4.environment import find_data
-from caloforge.geant4.pixel.rates import Rate, parse_rates
 from caloforge.geant4.production import produce
 from caloforge.runtime.chunks import ChunkStore
 from caloforge.runtime.cores import usable_cores

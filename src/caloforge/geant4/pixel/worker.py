@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from caloforge.data.pixels.hits import PixelHits, check_hits
+from caloforge.data.pixels.rates import event_rates
 from caloforge.detector.pixel import PixelDetector
-from caloforge.geant4.pixel.rates import event_rates
 from caloforge.runtime.chunks import Chunk
 from caloforge.runtime.processes import Channel, serve_and_leave
 

@@ -212,10 +212,9 @@ class BIBAE(AdversarialModel):
         s = self.settings
         mended = self._mended(made, context)
         moved = F.mse_loss(mended, made)
-        if self.training and self.progress < s.post_from:
-            return {"loss": moved, "moved": moved}
         ours, theirs = self.cells.inverse(mended), self.cells.inverse(real)
         spectrum = sorted_kernel_mmd(
             ours, theirs, cells=s.post_cells, window=s.post_window, stride=s.post_stride, alpha=s.post_alpha
         ).mean()
-        return {"loss": moved + s.post_weight * spectrum, "moved": moved, "spectrum": spectrum}
+        counts = s.post_weight * (self.progress >= s.post_from) if self.training else s.post_weight
+        return {"loss": moved + counts * spectrum, "moved": moved, "spectrum": spectrum}

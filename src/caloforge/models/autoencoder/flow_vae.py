@@ -141,7 +141,7 @@ class FlowVAE(LayersThenCells):
         known = torch.cat([z, context], dim=1)
         cells = -self.decoder.log_prob(lit, ranks, empty, known, layers)
         s = self.settings
-        weight = min(self.progress / s.warmup, 1.0) if self.training and s.warmup else 1.0
+        weight = (self.progress / s.warmup).clamp_max(1.0) if self.training and s.warmup else 1.0
         return {"loss": (cells + weight * cost).mean(), "cells": cells.mean(), "latent": cost.mean()}
 
     def decode(self, noise: Mapping[str, Tensor], conditions: ConditionTensors) -> Tensor:

@@ -28,6 +28,7 @@ from caloforge.models.conditions.incident import IncidentContext
 from caloforge.models.conditions.trajectory import ParticleLine
 from caloforge.models.coordinates import RunningMoments, energy_range
 from caloforge.models.energies.layers_then_cells import fitted_batches
+from caloforge.models.lit import all_rows
 from caloforge.models.tree.halvings import halvings
 from caloforge.models.tree.level import HalvingModel
 from caloforge.models.tree.line import SplitsToLine
@@ -50,8 +51,8 @@ class ShowerTree(GeneratorModel):
         Attributes:
             width, depth: of each halving's network.
             components: of the mixtures of logistic densities.
-            splits: with energy of a shower that a training step looks at in each halving, in the mean; a
-                shower's are so alike that many showers teach more.
+            splits: with energy of a shower that a training step on a CPU looks at in each halving, in the
+                mean; a shower's are so alike that many showers teach more. Elsewhere it looks at all.
             threshold_mev: cells below are empty; by default the least cell energy in the training showers.
             chunk: splits that are computed at once on a CPU without the compiled kernel.
             bf16: networks of splits in bfloat16; "auto" where the device multiplies it natively.
@@ -176,7 +177,7 @@ class ShowerTree(GeneratorModel):
             if whose != part:
                 continue
             chosen, share = None, total.new_ones(())
-            if self.training:
+            if self.training and not all_rows(total.device):
                 share = (self.settings.splits / level.lit).clamp_max(1.0)
                 uniform = torch.rand(n, level.n_splits, generator=generator, device=total.device)
                 chosen = uniform < share

@@ -64,15 +64,21 @@ def _span(value: float | str | tuple[float, float]) -> Span:
 
 
 def event_rates(
-    detector: PixelDetector, ranges: Mapping[str, Span], seed: int, numbers: NDArray[np.int64]
+    detector: PixelDetector,
+    ranges: Mapping[str, Span],
+    seed: int,
+    numbers: NDArray[np.int64],
+    *,
+    streams: str = "pixel",
 ) -> NDArray[np.float64]:
     """Factors of the detector's sources for events (n,): (n, B), log-uniform in their ranges.
 
     Sources that are named have exactly these; the others share one factor, times one of their own, which
-    spreads around 1 as the detector file says.
+    spreads around 1 as the detector file says. ``streams`` is what the names of the streams begin with: what
+    draws from one seed under two names shares no numbers.
     """
-    u = uniforms(seed, numbers, "pixel.rate", 1 + len(detector.sources))
-    z = normals(seed, numbers, "pixel.spread", len(detector.sources)).astype(np.float64)
+    u = uniforms(seed, numbers, f"{streams}.rate", 1 + len(detector.sources))
+    z = normals(seed, numbers, f"{streams}.spread", len(detector.sources)).astype(np.float64)
     columns = []
     for i, source in enumerate(detector.sources):
         if source.name in ranges:

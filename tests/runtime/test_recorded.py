@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from caloforge.generation.blocks import BlockDecoder
-from caloforge.generation.recorded import Recorded, record_cuda
 from caloforge.generation.request import GenerationRequest
+from caloforge.runtime.recorded import Recorded, record_cuda
 
 CPU = torch.device("cpu")
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
