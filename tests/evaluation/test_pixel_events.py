@@ -11,7 +11,14 @@ from typer.testing import CliRunner
 
 from caloforge import PixelEvents, evaluate_events, write_event_report
 from caloforge.cli.app import app
-from caloforge.data.pixels import ArrayHits, PixelHits, find_clusters, write_events, write_images
+from caloforge.data.pixels import (
+    ArrayHits,
+    PixelConditions,
+    PixelHits,
+    find_clusters,
+    write_events,
+    write_images,
+)
 from caloforge.data.pixels.hits import check_hits
 from caloforge.detector import PixelDetector
 from caloforge.errors import CaloforgeError, DataError
@@ -251,6 +258,31 @@ def test_copies_are_found_and_new_events_are_not():
     assert abs(fresh.nearer.sigmas()) < 3
     with pytest.raises(DataError, match="are also training events"):
         event_memorisation(events_like(30, seed=3), training, training, 0, lambda fraction: None)
+
+
+def test_a_single_copied_sensor_of_a_large_detector_shows():
+    """With as many hits as real events have, whose products are beyond 32 bits."""
+    detector = PixelDetector.load("belle2-pxd")
+    random = np.random.default_rng(0)
+    n, lit = 21, 1250  # of each sensor
+    cells = detector.shape[1] * detector.shape[2]
+
+    def events(copied: np.ndarray | None = None) -> tuple[PixelEvents, np.ndarray]:
+        places = np.sort(random.integers(0, cells - lit, (n, 40, lit)), axis=-1) + np.arange(lit)
+        if copied is not None:
+            places[:, 7] = copied[:, 7]
+        u, v = np.divmod(places.ravel(), detector.shape[2])
+        charge = np.full(len(u), 20, dtype=np.uint8)
+        counts = np.full((n, 40), lit)
+        hits = PixelHits(detector.shape, counts, u.astype(np.uint16), v.astype(np.uint16), charge)
+        return PixelEvents(ArrayHits(hits), PixelConditions.unknown((), n), detector), places
+
+    training, seen = events()
+    held_out, made = events()[0], events(seen)[0]
+    found = event_memorisation(made, training, held_out, 0, lambda fraction: None)
+    assert found.copies == n
+    assert found.nearer.value == 1
+    assert sorted(found.rows) == sorted((i, i) for i, _ in found.rows)
 
 
 def test_bad_input_is_refused(truth, tmp_path):

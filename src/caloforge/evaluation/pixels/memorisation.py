@@ -48,7 +48,7 @@ def event_memorisation(
 
     def nearest(one: Any, other: Any) -> tuple[Any, Any]:
         shared = (one @ other.T).toarray()
-        sizes = np.sqrt(np.outer(one.getnnz(axis=1), other.getnnz(axis=1)))
+        sizes = np.sqrt(np.outer(*(m.getnnz(axis=1).astype(np.float64) for m in (one, other))))
         distance = 1 - shared / np.maximum(sizes, 1)
         place = distance.argmin(axis=1)
         return place, distance[np.arange(len(place)), place]

@@ -213,15 +213,20 @@ def _about_rates(evaluation: PixelEvaluation) -> Iterator[str]:
     if not all(known):
         yield "The rates of a sample are not known, so that nothing can be said at given rates."
         return
-    for name in known[0]:
-        first, second = (part.get(name) for part in known)
-        if second is None:
-            yield f"The generated events have no rate of {name.replace('_', ' ')}."
-        elif abs(second[1] / first[1] - 1) > RATES_APART if first[1] else second[1] > 0:
-            yield (
-                f"The mean rate of {name.replace('_', ' ')} is {second[1]:.3g} in the generated events and "
-                f"{first[1]:.3g} in Geant4’s: every number here sees that. Generate at the truth’s rates."
-            )
+    pairs = {name: (first, known[1].get(name)) for name, first in known[0].items()}
+    unknown = [name for name, (_, second) in pairs.items() if second is None]
+    if unknown:
+        yield f"The generated events have no rates of {', '.join(unknown)}."
+    apart = [
+        f"{second[1]:.3g} against {first[1]:.3g} ({name.replace('_', ' ')})"
+        for name, (first, second) in pairs.items()
+        if second is not None and abs(second[1] - first[1]) > RATES_APART * first[1]
+    ]
+    if apart:
+        yield (
+            f"The mean rates of generated and true events differ, {', '.join(apart)}, and every number here sees "
+            "that. Generate at the truth’s rates."
+        )
     if evaluation.rate_curve is None:
         yield "The rates hardly vary or are too few to say how occupancies follow them."
 
