@@ -42,6 +42,12 @@ class Deal:
         return truth if self.second is None else self.second
 
 
+    def rows_of(self, sample: Sample, truth: Sample) -> list[Rows]:
+        """The events of one of the samples that are dealt."""
+        true = [self.truth, self.other] if self.second is None else [self.truth]
+        return true if sample is truth else [self.other if sample is self.second else self.generated]
+
+
 def are_twins(truth: Sample, generated: Sample) -> bool:
     """Whether event i of both samples has the same known rates."""
     return truth.rates.shape == generated.rates.shape and np.array_equal(truth.rates, generated.rates)

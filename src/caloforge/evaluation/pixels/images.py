@@ -33,7 +33,7 @@ MOST_TRAINING, MOST_EVENTS = 300, 400
 EVENTS_A_STEP, EVENTS_MIXED, BATCH = 2, 10, 80
 LEARNING_RATE, WEIGHT_DECAY = 2e-3, 1e-2
 DROPOUT, NORM_EVENTS = 0.3, 50
-KID_SUBSETS, KID_SIZE = 20, 1000
+KID_SUBSETS, KID_SIZE = 5, 1000
 
 
 class SensorNetwork(nn.Module):
@@ -171,24 +171,16 @@ def compare_images(
     seconds = time.monotonic() - start
     rest = np.sort(np.random.default_rng((seed, 12)).permutation(rest)[: 2 * MOST_EVENTS])
     deals = deal_events(truth, generated, second, seed, rows=rest)
-    needed = {
-        "truth": (
-            truth,
-            np.unique(np.concatenate([d.truth for d in deals] + [d.other for d in deals if not second])),
-        ),
-        "generated": (generated, np.unique(np.concatenate([d.generated for d in deals]))),
-    }
-    if second is not None:
-        needed["second reference"] = (second, np.unique(np.concatenate([d.other for d in deals])))
+    samples = {"truth": truth, "generated": generated} | ({"second reference": second} if second else {})
     found: dict[int, NDArray[np.float32]] = {}
     named = {}
-    for name, (sample, rows) in needed.items():
-        features, sensors = _features(
+    for name, sample in samples.items():
+        rows = np.unique(np.concatenate([side for deal in deals for side in deal.rows_of(sample, truth)]))
+        features, named[name] = _features(
             network, sample.events[rows], device, partial(report, f"features, {name}")
         )
         found[id(sample)] = np.full((len(sample), *features.shape[1:]), np.nan, dtype=np.float32)
         found[id(sample)][rows] = features
-        named[name] = sensors
 
     def of(sample: Sample, rows: Rows) -> Floats:
         chosen = found[id(sample)][rows]
@@ -233,7 +225,8 @@ def kid(first: Floats, second: Floats, seed: int) -> float:
     n = min(KID_SIZE, len(first), len(second))
 
     def kernel(x: Floats, y: Floats) -> Floats:
-        return np.asarray((x @ y.T / x.shape[1] + 1) ** 3)
+        product = x @ y.T / x.shape[1] + 1
+        return np.asarray(product * product * product)
 
     values = []
     for _ in range(KID_SUBSETS):
