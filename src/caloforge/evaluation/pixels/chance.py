@@ -41,7 +41,6 @@ class Deal:
         """The sample that ``other`` are rows of."""
         return truth if self.second is None else self.second
 
-
     def rows_of(self, sample: Sample, truth: Sample) -> list[Rows]:
         """The events of one of the samples that are dealt."""
         true = [self.truth, self.other] if self.second is None else [self.truth]
