@@ -225,7 +225,7 @@ def _about_rates(evaluation: PixelEvaluation) -> Iterator[str]:
     if apart:
         yield (
             f"The mean rates of generated and true events differ, {', '.join(apart)}, and every number here "
-            "sees that. Generate at the truth’s rates."
+            "sees that. Generate at those of the truth (caloforge generate --like)."
         )
     if evaluation.rate_curve is None:
         yield "The rates hardly vary or are too few to say how occupancies follow them."
