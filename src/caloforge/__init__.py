@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     )
     from caloforge.evaluation import read_comparison
     from caloforge.geant4 import simulate, simulate_events
-    from caloforge.generation import generate, generate_events
+    from caloforge.generation import export, generate, generate_events
     from caloforge.registry import allow_code
     from caloforge.report import compare, evaluate, evaluate_events, write_event_report, write_report
     from caloforge.report.comparison import write_comparison
@@ -50,6 +50,7 @@ __getattr__, __dir__ = lazily(
         "compare": "report",
         "evaluate": "report",
         "evaluate_events": "report",
+        "export": "generation",
         "generate": "generation",
         "generate_events": "generation",
         "open_events": "data",
@@ -82,6 +83,7 @@ __all__ = [
     "compare",
     "evaluate",
     "evaluate_events",
+    "export",
     "generate",
     "generate_events",
     "open_events",

@@ -256,28 +256,34 @@ def _cells_of(part: Source, halving: Halving) -> tuple[list[NDArray[np.int64]], 
     return cells, [none] * len(cells)
 
 
-class _Packed:
-    """A halving and its network as the kernels read them."""
+class _Places:
+    """A halving as the kernels read it, whatever the weights."""
 
-    def __init__(self, halving: Halving, network: SplitNetwork, table: Tensor) -> None:
-        device = table.device
+    def __init__(self, halving: Halving, table: Tensor) -> None:
+        device = self.device = table.device
         self.numbers = _Numbers(halving, device)
         integers = (halving.cells, halving.left, halving.right)
         self.table = table.int().contiguous()
         self.places = [torch.from_numpy(x.astype(np.int32)).to(device) for x in integers]
+        self.whole, self.whole_child = (
+            torch.from_numpy(x).to(device) for x in (halving.whole, halving.n_parents + halving.whole_child)
+        )
+
+
+class _Packed:
+    """Its network as the kernels read it."""
+
+    def __init__(self, network: SplitNetwork) -> None:
         width = network.enter.shape[1]
         blocks = [(block.weight, block.bias) for block in network.blocks]
         self.weights = [
             network.placed().contiguous(),
             network.entered().contiguous(),
-            torch.stack([w for w, _ in blocks]) if blocks else table.new_zeros(1, dtype=torch.float32),
-            torch.stack([b for _, b in blocks]) if blocks else table.new_zeros(1, dtype=torch.float32),
+            torch.stack([w for w, _ in blocks]) if blocks else network.enter.new_zeros(1),
+            torch.stack([b for _, b in blocks]) if blocks else network.enter.new_zeros(1),
             network.head.weight.contiguous(),
             network.head.bias.contiguous(),
         ]
-        self.whole, self.whole_child = (
-            torch.from_numpy(x).to(device) for x in (halving.whole, halving.n_parents + halving.whole_child)
-        )
         outputs = network.head.weight.shape[0]
         self.constants = {
             "W": width,
@@ -296,6 +302,7 @@ class DeviceKernel:
     """Samples one halving on a GPU; its packed weights are kept, see `TensorCache`."""
 
     def __init__(self) -> None:
+        self._places: _Places | None = None
         self._packed: TensorCache[_Packed] = TensorCache()
 
     def run(
@@ -309,21 +316,23 @@ class DeviceKernel:
     ) -> Tensor:
         """Children (n, C); the arguments are those of `HalvingKernel.run`."""
         parents, context, noise, threshold = given
-        packed = self._packed("packed", network.weights(), lambda: _Packed(halving, network, table))
+        if self._places is None or self._places.device != table.device:
+            self._places = _Places(halving, table)
+        packed, places = self._packed("packed", network.weights(), lambda: _Packed(network)), self._places
         n, sources, n_parents = len(parents), halving.sources, halving.n_parents
         grids = parents.new_zeros(n, n_parents + halving.n_children)
         grids[:, :n_parents] = parents
-        grids[:, packed.whole_child] = parents[:, packed.whole]
+        grids[:, places.whole_child] = parents[:, places.whole]
         known = parents.new_zeros(n, size)
         known[:, sources.size : size - 1] = context
         uniform = torch.stack([torch.special.ndtr(noise[..., 0]), logistic(noise[..., 1])], dim=2)
 
         def know(stage: int) -> None:
             """Write down what is known at the beginning (0), or by the splits of a stage (1 …)."""
-            count, first = packed.numbers.counts[stage], packed.numbers.firsts[stage]
+            count, first = places.numbers.counts[stage], places.numbers.firsts[stage]
             if count:
                 _make_known[(n, triton.cdiv(count, NUMBERS))](
-                    grids, known, *packed.numbers.given, threshold, first, count, grids.shape[1], size,
+                    grids, known, *places.numbers.given, threshold, first, count, grids.shape[1], size,
                     N=NUMBERS, CELLS_=CELLS,
                 )  # fmt: skip
 
@@ -335,8 +344,8 @@ class DeviceKernel:
                 before = stage
             block = ROWS[n * m > MANY]
             _split_pass[(triton.cdiv(n * m, block),)](
-                grids, known, uniform, packed.table, *packed.places, *packed.weights, threshold,
-                n * m, begin, m, stage, len(halving.cells), packed.table.shape[1], grids.shape[1], size,
+                grids, known, uniform, places.table, *places.places, *packed.weights, threshold,
+                n * m, begin, m, stage, len(halving.cells), places.table.shape[1], grids.shape[1], size,
                 n_parents, sources.parts["children"].begin, sources.parts["asymmetries"].begin,
                 R=block, BK=32, BF16=bf16, **packed.constants,
             )  # fmt: skip
