@@ -1,7 +1,7 @@
 """The kernel of halvings on a GPU, in Triton: one launch for a pass of splits, one for what the next know.
 
 What `HalvingModel.sample` does in plain torch is done here in the same order: up to rounding the showers are
-the same. Imported where Triton is there, see `caloforge.runtime.compiled.launches`.
+the same. It is launched where `caloforge.runtime.compiled.launches` says so.
 
 Legend: ``n`` showers, ``P`` splits of a halving, ``m`` of a pass, ``K`` things that a split knows, ``S`` of
 one shower that are known, ``W`` width, ``U`` numbers that a network gives, ``M`` components.
@@ -11,12 +11,11 @@ one shower that are known, ``W`` width, ``U`` numbers that a network gives, ``M`
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
-import triton
-import triton.language as tl
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -24,6 +23,12 @@ from caloforge.models.networks.tensor_cache import TensorCache
 from caloforge.models.tree.halvings import Halving, Source
 from caloforge.models.tree.network import SplitNetwork
 from caloforge.models.tree.split import LEAST_SCALE, NEVER, ROOM, logistic
+
+try:
+    import triton
+    import triton.language as tl
+except ImportError:  # nothing is launched then
+    triton = None
 
 __all__ = ["DeviceKernel"]
 
@@ -40,7 +45,12 @@ SIZES = [
 """Arguments for whose values no kernels of their own are compiled."""
 
 
-@triton.jit(do_not_specialize=SIZES)
+def jit(**options: Any) -> Callable[[Any], Any]:
+    """What Triton makes of a function, where it is there."""
+    return (lambda function: function) if triton is None else triton.jit(**options)
+
+
+@jit(do_not_specialize=SIZES)
 def _split_pass(
     grids, known, noise, table, cells, left, right,
     placed, enter, blocks, block_bias, head, head_bias, threshold,
@@ -144,7 +154,7 @@ def _split_pass(
         tl.store(row_of + asymmetries_at + cell, (a - b) / tl.where(a + b > 0, a + b, 1.0), mask=has)
 
 
-@triton.jit
+@jit()
 def _sum(grids, shower, n_grid, cells, begin, length, inside, CELLS_: tl.constexpr, N: tl.constexpr):
     energy, lit = tl.zeros((N,), tl.float32), tl.zeros((N,), tl.float32)
     most, first = tl.max(length, axis=0), 0
@@ -159,7 +169,7 @@ def _sum(grids, shower, n_grid, cells, begin, length, inside, CELLS_: tl.constex
     return energy, lit
 
 
-@triton.jit(do_not_specialize=SIZES)
+@jit(do_not_specialize=SIZES)
 def _make_known(
     grids, known, which, forms, begins, lengths, other_begins, other_lengths, cells, threshold,
     first, count, n_grid, size,
