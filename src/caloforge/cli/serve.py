@@ -32,6 +32,14 @@ def serve(
     threads: Annotated[
         int | None, typer.Option(help="Blocks made side by side on a CPU; all cores by default.", min=1)
     ] = None,
+    merge: Annotated[
+        bool,
+        typer.Option(
+            "--merge",
+            help="Make showers of several runs at once: quicker where they order few at a time, but "
+            "their last bits then depend on each other.",
+        ),
+    ] = False,
     settings: Changes = None,
     device: Device = "auto",
     precision: Precision = "auto",
@@ -51,7 +59,8 @@ def serve(
     path = socket or Path(os.environ.get("XDG_RUNTIME_DIR", tempfile.gettempdir())) / (
         f"caloforge-{model.name.replace(':', '-')}-{os.getpid()}"
     )
-    with catch_signals() as interrupt, ShowerServer(maker, path, threads=number, memory_mib=memory) as server:
+    how = {"threads": number, "memory_mib": memory, "merge": merge}
+    with catch_signals() as interrupt, ShowerServer(maker, path, **how) as server:
         say(f"{model.name} ({maker.model.execution}) makes showers at {path}; Ctrl-C ends it")
         while not interrupt.signal:
             time.sleep(SECONDS)

@@ -1,9 +1,4 @@
-"""Makes showers of several orders at once with one model.
-
-What the model is given has 16, 32, 64 … rows: with fewer, matrix libraries round in another way, and a shower
-would depend on what others are made with it (measured, see docs/fast-simulation.md). Rows that nobody
-ordered are computed and dropped.
-"""
+"""Makes showers of one order, or of several at once, with one model."""
 
 from __future__ import annotations
 
@@ -23,8 +18,7 @@ from caloforge.models.base import ConditionTensors, GeneratorModel
 
 __all__ = ["Piece", "ShowerMaker"]
 
-LEAST_ROWS = 16
-MOST_ROWS_GPU = 256
+MOST_AT_ONCE_GPU = 256
 
 Energies = NDArray[np.float32]
 
@@ -53,7 +47,7 @@ class ShowerMaker:
         block: showers that it makes at once, at most.
 
     Raises:
-        CheckpointError: the model refines the showers of another one, or does not know of which detector.
+        CheckpointError: the model does not know in which detector its showers are.
     """
 
     def __init__(
@@ -61,12 +55,10 @@ class ShowerMaker:
     ) -> None:
         self.checkpoint = checkpoint
         self.model: GeneratorModel = checkpoint.model(device, precision, kernels)
-        if self.model.given_mesh is not None:
-            raise CheckpointError(f"{checkpoint.name} refines coarse showers and makes none of its own")
         if not self.model.detectors:
             raise CheckpointError(f"{checkpoint.name} does not say in which detector its showers are")
         on_cpu = self.model.execution.device.type == "cpu"
-        self.block = self.model.block_size if on_cpu else min(self.model.block_size_gpu, MOST_ROWS_GPU)
+        self.block = self.model.block_size if on_cpu else min(self.model.block_size_gpu, MOST_AT_ONCE_GPU)
 
     def offer(self, most: int = MOST_SHOWERS) -> Offer:
         """What it can make, ``most`` showers at a time."""
@@ -85,24 +77,16 @@ class ShowerMaker:
             most=most,
         )
 
-    def rows(self, n: int) -> int:
-        """Rows that the model is given for ``n`` showers."""
-        return min(max(LEAST_ROWS, 1 << (n - 1).bit_length()), self.block)
-
     @torch.inference_mode()
     def make(self, pieces: Sequence[Piece]) -> list[Energies | CheckpointError]:
         """Energies (n, V), MeV, of each piece, at most `block` showers in all; illegal ones are an error."""
         model = self.model
         device, shapes = model.execution.device, model.noise_shapes()
-        n = sum(map(len, pieces))
-        places = torch.arange(self.rows(n), device=device).clamp_(max=n - 1)
         parts = [(draw_noise(shapes, p.order.seed, self._numbers(p), device), self._told(p)) for p in pieces]
-        noise = {name: torch.cat([drawn[name] for drawn, _ in parts])[places] for name in shapes}
+        noise = {name: torch.cat([drawn[name] for drawn, _ in parts]) for name in shapes}
         told = {name: torch.cat([columns[name] for _, columns in parts]).to(device) for name in parts[0][1]}
-        made = model.decode(
-            noise, ConditionTensors(**{name: column[places] for name, column in told.items()})
-        )
-        flat = made[:n].to("cpu", torch.float32).numpy().reshape(n, -1)
+        made = model.decode(noise, ConditionTensors(**told))
+        flat = made.to("cpu", torch.float32).numpy().reshape(len(made), -1)
         ends = np.cumsum([len(piece) for piece in pieces])
         return [
             _legal(energies, piece) for energies, piece in zip(np.split(flat, ends[:-1]), pieces, strict=True)

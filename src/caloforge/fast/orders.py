@@ -132,7 +132,7 @@ class Order:
         whole = rows[:2].view(np.int64)
         if whole[0].min() < 0 or whole[0].max() > MOST_NUMBER:
             raise ConditionError(f"numbers of showers must be from 0 to {MOST_NUMBER}")
-        if abs(whole[1]).max() >= 1 << 31:
+        if whole[1].min() <= -(1 << 31) or whole[1].max() >= 1 << 31:
             raise ConditionError("there are no particles of such codes")
         energy, theta, phi = rows[2:5]
         points = rows[5:7].T if impact else None

@@ -2,15 +2,17 @@
 
 A thread for each client reads an order, waits until there is room for its showers in memory, and sends them;
 a client with an order under way is not read from, so that it has to wait in its turn. Other threads take what
-has been ordered, of several clients together, and let the model make it. A client that dies loses its own
-showers and nothing else.
+has been ordered, in turn, and let the model make it. A client that dies loses its own showers and nothing
+else.
+
+A block holds showers of one order, so that they do not depend, in the last bits, on what others order at the
+same time; ``merge`` lets blocks hold those of several, which is quicker where orders are small.
 """
 
 from __future__ import annotations
 
 import os
 import socket
-import stat
 import struct
 import threading
 from collections import deque
@@ -49,13 +51,11 @@ class Tally:
 
     Attributes:
         orders, showers, blocks: how many; a block is what the model was given at once.
-        rows: of all blocks, with those that nobody ordered.
     """
 
     orders: int = 0
     showers: int = 0
     blocks: int = 0
-    rows: int = 0
 
 
 @dataclass(eq=False)
@@ -82,6 +82,7 @@ class ShowerServer:
         path: of the socket to make.
         threads: blocks that the model makes side by side, each in a thread of its own.
         memory_mib: memory that showers under way may take, beside the model itself.
+        merge: let the model make showers of several orders at once.
 
     Attributes:
         tally: what was made.
@@ -91,9 +92,15 @@ class ShowerServer:
     """
 
     def __init__(
-        self, maker: ShowerMaker, path: Path, *, threads: int = 1, memory_mib: int = MEMORY_MIB
+        self,
+        maker: ShowerMaker,
+        path: Path,
+        *,
+        threads: int = 1,
+        memory_mib: int = MEMORY_MIB,
+        merge: bool = False,
     ) -> None:
-        self.maker, self.path, self.tally = maker, path, Tally()
+        self.maker, self.path, self.merge, self.tally = maker, path, merge, Tally()
         self._room = memory_mib << 20
         self._shower_bytes = (
             4 * COPIES * max(maker.checkpoint.mesh_of(d).n_voxels for d in maker.model.detectors)
@@ -238,7 +245,6 @@ class ShowerServer:
                 made = [CheckpointError(f"{type(error).__name__}: {error}")] * len(pieces)
             with self._changed:
                 self.tally.blocks += 1
-                self.tally.rows += self.maker.rows(sum(len(piece) for _, piece in pieces))
                 for (job, piece), energies in zip(pieces, made, strict=True):
                     self._take(job, piece, energies)
 
@@ -262,7 +268,7 @@ class ShowerServer:
             while self._jobs and room:
                 job = self._jobs[0]
                 stop = min(job.given_out + room, len(job.order))
-                if pieces and not _alike(pieces[0][1].order, job.order):
+                if pieces and not (self.merge and _alike(pieces[0][1].order, job.order)):
                     break
                 pieces.append((job, Piece(job.order, job.given_out, stop)))
                 room -= stop - job.given_out
@@ -281,13 +287,13 @@ def _listening(path: Path) -> socket.socket:
     """A socket of that name for this user alone; one that a killed server left is replaced."""
     if len(os.fsencode(path)) > MOST_PATH:
         raise SimulationError(f"{path}: a socket's name has {MOST_PATH} bytes at most; choose a shorter one")
+    listener = socket.socket(socket.AF_UNIX)
     try:
         if path.is_socket():
             with socket.socket(socket.AF_UNIX) as trial:
                 if trial.connect_ex(str(path)) == 0:
-                    raise SimulationError(f"there is a server at {path} already; choose another name")
+                    raise FileExistsError(0, "there is a server already; choose another name")
             path.unlink()
-        listener = socket.socket(socket.AF_UNIX)
         before = os.umask(0o177)
         try:
             listener.bind(str(path))
@@ -295,8 +301,8 @@ def _listening(path: Path) -> socket.socket:
             os.umask(before)
         listener.listen(MOST_CLIENTS)
     except OSError as error:
+        listener.close()
         raise SimulationError(f"cannot make a socket at {path}: {error.strerror or error}") from error
-    assert stat.S_ISSOCK(path.stat().st_mode)
     return listener
 
 

@@ -15,7 +15,7 @@ from caloforge.checkpoint.checkpoint import Checkpoint
 from caloforge.data.beam import Beam
 from caloforge.data.conditions import Conditions
 from caloforge.data.event_list import EventList
-from caloforge.data.quantities import Quantity, parse_range
+from caloforge.data.quantities import Quantity, parse_range, whole_number
 from caloforge.data.showers import Showers
 from caloforge.detector.detector import Detector
 from caloforge.detector.mesh import Mesh
@@ -46,6 +46,7 @@ def simulate_fast(
     n: int | None = None,
     events: Sequence[Conditions] | None = None,
     above: Quantity | None = None,
+    together: int = 256,
     particle: str = "e-",
     energy: Quantity = "1-10GeV",
     spectrum: str = "log-uniform",
@@ -75,6 +76,8 @@ def simulate_fast(
         model: a checkpoint, its folder or name, or the socket of a server (``caloforge serve``); by default
             the model that comes with caloforge for the detector.
         above: kinetic energy from which particles are taken over, the model's lowest by default.
+        together: showers that are made at once, at least, of as many events as that takes within a chunk; 1
+            makes those of each event by themselves.
         settings, device, precision, kernels: of the model, as `caloforge.generate` has them; a server has its
             own.
         detector, out, n, events, particle, energy, spectrum, theta, phi, impact, seed, workers, resume,
@@ -117,7 +120,14 @@ def simulate_fast(
         acceptance = Acceptance.of(detector, cells, offer.ranges[detector.name], lowest)
         size = int(np.clip(CHEAPER * CHUNK_MEV / mean_energy(source), 1, MOST_CHUNK))
         number = len(source) if isinstance(source, EventList) else n
-        told = {"checkpoint": offer.fingerprint, "name": offer.name, "execution": offer.execution}
+        decides = {
+            "version": FAST_VERSION,
+            "checkpoint": offer.fingerprint,
+            "name": offer.name,
+            "execution": offer.execution,
+            "acceptance": acceptance.to_dict(),
+            "together": whole_number("together", together),
+        }
         return shoot(
             detector,
             source,
@@ -131,12 +141,16 @@ def simulate_fast(
             mesh=mesh,
             reduced_data=reduced_data,
             module="caloforge.fast.worker",
-            more={
-                "fast": {"version": FAST_VERSION, **told, "acceptance": acceptance.to_dict()},
-                "chunk": min(size, max(16, -(-(number or 1) // 4))),
-            },
+            more={"fast": decides, "chunk": min(size, max(16, -(-(number or 1) // 4)))},
             told={"server": str(path)},
         )
+
+
+def _is_socket(path: Path) -> bool:
+    try:
+        return path.is_socket()
+    except OSError:  # a name that is too long, a folder that may not be entered
+        return False
 
 
 @contextmanager
@@ -150,8 +164,8 @@ def _server(
     kernels: str,
 ) -> Iterator[tuple[Path, Offer]]:
     """A server that is there, or one of our own, and what it makes."""
-    path = None if model is None or isinstance(model, Checkpoint) else Path(model)
-    if path is not None and path.is_socket():
+    path = Path() if model is None or isinstance(model, Checkpoint) else Path(model)
+    if _is_socket(path):
         if settings or (device, precision, kernels) != ("auto", "auto", "auto"):
             raise ConditionError(f"{path} is a server, which computes as it was started; give it no settings")
         with ShowerClient(path) as client:

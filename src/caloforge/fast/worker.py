@@ -23,9 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ["FastSimulation"]
 
-ENOUGH = 256
-"""Showers that are ordered at once, at least, where there are so many."""
-
 
 class FastSimulation(Simulation):
     """Geant4 and a model."""
@@ -33,6 +30,7 @@ class FastSimulation(Simulation):
     def __init__(self, settings: dict[str, Any], channel: Channel) -> None:
         self.client = ShowerClient(settings["server"])
         super().__init__(settings, channel, Acceptance.from_dict(settings["fast"]["acceptance"]))
+        self.together: int = settings["fast"]["together"]
         self.cells = self.client.offer.mesh(self.detector.name)
 
     def begin(self, n: int) -> None:
@@ -52,7 +50,7 @@ class FastSimulation(Simulation):
         self.columns["fast_energy"][i] = sum(incident.energy for incident in event.taken)
         self.waiting.append((i, event, phi))
         self.n_waiting += len(event.taken)
-        if self.n_waiting >= ENOUGH:
+        if self.n_waiting >= self.together:
             self.end()
 
     def end(self) -> None:
