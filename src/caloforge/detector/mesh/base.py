@@ -139,7 +139,7 @@ class Mesh(ABC):
     def points(self, voxels: Ints, u: Floats) -> Floats:
         """Positions (N, 3) mm in the voxels (N,), by numbers u in (0, 1), (N, 3).
 
-        They say how far along z, and φ and r or y and x.
+        They say how far along z, and φ and r or y and x; around the axis r goes with the square.
 
         Raises:
             MeshError: the mesh cannot tell.

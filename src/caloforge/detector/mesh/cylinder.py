@@ -96,7 +96,9 @@ class CylinderMesh(RegularMesh):
 
     def points(self, voxels: Ints, u: Floats) -> Floats:
         i_z, i_phi, i_r = np.unravel_index(voxels, self.shape)
-        r, phi = between(self.r_edges, i_r, u[:, 2]), (i_phi + u[:, 1]) / self.n_phi * 2 * np.pi - np.pi
+        # about as the energy of showers lies around their axis
+        along = np.where((i_r == 0) & (self.r_edges[0] == 0), u[:, 2] ** 2, u[:, 2])
+        r, phi = between(self.r_edges, i_r, along), (i_phi + u[:, 1]) / self.n_phi * 2 * np.pi - np.pi
         return np.column_stack([r * np.cos(phi), r * np.sin(phi), between(self.z_edges, i_z, u[:, 0])])
 
     def coarsened(self, factors: tuple[int, int, int]) -> CylinderMesh:
