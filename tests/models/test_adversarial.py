@@ -220,6 +220,22 @@ def test_spectral_norms_become_one_and_looking_changes_nothing() -> None:
     assert SpectralConv(2, 3, 3, 2)(torch.randn(1, 2, 7, 7)).shape == (1, 3, 3, 3)
 
 
+def test_spectral_norms_are_those_of_full_precision_in_autocast_and_kept_while_weights_stay() -> None:
+    torch.manual_seed(0)
+    layer, x = SpectralLinear(40, 30, bias=False), torch.eye(40)
+    expected = layer(x).detach()
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = layer(x)
+    assert torch.equal(rounded, expected.bfloat16())
+    with torch.no_grad():
+        assert torch.equal(layer(x), expected)
+        layer.weight *= 3
+        torch.testing.assert_close(layer(x), expected)
+        before = layer(x)
+        power_iteration(layer)
+        assert not torch.equal(layer(x), before)
+
+
 def test_the_penalty_is_none_for_slopes_of_one() -> None:
     real, fake = torch.randn(2, 7, 3, generator=torch.Generator().manual_seed(0))
     for length, penalty in ((1.0, 0.0), (3.0, 4.0)):

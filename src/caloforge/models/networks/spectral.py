@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from caloforge.models.networks.tensor_cache import TensorCache
+
 __all__ = ["SpectralConv", "SpectralLinear", "convolution", "dense", "power_iteration"]
 
 
@@ -23,23 +25,26 @@ class SpectralLinear(nn.Linear):
     def __init__(self, inputs: int, outputs: int, bias: bool = True) -> None:
         super().__init__(inputs, outputs, bias)
         self.register_buffer("u", F.normalize(torch.randn(outputs), dim=0))
+        self.derived: TensorCache[Tensor] = TensorCache()
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.weight / _norm(self.weight, self.u), self.bias)
+        return F.linear(x, _normalised(self), self.bias)
 
 
 class SpectralConv(nn.Conv2d):
-    """A convolution without padding whose weights, as a matrix, have spectral norm 1."""
+    """A convolution, by default without padding, whose weights, as a matrix, have spectral norm 1."""
 
     u: Tensor
 
-    def __init__(self, inputs: int, outputs: int, size: int, stride: int = 1) -> None:
-        super().__init__(inputs, outputs, size, stride)
+    def __init__(
+        self, inputs: int, outputs: int, size: int, stride: int = 1, padding: int = 0, bias: bool = True
+    ) -> None:
+        super().__init__(inputs, outputs, size, stride, padding, bias=bias)
         self.register_buffer("u", F.normalize(torch.randn(outputs), dim=0))
+        self.derived: TensorCache[Tensor] = TensorCache()
 
     def forward(self, x: Tensor) -> Tensor:
-        weight = self.weight / _norm(self.weight.flatten(1), self.u)
-        return F.conv2d(x, weight, self.bias, self.stride)
+        return F.conv2d(x, _normalised(self), self.bias, self.stride, self.padding)
 
 
 def dense(spectral: bool) -> Callable[..., nn.Linear]:
@@ -61,11 +66,17 @@ def power_iteration(network: nn.Module) -> None:
 
 
 def _next(weight: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
-    v = F.normalize(weight.T @ u, dim=0)
-    return v, F.normalize(weight @ v, dim=0)
+    """The next v and u of the power iteration; sums of products, which autocast leaves in full precision."""
+    v = F.normalize((weight * u[:, None]).sum(dim=0), dim=0)
+    return v, F.normalize((weight * v).sum(dim=1), dim=0)
 
 
-def _norm(weight: Tensor, u: Tensor) -> Tensor:
-    """uᵀ·W·v for the v and u of the next step of the iteration."""
-    v, u = _next(weight.detach(), u)
-    return torch.dot(u, weight @ v)
+def _normalised(layer: SpectralLinear | SpectralConv) -> Tensor:
+    """The weights over uᵀ·W·v, for the v and u of the next step of the iteration."""
+
+    def normalised() -> Tensor:
+        weight = layer.weight.flatten(1)
+        v, u = _next(weight.detach(), layer.u)
+        return layer.weight / (u * (weight * v).sum(dim=1)).sum()
+
+    return layer.derived(None, (layer.weight, layer.u), normalised)

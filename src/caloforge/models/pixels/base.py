@@ -41,6 +41,11 @@ class PixelModel(NoiseModel):
         """Whose sensors the events are on."""
         return self.mesh.detector
 
+    @property
+    def uses_rates(self) -> bool:
+        """False where events do not depend on rates, which are then not known of them."""
+        return True
+
     @abstractmethod
     def decode(self, noise: Mapping[str, Tensor], rates: Tensor) -> Tensor:
         """Charges (n, S, U, V), uint8, of n noises and rates (n, B); deterministic.

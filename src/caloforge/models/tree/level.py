@@ -69,6 +69,7 @@ class HalvingModel(HasKernel):
     """
 
     kernel = "tree"
+    on_gpu = True
     table: Tensor
     left: Tensor
     right: Tensor
