@@ -3,8 +3,8 @@
     python benchmarks/serving.py [--model showertree-siw] [--clients 1,2,4] [--seconds 10]
 
 Clients order showers of 1-50 GeV, so many at a time, one order after the other; those with a model of their
-own make them in the same blocks. Memory is Pss, in which pages that processes share are divided among them, of
-the clients and the server, less nothing. Showers are counted per second of clock and of processor.
+own make them in the same blocks. Memory is Pss, in which pages that processes share are divided among them,
+of the clients and the server. Showers are counted per second of clock and of processor.
 """
 
 from __future__ import annotations
@@ -128,11 +128,8 @@ def main() -> None:
     if options.work:
         work(options.work, options.model, options.at_once, options.seconds)
         return
-    print(
-        "| model | clients | showers an order | MiB in all | MiB a client | of the client itself | showers/s",
-        end="",
-    )
-    print(" | showers/s of processor |\n|---|---|---|---|---|---|---|---|")
+    columns = "model, clients, showers an order, MiB in all, MiB a client, of the client itself, showers/s"
+    print(f"| {columns.replace(', ', ' | ')} | showers/s of processor |\n|---|---|---|---|---|---|---|---|")
     for at_once in map(int, options.orders.split(",")):
         for n in map(int, options.clients.split(",")):
             measure("own", options.model, n, at_once, options.seconds, None)

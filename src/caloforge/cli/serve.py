@@ -59,8 +59,8 @@ def serve(
     path = socket or Path(os.environ.get("XDG_RUNTIME_DIR", tempfile.gettempdir())) / (
         f"caloforge-{model.name.replace(':', '-')}-{os.getpid()}"
     )
-    how = {"threads": number, "memory_mib": memory, "merge": merge}
-    with catch_signals() as interrupt, ShowerServer(maker, path, **how) as server:
+    server = ShowerServer(maker, path, threads=number, memory_mib=memory, merge=merge)
+    with catch_signals() as interrupt, server:
         say(f"{model.name} ({maker.model.execution}) makes showers at {path}; Ctrl-C ends it")
         while not interrupt.signal:
             time.sleep(SECONDS)

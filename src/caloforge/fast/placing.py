@@ -30,9 +30,9 @@ def deposits(
 ) -> tuple[Floats, Floats]:
     """Deposits (K,), MeV, not divided by the sampling fraction, and positions (K, 3), mm, in the detector.
 
-    The energy (V,) of a cell lies at one random place in it, which (seed, number) decide: where the cells that
-    are read out are others than the model's, they shall not see its grid. (Spread over several places, as many
-    as particles that cross a layer leave so much, it lights half as many cells again as Geant4 does.)
+    The energy (V,) of a cell lies at one random place in it, which (seed, number) decide: where the cells
+    that are read out are others than the model's, they shall not see its grid. (Spread over as many places as
+    particles that cross a layer leave so much, it lights half as many cells again as Geant4 does.)
     """
     from caloforge.geant4.engine import from_shower_frame
 
