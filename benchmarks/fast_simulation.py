@@ -32,7 +32,6 @@ from caloforge.fast.simulate import told_of_fast
 
 Floats = NDArray[np.float64]
 CELL_MM, FACE_MM = 4.65, 800.0
-DISTANCES = range(1, 7)
 VALLEY = 0.9
 """Two maxima are seen where the cells between them have less than this of the lower one."""
 
@@ -157,10 +156,10 @@ def separation(images: Floats, distance: int, first: int) -> tuple[float, float]
     return float((valley < VALLEY).mean()), float(valley.mean())
 
 
-def pairs(n: int) -> None:
+def pairs(n: int, distances: list[int]) -> None:
     fine = BoxMesh.regular((3, 41, 21), (51.0, CELL_MM, CELL_MM))
     rows = []
-    for distance in DISTANCES:
+    for distance in distances:
         energies = np.random.default_rng(distance).uniform(10e3, 30e3, (n, 2))
         angle = distance * CELL_MM / FACE_MM
         electrons = [Conditions(e, phi=[0.0, angle], particle="e-") for e in energies]
@@ -211,6 +210,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     for name, number in (("showers", 100), ("pairs", 100), ("sprays", 40)):
         parser.add_argument(f"--{name}", type=int, default=number)
+    parser.add_argument("--distances", default="1,2,3,4,5,6", help="of pairs, in cells")
     parser.add_argument("--only", default="single,pairs,sprays")
     options = parser.parse_args()
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
@@ -220,7 +220,7 @@ def main() -> None:
     if "sprays" in wanted:
         sprays(options.sprays)
     if "pairs" in wanted:
-        pairs(options.pairs)
+        pairs(options.pairs, [int(d) for d in options.distances.split(",")])
 
 
 if __name__ == "__main__":
