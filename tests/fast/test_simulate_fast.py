@@ -142,8 +142,15 @@ def test_a_server_of_ones_own(siw: ShowerMaker, tmp_path: Path, place: Path, ref
         simulate_fast("par04-siw", "supercalo-siw", out=tmp_path / "a.h5", resume=True, **BEAM)
 
 
+@pytest.mark.parametrize(("together", "kept"), [(256, "16 of 20 showers are kept"), (1, "None of the 20")])
 def test_a_server_that_ends_is_one_clear_error_and_what_is_made_is_kept(
-    siw: ShowerMaker, tmp_path: Path, place: Path, monkeypatch: pytest.MonkeyPatch, reference: Showers
+    together: int,
+    kept: str,
+    siw: ShowerMaker,
+    tmp_path: Path,
+    place: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    reference: Showers,
 ) -> None:
     answer, answered = ShowerServer._answer, []
 
@@ -156,9 +163,11 @@ def test_a_server_that_ends_is_one_clear_error_and_what_is_made_is_kept(
     monkeypatch.setattr(ShowerServer, "_answer", once)
     with (
         ShowerServer(siw, place),
-        pytest.raises(SimulationError, match=r"server of showers has ended(.|\n)*16 of 20 showers are kept"),
+        pytest.raises(SimulationError, match=rf"server of showers has ended(.|\n)*{kept}"),
     ):
-        simulate_fast("par04-siw", place, out=tmp_path / "a.h5", **BEAM)
+        simulate_fast("par04-siw", place, out=tmp_path / "a.h5", together=together, **BEAM)
+    if together == 1:
+        return
     monkeypatch.undo()
     resumed = simulate_fast("par04-siw", siw.checkpoint, out=tmp_path / "a.h5", resume=True, **BEAM)
     np.testing.assert_array_equal(resumed.energies, reference.energies)

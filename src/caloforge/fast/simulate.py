@@ -23,7 +23,7 @@ from caloforge.errors import ConditionError
 from caloforge.fast.client import ShowerClient
 from caloforge.fast.maker import ShowerMaker
 from caloforge.fast.orders import Offer
-from caloforge.fast.server import ShowerServer
+from caloforge.fast.server import MOST_PATH, ShowerServer
 from caloforge.geant4.acceptance import REASONS, Acceptance
 from caloforge.geant4.beam import make_beam
 from caloforge.geant4.simulate import CHUNK_MEV, mean_energy, shoot
@@ -110,7 +110,7 @@ def simulate_fast(
         )
     )
     lowest = None if above is None else parse_range(above, "energy")[0]
-    threads = usable_cores() if workers is None else workers
+    threads = min(workers or 1, usable_cores()) if workers is not None else usable_cores()
     with _server(model, name or detector.name, settings, threads, device, precision, kernels) as (
         path,
         offer,
@@ -174,8 +174,10 @@ def _server(
     checkpoint = resolve_checkpoint(model, detector, settings)
     checkpoint.require_makes()
     maker = ShowerMaker(checkpoint, device, precision, kernels)
+    place = tempfile.gettempdir()
+    place = place if len(os.fsencode(place)) < MOST_PATH // 2 else "/tmp"
     with (
-        tempfile.TemporaryDirectory(prefix="caloforge-") as folder,
+        tempfile.TemporaryDirectory(prefix="caloforge-", dir=place) as folder,
         ShowerServer(maker, Path(folder) / "showers", threads=threads) as server,
     ):
         yield server.path, server.offer
