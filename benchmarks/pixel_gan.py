@@ -1,7 +1,7 @@
 """Dense GANs of pixel events: sizes, a training step, an event, and what memory they take.
 
     python benchmarks/pixel_gan.py EVENTS.h5 [--recipes iea-gan,pe-gan] [--device cpu] [--precision auto]
-        [--steps 1] [--events 1]
+        [--steps 1] [--events 1] [--recompute]
 
 Every number is of a process of its own with one thread, so that its memory is its alone; on a GPU it is that
 of tensors. A step is one event, both networks updated; on a GPU the first ones, in which they are recorded,
@@ -101,6 +101,7 @@ def main() -> None:
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--steps", type=int, default=1, help="steps that are counted")
     parser.add_argument("--events", type=int, default=1, help="events that are counted")
+    parser.add_argument("--recompute", action="store_true", help="steps with settings.recompute")
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
     given = parser.parse_args()
     device = pick_device(given.device)
@@ -109,7 +110,8 @@ def main() -> None:
         torch.set_num_threads(1)
         steps = given.steps + FIRST.get(device.type, 0)
         measure = {"step": steps_of, "event": event_of}[what]
-        found = measure(Recipe.load(name, {"training.steps": steps}), given, device)
+        changes = {"training.steps": steps, "settings.recompute": given.recompute}
+        found = measure(Recipe.load(name, changes), given, device)
         print(json.dumps(found | {"mib": peak_memory_mib(device)}))
         return
     print(HEAD + "\n" + "|---" * (HEAD.count("|") - 1) + "|", flush=True)

@@ -13,6 +13,7 @@ import torch
 from small_pixels import small_detector, small_events
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from caloforge.checkpoint import Checkpoint
 from caloforge.data.pixels import PixelConditions, PixelEvents
@@ -232,6 +233,50 @@ def test_every_weight_learns_and_the_critic_sees_changed_images_of_both_kinds(
         assert (plain != changed).flatten(2).any(dim=2).all()
         holes = (changed == 0).flatten(2).float().mean(dim=2)
         assert (holes >= 0.06).all()  # a quarter of which three quarters may lie outside
+
+
+@BOTH
+def test_what_is_computed_again_has_the_same_gradients(settings: dict[str, Any]) -> None:
+    gradients = []
+    for recompute in (False, True):
+        model = made(settings | {"recompute": recompute})
+        for part, parameters in model.parts().items():
+            loss = model.losses(batch_of(2), part, torch.Generator().manual_seed(1))["loss"]
+            gradients.append(torch.autograd.grad(loss, parameters))
+    for plain, again in zip(gradients[:2], gradients[2:], strict=True):
+        for a, b in zip(plain, again, strict=True):
+            torch.testing.assert_close(a, b)
+
+
+class _Operations(TorchDispatchMode):
+    """Names of operations, in order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.names.append(str(func))
+        return func(*args, **(kwargs or {}))
+
+
+@BOTH
+def test_losses_are_the_same_operations_each_time_and_never_need_a_value_on_the_host(
+    settings: dict[str, Any],
+) -> None:
+    model, made_of = made(settings).train(), []
+    for n, seed in ((1, 1), (1, 2)):
+        with _Operations() as operations:
+            for part, parameters in model.parts().items():
+                loss = model.losses(batch_of(n), part, torch.Generator().manual_seed(seed))["loss"]
+                torch.autograd.grad(loss, parameters)
+                with torch.no_grad():
+                    model.after_step(part)
+        made_of.append(operations.names)
+    assert made_of[0] == made_of[1]
+    assert not any(
+        word in name for name in made_of[0] for word in ("_local_scalar_dense", "nonzero", "pdist")
+    )
 
 
 def test_changes_of_images_are_shifts_holes_brightness_and_contrast() -> None:

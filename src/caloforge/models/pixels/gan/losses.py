@@ -54,9 +54,12 @@ def orthogonality(weights: Iterable[Tensor]) -> Tensor:
 
     |W·Wᵀ| = |Wᵀ·W|, of which the smaller one is computed.
     """
-    terms = []
+    shapes: dict[torch.Size, list[Tensor]] = {}
     for weight in weights:
-        w = weight.flatten(1)
-        gram = w @ w.T if len(w) <= w.shape[1] else w.T @ w
-        terms.append((gram.square().sum() - w.square().sum(dim=1).square().sum()) / 2)
+        shapes.setdefault(weight.shape, []).append(weight)
+    terms = []
+    for alike in shapes.values():  # a few operations for all of one shape
+        w = torch.stack(alike).flatten(2)
+        gram = w @ w.mT if w.shape[1] <= w.shape[2] else w.mT @ w
+        terms.append((gram.square().sum() - w.square().sum(dim=2).square().sum()) / 2)
     return torch.stack(terms).sum()

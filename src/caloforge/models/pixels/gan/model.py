@@ -64,6 +64,7 @@ class EventGAN(PixelModel):
             orthogonal: weight of `orthogonality` of the generator.
             noise: of real images, see `Charges`.
             augment: images are changed at random before the critic sees them, real ones and generated ones.
+            recompute: networks keep less for gradients and compute it twice, which saves memory.
             bf16: networks of images compute in bfloat16; "auto" where that is native.
         """
 
@@ -89,6 +90,7 @@ class EventGAN(PixelModel):
         orthogonal: float = Field(1e-4, ge=0)
         noise: float = Field(0.004, ge=0)
         augment: bool = True
+        recompute: bool = False
         bf16: bool | Literal["auto"] = "auto"
 
         @field_validator("multiples")
@@ -130,6 +132,7 @@ class EventGAN(PixelModel):
             rates=sources,
             heads=s.heads,
             attention=s.attention,
+            recompute=s.recompute,
         )
         self.critic = EventCritic(
             sensors,
@@ -142,6 +145,7 @@ class EventGAN(PixelModel):
             rates=sources,
             heads=s.critic_heads,
             attention=s.critic_attention,
+            recompute=s.recompute,
         )
 
     def fit(self, events: PixelEvents) -> None:

@@ -8,13 +8,16 @@ of the critic's sphere.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
-from caloforge.models.networks.spectral import SpectralConv, SpectralLinear
+from caloforge.models.networks.spectral import SpectralConv, SpectralLinear, SpectralNetwork
 from caloforge.models.pixels.gan.blocks import Attention, CriticBlock, GeneratorBlock, event_norm
 from caloforge.models.pixels.gan.relations import Relations, SensorRows
 from caloforge.runtime.precision import bf16_autocast
@@ -33,7 +36,16 @@ def _orthogonal(network: nn.Module) -> None:
             nn.init.orthogonal_(module.weight)
 
 
-class EventGenerator(nn.Module):
+def _of_block(block: nn.Module, recompute: bool, *given: Any) -> Tensor:
+    """What a block makes; its inside is made again for gradients, instead of being kept, if wanted."""
+    if not (recompute and torch.is_grad_enabled()):
+        out: Tensor = block(*given)
+        return out
+    again: Tensor = checkpoint(block, *given, use_reentrant=False, preserve_rng_state=False)
+    return again
+
+
+class EventGenerator(SpectralNetwork):
     """Noise of an event → images of all its sensors, between −1 and 1.
 
     Args:
@@ -47,6 +59,7 @@ class EventGenerator(nn.Module):
         rates: B; 0 where it is not told of rates.
         heads: of the relations.
         attention: after so many doublings; None for none.
+        recompute: blocks keep nothing for gradients but their inputs.
     """
 
     def __init__(
@@ -64,9 +77,10 @@ class EventGenerator(nn.Module):
         rates: int,
         heads: int,
         attention: int | None,
+        recompute: bool,
     ) -> None:
         super().__init__()
-        self.patch = patch
+        self.patch, self.recompute = patch, recompute
         self.start = tuple(s // patch // 2 ** (len(widths) - 1) for s in size)
         self.rows = SensorRows(sensors, embedding, prior=prior, spectral=False)
         self.rates = SpectralLinear(rates, embedding) if rates else None
@@ -105,20 +119,22 @@ class EventGenerator(nn.Module):
     ) -> Tensor:
         """(n, S, Z), (n, S, R), (S,) and logarithms (n, B) → (n, S, H, W)."""
         events, sensors = latent.shape[:2]
-        told = self.told(latent, relation, prior, rates).flatten(0, 1)
-        with bf16_autocast(latent.device, bf16):
-            x = self.first(told).view(len(told), -1, *self.start)
-            x = x.contiguous(memory_format=torch.channels_last)  # in which convolutions are fastest
-            for i, block in enumerate(self.blocks):
-                x = block(x, told, events)
-                if str(i) in self.attention:
-                    x = self.attention[str(i)](x)
-            x = self.last(F.relu(event_norm(x, events, self.gain, self.shift), inplace=True))
+        with nullcontext() if self.recompute else self.normalised():
+            told = self.told(latent, relation, prior, rates).flatten(0, 1)
+            told = told.bfloat16() if bf16 else told  # once, not in each layer
+            with bf16_autocast(latent.device, bf16):
+                x = self.first(told).view(len(told), -1, *self.start)
+                x = x.contiguous(memory_format=torch.channels_last)  # in which convolutions are fastest
+                for i, block in enumerate(self.blocks):
+                    x = _of_block(block, self.recompute, x, told, events)
+                    if str(i) in self.attention:
+                        x = self.attention[str(i)](x)
+                x = self.last(F.relu(event_norm(x, events, self.gain, self.shift), inplace=True))
         x = F.pixel_shuffle(torch.tanh(x.float()), self.patch)
         return x.view(events, sensors, *x.shape[2:])
 
 
-class EventCritic(nn.Module):
+class EventCritic(SpectralNetwork):
     """Images of all sensors of events → scores, and places of sensors and of their images on a sphere.
 
     Args:
@@ -132,6 +148,7 @@ class EventCritic(nn.Module):
         rates: B; 0 where it is not told of rates. Scores are then those of a projection (arXiv:1802.05637).
         heads: of the relations.
         attention: after so many halvings; None for none.
+        recompute: blocks keep nothing for gradients but their inputs.
     """
 
     def __init__(
@@ -147,9 +164,10 @@ class EventCritic(nn.Module):
         rates: int,
         heads: int,
         attention: int | None,
+        recompute: bool,
     ) -> None:
         super().__init__()
-        self.patch = patch
+        self.patch, self.recompute = patch, recompute
         self.first = SpectralConv(patch**2, widths[0], 3, padding=1)
         self.blocks = nn.ModuleList(
             CriticBlock(a if halve else b, b, halve=halve, first=i == 0 and halve)
@@ -170,22 +188,26 @@ class EventCritic(nn.Module):
 
     def forward(self, images: Tensor, rates: Tensor, bf16: bool = False) -> tuple[Tensor, Tensor]:
         """(n, S, H, W) and logarithms (n, B) → scores (n, S) and places of length 1 (n, S, D)."""
+        with nullcontext() if self.recompute else self.normalised():
+            features = self.features(images.flatten(0, 1)[:, None], bf16).view(*images.shape[:2], -1)
+            placed = self.place(features if self.relate is None else self.relate(features))
+            if self.norm is not None:
+                placed = self.norm(placed)
+            scores = self.score(features)[..., 0]
+            if self.rates is not None:
+                scores = scores + (features * self.rates(rates)[:, None]).sum(dim=-1)
+        return scores, F.normalize(placed, dim=-1)
+
+    def features(self, images: Tensor, bf16: bool) -> Tensor:
+        """Of images (m, 1, H, W), each by itself, (m, features)."""
         with bf16_autocast(images.device, bf16):
-            x = F.pixel_unshuffle(images.flatten(0, 1)[:, None], self.patch)
+            x = F.pixel_unshuffle(images, self.patch)
             x = self.first(x.contiguous(memory_format=torch.channels_last))
             for i, block in enumerate(self.blocks):
-                x = block(x)
+                x = _of_block(block, self.recompute, x)
                 if str(i) in self.attention:
                     x = self.attention[str(i)](x)
-            x = F.relu(x).sum(dim=(2, 3), dtype=torch.float32)
-        features = x.view(*images.shape[:2], -1)
-        placed = self.place(features if self.relate is None else self.relate(features))
-        if self.norm is not None:
-            placed = self.norm(placed)
-        scores = self.score(features)[..., 0]
-        if self.rates is not None:
-            scores = scores + (features * self.rates(rates)[:, None]).sum(dim=-1)
-        return scores, F.normalize(placed, dim=-1)
+            return F.relu(x).sum(dim=(2, 3), dtype=torch.float32)
 
     def proxies(self, prior: Tensor) -> Tensor:
         """Places of the sensors themselves, of length 1, (S, D)."""
