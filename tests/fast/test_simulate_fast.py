@@ -13,7 +13,7 @@ from caloforge import simulate, simulate_fast
 from caloforge.checkpoint import Checkpoint
 from caloforge.data import Conditions, Showers
 from caloforge.detector import BoxMesh, Detector
-from caloforge.errors import ConditionError, DataError, MeshError, SimulationError
+from caloforge.errors import ConditionError, DataError, SimulationError
 from caloforge.fast import ShowerServer
 from caloforge.fast.maker import Piece, ShowerMaker
 from caloforge.fast.orders import Order
@@ -185,10 +185,6 @@ def test_models_that_cannot_be_used(tmp_path: Path) -> None:
         simulate_fast("par04-siw", out=tmp_path / "a.h5", events=[electron(1e3), Conditions([1e3])])
     with pytest.raises(ConditionError, match="2 events are given, but n = 3"):
         simulate_fast("par04-siw", out=tmp_path / "a.h5", events=[electron(1e3)] * 2, n=3)
+    with pytest.raises(SimulationError, match="it cannot be told where a particle enters"):
+        simulate_fast("calogan-ecal", out=tmp_path / "a.h5", **(BEAM | {"particle": "e+"}))
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_mesh_whose_cells_are_not_known(tmp_path: Path) -> None:
-    checkpoint = Checkpoint.load("gflash:calogan-ecal")
-    with pytest.raises(MeshError, match="does not tell where in its cells"):
-        simulate_fast("calogan-ecal", checkpoint, out=tmp_path / "a.h5", **BEAM)
