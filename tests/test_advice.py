@@ -29,7 +29,7 @@ WRITERS = (*DATA[1:], "simulate", "generate", "upsample")
 READERS = (*DATA, "train", "adapt", "generate", "upsample", "evaluate", "compare", "bench", "amplify")
 RAISED_BY = {
     "bench": ("bench",),
-    "checkpoint": ("generate", "upsample", "adapt", "train", "bench"),
+    "checkpoint": ("generate", "upsample", "export", "adapt", "train", "bench"),
     "data/download.py": ("data download",),
     "data/formats": READERS,
     "data/hdf5_writer.py": WRITERS,
@@ -40,6 +40,7 @@ RAISED_BY = {
     "fast/server.py": ("serve",),
     "generation/given.py": ("upsample",),
     "generation/events.py": ("generate",),
+    "generation/export.py": ("export",),
     "generation/production.py": ("generate", "upsample"),
     "generation/request.py": ("generate",),
     "generation/trained.py": ("generate", "bench"),

@@ -15,6 +15,7 @@ from torch import Tensor
 from caloforge.data.pixels.hits import PixelHits
 from caloforge.detector.mesh.pixel import PixelMesh
 from caloforge.detector.pixel import PixelDetector
+from caloforge.errors import CheckpointError
 from caloforge.models.base import NoiseModel
 
 __all__ = ["PixelModel"]
@@ -54,6 +55,17 @@ class PixelModel(NoiseModel):
         noise has "key", (n, `KEY`) int64: low and high word of the seed and of the number of the event, for
         models that cannot say before how many random numbers an event takes.
         """
+
+    def script(self) -> torch.jit.ScriptModule:
+        """A module of TorchScript, without caloforge: see `caloforge.generation.export`.
+
+        Its ``forward(seed: int, number: int = 0, rates: Tensor | None = None)`` gives the charges (S, U, V),
+        uint8, of the event that generation makes of them on a CPU, at nominal rates where none are given.
+
+        Raises:
+            CheckpointError: this family cannot be exported.
+        """
+        raise CheckpointError(f"a {type(self).__name__} cannot be exported to TorchScript")
 
     def noise(self, n: int, generator: torch.Generator | None = None) -> dict[str, Tensor]:
         """The same, with a key."""

@@ -1,7 +1,7 @@
 """The kernel of halvings on a GPU, in Triton: one launch for a pass of splits, one for what the next know.
 
 What `HalvingModel.sample` does in plain torch is done here in the same order: up to rounding the showers are
-the same. Imported where Triton is there, see `caloforge.runtime.compiled.launches`.
+the same. It is launched where `caloforge.runtime.compiled.launches` says so.
 
 Legend: ``n`` showers, ``P`` splits of a halving, ``m`` of a pass, ``K`` things that a split knows, ``S`` of
 one shower that are known, ``W`` width, ``U`` numbers that a network gives, ``M`` components.
@@ -11,12 +11,11 @@ one shower that are known, ``W`` width, ``U`` numbers that a network gives, ``M`
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
-import triton
-import triton.language as tl
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -24,6 +23,12 @@ from caloforge.models.networks.tensor_cache import TensorCache
 from caloforge.models.tree.halvings import Halving, Source
 from caloforge.models.tree.network import SplitNetwork
 from caloforge.models.tree.split import LEAST_SCALE, NEVER, ROOM, logistic
+
+try:
+    import triton
+    import triton.language as tl
+except ImportError:  # nothing is launched then
+    triton = None
 
 __all__ = ["DeviceKernel"]
 
@@ -40,7 +45,12 @@ SIZES = [
 """Arguments for whose values no kernels of their own are compiled."""
 
 
-@triton.jit(do_not_specialize=SIZES)
+def jit(**options: Any) -> Callable[[Any], Any]:
+    """What Triton makes of a function, where it is there."""
+    return (lambda function: function) if triton is None else triton.jit(**options)
+
+
+@jit(do_not_specialize=SIZES)
 def _split_pass(
     grids, known, noise, table, cells, left, right,
     placed, enter, blocks, block_bias, head, head_bias, threshold,
@@ -144,7 +154,7 @@ def _split_pass(
         tl.store(row_of + asymmetries_at + cell, (a - b) / tl.where(a + b > 0, a + b, 1.0), mask=has)
 
 
-@triton.jit
+@jit()
 def _sum(grids, shower, n_grid, cells, begin, length, inside, CELLS_: tl.constexpr, N: tl.constexpr):
     energy, lit = tl.zeros((N,), tl.float32), tl.zeros((N,), tl.float32)
     most, first = tl.max(length, axis=0), 0
@@ -159,7 +169,7 @@ def _sum(grids, shower, n_grid, cells, begin, length, inside, CELLS_: tl.constex
     return energy, lit
 
 
-@triton.jit(do_not_specialize=SIZES)
+@jit(do_not_specialize=SIZES)
 def _make_known(
     grids, known, which, forms, begins, lengths, other_begins, other_lengths, cells, threshold,
     first, count, n_grid, size,
@@ -256,28 +266,34 @@ def _cells_of(part: Source, halving: Halving) -> tuple[list[NDArray[np.int64]], 
     return cells, [none] * len(cells)
 
 
-class _Packed:
-    """A halving and its network as the kernels read them."""
+class _Places:
+    """A halving as the kernels read it, whatever the weights."""
 
-    def __init__(self, halving: Halving, network: SplitNetwork, table: Tensor) -> None:
-        device = table.device
+    def __init__(self, halving: Halving, table: Tensor) -> None:
+        device = self.device = table.device
         self.numbers = _Numbers(halving, device)
         integers = (halving.cells, halving.left, halving.right)
         self.table = table.int().contiguous()
         self.places = [torch.from_numpy(x.astype(np.int32)).to(device) for x in integers]
+        self.whole, self.whole_child = (
+            torch.from_numpy(x).to(device) for x in (halving.whole, halving.n_parents + halving.whole_child)
+        )
+
+
+class _Packed:
+    """Its network as the kernels read it."""
+
+    def __init__(self, network: SplitNetwork) -> None:
         width = network.enter.shape[1]
         blocks = [(block.weight, block.bias) for block in network.blocks]
         self.weights = [
             network.placed().contiguous(),
             network.entered().contiguous(),
-            torch.stack([w for w, _ in blocks]) if blocks else table.new_zeros(1, dtype=torch.float32),
-            torch.stack([b for _, b in blocks]) if blocks else table.new_zeros(1, dtype=torch.float32),
+            torch.stack([w for w, _ in blocks]) if blocks else network.enter.new_zeros(1),
+            torch.stack([b for _, b in blocks]) if blocks else network.enter.new_zeros(1),
             network.head.weight.contiguous(),
             network.head.bias.contiguous(),
         ]
-        self.whole, self.whole_child = (
-            torch.from_numpy(x).to(device) for x in (halving.whole, halving.n_parents + halving.whole_child)
-        )
         outputs = network.head.weight.shape[0]
         self.constants = {
             "W": width,
@@ -296,6 +312,7 @@ class DeviceKernel:
     """Samples one halving on a GPU; its packed weights are kept, see `TensorCache`."""
 
     def __init__(self) -> None:
+        self._places: _Places | None = None
         self._packed: TensorCache[_Packed] = TensorCache()
 
     def run(
@@ -309,21 +326,23 @@ class DeviceKernel:
     ) -> Tensor:
         """Children (n, C); the arguments are those of `HalvingKernel.run`."""
         parents, context, noise, threshold = given
-        packed = self._packed("packed", network.weights(), lambda: _Packed(halving, network, table))
+        if self._places is None or self._places.device != table.device:
+            self._places = _Places(halving, table)
+        packed, places = self._packed("packed", network.weights(), lambda: _Packed(network)), self._places
         n, sources, n_parents = len(parents), halving.sources, halving.n_parents
         grids = parents.new_zeros(n, n_parents + halving.n_children)
         grids[:, :n_parents] = parents
-        grids[:, packed.whole_child] = parents[:, packed.whole]
+        grids[:, places.whole_child] = parents[:, places.whole]
         known = parents.new_zeros(n, size)
         known[:, sources.size : size - 1] = context
         uniform = torch.stack([torch.special.ndtr(noise[..., 0]), logistic(noise[..., 1])], dim=2)
 
         def know(stage: int) -> None:
             """Write down what is known at the beginning (0), or by the splits of a stage (1 …)."""
-            count, first = packed.numbers.counts[stage], packed.numbers.firsts[stage]
+            count, first = places.numbers.counts[stage], places.numbers.firsts[stage]
             if count:
                 _make_known[(n, triton.cdiv(count, NUMBERS))](
-                    grids, known, *packed.numbers.given, threshold, first, count, grids.shape[1], size,
+                    grids, known, *places.numbers.given, threshold, first, count, grids.shape[1], size,
                     N=NUMBERS, CELLS_=CELLS,
                 )  # fmt: skip
 
@@ -335,8 +354,8 @@ class DeviceKernel:
                 before = stage
             block = ROWS[n * m > MANY]
             _split_pass[(triton.cdiv(n * m, block),)](
-                grids, known, uniform, packed.table, *packed.places, *packed.weights, threshold,
-                n * m, begin, m, stage, len(halving.cells), packed.table.shape[1], grids.shape[1], size,
+                grids, known, uniform, places.table, *places.places, *packed.weights, threshold,
+                n * m, begin, m, stage, len(halving.cells), places.table.shape[1], grids.shape[1], size,
                 n_parents, sources.parts["children"].begin, sources.parts["asymmetries"].begin,
                 R=block, BK=32, BF16=bf16, **packed.constants,
             )  # fmt: skip
