@@ -69,6 +69,7 @@ class SparsePixels(PixelModel):
     sampler: Sampler
     slope: Tensor
     seen: Tensor
+    charges: Tensor
     _scripted: tuple[torch.jit.ScriptModule, ...] = ()  # so that it is in no state dict
 
     def __init__(self, mesh: PixelMesh, settings: Settings | Mapping[str, object] | None = None) -> None:
@@ -76,12 +77,14 @@ class SparsePixels(PixelModel):
         self.sampler = Sampler(self.detector, self.settings.width, self.settings.rank)
         self.register_buffer("slope", torch.zeros(()))
         self.register_buffer("seen", torch.zeros_like(self.sampler.means[0]))
+        self.register_buffer("charges", torch.zeros_like(self.sampler.tilt))
 
     def fit(self, events: PixelEvents) -> None:
         """Numbers and places of all clusters."""
-        counts, places, spectrum = self._counted(events)
-        self.sampler.network.set_spectrum(spectrum)
+        counts, places, spectra = self._counted(events)
+        self.sampler.network.set_spectrum(spectra.sum(axis=0))
         self.seen.copy_(torch.from_numpy(counts.sum(axis=0)))
+        self.charges.copy_(torch.from_numpy(self._binned(spectra)))
         rates = events.conditions.rates
         groups = np.array(GROUPS)
         self.sampler.set_numbers(fit_numbers(counts, rates, self.detector, groups, self.settings.rank))
@@ -97,14 +100,14 @@ class SparsePixels(PixelModel):
         self.slope.fill_(mean / spread**2 if spread > 0.2 * mean else 0.0)
 
     def _counted(self, events: PixelEvents) -> tuple[Moments, Moments, Moments]:
-        """Clusters by event, sensor and class, by sensor, group and place, and pixels by charge."""
+        """Clusters by event, sensor and class, by sensor, group and place; pixels by kind and charge."""
         sampler, sensors = self.sampler, self.mesh.shape[0]
         edges_u, edges_v = sampler.edges_u.cpu(), sampler.edges_v.cpu()
         across = len(edges_v) - 1
         shape = (sensors, N_GROUPS, (len(edges_u) - 1) * across)
-        counts, places, spectrum = [], np.zeros(shape), np.zeros(sampler.largest + 1)
+        counts, places, spectra = [], np.zeros(shape), np.zeros((len(sampler.tilt), sampler.largest + 1))
         for hits, _ in events.batches(4):
-            spectrum += np.bincount(hits.charge, minlength=len(spectrum))
+            spectra += self._spectra(hits)
             found = find_clusters(*_columns(hits))
             size = size_class(found.size)
             image = found.image.numpy()
@@ -118,7 +121,19 @@ class SparsePixels(PixelModel):
             row = (image % sensors) * N_GROUPS + np.array(GROUPS)[size.numpy()]
             place = row * shape[2] + (u * across + v).numpy()
             places += np.bincount(place, minlength=places.size).reshape(shape)
-        return np.concatenate(counts).astype(np.float64), places, spectrum
+        return np.concatenate(counts).astype(np.float64), places, spectra
+
+    def _spectra(self, hits: PixelHits) -> Moments:
+        """Pixels by kind of sensor and charge."""
+        shape = len(self.sampler.tilt), self.sampler.largest + 1
+        flat = self.sampler.kind.cpu().numpy()[hits.sensor] * shape[1] + hits.charge
+        return np.bincount(flat, minlength=shape[0] * shape[1]).reshape(shape).astype(np.float64)
+
+    def _binned(self, spectra: Moments) -> Moments:
+        """The same in bins of the network, as shares."""
+        low = self.sampler.network.low.cpu().numpy().astype(int)
+        binned = np.add.reduceat(spectra, low, axis=1)
+        return np.asarray(binned / np.maximum(binned.sum(axis=1, keepdims=True), 1))
 
     def losses(self, batch: PixelBatch, part: str, generator: torch.Generator) -> dict[str, Tensor]:
         """Mean loss of a pixel's step and charge on some sensors of the events, weighed by their rates."""
@@ -171,8 +186,9 @@ class SparsePixels(PixelModel):
     def calibrate(self, events: PixelEvents, generator: torch.Generator) -> None:
         """Scale numbers of clusters so that each kind of sensor gets as many of a class as in the events.
 
-        What is made of clusters that touch, and of one that falls apart, is counted as in the events. Without
-        the common fluctuations, so that few events tell it.
+        And tilt the probabilities of charges so that their spectrum there is that of the events. What is made
+        of clusters that touch, and of one that falls apart, is counted as in the events. Without the common
+        fluctuations, so that few events tell it.
         """
         sampler, sensors = self.sampler, self.mesh.shape[0]
         rates = events.conditions.rates
@@ -195,6 +211,9 @@ class SparsePixels(PixelModel):
             ours = of_kind @ counts.reshape(sensors, len(SIZES))
             factor = np.clip((real + FEW) / (ours + FEW), 0.5, 2.0)[kinds]
             sampler.means *= torch.from_numpy(factor).to(sampler.means)
+            shares = [x + 1e-5 for x in (self.charges.cpu().numpy(), self._binned(self._spectra(hits)))]
+            tilt = np.clip(np.log(shares[0] / shares[1]), -0.5, 0.5)
+            sampler.tilt += torch.from_numpy(tilt).to(sampler.tilt)
         sampler.factors.copy_(factors)
 
     def noise_shapes(self) -> dict[str, tuple[int, ...]]:

@@ -68,6 +68,7 @@ class Sampler(nn.Module):
     means: Tensor
     factors: Tensor
     places: Tensor
+    tilt: Tensor
 
     def __init__(self, detector: PixelDetector, width: int, rank: int) -> None:
         super().__init__()
@@ -98,6 +99,7 @@ class Sampler(nn.Module):
         self.register_buffer("means", torch.zeros(sources, self.sensors, classes))
         self.register_buffer("factors", torch.zeros(self.sensors * N_GROUPS, rank))
         self.register_buffer("places", torch.zeros(self.sensors * N_GROUPS, places))
+        self.register_buffer("tilt", torch.zeros(int(kinds.max()) + 1, len(edges) - 1))
 
     @torch.jit.unused
     def set_numbers(self, numbers: Numbers) -> None:
@@ -156,7 +158,9 @@ class Sampler(nn.Module):
         known = self.known(sensor, size, first_u, first_v)
         n = len(sensor)
         cluster = torch.arange(n, device=key.device)
-        charge = self.network.drawn_charge(self.network.begin(known), uniforms(key, self.pixel_stream, n))
+        tilt = self.tilt[self.kind[sensor]]  # of the logits of charges
+        logits = self.network.begin(known) + tilt
+        charge = self.network.drawn_charge(logits, uniforms(key, self.pixel_stream, n))
         # u, v and what is seen of the last pixels of clusters, the latest first, then row, before and last
         u, v, k = first_u.to(torch.float32), first_v.to(torch.float32), self.past
         none = seen_charge(torch.zeros(k - 1, n, device=key.device))
@@ -169,6 +173,7 @@ class Sampler(nn.Module):
             done = int((self.most[size] <= i + 1).sum())
             if done > 0:
                 size, cluster, known, state = size[done:], cluster[done:], known[done:], state[:, done:]
+                tilt = tilt[done:]
             n = len(cluster)
             if n == 0:
                 break
@@ -191,9 +196,10 @@ class Sampler(nn.Module):
             if may_end > 0:
                 on = torch.nonzero(step < self.end).squeeze(1)
                 size, cluster, known, state = size[on], cluster[on], known[on], state[:, on]
+                tilt = tilt[on]
                 hidden, step, uniform = hidden[on], step[on], uniform[on]
                 row, before, last = state[3 * k], state[3 * k + 1], state[3 * k + 2]
-            charge = self.network.drawn_charge(self.network.charges(hidden, step), uniform)
+            charge = self.network.drawn_charge(self.network.charges(hidden, step) + tilt, uniform)
             same = step < self.same
             u = torch.where(same, state[0] + 1, row - (self.same + self.side)) + step
             v = torch.where(same, state[k], state[k] + 1)
