@@ -36,6 +36,8 @@ RAISED_BY = {
     "data/pixels/images.py": ("data convert",),
     "data/writer.py": WRITERS,
     "evaluation": ("evaluate", "compare"),
+    "fast": ("simulate",),
+    "fast/server.py": ("serve",),
     "generation/given.py": ("upsample",),
     "generation/events.py": ("generate",),
     "generation/export.py": ("export",),

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         calochallenge_mesh,
     )
     from caloforge.evaluation import read_comparison
+    from caloforge.fast import simulate_fast
     from caloforge.geant4 import simulate, simulate_events
     from caloforge.generation import export, generate, generate_events
     from caloforge.registry import allow_code
@@ -59,6 +60,7 @@ __getattr__, __dir__ = lazily(
         "read_comparison": "evaluation",
         "simulate": "geant4",
         "simulate_events": "geant4",
+        "simulate_fast": "fast",
         "train": "training",
         "write_comparison": "report.comparison",
         "write_event_report": "report",
@@ -92,6 +94,7 @@ __all__ = [
     "read_comparison",
     "simulate",
     "simulate_events",
+    "simulate_fast",
     "train",
     "write_comparison",
     "write_event_report",

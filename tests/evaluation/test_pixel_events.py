@@ -209,7 +209,8 @@ def test_lost_pixels_are_found(truth):
     assert lost.relative == pytest.approx(-0.1, abs=0.01)
     assert lost.error < 0.01 < found.quantities["occupancy"].floor
     assert found.verdict is not None
-    assert found.verdict.level > 0
+    assert found.verdict.level == 2
+    assert evaluate_events(truth, thinned(truth, 0.5), **FAST).verdict.level == 3  # with no judge of events
     assert any(text.startswith("Occupancy of layer 1 is off by −") for text in found.verdict.differs)
     with_itself = evaluate_events(truth, truth, **FAST)
     assert all(q.relative == 0 and q.error == 0 for q in with_itself.quantities.values() if q.reference)

@@ -19,6 +19,7 @@ from caloforge.cli.generate import export, generate, upsample
 from caloforge.cli.lists import detectors, models, recipes
 from caloforge.cli.output import errors, show_log, speaks
 from caloforge.cli.quickstart import quickstart
+from caloforge.cli.serve import serve
 from caloforge.cli.simulate import simulate
 from caloforge.cli.train import adapt, train
 from caloforge.errors import CaloforgeError
@@ -40,6 +41,7 @@ COMMANDS = (
     bench,
     amplify,
     quickstart,
+    serve,
     detectors,
     recipes,
     models,

@@ -52,6 +52,10 @@ _TITLES = {
 }
 
 
+CLOSE_BY, VISIBLY_OFF = 0.05, 0.2
+"""Relative differences of a single number up to which events are close to Geant4's, or visibly different."""
+
+
 def headline_quantities(evaluation: PixelEvaluation) -> list[Quantity]:
     """The single numbers that matter most."""
     names = [name for name in evaluation.quantities if name.startswith("occupancy_layer_")]
@@ -104,7 +108,8 @@ def values_text(quantity: Quantity, *, generated: bool) -> str:
 
 
 def find_event_verdict(evaluation: PixelEvaluation) -> Verdict:
-    """What agrees and what differs; the level follows the strongest judge of whole events.
+    """What agrees and what differs; the level follows the strongest judge of whole events, and the single
+    number that is farthest off.
 
     Of groups of many numbers the one that differs most is named, with the number of others accounted for
     (Bonferroni). Where nothing differs in fewer than 100 events, nothing is said.
@@ -116,9 +121,16 @@ def find_event_verdict(evaluation: PixelEvaluation) -> Verdict:
     ]
     differs = [finding for finding in findings if finding.differs]
     fewest = min(evaluation.counts["reference"], evaluation.counts["generated"])
+    worst = max(
+        (q for q in headline_quantities(evaluation) if abs(q.sigmas()) >= 3),
+        key=lambda q: abs(q.relative),
+        default=None,
+    )
     if differs:
         strongest = max(finding.auc for finding in differs)
         level = 1 if strongest < CLOSE else 2 if strongest < VISIBLE else 3
+        off = 0.0 if worst is None else abs(worst.relative)
+        level = max(level, 1 if off < CLOSE_BY else 2 if off < VISIBLY_OFF else 3)
     else:
         level = -1 if fewest < TOO_FEW else 0
     counts = evaluation.counts
@@ -132,11 +144,6 @@ def find_event_verdict(evaluation: PixelEvaluation) -> Verdict:
         2: f"Visibly different from Geant4 {events}.",
         3: f"Easily told apart from Geant4 {events}.",
     }[level]
-    worst = max(
-        (q for q in headline_quantities(evaluation) if abs(q.sigmas()) >= 3),
-        key=lambda q: abs(q.relative),
-        default=None,
-    )
     return Verdict(
         level=level,
         headline=headline,

@@ -70,6 +70,7 @@ class SparsePixels(PixelModel):
     slope: Tensor
     seen: Tensor
     charges: Tensor
+    given: Tensor
     _scripted: tuple[torch.jit.ScriptModule, ...] = ()  # so that it is in no state dict
 
     def __init__(self, mesh: PixelMesh, settings: Settings | Mapping[str, object] | None = None) -> None:
@@ -78,6 +79,7 @@ class SparsePixels(PixelModel):
         self.register_buffer("slope", torch.zeros(()))
         self.register_buffer("seen", torch.zeros_like(self.sampler.means[0]))
         self.register_buffer("charges", torch.zeros_like(self.sampler.tilt))
+        self.register_buffer("given", torch.zeros(len(self.detector.sources)))
 
     def fit(self, events: PixelEvents) -> None:
         """Numbers and places of all clusters."""
@@ -86,6 +88,7 @@ class SparsePixels(PixelModel):
         self.seen.copy_(torch.from_numpy(counts.sum(axis=0)))
         self.charges.copy_(torch.from_numpy(self._binned(spectra)))
         rates = events.conditions.rates
+        self.given.copy_(torch.from_numpy(rates.sum(axis=0)))
         groups = np.array(GROUPS)
         self.sampler.set_numbers(fit_numbers(counts, rates, self.detector, groups, self.settings.rank))
         kinds = self.sampler.kind.cpu().numpy()
@@ -196,7 +199,8 @@ class SparsePixels(PixelModel):
         kinds = sampler.kind.cpu().numpy()
         of_kind = np.eye(int(kinds.max()) + 1)[kinds].T  # (kinds, S)
         means = sampler.means.cpu().numpy().astype(np.float64)
-        all_of, some_of = (np.tensordot(r.sum(axis=0), means, 1) for r in (rates, rates[chosen]))
+        given = self.given.cpu().numpy()  # rates of all events that are counted in ``seen``
+        all_of, some_of = (np.tensordot(r, means, 1) for r in (given, rates[chosen].sum(axis=0)))
         real = of_kind @ (self.seen.cpu().numpy() * some_of / np.maximum(all_of, 1e-9))
         factors = sampler.factors.clone()
         sampler.factors.zero_()
