@@ -179,13 +179,14 @@ def table(rows: Mapping[str, Mapping[str, Any]], truth: Mapping[str, Sequence[fl
     """Markdown, the best first by the strongest judge."""
     judges = list(next(iter(rows.values()))["strong"])
     heads = ["", "is", *(f"strong AUC, {judge}" for judge in judges), "quick AUC, cells", "high"]
-    heads += ["FPD·10³", "KPD·10³", "recall", "separation", "response", "resolution", "neighbours"]
+    heads += ["FPD (by chance)", "KPD·10³", "recall", "separation", "response", "resolution", "neighbours"]
     heads += ["ms at 1 / 100 / 1000", "× Geant4", "MiB", "parameters", "showers", "minutes of training"]
     lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
     for name, row in sorted(rows.items(), key=lambda item: item[1]["strong"][judges[-1]]["auc"][0]):
         cells = [name, row["kind"], *("{:.3f} ± {:.3f}".format(*row["strong"][j]["auc"]) for j in judges)]
         cells += ["{:.3f} ± {:.3f}".format(*row["auc"][key]) for key in ("low", "high")]
-        cells += [f"{1e3 * row[key][0]:.3g} ({1e3 * row[key][2]:.2g})" for key in ("fpd", "kpd")]
+        cells.append("{0:.3g} ({2:.2g})".format(*row["fpd"]))
+        cells.append("{0:.3g} ({2:.2g})".format(*(1e3 * value for value in row["kpd"])))
         cells += [f"{row['recall'][0]:.2f}", f"{row['separation'][0]:.4f}"]
         cells += ["{:.3f}–{:.3f}".format(*row["response"]), "{:.2f}–{:.2f}".format(*row["resolution"])]
         cells.append(f"{100 * deviation(row, truth):.0f} %")
