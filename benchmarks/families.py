@@ -172,7 +172,7 @@ def measured(name: str, given: argparse.Namespace, test: Showers, kept: Kept) ->
 
 def deviation(row: Mapping[str, Any], truth: Mapping[str, Sequence[float]]) -> float:
     """Of the neighbourhoods, the largest relative deviation from Geant4's."""
-    return max(abs(row["neighbours"][key][0] / truth[key][0] - 1) for key in ROWS)
+    return float(max(abs(row["neighbours"][key][0] / truth[key][0] - 1) for key in ROWS))
 
 
 def table(rows: Mapping[str, Mapping[str, Any]], truth: Mapping[str, Sequence[float]]) -> str:
