@@ -270,8 +270,8 @@ def export(
     from caloforge.checkpoint.pretrained import default_model
     from caloforge.generation import export as run
 
-    if checkpoint is None and detector is None:
-        raise ConditionError("say which model: a checkpoint, or --detector belle2-pxd")
+    if (checkpoint is None) == (detector is None):
+        raise ConditionError("say which model: a checkpoint, or --detector belle2-pxd alone")
     model = Checkpoint.load(checkpoint or default_model(str(detector)))
     target = run(model, out=out or Path(f"{model.name}.pt"), overwrite=overwrite)
     say(f"{model.name} → {target} ({target.stat().st_size / 2**20:.1f} MiB of TorchScript)")
