@@ -24,6 +24,7 @@ from types import TracebackType
 from typing import Self
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from caloforge.errors import CaloforgeError, CheckpointError, SimulationError
@@ -238,6 +239,7 @@ class ShowerServer:
 
     def _work(self) -> None:
         """Let the model make what has been ordered, a block at a time, until the end."""
+        torch.set_num_threads(1)  # of this thread, whose number is not that of the others
         while pieces := self._next():
             try:
                 made = self.maker.make([piece for _, piece in pieces])
