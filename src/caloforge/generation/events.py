@@ -180,8 +180,7 @@ class EventProduction(Production[EventRequest, PixelEvents]):
         def save() -> None:
             nonlocal saved, saved_at
             hits = PixelHits.concatenate(held)
-            columns = {name: getattr(hits, name) for name in ("counts", "u", "v", "charge")}
-            store.chunk(saved, saved + len(held)).write(columns)
+            store.chunk(saved, saved + len(held)).write(hits.columns())
             saved, saved_at = saved + len(held), time.monotonic()
             held.clear()
 
@@ -215,8 +214,7 @@ class EventProduction(Production[EventRequest, PixelEvents]):
         made = self.provenance()
         with PixelWriter(out, detector, request.sources, provenance=made, overwrite=overwrite) as writer:
             for chunk in store.complete():
-                columns = chunk.read()
-                hits = PixelHits(detector.shape, *(columns[k] for k in ("counts", "u", "v", "charge")))
+                hits = PixelHits.from_columns(detector.shape, chunk.read())
                 writer.append(hits, request.conditions[chunk.start : chunk.stop])
 
     def provenance(self) -> dict[str, Any]:
