@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from caloforge.checkpoint.checkpoint import Checkpoint
+from caloforge.data.sources import illegal_energy
 from caloforge.errors import CheckpointError
 from caloforge.fast.orders import MOST_SHOWERS, Offer, Order
 from caloforge.generation.noise import draw_noise
@@ -102,9 +103,9 @@ class ShowerMaker:
 
 
 def _legal(energies: Energies, piece: Piece) -> Energies | CheckpointError:
-    if energies.min() >= 0 and np.isfinite(energies.max()):
+    if (found := illegal_energy(energies)) is None:
         return energies
-    bad = int(np.flatnonzero(~(np.isfinite(energies) & (energies >= 0)).all(axis=1))[0]) + piece.start
+    bad = found[0] + piece.start
     c = piece.order.conditions
     return CheckpointError(
         f"the model gave energies that are negative or no numbers for shower {piece.order.numbers[bad]} "
