@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from caloforge.checkpoint.checkpoint import Checkpoint
 from caloforge.data.sources import illegal_energy
@@ -97,9 +97,9 @@ class ShowerMaker:
     def _numbers(piece: Piece) -> NDArray[np.int64]:
         return piece.order.numbers[piece.start : piece.stop]
 
-    def _told(self, piece: Piece) -> dict[str, Any]:
-        tensors = ConditionTensors.of(piece.order.conditions[piece.start : piece.stop], self.model.detectors)
-        return {name: column for name, column in vars(tensors).items() if column is not None}
+    def _told(self, piece: Piece) -> dict[str, Tensor]:
+        conditions = piece.order.conditions[piece.start : piece.stop]
+        return ConditionTensors.of(conditions, self.model.detectors).named()
 
 
 def _legal(energies: Energies, piece: Piece) -> Energies | CheckpointError:

@@ -132,8 +132,7 @@ class BlockDecoder:
         conditions = ConditionTensors.of(incident, request.model.detectors)
         if request.given is not None:
             conditions.given = torch.from_numpy(request.given.take(positions))
-        known = {name: column for name, column in vars(conditions).items() if column is not None}
-        return {"number": torch.arange(size) + (request.first + low - before), **known}
+        return {"number": torch.arange(size) + (request.first + low - before), **conditions.named()}
 
     def _make(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """Showers of what `make` is given, on the device of the request."""
