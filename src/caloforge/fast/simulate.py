@@ -172,7 +172,6 @@ def _server(
             yield path, client.offer
         return
     checkpoint = resolve_checkpoint(model, detector, settings)
-    checkpoint.require_makes()
     maker = ShowerMaker(checkpoint, device, precision, kernels)
     place = tempfile.gettempdir()
     place = place if len(os.fsencode(place)) < MOST_PATH // 2 else "/tmp"
