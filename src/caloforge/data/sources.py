@@ -143,7 +143,7 @@ def as_energies(values: ArrayLike, name: str, dtype: type[np.floating] = np.floa
 
 
 def illegal_energy(energies: NDArray[Any]) -> tuple[int, int] | None:
-    """Row and column of the first energy (N, V) that is NaN, infinite or negative; None where there is none."""
+    """Row and voxel of the first energy (N, V) that is NaN, infinite or negative, or None."""
     if not energies.size or (energies.min() >= 0 and energies.max() <= LARGEST):
         return None
     row, voxel = np.argwhere(~((energies >= 0) & (energies <= LARGEST)))[0]
