@@ -117,7 +117,7 @@ def _numbers(
 ) -> dict[str, NDArray[np.generic]]:
     """The columns of a `Sample` for a batch whose first event is number ``first``; histograms are filled."""
     sensors, n_u, n_v = detector.shape
-    n, image = len(hits), hits.event * sensors + hits.sensor
+    n, image = len(hits), hits.image
     images = n * sensors
     layers = np.array([sensor.layer for sensor in detector.sensors])
     segment = image * SEGMENTS + hits.v.astype(np.int64) * SEGMENTS // n_v

@@ -254,9 +254,7 @@ class SparsePixels(PixelModel):
 
     def _hits(self, key: Tensor, rate: Tensor) -> PixelHits:
         cell, charge = (x.cpu().numpy() for x in self._made(key, rate))
-        sensor, u, v = np.unravel_index(cell, self.mesh.shape)
-        counts = np.bincount(sensor, minlength=self.mesh.shape[0])[None]
-        return PixelHits(self.mesh.shape, counts, u.astype(np.uint16), v.astype(np.uint16), charge)
+        return PixelHits.from_cells(self.mesh.shape, 1, cell, charge)
 
 
 def scripted(module: nn.Module) -> torch.jit.ScriptModule:
@@ -268,7 +266,7 @@ def scripted(module: nn.Module) -> torch.jit.ScriptModule:
 
 def _columns(hits: PixelHits) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Image, u, v and charge of hits, int64; images are counted by event and sensor."""
-    columns = (hits.event * hits.shape[0] + hits.sensor, hits.u, hits.v, hits.charge)
+    columns = (hits.image, hits.u, hits.v, hits.charge)
     image, u, v, charge = (torch.from_numpy(column.astype(np.int64)) for column in columns)
     return image, u, v, charge
 
