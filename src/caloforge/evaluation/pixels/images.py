@@ -196,8 +196,7 @@ def compare_images(
         "kid": against_chance(truth, generated, deals, lambda one, other: kid(of(*one), of(*other), seed)),
     }
     report("FID and KID", 1.0)
-    detector = truth.events.detector
-    ends = np.array([int(s.layer) * 1000 + int(s.name.split(".")[2]) for s in detector.sensors])
+    ends = truth.events.detector.sensor_kinds
     right = np.arange(len(ends))
     return distances, SensorNetworkRecord(
         parameters=sum(p.numel() for p in network.parameters()),

@@ -39,10 +39,9 @@ def merged_clusters(signal: Signal, background: PixelHits, detector: PixelDetect
     of_background, of_signal = charges(background), charges(signal.hits)
     into = found.label[np.searchsorted(lit, signal.hits.cell[own.first])]
     flags = (np.ones(len(own), dtype=bool), of_background[into] > 0, of_background[into] > of_signal[into])
-    layers = np.array([sensor.layer for sensor in detector.sensors])
     n, n_layers = len(background), len(detector.layers)
     event, sensor = np.divmod(own.image, detector.shape[0])
-    slot = (event * n_layers + layers[sensor]) * len(KINDS) + signal.kind[own.first]
+    slot = (event * n_layers + detector.sensor_layers[sensor]) * len(KINDS) + signal.kind[own.first]
     shape = (n, n_layers, len(KINDS))
     counts = [np.bincount(slot[flag], minlength=int(np.prod(shape))).reshape(shape) for flag in flags]
     return np.stack(counts, axis=-1)

@@ -119,9 +119,8 @@ def _numbers(
     sensors, n_u, n_v = detector.shape
     n, image = len(hits), hits.image
     images = n * sensors
-    layers = np.array([sensor.layer for sensor in detector.sensors])
     segment = image * SEGMENTS + hits.v.astype(np.int64) * SEGMENTS // n_v
-    level = (hits.event * len(detector.layers) + layers[hits.sensor]) * 256 + hits.charge
+    level = (hits.event * len(detector.layers) + detector.sensor_layers[hits.sensor]) * 256 + hits.charge
     np.add.at(maps, (hits.sensor, hits.u // MAP_CELLS[0], hits.v // MAP_CELLS[1]), 1)
     found = find_clusters(hits)
     kinds = _classes(found, detector)
