@@ -1,6 +1,7 @@
 """Judging pixel events: laws of every part, what is found, bad input, the page."""
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,7 @@ from caloforge.evaluation.pixels.memorisation import event_memorisation
 from caloforge.evaluation.pixels.quantities import measure
 from caloforge.evaluation.pixels.reading import read_sample
 from caloforge.evaluation.results import PixelEvaluation
+from caloforge.report.pixel_tables import groups
 
 FAST = {"progress": False, "distances": False, "classifiers": False}
 DOCUMENTED = Path(__file__).parents[2] / "docs" / "pixel-metrics.schema.json"
@@ -356,6 +358,14 @@ def test_the_command_writes_numbers(truth, tmp_path):
         run(true, made, "--threshold", "1", "--overwrite")
     assert run(true).exit_code == 2  # nothing to judge
     assert run(true, made, "--truth", true).exit_code == 2  # two truths
+
+
+def test_quantities_of_which_the_truth_has_none_are_in_the_table(same):
+    """As the 1 % quantile of the occupancy of images is, where most are dark: halves may differ by any factor."""
+    none = {"reference": 0.0, "relative": math.nan, "error": math.nan, "floor": math.inf}
+    quantities = {"occupancy": same.quantities["occupancy"].replace(**none)}
+    (table,) = groups(same.replace(quantities=quantities))
+    assert [cell if isinstance(cell, str) else cell.text for cell in table.rows[0][3:]] == ["not known"] * 3
 
 
 def test_the_page_shows_everything(same, truth, tmp_path):

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from caloforge.evaluation.results import PixelEvaluation, Quantity, SensorNetworkRecord
-from caloforge.report.tables import Cell, Row, Table, settings, sigmas_cell
+from caloforge.report.tables import Cell, Row, Table, settings, sigmas_cell, signed
 from caloforge.report.words.pixels import event_rows, values_text
 from caloforge.report.words.text import lowered, number, percent, scatter_percent
 
@@ -43,7 +43,7 @@ def _row(quantity: Quantity) -> Row:
         values_text(quantity, generated=True),
         percent(quantity.relative, quantity.error),
         scatter_percent(quantity.floor),
-        Cell(f"{sigmas:.1f}".replace("-", "−"), "beyond" if abs(sigmas) >= 3 else ""),
+        Cell(signed(sigmas), "beyond" if abs(sigmas) >= 3 else ""),
     )
 
 

@@ -82,8 +82,9 @@ class Table:
     scrolls: str = ""
 
 
-def _signed(value: float, form: str = ".1f") -> str:
-    return f"{value:{form}}".replace("-", "−")
+def signed(value: float, form: str = ".1f") -> str:
+    """A number with a minus sign that is one."""
+    return "not known" if math.isnan(value) else f"{value:{form}}".replace("-", "−")
 
 
 def sigmas_cell(sigmas: float, beneath: str = "") -> Cell:
@@ -129,7 +130,7 @@ def _classifier_row(result: ClassifierResult) -> Row:
     floor, noise = classifier_floor(result)
     several = len(result.aucs) > 1
     auc, jsd = (
-        _signed(value, ".3f") + (f" ± {std:.3f}" if several else "")
+        signed(value, ".3f") + (f" ± {std:.3f}" if several else "")
         for value, std in ((result.auc, result.auc_std), (result.jsd, result.jsd_std))
     )
     return (
@@ -152,7 +153,7 @@ def telling_showers(evaluation: Evaluation) -> Table:
             sample,
             number(shower.row),
             f"{number(shower.incident_energy / 1000)} GeV",
-            _signed(shower.log_weight),
+            signed(shower.log_weight),
         )
         for result in evaluation.classifiers.values()
         if result.diagnosis is not None
@@ -190,8 +191,7 @@ def shared_layers(found: Localisation) -> Table:
 def places(found: Localisation) -> Table:
     """Layers, cells and neighbours whose means differ."""
     rows = [
-        (s.name, percent(s.relative, s.error), f"{_signed(s.z)} σ", number(s.p_value, 2))
-        for s in found.shifts
+        (s.name, percent(s.relative, s.error), f"{signed(s.z)} σ", number(s.p_value, 2)) for s in found.shifts
     ]
     head = ("Place", "Generated / Geant4 − 1", "z", "p, corrected")
     return Table("Places whose means differ", head, rows, scrolls="places")
@@ -321,7 +321,7 @@ def features(evaluation: Evaluation) -> Table:
                 histogram.label,
                 number(separation.value) + (" *" if beyond else ""),
                 f"{number(separation.floor)} ± {number(separation.floor_std, 2)}",
-                _signed(chance_sigmas(separation)),
+                signed(chance_sigmas(separation)),
                 *means,
             )
         )

@@ -152,6 +152,8 @@ def percent(share: float, error: float = math.nan, *, signed: bool = True) -> st
 
 def scatter_percent(share: float, error: float = math.nan, *, signed: bool = False) -> str:
     """A mean share in percent and how it scatters: ``0.12 ± 0.31 %``; two digits of that."""
+    if not math.isfinite(share):
+        return "not known"
     scale = error if math.isfinite(error) and error > 0 else abs(share)
     decimals = max(0, 1 - math.floor(math.log10(100 * scale))) if scale > 0 else 1
     decimals = min(decimals, 4)
