@@ -361,7 +361,7 @@ def test_the_command_writes_numbers(truth, tmp_path):
 
 
 def test_quantities_of_which_the_truth_has_none_are_in_the_table(same):
-    """As the 1 % quantile of the occupancy of images is, where most are dark: halves may differ by any factor."""
+    """As the 1 % quantile of the occupancy of images is, where most are dark: halves differ by any factor."""
     none = {"reference": 0.0, "relative": math.nan, "error": math.nan, "floor": math.inf}
     quantities = {"occupancy": same.quantities["occupancy"].replace(**none)}
     (table,) = groups(same.replace(quantities=quantities))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from caloforge.evaluation.results import (
     ResolutionFit,
 )
 from caloforge.evaluation.significance import beyond_chance, chance_sigmas
+from caloforge.report.words.rows import Row as NumberRow
 from caloforge.report.words.rows import classifier_sigmas, distance_row, number_rows, timing_rows
 from caloforge.report.words.significance import sigma_text, significance, standing
 from caloforge.report.words.text import (
@@ -95,13 +96,17 @@ def sigmas_cell(sigmas: float, beneath: str = "") -> Cell:
 
 def numbers(evaluation: Evaluation) -> Table:
     """The numbers that matter, each beside its floor."""
-    rows = [
-        (Cell(row.name, beneath=row.meaning), row.value, row.floor, sigmas_cell(row.sigmas))
-        for row in number_rows(evaluation)
+    return numbers_table(number_rows(evaluation))
+
+
+def numbers_table(found: Iterable[NumberRow]) -> Table:
+    """Numbers, each beside its floor or Geant4's."""
+    cells = [
+        (Cell(row.name, beneath=row.meaning), row.value, row.floor, sigmas_cell(row.sigmas)) for row in found
     ]
     head = ("Quantity", "Generated", "By chance, or Geant4", "Beyond chance")
     caption = "The numbers that matter"
-    return Table(caption, head, rows, style="big stack", scrolls=lowered(caption))
+    return Table(caption, head, cells, style="big stack", scrolls=lowered(caption))
 
 
 def worst(evaluation: Evaluation) -> Table:

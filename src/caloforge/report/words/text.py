@@ -16,6 +16,7 @@ __all__ = [
     "lowered",
     "number",
     "percent",
+    "raised",
     "scatter",
     "scatter_percent",
     "with_error",
@@ -65,6 +66,11 @@ _CLASSIFIERS = {
 def lowered(title: str) -> str:
     """A title within a sentence."""
     return title[:1].lower() + title[1:]
+
+
+def raised(text: str) -> str:
+    """Words as a title or the beginning of a sentence."""
+    return text[:1].upper() + text[1:]
 
 
 def group_title(group: str) -> str:
