@@ -16,7 +16,7 @@ import socket
 import struct
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -149,8 +149,8 @@ class ShowerServer:
         self._listener.close()
         self._stack.close()
 
-    def _start(self, task: object, *arguments: object) -> None:
-        thread = threading.Thread(target=task, args=arguments, daemon=True)  # type: ignore[arg-type]
+    def _start(self, task: Callable[..., None], *arguments: object) -> None:
+        thread = threading.Thread(target=task, args=arguments, daemon=True)
         self._running = [*(t for t in self._running if t.is_alive()), thread]
         thread.start()
 

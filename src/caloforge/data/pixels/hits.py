@@ -5,8 +5,9 @@ Legend: ``n`` events, ``S`` sensors, ``U`` × ``V`` cells of a sensor, ``H`` hit
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ from caloforge.errors import DataError
 __all__ = ["PixelHits", "check_hits"]
 
 Shape = tuple[int, int, int]
+COLUMNS = ("counts", "u", "v", "charge")
 
 
 @dataclass(frozen=True)
@@ -95,10 +97,18 @@ class PixelHits:
     @staticmethod
     def concatenate(parts: Sequence[PixelHits]) -> PixelHits:
         """Events one after the other."""
-        names = ("counts", "u", "v", "charge")
         return PixelHits(
-            parts[0].shape, *(np.concatenate([getattr(part, name) for part in parts]) for name in names)
+            parts[0].shape, *(np.concatenate([getattr(part, name) for part in parts]) for name in COLUMNS)
         )
+
+    def columns(self) -> dict[str, NDArray[Any]]:
+        """Named arrays that `from_columns` reads."""
+        return {name: getattr(self, name) for name in COLUMNS}
+
+    @classmethod
+    def from_columns(cls, shape: Shape, columns: Mapping[str, NDArray[Any]]) -> PixelHits:
+        """The inverse of `columns`; ``shape`` is (S, U, V), and what else is among them is ignored."""
+        return cls(shape, *(columns[name] for name in COLUMNS))
 
 
 def check_hits(hits: PixelHits, detector: PixelDetector, where: str, first: int = 0) -> None:
