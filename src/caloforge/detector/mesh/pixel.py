@@ -33,8 +33,7 @@ class PixelMesh(Mesh):
 
     @property
     def layer_sizes(self) -> Ints:
-        layers = [sensor.layer for sensor in self.detector.sensors]
-        return np.bincount(layers).astype(np.int64) * int(np.prod(self.shape[1:]))
+        return np.bincount(self.detector.sensor_layers).astype(np.int64) * int(np.prod(self.shape[1:]))
 
     @property
     def layer_numbers(self) -> tuple[int, ...]:
