@@ -63,7 +63,7 @@ def generate(
     ] = None,
     like: Like = None,
     energy: Energy = None,
-    spectrum: Spectrum = "log-uniform",
+    spectrum: Spectrum = None,
     theta: Theta = None,
     phi: Phi = None,
     rate: Annotated[
@@ -98,7 +98,17 @@ def generate(
 
     model = resolve_checkpoint(checkpoint, detector, overrides(settings))
     if model.mesh.kind == "pixel":
-        told = {"energy": energy, "theta": theta, "phi": phi, "particle": particle, "batch_size": batch_size}
+        told = {
+            "energy": energy,
+            "spectrum": spectrum,
+            "theta": theta,
+            "phi": phi,
+            "particle": particle,
+            "batch_size": batch_size,
+            "allow_extrapolation": allow_extrapolation or None,
+            "mesh": mesh,
+            "ignore": ignore or None,
+        }
         _events(
             model,
             [name for name, value in told.items() if value is not None],
@@ -139,7 +149,7 @@ def generate(
         out=target,
         like=like,
         energy=energy,
-        spectrum=spectrum,
+        spectrum=spectrum or "log-uniform",
         theta=theta,
         phi=phi,
         n=n,

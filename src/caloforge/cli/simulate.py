@@ -7,7 +7,17 @@ from typing import Annotated, Any
 
 import typer
 
-from caloforge.cli.options import ENERGY_HELP, AllowCode, Overwrite, Phi, Resume, Seed, Theta, Workers
+from caloforge.cli.options import (
+    ENERGY_HELP,
+    AllowCode,
+    Overwrite,
+    Phi,
+    Resume,
+    Seed,
+    Spectrum,
+    Theta,
+    Workers,
+)
 from caloforge.cli.output import file_name, say
 from caloforge.cli.pixels import require_background
 from caloforge.errors import ConditionError
@@ -27,9 +37,7 @@ def simulate(
         typer.Option(help="e- (the default), e+, gamma; hadrons with Geant4's official data sets."),
     ] = None,
     energy: Annotated[str | None, typer.Option(help=f"{ENERGY_HELP} By default 1-10GeV.")] = None,
-    spectrum: Annotated[
-        str | None, typer.Option(help="log-uniform (the default) or uniform, for ranges.")
-    ] = None,
+    spectrum: Spectrum = None,
     theta: Theta = None,
     phi: Phi = None,
     impact: Annotated[str | None, typer.Option(help="Impact point on a box's face: 0mm,-20..20mm.")] = None,

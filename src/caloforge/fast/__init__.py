@@ -15,4 +15,7 @@ __getattr__, __dir__ = lazily(
     __name__, {"ShowerClient": "client", "ShowerServer": "server", "simulate_fast": "simulate"}
 )
 
-__all__ = ["ShowerClient", "ShowerServer", "simulate_fast"]
+__all__ = ["MEMORY_MIB", "ShowerClient", "ShowerServer", "simulate_fast"]
+
+MEMORY_MIB = 256
+"""That showers under way in a server may take, by default."""
