@@ -5,7 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from caloforge.runtime.cores import wait_passively
+
 SHARED = Path(__file__).parent / "shared"
+wait_passively()  # as the command does, before torch is loaded: several processes of tests share the cores
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -14,4 +17,13 @@ def _shared_modules():
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join(paths))
         patch.setenv("CALOFORGE_ALLOW_CODE", "toy_models,joint_models,toy_pixels")
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread():
+    """Tiny models are fastest, and results comparable to the last bit, on one thread."""
+    from caloforge.runtime.devices import cpu_threads
+
+    with cpu_threads(1):
         yield

@@ -1,4 +1,4 @@
-"""The command line as a user meets it: in a process of its own."""
+"""The command line as a user meets it."""
 
 import json
 import signal
@@ -11,6 +11,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from commands import caloforge, fails, succeeds
 
 from caloforge.checkpoint.pretrained import default_model
 from caloforge.data import Conditions, Showers, open_showers, write_showers
@@ -35,27 +36,6 @@ SMALL = [
 ]
 
 
-def caloforge(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "caloforge", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=cwd)
-
-
-def succeeds(*arguments: object, cwd: Path | None = None) -> str:
-    done = caloforge(*arguments, cwd=cwd)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def fails(*arguments: object, cwd: Path | None = None) -> str:
-    """The message of a command that must fail with one message and no traceback."""
-    done = caloforge(*arguments, cwd=cwd)
-    assert done.returncode == 1, (done.returncode, done.stderr)
-    assert "Traceback" not in done.stderr
-    message = "".join(line for line in done.stderr.splitlines(True) if not line.startswith("note:"))
-    assert message.startswith("error:")
-    return " ".join(message.split())
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Eighty toy showers and a checkpoint trained on them by the command."""
@@ -73,7 +53,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_version_and_help() -> None:
-    assert succeeds("--version").startswith(f"caloforge {version('caloforge')}")
+    command = [sys.executable, "-m", "caloforge", "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith(f"caloforge {version('caloforge')}")
     for command in (
         [],
         ["simulate"],
