@@ -1,5 +1,6 @@
 """Small models that tests share are in ``tests/shared``, also for the processes that tests start."""
 
+import logging
 import os
 from pathlib import Path
 
@@ -27,3 +28,12 @@ def _one_thread():
 
     with cpu_threads(1):
         yield
+
+
+@pytest.fixture(autouse=True)
+def _own_log():
+    """Commands show the log, and later tests in this process shall not."""
+    log = logging.getLogger("caloforge")
+    handlers, level = list(log.handlers), log.level
+    yield
+    log.handlers[:], log.level = handlers, level

@@ -36,17 +36,21 @@ SMALL = [
 ]
 
 
+def toy_showers(n_z: int, n: int, seed: int = 0) -> Showers:
+    """Showers of layers of 4 × 3 cells."""
+    mesh = CylinderMesh.regular(n_z=n_z, n_phi=4, n_r=3)
+    rng = np.random.default_rng(seed)
+    energy = np.exp(rng.uniform(np.log(1000), np.log(10000), n))
+    energies = energy[:, None] * rng.dirichlet(np.full(mesh.n_voxels, 0.5), n)
+    energies[energies < 15] = 0
+    return Showers(energies, Conditions(energy, particle="e-", detector="toy"), mesh)
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Eighty toy showers and a checkpoint trained on them by the command."""
     folder = tmp_path_factory.mktemp("cli")
-    mesh = CylinderMesh.regular(n_z=6, n_phi=4, n_r=3)
-    rng = np.random.default_rng(0)
-    energy = np.exp(rng.uniform(np.log(1000), np.log(10000), 80))
-    energies = energy[:, None] * rng.dirichlet(np.full(mesh.n_voxels, 0.5), 80)
-    energies[energies < 15] = 0
-    conditions = Conditions(energy, particle="e-", detector="toy")
-    write_showers(Showers(energies, conditions, mesh), folder / "showers.h5")
+    write_showers(toy_showers(6, 80), folder / "showers.h5")
     out = succeeds("train", "layer-flow", folder / "showers.h5", "-o", folder / "model", "--seed", 3, *SMALL)
     assert "checkpoint" in out
     return folder
@@ -170,21 +174,16 @@ def test_detector_particle_and_settings_of_a_checkpoint(folder: Path, tmp_path: 
     assert "unknown key 'hiden' (did you mean 'hidden'?)" in fails(*ask, "--set", "hiden=3", cwd=tmp_path)
 
 
-def test_evaluate_writes_metrics_and_report(folder: Path, tmp_path: Path) -> None:
-    succeeds("generate", folder / "model", "--like", folder / "showers.h5", "-o", tmp_path / "g.h5")
-    told = succeeds(
-        "evaluate",
-        folder / "showers.h5",
-        tmp_path / "g.h5",
-        "-o",
-        tmp_path / "report",
-        "--classifiers",
-        "none",
-    )
+def test_evaluate_writes_metrics_and_report(tmp_path: Path) -> None:
+    """Of two layers: drawing takes its time."""
+    samples = [tmp_path / f"{seed}.h5" for seed in (0, 1)]
+    for seed, path in enumerate(samples):
+        write_showers(toy_showers(2, 60, seed), path)
+    told = succeeds("evaluate", *samples, "-o", tmp_path / "report", "--classifiers", "none")
     assert "E_tot" in told
     assert json.loads((tmp_path / "report" / "metrics.json").read_text())["schema"] >= 1
     assert (tmp_path / "report" / "report.html").stat().st_size > 10_000
-    assert "exists" in fails("evaluate", folder / "showers.h5", tmp_path / "g.h5", "-o", tmp_path / "report")
+    assert "exists" in fails("evaluate", *samples, "-o", tmp_path / "report")
 
 
 def test_ctrl_c_says_what_is_kept(folder: Path, tmp_path: Path) -> None:

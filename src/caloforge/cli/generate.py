@@ -149,7 +149,7 @@ def generate(
         out=target,
         like=like,
         energy=energy,
-        spectrum=spectrum or "log-uniform",
+        spectrum="log-uniform" if spectrum is None else spectrum,
         theta=theta,
         phi=phi,
         n=n,
