@@ -168,13 +168,11 @@ class Envelope:
             ends = (sign * self.turn[:, axis] for sign in (1.0, -1.0))
             return float(min(solid.DistanceToOut(start, _geant4(end)) for end in ends))
 
-        if detector.shape == "box":
-            rays, across = [(0.0, 0.0, 1.0)], (0, 1)
-            first = 0.0
-        else:
+        first, rays, across = 0.0, [(0.0, 0.0, 1.0)], [0, 1]
+        if detector.shape == "cylinder":
             assert detector.inner_radius_mm is not None
-            rays, across = [(1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (-1.0, 0.0, 0.0), (0.0, -1.0, 0.0)], (2,)
-            first = detector.inner_radius_mm
+            first, across = detector.inner_radius_mm, [2]
+            rays = [(1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (-1.0, 0.0, 0.0), (0.0, -1.0, 0.0)]
         for ray in rays:
             depths = (first - TOLERANCE_MM, first + TOLERANCE_MM, first + detector.depth_mm - TOLERANCE_MM)
             inside = [solid.Inside(place(*(depth * x for x in ray))) == g4.kInside for depth in depths]

@@ -85,7 +85,8 @@ class FastVolume:
             hear of that.
         model: a checkpoint, its folder or name, or the socket of a server (``caloforge serve``), for which
             torch is not needed in this process; by default the model that comes with the detector.
-        detector: the calorimeter that the volume is, if the model knows several.
+        detector: the calorimeter that the volume is, its name, file or `Detector`; by default the one that
+            the model knows.
         rotation, translation: of the detector file's frame in that of the volume, see `Envelope`.
         front: names of the regions from which particles come; by default all that are not in the volume. Each
             step in them costs a call of Python.
@@ -109,7 +110,7 @@ class FastVolume:
         hits: Callable[[FastShower], None],
         model: Checkpoint | str | os.PathLike[str] | None = None,
         *,
-        detector: str | None = None,
+        detector: str | os.PathLike[str] | Detector | None = None,
         rotation: ArrayLike | None = None,
         translation: ArrayLike | None = None,
         front: Collection[str] | None = None,
@@ -127,17 +128,20 @@ class FastVolume:
         self._together, self._seed = whole_number("together", together), checked_seed(seed)
         self.taken, self.refused = 0, Counter[str]()
         self._waiting: list[_Taken] = []
+        known = Detector.load(detector) if isinstance(detector, str | os.PathLike) else detector
         with ExitStack() as stack:
-            served = server_of(model, detector, settings, 1, device, precision, kernels)
+            name = known.name if known else None
+            served = server_of(model, name, settings, 1, device, precision, kernels)
             path, offer = stack.enter_context(served)
-            name = detector or next(iter(offer.ranges))
-            if detector is None and len(offer.ranges) > 1:
-                raise SimulationError(f"{offer.name} knows {', '.join(offer.ranges)}: say which (detector=…)")
-            self.detector, self._cells = Detector.load(name), offer.mesh(name)
-            self._cells.points(
-                np.zeros(1, dtype=np.int64), np.full((1, 3), 0.5)
-            )  # raises where it cannot tell
-            self._valid = offer.ranges[name]
+            if known is None:
+                if len(offer.ranges) > 1:
+                    names = ", ".join(offer.ranges)
+                    raise SimulationError(f"{offer.name} knows {names}: say which (detector=…)")
+                known = Detector.load(next(iter(offer.ranges)))
+            self.detector, self._cells = known, offer.mesh(known.name)
+            inside = np.full((1, 3), 0.5)
+            self._cells.points(np.zeros(1, dtype=np.int64), inside)  # raises where it cannot tell
+            self._valid = offer.ranges[known.name]
             self._client = stack.enter_context(ShowerClient(path))
             self._stack = stack.pop_all()
 
@@ -184,9 +188,13 @@ class FastVolume:
 
     def _take(self, step: Any, envelope: Envelope, acceptance: Acceptance) -> None:
         """Take a particle over that a step has brought to the face, if the model knows it."""
-        track, point = step.GetTrack(), step.GetPostStepPoint()
-        energy, particle = point.GetKineticEnergy(), track.GetDefinition().GetPDGEncoding()
-        if energy < acceptance.above or particle not in ELECTROMAGNETIC:
+        point = step.GetPostStepPoint()
+        energy = point.GetKineticEnergy()
+        if energy < acceptance.above:
+            return
+        track = step.GetTrack()
+        particle = track.GetDefinition().GetPDGEncoding()
+        if particle not in ELECTROMAGNETIC:
             return
         frame = envelope.enters(step)
         if frame is None:
