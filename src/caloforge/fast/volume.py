@@ -1,7 +1,5 @@
 """A model in the place of a volume of a user's own Geant4 program."""
 
-# ruff: noqa: N802  (names of methods are Geant4's)
-
 from __future__ import annotations
 
 import os
@@ -9,12 +7,10 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
 from itertools import groupby
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-import geant4_pybind as g4
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -22,15 +18,15 @@ from caloforge.data.quantities import Quantity, parse_range, whole_number
 from caloforge.detector.detector import Detector
 from caloforge.errors import SimulationError
 from caloforge.fast.client import ShowerClient
-from caloforge.fast.envelope import Envelope, Frame
 from caloforge.fast.own_server import server_of
 from caloforge.fast.placing import deposits, shower_number
-from caloforge.geant4.acceptance import ELECTROMAGNETIC, Acceptance, Incident
+from caloforge.geant4.acceptance import Acceptance, Incident
 from caloforge.runtime.seeds import derived_seed
 from caloforge.runtime.streams import checked_seed
 
 if TYPE_CHECKING:
     from caloforge.checkpoint.checkpoint import Checkpoint
+    from caloforge.fast.gate import Taken
 
 __all__ = ["FastShower", "FastVolume"]
 
@@ -63,15 +59,6 @@ class FastShower:
     positions: Floats
 
 
-@dataclass(frozen=True, eq=False)
-class _Taken:
-    run: int
-    event: int
-    incident: Incident
-    frame: Frame
-    time: float
-
-
 class FastVolume:
     """Lets a model make the showers of e-, e+ and photons that enter a volume of your own Geant4 world.
 
@@ -97,8 +84,7 @@ class FastVolume:
         settings, device, precision, kernels: as `caloforge.generate` has them; a server has its own.
 
     Attributes:
-        taken: how many particles the model took over.
-        refused: how many it did not, by the reason.
+        refused: how many particles the model did not take over, by the reason.
 
     Raises:
         CheckpointError, ConditionError, SimulationError: the model or the server cannot be used.
@@ -126,8 +112,9 @@ class FastVolume:
         self._front = front
         self._above = None if above is None else parse_range(above, "energy")[0]
         self._together, self._seed = whole_number("together", together), checked_seed(seed)
-        self.taken, self.refused = 0, Counter[str]()
-        self._waiting: list[_Taken] = []
+        self.refused = Counter[str]()
+        self._waiting: list[Taken] = []
+        self._made = 0
         known = Detector.load(detector) if isinstance(detector, str | os.PathLike) else detector
         with ExitStack() as stack:
             name = known.name if known else None
@@ -164,54 +151,19 @@ class FastVolume:
             SimulationError: there is no such volume, the detector does not lie in it, or a region in front
                 has a stepping action already.
         """
-        if isinstance(g4.G4RunManager.GetRunManager(), g4.G4MTRunManager):
-            raise SimulationError("a model can take the place of a volume in a serial run manager only")
+        from caloforge.fast.envelope import Envelope
+        from caloforge.fast.gate import VolumeGate
+
         envelope = Envelope(self._volume, self.detector, *self._place)
         acceptance = Acceptance.of(self.detector, self._cells, self._valid, self._above, envelope.sides)
-        chosen = [r for r in envelope.regions if self._front is None or r.GetName() in self._front]
-        if not chosen:
-            raise SimulationError(f"no region in front of {self._volume!r} is one of {self._front}")
-        gates = [region.GetRegionalSteppingAction() for region in chosen]
-        for region, gate in zip(chosen, gates, strict=True):
-            if not (gate is None or isinstance(gate, _Gate)):
-                raise SimulationError(
-                    f"the region {region.GetName()!r} in front of {self._volume!r} has a stepping action "
-                    "already, and there is one for each"
-                )
-        take = partial(self._take, envelope=envelope, acceptance=acceptance)
-        self._keep = [_Gate() if gate is None else gate for gate in gates]
-        for region, gate in zip(chosen, self._keep, strict=True):
-            gate.takers.append(take)
-            region.SetRegionalSteppingAction(gate)
-        self._end = _End(self._volume, self._finish_event)
-        g4.G4SDManager.GetSDMpointer().AddNewDetector(self._end)
+        self._gate = VolumeGate(
+            envelope, acceptance, self._front, self._waiting, self.refused, self._finish_event
+        )
 
-    def _take(self, step: Any, envelope: Envelope, acceptance: Acceptance) -> None:
-        """Take a particle over that a step has brought to the face, if the model knows it."""
-        point = step.GetPostStepPoint()
-        energy = point.GetKineticEnergy()
-        if energy < acceptance.above:
-            return
-        track = step.GetTrack()
-        particle = track.GetDefinition().GetPDGEncoding()
-        if particle not in ELECTROMAGNETIC:
-            return
-        frame = envelope.enters(step)
-        if frame is None:
-            return
-        position = frame.position(point.GetPosition())
-        told: Incident | str = "place"
-        if envelope.at_face(position):
-            direction = frame.direction(point.GetMomentumDirection())
-            told = acceptance.take(track.GetTrackID(), particle, energy, position, direction)
-        if isinstance(told, str):
-            self.refused[told] += 1
-            return
-        manager = g4.G4RunManager.GetRunManager()
-        run, event = manager.GetCurrentRun().GetRunID(), manager.GetCurrentEvent().GetEventID()
-        self._waiting.append(_Taken(run, event, told, frame, point.GetGlobalTime()))
-        self.taken += 1
-        track.SetTrackStatus(g4.fStopAndKill)
+    @property
+    def taken(self) -> int:
+        """How many particles the model took over."""
+        return self._made + len(self._waiting)
 
     def _finish_event(self) -> None:
         if len(self._waiting) >= self._together:
@@ -219,7 +171,9 @@ class FastVolume:
 
     def _make(self) -> None:
         """Make the showers of all who wait."""
-        waiting, self._waiting = self._waiting, []
+        waiting = list(self._waiting)
+        self._waiting.clear()
+        self._made += len(waiting)
         for run, group in groupby(waiting, key=lambda taken: taken.run):
             part = list(group)
             seed = derived_seed(self._seed, "fast.run", run) if run else self._seed
@@ -246,29 +200,3 @@ class FastVolume:
                         frame.in_world(positions),
                     )
                 )
-
-
-class _Gate(g4.G4UserSteppingAction):  # type: ignore[misc]
-    """Shows the steps of a region to those who take particles over."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.takers: list[Callable[[Any], None]] = []
-
-    def UserSteppingAction(self, step: Any) -> None:
-        for take in self.takers:
-            take(step)
-
-
-class _End(g4.G4VSensitiveDetector):  # type: ignore[misc]
-    """Hears of the end of events, before sensitive detectors whose names are in no folder."""
-
-    def __init__(self, name: str, finish: Callable[[], None]) -> None:
-        super().__init__(f"/caloforge/{name}")
-        self.finish = finish
-
-    def ProcessHits(self, step: Any, history: Any) -> bool:
-        return False
-
-    def EndOfEvent(self, hits: Any) -> None:
-        self.finish()
