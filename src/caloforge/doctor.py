@@ -296,6 +296,8 @@ def _geant4(process: Geant4) -> Findings:
 
     if process is None:
         remedy = "pip install 'caloforge[geant4]'"
+        if sys.version_info >= (3, 14):
+            remedy += ", with Python 3.13 or older, for which there are builds"
         return {"geant4-pybind": Finding("missing", "showers cannot be simulated, only generated", remedy)}
     trouble = ""
     try:
@@ -313,8 +315,8 @@ def _geant4(process: Geant4) -> Findings:
         data = data_there()
     except Exception as error:  # variables that lead elsewhere
         return found | {"data": Finding("broken", str(error))}
-    if data is None:
-        text = "the reduced electromagnetic data are written at first use; hadrons need the official ones"
-    else:
-        text = f"{data.description}, {data.physics}"
-    return found | {"data": Finding("ok", text, "" if data and data.official else HOW_TO_GET_DATA)}
+    if data is not None and data.official:
+        return found | {"data": Finding("ok", f"{data.description}, {data.physics}")}
+    kept = "are written at first use" if data is None else "are there"
+    text = f"the reduced ones, for e-, e+ and gamma, {kept}; hadrons need the official ones"
+    return found | {"data": Finding("note", text, HOW_TO_GET_DATA)}
