@@ -73,6 +73,7 @@ def test_version_and_help() -> None:
         ["amplify"],
         ["quickstart"],
         ["serve"],
+        ["doctor"],
         ["data", "info"],
     ):
         assert "Usage" in succeeds(*command, "--help")
