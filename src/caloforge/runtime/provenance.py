@@ -11,6 +11,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from caloforge.runtime.host import host_class
+
 __all__ = ["code_version", "provenance"]
 
 
@@ -62,6 +64,7 @@ def provenance(action: str, **settings: Any) -> dict[str, Any]:
         "python": platform.python_version(),
         "packages": versions,
         "machine": f"{platform.system()} {platform.machine()}",
+        "host": host_class(),
         "time_utc": datetime.now(UTC).isoformat(timespec="seconds"),
         "settings": settings,
     }
