@@ -78,7 +78,7 @@ def disturbed(path: Path, workers: int, every: float, chance: random.Random, clo
     campaign = Campaign.load(path)
 
     def start() -> None:
-        limit = chance.randrange(1000, 300_000) if chance.random() < LIMITED else None
+        limit = chance.randrange(500, 100_000) if chance.random() < LIMITED else None
         other = chance.random() < OTHER_HOST
         process = fork.Process(target=work, args=(path, limit, other))
         process.start()
