@@ -38,8 +38,9 @@ app = typer.Typer(
 LayoutName = Annotated[
     str,
     typer.Option(
-        help="caloforge; calochallenge: the two data sets of the challenge and nothing else; png: of pixel "
-        "events, folders of images (convert only)."
+        help="caloforge; calochallenge: the two data sets of the challenge and nothing else; convert also "
+        "writes ROOT (ttree, rntuple; ttree-hits, rntuple-hits), showerdata (point clouds), features "
+        "(Parquet, Arrow), and png of pixel events (folders of images)."
     ),
 ]
 
@@ -98,7 +99,7 @@ def convert(
     overwrite: Overwrite = False,
     allow_code: AllowCode = None,
 ) -> None:
-    """Write showers in caloforge's own layout, which every reader of the CaloChallenge's can read."""
+    """Write showers in caloforge's own layout, which readers of the CaloChallenge's can read, or another."""
     from caloforge.data import coarsened, open_showers
 
     for_showers = {"mesh": mesh, "coarsen": coarsen, "energy": energy, "ignore": ignore}
@@ -118,8 +119,13 @@ def convert(
     if coarsen is not None:
         showers = coarsened(showers, _factors(coarsen))
     settings = {"source": source.name, "coarsen": coarsen, "energy": energy, "detector": detector}
-    _write(showers, target, "convert", settings, overwrite, layout=layout, compression=compression)
-    say(f"{len(showers)} of {found} showers on a {showers.mesh} → {target}")
+    if not _written_otherwise(showers, target, settings, overwrite, layout):
+        _write(showers, target, "convert", settings, overwrite, layout=layout, compression=compression)
+    before, after = (path.stat().st_size / 2**20 for path in (source, target))
+    say(
+        f"{len(showers)} of {found} showers on a {showers.mesh} → {target} "
+        f"({before:.2f} MiB → {after:.2f} MiB)"
+    )
 
 
 @app.command()
@@ -237,6 +243,25 @@ def _write(
 ) -> None:
     with _writer(showers, target, action, settings, overwrite=overwrite, **how) as writer:
         pixels.fill(writer, showers)
+
+
+def _written_otherwise(
+    showers: Showers, target: Path, settings: dict[str, Any], overwrite: bool, layout: str
+) -> bool:
+    """Write showers in a layout that is not of HDF5 files of ours; False where it is."""
+    from caloforge.data.formats import FORMATS
+    from caloforge.evaluation.feature_file import LAYOUT, write_features
+
+    how: dict[str, Any] = {"overwrite": overwrite}
+    how["provenance"] = provenance("convert", **settings) | {"source": showers.provenance}
+    kind = next((kind for kind in FORMATS if layout in kind.layouts), None)
+    with Display("showers") as show:
+        how["progress"] = partial(show, f"writing {target.name}")
+        if layout == LAYOUT:
+            write_features(showers, target, **how)
+        elif kind is not None:
+            kind().write(showers, target, layout, **how)
+    return layout == LAYOUT or kind is not None
 
 
 def _writer(
