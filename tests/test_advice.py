@@ -33,6 +33,7 @@ RAISED_BY = {
     "campaign/submit.py": ("campaign submit",),
     "checkpoint": ("generate", "upsample", "export", "adapt", "train", "bench"),
     "data/download.py": ("data download",),
+    "data/exports": ("data convert",),
     "data/formats": READERS,
     "data/hdf5_writer.py": WRITERS,
     "data/pixels/images.py": ("data convert",),

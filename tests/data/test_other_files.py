@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from typer.testing import CliRunner
 
 from caloforge.cli.app import app
 from caloforge.data import Conditions, Showers, layout_of, open_showers, write_showers
-from caloforge.data.formats import FORMATS
+from caloforge.data.exports import EXPORTS
 from caloforge.detector import BoxMesh
 from caloforge.errors import CaloforgeError, DataError
 from caloforge.evaluation import compute_features
@@ -36,15 +37,14 @@ def sample(n: int = 60) -> Showers:
     return Showers(energies, conditions, MESH, {"action": "toy"}, {"seconds": np.arange(n, dtype=np.float32)})
 
 
-def write(showers: Showers, path: Path, layout: str, **options: object) -> None:
-    kind = next(kind for kind in FORMATS if layout in kind.layouts)
-    kind().write(showers, path, layout, provenance={"action": "test"}, **options)  # type: ignore[arg-type]
+def write(showers: Showers, path: Path, layout: str, **options: Any) -> None:
+    EXPORTS[layout](showers, path, provenance={"action": "test"}, **options)
 
 
 @pytest.mark.parametrize("layout", ROOT)
 def test_root_there_and_back(layout: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     uproot = pytest.importorskip("uproot")
-    monkeypatch.setattr("caloforge.data.formats.root.BATCH_BYTES", 4 * MESH.n_voxels * 7)
+    monkeypatch.setattr("caloforge.data.exports.root.BATCH_BYTES", 4 * MESH.n_voxels * 7)
     showers, path = sample(), tmp_path / "a.root"
     write(showers, path, layout)
     back = open_showers(path)

@@ -100,7 +100,9 @@ def convert(
     allow_code: AllowCode = None,
 ) -> None:
     """Write showers in caloforge's own layout, which readers of the CaloChallenge's can read, or another."""
+    import caloforge.evaluation.feature_file  # noqa: F401  (which is one of the exports)
     from caloforge.data import coarsened, open_showers
+    from caloforge.data.exports import EXPORTS
 
     for_showers = {"mesh": mesh, "coarsen": coarsen, "energy": energy, "ignore": ignore}
     if pixels.are_events([source], for_showers | {"allow_external": allow_external}):
@@ -119,7 +121,12 @@ def convert(
     if coarsen is not None:
         showers = coarsened(showers, _factors(coarsen))
     settings = {"source": source.name, "coarsen": coarsen, "energy": energy, "detector": detector}
-    if not _written_otherwise(showers, target, settings, overwrite, layout):
+    if layout in EXPORTS.names():
+        made_by = provenance("convert", **settings) | {"source": showers.provenance}
+        with Display("showers") as show:
+            progress = partial(show, f"writing {target.name}")
+            EXPORTS[layout](showers, target, provenance=made_by, overwrite=overwrite, progress=progress)
+    else:
         _write(showers, target, "convert", settings, overwrite, layout=layout, compression=compression)
     before, after = (path.stat().st_size / 2**20 for path in (source, target))
     say(
@@ -243,25 +250,6 @@ def _write(
 ) -> None:
     with _writer(showers, target, action, settings, overwrite=overwrite, **how) as writer:
         pixels.fill(writer, showers)
-
-
-def _written_otherwise(
-    showers: Showers, target: Path, settings: dict[str, Any], overwrite: bool, layout: str
-) -> bool:
-    """Write showers in a layout that is not of HDF5 files of ours; False where it is."""
-    from caloforge.data.formats import FORMATS
-    from caloforge.evaluation.feature_file import LAYOUT, write_features
-
-    how: dict[str, Any] = {"overwrite": overwrite}
-    how["provenance"] = provenance("convert", **settings) | {"source": showers.provenance}
-    kind = next((kind for kind in FORMATS if layout in kind.layouts), None)
-    with Display("showers") as show:
-        how["progress"] = partial(show, f"writing {target.name}")
-        if layout == LAYOUT:
-            write_features(showers, target, **how)
-        elif kind is not None:
-            kind().write(showers, target, layout, **how)
-    return layout == LAYOUT or kind is not None
 
 
 def _writer(

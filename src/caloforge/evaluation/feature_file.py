@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from caloforge.data.exports import EXPORTS
 from caloforge.data.showers import Showers
 from caloforge.errors import DataError, MissingDependencyError
 from caloforge.evaluation.features import compute_features
@@ -21,9 +22,8 @@ from caloforge.runtime.files import output_file, whole_file
 from caloforge.runtime.locks import file_lock
 from caloforge.runtime.structured import json_text
 
-__all__ = ["LAYOUT", "read_features", "write_features"]
+__all__ = ["read_features", "write_features"]
 
-LAYOUT = "features"
 ROWS = 10_000
 """Showers of a row group or record batch."""
 PARQUET, ARROW = ".parquet", ".arrow"
@@ -38,6 +38,7 @@ def _pyarrow() -> Any:
     return pyarrow
 
 
+@EXPORTS.add("features")
 def write_features(
     showers: Showers,
     path: Path,

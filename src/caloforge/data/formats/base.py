@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, ClassVar
@@ -28,13 +27,11 @@ class FileFormat(ABC):
         name: of the format, in `FORMATS`, in messages and in the provenance of showers.
         order: formats are asked in this order whether a file is theirs; caloforge's own have 10 to 60.
         magic: what the files begin with where they are not of HDF5; `open` then opens them.
-        layouts: names under which `write` writes files, of ``caloforge data convert --layout``.
     """
 
     name: ClassVar[str]
     order: ClassVar[int] = 100
     magic: ClassVar[bytes] = b""
-    layouts: ClassVar[tuple[str, ...]] = ()
 
     def open(self, path: Path) -> AbstractContextManager[Any]:
         """A file that is not of HDF5, opened; DataError where it cannot be read."""
@@ -63,23 +60,6 @@ class FileFormat(ABC):
     def variant(self, file: Any) -> str:
         """What a file of this format is called."""
         return self.name
-
-    def write(
-        self,
-        showers: Showers,
-        path: Path,
-        layout: str,
-        *,
-        provenance: Mapping[str, Any],
-        overwrite: bool = False,
-        progress: Callable[[int, int], None] | None = None,
-    ) -> None:
-        """Write showers in slices, in one of the `layouts`; the file appears when it is whole.
-
-        Raises:
-            DataError: it exists or cannot be written, or the format has no place for a column.
-        """
-        raise NotImplementedError
 
 
 FORMATS: Registry[type[FileFormat]] = Registry("file format", "caloforge.data.formats", error=DataError)

@@ -14,7 +14,7 @@ and further numbers of a shower. The objects "mesh", "provenance" and "detectors
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
@@ -29,11 +29,9 @@ from caloforge.data.formats.sliced import SlicedSource, on_cells
 from caloforge.data.showers import Showers
 from caloforge.detector.mesh import Mesh, mesh_from_dict
 from caloforge.errors import DataError, MeshError, MissingDependencyError
-from caloforge.runtime.files import output_file, whole_file
-from caloforge.runtime.locks import file_lock
-from caloforge.runtime.structured import json_text, parse_json
+from caloforge.runtime.structured import parse_json
 
-__all__ = ["RootFile"]
+__all__ = ["KNOWN", "NAME", "RootFile", "load_uproot"]
 
 NAME = "showers"
 INCIDENT = ("incident_energy", "incident_theta", "incident_phi", "incident_pdg", "incident_detector")
@@ -43,7 +41,7 @@ BATCH_BYTES = 32 << 20
 """Energies that are written at once: a basket or cluster."""
 
 
-def _uproot() -> Any:
+def load_uproot() -> Any:
     try:
         import awkward  # noqa: F401
         import uproot
@@ -59,12 +57,11 @@ class RootFile(FileFormat):
     name: ClassVar[str] = "ROOT"
     order: ClassVar[int] = 60
     magic: ClassVar[bytes] = b"root"
-    layouts: ClassVar[tuple[str, ...]] = ("ttree", "ttree-hits", "rntuple", "rntuple-hits")
 
     @contextmanager
     def open(self, path: Path) -> Iterator[Any]:
         """The file; DataError where it cannot be read."""
-        uproot = _uproot()
+        uproot = load_uproot()
         try:
             with uproot.open(path) as file:
                 yield file
@@ -110,82 +107,6 @@ class RootFile(FileFormat):
             provenance = {**provenance, "assumed": assumed}
         return Showers(source, conditions, mesh, provenance, extra)
 
-    def write(
-        self,
-        showers: Showers,
-        path: Path,
-        layout: str,
-        *,
-        provenance: Mapping[str, Any],
-        overwrite: bool = False,
-        progress: Callable[[int, int], None] | None = None,
-    ) -> None:
-        """Write a TTree or an RNTuple of voxels or hits, in slices."""
-        uproot, path = _uproot(), output_file(path)
-        kind, _, hits = layout.partition("-")
-        detectors = sorted(set(showers.conditions.detector.tolist()))
-        texts = {"mesh": showers.mesh.to_dict(), "detectors": detectors, "provenance": dict(provenance)}
-        rows = max(1, BATCH_BYTES // (4 * showers.n_voxels))
-        try:
-            with file_lock(path):
-                if path.exists() and not overwrite:
-                    raise DataError(f"{path} exists; choose another name or allow overwriting (--overwrite)")
-                with (
-                    whole_file(path) as whole,
-                    os.fdopen(os.dup(whole.fileno()), "r+b") as file,
-                    uproot.recreate(file) as root,
-                ):
-                    for name, value in texts.items():
-                        root[name] = json_text(value)
-                    stored = None
-                    for start in range(0, max(1, len(showers)), rows):
-                        part = showers[start : start + rows]
-                        batch, types = _batch(path, part, detectors, hits == "hits")
-                        if stored is None:
-                            make = root.mktree if kind == "ttree" else root.mkrntuple
-                            stored = make(NAME, types)
-                        if len(part):
-                            stored.extend(batch)
-                        if progress is not None:
-                            progress(min(start + rows, len(showers)), len(showers))
-        except OSError as error:
-            raise DataError(f"cannot write {path}: {error.strerror or error}; is the disk full?") from error
-
-
-def _batch(
-    path: Path, showers: Showers, detectors: list[str], hits: bool
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Columns of some showers by name, and their types."""
-    import awkward
-
-    conditions = showers.conditions
-    batch: dict[str, Any] = {
-        "incident_energy": conditions.energy,
-        "incident_theta": conditions.theta,
-        "incident_phi": conditions.phi,
-        "incident_pdg": conditions.particle,
-        "incident_detector": np.searchsorted(detectors, conditions.detector).astype(np.int32),
-    }
-    if conditions.impact is not None:
-        batch |= {"impact_x": conditions.impact[:, 0].copy(), "impact_y": conditions.impact[:, 1].copy()}
-    for name, column in showers.extra.items():
-        if name in KNOWN or column.dtype.kind not in "fiub" or column.ndim != 1 or not name.isidentifier():
-            raise DataError(
-                f"{path}: column {name!r} of shape {column.shape} and type {column.dtype} has no place in a "
-                f"ROOT file of ours; leave it out with ignore=[{name!r}] (--ignore {name})"
-            )
-        batch[name] = column
-    types: dict[str, Any] = {name: column.dtype for name, column in batch.items()}
-    flat = showers.energies.reshape(len(showers), showers.n_voxels)
-    if not hits:
-        types["energies"] = np.dtype((np.float32, (showers.n_voxels,)))
-        return {**batch, "energies": flat}, types
-    row, cell = np.nonzero(flat)
-    counts = np.bincount(row, minlength=len(showers))
-    types |= {"cell": "var * int32", "energy": "var * float32"}
-    jagged = {"cell": cell.astype(np.int32), "energy": flat[row, cell]}
-    return {**batch, **{name: awkward.unflatten(x, counts) for name, x in jagged.items()}}, types
-
 
 class RootSource(SlicedSource):
     """Energies in a TTree or RNTuple, put on the cells of a mesh.
@@ -212,7 +133,7 @@ class RootSource(SlicedSource):
 
     def _stored(self) -> Any:
         if self._opened is None or self._opened[0] != os.getpid():
-            file = _uproot().open(self.path)
+            file = load_uproot().open(self.path)
             self._opened = os.getpid(), file, file[self._name]
         keep_open(self)
         return self._opened[2]

@@ -7,7 +7,6 @@ centres of cells with energy, and the mesh as an attribute, by which such a file
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -24,7 +23,7 @@ from caloforge.detector.mesh import Mesh, mesh_from_dict
 from caloforge.errors import DataError, MeshError
 from caloforge.runtime.structured import parse_json
 
-__all__ = ["ShowerDataFile"]
+__all__ = ["GEV", "VERSION", "ShowerDataFile"]
 
 GEV = 1000.0
 COLUMNS = {"showers", "energies", "directions", "pdg", "shape", "num_points"}
@@ -38,7 +37,6 @@ class ShowerDataFile(FileFormat):
 
     name: ClassVar[str] = "showerdata"
     order: ClassVar[int] = 35
-    layouts: ClassVar[tuple[str, ...]] = ("showerdata",)
 
     def matches(self, file: h5py.File) -> bool:
         """True for files with all data sets of the package."""
@@ -75,22 +73,6 @@ class ShowerDataFile(FileFormat):
         provenance: dict[str, Any] = {"file": path.name, "layout": self.name, "attributes": attributes}
         provenance["assumed"] = {"unit": "GeV", "coordinates": f"of the {cells}"}
         return Showers(HDF5Source(path, "showers", n, convert), conditions, cells, provenance)
-
-    def write(
-        self,
-        showers: Showers,
-        path: Path,
-        layout: str,
-        *,
-        provenance: Mapping[str, Any],
-        overwrite: bool = False,
-        progress: Callable[[int, int], None] | None = None,
-    ) -> None:
-        """Write the centres of cells with energy, in slices."""
-        from caloforge.data.clouds import CloudWriter
-
-        with CloudWriter(path, showers, provenance=provenance, overwrite=overwrite) as writer:
-            writer.append_all(showers, progress)
 
 
 def _mesh(path: Path, told: object, given: Mesh | None) -> Mesh:

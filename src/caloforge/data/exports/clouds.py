@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
 import h5py
@@ -12,12 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caloforge.data.conditions import Conditions
+from caloforge.data.exports.base import EXPORTS
 from caloforge.data.formats.showerdata import GEV, VERSION
 from caloforge.data.hdf5_writer import HDF5Writer
 from caloforge.data.showers import BATCH, Showers
 from caloforge.runtime.structured import json_text
 
-__all__ = ["CloudWriter"]
+__all__ = ["CloudWriter", "write_clouds"]
 
 log = logging.getLogger(__name__)
 ROWS = 256
@@ -96,3 +98,17 @@ class CloudWriter(HDF5Writer):
             stored[self.n_written :] = clouds
         self._raise_disk_error()
         self.n_written += n
+
+
+@EXPORTS.add("showerdata")
+def write_clouds(
+    showers: Showers,
+    path: Path,
+    *,
+    provenance: Mapping[str, Any],
+    overwrite: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """Write the centres of cells with energy, in slices."""
+    with CloudWriter(path, showers, provenance=provenance, overwrite=overwrite) as writer:
+        writer.append_all(showers, progress)
