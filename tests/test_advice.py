@@ -38,6 +38,7 @@ RAISED_BY = {
     "data/hdf5_writer.py": WRITERS,
     "data/pixels/images.py": ("data convert",),
     "data/writer.py": WRITERS,
+    "doctor.py": ("generate",),
     "evaluation": ("evaluate", "compare"),
     "fast": ("simulate",),
     "fast/server.py": ("serve",),
@@ -65,7 +66,9 @@ ELSEWHERE = {
     "--exclude",
     "--events",
     "--partition",
-}  # of git, Slurm, and a program of its own
+    "--upgrade",
+    "--force-reinstall",
+}  # of git, of Slurm, of a program of its own and of pip
 
 
 def _texts(tree: ast.AST) -> Iterator[str]:

@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 from caloforge.cli import campaign, data
 from caloforge.cli.bench import amplify, bench
 from caloforge.cli.compare import compare
+from caloforge.cli.doctor import doctor
 from caloforge.cli.evaluate import evaluate
 from caloforge.cli.generate import export, generate, upsample
 from caloforge.cli.lists import detectors, models, recipes
@@ -45,6 +46,7 @@ COMMANDS = (
     detectors,
     recipes,
     models,
+    doctor,
 )
 
 
