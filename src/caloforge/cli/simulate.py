@@ -14,6 +14,7 @@ from caloforge.cli.options import (
     Phi,
     Resume,
     Seed,
+    ShardOption,
     Spectrum,
     Theta,
     Workers,
@@ -59,6 +60,7 @@ def simulate(
         str | None, typer.Option(help="Energy from which the model takes over: 2GeV; by default its lowest.")
     ] = None,
     seed: Seed = 0,
+    shard: ShardOption = None,
     workers: Workers = None,
     resume: Resume = False,
     overwrite: Overwrite = False,
@@ -72,6 +74,7 @@ def simulate(
 ) -> None:
     """Make showers with Geant4, or events of beam background in a pixel detector."""
     from caloforge.detector.description import kind_of
+    from caloforge.runtime.shards import Shard
 
     what: dict[str, Any] = {
         "particle": particle,
@@ -88,6 +91,7 @@ def simulate(
     common: dict[str, Any] = {
         "n": n,
         "seed": seed,
+        "shard": Shard.parse(shard),
         "workers": workers,
         "resume": resume,
         "overwrite": overwrite,
@@ -98,7 +102,9 @@ def simulate(
         from caloforge.geant4 import simulate_events
 
         require_background(given, f"{detector} is a pixel detector, whose events")
-        target = out or file_name("geant4", name, rate and f"rate{rate}", f"n{n}", f"seed{seed}")
+        target = out or file_name(
+            "geant4", name, rate and f"rate{rate}", f"n{n}", f"seed{seed}", common["shard"].word
+        )
         events = simulate_events(detector, out=target, rate=rate or 1.0, **common)
         say(f"{len(events)} events of {events.detector.name} → {target}")
         return
@@ -120,6 +126,7 @@ def simulate(
         model and f"fast-{Path(model).stem}",
         f"n{n}",
         f"seed{seed}",
+        common["shard"].word,
     )
     if model is None:
         from caloforge.geant4 import simulate as run

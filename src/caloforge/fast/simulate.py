@@ -21,6 +21,7 @@ from caloforge.geant4.acceptance import REASONS, Acceptance
 from caloforge.geant4.beam import make_beam
 from caloforge.geant4.simulate import CHUNK_MEV, mean_energy, shoot
 from caloforge.runtime.cores import usable_cores
+from caloforge.runtime.shards import Shard
 
 __all__ = ["simulate_fast", "told_of_fast"]
 
@@ -50,6 +51,7 @@ def simulate_fast(
     precision: str = "auto",
     kernels: str = "auto",
     seed: int = 0,
+    shard: Shard | str | None = None,
     workers: int | None = None,
     resume: bool = False,
     overwrite: bool = False,
@@ -72,8 +74,9 @@ def simulate_fast(
             makes those of each event by themselves.
         settings, device, precision, kernels: of the model, as `caloforge.generate` has them; a server has its
             own.
-        detector, out, n, events, particle, energy, spectrum, theta, phi, impact, seed, workers, resume,
-            overwrite, progress, mesh, allow_outside, reduced_data: as `caloforge.geant4.simulate` has them.
+        detector, out, n, events, particle, energy, spectrum, theta, phi, impact, seed, shard, workers,
+            resume, overwrite, progress, mesh, allow_outside, reduced_data: as `caloforge.geant4.simulate` has
+            them. Of a shard the last bits may differ from those of the whole, as with another ``n``.
 
     Returns:
         The showers on disk, with the columns of full simulation and, by event, ``fast_showers`` and
@@ -110,7 +113,7 @@ def simulate_fast(
         cells.points(np.zeros(1, dtype=np.int64), np.full((1, 3), 0.5))  # raises where it cannot tell
         acceptance = Acceptance.of(detector, cells, offer.ranges[detector.name], lowest)
         size = int(np.clip(CHEAPER * CHUNK_MEV / mean_energy(source), 1, MOST_CHUNK))
-        number = len(source) if isinstance(source, EventList) else n
+        number = (len(source) if isinstance(source, EventList) else n or 1) // Shard.parse(shard).of
         decides = {
             "version": FAST_VERSION,
             "checkpoint": offer.fingerprint,
@@ -125,6 +128,7 @@ def simulate_fast(
             out=out,
             n=n,
             seed=seed,
+            shard=Shard.parse(shard),
             workers=workers,
             resume=resume,
             overwrite=overwrite,
@@ -132,7 +136,7 @@ def simulate_fast(
             mesh=mesh,
             reduced_data=reduced_data,
             module="caloforge.fast.worker",
-            more={"fast": decides, "chunk": min(size, max(16, -(-(number or 1) // 4)))},
+            more={"fast": decides, "chunk": min(size, max(16, -(-number // 4)))},
             told={"server": str(path)},
         )
 
