@@ -1,9 +1,11 @@
-"""The README's ten lines run as they stand, on fewer showers and a smaller network."""
+"""The README's ten lines run as they stand, on fewer showers, fewer layers and a smaller network."""
 
 import re
 from pathlib import Path
 
 import pytest
+
+from caloforge.detector.detector import FILES
 
 README = Path(__file__).parents[1] / "README.md"
 
@@ -17,9 +19,13 @@ def test_the_ten_lines(
     code = match[1].strip()
     small = '{"training.epochs": 1, "settings.blocks": 2, "settings.hidden": 8}'
     smaller = code.replace("n=1500", "n=80").replace('out="model"', f'out="model", overrides={small}')
-    assert smaller.count("n=80") == 1
+    smaller = smaller.replace('"par04-siw"', '"thin.toml"')
+    assert smaller.count("n=80") == smaller.count("thin.toml") == 1
     assert small in smaller
     monkeypatch.chdir(tmp_path)
+    whole = (FILES / "par04-siw.toml").read_text()
+    thin = whole.replace("repeat = 90", "repeat = 10").replace("n_z = 45", "n_z = 5")
+    Path("thin.toml").write_text(thin.replace('name = "par04-siw"', 'name = "thin"'))
     exec(compile(smaller, str(README), "exec"), {})
     assert (tmp_path / "report" / "report.html").exists()
     assert "separation power" in capsys.readouterr().out
