@@ -15,7 +15,7 @@ from pathlib import Path
 
 PYPROJECT = Path(__file__).parents[1] / "pyproject.toml"
 NAME = re.compile(r"(?P<name>[\w.-]+)\s*(\[(?P<extras>[^\]]*)\])?")
-EXTRAS = ("geant4", "train", "evaluate", "report", "download", "pixel")
+EXTRAS = ("geant4", "train", "evaluate", "report", "download", "pixel", "root", "parquet", "cluster")
 """Those for users; what only tests, benchmarks and developers need is not listed."""
 HEAD = """# Licences of what caloforge needs
 
