@@ -4,8 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-
-from caloforge.detector.detector import FILES
+from thin import write_thin
 
 README = Path(__file__).parents[1] / "README.md"
 
@@ -23,9 +22,7 @@ def test_the_ten_lines(
     assert smaller.count("n=80") == smaller.count("thin.toml") == 1
     assert small in smaller
     monkeypatch.chdir(tmp_path)
-    whole = (FILES / "par04-siw.toml").read_text()
-    thin = whole.replace("repeat = 90", "repeat = 10").replace("n_z = 45", "n_z = 5")
-    Path("thin.toml").write_text(thin.replace('name = "par04-siw"', 'name = "thin"'))
+    write_thin(Path("thin.toml"))
     exec(compile(smaller, str(README), "exec"), {})
     assert (tmp_path / "report" / "report.html").exists()
     assert "separation power" in capsys.readouterr().out
