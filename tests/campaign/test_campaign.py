@@ -159,6 +159,16 @@ def test_another_campaign_in_the_folder_is_refused(
     assert {path: path.read_bytes() for path in done.folder.iterdir()} == before
 
 
+def test_what_is_finished_is_finished_whoever_asks(done: Campaign, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ATEN_CPU_CAPABILITY", "default")
+    again = Campaign.load(done.path)
+    assert run(again).made == 0
+    assert verify_campaign(again) == []
+    done.file(Shard(1, 4)).unlink()
+    with pytest.raises(DataError, match="its host differs"):
+        run(Campaign.load(done.path))
+
+
 def test_another_model_or_host_in_mid_campaign_is_refused(
     asked: Asked, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
