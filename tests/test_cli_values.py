@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import subprocess
 import sys
@@ -100,15 +99,6 @@ def leaves(command: Any, words: tuple[str, ...] = ()) -> Iterator[tuple[tuple[st
 
 
 COMMANDS = dict(leaves(typer.main.get_command(app)))
-
-
-@pytest.fixture(autouse=True)
-def _own_log() -> Iterator[None]:
-    """Commands show the log, and later tests in this process shall not."""
-    log = logging.getLogger("caloforge")
-    handlers, level = list(log.handlers), log.level
-    yield
-    log.handlers[:], log.level = handlers, level
 
 
 MADE = "{made}"

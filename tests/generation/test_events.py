@@ -121,9 +121,16 @@ def test_the_command(checkpoint, tmp_path):
     like = str(tmp_path / "truth.h5")
     assert run.invoke(app, ["generate", folder, "--like", like, "-o", out, "--overwrite"]).exit_code == 0
     assert len(open_events(out)) == 4
-    done = run.invoke(app, ["generate", folder, "--energy", "10GeV"])
-    assert isinstance(done.exception, ConditionError)
-    assert "--energy have no meaning" in str(done.exception)
+    for option in (
+        ["--energy", "10GeV"],
+        ["--spectrum", "uniform"],
+        ["--allow-extrapolation"],
+        ["--mesh", "2"],
+        ["--ignore", "x"],
+    ):
+        done = run.invoke(app, ["generate", folder, *option, "-o", str(tmp_path / "b.h5")])
+        assert isinstance(done.exception, ConditionError)
+        assert f"{option[0]} have no meaning" in str(done.exception)
     done = run.invoke(app, ["generate", "showertree-siw", "--energy", "10GeV", "--rate", "1"])
     assert isinstance(done.exception, ConditionError)
     assert "has no --rate" in str(done.exception)

@@ -64,7 +64,7 @@ def generate(
     ] = None,
     like: Like = None,
     energy: Energy = None,
-    spectrum: Spectrum = "log-uniform",
+    spectrum: Spectrum = None,
     theta: Theta = None,
     phi: Phi = None,
     rate: Annotated[
@@ -102,7 +102,17 @@ def generate(
     part = Shard.parse(shard)
     model = resolve_checkpoint(checkpoint, detector, overrides(settings))
     if model.mesh.kind == "pixel":
-        told = {"energy": energy, "theta": theta, "phi": phi, "particle": particle, "batch_size": batch_size}
+        told = {
+            "energy": energy,
+            "spectrum": spectrum,
+            "theta": theta,
+            "phi": phi,
+            "particle": particle,
+            "batch_size": batch_size,
+            "allow_extrapolation": allow_extrapolation or None,
+            "mesh": mesh,
+            "ignore": ignore or None,
+        }
         _events(
             model,
             [name for name, value in told.items() if value is not None],
@@ -145,7 +155,7 @@ def generate(
         out=target,
         like=like,
         energy=energy,
-        spectrum=spectrum,
+        spectrum="log-uniform" if spectrum is None else spectrum,
         theta=theta,
         phi=phi,
         n=n,

@@ -152,7 +152,7 @@ AllowExternal = Annotated[
 """These three hold for all files that a command opens, by `caloforge.data.opening`."""
 
 Energy = Annotated[str | None, typer.Option(help=ENERGY_HELP)]
-Spectrum = Annotated[str, typer.Option(help="log-uniform or uniform, for ranges.")]
+Spectrum = Annotated[str | None, typer.Option(help="log-uniform (the default) or uniform, for ranges.")]
 Theta = Annotated[str | None, typer.Option(help="Polar angle: 90deg or 60-90deg.")]
 Phi = Annotated[str | None, typer.Option(help="Azimuth: 0rad or 0-6.28rad.")]
 Like = Annotated[Path | None, typer.Option(help="Take the incident conditions of the showers in this file.")]

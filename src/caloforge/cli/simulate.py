@@ -15,6 +15,7 @@ from caloforge.cli.options import (
     Resume,
     Seed,
     ShardOption,
+    Spectrum,
     Theta,
     Workers,
 )
@@ -37,9 +38,7 @@ def simulate(
         typer.Option(help="e- (the default), e+, gamma; hadrons with Geant4's official data sets."),
     ] = None,
     energy: Annotated[str | None, typer.Option(help=f"{ENERGY_HELP} By default 1-10GeV.")] = None,
-    spectrum: Annotated[
-        str | None, typer.Option(help="log-uniform (the default) or uniform, for ranges.")
-    ] = None,
+    spectrum: Spectrum = None,
     theta: Theta = None,
     phi: Phi = None,
     impact: Annotated[str | None, typer.Option(help="Impact point on a box's face: 0mm,-20..20mm.")] = None,

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import os
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,15 +16,10 @@ from caloforge.data.quantities import Quantity, parse_range, whole_number
 from caloforge.data.showers import Showers
 from caloforge.detector.detector import Detector
 from caloforge.detector.mesh import Mesh
-from caloforge.errors import ConditionError
-from caloforge.fast.client import ShowerClient
-from caloforge.fast.maker import ShowerMaker
-from caloforge.fast.orders import Offer
-from caloforge.fast.server import MOST_PATH, ShowerServer
+from caloforge.fast.own_server import server_of
 from caloforge.geant4.acceptance import REASONS, Acceptance
 from caloforge.geant4.beam import make_beam
 from caloforge.geant4.simulate import CHUNK_MEV, mean_energy, shoot
-from caloforge.generation.request import resolve_checkpoint
 from caloforge.runtime.cores import usable_cores
 from caloforge.runtime.shards import Shard
 
@@ -115,7 +107,7 @@ def simulate_fast(
     lowest = None if above is None else parse_range(above, "energy")[0]
     workers = usable_cores() if workers is None else whole_number("workers", workers)
     threads = min(workers, usable_cores())
-    served = _server(model, name or detector.name, settings, threads, device, precision, kernels)
+    served = server_of(model, name or detector.name, settings, threads, device, precision, kernels)
     with served as (path, offer):
         cells = offer.mesh(detector.name)
         cells.points(np.zeros(1, dtype=np.int64), np.full((1, 3), 0.5))  # raises where it cannot tell
@@ -147,42 +139,6 @@ def simulate_fast(
             more={"fast": decides, "chunk": min(size, max(16, -(-number // 4)))},
             told={"server": str(path)},
         )
-
-
-def _is_socket(path: Path) -> bool:
-    try:
-        return path.is_socket()
-    except OSError:  # a name that is too long, a folder that may not be entered
-        return False
-
-
-@contextmanager
-def _server(
-    model: Checkpoint | str | os.PathLike[str] | None,
-    detector: str,
-    settings: Mapping[str, Any] | None,
-    threads: int,
-    device: str,
-    precision: str,
-    kernels: str,
-) -> Iterator[tuple[Path, Offer]]:
-    """A server that is there, or one of our own, and what it makes."""
-    path = Path() if model is None or isinstance(model, Checkpoint) else Path(model)
-    if _is_socket(path):
-        if settings or (device, precision, kernels) != ("auto", "auto", "auto"):
-            raise ConditionError(f"{path} is a server, which computes as it was started; give it no settings")
-        with ShowerClient(path) as client:
-            yield path, client.offer
-        return
-    checkpoint = resolve_checkpoint(model, detector, settings)
-    maker = ShowerMaker(checkpoint, device, precision, kernels)
-    place = tempfile.gettempdir()
-    place = place if len(os.fsencode(place)) < MOST_PATH // 2 else "/tmp"
-    with (
-        tempfile.TemporaryDirectory(prefix="caloforge-", dir=place) as folder,
-        ShowerServer(maker, Path(folder) / "showers", threads=threads) as server,
-    ):
-        yield server.path, server.offer
 
 
 def told_of_fast(showers: Showers) -> str:
