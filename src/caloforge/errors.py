@@ -7,6 +7,7 @@ __all__ = [
     "ConditionError",
     "DataError",
     "DetectorError",
+    "ExportError",
     "MeshError",
     "MissingDependencyError",
     "RecipeError",
@@ -21,6 +22,10 @@ class CaloforgeError(Exception):
 
 class DetectorError(CaloforgeError, ValueError):
     """A detector file is missing, malformed or inconsistent."""
+
+
+class ExportError(CaloforgeError, ValueError):
+    """A model cannot be exported as it is asked for, or an exported file is not what it should be."""
 
 
 class MeshError(CaloforgeError, ValueError):

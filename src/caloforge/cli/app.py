@@ -15,6 +15,7 @@ from caloforge.cli import data
 from caloforge.cli.bench import amplify, bench
 from caloforge.cli.compare import compare
 from caloforge.cli.evaluate import evaluate
+from caloforge.cli.export import export
 from caloforge.cli.generate import generate, upsample
 from caloforge.cli.lists import detectors, models, recipes
 from caloforge.cli.output import errors, show_log, speaks
@@ -34,6 +35,7 @@ COMMANDS = (
     generate,
     adapt,
     upsample,
+    export,
     evaluate,
     compare,
     bench,

@@ -59,18 +59,18 @@ def mixture_log_density(y: Tensor, raw: Tensor) -> Tensor:
 
 
 def mixture_sample(raw: Tensor, uniform: Tensor, standard: Tensor) -> Tensor:
-    """The y of a mixture (L, 3M) of uniform numbers, which choose the component, and logistic ones."""
-    weights, places, scales = raw.chunk(3, dim=1)
-    passed = weights.softmax(dim=1).cumsum(dim=1)[:, :-1] < uniform[:, None]
-    component = passed.sum(dim=1, keepdim=True)
-    place, scale = places.gather(1, component)[:, 0], scales.gather(1, component)[:, 0]
+    """The y of a mixture (…, 3M) of uniform numbers, which choose the component, and logistic ones."""
+    weights, places, scales = raw.chunk(3, dim=-1)
+    passed = weights.softmax(dim=-1).cumsum(dim=-1)[..., :-1] < uniform[..., None]
+    component = passed.sum(dim=-1, keepdim=True)
+    place, scale = places.gather(-1, component)[..., 0], scales.gather(-1, component)[..., 0]
     return place + _scale(scale) * standard
 
 
 def _choices(raw: Tensor, energy: Tensor, threshold: Tensor) -> Tensor:
-    """Logits (L, 3) of left alone, right alone, both."""
+    """Logits (…, 3) of left alone, right alone, both."""
     return torch.cat(
-        [raw[:, :2], torch.where(_can_share(energy, threshold)[:, None], raw[:, 2:3], NEVER)], dim=1
+        [raw[..., :2], torch.where(_can_share(energy, threshold)[..., None], raw[..., 2:3], NEVER)], dim=-1
     )
 
 
@@ -104,23 +104,23 @@ def log_likelihood(raw: Tensor, energy: Tensor, left: Tensor, right: Tensor, thr
 def draw(
     raw: Tensor, energy: Tensor, uniform: Tensor, standard: Tensor, threshold: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Shares of energies E (L,): left and right; of E = 0, 0 both.
+    """Shares of energies E (…): left and right; of E = 0, 0 both.
 
     Args:
-        raw: what a network says of the splits, (L, 3 + 3M).
+        raw: what a network says of the splits, (…, 3 + 3M).
         energy: E.
-        uniform: numbers (L,) in [0, 1] that choose who has energy, and the component.
-        standard: logistic numbers (L,).
+        uniform: numbers (…) in [0, 1] that choose who has energy, and the component.
+        standard: logistic numbers (…).
         threshold: t.
     """
-    p = _choices(raw, energy, threshold).softmax(dim=1)
-    one = p[:, 0] + p[:, 1]
+    left, right, shared = _choices(raw, energy, threshold).softmax(dim=-1).unbind(dim=-1)
+    one = left + right
     both = (uniform >= one) & _can_share(energy, threshold)
-    y = mixture_sample(raw[:, 3:], (uniform - one) / torch.where(both, p[:, 2], 1.0), standard)
+    y = mixture_sample(raw[..., 3:], (uniform - one) / torch.where(both, shared, 1.0), standard)
     w = (2 * torch.sigmoid(y) - 1) * _width(energy, threshold)
     less = (energy * torch.sigmoid(-w.abs())).maximum(threshold)
     more = energy - less
-    on_left = torch.where(both, w > 0, uniform < p[:, 0])
+    on_left = torch.where(both, w > 0, uniform < left)
     larger = torch.where(both, more, energy)
     smaller = torch.where(both, less, 0.0)
     return torch.where(on_left, larger, smaller), torch.where(on_left, smaller, larger)

@@ -1,0 +1,481 @@
+"""Operations that move numbers or multiply matrices, in ONNX; see `onnx_operations`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from caloforge.export.formats.onnx_operations import END, OPERATIONS, _axis, _numbers, _shape, operation
+from caloforge.export.formats.writer import Like, Size, Value, Writer
+
+__all__ = ["OPERATIONS"]
+
+
+@operation("view", "reshape", "_unsafe_view", "view_as", "reshape_as")
+def _view(w: Writer, out: Like, x: Any, sizes: Any) -> Value:
+    return w.reshape(x, out, sizes if isinstance(sizes, (list, tuple)) else _all_sizes(w, sizes))
+
+
+@operation("flatten", "unflatten", "squeeze", "unsqueeze")
+def _reshape(w: Writer, out: Like, x: Any, *_: Any) -> Value:
+    return w.reshape(x, out, _sizes_like(w, out, x))
+
+
+def _all_sizes(w: Writer, x: Any) -> list[Any]:
+    return [w.size_of(x, i) if n is None else n for i, n in enumerate(_shape(x))]
+
+
+def _sizes_like(w: Writer, out: Like, x: Any) -> list[Any]:
+    """Sizes of a shape whose free axes are those of x, in their order."""
+    free = [n for n in _all_sizes(w, x) if isinstance(n, Size)]
+    return [n if n is not None else free.pop(0) for n in out.shape]
+
+
+@operation("permute")
+def _permute(w: Writer, out: Like, x: Any, order: Sequence[int]) -> Value:
+    return w.op("Transpose", out, x, perm=[_axis(d, _shape(x)) for d in order])
+
+
+@operation("transpose", "swapaxes")
+def _transpose(w: Writer, out: Like, x: Any, a: int, b: int) -> Value:
+    order = list(range(len(_shape(x))))
+    a, b = _axis(a, order), _axis(b, order)
+    order[a], order[b] = b, a
+    return w.op("Transpose", out, x, perm=order)
+
+
+@operation("movedim")
+def _movedim(w: Writer, out: Like, x: Any, source: Any, target: Any) -> Value:
+    order = torch.empty(tuple(range(2, 2 + len(_shape(x))))).movedim(source, target).shape
+    return w.op("Transpose", out, x, perm=[n - 2 for n in order])
+
+
+@operation("t", "numpy_T", "mT", "adjoint")
+def _turned(w: Writer, out: Like, x: Any) -> Value:
+    n = len(_shape(x))
+    return w.op("Transpose", out, x, perm=list(range(n))[::-1]) if n > 1 else x
+
+
+@operation("matrix_H")
+def _matrix_turned(w: Writer, out: Like, x: Any) -> Value:
+    return _transpose(w, out, x, -1, -2)
+
+
+@operation("expand", "expand_as")
+def _expand(w: Writer, out: Like, x: Any, sizes: Any, **_: Any) -> Any:
+    before = (1,) * (len(out.shape) - len(_shape(x))) + _shape(x)
+    if before == out.shape and len(out.shape) == len(_shape(x)):
+        return x
+    wanted = sizes if isinstance(sizes, (list, tuple)) else _all_sizes(w, sizes)
+    return w.op("Expand", out, x, w.sizes([1 if n == -1 else n for n in wanted]))
+
+
+@operation("repeat", "tile")
+def _repeat(w: Writer, out: Like, x: Any, times: Sequence[Any]) -> Value:
+    missing = len(times) - len(_shape(x))
+    if missing:
+        x = w.reshape(x, Like(out.dtype, (1,) * missing + _shape(x)))
+    return w.op("Tile", out, x, w.sizes(times))
+
+
+@operation("cat", "concat")
+def _cat(w: Writer, out: Like, parts: Sequence[Any], dim: int = 0) -> Any:
+    full = [p for p in parts if 0 not in _shape(p)] or list(parts[:1])
+    if len(full) == 1:
+        return full[0]
+    return w.op("Concat", out, *(w.cast(p, out.dtype) for p in full), axis=_axis(dim, out.shape))
+
+
+@operation("stack")
+def _stack(w: Writer, out: Like, parts: Sequence[Any], dim: int = 0) -> Value:
+    axis = _axis(dim, out.shape)
+    raised = []
+    for part in parts:
+        shape = (*_shape(part)[:axis], 1, *_shape(part)[axis:])
+        raised.append(w.op("Unsqueeze", Like(out.dtype, shape), w.cast(part, out.dtype), _numbers(axis)))
+    return w.op("Concat", out, *raised, axis=axis)
+
+
+@operation("split", "split_with_sizes", "chunk", "tensor_split")
+def _split(w: Writer, outs: Sequence[Like], x: Any, *args: Any, **kwargs: Any) -> list[Any]:
+    if len(outs) == 1:
+        return [x]
+    axis = _axis(kwargs.get("dim", args[1] if len(args) > 1 else 0), _shape(x))
+    lengths = [out.shape[axis] for out in outs]
+    if None in lengths:
+        raise NotImplementedError("parts of a length that hangs on the batch")
+    names = w.node("Split", [w.name(x), w.name(_numbers(*lengths))], len(outs), axis=axis)  # type: ignore[arg-type]
+    return [Value(name, out.dtype, out.shape) for name, out in zip(names, outs, strict=True)]
+
+
+@operation("unbind")
+def _unbind(w: Writer, outs: Sequence[Like], x: Any, dim: int = 0) -> list[Value]:
+    return [_select(w, out, x, dim, i) for i, out in enumerate(outs)]
+
+
+@operation("select")
+def _select(w: Writer, out: Like, x: Any, dim: int, index: int) -> Value:
+    axis = _axis(dim, _shape(x))
+    return w.op("Gather", out, x, torch.tensor(index), axis=axis)
+
+
+@operation("slice", "narrow")
+def _slice(
+    w: Writer, out: Like, x: Any, dim: int = 0, start: Any = None, end: Any = None, step: int = 1
+) -> Any:
+    start, end = start or 0, END if end is None else end
+    whole = isinstance(start, int) and start == 0 and step == 1
+    length = _shape(x)[dim]
+    if whole and isinstance(end, int) and end >= (END if length is None else length):
+        return x
+    return w.op(
+        "Slice", out, x, w.sizes([start]), w.sizes([end]), _numbers(_axis(dim, _shape(x))), _numbers(step)
+    )
+
+
+@operation("flip")
+def _flip(w: Writer, out: Like, x: Any, dims: Sequence[int]) -> Value:
+    for dim in dims:
+        axis = _axis(dim, out.shape)
+        x = w.op("Slice", out, x, _numbers(-1), _numbers(-(2**62)), _numbers(axis), _numbers(-1))
+    return x  # type: ignore[no-any-return]
+
+
+@operation("roll")
+def _roll(w: Writer, out: Like, x: Any, shifts: Any, dims: Any = ()) -> Value:
+    pairs = zip(*([v] if isinstance(v, int) else v for v in (shifts, dims)), strict=True)
+    for shift, dim in pairs:
+        axis = _axis(dim, out.shape)
+        n = out.shape[axis]
+        assert n is not None
+        x = w.op("Gather", out, x, (torch.arange(n) - shift) % n, axis=axis)
+    return x  # type: ignore[no-any-return]
+
+
+@operation("pad", "constant_pad_nd")
+def _pad(w: Writer, out: Like, x: Any, pads: Sequence[int], mode: Any = "constant", value: Any = None) -> Any:
+    if not isinstance(mode, str):
+        mode, value = "constant", mode
+    pairs = list(zip(pads[::2], pads[1::2], strict=True))[::-1]  # of the last axes, in their order
+    first = len(out.shape) - len(pairs)
+    if mode == "circular":
+        for axis, (before, after) in enumerate(pairs, first):
+            n = _shape(x)[axis]
+            if before or after:
+                index = torch.arange(-before, n + after) % n
+                x = w.op(
+                    "Gather",
+                    Like(out.dtype, (*_shape(x)[:axis], len(index), *_shape(x)[axis + 1 :])),
+                    x,
+                    index,
+                    axis=axis,
+                )
+        return x
+    if mode not in ("constant", "reflect", "replicate"):
+        raise NotImplementedError(f"padding {mode}")
+    begin = [0] * first + [a for a, _ in pairs]
+    end = [0] * first + [b for _, b in pairs]
+    filled = [w.cast(value or 0, out.dtype)] if mode == "constant" else []
+    return w.op(
+        "Pad",
+        out,
+        w.cast(x, out.dtype),
+        _numbers(*begin, *end),
+        *filled,
+        mode={"replicate": "edge"}.get(mode, mode),
+    )
+
+
+# choosing
+
+
+@operation("index_select")
+def _index_select(w: Writer, out: Like, x: Any, dim: int, index: Any) -> Value:
+    return w.op("Gather", out, x, index, axis=_axis(dim, _shape(x)))
+
+
+@operation("embedding")
+def _embedding(w: Writer, out: Like, table: Any, index: Any, *_: Any) -> Value:
+    return w.op("Gather", out, table, index, axis=0)
+
+
+@operation("take")
+def _take(w: Writer, out: Like, x: Any, index: Any) -> Value:
+    flat = w.op("Reshape", Like(out.dtype, (None,)), x, _numbers(-1))
+    return w.op("Gather", out, flat, index, axis=0)
+
+
+@operation("gather")
+def _gather(w: Writer, out: Like, x: Any, dim: int, index: Any, **_: Any) -> Value:
+    return w.op("GatherElements", out, x, index, axis=_axis(dim, _shape(x)))
+
+
+@operation("scatter", "scatter_")
+def _scatter(w: Writer, out: Like, x: Any, dim: int, index: Any, source: Any) -> Value:
+    if not isinstance(source, (Value, Tensor)):
+        source = w.op(
+            "Expand", Like(out.dtype, _shape(index)), w.cast(source, out.dtype), w.sizes(_all_sizes(w, index))
+        )
+    return w.op("ScatterElements", out, x, index, source, axis=_axis(dim, _shape(x)))
+
+
+@operation("index")
+def _index(w: Writer, out: Like, x: Any, indices: Sequence[Any]) -> Value:
+    used = [(axis, index) for axis, index in enumerate(indices) if index is not None]
+    if any(index.dtype == torch.bool for _, index in used):
+        raise NotImplementedError("choosing by a mask")
+    if len(used) == 1:
+        axis, index = used[0]
+        return w.op("Gather", out, x, index, axis=axis)
+    first, k = used[0][0], len(used)
+    if [axis for axis, _ in used] != list(range(first, first + k)):
+        raise NotImplementedError("indices of axes that are not side by side")
+    shape = torch.broadcast_shapes(*(tuple(7919 if n is None else n for n in _shape(i)) for _, i in used))
+    pairs = _stacked(w, [index for _, index in used], tuple(None if n == 7919 else n for n in shape))
+    if first == 0:
+        return w.op("GatherND", out, x, pairs)
+    rank = len(_shape(x))
+    front = [*range(first, first + k), *range(first), *range(first + k, rank)]
+    moved = w.op("Transpose", Like(out.dtype, tuple(_shape(x)[a] for a in front)), x, perm=front)
+    found = w.op("GatherND", Like(out.dtype, (None,) * len(out.shape)), moved, pairs)
+    n = len(shape)
+    return w.op(
+        "Transpose", out, found, perm=[*range(n, n + first), *range(n), *range(n + first, len(out.shape))]
+    )
+
+
+def _stacked(w: Writer, indices: Sequence[Any], shape: tuple[Any, ...]) -> Value:
+    """Indices of several axes, as ONNX has them: along a last axis."""
+    if all(isinstance(i, Tensor) for i in indices):
+        together = torch.stack(torch.broadcast_tensors(*indices), dim=-1)
+        return together  # type: ignore[return-value]
+    sizes: list[Any] = list(shape)
+    for index in indices:
+        for i, n in enumerate(_all_sizes(w, index), len(shape) - len(_shape(index))):
+            if isinstance(n, Size):
+                sizes[i] = n
+    wide = [w.op("Expand", Like(torch.int64, shape), i, w.sizes(sizes)) for i in indices]
+    return _stack(w, Like(torch.int64, (*shape, len(wide))), wide, -1)
+
+
+@operation("index_put", "index_put_", "_unsafe_index_put")
+def _index_put(
+    w: Writer, out: Like, x: Any, indices: Sequence[Any], values: Any, accumulate: bool = False
+) -> Value:
+    if any(i is None for i in indices):
+        raise NotImplementedError("writing to all of an axis")
+    shape = _shape(indices[0])
+    return w.op(
+        "ScatterND",
+        out,
+        x,
+        _stacked(w, indices, shape),
+        values,
+        **({"reduction": "add"} if accumulate else {}),
+    )
+
+
+@operation("index_add", "index_copy")
+def _index_add(w: Writer, out: Like, x: Any, dim: int, index: Any, source: Any) -> Value:
+    raise NotImplementedError("adding along an index")
+
+
+@operation("unfold")
+def _unfold(w: Writer, out: Like, x: Any, dim: int, size: int, step: int) -> Value:
+    axis, rank = _axis(dim, _shape(x)), len(_shape(x))
+    n = _shape(x)[axis]
+    windows = torch.arange(0, n - size + 1, step)[:, None] + torch.arange(size)
+    order = [*range(axis + 1), *range(axis + 2, rank + 1), axis + 1]
+    like = Like(out.dtype, (*_shape(x)[:axis], *windows.shape, *_shape(x)[axis + 1 :]))
+    return w.op("Transpose", out, w.op("Gather", like, x, windows, axis=axis), perm=order)
+
+
+# new tensors
+
+
+@operation("new_zeros", "zeros", "zeros_like", "new_empty", "empty_like")
+def _zeros(w: Writer, out: Like, *args: Any, **_: Any) -> Value:
+    return _filled(w, out, args, 0)
+
+
+@operation("new_ones", "ones", "ones_like")
+def _ones(w: Writer, out: Like, *args: Any, **_: Any) -> Value:
+    return _filled(w, out, args, 1)
+
+
+@operation("new_full", "full", "full_like")
+def _full(w: Writer, out: Like, *args: Any, **_: Any) -> Value:
+    return _filled(w, out, args[:-1], args[-1])
+
+
+def _filled(w: Writer, out: Like, args: Sequence[Any], value: Any) -> Any:
+    if None not in out.shape:
+        return torch.full(out.shape, value, dtype=out.dtype)  # type: ignore[arg-type]
+    lists = [a for a in args if isinstance(a, (list, tuple))]
+    sizes = w.sizes(lists[0] if lists else _all_sizes(w, args[0]))
+    return w.op("Expand", out, w.cast(value, out.dtype), sizes)
+
+
+@operation("arange")
+def _arange(w: Writer, out: Like, *ends: Any, **_: Any) -> Value:
+    start, end, step = (0, *ends, 1) if len(ends) == 1 else (*ends, 1) if len(ends) == 2 else ends
+    return w.op("Range", out, *(w.cast(x, torch.int64) for x in (start, end, step)))
+
+
+# products
+
+
+@operation("mm", "bmm", "matmul")
+def _matmul(w: Writer, out: Like, a: Any, b: Any) -> Value:
+    return w.op("MatMul", out, a, b)
+
+
+@operation("linear")
+def _linear(w: Writer, out: Like, x: Any, weight: Any, bias: Any = None) -> Value:
+    if isinstance(weight, Tensor):
+        weight = w.kept(("turned", id(weight)), lambda: weight.t().contiguous())
+    else:
+        weight = _turned(w, Like(out.dtype, _shape(weight)[::-1]), weight)
+    made = w.op("MatMul", out, x, weight)
+    return made if bias is None else w.op("Add", out, made, bias)
+
+
+@operation("addmm", "baddbmm", "addmv")
+def _addmm(w: Writer, out: Like, bias: Any, a: Any, b: Any, *, beta: float = 1, alpha: float = 1) -> Value:
+    made = w.op("MatMul", out, a, b)
+    if alpha != 1:
+        made = w.op("Mul", out, made, torch.tensor(alpha, dtype=out.dtype))
+    return made if beta == 0 else w.op("Add", out, made, bias)
+
+
+@operation("einsum")
+def _einsum(w: Writer, out: Like, equation: str, tensors: Sequence[Any], **_: Any) -> Value:
+    return w.op("Einsum", out, *tensors, equation=equation)
+
+
+@operation("scaled_dot_product_attention")
+def _attention(
+    w: Writer, out: Like, q: Any, k: Any, v: Any, mask: Any = None, dropout: float = 0.0, causal: bool = False,
+    *, scale: float | None = None, **_: Any,
+) -> Value:  # fmt: skip
+    if causal:
+        raise NotImplementedError("causal attention without a mask")
+    factor = (scale if scale is not None else 1 / math.sqrt(_shape(q)[-1])) ** 0.5
+    q, k = (w.op("Mul", Like(out.dtype, _shape(x)), x, torch.tensor(factor, dtype=out.dtype)) for x in (q, k))
+    turned = _transpose(w, Like(out.dtype, (*_shape(k)[:-2], _shape(k)[-1], _shape(k)[-2])), k, -1, -2)
+    like = Like(out.dtype, (*out.shape[:-1], _shape(k)[-2]))
+    weights = w.op("MatMul", like, q, turned)
+    if mask is not None:
+        if mask.dtype == torch.bool:
+            mask = w.op(
+                "Where", Like(out.dtype, _shape(mask)), mask, torch.tensor(0.0), torch.tensor(-math.inf)
+            )
+        weights = w.op("Add", like, weights, mask)
+    return w.op("MatMul", out, w.op("Softmax", like, weights, axis=-1), v)
+
+
+def _pairs(x: Any, n: int) -> list[int]:
+    return [x] * n if isinstance(x, int) else list(x) * (n if len(x) == 1 else 1)
+
+
+@operation("conv1d", "conv2d", "conv3d")
+def _conv(
+    w: Writer, out: Like, x: Any, weight: Any, bias: Any = None, stride: Any = 1, padding: Any = 0,
+    dilation: Any = 1, groups: int = 1,
+) -> Value:  # fmt: skip
+    n = len(out.shape) - 2
+    if isinstance(padding, str):
+        if padding != "valid":
+            raise NotImplementedError(f"padding {padding}")
+        padding = 0
+    given = [x, weight] if bias is None else [x, weight, bias]
+    pads, shape = _pairs(padding, n), list(_shape(weight)[2:])
+    return w.op(
+        "Conv", out, *given, kernel_shape=shape, strides=_pairs(stride, n), pads=[*pads, *pads],
+        dilations=_pairs(dilation, n), group=groups,
+    )  # fmt: skip
+
+
+@operation("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
+def _conv_transpose(
+    w: Writer, out: Like, x: Any, weight: Any, bias: Any = None, stride: Any = 1, padding: Any = 0,
+    output_padding: Any = 0, groups: int = 1, dilation: Any = 1,
+) -> Value:  # fmt: skip
+    n = len(out.shape) - 2
+    given = [x, weight] if bias is None else [x, weight, bias]
+    pads = _pairs(padding, n)
+    return w.op(
+        "ConvTranspose", out, *given, kernel_shape=list(_shape(weight)[2:]), strides=_pairs(stride, n),
+        pads=[*pads, *pads], output_padding=_pairs(output_padding, n), dilations=_pairs(dilation, n), group=groups,
+    )  # fmt: skip
+
+
+@operation("layer_norm")
+def _layer_norm(
+    w: Writer,
+    out: Like,
+    x: Any,
+    sizes: Sequence[int],
+    weight: Any = None,
+    bias: Any = None,
+    eps: float = 1e-5,
+    *_: Any,
+) -> Value:
+    scale = torch.ones(*sizes, dtype=out.dtype) if weight is None else weight
+    given = [x, scale] if bias is None else [x, scale, bias]
+    return w.op("LayerNormalization", out, *given, axis=-len(sizes), epsilon=float(eps))
+
+
+@operation("group_norm")
+def _group_norm(
+    w: Writer,
+    out: Like,
+    x: Any,
+    groups: int,
+    weight: Any = None,
+    bias: Any = None,
+    eps: float = 1e-5,
+    *_: Any,
+) -> Value:
+    shape = Like(out.dtype, (None, groups, math.prod(out.shape[1:]) // groups))  # type: ignore[arg-type]
+    rows = w.reshape(x, shape)
+    one, zero = torch.ones(groups, dtype=out.dtype), torch.zeros(groups, dtype=out.dtype)
+    made = w.reshape(w.op("InstanceNormalization", shape, rows, one, zero, epsilon=float(eps)), out)
+    wide = (-1, *[1] * (len(out.shape) - 2))
+    if weight is not None:
+        made = w.op("Mul", out, made, weight.reshape(wide))
+    return made if bias is None else w.op("Add", out, made, bias.reshape(wide))
+
+
+@operation("batch_norm")
+def _batch_norm(
+    w: Writer, out: Like, x: Any, weight: Any, bias: Any, mean: Any, var: Any, training: bool, momentum: float,
+    eps: float, *_: Any,
+) -> Value:  # fmt: skip
+    scale = (1.0 if weight is None else weight) / (var + eps).sqrt()
+    shift = (0.0 if bias is None else bias) - mean * scale
+    wide = (-1, *[1] * (len(out.shape) - 2))
+    return w.op("Add", out, w.op("Mul", out, x, scale.reshape(wide)), shift.reshape(wide))
+
+
+@operation("upsample_nearest2d", "upsample_nearest3d")
+def _upsample_nearest(w: Writer, out: Like, x: Any, *_: Any) -> Value:
+    how = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+    return _resized(w, out, x, how)
+
+
+@operation("upsample_bilinear2d", "upsample_trilinear3d")
+def _upsample_linear(w: Writer, out: Like, x: Any, size: Any, align_corners: bool, *_: Any) -> Value:
+    way = "align_corners" if align_corners else "half_pixel"
+    return _resized(w, out, x, {"mode": "linear", "coordinate_transformation_mode": way})
+
+
+def _resized(w: Writer, out: Like, x: Any, how: dict[str, str]) -> Value:
+    pairs = zip(out.shape[2:], _shape(x)[2:], strict=True)
+    scales = torch.tensor([1.0, 1.0, *(after / before for after, before in pairs)])  # type: ignore[operator]
+    (name,) = w.node("Resize", [w.name(x), "", w.name(scales)], **how)
+    return Value(name, out.dtype, out.shape)

@@ -1,0 +1,148 @@
+"""`decode` as a graph: tensors in by name, showers out, for any number of showers.
+
+Legend: ``n`` showers, ``shape`` the mesh's shape. Energies are MeV, angles rad, lengths mm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from caloforge.checkpoint.checkpoint import Checkpoint
+from caloforge.data.particles import pdg_code
+from caloforge.errors import ExportError, MeshError
+from caloforge.export.operations import Exportable
+from caloforge.models.base import ConditionTensors, GeneratorModel
+
+__all__ = ["Graph", "Input", "noise_input", "traced"]
+
+EXAMPLES = 3
+"""Showers that a graph is made with; one would be taken for a number that never changes."""
+
+
+@dataclass(frozen=True)
+class Input:
+    """An input of a graph.
+
+    Attributes:
+        name: of the input.
+        shape: of one shower's.
+        unit: "MeV", "rad", "mm", "PDG code", "place in detectors", "standard normal", …
+        whole: whole numbers, int64; else float32.
+    """
+
+    name: str
+    shape: tuple[int, ...] = ()
+    unit: str = "standard normal"
+    whole: bool = False
+
+    def example(self, n: int) -> Tensor:
+        """Zeros (n, \\*shape)."""
+        return torch.zeros(n, *self.shape, dtype=torch.int64 if self.whole else torch.float32)
+
+
+def noise_input(name: str) -> str:
+    """Name of the input for the model's noise ``name``; dots are in no name of TorchScript."""
+    return "noise_" + name.replace(".", "_")
+
+
+class Graph(nn.Module):
+    """A model whose inputs are tensors with names: conditions first, then noise.
+
+    Of several particles or detectors that it was trained on, one is an input; a single one is part of the
+    graph. Coarse showers are one where it cannot do without.
+
+    Args:
+        checkpoint: of the model.
+        detector, particle: of which showers are made, where it knows several; None for inputs.
+    """
+
+    def __init__(
+        self, checkpoint: Checkpoint, *, detector: str | None = None, particle: str | None = None
+    ) -> None:
+        super().__init__()
+        self.model: GeneratorModel = checkpoint.model("cpu", "float32", "plain").requires_grad_(False)
+        for buffer in self.model.buffers():
+            buffer.data = (
+                buffer.data.contiguous().clone()
+            )  # files of programs take no parts of larger tensors
+        valid = checkpoint.range_of(detector or "")
+        particles = [particle] if particle else valid["particle"]
+        detectors = [detector] if detector else list(checkpoint.detectors)
+        self.particle = pdg_code(particles[0])
+        self.detector = checkpoint.detectors.index(detectors[0]) if detectors else -1
+        self.impact = valid.get("impact") is not None
+        known = [Input("energy", (), "MeV"), Input("theta", (), "rad"), Input("phi", (), "rad")]
+        known += [Input("particle", (), "PDG code", whole=True)] if len(particles) > 1 else []
+        known += [Input("detector", (), "place in detectors", whole=True)] if len(detectors) > 1 else []
+        known += [Input("impact", (2,), "mm")] if self.impact else []
+        shapes = self.model.noise_shapes()
+        self.noise_names = {noise_input(name): name for name in shapes}
+        noise = [Input(noise_input(name), tuple(shape)) for name, shape in shapes.items()]
+        self.inputs: tuple[Input, ...] = (*known, *noise)
+        coarse = self.model.given_mesh
+        if coarse is not None and not self._makes_all():
+            self.inputs = (*known, Input("given", tuple(coarse.shape), "MeV"), *noise)
+
+    def _makes_all(self) -> bool:
+        """True where coarse showers need not be given. What is derived from weights is derived by that, too."""
+        try:
+            with torch.no_grad():
+                self(*self.examples())
+        except MeshError:
+            return False
+        return True
+
+    def examples(self, seed: int = 0, n: int = EXAMPLES) -> list[Tensor]:
+        """Possible inputs of n showers."""
+        generator = torch.Generator().manual_seed(seed)
+        made = {i.name: i.example(n) for i in self.inputs}
+        for name in self.noise_names:
+            made[name] = torch.randn(made[name].shape, generator=generator)
+        made["energy"] += torch.logspace(3.5, 4.5, n)
+        made["theta"] += torch.pi / 2
+        for name, value in (("particle", self.particle), ("given", 10.0)):
+            if name in made:
+                made[name] += value
+        return list(made.values())
+
+    def forward(self, *tensors: Tensor) -> Tensor:
+        """Showers (n, \\*shape), MeV."""
+        given = dict(zip((i.name for i in self.inputs), tensors, strict=True))
+        return self.showers(given, {name: given[of] for of, name in self.noise_names.items()})
+
+    def showers(self, known: Mapping[str, Tensor], noise: Mapping[str, Tensor]) -> Tensor:
+        """Showers of what is known of the particle, by name of the input, and of the model's noise."""
+        energy = known["energy"]
+        whole = torch.zeros_like(energy, dtype=torch.int64)
+        conditions = ConditionTensors(
+            energy=energy,
+            theta=known["theta"],
+            phi=known["phi"],
+            particle=known.get("particle", whole + self.particle),
+            detector=known.get("detector", whole + self.detector),
+            impact=known.get("impact"),
+            given=known.get("given"),
+        )
+        return self.model.decode(noise, conditions)
+
+
+def traced(
+    graph: nn.Module, examples: Sequence[Tensor], *, batch: bool = True
+) -> torch.export.ExportedProgram:
+    """The program of a module of tensors, for any number of showers, or for one with ``batch=False``.
+
+    Raises:
+        ExportError: it depends on values in a way that no graph can hold.
+    """
+    rows = torch.export.Dim("batch", min=1)
+    shapes = tuple({0: rows} if batch else None for _ in examples)
+    try:
+        with torch.no_grad(), Exportable():
+            return torch.export.export(graph, tuple(examples), dynamic_shapes=(shapes,), strict=False)
+    except (RuntimeError, ValueError, TypeError) as error:
+        first = str(error).strip().partition("\n")[0]
+        raise ExportError(f"the model cannot be made a graph: {first}") from error
