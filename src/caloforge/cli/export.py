@@ -19,6 +19,10 @@ def export(
         Path | None, typer.Option("--out", "-o", help="File to make; by default named after the model.")
     ] = None,
     to: Annotated[str, typer.Option(help="onnx, torchscript, or torch's exported program.")] = "onnx",
+    contract: Annotated[
+        str | None,
+        typer.Option(help="Of the program that reads it: par04-vae, fastcalosim, … (docs/export.md)."),
+    ] = None,
     detector: Annotated[
         str | None, typer.Option(help="Of one detector only, where the model knows several.")
     ] = None,
@@ -37,12 +41,15 @@ def export(
         checkpoint,
         out,
         to=to,  # type: ignore[arg-type]
+        contract=contract,
         detector=detector,
         particle=particle,
         settings=overrides(settings),
         overwrite=overwrite,
     )
     about = Exported.load(made).about
-    inputs = ", ".join(f"{i['name']} {tuple(['n', *i['shape']])}".replace("'", "") for i in about["inputs"])
+    inputs = ", ".join(f"{i['name']} {('n', *i['shape'])}".replace("'", "") for i in about["inputs"])
     say(f"{about['checkpoint']} → {made} ({made.stat().st_size / 2**20:.1f} MiB)")
-    say(f"inputs: {inputs}; output: {about['output']['name']} in MeV")
+    say(f"inputs: {inputs}; output: {about['output']['name']}, {about['output']['unit']}")
+    if contract is not None:
+        say(f"for {about['program']}:\n{about['lines']}")

@@ -34,15 +34,19 @@ ORIGINS = {
 
 
 def described(
-    checkpoint: Checkpoint, graph: Graph, inputs: Sequence[Input], output: Mapping[str, Any], contract: str
+    checkpoint: Checkpoint,
+    graph: Graph,
+    inputs: Sequence[Input],
+    output: Mapping[str, Any],
+    more: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """What the file of a graph says."""
+    """What the file of a graph says; ``more`` is its contract."""
     detectors = list(checkpoint.detectors)
     threshold = getattr(graph.model, "threshold", None)
     return {
         "format": FORMAT,
         "version": FORMAT_VERSION,
-        "contract": contract,
+        **more,
         "caloforge": code_version(),
         "checkpoint": checkpoint.name,
         "fingerprint": checkpoint.fingerprint,
@@ -71,8 +75,8 @@ def values(texts: Mapping[str, str], where: str) -> dict[str, Any]:
     """Values of JSON; ExportError unless they are those of an export of ours."""
     if "format" not in texts:
         raise ExportError(
-            f"{where} was not made by caloforge export: it says nothing of its mesh, units and noise; export the "
-            "checkpoint (caloforge export CHECKPOINT -o FILE)"
+            f"{where} was not made by caloforge export: it says nothing of its mesh, units and noise; export "
+            "the checkpoint (caloforge export CHECKPOINT -o FILE)"
         )
     try:
         about = {key: parse_json(text) for key, text in texts.items() if key != DIGEST}

@@ -88,7 +88,7 @@ class Graph(nn.Module):
             self.inputs = (*known, Input("given", tuple(coarse.shape), "MeV"), *noise)
 
     def _makes_all(self) -> bool:
-        """True where coarse showers need not be given. What is derived from weights is derived by that, too."""
+        """True where coarse showers need not be given; derives what is derived from weights, too."""
         try:
             with torch.no_grad():
                 self(*self.examples())
@@ -142,7 +142,11 @@ def traced(
     shapes = tuple({0: rows} if batch else None for _ in examples)
     try:
         with torch.no_grad(), Exportable():
-            return torch.export.export(graph, tuple(examples), dynamic_shapes=(shapes,), strict=False)
+            made = torch.export.export(graph, tuple(examples), dynamic_shapes=(shapes,), strict=False)
+        writes = (getattr(node.target, "_schema", None) for node in made.graph.nodes)
+        if any(schema is not None and schema.is_mutable for schema in writes):
+            made = made.run_decompositions({})  # without writing into tensors
+        return made
     except (RuntimeError, ValueError, TypeError) as error:
         first = str(error).strip().partition("\n")[0]
         raise ExportError(f"the model cannot be made a graph: {first}") from error

@@ -14,6 +14,7 @@ import torch
 from torch.fx import Node
 
 from caloforge.errors import ExportError, MissingDependencyError
+from caloforge.export.formats.inlined import inline
 
 __all__ = ["OLDEST_RUNTIME", "OPSET", "onnx_model"]
 
@@ -44,6 +45,7 @@ def onnx_model(
         from caloforge.export.formats.writer import Like, Writer
     except ImportError as error:
         raise MissingDependencyError("onnx", "export") from error
+    inline(program.graph_module)
     writer = Writer()
     translation = _Translation(program, writer, inputs)
     for node in program.graph.nodes:
@@ -62,7 +64,7 @@ class _Translation:
     """Goes through the nodes of a program in order; what hangs on no input is computed by torch."""
 
     def __init__(self, program: torch.export.ExportedProgram, writer: Any, inputs: Sequence[str]) -> None:
-        from caloforge.export.formats.onnx_shapes import OPERATIONS
+        from caloforge.export.formats.onnx_products import OPERATIONS
         from caloforge.export.formats.writer import Like, Size, Value
 
         self.like, self.size, self.value = Like, Size, Value
@@ -124,7 +126,8 @@ class _Translation:
             return self.operations[name](self.writer, like, *args, **kwargs)
         except (KeyError, NotImplementedError) as error:
             raise ExportError(
-                f"the model cannot be written as ONNX: {target} ({error}); export it --to torchscript or program"
+                f"the model cannot be written as ONNX: {target} ({error}); export it with "
+                "--to torchscript or program"
             ) from error
 
     def _hangs_on_inputs(self, xs: Sequence[Any]) -> bool:

@@ -1,7 +1,7 @@
 """What each operation of torch is in ONNX.
 
-A function is given the writer, what the operation gives (type and shape), and its arguments, which are values,
-constants (tensors), sizes and numbers. What has constant arguments alone never gets here.
+A function is given the writer, what the operation gives (type and shape), and its arguments, which are
+values, constants (tensors), sizes and numbers. What has constant arguments alone never gets here.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from caloforge.export.formats.writer import Like, Size, Value, Writer
+from caloforge.export.formats.writer import Like, Value, Writer
 
 __all__ = ["OPERATIONS"]
 
@@ -58,10 +58,10 @@ def _unary(kind: str) -> Convert:
 
 
 for _names, _kind in (
-    ("neg", "Neg"), ("exp exp_", "Exp"), ("log log_", "Log"), ("sqrt sqrt_", "Sqrt"), ("abs", "Abs"),
-    ("sigmoid", "Sigmoid"), ("tanh", "Tanh"), ("sin sin_", "Sin"), ("cos cos_", "Cos"), ("floor", "Floor"), ("ceil", "Ceil"),
+    ("neg", "Neg"), ("exp", "Exp"), ("log", "Log"), ("sqrt", "Sqrt"), ("abs", "Abs"),
+    ("sigmoid", "Sigmoid"), ("tanh", "Tanh"), ("sin", "Sin"), ("cos", "Cos"), ("floor", "Floor"),
     ("round", "Round"), ("reciprocal", "Reciprocal"), ("sign sgn", "Sign"), ("erf", "Erf"), ("relu", "Relu"),
-    ("asinh", "Asinh"), ("acos", "Acos"), ("atan", "Atan"), ("tan", "Tan"), ("sinh", "Sinh"), ("cosh", "Cosh"),
+    ("ceil", "Ceil"), ("asinh", "Asinh"), ("acos", "Acos"), ("atan", "Atan"), ("tan", "Tan"),
 ):  # fmt: skip
     operation(*_names.split())(_unary(_kind))
 
@@ -160,13 +160,13 @@ def _binary(kind: str) -> Convert:
 
 
 for _names, _kind in (
-    ("add add_", "Add"), ("sub sub_", "Sub"), ("mul mul_", "Mul"), ("maximum", "Max"), ("minimum", "Min"),
+    ("add", "Add"), ("sub", "Sub"), ("mul", "Mul"), ("maximum", "Max"), ("minimum", "Min"),
     ("logical_and", "And"), ("logical_or", "Or"), ("logical_xor", "Xor"),
 ):  # fmt: skip
     operation(*_names.split())(_binary(_kind))
 
 
-@operation("div", "div_", "true_divide", "floor_divide")
+@operation("div", "true_divide", "floor_divide")
 def _div(w: Writer, out: Like, a: Any, b: Any, *, rounding_mode: str | None = None) -> Value:
     made = w.op("Div", out, w.cast(a, out.dtype), w.cast(b, out.dtype))
     if rounding_mode and out.dtype.is_floating_point:
@@ -240,21 +240,28 @@ def _bitwise(kind: str) -> Convert:
 
 
 for _names, _kind in (
-    ("bitwise_and bitwise_and_ __and__ __iand__", "And"),
-    ("bitwise_or __or__ __ior__", "Or"),
-    ("bitwise_xor bitwise_xor_ __xor__", "Xor"),
+    ("bitwise_and __and__", "And"),
+    ("bitwise_or __or__", "Or"),
+    ("bitwise_xor __xor__", "Xor"),
 ):
     operation(*_names.split())(_bitwise(_kind))
 
 
-@operation("bitwise_right_shift", "bitwise_right_shift_", "__rshift__")
-def _shift(w: Writer, out: Like, x: Any, by: int) -> Value:
-    """Of whole numbers of 64 bits: towards −∞, as a division by a power of two that keeps the sign."""
-    mask, size = (1 << (64 - by)) - 1, torch.tensor(1 << by)
-    low = w.op("BitwiseAnd", out, x, torch.tensor((1 << by) - 1))
-    cleared = w.op("Sub", out, x, low)
-    made = w.op("Div", out, cleared, size)
-    return made if mask else made
+@operation("bitwise_right_shift", "__rshift__")
+def _right(w: Writer, out: Like, x: Any, by: int) -> Value:
+    """Of whole numbers that are not negative."""
+    return w.op("Div", out, x, torch.tensor(1 << by))
+
+
+@operation("bitwise_left_shift", "__lshift__")
+def _left(w: Writer, out: Like, x: Any, by: int) -> Value:
+    return w.op("Mul", out, x, torch.tensor(1 << by))
+
+
+@operation("randn")
+def _randn(w: Writer, out: Like, sizes: Sequence[Any], **_: Any) -> Value:
+    like = w.op("ConstantOfShape", out, w.sizes(sizes))
+    return w.op("RandomNormalLike", out, like, dtype=1)
 
 
 @operation("where")
@@ -271,7 +278,7 @@ def _masked_fill(w: Writer, out: Like, x: Any, chosen: Any, value: Any) -> Value
     return OPERATIONS["where"](w, out, chosen, value, x)
 
 
-@operation("clamp", "clamp_min", "clamp_max", "clamp_min_", "clamp_", "clamp_max_")
+@operation("clamp", "clamp_min")
 def _clamp(w: Writer, out: Like, x: Any, low: Any = None, high: Any = None, *, max: Any = None) -> Value:
     made = w.cast(x, out.dtype)
     for kind, limit in (("Max", low), ("Min", high if high is not None else max)):
@@ -280,11 +287,9 @@ def _clamp(w: Writer, out: Like, x: Any, low: Any = None, high: Any = None, *, m
     return made
 
 
+@operation("clamp_max")
 def _clamp_max(w: Writer, out: Like, x: Any, high: Any) -> Value:
     return _clamp(w, out, x, None, high)
-
-
-operation("clamp_max", "clamp_max_")(_clamp_max)
 
 
 # along axes
@@ -307,7 +312,7 @@ for _names, _kind in (
     operation(*_names.split())(_reduction(_kind))
 
 
-@operation("sum", "prod")
+@operation("sum")
 def _sum(w: Writer, out: Like, x: Any, dim: Any = None, keepdim: bool = False, **_: Any) -> Value:
     return _reduction("ReduceSum")(w, out, x, dim, keepdim)
 
@@ -371,5 +376,5 @@ def _argsort(w: Writer, out: Like, x: Any, *args: Any, **kwargs: Any) -> Value:
 
 
 @operation("max", "min")
-def _extreme(w: Writer, outs: Any, x: Any, dim: Any = None, keepdim: bool = False) -> Any:
+def _extreme(w: Writer, outs: Any, *_: Any) -> Any:
     raise NotImplementedError("max and min along an axis; use amax, amin or argmax")

@@ -1,8 +1,7 @@
-"""Operations that move numbers or multiply matrices, in ONNX; see `onnx_operations`."""
+"""Operations that move, choose or make numbers, in ONNX; see `onnx_operations`."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -214,7 +213,7 @@ def _gather(w: Writer, out: Like, x: Any, dim: int, index: Any, **_: Any) -> Val
     return w.op("GatherElements", out, x, index, axis=_axis(dim, _shape(x)))
 
 
-@operation("scatter", "scatter_")
+@operation("scatter")
 def _scatter(w: Writer, out: Like, x: Any, dim: int, index: Any, source: Any) -> Value:
     if not isinstance(source, (Value, Tensor)):
         source = w.op(
@@ -248,11 +247,10 @@ def _index(w: Writer, out: Like, x: Any, indices: Sequence[Any]) -> Value:
     )
 
 
-def _stacked(w: Writer, indices: Sequence[Any], shape: tuple[Any, ...]) -> Value:
+def _stacked(w: Writer, indices: Sequence[Any], shape: tuple[Any, ...]) -> Value | Tensor:
     """Indices of several axes, as ONNX has them: along a last axis."""
     if all(isinstance(i, Tensor) for i in indices):
-        together = torch.stack(torch.broadcast_tensors(*indices), dim=-1)
-        return together  # type: ignore[return-value]
+        return torch.stack(torch.broadcast_tensors(*indices), dim=-1)
     sizes: list[Any] = list(shape)
     for index in indices:
         for i, n in enumerate(_all_sizes(w, index), len(shape) - len(_shape(index))):
@@ -262,7 +260,7 @@ def _stacked(w: Writer, indices: Sequence[Any], shape: tuple[Any, ...]) -> Value
     return _stack(w, Like(torch.int64, (*shape, len(wide))), wide, -1)
 
 
-@operation("index_put", "index_put_", "_unsafe_index_put")
+@operation("index_put")
 def _index_put(
     w: Writer, out: Like, x: Any, indices: Sequence[Any], values: Any, accumulate: bool = False
 ) -> Value:
@@ -282,6 +280,37 @@ def _index_put(
 @operation("index_add", "index_copy")
 def _index_add(w: Writer, out: Like, x: Any, dim: int, index: Any, source: Any) -> Value:
     raise NotImplementedError("adding along an index")
+
+
+@operation("select_scatter")
+def _select_scatter(w: Writer, out: Like, x: Any, source: Any, dim: int, index: int) -> Value:
+    axis, shape = _axis(dim, out.shape), list(_shape(source))
+    raised = w.op("Unsqueeze", Like(out.dtype, (*shape[:axis], 1, *shape[axis:])), source, _numbers(axis))
+    return _slice_scatter(w, out, x, raised, axis, index, index + 1)
+
+
+@operation("slice_scatter")
+def _slice_scatter(
+    w: Writer, out: Like, x: Any, source: Any, dim: int = 0, start: Any = None, end: Any = None, step: int = 1
+) -> Any:
+    axis = _axis(dim, out.shape)
+    n = out.shape[axis]
+    if n is None or step != 1:
+        if (start or 0) == 0 and step == 1 and (end is None or (isinstance(end, int) and end >= END)):
+            return source
+        raise NotImplementedError("writing to a part that hangs on the batch")
+    first, last = (start or 0) % (n + 1), min(n if end is None else end, n)
+    parts = [source]
+    for begin, stop, at in ((0, first, 0), (last, n, 2)):
+        if begin < stop:
+            shape = (*out.shape[:axis], stop - begin, *out.shape[axis + 1 :])
+            parts.insert(at, _slice(w, Like(out.dtype, shape), x, axis, begin, stop))
+    return _cat(w, out, parts, axis)
+
+
+@operation("copy")
+def _copy(w: Writer, out: Like, x: Any, source: Any, *_: Any) -> Any:
+    return _expand(w, out, w.cast(source, out.dtype), x)
 
 
 @operation("unfold")
@@ -324,158 +353,3 @@ def _filled(w: Writer, out: Like, args: Sequence[Any], value: Any) -> Any:
 def _arange(w: Writer, out: Like, *ends: Any, **_: Any) -> Value:
     start, end, step = (0, *ends, 1) if len(ends) == 1 else (*ends, 1) if len(ends) == 2 else ends
     return w.op("Range", out, *(w.cast(x, torch.int64) for x in (start, end, step)))
-
-
-# products
-
-
-@operation("mm", "bmm", "matmul")
-def _matmul(w: Writer, out: Like, a: Any, b: Any) -> Value:
-    return w.op("MatMul", out, a, b)
-
-
-@operation("linear")
-def _linear(w: Writer, out: Like, x: Any, weight: Any, bias: Any = None) -> Value:
-    if isinstance(weight, Tensor):
-        weight = w.kept(("turned", id(weight)), lambda: weight.t().contiguous())
-    else:
-        weight = _turned(w, Like(out.dtype, _shape(weight)[::-1]), weight)
-    made = w.op("MatMul", out, x, weight)
-    return made if bias is None else w.op("Add", out, made, bias)
-
-
-@operation("addmm", "baddbmm", "addmv")
-def _addmm(w: Writer, out: Like, bias: Any, a: Any, b: Any, *, beta: float = 1, alpha: float = 1) -> Value:
-    made = w.op("MatMul", out, a, b)
-    if alpha != 1:
-        made = w.op("Mul", out, made, torch.tensor(alpha, dtype=out.dtype))
-    return made if beta == 0 else w.op("Add", out, made, bias)
-
-
-@operation("einsum")
-def _einsum(w: Writer, out: Like, equation: str, tensors: Sequence[Any], **_: Any) -> Value:
-    return w.op("Einsum", out, *tensors, equation=equation)
-
-
-@operation("scaled_dot_product_attention")
-def _attention(
-    w: Writer, out: Like, q: Any, k: Any, v: Any, mask: Any = None, dropout: float = 0.0, causal: bool = False,
-    *, scale: float | None = None, **_: Any,
-) -> Value:  # fmt: skip
-    if causal:
-        raise NotImplementedError("causal attention without a mask")
-    factor = (scale if scale is not None else 1 / math.sqrt(_shape(q)[-1])) ** 0.5
-    q, k = (w.op("Mul", Like(out.dtype, _shape(x)), x, torch.tensor(factor, dtype=out.dtype)) for x in (q, k))
-    turned = _transpose(w, Like(out.dtype, (*_shape(k)[:-2], _shape(k)[-1], _shape(k)[-2])), k, -1, -2)
-    like = Like(out.dtype, (*out.shape[:-1], _shape(k)[-2]))
-    weights = w.op("MatMul", like, q, turned)
-    if mask is not None:
-        if mask.dtype == torch.bool:
-            mask = w.op(
-                "Where", Like(out.dtype, _shape(mask)), mask, torch.tensor(0.0), torch.tensor(-math.inf)
-            )
-        weights = w.op("Add", like, weights, mask)
-    return w.op("MatMul", out, w.op("Softmax", like, weights, axis=-1), v)
-
-
-def _pairs(x: Any, n: int) -> list[int]:
-    return [x] * n if isinstance(x, int) else list(x) * (n if len(x) == 1 else 1)
-
-
-@operation("conv1d", "conv2d", "conv3d")
-def _conv(
-    w: Writer, out: Like, x: Any, weight: Any, bias: Any = None, stride: Any = 1, padding: Any = 0,
-    dilation: Any = 1, groups: int = 1,
-) -> Value:  # fmt: skip
-    n = len(out.shape) - 2
-    if isinstance(padding, str):
-        if padding != "valid":
-            raise NotImplementedError(f"padding {padding}")
-        padding = 0
-    given = [x, weight] if bias is None else [x, weight, bias]
-    pads, shape = _pairs(padding, n), list(_shape(weight)[2:])
-    return w.op(
-        "Conv", out, *given, kernel_shape=shape, strides=_pairs(stride, n), pads=[*pads, *pads],
-        dilations=_pairs(dilation, n), group=groups,
-    )  # fmt: skip
-
-
-@operation("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
-def _conv_transpose(
-    w: Writer, out: Like, x: Any, weight: Any, bias: Any = None, stride: Any = 1, padding: Any = 0,
-    output_padding: Any = 0, groups: int = 1, dilation: Any = 1,
-) -> Value:  # fmt: skip
-    n = len(out.shape) - 2
-    given = [x, weight] if bias is None else [x, weight, bias]
-    pads = _pairs(padding, n)
-    return w.op(
-        "ConvTranspose", out, *given, kernel_shape=list(_shape(weight)[2:]), strides=_pairs(stride, n),
-        pads=[*pads, *pads], output_padding=_pairs(output_padding, n), dilations=_pairs(dilation, n), group=groups,
-    )  # fmt: skip
-
-
-@operation("layer_norm")
-def _layer_norm(
-    w: Writer,
-    out: Like,
-    x: Any,
-    sizes: Sequence[int],
-    weight: Any = None,
-    bias: Any = None,
-    eps: float = 1e-5,
-    *_: Any,
-) -> Value:
-    scale = torch.ones(*sizes, dtype=out.dtype) if weight is None else weight
-    given = [x, scale] if bias is None else [x, scale, bias]
-    return w.op("LayerNormalization", out, *given, axis=-len(sizes), epsilon=float(eps))
-
-
-@operation("group_norm")
-def _group_norm(
-    w: Writer,
-    out: Like,
-    x: Any,
-    groups: int,
-    weight: Any = None,
-    bias: Any = None,
-    eps: float = 1e-5,
-    *_: Any,
-) -> Value:
-    shape = Like(out.dtype, (None, groups, math.prod(out.shape[1:]) // groups))  # type: ignore[arg-type]
-    rows = w.reshape(x, shape)
-    one, zero = torch.ones(groups, dtype=out.dtype), torch.zeros(groups, dtype=out.dtype)
-    made = w.reshape(w.op("InstanceNormalization", shape, rows, one, zero, epsilon=float(eps)), out)
-    wide = (-1, *[1] * (len(out.shape) - 2))
-    if weight is not None:
-        made = w.op("Mul", out, made, weight.reshape(wide))
-    return made if bias is None else w.op("Add", out, made, bias.reshape(wide))
-
-
-@operation("batch_norm")
-def _batch_norm(
-    w: Writer, out: Like, x: Any, weight: Any, bias: Any, mean: Any, var: Any, training: bool, momentum: float,
-    eps: float, *_: Any,
-) -> Value:  # fmt: skip
-    scale = (1.0 if weight is None else weight) / (var + eps).sqrt()
-    shift = (0.0 if bias is None else bias) - mean * scale
-    wide = (-1, *[1] * (len(out.shape) - 2))
-    return w.op("Add", out, w.op("Mul", out, x, scale.reshape(wide)), shift.reshape(wide))
-
-
-@operation("upsample_nearest2d", "upsample_nearest3d")
-def _upsample_nearest(w: Writer, out: Like, x: Any, *_: Any) -> Value:
-    how = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
-    return _resized(w, out, x, how)
-
-
-@operation("upsample_bilinear2d", "upsample_trilinear3d")
-def _upsample_linear(w: Writer, out: Like, x: Any, size: Any, align_corners: bool, *_: Any) -> Value:
-    way = "align_corners" if align_corners else "half_pixel"
-    return _resized(w, out, x, {"mode": "linear", "coordinate_transformation_mode": way})
-
-
-def _resized(w: Writer, out: Like, x: Any, how: dict[str, str]) -> Value:
-    pairs = zip(out.shape[2:], _shape(x)[2:], strict=True)
-    scales = torch.tensor([1.0, 1.0, *(after / before for after, before in pairs)])  # type: ignore[operator]
-    (name,) = w.node("Resize", [w.name(x), "", w.name(scales)], **how)
-    return Value(name, out.dtype, out.shape)

@@ -10,6 +10,8 @@ import torch
 from torch.fx import GraphModule, Node
 from torch.fx.graph import CodeGen
 
+from caloforge.export.formats.inlined import inline
+
 __all__ = ["scripted"]
 
 NAMES = {"aten::sym_size": torch.ops.aten.size}
@@ -20,6 +22,7 @@ def scripted(program: torch.export.ExportedProgram, inputs: Sequence[str]) -> by
     """The file of TorchScript whose inputs have these names."""
     module = program.module()
     assert isinstance(module, GraphModule)
+    inline(module)
     graph = module.graph
     graph.set_codegen(CodeGen())
     names = iter(inputs)

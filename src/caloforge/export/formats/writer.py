@@ -1,4 +1,4 @@
-"""A graph of ONNX while it is written: nodes, numbers that never change, and shapes that hang on the batch."""
+"""A graph of ONNX while it is written: nodes, constants, and shapes that hang on the batch."""
 
 from __future__ import annotations
 

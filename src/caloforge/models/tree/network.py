@@ -69,7 +69,7 @@ class SplitNetwork(nn.Module):
             return self._rest(h.to(known.dtype) + self.placed()[place])
 
     def at_stage(self, known: Tensor, placed: Tensor, stage: int, bf16: bool = False) -> Tensor:
-        """The same (n, L, 3 + 3M) of all splits of a pass, of what they know (n, L, K) and `placed` (L, W)."""
+        """The same (n, L, 3 + 3M) of a pass, of what its splits know (n, L, K) and `placed` (L, W)."""
         with torch.autocast(known.device.type, dtype=torch.bfloat16, enabled=bf16):
             return self._rest(F.linear(known, self.entered()[stage]).to(known.dtype) + placed)
 

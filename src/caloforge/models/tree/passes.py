@@ -1,10 +1,10 @@
 """The passes of a halving as a fixed sequence of operations on whole tensors, without writing into any.
 
-What is known grows: each pass appends what it gives, and the next is told where to look. That is how a halving
-is sampled where all splits are computed: on a GPU, and in graphs that are exported.
+What is known grows: each pass appends what it gives, and the next is told where to look. That is how a
+halving is sampled where all splits are computed: on a GPU, and in graphs that are exported.
 
-Legend: ``P`` parents that are split, ``C`` children, ``K`` things that a split knows, ``S`` of one shower that
-are known before the first pass, ``L`` splits of a pass.
+Legend: ``P`` parents that are split, ``C`` children, ``K`` things that a split knows, ``S`` of one shower
+that are known before the first pass, ``L`` splits of a pass.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ Integers = NDArray[np.int64]
 class Passes(nn.Module):
     """Where everything is.
 
-    Energies of children are made in the order 0, those that are whole parents, then for each pass those on the
-    left and those on the right.
+    Energies of children are made in the order 0, those that are whole parents, then for each pass those on
+    the left and those on the right.
 
     Args:
         halving: whose.
