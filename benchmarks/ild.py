@@ -1,14 +1,15 @@
 """Photons in the ILD, the table of "Getting High" and its successors: systems with equal time to train.
 
-    caloforge simulate ild-ecal -n 12000 --particle gamma --energy 10-100GeV -o ild.h5
-    python benchmarks/ild.py ild.h5 -o ild [--minutes 30] [--only bib-ae,showertree] [--showers 2000]
+    caloforge simulate ild-ecal -n 12000 --particle gamma --energy 10-100GeV -o train.h5
+    caloforge simulate ild-ecal -n 2000 --particle gamma --energy 10-100GeV --seed 1 -o test.h5
+    python benchmarks/ild.py train.h5 test.h5 -o ild [--minutes 30] [--models FOLDER] [--only bib-ae]
 
-The last ``--showers`` of the file are the truth, as many before them a second sample of Geant4, all others
-train. Each system is trained from its recipe for so many minutes of one thread (a few steps are timed first,
-so that its schedule ends there), generates showers at the truth's conditions, and is timed beside Geant4 by
-`caloforge bench`. Given are AUC and JSD of a classifier of the ten features of the study (preset ``quick``),
-what its figures show: mean and width of visible energy, most probable energy of a cell (the MIP), depth of
-the centre of gravity; ms at batch 1 and 100, parameters. What is there is kept: an interrupted run goes on.
+Each system is trained from its recipe for so many minutes of one thread (a few steps are timed first, so that
+its schedule ends there), unless FOLDER has it, generates showers at the conditions of test.h5, and is timed
+beside Geant4 by `caloforge bench`; the first showers of train.h5, as many, are a second sample of Geant4.
+Given are AUC and JSD of a classifier of the ten features of the study (preset ``quick``), what its figures
+show: mean and width of visible energy, most probable energy of a cell (the MIP), depth of the centre of
+gravity; ms at batch 1 and 100, parameters. What is there is kept: an interrupted run goes on.
 """
 
 from __future__ import annotations
@@ -24,10 +25,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from minutes import changes_for
+from minutes import changes_for, how_trained, is_trained, place_of, told
 from numpy.typing import NDArray
 
 from caloforge import generate, train
+from caloforge.checkpoint import Checkpoint
 from caloforge.data import Showers, open_showers
 from caloforge.evaluation import PRESETS, Features, compute_features, train_classifier
 from caloforge.evaluation.classifiers import INPUTS, ClassifierInputs, Layout
@@ -40,7 +42,8 @@ FEATURES = (
     *(f"{moment} {axis}" for moment in ("centre", "width") for axis in "xyz"),
     *("first third", "last third"),
 )
-BOX = {"data.meshes": ["box"], "data.particles": ["gamma"], "training.augment": []}
+TURNED = {"training.augment": ["turn_square"]}
+BOX = {"data.meshes": ["box"], "data.particles": ["gamma"]} | TURNED
 
 
 @dataclass(frozen=True)
@@ -56,18 +59,18 @@ SYSTEMS = {
     "bib-ae": System("bib-ae-small"),
     "l2lflows": System("l2lflows-small", BOX),
     "conv-l2lflows": System("conv-l2lflows-small", BOX | {"settings.squeeze": [2, 2]}),
-    "vae-flow": System("vae-flow", {"training.augment": []}),
+    "vae-flow": System("vae-flow", TURNED),
     "showertransformer": System("showertransformer", BOX | {"settings.backbone.patch": [1, 15, 15]}),
-    "showertree": System("showertree", {"training.augment": []}),
+    "showertree": System("showertree", TURNED),
 }
 
 
-def make(name: str, minutes: float, learning: Showers, truth: Showers, folder: Path) -> Showers:
+def make(name: str, minutes: float, learning: Showers, truth: Showers, folder: Path, model: Path) -> Showers:
     """Train a system, time it and generate showers; steps that are done are left out."""
-    model, made = folder / name, folder / f"{name}.h5"
-    system = SYSTEMS[name]
-    changes = changes_for(minutes, system.recipe, learning, folder / f"{name}.steps", system.changes)
-    train(system.recipe, learning, out=model, seed=SEED, overrides=changes, resume=True, threads=1)
+    made, system = folder / f"{name}.h5", SYSTEMS[name]
+    if not is_trained(model):
+        changes = changes_for(minutes, system.recipe, learning, folder / f"{name}.steps", system.changes)
+        train(system.recipe, learning, out=model, seed=SEED, overrides=changes, resume=True, threads=1)
     if not (folder / f"{name}.json").exists():
         words = ["--batches", "1,100", "--threads", "1", "--devices", "cpu", "--repetitions", "3"]
         command = [sys.executable, "-m", "caloforge", "bench", str(model), *words]
@@ -131,7 +134,7 @@ def most_probable(cells: Floats) -> float:
     return float(np.exp(edges[top : top + 2].mean()))
 
 
-def row(name: str, sample: Sample, reference: Sample, folder: Path) -> str:
+def row(name: str, sample: Sample, reference: Sample, folder: Path, model: Path | None) -> str:
     """One line of the table."""
     result = train_classifier("ild", reference[:2], sample[:2], PRESETS["quick"])
     ten, cells = sample[2:]
@@ -144,13 +147,13 @@ def row(name: str, sample: Sample, reference: Sample, folder: Path) -> str:
         f"{most_probable(cells):.2f}",
         f"{ten[:, 4].mean():.2f}, {ten[:, 4].std():.2f}",
     ]
-    timed = folder / f"{name}.json"
-    if timed.exists():
-        about = json.loads(timed.read_text())
+    if model is not None:
+        about = json.loads((folder / f"{name}.json").read_text())
         ms = {r["batch_size"]: r["processor_ms"] for r in about["rows"]}
         columns += [f"{ms[1]:.3g} / {ms[100]:.3g}", f"{about['parameters'] / 1e6:.2f} M"]
+        columns.append(told(how_trained(Checkpoint.load(model))))
     else:
-        columns += ["", ""]
+        columns += ["", "", ""]
     return "| " + " | ".join(columns) + " |"
 
 
@@ -180,33 +183,30 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("showers", type=Path)
+    parser.add_argument("train", type=Path)
+    parser.add_argument("test", type=Path)
     parser.add_argument("-o", "--out", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=30.0)
+    parser.add_argument("--models", type=Path, help="folder of trained models under the systems' names")
     parser.add_argument("--only", default=",".join(SYSTEMS), help="systems, by their names")
-    parser.add_argument("--showers", dest="n", type=int, default=2000)
     given = parser.parse_args()
     unknown = set(given.only.split(",")) - set(SYSTEMS)
     if unknown:
         parser.error(f"unknown systems {', '.join(sorted(unknown))}; known are {', '.join(SYSTEMS)}")
-    showers = open_showers(given.showers)
-    if len(showers) < 3 * given.n:
-        parser.error(
-            f"{given.showers} holds {len(showers)} showers; three times --showers {given.n} are needed"
-        )
+    learning, truth = open_showers(given.train), open_showers(given.test)
     given.out.mkdir(parents=True, exist_ok=True)
-    first, second = len(showers) - 2 * given.n, len(showers) - given.n
-    learning, again, truth = showers[:first], showers[first:second], showers[second:]
-    samples = {"Geant4 again": again}
-    for name in [name for name in SYSTEMS if name in given.only.split(",")]:
-        samples[name] = make(name, given.minutes, learning, truth, given.out)
+    names = [name for name in SYSTEMS if name in given.only.split(",")]
+    models = {name: place_of(name, given.out, given.models) for name in names}
+    samples = {"Geant4 again": learning[: len(truth)]}
+    for name, model in models.items():
+        samples[name] = make(name, given.minutes, learning, truth, given.out, model)
     observed = {name: observe(sample) for name, sample in ({"Geant4": truth} | samples).items()}
     draw(observed, given.out / "ild.svg")
     reference = observed.pop("Geant4")
     heads = ["system", "AUC of ten features", "JSD", "ΣE/E, σ/mean", "cells", "MIP, MeV", "centre z, σ, mm"]
-    heads += ["ms at 1 / 100", "parameters"]
+    heads += ["ms at 1 / 100", "parameters", "training, min"]
     lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
-    lines += [row(name, sample, reference, given.out) for name, sample in observed.items()]
+    lines += [row(name, sample, reference, given.out, models.get(name)) for name, sample in observed.items()]
     text = "\n".join(lines) + "\n"
     (given.out / "table.md").write_text(text)
     print(text)

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from minutes import changes_for
+from minutes import changes_for, how_trained, is_trained, told
 from showertree import ms
 
 from caloforge.checkpoint import Checkpoint
@@ -69,7 +69,7 @@ TEACHERS = {system.teacher for system in SYSTEMS.values()}
 def made(name: str, train_on: Path, minutes: float, folder: Path) -> None:
     """Train a system for so many minutes of the processor, or go on with it."""
     system, model = SYSTEMS[name], folder / name
-    if (model / "checkpoint.json").exists() and not (model / "resume").exists():
+    if is_trained(model):
         return
     teacher = None if system.teacher is None else folder / system.teacher
     changes: dict[str, Any] = {}
@@ -79,8 +79,8 @@ def made(name: str, train_on: Path, minutes: float, folder: Path) -> None:
     train(system.recipe, train_on, out=model, overrides=changes, teacher=teacher, **how)
 
 
-def judged(test: Showers, showers: Showers, ms: float | None) -> dict[str, Any]:
-    """The row of a system."""
+def judged(test: Showers, showers: Showers, **about: Any) -> dict[str, Any]:
+    """The row of a system; ``about`` are ms and how it was trained, where that is known."""
     found = evaluate(test, showers, which=("low", "high", "c2st"), slices=SLICES, seed=SEED, progress=False)
     groups = found.group_separation()
     worst = {}
@@ -104,7 +104,7 @@ def judged(test: Showers, showers: Showers, ms: float | None) -> dict[str, Any]:
             response.generated_std / response.reference_std,
         ],
         "worst": worst,
-        "ms": ms,
+        **about,
         "geant4 ms": 1e3 * float(np.mean(test.extra["geant4_cpu_seconds"])),
     }
 
@@ -121,11 +121,12 @@ def table(rows: dict[str, dict[str, Any]]) -> str:
         "recall",
         "cells' correlation",
     ]
-    heads += ["mean response, spread", *(f"worst, {span}: σ, × floor" for span in spans), "ms", "× Geant4"]
+    heads += ["mean response, spread", *(f"worst, {span}: σ, × floor" for span in spans)]
+    heads += ["ms", "× Geant4", "training, min"]
     lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
     for name, row in sorted(rows.items(), key=lambda item: -item[1]["c2st error"]):
         worst = list(row["worst"].values())
-        told = [*worst[:3], max(worst[3:], key=lambda w: w[1])]
+        shown = [*worst[:3], max(worst[3:], key=lambda w: w[1])]
         cells = [
             name,
             f"{row['c2st error']:.2f}" + (f" ({PUBLISHED[name]:.2f})" if name in PUBLISHED else ""),
@@ -134,10 +135,9 @@ def table(rows: dict[str, dict[str, Any]]) -> str:
         cells += [f"{row['separation']:.4f} ({row['floor']:.4f})", f"{row['recall']:.2f}"]
         cells.append("{:.3f} ({:.3f})".format(*row["correlation of cells"]))
         cells.append("{:.3f}, {:.2f}".format(*row["response"]))
-        cells += [f"{group} {sigmas:.1f}, {ratio:.1f}" for group, sigmas, ratio in told]
-        cells += (
-            ["", ""] if row["ms"] is None else [f"{row['ms']:.2f}", f"{row['geant4 ms'] / row['ms']:.0f}"]
-        )
+        cells += [f"{group} {sigmas:.1f}, {ratio:.1f}" for group, sigmas, ratio in shown]
+        cells += [f"{row['ms']:.2f}", f"{row['geant4 ms'] / row['ms']:.0f}"] if row.get("ms") else ["", ""]
+        cells.append(told(row["training"]) if "training" in row else "")
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
@@ -152,7 +152,10 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=5, help="of the processor, for each training")
     parser.add_argument("--only", default=",".join(SYSTEMS), help="systems, by their names")
     parser.add_argument(
-        "--add", action="append", default=[], help="NAME=MODEL, a trained one to judge beside"
+        "--add",
+        action="append",
+        default=[],
+        help="NAME=MODEL, a trained one, or its showers, to judge beside",
     )
     given = parser.parse_args()
     torch.set_num_threads(1)
@@ -170,12 +173,15 @@ def main() -> None:
         kept = given.out / f"{name}.json"
         if not kept.exists():
             if name == "geant4":
-                row = judged(test, again, None)
+                row = judged(test, again)
+            elif models[name].is_file():
+                row = judged(test, open_showers(models[name]))
             else:
                 checkpoint, file = Checkpoint.load(models[name]), given.out / f"{name}.h5"
                 if not file.exists():
                     write_showers(generate(checkpoint, like=test, seed=SEED, threads=1, progress=False), file)
-                row = judged(test, open_showers(file), ms(checkpoint.model("cpu"), test, BLOCK, TIMED))
+                spent = ms(checkpoint.model("cpu"), test, BLOCK, TIMED)
+                row = judged(test, open_showers(file), ms=spent, training=how_trained(checkpoint))
             kept.write_text(json.dumps(row, indent=1))
         rows[name] = json.loads(kept.read_text())
     text = table(rows)

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from caloforge import train
+from caloforge.checkpoint import Checkpoint
 from caloforge.data import Showers
 from caloforge.training.recipe import Recipe
 
-__all__ = ["changes_for"]
+__all__ = ["changes_for", "how_trained", "is_trained", "place_of", "told"]
 
 LENGTHS = (20, 20, 220)
 """Steps of trials; the first warms up, the difference of the others is what their steps take."""
@@ -33,6 +34,8 @@ def changes_for(
     The number of steps is kept in the file ``plan``, for when the run goes on.
     """
     own = dict(changes or {})
+    if Recipe.load(recipe, own).training.steps == 0:  # fitted, not trained
+        return own
     if not plan.exists():
         _, first, second = (_seconds(recipe, steps, showers, own, teacher) for steps in LENGTHS)
         plan.write_text(f"{max(round(60 * minutes * (LENGTHS[2] - LENGTHS[1]) / (second - first)), 1)}\n")
@@ -40,6 +43,28 @@ def changes_for(
     if Recipe.load(recipe, own).training.select is not None:
         own["training.select.every"] = max(steps // MEASUREMENTS, 1)
     return own
+
+
+def is_trained(model: Path) -> bool:
+    """True where a training of this folder is over, wherever that was."""
+    return (model / "checkpoint.json").exists() and not (model / "resume").exists()
+
+
+def place_of(name: str, folder: Path, models: Path | None) -> Path:
+    """Folder of a model: in ``models``, which were trained before, or else in that of the results."""
+    return models / name if models is not None and is_trained(models / name) else folder / name
+
+
+def how_trained(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Showers that a model was trained on, none for one that needs none; minutes, and where."""
+    made_by, seconds = checkpoint.provenance, checkpoint.metrics.get("seconds", 0.0)
+    device = made_by.get("device") or made_by.get("settings", {}).get("device", "cpu")
+    return {"showers": made_by.get("n_training", 0), "minutes": seconds / 60, "device": device}
+
+
+def told(training: Mapping[str, Any]) -> str:
+    """`how_trained` in words."""
+    return f"{training['minutes']:.1f}, {training['device']}" if training["showers"] else "–"
 
 
 def _seconds(

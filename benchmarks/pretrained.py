@@ -18,6 +18,7 @@ import torch
 from caloforge import read_comparison
 from caloforge.checkpoint import Checkpoint
 from caloforge.checkpoint.pretrained import CARD, PRETRAINED
+from caloforge.training import Recipe
 
 NAMES = {
     "auc_low": "classifier AUC, cells",
@@ -53,6 +54,18 @@ def _origin(provenance: dict[str, Any]) -> str:
     return f"Geant4 {attributes.get('geant4', '')}, {attributes.get('physics', '')}"
 
 
+def _changes(recipe: dict[str, Any], other: dict[str, Any], prefix: str = "") -> list[str]:
+    """What ``--set`` makes another recipe of one: ``training.epochs=5`` and the like."""
+    changes = []
+    for key, value in other.items():
+        before = recipe.get(key)
+        if isinstance(value, dict) and isinstance(before, dict):
+            changes += _changes(before, value, f"{prefix}{key}.")
+        elif value != before:
+            changes.append(f"{prefix}{key}={value}")
+    return changes
+
+
 def card(
     name: str,
     checkpoint: Checkpoint,
@@ -81,7 +94,11 @@ def card(
     length = f"{training['steps']} steps" if "steps" in training else f"{training['epochs']} epochs"
     halved = any(tensor.dtype == torch.float16 for tensor in checkpoint.tensors.values())
     stored = " The network is stored in float16." if halved else ""
-    options = f"--seed {checkpoint.seed} --out"
+    changed = _changes(Recipe.load(recipe_name).to_dict(), recipe)
+    options = " ".join([*(f"--set {change}" for change in changed), f"--seed {checkpoint.seed} --out"])
+    on_gpu = made["settings"].get("device", "cpu") != "cpu"
+    where = "a GPU (steps as CUDA graphs)" if on_gpu else "one processor thread"
+    size = training["batch_size"] * training.get("scale", 1)
     commands = [f"caloforge train {recipe_name} showers.h5 {options} {name}"]
     if teacher is not None:
         commands = [
@@ -112,7 +129,7 @@ Model `{checkpoint.model_name}`; the whole recipe, with all settings, is in `che
 
     {command}
 
-{length} of batches of {recipe["training"]["batch_size"]}, one processor thread.{stored}
+{length} of batches of {size}, {where}.{stored}
 caloforge {made["caloforge"]}, torch {made["packages"]["torch"]}.
 Fingerprint of the checkpoint: {checkpoint.fingerprint}.
 

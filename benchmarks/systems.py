@@ -16,6 +16,9 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from minutes import is_trained
 
 from caloforge import read_comparison
 
@@ -73,8 +76,13 @@ def make(
     geant4: int = 60,
 ) -> None:
     """Train a system, generate with it and time it; steps that are done are left out."""
-    model, showers, times = (folder / f"{name}{kind}" for kind in ("", ".h5", ".json"))
-    if not (model / "checkpoint.json").exists() or (model / "resume").exists():
+    used(name, str(trained(name, system, train, folder)), test, folder, batches, geant4)
+
+
+def trained(name: str, system: System, train: Path, folder: Path) -> Path:
+    """A system's model, which is trained unless it is there."""
+    model = folder / name
+    if not is_trained(model):
         words: list[object] = [word for change in system.changes for word in ("--set", change)]
         if system.teacher:
             words += ["--teacher", folder / system.teacher]
@@ -85,6 +93,14 @@ def make(
             end, spent = os.times(), folder / f"{name}.seconds"
             seconds = end.children_user + end.children_system - begin.children_user - begin.children_system
             spent.write_text(f"{processor_seconds(spent) + seconds:.2f}")
+    return model
+
+
+def used(
+    name: str, model: str, test: Path, folder: Path, batches: str = "1,100,1000", geant4: int = 60
+) -> dict[str, Any]:
+    """Generate with a model at the conditions of ``test`` and time it; what it took."""
+    showers, times = folder / f"{name}.h5", folder / f"{name}.json"
     if not showers.exists():
         caloforge(
             "generate", model, "--like", test, "--seed", SEED, "--threads", 1, "--resume", "-o", showers
@@ -92,6 +108,8 @@ def make(
     if not times.exists():
         words = ["--batches", batches, "--threads", 1, "--devices", "cpu", "--repetitions", 3]
         caloforge("bench", model, "--like", test, *words, "--geant4", geant4, "-o", times)
+    measured: dict[str, Any] = json.loads(times.read_text())
+    return measured
 
 
 def processor_seconds(spent: Path) -> float:

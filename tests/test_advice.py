@@ -29,13 +29,14 @@ WRITERS = (*DATA[1:], "simulate", "generate", "upsample")
 READERS = (*DATA, "train", "adapt", "generate", "upsample", "evaluate", "compare", "bench", "amplify")
 RAISED_BY = {
     "bench": ("bench",),
-    "checkpoint": ("generate", "upsample", "adapt", "train", "bench"),
+    "checkpoint": ("generate", "upsample", "export", "adapt", "train", "bench"),
     "data/download.py": ("data download",),
     "data/formats": READERS,
     "data/hdf5_writer.py": WRITERS,
     "data/pixels/images.py": ("data convert",),
     "data/writer.py": WRITERS,
     "evaluation": ("evaluate", "compare"),
+    "exports": ("export",),
     "generation/given.py": ("upsample",),
     "generation/events.py": ("generate",),
     "generation/production.py": ("generate", "upsample"),

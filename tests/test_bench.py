@@ -347,3 +347,10 @@ def test_a_detector_that_cannot_be_simulated_is_a_remark(variant: Any, checkpoin
     several = dataclasses.replace(checkpoint, valid_range=checkpoint.valid_range | {"detector": ["a", "b"]})
     with pytest.raises(ConditionError, match="--like FILE"):
         choose_conditions(several, 3, None, None, 0)
+
+
+def test_a_parametrisation_has_no_file() -> None:
+    result = bench("gflash:par04-siw", batch_sizes=[2], threads=[1], devices=["cpu"], repetitions=1, geant4=0)
+    assert result.rows[0].repetitions == 1
+    assert result.checkpoint["path"] == "gflash:par04-siw"
+    assert (result.parameters, result.model_mib) == (0, 0.0)

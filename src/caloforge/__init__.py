@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         calochallenge_mesh,
     )
     from caloforge.evaluation import read_comparison
+    from caloforge.exports import export
     from caloforge.geant4 import simulate, simulate_events
     from caloforge.generation import generate, generate_events
     from caloforge.registry import allow_code
@@ -49,6 +50,7 @@ __getattr__, __dir__ = lazily(
         "calochallenge_mesh": "detector",
         "compare": "report",
         "evaluate": "report",
+        "export": "exports",
         "generate": "generation",
         "generate_events": "generation",
         "open_events": "data",
@@ -78,6 +80,7 @@ __all__ = [
     "calochallenge_mesh",
     "compare",
     "evaluate",
+    "export",
     "generate",
     "generate_events",
     "open_events",

@@ -24,10 +24,6 @@ class DetectorError(CaloforgeError, ValueError):
     """A detector file is missing, malformed or inconsistent."""
 
 
-class ExportError(CaloforgeError, ValueError):
-    """A model cannot be exported as it is asked for, or an exported file is not what it should be."""
-
-
 class MeshError(CaloforgeError, ValueError):
     """A mesh is malformed, or two meshes that must agree do not."""
 
@@ -46,6 +42,10 @@ class RecipeError(CaloforgeError, ValueError):
 
 class CheckpointError(CaloforgeError, ValueError):
     """A checkpoint is unreadable or does not fit what is asked of it."""
+
+
+class ExportError(CheckpointError):
+    """A model cannot be exported as it is asked for, or an exported file is not what it should be."""
 
 
 class CodeError(CaloforgeError):

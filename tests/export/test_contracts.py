@@ -16,9 +16,9 @@ from caloforge.checkpoint import Checkpoint
 from caloforge.cli import app
 from caloforge.detector import BoxMesh, CylinderMesh, Mesh
 from caloforge.errors import ExportError
-from caloforge.export import Exported, export
-from caloforge.export.contracts.client import DDML, FastCaloSim, Par04, run_inference
-from caloforge.export.contracts.contract import Contract
+from caloforge.exports import Exported, export
+from caloforge.exports.contracts.client import DDML, FastCaloSim, Par04, run_inference
+from caloforge.exports.contracts.contract import Contract
 from caloforge.models.base import ConditionTensors
 
 pytest.importorskip("onnx")

@@ -1,4 +1,4 @@
-"""The client in C++ of docs/export.md is built against the installed torch and gives Python's showers."""
+"""The client in C++ of docs/exports.md is built against the installed torch and gives Python's showers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from toy_models import LayerGaussian, toy_showers
 
 from caloforge.checkpoint import Checkpoint
-from caloforge.export import Exported, export
+from caloforge.exports import Exported, export
 
 SOURCE = Path(__file__).parents[2] / "examples" / "libtorch"
 

@@ -15,9 +15,9 @@ from caloforge.checkpoint import Checkpoint
 from caloforge.cli import app
 from caloforge.data import Conditions
 from caloforge.errors import CaloforgeError, ConditionError, ExportError
-from caloforge.export import Exported, export
-from caloforge.export import operations as ours
-from caloforge.export.contracts.keyed import keyed_normals
+from caloforge.exports import Exported, export
+from caloforge.exports import operations as ours
+from caloforge.exports.contracts.keyed import keyed_normals
 from caloforge.generation import generate
 from caloforge.generation.noise import torch_normals
 

@@ -25,7 +25,7 @@ from caloforge.models.base import Batch
 from caloforge.models.conditions.trajectory import Trajectory
 from caloforge.models.coordinates.powers import PowerEnergies
 from caloforge.models.networks.locally_connected import LocallyConnected
-from caloforge.models.networks.spectral import SpectralConv, SpectralLinear, power_iteration
+from caloforge.models.networks.spectral import SpectralConv, SpectralLinear, SpectralNetwork, power_iteration
 from caloforge.training import train
 from caloforge.training.augmentations import drawn_move
 
@@ -218,6 +218,43 @@ def test_spectral_norms_become_one_and_looking_changes_nothing() -> None:
         effective = layer(torch.eye(6)).T - layer(torch.zeros(1, 6)).T
     assert float(torch.linalg.matrix_norm(effective, 2)) == pytest.approx(1, rel=1e-3)
     assert SpectralConv(2, 3, 3, 2)(torch.randn(1, 2, 7, 7)).shape == (1, 3, 3, 3)
+
+
+class _Dense(SpectralNetwork):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(SpectralLinear(9, 9), SpectralLinear(9, 9), SpectralLinear(9, 4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        with self.normalised():
+            out: Tensor = self.layers(x)
+        return out
+
+
+def test_spectral_norms_of_a_network_are_those_of_its_layers() -> None:
+    torch.manual_seed(0)
+    network, x = _Dense(), torch.randn(5, 9)
+    alone = network.layers(x)
+    torch.testing.assert_close(network(x), alone)
+    weights = list(network.parameters())
+    one, other = (torch.autograd.grad(out.square().sum(), weights) for out in (network(x), alone))
+    torch.testing.assert_close(one, other)
+    with torch.no_grad():
+        assert torch.equal(network(x), network(x))
+        network.layers[0].weight.mul_(3)
+        torch.testing.assert_close(network(x), alone)
+        power_iteration(network)
+        assert not torch.equal(network(x), alone)
+        torch.testing.assert_close(network(x), network.layers(x))
+
+
+def test_spectral_norms_are_those_of_full_precision_in_autocast() -> None:
+    torch.manual_seed(0)
+    layer, x = SpectralLinear(40, 30, bias=False), torch.eye(40)
+    expected = layer(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = layer(x)
+    assert torch.equal(rounded, expected.bfloat16())
 
 
 def test_the_penalty_is_none_for_slopes_of_one() -> None:

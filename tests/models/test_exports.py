@@ -12,8 +12,8 @@ from test_laws import CLASSES, fitted, moved_at_random, name_of, showers_of
 from caloforge.checkpoint import Checkpoint
 from caloforge.checkpoint.pretrained import pretrained_names
 from caloforge.detector import CylinderMesh
-from caloforge.export import Exported, export
-from caloforge.export.graph import Graph
+from caloforge.exports import Exported, export
+from caloforge.exports.graph import Graph
 from caloforge.models.base import GeneratorModel
 from caloforge.models.pixels.base import PixelModel
 from caloforge.models.trainable import load_trainable_class

@@ -15,8 +15,8 @@ from caloforge.training import train
 from caloforge.training.steps import Steps
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
-CLOSE = 1e-3
-"""Of a weight's largest change; sums on a GPU are in any order."""
+CLOSE = 1e-2
+"""Of a weight's largest change; sums on a GPU are in any order, and Adam divides by small ones."""
 
 
 @pytest.mark.parametrize("cls", CLASSES, ids=name_of)

@@ -108,3 +108,16 @@ def test_an_epoch_has_each_shower_once_in_an_order_of_its_own(in_memory, n):
     where = [int(np.flatnonzero(showers.conditions.energy.astype(np.float32) == e)[0]) for e in batch.energy]
     assert np.array_equal(batch.energies, showers[where].energies)
     assert batch.detector.tolist() == [0] * 10
+
+
+def test_an_average_begins_after_some_updates():
+    model, showers = LayerGaussian(MESH), toy_showers(8)
+    settings = Recipe.load(RECIPE, {"training.ema": 0.9, "training.ema_after": 3}).training
+    part = part_trainers(model, settings, 20)["model"]
+    assert part.optimiser.defaults["eps"] == settings.epsilon
+    batch, team = Batch.with_energies(showers.energies, showers.conditions), Team(torch.device("cpu"))
+    for update in range(1, 6):
+        part.update(model.losses(batch, "model", torch.Generator()), 1.0, Alone(), team)
+        part.end_step()
+        apart = [(a - p.detach()).abs().max() for a, p in zip(part.averaged(), part.parameters, strict=True)]
+        assert (max(apart) < 1e-6) == (update <= 3)

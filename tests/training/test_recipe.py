@@ -146,6 +146,7 @@ def test_augmentation_needs_normal_incidence():
 
 def test_larger_batches_see_as_many_showers_with_scaled_rates():
     table = {"model": "toy_models:LayerGaussian", "training": {"steps": 101, "batch_size": 32, "ema": 0.99}}
+    table["training"] |= {"ema_after": 9, "epsilon": 1e-6}
     table["training"]["parts"] = {"model": {"learning_rate": 0.01, "every": 3}}
     table["training"]["select"] = {"every": 10}
     plain = Recipe.load(table).training
@@ -156,6 +157,8 @@ def test_larger_batches_see_as_many_showers_with_scaled_rates():
     assert part.learning_rate == pytest.approx(0.02)
     assert large.learning_rate == pytest.approx(2 * plain.learning_rate)
     assert part.ema == pytest.approx(0.99**4)
+    assert part.ema_after == 3
+    assert part.epsilon == pytest.approx(5e-7)
     assert part.betas == pytest.approx([beta**4 for beta in was.betas])
     # what decays a weight over as many showers: learning rate times weight decay times steps
     assert part.learning_rate * part.weight_decay == pytest.approx(4 * was.learning_rate * was.weight_decay)

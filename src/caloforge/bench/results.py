@@ -82,7 +82,7 @@ class BenchResult(Document):
     parameters: int
     """Numbers in the model that were trained."""
     model_mib: Number
-    """Size of the file with its weights."""
+    """Size of the file with its weights; 0 where there is none."""
     blocks: dict[str, int]
     """Showers that `generate` gives the model at once by default, on a ``cpu`` and on a ``gpu``."""
     conditions: Details

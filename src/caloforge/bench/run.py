@@ -71,7 +71,7 @@ def bench(
     """Time a checkpoint on this machine.
 
     Args:
-        checkpoint: its folder.
+        checkpoint: its folder or name, or "gflash:DETECTOR".
         batch_sizes: showers given to the model at once.
         threads: CPU threads; None for all cores. A GPU is timed with the most.
         devices: by default the CPU and, where there is one, the GPU.
@@ -132,7 +132,8 @@ def bench(
         )
         keys = _configurations(devices, threads, batch_sizes)
         asked = {"repetitions": repetitions, "precision": precision, "kernels": kernels}
-        result = _empty(request, keys, asked)
+        source = str(loaded.path or checkpoint)
+        result = _empty(request, source, keys, asked)
         if resume and target is not None and target.exists():
             result = _resumed(result, BenchResult.read(target), target)
         wanted = {key: _row(key, remark="not measured yet") for key in keys}
@@ -148,7 +149,7 @@ def bench(
             return now
 
         job = {
-            "checkpoint": str(loaded.path),
+            "checkpoint": source,
             "settings": dict(settings or {}),
             "conditions": _plain(pool),
             "seed": seed,
@@ -205,22 +206,21 @@ def _plain(pool: Conditions) -> dict[str, Any]:
 
 
 def _empty(
-    request: GenerationRequest, keys: Sequence[tuple[str, int, int]], asked: dict[str, Any]
+    request: GenerationRequest, source: str, keys: Sequence[tuple[str, int, int]], asked: dict[str, Any]
 ) -> BenchResult:
     """What is known before anything is measured."""
     checkpoint, model, pool = request.checkpoint, request.model, request.conditions
-    assert checkpoint.path is not None
-    weights = checkpoint.path / WEIGHTS
+    mib = 0.0 if checkpoint.path is None else (checkpoint.path / WEIGHTS).stat().st_size / 2**20
     return BenchResult(
         checkpoint={
-            "path": str(checkpoint.path),
+            "path": source,
             "fingerprint": request.description["checkpoint"],
             "model": checkpoint.model_name,
             "mesh": str(request.mesh),
             "changed_settings": checkpoint.provenance.get("changed_settings", {}),
         },
         parameters=model.n_parameters,
-        model_mib=weights.stat().st_size / 2**20,
+        model_mib=mib,
         blocks={"cpu": model.block_size, "gpu": model.block_size_gpu},
         conditions={
             **pool.ranges(),

@@ -101,7 +101,7 @@ def _exports() -> None:
     from caloforge.checkpoint import Checkpoint
     from caloforge.checkpoint.pretrained import pretrained_names
     from caloforge.errors import CheckpointError, ExportError
-    from caloforge.export.contracts.contract import Contract
+    from caloforge.exports.contracts.contract import Contract
 
     table = Table("name", "contract", "caloforge export NAME --contract …")
     for known in pretrained_names():

@@ -107,6 +107,10 @@ class EventRequest(Request):
             ranges = parse_rates(1.0 if rate is None else rate, model.detector)
             rates = event_rates(model.detector, ranges, seed, numbers, streams="generation.pixel")
         checked_count(len(rates), first)
+        if not model.uses_rates:
+            if rate is not None or like is not None:
+                log.warning("this model is not told of rates: its events are those that it was trained on")
+            rates = np.full_like(rates, np.nan)
         return cls(checkpoint, model, rates, seed, first)
 
     def __len__(self) -> int:

@@ -1,4 +1,6 @@
-"""C kernels: those that came with the wheel, or else compiled at first use by the system's compiler and kept.
+"""Kernels in C: those that came with the wheel, or else compiled at first use by a compiler and kept.
+
+Those for CUDA devices are in Triton, which comes with torch there and compiles them at first use.
 
 Set ``CALOFORGE_KERNELS=0`` to do without: everything that has a kernel also has a plain torch version. That
 is also used where no compiler is found, with one warning.
@@ -7,6 +9,7 @@ is also used where no compiler is found, with one warning.
 from __future__ import annotations
 
 import ctypes
+import importlib.util
 import logging
 import os
 import platform
@@ -24,7 +27,7 @@ import torch
 from caloforge.runtime.kernel_files import VARIANTS, cpu_flags, find_library, library_name, make_library
 from caloforge.runtime.private_folder import private_folders
 
-__all__ = ["REALS", "compiled", "in_threads", "multiplies_bf16", "traced"]
+__all__ = ["REALS", "compiled", "in_threads", "launches", "multiplies_bf16", "traced"]
 
 NATIVE = "-march=native"
 PREBUILT = Path(__file__).with_name("prebuilt")
@@ -98,6 +101,13 @@ def traced() -> bool:
     """True while torch records operations, for a compiler or an export: kernels would be missed."""
     tracing = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
     return bool(tracing) or torch.compiler.is_compiling()
+
+
+@cache
+def launches(device: torch.device) -> bool:
+    """True for devices on which kernels in Triton can be launched."""
+    there = importlib.util.find_spec("triton") is not None
+    return _wanted() and device.type == "cuda" and torch.version.hip is None and there
 
 
 def _wanted() -> bool:

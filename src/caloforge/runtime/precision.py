@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Literal
 
 import torch
 
 from caloforge.runtime.kernel_files import cpu_flags
 
-__all__ = ["in_bf16", "native_bf16"]
+__all__ = ["bf16_autocast", "in_bf16", "native_bf16"]
 
 
 def native_bf16(device: torch.device) -> bool:
@@ -34,3 +35,8 @@ def in_bf16(setting: bool | Literal["auto"], choice: str, device: torch.device) 
     if choice != "auto":
         return choice == "bfloat16"
     return native_bf16(device) if setting == "auto" else setting
+
+
+def bf16_autocast(device: torch.device, on: bool) -> AbstractContextManager[Any]:
+    """Autocast to bfloat16, or none; a meta device has no autocast, on or off."""
+    return torch.autocast(device.type, torch.bfloat16) if on else nullcontext()

@@ -64,6 +64,7 @@ class PartTrainer:
             [group for group in groups if group["params"]],
             lr=settings.learning_rate,
             betas=settings.betas,
+            eps=settings.epsilon,
             fused=all(p.device.type in FUSED for p in parameters),
         )
         # of each update of a step: learning rate, and share of the new weights in their average
@@ -87,8 +88,9 @@ class PartTrainer:
     def _rates(self, ahead: int) -> tuple[float, float]:
         """Learning rate of a later update, and the share of its weights in their average."""
         rate = learning_rate(self.settings, min((self.updates + ahead) / max(self.n_updates - 1, 1), 1.0))
-        made = self.updates + ahead + 1
-        return rate, 1 - min(self.settings.ema, (1 + made) / (10 + made))
+        averaged = self.updates + ahead + 1 - self.settings.ema_after
+        kept = min(self.settings.ema, (1 + averaged) / (10 + averaged)) if averaged > 0 else 0.0
+        return rate, 1 - kept
 
     def begin_step(self) -> None:
         """Tell the device the rates of the updates of a step."""

@@ -52,11 +52,13 @@ class PartSettings(Settings):
         learning_rate: largest learning rate.
         weight_decay: AdamW's decoupled weight decay.
         betas: AdamW's decay rates of the first and second moment.
+        epsilon: what AdamW adds to the root of the second.
         schedule: "one-cycle" (up from 1/25 and down to 1e-4 of the learning rate, both by a cosine), "cosine"
             (linear warm-up, cosine to zero), "constant" (linear warm-up) or another of `SCHEDULES`.
         warmup: fraction of the steps that warm up; by default 0.3 of one-cycle and 0.02 otherwise.
         ema: decay of the exponential moving average of the weights, which is what is validated and kept;
             0 keeps the weights themselves.
+        ema_after: updates after which the average begins; until then it is the weights themselves.
         clip: largest norm of the gradient; None for no clipping.
         patience: epochs without a better validation loss after which the part's training stops; None: never.
         keep: "best" keeps the weights with the least validation loss, "last" the last (adversarial parts).
@@ -69,9 +71,11 @@ class PartSettings(Settings):
     learning_rate: float = Field(1e-3, gt=0)
     weight_decay: float = Field(1e-4, ge=0)
     betas: tuple[float, float] = (0.9, 0.999)
+    epsilon: float = Field(1e-8, gt=0)
     schedule: str = "one-cycle"
     warmup: float | None = Field(None, ge=0, le=1)
     ema: float = Field(0.999, ge=0, lt=1)
+    ema_after: int = Field(0, ge=0)
     clip: float | None = Field(None, gt=0)
     patience: int | None = Field(None, ge=1)
     keep: Literal["best", "last"] = "best"
@@ -164,8 +168,9 @@ class TrainingSettings(PartSettings):
     def scaled(self) -> Self:
         """The settings of a training with ``scale`` times as many showers a step, and as many fewer steps.
 
-        Learning rates and weight decay are multiplied by √scale, and averages (β of Adam, EMA) are over
-        as many showers as before (arXiv:2205.10287, 2307.13813). With a scale of 1 they are what they are.
+        Learning rates and weight decay are multiplied by √scale, ε of Adam is divided by it, and averages
+        (β of Adam, EMA) are over, and begin after, as many showers as before (arXiv:2205.10287, 2307.13813).
+        With a scale of 1 they are what they are.
         """
         if self.scale == 1:
             return self
@@ -176,7 +181,9 @@ class TrainingSettings(PartSettings):
                 "learning_rate": math.sqrt(k) * part.learning_rate,
                 "weight_decay": math.sqrt(k) * part.weight_decay,
                 "betas": tuple(beta**k for beta in part.betas),
+                "epsilon": part.epsilon / math.sqrt(k),
                 "ema": part.ema**k,
+                "ema_after": -(-part.ema_after // k),
             }
 
         changed = rescaled(self) | {"batch_size": k * self.batch_size, "scale": 1}

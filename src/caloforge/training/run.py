@@ -12,6 +12,7 @@ import torch
 from caloforge.checkpoint.checkpoint import Checkpoint
 from caloforge.errors import TrainingError
 from caloforge.models.trainable import Trainable
+from caloforge.runtime.devices import device_name
 from caloforge.runtime.progress import Display
 from caloforge.runtime.provenance import provenance
 from caloforge.runtime.seeds import derived_seed
@@ -222,6 +223,7 @@ class TrainingRun:
     def _checkpoint(self) -> Checkpoint:
         execution = self.execution
         made_by = provenance("train", seed=self.task.seed, device=str(self.accelerator.device)) | {
+            "device": device_name(self.accelerator.device),
             "threads": torch.get_num_threads(),
             "precision": execution.precision,
             "autocast": str(self.accelerator.mixed_precision),

@@ -102,7 +102,8 @@ class ImageRegressor(Trainable):
                 f"the regressor was trained on showers that vary in {', '.join(own) or 'nothing'}, those to "
                 f"train on vary in {', '.join(wanted) or 'nothing'}; train a regressor on the same showers"
             )
-        apart = (self.incident.mean - incident.mean).abs() / torch.maximum(self.incident.std, incident.std)
+        mean, std = incident.mean.to(self.device), incident.std.to(self.device)
+        apart = (self.incident.mean - mean).abs() / torch.maximum(self.incident.std, std)
         far = [name for name, d in zip(incident.names, apart.tolist(), strict=True) if d > FAR]
         if far:
             raise RecipeError(

@@ -10,6 +10,7 @@ from torch import nn
 
 from caloforge.errors import CaloforgeError
 from caloforge.models.networks.fused import Fusable, fuse
+from caloforge.runtime.compiled import launches
 
 __all__ = ["HasKernel", "choose_kernels", "kernel_names"]
 
@@ -19,10 +20,12 @@ class HasKernel(Fusable):
 
     Attributes:
         kernel: its name.
+        on_gpu: it has one in Triton, too.
         compiled: False for plain torch always; with True the kernel computes what it can.
     """
 
     kernel: ClassVar[str]
+    on_gpu: ClassVar[bool] = False
     compiled: bool = True
 
     def use_kernel(self, yes: bool) -> None:
@@ -31,7 +34,7 @@ class HasKernel(Fusable):
 
     @abstractmethod
     def load_kernel(self, bf16: bool) -> bool:
-        """Find or compile the kernel for networks in bfloat16 or float32; False where it cannot be had."""
+        """Find or compile the kernel of a CPU, for bfloat16 or float32; False where it cannot be had."""
 
 
 def _with_kernels(model: nn.Module) -> list[HasKernel]:
@@ -58,13 +61,18 @@ def choose_kernels(
         CaloforgeError: kernels are asked for that cannot be had.
     """
     networks = _with_kernels(model)
-    possible = choice in ("auto", "compiled") and device.type == "cpu"
-    compiled = possible and all(network.load_kernel(bf16) for network in networks)
+    compiled = choice in ("auto", "compiled")
+    if device.type == "cpu":
+        compiled = compiled and all(network.load_kernel(bf16) for network in networks)
+    else:
+        able = bool(networks) and all(network.on_gpu for network in networks)
+        compiled = compiled and able and launches(device)
     if choice == "compiled" and networks and not compiled:
         raise CaloforgeError(
             f"no compiled kernels ({', '.join(kernel_names(model))}) for {device}"
-            f"{' and bfloat16' if bf16 else ''}: they need a CPU{' with AVX-512 BF16' if bf16 else ''}, "
-            "a C compiler, and no CALOFORGE_KERNELS=0; leave kernels out, or ask for plain ones"
+            f"{' and bfloat16' if bf16 else ''}: they need a CPU{' with AVX-512 BF16' if bf16 else ''} and a "
+            "C compiler, that of trees else CUDA with Triton, and no CALOFORGE_KERNELS=0; leave kernels out, "
+            "or ask for plain ones"
         )
     fuse(model, device, choice == "fused")
     for network in networks:

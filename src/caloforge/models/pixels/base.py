@@ -15,6 +15,7 @@ from torch import Tensor
 from caloforge.data.pixels.hits import PixelHits
 from caloforge.detector.mesh.pixel import PixelMesh
 from caloforge.detector.pixel import PixelDetector
+from caloforge.errors import CheckpointError
 from caloforge.models.base import NoiseModel
 
 __all__ = ["PixelModel"]
@@ -41,6 +42,11 @@ class PixelModel(NoiseModel):
         """Whose sensors the events are on."""
         return self.mesh.detector
 
+    @property
+    def uses_rates(self) -> bool:
+        """False where events do not depend on rates, which are then not known of them."""
+        return True
+
     @abstractmethod
     def decode(self, noise: Mapping[str, Tensor], rates: Tensor) -> Tensor:
         """Charges (n, S, U, V), uint8, of n noises and rates (n, B); deterministic.
@@ -49,6 +55,17 @@ class PixelModel(NoiseModel):
         noise has "key", (n, `KEY`) int64: low and high word of the seed and of the number of the event, for
         models that cannot say before how many random numbers an event takes.
         """
+
+    def script(self) -> torch.jit.ScriptModule:
+        """A module of TorchScript, without caloforge: see `caloforge.exports.pixels`.
+
+        Its ``forward(seed: int, number: int = 0, rates: Tensor | None = None)`` gives the charges (S, U, V),
+        uint8, of the event that generation makes of them on a CPU, at nominal rates where none are given.
+
+        Raises:
+            CheckpointError: this family cannot be exported.
+        """
+        raise CheckpointError(f"a {type(self).__name__} cannot be exported to TorchScript")
 
     def noise(self, n: int, generator: torch.Generator | None = None) -> dict[str, Tensor]:
         """The same, with a key."""

@@ -1,10 +1,15 @@
-"""The compiled kernel of halvings: weights packed for it, showers handed to it; tree.c says how it works."""
+"""The compiled kernel of halvings: weights packed for it, showers handed to it; tree.c says how it works.
+
+On a GPU that of `device_kernel` is launched.
+"""
 
 from __future__ import annotations
 
 import ctypes
+import importlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +21,7 @@ from caloforge.models.networks.tensor_cache import TensorCache
 from caloforge.models.tree.halvings import Halving, Source
 from caloforge.models.tree.network import SplitNetwork
 from caloforge.models.tree.split import LEAST_SCALE
-from caloforge.runtime.compiled import REALS, compiled, in_threads, multiplies_bf16, traced
+from caloforge.runtime.compiled import REALS, compiled, in_threads, launches, multiplies_bf16, traced
 
 __all__ = ["HalvingKernel", "tree_library"]
 
@@ -154,6 +159,7 @@ class HalvingKernel:
 
     def __init__(self) -> None:
         self._packed: TensorCache[_Packed] = TensorCache()
+        self._on_device: Any = None
 
     def run(
         self,
@@ -175,6 +181,13 @@ class HalvingKernel:
         parameters = network.weights()
         if not _possible(given, parameters):
             return None
+        if given[0].device.type != "cpu":
+            if self._on_device is None:
+                self._on_device = importlib.import_module(
+                    "caloforge.models.tree.device_kernel"
+                ).DeviceKernel()
+            made: Tensor = self._on_device.run(halving, network, table, size, given, bf16)
+            return made
         library = tree_library(bf16)
         if library is None:
             return None
@@ -184,7 +197,8 @@ class HalvingKernel:
 
 def _possible(given: Sequence[Tensor], parameters: Sequence[Tensor]) -> bool:
     return (
-        all(t.device.type == "cpu" and t.dtype == torch.float32 for t in (*given, parameters[0]))
+        all(t.dtype == torch.float32 for t in (*given, parameters[0]))
+        and (given[0].device.type == "cpu" or launches(given[0].device))
         and not (torch.is_grad_enabled() and any(t.requires_grad for t in (*given, *parameters)))
         and not traced()
     )

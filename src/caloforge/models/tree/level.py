@@ -70,6 +70,7 @@ class HalvingModel(HasKernel):
     """
 
     kernel = "tree"
+    on_gpu = True
     table: Tensor
     left: Tensor
     right: Tensor

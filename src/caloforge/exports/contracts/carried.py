@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from caloforge.detector.mesh import CylinderMesh
-from caloforge.export.contracts.contract import AXES, Contract, Part
-from caloforge.export.contracts.keyed import keyed_normals
-from caloforge.export.graph import EXAMPLES, Graph, Input
+from caloforge.exports.contracts.contract import AXES, Contract, Part
+from caloforge.exports.contracts.keyed import keyed_normals
+from caloforge.exports.graph import EXAMPLES, Graph, Input
 from caloforge.generation.noise import noise_stream
 
 __all__ = ["Carried"]

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from caloforge.export.formats.onnx_operations import END, OPERATIONS, _axis, _numbers, _shape, operation
-from caloforge.export.formats.writer import Like, Size, Value, Writer
+from caloforge.exports.formats.onnx_operations import END, OPERATIONS, _axis, _numbers, _shape, operation
+from caloforge.exports.formats.writer import Like, Size, Value, Writer
 
 __all__ = ["OPERATIONS"]
 

@@ -14,7 +14,7 @@ import torch
 from torch.fx import Node
 
 from caloforge.errors import ExportError, MissingDependencyError
-from caloforge.export.formats.inlined import inline
+from caloforge.exports.formats.inlined import inline
 
 __all__ = ["OLDEST_RUNTIME", "OPSET", "onnx_model"]
 
@@ -42,7 +42,7 @@ def onnx_model(
         ExportError: there is an operation that cannot be written, or the file would be larger than 2 GiB.
     """
     try:
-        from caloforge.export.formats.writer import Like, Writer
+        from caloforge.exports.formats.writer import Like, Writer
     except ImportError as error:
         raise MissingDependencyError("onnx", "export") from error
     inline(program.graph_module)
@@ -64,8 +64,8 @@ class _Translation:
     """Goes through the nodes of a program in order; what hangs on no input is computed by torch."""
 
     def __init__(self, program: torch.export.ExportedProgram, writer: Any, inputs: Sequence[str]) -> None:
-        from caloforge.export.formats.onnx_products import OPERATIONS
-        from caloforge.export.formats.writer import Like, Size, Value
+        from caloforge.exports.formats.onnx_products import OPERATIONS
+        from caloforge.exports.formats.writer import Like, Size, Value
 
         self.like, self.size, self.value = Like, Size, Value
         self.operations: Mapping[str, Callable[..., Any]] = OPERATIONS

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from caloforge.checkpoint.checkpoint import Checkpoint
 from caloforge.data.particles import pdg_code
 from caloforge.errors import ExportError, MeshError
-from caloforge.export.operations import Exportable
+from caloforge.exports.operations import Exportable
 from caloforge.models.base import ConditionTensors, GeneratorModel
 
 __all__ = ["Graph", "Input", "noise_input", "traced"]

@@ -1,6 +1,6 @@
 """Trained models as files that other programs run: ONNX, TorchScript, exported programs of torch."""
 
-from caloforge.export.export import export
-from caloforge.export.exported import Exported
+from caloforge.exports.export import export
+from caloforge.exports.exported import Exported
 
 __all__ = ["Exported", "export"]

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from caloforge.export.formats.writer import Like, Value, Writer
+from caloforge.exports.formats.writer import Like, Value, Writer
 
 __all__ = ["OPERATIONS"]
 

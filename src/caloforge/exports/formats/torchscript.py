@@ -10,7 +10,7 @@ import torch
 from torch.fx import GraphModule, Node
 from torch.fx.graph import CodeGen
 
-from caloforge.export.formats.inlined import inline
+from caloforge.exports.formats.inlined import inline
 
 __all__ = ["scripted"]
 

@@ -6,25 +6,25 @@ import io
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 import torch
 
 from caloforge.checkpoint.checkpoint import Checkpoint
 from caloforge.errors import ExportError
-from caloforge.export.about import archived, described, sealed, texts
-from caloforge.export.contracts.carried import Carried
-from caloforge.export.contracts.contract import Contract
-from caloforge.export.exported import KINDS, Exported
-from caloforge.export.formats.onnx import onnx_model
-from caloforge.export.formats.torchscript import scripted
-from caloforge.export.graph import Graph, traced
+from caloforge.exports.about import archived, described, sealed, texts
+from caloforge.exports.contracts.carried import Carried
+from caloforge.exports.contracts.contract import Contract
+from caloforge.exports.exported import KINDS, Exported, To
+from caloforge.exports.formats.onnx import onnx_model
+from caloforge.exports.formats.torchscript import scripted
+from caloforge.exports.graph import Graph, traced
+from caloforge.exports.pixels import export_events
 from caloforge.runtime.files import output_file, write_bytes
 
-__all__ = ["To", "export"]
+__all__ = ["export"]
 
-To = Literal["onnx", "torchscript", "program"]
 CLOSE = 1e-3
 """Part of a shower's energy that may be elsewhere, in the median of `TRIED` showers."""
 TRIED, ROUGHLY = 5, 0.5
@@ -34,7 +34,7 @@ def export(
     checkpoint: Checkpoint | str | os.PathLike[str],
     out: str | os.PathLike[str] | None = None,
     *,
-    to: To = "onnx",
+    to: To | None = None,
     contract: str | None = None,
     detector: str | None = None,
     particle: str | None = None,
@@ -46,7 +46,8 @@ def export(
     Args:
         checkpoint: the model, its folder, or the name of one that comes with caloforge.
         out: file to write; by default named after the model.
-        to: "onnx", "torchscript" or torch's exported "program".
+        to: "onnx", "torchscript" or torch's exported "program"; by default what the file's name ends in
+            (.onnx, .pt, .pt2), else ONNX. Events of pixel detectors are TorchScript, see `export_events`.
         contract: of the program that reads the file, see `Contract`; by default inputs are the model's own.
         detector, particle: of which showers are made, where it was trained on several; inputs by default.
         settings: other values of settings that leave the weights as they are, by dotted key.
@@ -60,9 +61,25 @@ def export(
         ExportError: the model cannot be exported so, its graph gives other showers, or there is such a file.
         MissingDependencyError: the packages for ONNX are not installed.
     """
+    held = Checkpoint.load(checkpoint).with_settings(settings or {})
+    events = held.mesh.kind == "pixel"
+    usual = "torchscript" if events else "onnx"
+    to = to or KINDS.get(Path(out or "").suffix) or usual
     if to not in get_args(To):
         raise ExportError(f"unknown format {to!r}; choose one of {', '.join(get_args(To))}")
-    held = Checkpoint.load(checkpoint).with_settings(settings or {})
+    ending = next(suffix for suffix, kind in KINDS.items() if kind == to)
+    path = output_file(out or f"{held.name.replace(':', '-')}{ending}", error=ExportError)
+    if path.suffix != ending:
+        raise ExportError(f"{path}: a file of {to} ends in {ending}")
+    if path.exists() and not overwrite:
+        raise ExportError(f"{path} exists; choose another name or allow overwriting (--overwrite)")
+    if events:
+        if (to, contract) != (usual, None):
+            raise ExportError(
+                "events of pixel detectors are exported to torchscript alone, without a contract"
+            )
+        export_events(held, path)
+        return path
     held.require_makes()
     for kind, name, known in (
         ("detector", detector, list(held.detectors)),
@@ -70,12 +87,6 @@ def export(
     ):
         if name is not None and name not in known:
             raise ExportError(f"{held.name} was trained on {kind} {', '.join(known)}, not {name!r}")
-    ending = next(suffix for suffix, kind in KINDS.items() if kind == to)
-    path = output_file(out or f"{held.name.replace(':', '-')}{ending}", error=ExportError)
-    if path.suffix != ending:
-        raise ExportError(f"{path}: a file of {to} ends in {ending}")
-    if path.exists() and not overwrite:
-        raise ExportError(f"{path} exists; choose another name or allow overwriting (--overwrite)")
     if contract is None:
         graph = Graph(held, detector=detector, particle=particle)
         carried: Graph | Carried = graph

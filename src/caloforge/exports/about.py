@@ -15,7 +15,7 @@ from typing import Any
 
 from caloforge.checkpoint.checkpoint import Checkpoint
 from caloforge.errors import ExportError
-from caloforge.export.graph import Graph, Input
+from caloforge.exports.graph import Graph, Input
 from caloforge.runtime.provenance import code_version
 from caloforge.runtime.structured import json_text, parse_json
 

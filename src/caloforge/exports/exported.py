@@ -10,7 +10,7 @@ import os
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -19,17 +19,18 @@ from numpy.typing import ArrayLike, NDArray
 from caloforge.data.conditions import Conditions
 from caloforge.detector.mesh import Mesh, mesh_from_dict
 from caloforge.errors import ConditionError, ExportError, MissingDependencyError
-from caloforge.export.about import DIGEST, from_archive, unsealed, values
-from caloforge.export.formats.onnx import OLDEST_RUNTIME
-from caloforge.export.graph import noise_input
+from caloforge.exports.about import DIGEST, from_archive, unsealed, values
+from caloforge.exports.formats.onnx import OLDEST_RUNTIME
+from caloforge.exports.graph import noise_input
 from caloforge.generation.noise import draw_noise
 from caloforge.runtime.files import read_bytes
 
-__all__ = ["Exported"]
+__all__ = ["KINDS", "Exported", "To"]
 
+To = Literal["onnx", "torchscript", "program"]
 Arrays = dict[str, NDArray[Any]]
 Run = Callable[[Arrays], NDArray[np.float32]]
-KINDS = {".onnx": "onnx", ".pt": "torchscript", ".pt2": "program"}
+KINDS: dict[str, To] = {".onnx": "onnx", ".pt": "torchscript", ".pt2": "program"}
 """Names of files end so."""
 
 
@@ -102,7 +103,7 @@ class Exported:
         """The inputs for showers first … first + n − 1 of a seed: the same noise as that of `generate`."""
         if self.about["contract"] != "caloforge":
             raise ExportError(
-                f"{self.where} is for the contract {self.about['contract']}; see docs/export.md"
+                f"{self.where} is for the contract {self.about['contract']}; see docs/exports.md"
             )
         detectors = self.about["detectors"]
         columns: dict[str, Any] = {

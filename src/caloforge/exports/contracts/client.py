@@ -156,11 +156,11 @@ def run_inference(inputs: Sequence[Floats]) -> Floats:
     """The hook of ddml's embedded Python: showers, MeV, flat, of the inputs in the file's order.
 
     ``DDML_MODEL_PATH`` is an exported file; name this module where ddml asks for one:
-    ``caloforge.export.contracts.client``.
+    ``caloforge.exports.contracts.client``.
     """
     import os
 
-    from caloforge.export.exported import Exported
+    from caloforge.exports.exported import Exported
 
     path = os.environ.get("DDML_MODEL_PATH", "")
     if not path:

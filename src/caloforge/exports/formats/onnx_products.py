@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from caloforge.export.formats.onnx_operations import operation
-from caloforge.export.formats.onnx_shapes import OPERATIONS, _shape, _transpose, _turned
-from caloforge.export.formats.writer import Like, Value, Writer
+from caloforge.exports.formats.onnx_operations import operation
+from caloforge.exports.formats.onnx_shapes import OPERATIONS, _shape, _transpose, _turned
+from caloforge.exports.formats.writer import Like, Value, Writer
 
 __all__ = ["OPERATIONS"]
 

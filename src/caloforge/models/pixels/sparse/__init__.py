@@ -1,0 +1,1 @@
+"""A generator of hits: correlated numbers of clusters, their places, and the pixels of each."""
