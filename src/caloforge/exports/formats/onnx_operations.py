@@ -32,21 +32,21 @@ def operation(*names: str) -> Callable[[Convert], Convert]:
     return add
 
 
-def _axis(dim: int, shape: Sequence[Any]) -> int:
+def axis_of(dim: int, shape: Sequence[Any]) -> int:
     return dim % max(len(shape), 1)
 
 
 def _axes(dims: int | Sequence[int] | None, shape: Sequence[Any]) -> list[int]:
     if dims is None or dims == []:
         return list(range(len(shape)))
-    return [_axis(d, shape) for d in ([dims] if isinstance(dims, int) else dims)]
+    return [axis_of(d, shape) for d in ([dims] if isinstance(dims, int) else dims)]
 
 
-def _shape(x: Any) -> tuple[Any, ...]:
+def shape_of(x: Any) -> tuple[Any, ...]:
     return tuple(x.shape) if isinstance(x, (Value, torch.Tensor)) else ()
 
 
-def _numbers(*values: int) -> torch.Tensor:
+def numbers(*values: int) -> torch.Tensor:
     return torch.tensor(values, dtype=torch.int64)
 
 
@@ -153,7 +153,7 @@ def _binary(kind: str) -> Convert:
     def convert(w: Writer, out: Like, a: Any, b: Any, *, alpha: float = 1) -> Value:
         a, b = w.cast(a, out.dtype), w.cast(b, out.dtype)
         if alpha != 1:
-            b = w.op("Mul", Like(out.dtype, _shape(b)), b, torch.tensor(alpha, dtype=out.dtype))
+            b = w.op("Mul", Like(out.dtype, shape_of(b)), b, torch.tensor(alpha, dtype=out.dtype))
         return w.op(kind, out, a, b)
 
     return convert
@@ -268,7 +268,7 @@ def _randn(w: Writer, out: Like, sizes: Sequence[Any], **_: Any) -> Value:
 def _where(w: Writer, out: Like, chosen: Any, a: Any, b: Any) -> Value:
     chosen, a, b = w.cast(chosen, torch.bool), w.cast(a, out.dtype), w.cast(b, out.dtype)
     if out.dtype == torch.bool:
-        other = w.op("And", out, w.op("Not", Like(torch.bool, _shape(chosen)), chosen), b)
+        other = w.op("And", out, w.op("Not", Like(torch.bool, shape_of(chosen)), chosen), b)
         return w.op("Or", out, w.op("And", out, chosen, a), other)
     return w.op("Where", out, chosen, a, b)
 
@@ -297,8 +297,8 @@ def _clamp_max(w: Writer, out: Like, x: Any, high: Any) -> Value:
 
 def _reduction(kind: str) -> Convert:
     def convert(w: Writer, out: Like, x: Any, dim: Any = None, keepdim: bool = False, **_: Any) -> Value:
-        axes = _axes(dim, _shape(x))
-        return w.op(kind, out, w.cast(x, out.dtype), _numbers(*axes), keepdims=int(keepdim))
+        axes = _axes(dim, shape_of(x))
+        return w.op(kind, out, w.cast(x, out.dtype), numbers(*axes), keepdims=int(keepdim))
 
     return convert
 
@@ -324,7 +324,7 @@ def _any(w: Writer, out: Like, x: Any, dim: Any = None, keepdim: bool = False) -
         "ReduceMax",
         Like(torch.int32, out.shape),
         whole,
-        _numbers(*_axes(dim, _shape(x))),
+        numbers(*_axes(dim, shape_of(x))),
         keepdims=int(keepdim),
     )
     return w.op("Cast", out, most, to=9)
@@ -332,16 +332,16 @@ def _any(w: Writer, out: Like, x: Any, dim: Any = None, keepdim: bool = False) -
 
 @operation("argmax")
 def _argmax(w: Writer, out: Like, x: Any, dim: int = 0, keepdim: bool = False) -> Value:
-    return w.op("ArgMax", out, x, axis=_axis(dim, _shape(x)), keepdims=int(keepdim))
+    return w.op("ArgMax", out, x, axis=axis_of(dim, shape_of(x)), keepdims=int(keepdim))
 
 
 @operation("cumsum")
 def _cumsum(w: Writer, out: Like, x: Any, dim: int, **_: Any) -> Value:
-    return w.op("CumSum", out, w.cast(x, out.dtype), torch.tensor(_axis(dim, _shape(x))))
+    return w.op("CumSum", out, w.cast(x, out.dtype), torch.tensor(axis_of(dim, shape_of(x))))
 
 
 def _softmax(kind: str) -> Convert:
-    return lambda w, out, x, dim, *_, **__: w.op(kind, out, x, axis=_axis(dim, _shape(x)))
+    return lambda w, out, x, dim, *_, **__: w.op(kind, out, x, axis=axis_of(dim, shape_of(x)))
 
 
 operation("softmax", "_softmax")(_softmax("Softmax"))
@@ -351,7 +351,7 @@ operation("log_softmax", "_log_softmax")(_softmax("LogSoftmax"))
 def top(w: Writer, x: Value, outs: Sequence[Like], k: int, dim: int, largest: bool) -> list[Value]:
     """The k largest or smallest along an axis, and where they were."""
     names = w.node(
-        "TopK", [w.name(x), w.name(_numbers(k))], 2, axis=_axis(dim, x.shape), largest=int(largest)
+        "TopK", [w.name(x), w.name(numbers(k))], 2, axis=axis_of(dim, x.shape), largest=int(largest)
     )
     return [Value(name, out.dtype, out.shape) for name, out in zip(names, outs, strict=True)]
 

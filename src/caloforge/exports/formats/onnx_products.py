@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from caloforge.exports.formats.onnx_operations import operation
-from caloforge.exports.formats.onnx_shapes import OPERATIONS, _shape, _transpose, _turned
+from caloforge.exports.formats.onnx_shapes import OPERATIONS, shape_of, transposed, turned
 from caloforge.exports.formats.writer import Like, Value, Writer
 
 __all__ = ["OPERATIONS"]
@@ -26,7 +26,7 @@ def _linear(w: Writer, out: Like, x: Any, weight: Any, bias: Any = None) -> Valu
     if isinstance(weight, Tensor):
         weight = w.kept(("turned", id(weight)), lambda: weight.t().contiguous())
     else:
-        weight = _turned(w, Like(out.dtype, _shape(weight)[::-1]), weight)
+        weight = turned(w, Like(out.dtype, shape_of(weight)[::-1]), weight)
     made = w.op("MatMul", out, x, weight)
     return made if bias is None else w.op("Add", out, made, bias)
 
@@ -52,15 +52,17 @@ def _attention(
 ) -> Value:  # fmt: skip
     if causal:
         raise NotImplementedError("causal attention without a mask")
-    factor = (scale if scale is not None else 1 / math.sqrt(_shape(q)[-1])) ** 0.5
-    q, k = (w.op("Mul", Like(out.dtype, _shape(x)), x, torch.tensor(factor, dtype=out.dtype)) for x in (q, k))
-    turned = _transpose(w, Like(out.dtype, (*_shape(k)[:-2], _shape(k)[-1], _shape(k)[-2])), k, -1, -2)
-    like = Like(out.dtype, (*out.shape[:-1], _shape(k)[-2]))
-    weights = w.op("MatMul", like, q, turned)
+    factor = (scale if scale is not None else 1 / math.sqrt(shape_of(q)[-1])) ** 0.5
+    q, k = (
+        w.op("Mul", Like(out.dtype, shape_of(x)), x, torch.tensor(factor, dtype=out.dtype)) for x in (q, k)
+    )
+    keys = transposed(w, Like(out.dtype, (*shape_of(k)[:-2], shape_of(k)[-1], shape_of(k)[-2])), k, -1, -2)
+    like = Like(out.dtype, (*out.shape[:-1], shape_of(k)[-2]))
+    weights = w.op("MatMul", like, q, keys)
     if mask is not None:
         if mask.dtype == torch.bool:
             mask = w.op(
-                "Where", Like(out.dtype, _shape(mask)), mask, torch.tensor(0.0), torch.tensor(-math.inf)
+                "Where", Like(out.dtype, shape_of(mask)), mask, torch.tensor(0.0), torch.tensor(-math.inf)
             )
         weights = w.op("Add", like, weights, mask)
     return w.op("MatMul", out, w.op("Softmax", like, weights, axis=-1), v)
@@ -81,7 +83,7 @@ def _conv(
             raise NotImplementedError(f"padding {padding}")
         padding = 0
     given = [x, weight] if bias is None else [x, weight, bias]
-    pads, shape = _pairs(padding, n), list(_shape(weight)[2:])
+    pads, shape = _pairs(padding, n), list(shape_of(weight)[2:])
     return w.op(
         "Conv", out, *given, kernel_shape=shape, strides=_pairs(stride, n), pads=[*pads, *pads],
         dilations=_pairs(dilation, n), group=groups,
@@ -97,7 +99,7 @@ def _conv_transpose(
     given = [x, weight] if bias is None else [x, weight, bias]
     pads = _pairs(padding, n)
     return w.op(
-        "ConvTranspose", out, *given, kernel_shape=list(_shape(weight)[2:]), strides=_pairs(stride, n),
+        "ConvTranspose", out, *given, kernel_shape=list(shape_of(weight)[2:]), strides=_pairs(stride, n),
         pads=[*pads, *pads], output_padding=_pairs(output_padding, n), dilations=_pairs(dilation, n),
         group=groups,
     )  # fmt: skip
@@ -164,7 +166,7 @@ def _upsample_linear(w: Writer, out: Like, x: Any, size: Any, align_corners: boo
 
 
 def _resized(w: Writer, out: Like, x: Any, how: dict[str, str]) -> Value:
-    pairs = zip(out.shape[2:], _shape(x)[2:], strict=True)
+    pairs = zip(out.shape[2:], shape_of(x)[2:], strict=True)
     scales = torch.tensor([1.0, 1.0, *(after / before for after, before in pairs)])  # type: ignore[operator]
     (name,) = w.node("Resize", [w.name(x), "", w.name(scales)], **how)
     return Value(name, out.dtype, out.shape)

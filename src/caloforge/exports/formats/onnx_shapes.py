@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from caloforge.exports.formats.onnx_operations import END, OPERATIONS, _axis, _numbers, _shape, operation
+from caloforge.exports.formats.onnx_operations import END, OPERATIONS, axis_of, numbers, operation, shape_of
 from caloforge.exports.formats.writer import Like, Size, Value, Writer
 
 __all__ = ["OPERATIONS"]
@@ -25,7 +25,7 @@ def _reshape(w: Writer, out: Like, x: Any, *_: Any) -> Value:
 
 
 def _all_sizes(w: Writer, x: Any) -> list[Any]:
-    return [w.size_of(x, i) if n is None else n for i, n in enumerate(_shape(x))]
+    return [w.size_of(x, i) if n is None else n for i, n in enumerate(shape_of(x))]
 
 
 def _sizes_like(w: Writer, out: Like, x: Any) -> list[Any]:
@@ -36,38 +36,38 @@ def _sizes_like(w: Writer, out: Like, x: Any) -> list[Any]:
 
 @operation("permute")
 def _permute(w: Writer, out: Like, x: Any, order: Sequence[int]) -> Value:
-    return w.op("Transpose", out, x, perm=[_axis(d, _shape(x)) for d in order])
+    return w.op("Transpose", out, x, perm=[axis_of(d, shape_of(x)) for d in order])
 
 
 @operation("transpose", "swapaxes")
-def _transpose(w: Writer, out: Like, x: Any, a: int, b: int) -> Value:
-    order = list(range(len(_shape(x))))
-    a, b = _axis(a, order), _axis(b, order)
+def transposed(w: Writer, out: Like, x: Any, a: int, b: int) -> Value:
+    order = list(range(len(shape_of(x))))
+    a, b = axis_of(a, order), axis_of(b, order)
     order[a], order[b] = b, a
     return w.op("Transpose", out, x, perm=order)
 
 
 @operation("movedim")
 def _movedim(w: Writer, out: Like, x: Any, source: Any, target: Any) -> Value:
-    order = torch.empty(tuple(range(2, 2 + len(_shape(x))))).movedim(source, target).shape
+    order = torch.empty(tuple(range(2, 2 + len(shape_of(x))))).movedim(source, target).shape
     return w.op("Transpose", out, x, perm=[n - 2 for n in order])
 
 
 @operation("t", "numpy_T", "mT", "adjoint")
-def _turned(w: Writer, out: Like, x: Any) -> Value:
-    n = len(_shape(x))
+def turned(w: Writer, out: Like, x: Any) -> Value:
+    n = len(shape_of(x))
     return w.op("Transpose", out, x, perm=list(range(n))[::-1]) if n > 1 else x
 
 
 @operation("matrix_H")
 def _matrix_turned(w: Writer, out: Like, x: Any) -> Value:
-    return _transpose(w, out, x, -1, -2)
+    return transposed(w, out, x, -1, -2)
 
 
 @operation("expand", "expand_as")
 def _expand(w: Writer, out: Like, x: Any, sizes: Any, **_: Any) -> Any:
-    before = (1,) * (len(out.shape) - len(_shape(x))) + _shape(x)
-    if before == out.shape and len(out.shape) == len(_shape(x)):
+    before = (1,) * (len(out.shape) - len(shape_of(x))) + shape_of(x)
+    if before == out.shape and len(out.shape) == len(shape_of(x)):
         return x
     wanted = sizes if isinstance(sizes, (list, tuple)) else _all_sizes(w, sizes)
     return w.op("Expand", out, x, w.sizes([1 if n == -1 else n for n in wanted]))
@@ -75,27 +75,27 @@ def _expand(w: Writer, out: Like, x: Any, sizes: Any, **_: Any) -> Any:
 
 @operation("repeat", "tile")
 def _repeat(w: Writer, out: Like, x: Any, times: Sequence[Any]) -> Value:
-    missing = len(times) - len(_shape(x))
+    missing = len(times) - len(shape_of(x))
     if missing:
-        x = w.reshape(x, Like(out.dtype, (1,) * missing + _shape(x)))
+        x = w.reshape(x, Like(out.dtype, (1,) * missing + shape_of(x)))
     return w.op("Tile", out, x, w.sizes(times))
 
 
 @operation("cat", "concat")
 def _cat(w: Writer, out: Like, parts: Sequence[Any], dim: int = 0) -> Any:
-    full = [p for p in parts if 0 not in _shape(p)] or list(parts[:1])
+    full = [p for p in parts if 0 not in shape_of(p)] or list(parts[:1])
     if len(full) == 1:
         return full[0]
-    return w.op("Concat", out, *(w.cast(p, out.dtype) for p in full), axis=_axis(dim, out.shape))
+    return w.op("Concat", out, *(w.cast(p, out.dtype) for p in full), axis=axis_of(dim, out.shape))
 
 
 @operation("stack")
 def _stack(w: Writer, out: Like, parts: Sequence[Any], dim: int = 0) -> Value:
-    axis = _axis(dim, out.shape)
+    axis = axis_of(dim, out.shape)
     raised = []
     for part in parts:
-        shape = (*_shape(part)[:axis], 1, *_shape(part)[axis:])
-        raised.append(w.op("Unsqueeze", Like(out.dtype, shape), w.cast(part, out.dtype), _numbers(axis)))
+        shape = (*shape_of(part)[:axis], 1, *shape_of(part)[axis:])
+        raised.append(w.op("Unsqueeze", Like(out.dtype, shape), w.cast(part, out.dtype), numbers(axis)))
     return w.op("Concat", out, *raised, axis=axis)
 
 
@@ -103,11 +103,11 @@ def _stack(w: Writer, out: Like, parts: Sequence[Any], dim: int = 0) -> Value:
 def _split(w: Writer, outs: Sequence[Like], x: Any, *args: Any, **kwargs: Any) -> list[Any]:
     if len(outs) == 1:
         return [x]
-    axis = _axis(kwargs.get("dim", args[1] if len(args) > 1 else 0), _shape(x))
+    axis = axis_of(kwargs.get("dim", args[1] if len(args) > 1 else 0), shape_of(x))
     lengths = [out.shape[axis] for out in outs]
     if None in lengths:
         raise NotImplementedError("parts of a length that hangs on the batch")
-    names = w.node("Split", [w.name(x), w.name(_numbers(*lengths))], len(outs), axis=axis)  # type: ignore[arg-type]
+    names = w.node("Split", [w.name(x), w.name(numbers(*lengths))], len(outs), axis=axis)  # type: ignore[arg-type]
     return [Value(name, out.dtype, out.shape) for name, out in zip(names, outs, strict=True)]
 
 
@@ -118,7 +118,7 @@ def _unbind(w: Writer, outs: Sequence[Like], x: Any, dim: int = 0) -> list[Value
 
 @operation("select")
 def _select(w: Writer, out: Like, x: Any, dim: int, index: int) -> Value:
-    axis = _axis(dim, _shape(x))
+    axis = axis_of(dim, shape_of(x))
     return w.op("Gather", out, x, torch.tensor(index), axis=axis)
 
 
@@ -128,19 +128,19 @@ def _slice(
 ) -> Any:
     start, end = start or 0, END if end is None else end
     whole = isinstance(start, int) and start == 0 and step == 1
-    length = _shape(x)[dim]
+    length = shape_of(x)[dim]
     if whole and isinstance(end, int) and end >= (END if length is None else length):
         return x
     return w.op(
-        "Slice", out, x, w.sizes([start]), w.sizes([end]), _numbers(_axis(dim, _shape(x))), _numbers(step)
+        "Slice", out, x, w.sizes([start]), w.sizes([end]), numbers(axis_of(dim, shape_of(x))), numbers(step)
     )
 
 
 @operation("flip")
 def _flip(w: Writer, out: Like, x: Any, dims: Sequence[int]) -> Value:
     for dim in dims:
-        axis = _axis(dim, out.shape)
-        x = w.op("Slice", out, x, _numbers(-1), _numbers(-(2**62)), _numbers(axis), _numbers(-1))
+        axis = axis_of(dim, out.shape)
+        x = w.op("Slice", out, x, numbers(-1), numbers(-(2**62)), numbers(axis), numbers(-1))
     return x  # type: ignore[no-any-return]
 
 
@@ -148,7 +148,7 @@ def _flip(w: Writer, out: Like, x: Any, dims: Sequence[int]) -> Value:
 def _roll(w: Writer, out: Like, x: Any, shifts: Any, dims: Any = ()) -> Value:
     pairs = zip(*([v] if isinstance(v, int) else v for v in (shifts, dims)), strict=True)
     for shift, dim in pairs:
-        axis = _axis(dim, out.shape)
+        axis = axis_of(dim, out.shape)
         n = out.shape[axis]
         assert n is not None
         x = w.op("Gather", out, x, (torch.arange(n) - shift) % n, axis=axis)
@@ -163,12 +163,12 @@ def _pad(w: Writer, out: Like, x: Any, pads: Sequence[int], mode: Any = "constan
     first = len(out.shape) - len(pairs)
     if mode == "circular":
         for axis, (before, after) in enumerate(pairs, first):
-            n = _shape(x)[axis]
+            n = shape_of(x)[axis]
             if before or after:
                 index = torch.arange(-before, n + after) % n
                 x = w.op(
                     "Gather",
-                    Like(out.dtype, (*_shape(x)[:axis], len(index), *_shape(x)[axis + 1 :])),
+                    Like(out.dtype, (*shape_of(x)[:axis], len(index), *shape_of(x)[axis + 1 :])),
                     x,
                     index,
                     axis=axis,
@@ -183,7 +183,7 @@ def _pad(w: Writer, out: Like, x: Any, pads: Sequence[int], mode: Any = "constan
         "Pad",
         out,
         w.cast(x, out.dtype),
-        _numbers(*begin, *end),
+        numbers(*begin, *end),
         *filled,
         mode={"replicate": "edge"}.get(mode, mode),
     )
@@ -194,7 +194,7 @@ def _pad(w: Writer, out: Like, x: Any, pads: Sequence[int], mode: Any = "constan
 
 @operation("index_select")
 def _index_select(w: Writer, out: Like, x: Any, dim: int, index: Any) -> Value:
-    return w.op("Gather", out, x, index, axis=_axis(dim, _shape(x)))
+    return w.op("Gather", out, x, index, axis=axis_of(dim, shape_of(x)))
 
 
 @operation("embedding")
@@ -204,22 +204,25 @@ def _embedding(w: Writer, out: Like, table: Any, index: Any, *_: Any) -> Value:
 
 @operation("take")
 def _take(w: Writer, out: Like, x: Any, index: Any) -> Value:
-    flat = w.op("Reshape", Like(out.dtype, (None,)), x, _numbers(-1))
+    flat = w.op("Reshape", Like(out.dtype, (None,)), x, numbers(-1))
     return w.op("Gather", out, flat, index, axis=0)
 
 
 @operation("gather")
 def _gather(w: Writer, out: Like, x: Any, dim: int, index: Any, **_: Any) -> Value:
-    return w.op("GatherElements", out, x, index, axis=_axis(dim, _shape(x)))
+    return w.op("GatherElements", out, x, index, axis=axis_of(dim, shape_of(x)))
 
 
 @operation("scatter")
 def _scatter(w: Writer, out: Like, x: Any, dim: int, index: Any, source: Any) -> Value:
     if not isinstance(source, (Value, Tensor)):
         source = w.op(
-            "Expand", Like(out.dtype, _shape(index)), w.cast(source, out.dtype), w.sizes(_all_sizes(w, index))
+            "Expand",
+            Like(out.dtype, shape_of(index)),
+            w.cast(source, out.dtype),
+            w.sizes(_all_sizes(w, index)),
         )
-    return w.op("ScatterElements", out, x, index, source, axis=_axis(dim, _shape(x)))
+    return w.op("ScatterElements", out, x, index, source, axis=axis_of(dim, shape_of(x)))
 
 
 @operation("index")
@@ -233,13 +236,13 @@ def _index(w: Writer, out: Like, x: Any, indices: Sequence[Any]) -> Value:
     first, k = used[0][0], len(used)
     if [axis for axis, _ in used] != list(range(first, first + k)):
         raise NotImplementedError("indices of axes that are not side by side")
-    shape = torch.broadcast_shapes(*(tuple(7919 if n is None else n for n in _shape(i)) for _, i in used))
+    shape = torch.broadcast_shapes(*(tuple(7919 if n is None else n for n in shape_of(i)) for _, i in used))
     pairs = _stacked(w, [index for _, index in used], tuple(None if n == 7919 else n for n in shape))
     if first == 0:
         return w.op("GatherND", out, x, pairs)
-    rank = len(_shape(x))
+    rank = len(shape_of(x))
     front = [*range(first, first + k), *range(first), *range(first + k, rank)]
-    moved = w.op("Transpose", Like(out.dtype, tuple(_shape(x)[a] for a in front)), x, perm=front)
+    moved = w.op("Transpose", Like(out.dtype, tuple(shape_of(x)[a] for a in front)), x, perm=front)
     found = w.op("GatherND", Like(out.dtype, (None,) * len(out.shape)), moved, pairs)
     n = len(shape)
     return w.op(
@@ -253,7 +256,7 @@ def _stacked(w: Writer, indices: Sequence[Any], shape: tuple[Any, ...]) -> Value
         return torch.stack(torch.broadcast_tensors(*indices), dim=-1)
     sizes: list[Any] = list(shape)
     for index in indices:
-        for i, n in enumerate(_all_sizes(w, index), len(shape) - len(_shape(index))):
+        for i, n in enumerate(_all_sizes(w, index), len(shape) - len(shape_of(index))):
             if isinstance(n, Size):
                 sizes[i] = n
     wide = [w.op("Expand", Like(torch.int64, shape), i, w.sizes(sizes)) for i in indices]
@@ -266,7 +269,7 @@ def _index_put(
 ) -> Value:
     if any(i is None for i in indices):
         raise NotImplementedError("writing to all of an axis")
-    shape = _shape(indices[0])
+    shape = shape_of(indices[0])
     return w.op(
         "ScatterND",
         out,
@@ -284,8 +287,8 @@ def _index_add(w: Writer, out: Like, x: Any, dim: int, index: Any, source: Any) 
 
 @operation("select_scatter")
 def _select_scatter(w: Writer, out: Like, x: Any, source: Any, dim: int, index: int) -> Value:
-    axis, shape = _axis(dim, out.shape), list(_shape(source))
-    raised = w.op("Unsqueeze", Like(out.dtype, (*shape[:axis], 1, *shape[axis:])), source, _numbers(axis))
+    axis, shape = axis_of(dim, out.shape), list(shape_of(source))
+    raised = w.op("Unsqueeze", Like(out.dtype, (*shape[:axis], 1, *shape[axis:])), source, numbers(axis))
     return _slice_scatter(w, out, x, raised, axis, index, index + 1)
 
 
@@ -293,7 +296,7 @@ def _select_scatter(w: Writer, out: Like, x: Any, source: Any, dim: int, index: 
 def _slice_scatter(
     w: Writer, out: Like, x: Any, source: Any, dim: int = 0, start: Any = None, end: Any = None, step: int = 1
 ) -> Any:
-    axis = _axis(dim, out.shape)
+    axis = axis_of(dim, out.shape)
     n = out.shape[axis]
     if n is None or step != 1:
         if (start or 0) == 0 and step == 1 and (end is None or (isinstance(end, int) and end >= END)):
@@ -315,11 +318,11 @@ def _copy(w: Writer, out: Like, x: Any, source: Any, *_: Any) -> Any:
 
 @operation("unfold")
 def _unfold(w: Writer, out: Like, x: Any, dim: int, size: int, step: int) -> Value:
-    axis, rank = _axis(dim, _shape(x)), len(_shape(x))
-    n = _shape(x)[axis]
+    axis, rank = axis_of(dim, shape_of(x)), len(shape_of(x))
+    n = shape_of(x)[axis]
     windows = torch.arange(0, n - size + 1, step)[:, None] + torch.arange(size)
     order = [*range(axis + 1), *range(axis + 2, rank + 1), axis + 1]
-    like = Like(out.dtype, (*_shape(x)[:axis], *windows.shape, *_shape(x)[axis + 1 :]))
+    like = Like(out.dtype, (*shape_of(x)[:axis], *windows.shape, *shape_of(x)[axis + 1 :]))
     return w.op("Transpose", out, w.op("Gather", like, x, windows, axis=axis), perm=order)
 
 
