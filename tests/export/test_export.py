@@ -130,7 +130,7 @@ def test_nothing_is_overwritten(checkpoint: Path, tmp_path: Path) -> None:
     assert kept.read_text() == "mine"
     for options, told in (
         ({"to": "pickle"}, "unknown format 'pickle'"),
-        ({"out": tmp_path / "model.pt"}, "a file of onnx ends in .onnx"),
+        ({"out": tmp_path / "model.pt", "to": "onnx"}, "a file of onnx ends in .onnx"),
         ({"particle": "gamma"}, "was trained on particle e-, not 'gamma'"),
         ({"contract": "par04-vea"}, "no contract 'par04-vea'.*par04-vae"),
     ):

@@ -12,7 +12,6 @@ from torch import Tensor
 from caloforge.detector import BoxMesh, CylinderMesh
 from caloforge.detector.mesh import RegularMesh
 from caloforge.models.base import ConditionTensors
-from caloforge.models.tree import level
 from caloforge.models.tree.kernel import HalvingKernel, _Packed, tree_library
 from caloforge.models.tree.level import HalvingModel
 from caloforge.models.tree.model import ShowerTree
@@ -90,7 +89,7 @@ def test_all_splits_at_once_are_those_with_energy(mesh: RegularMesh, monkeypatch
     model = make_tree(mesh)
     noise, conditions = inputs(model, 20)
     lit = decoded(model, noise, conditions, "plain")
-    monkeypatch.setattr(level, "all_rows", lambda _: True)
+    monkeypatch.setattr("caloforge.models.tree.level.all_rows", lambda _: True)
     every = decoded(model, noise, conditions, "plain")
     close = ((every - lit).abs() <= 1e-4 * lit).flatten(1).all(dim=1)
     assert close.sum() >= 19

@@ -75,6 +75,7 @@ class Graph(nn.Module):
         self.particle = pdg_code(particles[0])
         self.detector = checkpoint.detectors.index(detectors[0]) if detectors else -1
         self.impact = valid.get("impact") is not None
+        self.spans = {name: tuple(map(float, valid[name])) for name in ("energy", "theta", "phi")}
         known = [Input("energy", (), "MeV"), Input("theta", (), "rad"), Input("phi", (), "rad")]
         known += [Input("particle", (), "PDG code", whole=True)] if len(particles) > 1 else []
         known += [Input("detector", (), "place in detectors", whole=True)] if len(detectors) > 1 else []
@@ -102,12 +103,16 @@ class Graph(nn.Module):
         made = {i.name: i.example(n) for i in self.inputs}
         for name in self.noise_names:
             made[name] = torch.randn(made[name].shape, generator=generator)
-        made["energy"] += torch.logspace(3.5, 4.5, n)
-        made["theta"] += torch.pi / 2
-        for name, value in (("particle", self.particle), ("given", 10.0)):
-            if name in made:
-                made[name] += value
+        more = {"particle": self.particle, "given": 10.0, **self.usual(n)}
+        for name in made.keys() & more.keys():
+            made[name] += more[name]
         return list(made.values())
+
+    def usual(self, n: int) -> dict[str, Tensor]:
+        """Energies of all of the valid range, and the middles of the angles', (n,)."""
+        low, high = self.spans["energy"]
+        angles = {name: torch.full((n,), sum(self.spans[name]) / 2) for name in ("theta", "phi")}
+        return {"energy": low * (high / low) ** torch.linspace(0, 1, n), **angles}
 
     def forward(self, *tensors: Tensor) -> Tensor:
         """Showers (n, \\*shape), MeV."""

@@ -40,7 +40,7 @@ class Carried(nn.Module):
 
     def __init__(self, graph: Graph, contract: Contract) -> None:
         super().__init__()
-        self.graph, self.contract = graph, contract
+        self.source, self.contract = graph, contract
         mesh = graph.model.mesh
         self.shapes = {name: tuple(shape) for name, shape in graph.model.noise_shapes().items()}
         self.noise_size = sum(math.prod(shape) for shape in self.shapes.values())
@@ -72,11 +72,13 @@ class Carried(nn.Module):
         return made
 
     def _example(self, part: Part, count: int, n: int, generator: torch.Generator) -> Tensor:
-        values = {
-            "energy": torch.logspace(3.5, 4.5, n)[:, None] / part.unit,
-            "theta": torch.full((n, 1), math.pi / 2 / part.unit),
-            "direction": torch.tensor([[1.0, 0.0, 0.0]]).expand(n, -1),
-        }
+        usual = self.source.usual(n)
+        values = {name: x[:, None] / part.unit for name, x in usual.items()}
+        across, phi = usual["theta"].sin(), usual["phi"]
+        values["direction"] = torch.stack(
+            [across * phi.cos(), across * phi.sin(), usual["theta"].cos()], dim=1
+        )
+        values["eta"] = -(usual["theta"] / 2).tan().log().abs()[:, None] / part.unit
         if part.what != "noise":
             return values.get(part.what, torch.zeros(n, count))
         if self.contract.uniform:
@@ -86,7 +88,7 @@ class Carried(nn.Module):
     def forward(self, *tensors: Tensor) -> Tensor:
         """What the contract reads, (n, numbers of an output)."""
         known, numbers = self.taken(tensors)
-        energies = self.graph.showers(known, self._noise(numbers, known["energy"]))
+        energies = self.source.showers(known, self._noise(numbers, known["energy"]))
         if self.turn:
             energies = torch.cat([energies[:, :, self.turn :], energies[:, :, : self.turn]], dim=2)
         if self.contract.energies == "GeV":
