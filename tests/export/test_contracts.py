@@ -19,10 +19,14 @@ from caloforge.errors import ExportError
 from caloforge.exports import Exported, export
 from caloforge.exports.contracts.client import DDML, FastCaloSim, Par04, run_inference
 from caloforge.exports.contracts.contract import Contract
+from caloforge.exports.graph import OLDEST_TORCH
 from caloforge.models.base import ConditionTensors
 
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
+pytestmark = pytest.mark.skipif(
+    tuple(map(int, torch.__version__.split(".")[:2])) < OLDEST_TORCH, reason="torch is too old to export"
+)
 CYLINDER = CylinderMesh.regular(n_z=4, n_phi=6, n_r=3)
 ENERGY = 2e4
 

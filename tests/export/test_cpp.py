@@ -13,7 +13,11 @@ from toy_models import LayerGaussian, toy_showers
 
 from caloforge.checkpoint import Checkpoint
 from caloforge.exports import Exported, export
+from caloforge.exports.graph import OLDEST_TORCH
 
+pytestmark = pytest.mark.skipif(
+    tuple(map(int, torch.__version__.split(".")[:2])) < OLDEST_TORCH, reason="torch is too old to export"
+)
 SOURCE = Path(__file__).parents[2] / "examples" / "libtorch"
 
 

@@ -18,11 +18,15 @@ from caloforge.errors import CaloforgeError, ConditionError, ExportError
 from caloforge.exports import Exported, export
 from caloforge.exports import operations as ours
 from caloforge.exports.contracts.keyed import keyed_normals
+from caloforge.exports.graph import OLDEST_TORCH
 from caloforge.generation import generate
 from caloforge.generation.noise import torch_normals
 
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
+pytestmark = pytest.mark.skipif(
+    tuple(map(int, torch.__version__.split(".")[:2])) < OLDEST_TORCH, reason="torch is too old to export"
+)
 ENDINGS = {"onnx": ".onnx", "torchscript": ".pt", "program": ".pt2"}
 
 

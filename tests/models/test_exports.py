@@ -13,13 +13,16 @@ from caloforge.checkpoint import Checkpoint
 from caloforge.checkpoint.pretrained import pretrained_names
 from caloforge.detector import CylinderMesh
 from caloforge.exports import Exported, export
-from caloforge.exports.graph import Graph
+from caloforge.exports.graph import OLDEST_TORCH, Graph
 from caloforge.models.base import GeneratorModel
 from caloforge.models.pixels.base import PixelModel
 from caloforge.models.trainable import load_trainable_class
 
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
+pytestmark = pytest.mark.skipif(
+    tuple(map(int, torch.__version__.split(".")[:2])) < OLDEST_TORCH, reason="torch is too old to export"
+)
 FEW_CELLS = showers_of(CylinderMesh.regular(n_z=6, n_phi=2, n_r=3), n=60)
 QUICK = ("autoencoder.vae:DenseVAE", "adversarial.dense_gan:DenseGAN", "autoencoder.wgan:VolumeGAN")
 CLOSE, FLIPPED = 1e-5, 1e-4

@@ -17,7 +17,9 @@ from caloforge.errors import ExportError, MeshError
 from caloforge.exports.operations import Exportable
 from caloforge.models.base import ConditionTensors, GeneratorModel
 
-__all__ = ["Graph", "Input", "noise_input", "traced"]
+__all__ = ["OLDEST_TORCH", "Graph", "Input", "noise_input", "traced"]
+
+OLDEST_TORCH = (2, 6)
 
 EXAMPLES = 3
 """Showers that a graph is made with; one would be taken for a number that never changes."""
@@ -141,8 +143,11 @@ def traced(
     """The program of a module of tensors, for any number of showers, or for one with ``batch=False``.
 
     Raises:
-        ExportError: it depends on values in a way that no graph can hold.
+        ExportError: it depends on values in a way that no graph can hold, or torch is too old.
     """
+    if tuple(map(int, torch.__version__.split(".")[:2])) < OLDEST_TORCH:
+        oldest = ".".join(map(str, OLDEST_TORCH))
+        raise ExportError(f"exporting needs torch {oldest} or later, and {torch.__version__} is here")
     rows = torch.export.Dim("batch", min=1)
     shapes = tuple({0: rows} if batch else None for _ in examples)
     try:
