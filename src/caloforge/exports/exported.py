@@ -25,7 +25,7 @@ from caloforge.exports.graph import noise_input
 from caloforge.generation.noise import draw_noise
 from caloforge.runtime.files import read_bytes
 
-__all__ = ["KINDS", "Exported", "To"]
+__all__ = ["KINDS", "Exported", "To", "loaded"]
 
 To = Literal["onnx", "torchscript", "program"]
 Arrays = dict[str, NDArray[Any]]
@@ -152,11 +152,16 @@ def _onnx(data: bytes, where: str, threads: int) -> tuple[dict[str, Any], Run]:
     return about, run
 
 
-def _program(data: bytes, kind: str, names: list[str]) -> Run:
+def loaded(data: bytes, kind: str) -> Any:
+    """The module in an archive of TorchScript or of a program."""
     file = io.BytesIO(data)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch says that it will have other ways
-        module: Any = torch.jit.load(file) if kind == "torchscript" else torch.export.load(file).module()
+        return torch.jit.load(file) if kind == "torchscript" else torch.export.load(file).module()
+
+
+def _program(data: bytes, kind: str, names: list[str]) -> Run:
+    module = loaded(data, kind)
 
     def run(arrays: Arrays) -> NDArray[np.float32]:
         with torch.no_grad():

@@ -5,6 +5,7 @@ Legend: ``n`` showers, ``shape`` the mesh's shape. Energies are MeV, angles rad,
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -151,12 +152,18 @@ def traced(
     rows = torch.export.Dim("batch", min=1)
     shapes = tuple({0: rows} if batch else None for _ in examples)
     try:
-        with torch.no_grad(), Exportable():
+        with torch.no_grad(), Exportable(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch says what it will do otherwise later
             made = torch.export.export(graph, tuple(examples), dynamic_shapes=(shapes,), strict=False)
-        writes = (getattr(node.target, "_schema", None) for node in made.graph.nodes)
-        if any(schema is not None and schema.is_mutable for schema in writes):
-            made = made.run_decompositions({})  # without writing into tensors
+            if any(_writes(node) for node in made.graph.nodes):
+                made = made.run_decompositions({})  # to the same without writing into tensors
         return made
     except (RuntimeError, ValueError, TypeError) as error:
         first = str(error).strip().partition("\n")[0]
         raise ExportError(f"the model cannot be made a graph: {first}") from error
+
+
+def _writes(node: torch.fx.Node) -> bool:
+    """True for operations that change a tensor; new constants are detached in place, which changes nothing."""
+    schema = getattr(node.target, "_schema", None)
+    return schema is not None and schema.is_mutable and schema.name != "aten::detach_"

@@ -5,7 +5,7 @@ They know nothing of caloforge's metadata, as those programs do not.
 
 from __future__ import annotations
 
-import io
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from caloforge.errors import ExportError
+from caloforge.exports.exported import Exported, loaded
 
 __all__ = ["DDML", "FastCaloSim", "Par04", "run_inference"]
 
@@ -109,7 +110,7 @@ class DDML:
     def _run(self, inputs: Sequence[Floats]) -> Floats:
         made: Floats
         if self.kind == "torchscript":
-            module = torch.jit.load(io.BytesIO(self.data))
+            module = loaded(self.data, self.kind)
             with torch.no_grad():
                 made = module(*(torch.from_numpy(x) for x in inputs)).numpy().ravel()
             return made
@@ -149,7 +150,7 @@ class FastCaloSim:
         raise ExportError("FastCaloSim finds no finite shower in ten")
 
 
-_loaded: dict[str, Any] = {}
+_held: dict[str, Exported] = {}
 
 
 def run_inference(inputs: Sequence[Floats]) -> Floats:
@@ -158,16 +159,12 @@ def run_inference(inputs: Sequence[Floats]) -> Floats:
     ``DDML_MODEL_PATH`` is an exported file; name this module where ddml asks for one:
     ``caloforge.exports.contracts.client``.
     """
-    import os
-
-    from caloforge.exports.exported import Exported
-
     path = os.environ.get("DDML_MODEL_PATH", "")
     if not path:
         raise ExportError("DDML_MODEL_PATH is not set; it has to be a file of caloforge export")
-    if path not in _loaded:
-        _loaded[path] = Exported.load(Path(path))
-    exported = _loaded[path]
+    if path not in _held:
+        _held[path] = Exported.load(Path(path))
+    exported = _held[path]
     names = [i["name"] for i in exported.about["inputs"]]
     if len(inputs) != len(names):
         raise ExportError(f"{path} has the inputs {', '.join(names)}; got {len(inputs)} arrays")

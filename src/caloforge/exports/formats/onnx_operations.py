@@ -66,7 +66,17 @@ for _names, _kind in (
     operation(*_names.split())(_unary(_kind))
 
 
-@operation("alias", "clone", "contiguous", "detach", "lift_fresh_copy", "lift_fresh", "dropout", "positive")
+@operation(
+    "alias",
+    "clone",
+    "contiguous",
+    "detach",
+    "detach_",
+    "lift_fresh_copy",
+    "lift_fresh",
+    "dropout",
+    "positive",
+)
 def _same(w: Writer, out: Like, x: Any, *_: Any, **__: Any) -> Any:
     return x
 
