@@ -164,6 +164,6 @@ def traced(
 
 
 def _writes(node: torch.fx.Node) -> bool:
-    """True for operations that change a tensor; new constants are detached in place, which changes nothing."""
+    """True for operations that change a tensor; that new constants are detached in place changes nothing."""
     schema = getattr(node.target, "_schema", None)
     return schema is not None and schema.is_mutable and schema.name != "aten::detach_"

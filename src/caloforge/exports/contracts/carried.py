@@ -131,8 +131,8 @@ class Carried(nn.Module):
 
     def _keyed(self, given: Tensor) -> dict[str, Tensor]:
         """As much noise as is wanted, of a few random numbers (n, k)."""
-        uniform = (given + 1) / 2 if self.contract.uniform else torch.special.ndtr(given)
-        whole = (uniform.clamp(0, 1) * 2.0**24).to(torch.int64)
+        # to the bit on all run-times: nothing here is rounded
+        whole = (given * 2.0**20).floor().clamp(-(2.0**24), 2.0**24).to(torch.int64) + 2**24
         odd = torch.tensor([pow(0x5851F42D4C957F2D, i + 1, 1 << 31) | 1 for i in range(given.shape[1])])
         counter = (whole * odd).sum(dim=1)
         streams = {noise_stream(name): math.prod(shape) for name, shape in self.shapes.items()}

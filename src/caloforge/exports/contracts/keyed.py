@@ -42,7 +42,7 @@ def _normals(seed: int, stream: Tensor, block: Tensor, number: Tensor) -> Tensor
     for radius, angle in ((c0, c1), (c2, c3)):
         r, turn = (-2 * _uniform(radius).log()).sqrt(), 2 * math.pi * _uniform(angle)
         made += [r * turn.cos(), r * turn.sin()]
-    return torch.stack(torch.broadcast_tensors(*made), dim=-1)
+    return torch.stack(made, dim=-1)
 
 
 def _product(x: Tensor, factor: int) -> tuple[Tensor, Tensor]:

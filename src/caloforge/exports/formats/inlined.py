@@ -23,11 +23,11 @@ def inline(module: GraphModule) -> None:
         given = [n for n in region.graph.nodes if n.op == "placeholder"]
         values = dict(zip(given, node.args[at + 1 :], strict=True))
         with graph.inserting_before(node):
-            made = graph.graph_copy(region.graph, values)  # type: ignore[arg-type]
+            made = graph.graph_copy(region.graph, values)
         results = tree_leaves(made)
         for user in list(node.users):
             assert user.target is operator.getitem
-            user.replace_all_uses_with(results[user.args[1]])  # type: ignore[index]
+            user.replace_all_uses_with(results[user.args[1]])
             graph.erase_node(user)
         graph.erase_node(node)
         if not held.users:

@@ -90,4 +90,4 @@ class Passes(nn.Module):
 
     def known(self, known: Tensor, i: int) -> Tensor:
         """What the splits of pass ``i`` know, (n, L, K)."""
-        return known.index_select(1, self.get_buffer(f"known_{i}")).unflatten(1, (self.sizes[i], -1))
+        return torch.unflatten(known.index_select(1, self.get_buffer(f"known_{i}")), 1, (self.sizes[i], -1))
