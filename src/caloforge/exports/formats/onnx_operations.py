@@ -237,7 +237,7 @@ for _names, _kind in (
 
 
 @operation("ne")
-def _ne(w: Writer, out: Like, a: Any, b: Any) -> Value:
+def _ne(w: Writer, out: Like, a: Any, b: Any) -> Any:
     return w.op("Not", out, OPERATIONS["eq"](w, out, a, b))
 
 
@@ -284,12 +284,12 @@ def _where(w: Writer, out: Like, chosen: Any, a: Any, b: Any) -> Value:
 
 
 @operation("masked_fill")
-def _masked_fill(w: Writer, out: Like, x: Any, chosen: Any, value: Any) -> Value:
+def _masked_fill(w: Writer, out: Like, x: Any, chosen: Any, value: Any) -> Any:
     return OPERATIONS["where"](w, out, chosen, value, x)
 
 
 @operation("clamp", "clamp_min")
-def _clamp(w: Writer, out: Like, x: Any, low: Any = None, high: Any = None, *, max: Any = None) -> Value:
+def _clamp(w: Writer, out: Like, x: Any, low: Any = None, high: Any = None, *, max: Any = None) -> Any:
     made = w.cast(x, out.dtype)
     for kind, limit in (("Max", low), ("Min", high if high is not None else max)):
         if limit is not None:
@@ -298,7 +298,7 @@ def _clamp(w: Writer, out: Like, x: Any, low: Any = None, high: Any = None, *, m
 
 
 @operation("clamp_max")
-def _clamp_max(w: Writer, out: Like, x: Any, high: Any) -> Value:
+def _clamp_max(w: Writer, out: Like, x: Any, high: Any) -> Any:
     return _clamp(w, out, x, None, high)
 
 
@@ -323,7 +323,7 @@ for _names, _kind in (
 
 
 @operation("sum")
-def _sum(w: Writer, out: Like, x: Any, dim: Any = None, keepdim: bool = False, **_: Any) -> Value:
+def _sum(w: Writer, out: Like, x: Any, dim: Any = None, keepdim: bool = False, **_: Any) -> Any:
     return _reduction("ReduceSum")(w, out, x, dim, keepdim)
 
 
@@ -381,7 +381,7 @@ def _topk(
 
 
 @operation("argsort")
-def _argsort(w: Writer, out: Like, x: Any, *args: Any, **kwargs: Any) -> Value:
+def _argsort(w: Writer, out: Like, x: Any, *args: Any, **kwargs: Any) -> Any:
     return _sort(w, [Like(x.dtype, out.shape), out], x, *args, **kwargs)[1]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -54,7 +55,7 @@ def _movedim(w: Writer, out: Like, x: Any, source: Any, target: Any) -> Value:
 
 
 @operation("t", "numpy_T", "mT", "adjoint")
-def turned(w: Writer, out: Like, x: Any) -> Value:
+def turned(w: Writer, out: Like, x: Any) -> Any:
     n = len(shape_of(x))
     return w.op("Transpose", out, x, perm=list(range(n))[::-1]) if n > 1 else x
 
@@ -236,7 +237,7 @@ def _index(w: Writer, out: Like, x: Any, indices: Sequence[Any]) -> Value:
     first, k = used[0][0], len(used)
     if [axis for axis, _ in used] != list(range(first, first + k)):
         raise NotImplementedError("indices of axes that are not side by side")
-    shape = torch.broadcast_shapes(*(tuple(7919 if n is None else n for n in shape_of(i)) for _, i in used))
+    shape = np.broadcast_shapes(*(tuple(7919 if n is None else n for n in shape_of(i)) for _, i in used))
     pairs = _stacked(w, [index for _, index in used], tuple(None if n == 7919 else n for n in shape))
     if first == 0:
         return w.op("GatherND", out, x, pairs)
@@ -253,7 +254,7 @@ def _index(w: Writer, out: Like, x: Any, indices: Sequence[Any]) -> Value:
 def _stacked(w: Writer, indices: Sequence[Any], shape: tuple[Any, ...]) -> Value | Tensor:
     """Indices of several axes, as ONNX has them: along a last axis."""
     if all(isinstance(i, Tensor) for i in indices):
-        return torch.stack(torch.broadcast_tensors(*indices), dim=-1)
+        return torch.stack([i.expand(shape) for i in indices], dim=-1)
     sizes: list[Any] = list(shape)
     for index in indices:
         for i, n in enumerate(_all_sizes(w, index), len(shape) - len(shape_of(index))):
@@ -266,7 +267,7 @@ def _stacked(w: Writer, indices: Sequence[Any], shape: tuple[Any, ...]) -> Value
 @operation("index_put")
 def _index_put(
     w: Writer, out: Like, x: Any, indices: Sequence[Any], values: Any, accumulate: bool = False
-) -> Value:
+) -> Any:
     if any(i is None for i in indices):
         raise NotImplementedError("writing to all of an axis")
     shape = shape_of(indices[0])
@@ -286,7 +287,7 @@ def _index_add(w: Writer, out: Like, x: Any, dim: int, index: Any, source: Any) 
 
 
 @operation("select_scatter")
-def _select_scatter(w: Writer, out: Like, x: Any, source: Any, dim: int, index: int) -> Value:
+def _select_scatter(w: Writer, out: Like, x: Any, source: Any, dim: int, index: int) -> Any:
     axis, shape = axis_of(dim, out.shape), list(shape_of(source))
     raised = w.op("Unsqueeze", Like(out.dtype, (*shape[:axis], 1, *shape[axis:])), source, numbers(axis))
     return _slice_scatter(w, out, x, raised, axis, index, index + 1)
@@ -330,17 +331,17 @@ def _unfold(w: Writer, out: Like, x: Any, dim: int, size: int, step: int) -> Val
 
 
 @operation("new_zeros", "zeros", "zeros_like", "new_empty", "empty_like")
-def _zeros(w: Writer, out: Like, *args: Any, **_: Any) -> Value:
+def _zeros(w: Writer, out: Like, *args: Any, **_: Any) -> Any:
     return _filled(w, out, args, 0)
 
 
 @operation("new_ones", "ones", "ones_like")
-def _ones(w: Writer, out: Like, *args: Any, **_: Any) -> Value:
+def _ones(w: Writer, out: Like, *args: Any, **_: Any) -> Any:
     return _filled(w, out, args, 1)
 
 
 @operation("new_full", "full", "full_like")
-def _full(w: Writer, out: Like, *args: Any, **_: Any) -> Value:
+def _full(w: Writer, out: Like, *args: Any, **_: Any) -> Any:
     return _filled(w, out, args[:-1], args[-1])
 
 
