@@ -37,6 +37,8 @@ RAISED_BY = {
     "data/writer.py": WRITERS,
     "evaluation": ("evaluate", "compare"),
     "exports": ("export",),
+    "fast": ("simulate",),
+    "fast/server.py": ("serve",),
     "generation/given.py": ("upsample",),
     "generation/events.py": ("generate",),
     "generation/production.py": ("generate", "upsample"),

@@ -86,6 +86,7 @@ def test_version_and_help() -> None:
         ["bench"],
         ["amplify"],
         ["quickstart"],
+        ["serve"],
         ["data", "info"],
     ):
         assert "Usage" in succeeds(*command, "--help")

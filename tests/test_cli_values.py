@@ -80,6 +80,10 @@ OPTIONS: dict[str, list[str]] = {
     "--training": [LONG, "/dev/zero", ".", *TEXTS],
     "--second-reference": [LONG, "/dev/zero", ".", *TEXTS],
     "--allow-code": ["a-b", "", "x/y"],
+    "--fast": [LONG, ".", "/dev/zero", *TEXTS],
+    "--fast-above": ["1GeV", *TEXTS],
+    "--socket": [LONG, ".", "/dev/zero", "/no/such/folder/socket"],
+    "--memory": ["0", "", "x", "-1", "nan"],
 }
 
 
@@ -131,6 +135,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
         "bench": [model, "--energy", "10GeV", *out],
         "amplify": [showers, showers, showers, *out],
         "quickstart": [MADE],
+        "serve": [model, "--socket", MADE],
         "data info": [showers],
         "data convert": [showers, MADE],
         "data split": [showers, "--folder", MADE],

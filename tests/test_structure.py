@@ -24,6 +24,7 @@ import caloforge
         ("import caloforge.detector, caloforge.data", ["torch", "pydantic"]),
         ("import caloforge.models, caloforge.runtime", ["torch"]),
         ("import caloforge; caloforge.simulate", ["torch", "geant4_pybind"]),
+        ("import caloforge.fast.worker", ["torch", "geant4_pybind"]),
         ("import caloforge; caloforge.evaluate", ["torch", "matplotlib", "sklearn"]),
         ("import caloforge; caloforge.write_report", ["matplotlib", "plotly"]),
         ("import caloforge.cli", ["torch", "matplotlib", "geant4_pybind", "sklearn"]),

@@ -14,7 +14,7 @@ from caloforge.lazy import lazily
 
 if TYPE_CHECKING:
     from caloforge.checkpoint import Checkpoint
-    from caloforge.data import Conditions, PixelEvents, Showers, open_events, open_showers
+    from caloforge.data import Conditions, PixelEvents, Showers, open_events, open_showers, overlay
     from caloforge.detector import (
         BoxMesh,
         CylinderMesh,
@@ -25,10 +25,11 @@ if TYPE_CHECKING:
     )
     from caloforge.evaluation import read_comparison
     from caloforge.exports import export
+    from caloforge.fast import simulate_fast
     from caloforge.geant4 import simulate, simulate_events
     from caloforge.generation import generate, generate_events
     from caloforge.registry import allow_code
-    from caloforge.report import compare, evaluate, write_report
+    from caloforge.report import compare, evaluate, evaluate_events, write_event_report, write_report
     from caloforge.report.comparison import write_comparison
     from caloforge.training import Recipe, adapt, train
 
@@ -50,16 +51,20 @@ __getattr__, __dir__ = lazily(
         "calochallenge_mesh": "detector",
         "compare": "report",
         "evaluate": "report",
+        "evaluate_events": "report",
         "export": "exports",
         "generate": "generation",
         "generate_events": "generation",
         "open_events": "data",
         "open_showers": "data",
+        "overlay": "data",
         "read_comparison": "evaluation",
         "simulate": "geant4",
         "simulate_events": "geant4",
+        "simulate_fast": "fast",
         "train": "training",
         "write_comparison": "report.comparison",
+        "write_event_report": "report",
         "write_report": "report",
     },
 )
@@ -80,15 +85,19 @@ __all__ = [
     "calochallenge_mesh",
     "compare",
     "evaluate",
+    "evaluate_events",
     "export",
     "generate",
     "generate_events",
     "open_events",
     "open_showers",
+    "overlay",
     "read_comparison",
     "simulate",
     "simulate_events",
+    "simulate_fast",
     "train",
     "write_comparison",
+    "write_event_report",
     "write_report",
 ]

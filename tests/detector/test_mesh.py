@@ -231,3 +231,18 @@ def test_layer_energies_add_up(mesh: Mesh) -> None:
 def test_what_is_wrong_is_said(make: Any, words: str) -> None:
     with pytest.raises(MeshError, match=words):
         make()
+
+
+@given(meshes, st.integers(0, 2**32))
+@settings(max_examples=50, deadline=None)
+def test_points_are_in_their_cells(mesh: Mesh, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    voxels = random.integers(0, mesh.n_voxels, 50)
+    points = mesh.points(voxels, random.uniform(0.001, 0.999, (50, 3)))
+    np.testing.assert_array_equal(mesh.index(points), voxels)
+
+
+def test_a_mesh_that_cannot_tell_where_in_its_cells() -> None:
+    mesh = RaggedCylinderMesh((RaggedLayer(0, 3, (0.0, 1.0)),))
+    with pytest.raises(MeshError, match="has no z_edges"):
+        mesh.points(np.zeros(1, dtype=np.int64), np.full((1, 3), 0.5))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from caloforge.runtime.processes import Child, ChildError
+from caloforge.runtime.processes import Channel, Child, ChildError, MessageError
 
 MODULE = """
 import os, signal, sys, time
@@ -152,3 +153,35 @@ def _runs(pid: int) -> bool:
     except (FileNotFoundError, ProcessLookupError):
         return False
     return state != "Z"
+
+
+@pytest.mark.parametrize(
+    ("sent", "why"),
+    [
+        (b"nonsense\n", "is no JSON"),
+        (b"[1]\n", "must be a table, got list"),
+        (b"[" * 5000 + b"\n", "is no JSON: it is nested"),
+        (b'{"bytes": 11}\n', "comes with 0 to 10 bytes, not 11"),
+        (b'{"bytes": -1}\n', "not -1"),
+        (b'{"bytes": true}\n', "not True"),
+        (b'{"bytes": "3"}\n', "not '3'"),
+        (b"x" * 70_000, "a line of more than 65536 bytes"),
+        (b"{}" + b" " * 70_000 + b"\n", "a line of more than 65536 bytes"),
+    ],
+)
+def test_messages_from_anywhere_are_checked(sent: bytes, why: str) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.sendall(sent)
+        theirs.shutdown(socket.SHUT_WR)
+        channel = Channel(ours, 10)
+        with pytest.raises(MessageError, match=why):
+            list(channel)
+
+
+def test_messages_from_anywhere_arrive() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.sendall(b'{"a": 1}\n{"bytes": 10}\n0123456789{}\n')
+        theirs.shutdown(socket.SHUT_WR)
+        assert list(Channel(ours, 10)) == [{"a": 1}, {"bytes": b"0123456789"}, {}]

@@ -20,6 +20,7 @@ from caloforge.cli.generate import generate, upsample
 from caloforge.cli.lists import detectors, models, recipes
 from caloforge.cli.output import errors, show_log, speaks
 from caloforge.cli.quickstart import quickstart
+from caloforge.cli.serve import serve
 from caloforge.cli.simulate import simulate
 from caloforge.cli.train import adapt, train
 from caloforge.errors import CaloforgeError
@@ -41,6 +42,7 @@ COMMANDS = (
     bench,
     amplify,
     quickstart,
+    serve,
     detectors,
     recipes,
     models,

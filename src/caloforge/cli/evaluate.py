@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from caloforge.cli import pixels
 from caloforge.cli.options import (
     AllowCode,
     AllowExternal,
@@ -31,10 +32,15 @@ __all__ = ["evaluate", "slices_of"]
 
 def evaluate(
     reference: Reference,
-    generated: Annotated[Path, typer.Argument(help="File of generated showers.")],
     out: Annotated[
         Path, typer.Option("--out", "-o", parser=folder, help="Folder for metrics, figures and report.")
     ],
+    generated: Annotated[
+        Path | None, typer.Argument(help="File of generated showers; the only one where --truth is given.")
+    ] = None,
+    truth: Annotated[
+        Path | None, typer.Option(help="The reference, in the place of the first argument.")
+    ] = None,
     classifiers: Classifiers = "quick",
     which: Which = None,
     second_reference: SecondReference = None,
@@ -58,14 +64,39 @@ def evaluate(
     allow_external: AllowExternal = False,
     allow_code: AllowCode = None,
 ) -> None:
-    """Judge generated showers against a reference: metrics.json, figures and one HTML page."""
+    """Judge generated showers or pixel events against a reference: metrics.json, figures, one HTML page."""
+    reference, generated = _pair(reference, generated, truth)
+    others = [path for path in (second_reference, training) if path is not None]
+    of_showers = {
+        "which": which,
+        "slice": slices,
+        "threshold": threshold,
+        "mesh": mesh,
+        "ignore": ignore,
+        "allow_external": allow_external,
+    }
+    if pixels.are_events([reference, generated, *others], of_showers):
+        pixels.evaluate(
+            reference,
+            generated,
+            out,
+            report=report,
+            overwrite=overwrite,
+            second_reference=second_reference,
+            training=training,
+            distances=distances,
+            classifiers=classifiers != "none",
+            seed=seed,
+            device=device,
+        )
+        return
     from caloforge.data import open_showers
     from caloforge.report import evaluate as run
     from caloforge.report import summary
 
-    truth, candidate = open_showers(reference), open_showers(generated)
+    known, candidate = open_showers(reference), open_showers(generated)
     result = run(
-        truth,
+        known,
         candidate,
         out=out,
         classifiers=classifiers,
@@ -83,8 +114,15 @@ def evaluate(
     if report:
         from caloforge.report import write_report
 
-        page = write_report(result, truth, candidate, out, overwrite=overwrite)
+        page = write_report(result, known, candidate, out, overwrite=overwrite)
         say(f"report → {page}")
+
+
+def _pair(first: Path, second: Path | None, truth: Path | None) -> tuple[Path, Path]:
+    """Reference and generated sample, of two arguments or of one and ``--truth``."""
+    if (second is None) == (truth is None):
+        raise typer.BadParameter("name two files, the reference and the generated, or one and --truth")
+    return (first, second) if second is not None else (truth or first, first)
 
 
 def slices_of(texts: list[str]) -> dict[str, int | Sequence[float]]:

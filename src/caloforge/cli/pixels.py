@@ -1,4 +1,4 @@
-"""What ``caloforge data`` does with pixel events."""
+"""What ``caloforge data`` and ``caloforge evaluate`` do with pixel events."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from caloforge.data.hdf5_writer import HDF5Writer
     from caloforge.data.pixels import PixelEvents, PixelWriter
 
-__all__ = ["are_events", "convert", "fill", "info", "merge", "writer"]
+__all__ = ["are_events", "convert", "evaluate", "fill", "info", "merge", "writer"]
 
 IMAGES = "png"
 
@@ -109,6 +109,24 @@ def merge(target: Path, sources: Sequence[Path], layout: str, overwrite: bool) -
     with writer(merged, target, "merge", settings, layout=layout, overwrite=overwrite) as file:
         fill(file, merged)
     say(f"{len(merged)} events of {len(sources)} files → {target}")
+
+
+def evaluate(
+    reference: Path, generated: Path, out: Path, *, report: bool, overwrite: bool, **how: Any
+) -> None:
+    """Judge generated events: metrics.json, figures and a page."""
+    from caloforge.data.pixels import open_events
+    from caloforge.report import evaluate_events, summary
+
+    truth = open_events(reference)
+    candidate = open_events(generated, truth.detector)
+    result = evaluate_events(truth, candidate, out=out, overwrite=overwrite, **how)
+    console.print(summary(result))
+    if report:
+        from caloforge.report import write_event_report
+
+        page = write_event_report(result, truth, candidate, out, overwrite=overwrite)
+        say(f"report → {page}")
 
 
 def writer(

@@ -39,6 +39,16 @@ def simulate(
             "sources: two_photon=1,single_beam=0.5-2. By default 1."
         ),
     ] = None,
+    fast: Annotated[
+        str | None,
+        typer.Option(
+            help="Let a model make the showers of e-, e+ and gamma: a checkpoint's folder or name, auto for "
+            "the model of the detector, or the socket of caloforge serve. Full simulation without it."
+        ),
+    ] = None,
+    fast_above: Annotated[
+        str | None, typer.Option(help="Energy from which the model takes over: 2GeV; by default its lowest.")
+    ] = None,
     seed: Seed = 0,
     workers: Workers = None,
     resume: Resume = False,
@@ -62,6 +72,7 @@ def simulate(
         "phi": phi,
     }
     what |= {"impact": impact, "allow_outside": allow_outside or None}
+    what |= {"fast": fast, "fast_above": fast_above}
     given = {name: value for name, value in what.items() if value is not None}
     common: dict[str, Any] = {
         "n": n,
@@ -87,8 +98,11 @@ def simulate(
         return
     if rate is not None:
         raise ConditionError(f"{detector} is no pixel detector and has no --rate of background")
-    from caloforge.geant4 import simulate as run
-
+    if fast_above is not None and fast is None:
+        raise ConditionError(
+            "--fast-above says from which energy on a model takes over; say which: --fast MODEL"
+        )
+    model, above = given.pop("fast", None), given.pop("fast_above", None)
     target = out or file_name(
         "geant4",
         name,
@@ -97,8 +111,19 @@ def simulate(
         theta and f"theta{theta}",
         phi and f"phi{phi}",
         impact and f"impact{impact}",
+        model and f"fast-{Path(model).stem}",
         f"n{n}",
         f"seed{seed}",
     )
-    showers = run(detector, out=target, **given, **common)
-    say(f"{len(showers)} showers on a {showers.mesh} → {target}")
+    if model is None:
+        from caloforge.geant4 import simulate as run
+
+        showers = run(detector, out=target, **given, **common)
+        say(f"{len(showers)} showers on a {showers.mesh} → {target}")
+        return
+    from caloforge.fast.simulate import simulate_fast, told_of_fast
+
+    showers = simulate_fast(
+        detector, None if model == "auto" else model, out=target, above=above, **given, **common
+    )
+    say(f"{len(showers)} showers on a {showers.mesh} → {target}; {told_of_fast(showers)}")

@@ -13,10 +13,10 @@ from caloforge.data.writer import ShowerWriter, write_showers
 from caloforge.lazy import lazily
 
 if TYPE_CHECKING:
-    from caloforge.data.pixels import PixelEvents, open_events
+    from caloforge.data.pixels import PixelEvents, open_events, overlay
 
 __getattr__, __dir__ = lazily(  # what needs detector files, and with them pydantic
-    __name__, {"PixelEvents": "pixels", "open_events": "pixels"}
+    __name__, {"PixelEvents": "pixels", "open_events": "pixels", "overlay": "pixels"}
 )
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "open_events",
     "open_showers",
     "opening",
+    "overlay",
     "pdg_code",
     "pdg_name",
     "write_showers",

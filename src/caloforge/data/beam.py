@@ -76,6 +76,12 @@ class Beam:
             impact = impact_points(self.impact_x, self.impact_y, seed, numbers, streams)
         return Conditions(energy, theta, phi, self.particle, detector, impact)
 
+    def particles(
+        self, detector: str, seed: int, numbers: NDArray[np.int64]
+    ) -> tuple[Conditions, NDArray[np.int64]]:
+        """The particles of events with these numbers, and how many each has: one."""
+        return self.conditions(detector, seed, numbers), np.ones(len(numbers), dtype=np.int64)
+
     def to_dict(self) -> dict[str, Any]:
         """A JSON-able description that `from_dict` reads."""
         return {name: getattr(self, name) for name in self.__dataclass_fields__}

@@ -67,6 +67,13 @@ class PackedEnergies:
         """The energies whose `columns` these are."""
         return cls(int(columns["n_voxels"]), columns["rows"], columns["sizes"], columns["content"])
 
+    @staticmethod
+    def others(columns: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """What was stored beside `columns`."""
+        return {
+            name: x for name, x in columns.items() if name not in ("n_voxels", "rows", "sizes", "content")
+        }
+
     def columns(self) -> dict[str, NDArray[Any]]:
         """Named arrays to store them by."""
         return {

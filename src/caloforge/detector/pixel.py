@@ -31,6 +31,7 @@ __all__ = [
 ]
 
 Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 Span = tuple[float, float]
 
 
@@ -316,6 +317,19 @@ class PixelDetector(DetectorFile):
         """Sensors and their cells along u and v."""
         n_u, n_v = self._edges_of_first
         return len(self.sensors), n_u - 1, n_v - 1
+
+    def cells_at(self, sensor: Ints, position: Floats) -> tuple[Ints, Ints, NDArray[np.bool_]]:
+        """Cells u and v of positions (G, 2), mm from the middle of sensors (G,), and which are on one."""
+        _, n_u, n_v = self.shape
+        flipped = np.array([frame.flip_v for frame in self.sensors])[sensor]
+        layers = np.array([frame.layer for frame in self.sensors])[sensor]
+        along_v = np.where(flipped, -position[:, 1], position[:, 1])
+        u, v = np.empty(len(sensor), dtype=np.int64), np.empty(len(sensor), dtype=np.int64)
+        for i, layer in enumerate(self.layers):
+            here = layers == i
+            u[here] = np.searchsorted(layer.edges_u, position[here, 0], side="right") - 1
+            v[here] = np.searchsorted(layer.edges_v, along_v[here], side="right") - 1
+        return u, v, (u >= 0) & (u < n_u) & (v >= 0) & (v < n_v)
 
 
 @cache

@@ -1,4 +1,4 @@
-"""Judging showers: features, histograms, separation powers and classifiers, with their statistical floors.
+"""Judging showers and pixel events: features, histograms, distances and classifiers, with their floors.
 
 Importing this loads neither torch nor scikit-learn nor matplotlib.
 """
@@ -7,12 +7,14 @@ from caloforge.evaluation.classifiers import PRESETS, ClassifierSettings, train_
 from caloforge.evaluation.distances import feature_matrix, fpd, kpd, memorisation, prdc
 from caloforge.evaluation.evaluate import evaluate
 from caloforge.evaluation.features import Features, compute_features
+from caloforge.evaluation.pixels import evaluate_events
 from caloforge.evaluation.results import (
     METRICS_FILE,
     Comparison,
     Estimate,
     Evaluation,
     ModelComparison,
+    PixelEvaluation,
     Separation,
     read_comparison,
 )
@@ -27,9 +29,11 @@ __all__ = [
     "Evaluation",
     "Features",
     "ModelComparison",
+    "PixelEvaluation",
     "Separation",
     "compute_features",
     "evaluate",
+    "evaluate_events",
     "feature_matrix",
     "fpd",
     "kpd",

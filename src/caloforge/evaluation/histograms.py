@@ -32,9 +32,11 @@ from caloforge.evaluation.separation import (
 
 __all__ = [
     "CellCounts",
+    "EntryCounts",
     "HistogramPlan",
     "cell_histogram",
     "discrete_energies",
+    "entry_histogram",
     "feature_histograms",
     "fill_histogram",
     "histogram_plans",
@@ -101,11 +103,11 @@ class HistogramPlan:
     second: NDArray[Any] | None = None
 
 
-class CellCounts:
-    """Energies of all cells above zero, counted per shower in logarithmic bins.
+class EntryCounts:
+    """Values counted per shower in bins, many of each.
 
-    A visitor of `compute_features`. Showers are kept apart because the cells of one shower are correlated:
-    errors and floors follow from the spread between showers.
+    Showers are kept apart because the values of one shower are correlated: errors and floors follow from the
+    spread between showers.
     """
 
     def __init__(self, edges: Floats) -> None:
@@ -113,12 +115,11 @@ class CellCounts:
         self._parts: list[NDArray[np.int32]] = []
         self._outside = np.zeros(2)
 
-    def __call__(self, start: int, energies: NDArray[np.floating], conditions: Conditions) -> None:
-        n, n_voxels = energies.shape
+    def add(self, n: int, shower: NDArray[np.int64], values: NDArray[Any]) -> None:
+        """Count the values of n showers more; ``shower`` says whose each is, from 0."""
         slots = len(self.edges) + 1
-        hit = np.flatnonzero(energies > 0)
-        place = bin_places(energies.ravel()[hit], self.edges)
-        counts = np.bincount(hit // n_voxels * slots + place, minlength=n * slots).reshape(n, slots)
+        place = bin_places(values, self.edges)
+        counts = np.bincount(shower * slots + place, minlength=n * slots).reshape(n, slots)
         self._parts.append(counts[:, 1:-1].astype(np.int32))
         self._outside += counts[:, [0, -1]].sum(axis=0)
 
@@ -133,7 +134,7 @@ class CellCounts:
 
     @property
     def outside(self) -> tuple[float, float]:
-        """Fractions of the hit cells below and above the edges."""
+        """Fractions of the values below and above the edges."""
         total = max(float(self.per_shower.sum(dtype=np.int64) + self._outside.sum()), 1.0)
         return float(self._outside[0]) / total, float(self._outside[1]) / total
 
@@ -144,6 +145,14 @@ class CellCounts:
         total = entries.sum(axis=0, dtype=np.float64)
         squares = np.einsum("nb,nb->b", entries, entries, dtype=np.float64, casting="safe")
         return total, bootstrap_error(total, squares, len(entries))
+
+
+class CellCounts(EntryCounts):
+    """Energies of all cells above zero in logarithmic bins; a visitor of `compute_features`."""
+
+    def __call__(self, start: int, energies: NDArray[np.floating], conditions: Conditions) -> None:
+        hit = np.flatnonzero(energies > 0)
+        self.add(len(energies), hit // energies.shape[1], energies.ravel()[hit])
 
 
 def feature_histograms(
@@ -173,10 +182,33 @@ def feature_histograms(
 def cell_histogram(
     reference: CellCounts, generated: CellCounts, *, seed: int = 0, second: CellCounts | None = None
 ) -> Histogram:
-    """Energies of the cells above zero of both samples; errors from the spread between showers.
+    """Energies of the cells above zero of both samples, see `entry_histogram`."""
+    return entry_histogram(
+        reference,
+        generated,
+        name="cell_energy",
+        label="cell energy [MeV]",
+        log=(True, True),
+        seed=seed,
+        second=second,
+    )
+
+
+def entry_histogram(
+    reference: EntryCounts,
+    generated: EntryCounts,
+    *,
+    name: str,
+    label: str,
+    log: tuple[bool, bool] = (False, False),
+    seed: int = 0,
+    second: EntryCounts | None = None,
+) -> Histogram:
+    """Values of both samples, many a shower; errors from the spread between showers.
 
     Args:
         reference, generated: counts in the same bins.
+        name, label, log: of the histogram.
         seed: of the draws behind floor and error.
         second: of a second reference sample, as in `feature_histograms`.
     """
@@ -188,10 +220,10 @@ def cell_histogram(
         spread = math.sqrt(floor.error**2 + 2 * separation.floor_std**2)
         separation = separation.replace(floor=floor.value, floor_std=spread)
     return Histogram(
-        name="cell_energy",
-        group="cell_energy",
+        name=name,
+        group=name,
         layer=None,
-        label="cell energy [MeV]",
+        label=label,
         edges=reference.edges,
         reference=counts[0],
         generated=counts[1],
@@ -200,8 +232,8 @@ def cell_histogram(
         reference_outside=reference.outside,
         generated_outside=generated.outside,
         separation=separation,
-        log_x=True,
-        log_y=True,
+        log_x=log[0],
+        log_y=log[1],
     )
 
 

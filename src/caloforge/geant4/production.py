@@ -35,6 +35,7 @@ def produce(
     workers: int,
     made_before: Callable[[Path], Mapping[str, Any]],
     join: Callable[[ChunkStore, dict[str, Any]], None],
+    told: Mapping[str, Any] | None = None,
     resume: bool,
     overwrite: bool,
     progress: bool,
@@ -50,6 +51,7 @@ def produce(
         workers: processes, at most.
         made_before: the provenance of a file that is there already.
         join: makes the file of the finished chunks and its provenance.
+        told: what the workers are told besides, which decides nothing.
         resume, overwrite, progress: as `caloforge.geant4.simulate` has them.
 
     Raises:
@@ -74,7 +76,7 @@ def produce(
                     workers=workers,
                     folder=store.folder,
                     environment=data.environment,
-                    settings=request,
+                    settings={**request, **(told or {})},
                     progress=lambda made: show("simulating", finished + made, n),
                 )
             join(store, provenance("simulate", **request) | {"fingerprint": _fingerprint(request)})

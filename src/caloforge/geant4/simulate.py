@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from caloforge.data.beam import Beam
+from caloforge.data.conditions import Conditions
+from caloforge.data.event_list import EventList
 from caloforge.data.formats import open_showers
 from caloforge.data.packing import PackedEnergies
+from caloforge.data.particles import pdg_name
 from caloforge.data.quantities import Quantity, whole_number
 from caloforge.data.showers import Showers
 from caloforge.data.writer import ShowerWriter
 from caloforge.detector.detector import Detector
 from caloforge.detector.mesh import Mesh
+from caloforge.errors import ConditionError
 from caloforge.geant4.beam import make_beam
 from caloforge.geant4.environment import find_data, require_particle
 from caloforge.geant4.production import produce
@@ -25,7 +29,7 @@ from caloforge.runtime.cores import usable_cores
 from caloforge.runtime.files import output_file
 from caloforge.runtime.streams import checked_count, checked_seed
 
-__all__ = ["simulate"]
+__all__ = ["mean_energy", "shoot", "simulate"]
 
 ENGINE_VERSION = 1  # raise when the showers of given settings change
 CHUNK_MEV = 200_000.0  # about two seconds of one core: what a kill loses at most
@@ -35,7 +39,8 @@ def simulate(
     detector: str | os.PathLike[str] | Detector,
     *,
     out: str | os.PathLike[str],
-    n: int,
+    n: int | None = None,
+    events: Sequence[Conditions] | None = None,
     particle: str = "e-",
     energy: Quantity = "1-10GeV",
     spectrum: str = "log-uniform",
@@ -57,6 +62,8 @@ def simulate(
         detector: name, path of a TOML file, or `Detector`.
         out: HDF5 file to make.
         n: number of showers.
+        events: in their place, the particles of each event, of which the first is the axis of cells that go
+            with a shower; angles, energies and the like then mean nothing.
         particle: Geant4's name; hadrons need the official data sets.
         energy: kinetic energy, ``"10GeV"``, a range ``"1-50GeV"``, or a list that the showers take in turn
             (``"1GeV,10GeV"``); numbers are MeV.
@@ -85,30 +92,83 @@ def simulate(
         KeyboardInterrupt: Ctrl-C; finished showers are kept for ``resume``.
     """
     detector = detector if isinstance(detector, Detector) else Detector.load(detector)
-    beam = make_beam(
+    source: Beam | EventList
+    if events is not None:
+        source = EventList.of(events)
+    else:
+        source = make_beam(
+            detector,
+            particle=particle,
+            energy=energy,
+            spectrum=spectrum,
+            theta=theta,
+            phi=phi,
+            impact=impact,
+            allow_outside=allow_outside,
+        )
+    return shoot(
         detector,
-        particle=particle,
-        energy=energy,
-        spectrum=spectrum,
-        theta=theta,
-        phi=phi,
-        impact=impact,
-        allow_outside=allow_outside,
+        source,
+        out=out,
+        n=n,
+        seed=seed,
+        workers=workers,
+        resume=resume,
+        overwrite=overwrite,
+        progress=progress,
+        mesh=mesh,
+        reduced_data=reduced_data,
     )
+
+
+def shoot(
+    detector: Detector,
+    source: Beam | EventList,
+    *,
+    out: str | os.PathLike[str],
+    n: int | None,
+    seed: int,
+    workers: int | None,
+    resume: bool,
+    overwrite: bool,
+    progress: bool,
+    mesh: Mesh | None,
+    reduced_data: bool,
+    module: str = "caloforge.geant4.worker",
+    more: Mapping[str, Any] | None = None,
+    told: Mapping[str, Any] | None = None,
+) -> Showers:
+    """`simulate` of a beam or of events that are made already.
+
+    Args:
+        detector, out, n, seed, workers, resume, overwrite, progress, mesh, reduced_data: as there.
+        source: what is shot.
+        module: of the worker processes.
+        more: what the showers depend on besides, JSON-able; a ``chunk`` replaces the usual one.
+        told: what the workers are told, which decides nothing.
+    """
+    if isinstance(source, EventList):
+        if n not in (None, len(source)):
+            raise ConditionError(f"{len(source)} events are given, but n = {n}")
+        n, particles = len(source), sorted(set(map(pdg_name, source.all.particle)))
+    else:
+        particles = [str(source.particle)]
     seed, n = checked_seed(seed), checked_count(whole_number("n", n))
     workers = usable_cores() if workers is None else whole_number("workers", workers)
     data = find_data(reduced=reduced_data)
-    require_particle(data, str(beam.particle))
+    for particle in particles:
+        require_particle(data, particle)
     target, cells = output_file(out), mesh or detector.mesh
     produce(
         target,
-        _settings(detector, cells, beam, n, seed),
+        {**_settings(detector, cells, source, n, seed), **(more or {})},
         data,
-        module="caloforge.geant4.worker",
+        module=module,
         what="showers",
         workers=workers,
         made_before=lambda path: open_showers(path).provenance,
-        join=lambda store, made: _join(store, made, target, detector, cells, beam, overwrite),
+        join=lambda store, made: _join(store, made, target, detector, cells, source, overwrite),
+        told=told,
         resume=resume,
         overwrite=overwrite,
         progress=progress,
@@ -116,17 +176,23 @@ def simulate(
     return open_showers(target)
 
 
-def _settings(detector: Detector, mesh: Mesh, beam: Beam, n: int, seed: int) -> dict[str, Any]:
+def mean_energy(source: Beam | EventList) -> float:
+    """Mean energy of a shower or event, MeV, roughly."""
+    if isinstance(source, EventList):
+        return float(source.all.energy.sum() / len(source))
+    return float(np.mean([(a + b) / 2 for a, b in source.energies]))
+
+
+def _settings(detector: Detector, mesh: Mesh, source: Beam | EventList, n: int, seed: int) -> dict[str, Any]:
     """Everything that the showers depend on, JSON-able."""
-    mean = float(np.mean([(a + b) / 2 for a, b in beam.energies]))
     return {
         "detector": detector.to_dict(),
         "mesh": mesh.to_dict(),
-        "beam": beam.to_dict(),
+        "events" if isinstance(source, EventList) else "beam": source.to_dict(),
         "n": n,
         "seed": seed,
         "engine": ENGINE_VERSION,
-        "chunk": int(np.clip(CHUNK_MEV / mean, 1, max(1, -(-n // 16)))),
+        "chunk": int(np.clip(CHUNK_MEV / mean_energy(source), 1, max(1, -(-n // 16)))),
     }
 
 
@@ -136,7 +202,7 @@ def _join(
     target: Path,
     detector: Detector,
     mesh: Mesh,
-    beam: Beam,
+    source: Beam | EventList,
     overwrite: bool,
 ) -> None:
     """Move the chunks, in order of shower number, into the output file."""
@@ -144,6 +210,7 @@ def _join(
         for chunk in store.complete():
             columns = chunk.read()
             numbers = np.arange(chunk.start, chunk.stop)
-            conditions = beam.conditions(detector.name, store.request["seed"], numbers)
-            seconds = {"geant4_cpu_seconds": columns["seconds"]}
-            writer.append_packed(PackedEnergies.from_columns(columns), conditions, seconds)
+            conditions = source.conditions(detector.name, store.request["seed"], numbers)
+            extra = PackedEnergies.others(columns)
+            extra["geant4_cpu_seconds"] = extra.pop("seconds")
+            writer.append_packed(PackedEnergies.from_columns(columns), conditions, extra)

@@ -6,6 +6,7 @@ one per chunk; one goes out per event and per finished chunk. When there are no 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caloforge.data.beam import Beam
+from caloforge.data.event_list import EventList
 from caloforge.data.packing import PackedEnergies
 from caloforge.data.sources import check_energies
 from caloforge.detector.detector import Detector
@@ -21,9 +23,10 @@ from caloforge.runtime.chunks import Chunk
 from caloforge.runtime.processes import Channel, serve_and_leave
 
 if TYPE_CHECKING:
+    from caloforge.geant4.acceptance import Acceptance
     from caloforge.geant4.engine import Event
 
-__all__ = ["finish", "score", "work"]
+__all__ = ["Simulation", "finish", "score", "work"]
 
 
 def finish(energies: NDArray[np.float64], detector: Detector) -> NDArray[np.float32]:
@@ -46,49 +49,72 @@ def score(event: Event, detector: Detector, mesh: Mesh, phi: float) -> NDArray[n
     return mesh.score(positions, event.energies)
 
 
-class _Simulation:
-    """One engine and what it makes."""
+class Simulation:
+    """One engine and what it makes.
 
-    def __init__(self, settings: dict[str, Any], channel: Channel) -> None:
+    Args:
+        settings: of the request, and what else the worker is told.
+        channel: to the parent.
+        acceptance: which particles a model takes over; None for none.
+    """
+
+    def __init__(
+        self, settings: dict[str, Any], channel: Channel, acceptance: Acceptance | None = None
+    ) -> None:
         from caloforge.geant4.engine import Engine
 
         self.detector = Detector.from_dict(settings["detector"])
         self.mesh: Mesh = mesh_from_dict(settings["mesh"])
-        self.beam = Beam.from_dict(settings["beam"])
+        self.source: Beam | EventList = (
+            EventList.from_dict(settings["events"])
+            if "events" in settings
+            else Beam.from_dict(settings["beam"])
+        )
         self.seed: int = settings["seed"]
         self.channel = channel
-        self.engine = Engine(self.detector, official=settings["official"])
+        self.engine = Engine(self.detector, official=settings["official"], acceptance=acceptance)
 
-    def run(self, start: int, stop: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Showers start..stop − 1: energies (n, V) and CPU seconds (n,)."""
+    def run(self, start: int, stop: int) -> tuple[NDArray[np.float32], dict[str, NDArray[Any]]]:
+        """Showers start..stop − 1: energies (n, V), and columns (n,), the CPU ``seconds`` among them."""
         numbers = np.arange(start, stop, dtype=np.int64)
-        conditions = self.beam.conditions(self.detector.name, self.seed, numbers)
-        energies = np.zeros((len(numbers), self.mesh.n_voxels), dtype=np.float32)
-        seconds = np.zeros(len(numbers), dtype=np.float32)
+        conditions, sizes = self.source.particles(self.detector.name, self.seed, numbers)
+        first = np.cumsum(sizes) - sizes
+        self.energies = np.zeros((len(numbers), self.mesh.n_voxels), dtype=np.float32)
+        self.columns: dict[str, NDArray[Any]] = {"seconds": np.zeros(len(numbers), dtype=np.float32)}
 
-        def done(event: Any) -> None:
+        def done(event: Event) -> None:
             i = event.number - start
-            energies[i] = finish(
-                score(event, self.detector, self.mesh, float(conditions.phi[i])), self.detector
-            )
-            seconds[i] = event.cpu_seconds
+            self.columns["seconds"][i] = event.cpu_seconds
+            self.take(i, event, float(conditions.phi[first[i]]))
             self.channel.send({"shower": event.number})
 
-        self.engine.run(conditions, numbers, self.seed, done)
-        check_energies(energies, "Geant4", start)
-        return energies, seconds
+        self.begin(len(numbers))
+        self.engine.run(conditions, numbers, self.seed, done, sizes)
+        self.end()
+        check_energies(self.energies, "Geant4", start)
+        return self.energies, self.columns
+
+    def begin(self, n: int) -> None:
+        """Called before ``n`` events."""
+
+    def take(self, i: int, event: Event, phi: float) -> None:
+        """Take the event at place ``i``; ``phi`` is the azimuth of its first particle."""
+        self.energies[i] = finish(score(event, self.detector, self.mesh, phi), self.detector)
+
+    def end(self) -> None:
+        """Called when all events are made."""
 
 
-def work(channel: Channel) -> None:
+def work(channel: Channel, simulation: Callable[[dict[str, Any], Channel], Simulation] = Simulation) -> None:
     """Make chunks until there are no more orders."""
     orders = iter(channel)
-    simulation = _Simulation(next(orders), channel)
+    made_by = simulation(next(orders), channel)
     channel.send({"ready": True})
     for order in orders:
         start, stop = order["start"], order["stop"]
-        energies, seconds = simulation.run(start, stop)
+        energies, columns = made_by.run(start, stop)
         packed = PackedEnergies.pack(energies, start)
-        Chunk(start, stop, Path(order["path"])).write({"seconds": seconds, **packed.columns()})
+        Chunk(start, stop, Path(order["path"])).write({**columns, **packed.columns()})
         channel.send({"chunk": start})
 
 

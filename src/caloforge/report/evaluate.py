@@ -1,19 +1,24 @@
-"""`evaluate`: the numbers of an evaluation with what they say, kept in ``metrics.json``."""
+"""`evaluate`, `evaluate_events`: numbers with what they say, kept in ``metrics.json``."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Unpack
+from typing import TypeVar, Unpack
 
 from caloforge.errors import DataError
 from caloforge.evaluation.evaluate import EvaluationOptions, Source
 from caloforge.evaluation.evaluate import evaluate as measure
-from caloforge.evaluation.results import METRICS_FILE, Evaluation
+from caloforge.evaluation.pixels.evaluate import EventOptions, EventSource
+from caloforge.evaluation.pixels.evaluate import evaluate_events as measure_events
+from caloforge.evaluation.results import METRICS_FILE, Document, Evaluation, PixelEvaluation
 from caloforge.report.words import in_words
 from caloforge.runtime.locks import folder_lock
 
-__all__ = ["evaluate"]
+__all__ = ["evaluate", "evaluate_events"]
+
+D = TypeVar("D", bound=Document)
 
 
 def evaluate(
@@ -38,12 +43,40 @@ def evaluate(
         DataError: ``metrics.json`` is there already, is being written, or cannot be; otherwise as
             `caloforge.evaluation.evaluate`.
     """
+    return _kept(lambda: measure(reference, generated, **options), out, overwrite)
+
+
+def evaluate_events(
+    reference: EventSource,
+    generated: EventSource,
+    *,
+    out: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
+    **options: Unpack[EventOptions],
+) -> PixelEvaluation:
+    """Compare generated pixel events with true ones, and say what the numbers mean.
+
+    Args:
+        reference, generated: events of one detector, or the files or folders they are in.
+        out, overwrite: as in `evaluate`.
+        options: further arguments of `caloforge.evaluation.pixels.evaluate_events`: ``second_reference``,
+            ``training``, ``distances``, ``classifiers``, ``images``, ``seed``, ``device``, ``progress``.
+
+    Raises:
+        DataError: ``metrics.json`` is there already, is being written, or cannot be; otherwise as
+            `caloforge.evaluation.pixels.evaluate_events`.
+    """
+    return _kept(lambda: measure_events(reference, generated, **options), out, overwrite)
+
+
+def _kept(measured: Callable[[], D], out: str | os.PathLike[str] | None, overwrite: bool) -> D:
+    """What is measured, in words, and in ``metrics.json`` where a folder is named."""
     if out is None:
-        return in_words(measure(reference, generated, **options))
+        return in_words(measured())
     target = Path(out) / METRICS_FILE
     with folder_lock(target.parent):
         if target.exists() and not overwrite:
             raise DataError(f"{target} exists; choose another folder or allow overwriting (--overwrite)")
-        evaluation = in_words(measure(reference, generated, **options))
+        evaluation = in_words(measured())
         evaluation.write(target)
     return evaluation

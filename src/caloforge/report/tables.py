@@ -262,33 +262,36 @@ def conservation(evaluation: Evaluation) -> Table:
     return Table("Energy conservation", ("Quantity", "Generated", "Geant4"), rows)
 
 
-def neighbours(known: Memorisation) -> Table:
-    """How near generated showers are to training showers."""
+def neighbours(known: Memorisation, one: str = "shower") -> Table:
+    """How near generated showers (or what ``one`` is) are to training showers."""
     nearer = known.nearer
     chance = nearer.floor if math.isfinite(nearer.floor) else nearer.ideal
     rows: list[Row] = [
         (
             Cell(
-                "Nearer to a training than to a held-out shower",
+                f"Nearer to a training than to a held-out {one}",
                 beneath="100 % for a copy of the training set.",
             ),
             percent(nearer.value, nearer.error, signed=False),
             percent(chance, signed=False),
         ),
         (
-            Cell("As near as copies", beneath="Nearer than all but 0.1 % of the held-out showers are."),
+            Cell("As near as copies", beneath=f"Nearer than all but 0.1 % of the held-out {one}s are."),
             number(known.copies),
             number(known.copies_expected, 2),
         ),
-        *((f"Showers, {name.replace('_', ' ')}", number(n), "") for name, n in known.counts.items()),
+        *(
+            (f"{one.capitalize()}s, {name.replace('_', ' ')}", number(n), "")
+            for name, n in known.counts.items()
+        ),
     ]
     return Table("Nearest neighbours", ("Quantity", "Generated", "By chance"), rows)
 
 
-def nearest_pairs(known: Memorisation) -> Table:
+def nearest_pairs(known: Memorisation, one: str = "shower") -> Table:
     """Rows of the nearest pairs in their files."""
     rows = [(number(generated), number(training)) for generated, training in known.rows]
-    return Table("Nearest pairs", ("Generated shower", "Training shower"), rows)
+    return Table("Nearest pairs", (f"Generated {one}", f"Training {one}"), rows)
 
 
 def timing(evaluation: Evaluation) -> list[Table]:

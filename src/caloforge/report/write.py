@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from caloforge.data import Showers
     from caloforge.evaluation.results import Evaluation
 
-__all__ = ["earlier_figures", "write_report"]
+__all__ = ["PAGE_FILE", "earlier_figures", "figure_files", "figures_of", "write_report"]
 
 PAGE_FILE = "report.html"
 MANIFEST = "manifest.json"
@@ -91,24 +92,18 @@ def write_report(
         raise DataError(f"display_energy must be a positive energy in MeV, got {display_energy}")
     page = page_path(out, PAGE_FILE, "report", overwrite=overwrite)
     evaluation = in_words(evaluation)
-    figures = page.parent / "figures"
     settings = {
         "title": title,
         "display_energy_mev": display_energy,
         "reference": len(reference),
         "generated": len(generated),
     }
-    try:
-        with folder_lock(page.parent):
-            figures.mkdir(exist_ok=True)
-            old = earlier_figures(figures)
-            drawn = _draw(evaluation, reference, generated, figures, display_energy, progress)
-            values = _values(evaluation, drawn, provenance("report", **settings))
-            write_page(page, PAGE_FILE, values | {"title": title or _default_title(reference)})
-            evaluation.write(page.parent / METRICS_FILE)
-            _tidy(figures, old, drawn.files())
-    except OSError as error:
-        raise DataError(f"cannot write the report into {page.parent}: {error}") from error
+    with figures_of(page) as (figures, written):
+        drawn = _draw(evaluation, reference, generated, figures, display_energy, progress)
+        values = _values(evaluation, drawn, provenance("report", **settings))
+        write_page(page, PAGE_FILE, values | {"title": title or _default_title(reference)})
+        evaluation.write(page.parent / METRICS_FILE)
+        written += drawn.files()
     return page
 
 
@@ -125,7 +120,7 @@ class Drawn:
     def files(self) -> list[str]:
         """Names of the files of all figures."""
         parts = (*self.drawings.values(), *self.groups.values(), self.correlations.values())
-        return [f"{drawing.name}.{kind}" for part in parts for drawing in part for kind in ("pdf", "png")]
+        return figure_files(itertools.chain(*parts))
 
 
 def _draw(
@@ -218,6 +213,31 @@ def _default_title(reference: Showers) -> str:
     names = sorted({str(name) for name in reference.conditions.detector if name})
     place = f" in {names[0]}" if len(names) == 1 else ""
     return f"Generated showers against Geant4{place}"
+
+
+@contextmanager
+def figures_of(page: Path) -> Iterator[tuple[Path, list[str]]]:
+    """The folder of a page's figures, for one report at a time, and the list of files to fill.
+
+    Figures of the report before that are not listed at the end are removed.
+
+    Raises:
+        DataError: something in it cannot be written.
+    """
+    figures, written = page.parent / "figures", list[str]()
+    try:
+        with folder_lock(page.parent):
+            figures.mkdir(exist_ok=True)
+            old = earlier_figures(figures)
+            yield figures, written
+            _tidy(figures, old, written)
+    except OSError as error:
+        raise DataError(f"cannot write the report into {page.parent}: {error}") from error
+
+
+def figure_files(drawings: Iterable[Drawing]) -> list[str]:
+    """Names of the files of figures."""
+    return [f"{drawing.name}.{kind}" for drawing in drawings for kind in ("pdf", "png")]
 
 
 def earlier_figures(figures: Path) -> list[str]:

@@ -27,8 +27,9 @@ from typing import Any, NoReturn, Self
 from caloforge.errors import CaloforgeError
 from caloforge.runtime.cores import wait_passively
 from caloforge.runtime.signals import signals_held_back
+from caloforge.runtime.structured import parse_json
 
-__all__ = ["Channel", "Child", "ChildError", "run_module", "serve", "serve_and_leave"]
+__all__ = ["Channel", "Child", "ChildError", "MessageError", "run_module", "serve", "serve_and_leave"]
 
 Message = dict[str, Any]
 BYTES = "bytes"
@@ -39,6 +40,8 @@ LOG_BYTES = 1 << 14
 LOG_ENCODING = {"PYTHONIOENCODING": "utf-8:backslashreplace"}
 """Of what children print, whatever the user's terminal takes."""
 SECONDS_TO_END = 2.0
+MOST_LINE = 1 << 16
+"""Bytes of the line of a message, where there is a limit."""
 
 
 class ChildError(CaloforgeError, RuntimeError):
@@ -54,15 +57,37 @@ class ChildError(CaloforgeError, RuntimeError):
         self.status, self.details = status, details
 
 
+class MessageError(CaloforgeError, ValueError):
+    """What the other side sent is no message, or one that is too long."""
+
+
+def _checked(line: bytes, most: int) -> Message:
+    """The message in a line from anywhere."""
+    try:
+        message = parse_json(line)
+    except ValueError as error:
+        raise MessageError(f"a message is no JSON: {error}") from None
+    if not isinstance(message, dict):
+        raise MessageError(f"a message must be a table, got {type(message).__name__}")
+    size = message.get(BYTES, 0)
+    if type(size) is not int or not 0 <= size <= most:
+        raise MessageError(f"a message comes with 0 to {most:,} bytes, not {size!r}")
+    return message
+
+
 class Channel:
     """Messages, JSON-able dicts, both ways over a socket.
 
     What the other side does not take at once is sent by a thread, in order: nobody waits to send, so that
     both may send much at the same time, and go on with their work.
+
+    Args:
+        end: the socket.
+        most: bytes that may come with a message, at most; None where the other side is a process of ours.
     """
 
-    def __init__(self, end: socket.socket) -> None:
-        self._socket, self._rest = end, bytearray()
+    def __init__(self, end: socket.socket, most: int | None = None) -> None:
+        self._socket, self._rest, self._most = end, bytearray(), most
         self._sender: ThreadPoolExecutor | None = None
         self._under_way: Future[None] | None = None
 
@@ -93,7 +118,11 @@ class Channel:
             self._under_way.result()
 
     def receive(self) -> list[Message]:
-        """The messages that have arrived, at least one; none where the other side has ended."""
+        """The messages that have arrived, at least one; none where the other side has ended.
+
+        Raises:
+            MessageError: what has arrived is none, or too long, where there is a limit.
+        """
         while True:
             try:
                 data = self._socket.recv(1 << 20)
@@ -107,8 +136,9 @@ class Channel:
 
     def _whole(self) -> Iterator[Message]:
         """Take the messages that are complete out of what has arrived."""
-        while (end := self._rest.find(b"\n")) >= 0:
-            message: Message = json.loads(self._rest[:end])
+        while (end := self._rest.find(b"\n", 0, None if self._most is None else MOST_LINE)) >= 0:
+            line = self._rest[:end]
+            message: Message = json.loads(line) if self._most is None else _checked(bytes(line), self._most)
             begin = end + 1
             stop = begin + message.get(BYTES, 0)
             if len(self._rest) < stop:
@@ -117,6 +147,8 @@ class Channel:
                 message[BYTES] = bytes(self._rest[begin:stop])
             del self._rest[:stop]
             yield message
+        if self._most is not None and len(self._rest) > MOST_LINE:
+            raise MessageError(f"a message begins with a line of more than {MOST_LINE} bytes")
 
     def __iter__(self) -> Iterator[Message]:
         """All messages, as they arrive, until the other side ends."""

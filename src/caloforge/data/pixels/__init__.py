@@ -7,21 +7,26 @@ from pathlib import Path
 
 from caloforge.data.formats.base import PIXEL_FORMAT
 from caloforge.data.formats.hdf5 import open_file
+from caloforge.data.pixels.clusters import Clusters, find_clusters
 from caloforge.data.pixels.events import ArrayHits, PixelConditions, PixelEvents
 from caloforge.data.pixels.file import PixelWriter, open_pixel_file, write_events
 from caloforge.data.pixels.hits import PixelHits
 from caloforge.data.pixels.images import open_images, write_images
+from caloforge.data.pixels.overlay import overlay
 from caloforge.detector.pixel import PixelDetector
 from caloforge.errors import DataError
 
 __all__ = [
     "ArrayHits",
+    "Clusters",
     "PixelConditions",
     "PixelEvents",
     "PixelHits",
     "PixelWriter",
+    "find_clusters",
     "holds_events",
     "open_events",
+    "overlay",
     "write_events",
     "write_images",
 ]

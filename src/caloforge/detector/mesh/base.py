@@ -22,6 +22,7 @@ __all__ = [
     "Frame",
     "Ints",
     "Mesh",
+    "between",
     "bin_of",
     "checked_cells",
     "checked_edges",
@@ -77,6 +78,12 @@ def bin_of(values: Floats, edges: Sequence[float]) -> Ints:
     return np.searchsorted(np.array(edges), values, side="right").astype(np.int64) - 1
 
 
+def between(edges: Sequence[float], bins: Ints, u: Floats) -> Floats:
+    """Positions in the bins, as far along each as ``u`` in (0, 1) says."""
+    e = np.array(edges)
+    return np.asarray(e[bins] + u * (e[bins + 1] - e[bins]))
+
+
 def phi_bin(x: Floats, y: Floats, n_phi: int) -> Ints:
     """Bin of the azimuth of (x, y) among ``n_phi`` equal bins from −π; periodic, so that φ = π is bin 0."""
     turn = (np.arctan2(y, x) + np.pi) / (2 * np.pi)
@@ -128,6 +135,16 @@ class Mesh(ABC):
 
         Cells are half-open, [low, high). Raises MeshError where a position is NaN.
         """
+
+    def points(self, voxels: Ints, u: Floats) -> Floats:
+        """Positions (N, 3) mm in the voxels (N,), by numbers u in (0, 1), (N, 3).
+
+        They say how far along z, and φ and r or y and x; around the axis r goes with the square.
+
+        Raises:
+            MeshError: the mesh cannot tell.
+        """
+        raise MeshError(f"a {self} does not tell where in its cells energy may lie")
 
     @abstractmethod
     def to_dict(self) -> dict[str, Any]:

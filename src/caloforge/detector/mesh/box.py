@@ -15,6 +15,7 @@ from caloforge.detector.mesh.base import (
     Floats,
     Frame,
     Ints,
+    between,
     bin_of,
     checked_cells,
     checked_edges,
@@ -72,6 +73,11 @@ class BoxMesh(RegularMesh):
         n_z, n_y, n_x = self.shape
         inside = (i_z >= 0) & (i_z < n_z) & (i_y >= 0) & (i_y < n_y) & (i_x >= 0) & (i_x < n_x)
         return np.where(inside, (i_z * n_y + i_y) * n_x + i_x, -1)
+
+    def points(self, voxels: Ints, u: Floats) -> Floats:
+        edges, bins = (self.z_edges, self.y_edges, self.x_edges), np.unravel_index(voxels, self.shape)
+        z, y, x = (between(e, i, u[:, axis]) for axis, (e, i) in enumerate(zip(edges, bins, strict=True)))
+        return np.column_stack([x, y, z])
 
     def coarsened(self, factors: tuple[int, int, int]) -> BoxMesh:
         self._check_factors(factors)

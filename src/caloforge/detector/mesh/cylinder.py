@@ -15,6 +15,7 @@ from caloforge.detector.mesh.base import (
     Floats,
     Frame,
     Ints,
+    between,
     bin_of,
     checked_cells,
     checked_edges,
@@ -92,6 +93,13 @@ class CylinderMesh(RegularMesh):
         n_z, n_phi, n_r = self.shape
         inside = (i_z >= 0) & (i_z < n_z) & (i_r >= 0) & (i_r < n_r)
         return np.where(inside, (i_z * n_phi + i_phi) * n_r + i_r, -1)
+
+    def points(self, voxels: Ints, u: Floats) -> Floats:
+        i_z, i_phi, i_r = np.unravel_index(voxels, self.shape)
+        # about as the energy of showers lies around their axis
+        along = np.where((i_r == 0) & (self.r_edges[0] == 0), u[:, 2] ** 2, u[:, 2])
+        r, phi = between(self.r_edges, i_r, along), (i_phi + u[:, 1]) / self.n_phi * 2 * np.pi - np.pi
+        return np.column_stack([r * np.cos(phi), r * np.sin(phi), between(self.z_edges, i_z, u[:, 0])])
 
     def coarsened(self, factors: tuple[int, int, int]) -> CylinderMesh:
         self._check_factors(factors)

@@ -54,6 +54,10 @@ class RaggedMesh(Mesh):
     def _cells(self, place: int, x: Floats, y: Floats) -> Ints:
         """Cell of each point within the layer in this place, −1 outside."""
 
+    @abstractmethod
+    def _alone(self, layer: Any) -> Mesh:
+        """A layer as a mesh of equal layers; MeshError where its depth is not known."""
+
     def __post_init__(self) -> None:
         checked_frame(self.frame)
         numbers = [layer.number for layer in self._layers]
@@ -90,6 +94,14 @@ class RaggedMesh(Mesh):
             )
         return result
 
+    def points(self, voxels: Ints, u: Floats) -> Floats:
+        places, result = self.voxel_layers[voxels], np.empty((len(voxels), 3))
+        for place in np.unique(places):
+            here = places == place
+            alone = self._alone(self._layers[place])
+            result[here] = alone.points(voxels[here] - self.layer_offsets[place], u[here])
+        return result
+
     def neighbour_pairs(self) -> dict[str, Ints]:
         """Within a layer cells of one edge in common; between layers those of which one holds the other's
         centre."""
@@ -122,6 +134,10 @@ class RaggedMesh(Mesh):
         return 1.0 if layer.z_edges is None else layer.z_edges[1] - layer.z_edges[0]
 
     def _in_layer(self, layer: Layer, z: Floats) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        front, back = self._depth(layer)
+        return (z >= front) & (z < back)
+
+    def _depth(self, layer: Layer) -> Depth:
         if layer.z_edges is None:
             raise MeshError(f"layer {layer.number} has no z_edges, so deposits cannot be scored on this mesh")
-        return (z >= layer.z_edges[0]) & (z < layer.z_edges[1])
+        return layer.z_edges

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from caloforge.detector.mesh.base import MESHES, Floats, Frame, Ints, bin_of, checked_edges, checked_whole
+from caloforge.detector.mesh.box import BoxMesh
 from caloforge.detector.mesh.ragged import Depth, RaggedMesh, checked_depth
 
 __all__ = ["RaggedBoxLayer", "RaggedBoxMesh"]
@@ -75,6 +76,9 @@ class RaggedBoxMesh(RaggedMesh):
         n_y, n_x = layer.shape
         inside = (i_y >= 0) & (i_y < n_y) & (i_x >= 0) & (i_x < n_x)
         return np.where(inside, i_y * n_x + i_x, -1)
+
+    def _alone(self, layer: RaggedBoxLayer) -> BoxMesh:
+        return BoxMesh(self._depth(layer), layer.y_edges, layer.x_edges)
 
     def to_dict(self) -> dict[str, Any]:
         layers = [

@@ -18,6 +18,7 @@ from caloforge.detector.mesh.base import (
     checked_whole,
     phi_bin,
 )
+from caloforge.detector.mesh.cylinder import CylinderMesh
 from caloforge.detector.mesh.ragged import Depth, RaggedMesh, checked_depth
 from caloforge.errors import MeshError
 
@@ -85,6 +86,9 @@ class RaggedCylinderMesh(RaggedMesh):
         layer = self.layers[place]
         i_r, n_r = bin_of(np.hypot(x, y), layer.r_edges), layer.shape[1]
         return np.where((i_r >= 0) & (i_r < n_r), phi_bin(x, y, layer.n_phi) * n_r + i_r, -1)
+
+    def _alone(self, layer: RaggedLayer) -> CylinderMesh:
+        return CylinderMesh(self._depth(layer), layer.n_phi, layer.r_edges)
 
     def to_dict(self) -> dict[str, Any]:
         layers = [

@@ -20,7 +20,7 @@ from caloforge.evaluation.packages import needed
 from caloforge.evaluation.progress import Progress
 from caloforge.evaluation.results import Estimate, Memorisation
 
-__all__ = ["memorisation"]
+__all__ = ["judge_nearest", "memorisation"]
 
 LEAST_SHOWERS = 50
 ENERGY_RANGE = 1.1
@@ -131,29 +131,54 @@ def memorisation(
     usual = scale(made.log_energy[usable])
     d_seen, d_unseen = d_seen[usable] / usual, d_unseen[usable] / usual
     d_null = d_null[known] / scale(unseen.log_energy[known])
-    nearer = _nearer(
-        d_seen, d_unseen, to_seen[usable], to_unseen[usable], n_seen[usable], n_unseen[usable], equal
+    return judge_nearest(
+        (to_seen[usable], to_unseen[usable]),
+        (d_seen, d_unseen, d_null),
+        expected=float((n_seen[usable] / (n_seen + n_unseen)[usable]).mean()),
+        held_out=len(unseen),
+        space=f"{root_fractions.name}, over the usual distance at that energy",
+        rows=(made.rows[usable], seen.rows),
     )
+
+
+def judge_nearest(
+    nearest: tuple[Rows, Rows],
+    distances: tuple[Floats, Floats, Floats],
+    *,
+    expected: float,
+    held_out: int,
+    space: str,
+    rows: tuple[Rows, Rows],
+) -> Memorisation:
+    """What distances to nearest neighbours say.
+
+    Args:
+        nearest: for each generated shower the nearest training and the nearest held-out one, (N,) and (N,).
+        distances: to these, (N,) and (N,), and of held-out showers to their nearest training shower, (≤ M,).
+        expected: share of generated showers that are nearer to a training shower by chance.
+        held_out: M.
+        space: of the distances, in words.
+        rows: numbers of the generated and of the training showers in their files, (N,) and (M,).
+    """
+    (to_seen, to_unseen), (d_seen, d_unseen, d_null) = nearest, distances
     rank = max(1, round(COPY_LEVEL * len(d_null)))
     limit = np.partition(d_null, rank - 1)[rank - 1]
-    near_seen, near_unseen = to_seen[usable][d_seen < limit], to_unseen[usable][d_unseen < limit]
+    near_seen, near_unseen = to_seen[d_seen < limit], to_unseen[d_unseen < limit]
     copies = len(near_seen)
-    expected = max(len(d_seen) * rank / (len(d_null) + 1), float(len(near_unseen)))
-    significant = _significant(near_seen, near_unseen, len(d_seen), len(d_null), rank)
-    edges = np.linspace(0.0, max(float(d.max()) for d in (d_seen, d_unseen, d_null)), BINS + 1)
+    edges = np.linspace(0.0, max(float(d.max()) for d in distances), BINS + 1)
     worst = np.argsort(d_seen, kind="stable")[:10]
     return Memorisation(
-        counts={"generated": len(d_seen), "training": len(seen), "held_out": len(unseen)},
-        space=f"{root_fractions.name}, over the usual distance at that energy",
+        counts={"generated": len(d_seen), "training": len(rows[1]), "held_out": held_out},
+        space=space,
         edges=edges,
         generated_to_training=_histogram(d_seen, edges),
         generated_to_held_out=_histogram(d_unseen, edges),
         held_out_to_training=_histogram(d_null, edges),
-        nearer=nearer,
+        nearer=_nearer(d_seen, d_unseen, to_seen, to_unseen, expected, len(rows[1])),
         copies=copies,
-        copies_expected=expected,
-        significant=significant,
-        rows=tuple((int(made.rows[usable][g]), int(seen.rows[to_seen[usable][g]])) for g in worst),
+        copies_expected=max(len(d_seen) * rank / (len(d_null) + 1), float(len(near_unseen))),
+        significant=_significant(near_seen, near_unseen, len(d_seen), len(d_null), rank),
+        rows=tuple((int(rows[0][g]), int(rows[1][to_seen[g]])) for g in worst),
     )
 
 
@@ -167,7 +192,7 @@ def _usual_distance(log_energy: Floats, distances: Floats) -> Callable[[Floats],
 
 
 def _nearer(
-    d_seen: Floats, d_unseen: Floats, to_seen: Rows, to_unseen: Rows, n_seen: Rows, n_unseen: Rows, equal: int
+    d_seen: Floats, d_unseen: Floats, to_seen: Rows, to_unseen: Rows, expected: float, equal: int
 ) -> Estimate:
     """Share of showers nearer to a training than to a held-out shower; ties count half."""
     n = len(d_seen)
@@ -175,7 +200,6 @@ def _nearer(
     nearest = np.where(d_seen <= d_unseen, to_seen, equal + to_unseen)
     popularity = np.bincount(nearest).astype(np.float64)
     error = float(np.sqrt(np.sum(popularity**2))) / (2 * n)
-    expected = float((n_seen / (n_seen + n_unseen)).mean())
     return Estimate(
         value=float(wins.mean()),
         error=error,

@@ -33,6 +33,13 @@ from caloforge.evaluation.results.physics import (
     Shift,
     Slice,
 )
+from caloforge.evaluation.results.pixels import (
+    PixelEvaluation,
+    Quantity,
+    RateCurve,
+    SensorCorrelation,
+    SensorNetworkRecord,
+)
 from caloforge.evaluation.results.timing import Timing
 
 __all__ = [
@@ -58,12 +65,17 @@ __all__ = [
     "ModelComparison",
     "MulticlassResult",
     "NeighbourhoodMetric",
+    "PixelEvaluation",
     "Profile",
     "PublishedResult",
+    "Quantity",
+    "RateCurve",
     "ResolutionFit",
     "ResponseCurve",
     "Result",
     "Scores",
+    "SensorCorrelation",
+    "SensorNetworkRecord",
     "Separation",
     "Shift",
     "Significance",

@@ -70,19 +70,8 @@ def _drift(deposits: Deposits, detector: PixelDetector, random: np.random.Genera
     position = start[deposit] + (end - start)[deposit] * along[:, None]
     position += random.normal(0.0, readout.diffusion_um * 1e-3, position.shape)
     position[:, 0] += readout.lorentz_um * 1e-3
-    return _cells(position, deposits.sensor[deposit], detector, (electrons / np.maximum(pieces, 1))[deposit])
-
-
-def _cells(position: Floats, sensor: Ints, detector: PixelDetector, electrons: Floats) -> tuple[Ints, Floats]:
-    """Flat cell numbers of positions (G, 2) on sensors (G,), and the electrons of those that are on cells."""
+    sensor = deposits.sensor[deposit]
+    u, v, inside = detector.cells_at(sensor, position)
     _, n_u, n_v = detector.shape
-    flipped = np.array([frame.flip_v for frame in detector.sensors])[sensor]
-    layers = np.array([frame.layer for frame in detector.sensors])[sensor]
-    along_v = np.where(flipped, -position[:, 1], position[:, 1])
-    u, v = np.empty(len(sensor), dtype=np.int64), np.empty(len(sensor), dtype=np.int64)
-    for i, layer in enumerate(detector.layers):
-        here = layers == i
-        u[here] = np.searchsorted(layer.edges_u, position[here, 0], side="right") - 1
-        v[here] = np.searchsorted(layer.edges_v, along_v[here], side="right") - 1
-    inside = (u >= 0) & (u < n_u) & (v >= 0) & (v < n_v)
-    return ((sensor * n_u + u) * n_v + v)[inside], electrons[inside]
+    cell = (sensor * n_u + u) * n_v + v
+    return cell[inside], (electrons / np.maximum(pieces, 1))[deposit][inside]

@@ -119,8 +119,8 @@ def _draw_inputs(axes: Axes, diagnosis: Diagnosis, histograms: list[Histogram]) 
         axes.set_xlabel("AUC lost without it (diamonds: AUC alone − 0.5)", loc="center", fontsize="small")
 
 
-def draw_neighbours(memorisation: Memorisation, folder: Path) -> Drawing:
-    """Distances to the nearest training and held-out shower."""
+def draw_neighbours(memorisation: Memorisation, folder: Path, one: str = "shower") -> Drawing:
+    """Distances to the nearest training and held-out shower (or what ``one`` is)."""
     with sheet(7.2, 3.9) as page:
         axes = page.axes(0.72, 0.663, 6.336, 3.081)
         edges = memorisation.edges
@@ -135,13 +135,13 @@ def draw_neighbours(memorisation: Memorisation, folder: Path) -> Drawing:
             axes.set_xscale("log")
         axes.set_xlim(edges[0], edges[-1])
         axes.set_ylim(0, 1.3 * (float(np.max([reference, training, held_out])) or 1.0))
-        axes.set_xlabel("distance to the nearest shower")
-        axes.set_ylabel("fraction of showers")
+        axes.set_xlabel(f"distance to the nearest {one}")
+        axes.set_ylabel(f"fraction of {one}s")
         axes.legend(loc="upper right")
         return page.save(
             folder,
             "memorisation",
-            "Distance to the nearest shower. A generator that copies its training set has generated showers "
+            f"Distance to the nearest {one}. A generator that copies its training set has generated {one}s "
             "(solid) far left of the held-out ones (grey).",
-            "Histograms of the distance to the nearest training and held-out shower.",
+            f"Histograms of the distance to the nearest training and held-out {one}.",
         )

@@ -6,10 +6,11 @@ from functools import singledispatch
 from typing import Any, TypeVar
 
 from caloforge.evaluation.amplification import AmplificationResult
-from caloforge.evaluation.results import Evaluation, Result
+from caloforge.evaluation.results import Evaluation, PixelEvaluation, Result
 from caloforge.evaluation.upsampling import UpsamplingPoint, UpsamplingResult
 from caloforge.report.words.memorisation import memorisation_verdict
 from caloforge.report.words.notes import with_notes
+from caloforge.report.words.pixels import find_event_verdict, find_event_warnings
 from caloforge.report.words.verdict import find_verdict
 from caloforge.report.words.warnings import find_warnings
 
@@ -23,7 +24,8 @@ def in_words(result: R) -> R:
 
     Args:
         result: an `Evaluation` gets its verdict, warnings and notes, and the verdict on memorised training
-            showers; an `AmplificationResult` its warnings; an `UpsamplingResult` the notes of its points.
+            showers, a `PixelEvaluation` the same without notes; an `AmplificationResult` its warnings; an
+            `UpsamplingResult` the notes of its points.
     """
     told: R = _told(result)
     return told
@@ -43,6 +45,16 @@ def _evaluation(result: Evaluation) -> Evaluation:
         verdict=result.verdict or find_verdict(result),
         warnings=result.warnings or find_warnings(*parts),
         memorisation=found and found.replace(verdict=found.verdict or memorisation_verdict(found)),
+    )
+
+
+@_told.register
+def _pixels(result: PixelEvaluation) -> PixelEvaluation:
+    found = result.memorisation
+    return result.replace(
+        verdict=result.verdict or find_event_verdict(result),
+        warnings=result.warnings or find_event_warnings(result),
+        memorisation=found and found.replace(verdict=found.verdict or memorisation_verdict(found, "event")),
     )
 
 

@@ -12,9 +12,10 @@ from rich.table import Table
 
 from caloforge.evaluation.amplification import AmplificationCurve, AmplificationResult
 from caloforge.evaluation.differences import classifier_auc
-from caloforge.evaluation.results import Estimate, Evaluation, ModelComparison
+from caloforge.evaluation.results import Estimate, Evaluation, ModelComparison, PixelEvaluation
 from caloforge.evaluation.upsampling import UpsamplingResult
 from caloforge.report.words.in_words import in_words
+from caloforge.report.words.pixels import event_rows
 from caloforge.report.words.rows import THOUSANDTHS, display_scale
 from caloforge.report.words.significance import standing
 from caloforge.report.words.table import comparison_tables
@@ -43,12 +44,7 @@ def _evaluation(evaluation: Evaluation) -> Table:
     The title is the verdict's headline, the caption the warnings.
     """
     evaluation = in_words(evaluation)
-    title = escape(evaluation.verdict.headline) if evaluation.verdict else None
-    table = Table(title=title, caption=escape("\n".join(evaluation.warnings)) or None)
-    table.add_column("quantity")
-    table.add_column("value", justify="right")
-    table.add_column("by chance", justify="right")
-    table.add_column("beyond chance")
+    table = _judged(evaluation)
     response = evaluation.features.get("e_ratio")
     if response is not None:
         for name, made, true in (
@@ -90,6 +86,30 @@ def _evaluation(evaluation: Evaluation) -> Table:
         table.add_row("Geant4 ms per shower, same energies", f"{timing.geant4_ms:.3g}", "")
     if timing.speed_up is not None:
         table.add_row("speed-up", f"{timing.speed_up:.0f}×", "")
+    return table
+
+
+def _judged(evaluation: Evaluation | PixelEvaluation) -> Table:
+    """An empty table of numbers with their floors below the verdict's headline, warnings beneath."""
+    title = escape(evaluation.verdict.headline) if evaluation.verdict else None
+    table = Table(title=title, caption=escape("\n".join(evaluation.warnings)) or None)
+    table.add_column("quantity")
+    table.add_column("value", justify="right")
+    table.add_column("by chance", justify="right")
+    table.add_column("beyond chance")
+    return table
+
+
+@summary.register
+def _pixels(evaluation: PixelEvaluation) -> Table:
+    """The numbers that matter, and the time an event takes."""
+    evaluation = in_words(evaluation)
+    table = _judged(evaluation)
+    for row in event_rows(evaluation):
+        table.add_row(lowered(row.name), row.value, row.floor, standing(row.sigmas))
+    for name, key in (("ms an event", "generator_ms"), ("Geant4 ms an event", "geant4_ms")):
+        if (ms := evaluation.timing.get(key)) is not None:
+            table.add_row(name, f"{ms:.3g}", "")
     return table
 
 

@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from caloforge.data.pixels import PixelEvents, PixelHits
 from caloforge.detector.mesh.pixel import PixelMesh
@@ -27,7 +28,15 @@ from caloforge.models.pixels.batch import PixelBatch
 from caloforge.models.pixels.sparse.clusters import END, STEPS, Clusters, find_clusters
 from caloforge.models.pixels.sparse.numbers import fit_numbers
 from caloforge.models.pixels.sparse.sampler import GROUPS, N_GROUPS, Exported, Sampler
-from caloforge.models.pixels.sparse.shape import FLOOR, PAST, SIZES, past_features, size_class, step_of
+from caloforge.models.pixels.sparse.shape import (
+    FLOOR,
+    PAST,
+    SIZES,
+    past_features,
+    seen_charge,
+    size_class,
+    step_of,
+)
 
 __all__ = ["SparsePixels"]
 
@@ -60,19 +69,26 @@ class SparsePixels(PixelModel):
     sampler: Sampler
     slope: Tensor
     seen: Tensor
+    charges: Tensor
+    given: Tensor
+    _scripted: tuple[torch.jit.ScriptModule, ...] = ()  # so that it is in no state dict
 
     def __init__(self, mesh: PixelMesh, settings: Settings | Mapping[str, object] | None = None) -> None:
         super().__init__(mesh, settings)
         self.sampler = Sampler(self.detector, self.settings.width, self.settings.rank)
         self.register_buffer("slope", torch.zeros(()))
         self.register_buffer("seen", torch.zeros_like(self.sampler.means[0]))
+        self.register_buffer("charges", torch.zeros_like(self.sampler.tilt))
+        self.register_buffer("given", torch.zeros(len(self.detector.sources)))
 
     def fit(self, events: PixelEvents) -> None:
         """Numbers and places of all clusters."""
-        counts, places, spectrum = self._counted(events)
-        self.sampler.network.set_spectrum(spectrum)
+        counts, places, spectra = self._counted(events)
+        self.sampler.network.set_spectrum(spectra.sum(axis=0))
         self.seen.copy_(torch.from_numpy(counts.sum(axis=0)))
+        self.charges.copy_(torch.from_numpy(self._binned(spectra)))
         rates = events.conditions.rates
+        self.given.copy_(torch.from_numpy(rates.sum(axis=0)))
         groups = np.array(GROUPS)
         self.sampler.set_numbers(fit_numbers(counts, rates, self.detector, groups, self.settings.rank))
         kinds = self.sampler.kind.cpu().numpy()
@@ -87,14 +103,14 @@ class SparsePixels(PixelModel):
         self.slope.fill_(mean / spread**2 if spread > 0.2 * mean else 0.0)
 
     def _counted(self, events: PixelEvents) -> tuple[Moments, Moments, Moments]:
-        """Clusters by event, sensor and class, by sensor, group and place, and pixels by charge."""
+        """Clusters by event, sensor and class, by sensor, group and place; pixels by kind and charge."""
         sampler, sensors = self.sampler, self.mesh.shape[0]
         edges_u, edges_v = sampler.edges_u.cpu(), sampler.edges_v.cpu()
         across = len(edges_v) - 1
         shape = (sensors, N_GROUPS, (len(edges_u) - 1) * across)
-        counts, places, spectrum = [], np.zeros(shape), np.zeros(sampler.largest + 1)
+        counts, places, spectra = [], np.zeros(shape), np.zeros((len(sampler.tilt), sampler.largest + 1))
         for hits, _ in events.batches(4):
-            spectrum += np.bincount(hits.charge, minlength=len(spectrum))
+            spectra += self._spectra(hits)
             found = find_clusters(*_columns(hits))
             size = size_class(found.size)
             image = found.image.numpy()
@@ -108,7 +124,19 @@ class SparsePixels(PixelModel):
             row = (image % sensors) * N_GROUPS + np.array(GROUPS)[size.numpy()]
             place = row * shape[2] + (u * across + v).numpy()
             places += np.bincount(place, minlength=places.size).reshape(shape)
-        return np.concatenate(counts).astype(np.float64), places, spectrum
+        return np.concatenate(counts).astype(np.float64), places, spectra
+
+    def _spectra(self, hits: PixelHits) -> Moments:
+        """Pixels by kind of sensor and charge."""
+        shape = len(self.sampler.tilt), self.sampler.largest + 1
+        flat = self.sampler.kind.cpu().numpy()[hits.sensor] * shape[1] + hits.charge
+        return np.bincount(flat, minlength=shape[0] * shape[1]).reshape(shape).astype(np.float64)
+
+    def _binned(self, spectra: Moments) -> Moments:
+        """The same in bins of the network, as shares."""
+        low = self.sampler.network.low.cpu().numpy().astype(int)
+        binned = np.add.reduceat(spectra, low, axis=1)
+        return np.asarray(binned / np.maximum(binned.sum(axis=1, keepdims=True), 1))
 
     def losses(self, batch: PixelBatch, part: str, generator: torch.Generator) -> dict[str, Tensor]:
         """Mean loss of a pixel's step and charge on some sensors of the events, weighed by their rates."""
@@ -161,8 +189,9 @@ class SparsePixels(PixelModel):
     def calibrate(self, events: PixelEvents, generator: torch.Generator) -> None:
         """Scale numbers of clusters so that each kind of sensor gets as many of a class as in the events.
 
-        What is made of clusters that touch, and of one that falls apart, is counted as in the events. Without
-        the common fluctuations, so that few events tell it.
+        And tilt the probabilities of charges so that their spectrum there is that of the events. What is made
+        of clusters that touch, and of one that falls apart, is counted as in the events. Without the common
+        fluctuations, so that few events tell it.
         """
         sampler, sensors = self.sampler, self.mesh.shape[0]
         rates = events.conditions.rates
@@ -170,7 +199,8 @@ class SparsePixels(PixelModel):
         kinds = sampler.kind.cpu().numpy()
         of_kind = np.eye(int(kinds.max()) + 1)[kinds].T  # (kinds, S)
         means = sampler.means.cpu().numpy().astype(np.float64)
-        all_of, some_of = (np.tensordot(r.sum(axis=0), means, 1) for r in (rates, rates[chosen]))
+        given = self.given.cpu().numpy()  # rates of all events that are counted in ``seen``
+        all_of, some_of = (np.tensordot(r, means, 1) for r in (given, rates[chosen].sum(axis=0)))
         real = of_kind @ (self.seen.cpu().numpy() * some_of / np.maximum(all_of, 1e-9))
         factors = sampler.factors.clone()
         sampler.factors.zero_()
@@ -185,6 +215,9 @@ class SparsePixels(PixelModel):
             ours = of_kind @ counts.reshape(sensors, len(SIZES))
             factor = np.clip((real + FEW) / (ours + FEW), 0.5, 2.0)[kinds]
             sampler.means *= torch.from_numpy(factor).to(sampler.means)
+            shares = [x + 1e-5 for x in (self.charges.cpu().numpy(), self._binned(self._spectra(hits)))]
+            tilt = np.clip(np.log(shares[0] / shares[1]), -0.5, 0.5)
+            sampler.tilt += torch.from_numpy(tilt).to(sampler.tilt)
         sampler.factors.copy_(factors)
 
     def noise_shapes(self) -> dict[str, tuple[int, ...]]:
@@ -196,7 +229,7 @@ class SparsePixels(PixelModel):
             len(rates), int(np.prod(self.mesh.shape)), dtype=torch.uint8, device=rates.device
         )
         for image, key, rate in zip(images, noise["key"], rates, strict=True):
-            cell, charge = self.sampler(key, rate)
+            cell, charge = self._made(key, rate)
             image[cell] = charge
         return images.view(len(rates), *self.mesh.shape)
 
@@ -205,16 +238,32 @@ class SparsePixels(PixelModel):
         return PixelHits.concatenate(made)
 
     def script(self) -> torch.jit.ScriptModule:
-        with warnings.catch_warnings():  # basf2 and C++ programs load nothing else
-            warnings.simplefilter("ignore", DeprecationWarning)
-            return torch.jit.script(Exported(self.sampler).eval())
+        return scripted(Exported(self.sampler).eval())
+
+    def _made(self, key: Tensor, rate: Tensor) -> tuple[Tensor, Tensor]:
+        """Lit cells and their charges of one event, from a key (4,) and rates (B,).
+
+        On a CPU, generation has it as TorchScript, which is bit for bit the same in two thirds of the time.
+        """
+        run: Any = self.sampler
+        if key.device.type == "cpu" and torch.is_inference_mode_enabled() and not self.training:
+            self._scripted = self._scripted or (scripted(self.sampler),)
+            run = self._scripted[0]
+        cell, charge = run(key, rate)
+        return cell, charge
 
     def _hits(self, key: Tensor, rate: Tensor) -> PixelHits:
-        """One event, from a key (4,) and rates (B,)."""
-        cell, charge = (x.cpu().numpy() for x in self.sampler(key, rate))
+        cell, charge = (x.cpu().numpy() for x in self._made(key, rate))
         sensor, u, v = np.unravel_index(cell, self.mesh.shape)
         counts = np.bincount(sensor, minlength=self.mesh.shape[0])[None]
         return PixelHits(self.mesh.shape, counts, u.astype(np.uint16), v.astype(np.uint16), charge)
+
+
+def scripted(module: nn.Module) -> torch.jit.ScriptModule:
+    """The module in TorchScript, which torch calls deprecated and which is all that basf2 loads."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return torch.jit.script(module)
 
 
 def _columns(hits: PixelHits) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -256,5 +305,6 @@ def _history(clusters: Clusters) -> Tensor:
     previous = (start - 1).clamp_min(0)
     has = v[start] > v[clusters.first[clusters.cluster]]
     before, last = torch.where(has, u[start[previous]], row), torch.where(has, u[previous], row)
-    columns = (u[past], v[past], charge[past] * there, rank, row, before, last)
-    return past_features(*(column.to(torch.float32) for column in columns))
+    seen = seen_charge((charge[past] * there).to(torch.float32))
+    others = (column.to(torch.float32) for column in (rank, row, before, last))
+    return past_features(u[past].to(torch.float32), v[past].to(torch.float32), seen, *others)

@@ -23,6 +23,7 @@ from caloforge.models.pixels.sparse.shape import (
     drawn,
     past_features,
     place_features,
+    seen_charge,
 )
 from caloforge.runtime.streams import stream_id
 
@@ -31,6 +32,8 @@ __all__ = ["GROUPS", "N_GROUPS", "Exported", "Sampler", "place_edges"]
 GROUPS = tuple((size > 1) + (size > 2) + (size > 8) for size in SIZES)
 """Group of each class: clusters of a group have places and fluctuate together."""
 N_GROUPS = max(GROUPS) + 1
+WATCHED = 16
+"""Steps of a cluster that are kept on the sensor; of later ones what lies beyond is dropped."""
 NEAR_END = (0, 1, 3, 8, 24)
 """Edges of bins near the ends of a sensor, where tracks come in and places are denser."""
 STREAMS = tuple(stream_id(f"pixels/{name}") for name in ("common", "clusters", "pixels"))
@@ -65,6 +68,7 @@ class Sampler(nn.Module):
     means: Tensor
     factors: Tensor
     places: Tensor
+    tilt: Tensor
 
     def __init__(self, detector: PixelDetector, width: int, rank: int) -> None:
         super().__init__()
@@ -74,7 +78,7 @@ class Sampler(nn.Module):
         self.network = ShapeNetwork(int(kinds.max()) + 1, width, edges)
         self.largest = detector.readout.largest_adu
         # TorchScript knows numbers of modules only
-        self.n_groups, self.past, self.longest = N_GROUPS, PAST, SIZES[-1]
+        self.n_groups, self.past, self.longest, self.watched = N_GROUPS, PAST, SIZES[-1], WATCHED
         self.end, self.same, self.side = END, SAME, SIDE
         self.common_stream, self.cluster_stream, self.pixel_stream = STREAMS
         edges_u, edges_v = place_edges(self.n_u, 5), place_edges(self.n_v, 12)
@@ -95,6 +99,7 @@ class Sampler(nn.Module):
         self.register_buffer("means", torch.zeros(sources, self.sensors, classes))
         self.register_buffer("factors", torch.zeros(self.sensors * N_GROUPS, rank))
         self.register_buffer("places", torch.zeros(self.sensors * N_GROUPS, places))
+        self.register_buffer("tilt", torch.zeros(int(kinds.max()) + 1, len(edges) - 1))
 
     @torch.jit.unused
     def set_numbers(self, numbers: Numbers) -> None:
@@ -153,50 +158,57 @@ class Sampler(nn.Module):
         known = self.known(sensor, size, first_u, first_v)
         n = len(sensor)
         cluster = torch.arange(n, device=key.device)
-        charge = self.network.drawn_charge(self.network.begin(known), uniforms(key, self.pixel_stream, n))
-        # of the last pixels of each cluster, the latest first, (PAST, n)
-        us = first_u.to(torch.float32).repeat(self.past, 1)
-        vs = first_v.to(torch.float32).repeat(self.past, 1)
-        past = torch.zeros_like(us)
-        past[0] = charge
-        row, before, last = us[0], us[0], us[0]
-        clusters, all_u, all_v, charges = [cluster], [us[0]], [vs[0]], [charge]
+        tilt = self.tilt[self.kind[sensor]]  # of the logits of charges
+        logits = self.network.begin(known) + tilt
+        charge = self.network.drawn_charge(logits, uniforms(key, self.pixel_stream, n))
+        # u, v and what is seen of the last pixels of clusters, the latest first, then row, before and last
+        u, v, k = first_u.to(torch.float32), first_v.to(torch.float32), self.past
+        none = seen_charge(torch.zeros(k - 1, n, device=key.device))
+        first = [u.repeat(k, 1), v.repeat(k, 1), seen_charge(charge)[None], none, u.repeat(3, 1)]
+        state = torch.cat(first)
+        clusters, all_u, all_v, charges = [cluster], [u], [v], [charge]
         draws, at = torch.zeros(0, device=key.device), 0
         for i in range(self.longest - 1):
             # classes are in order: those that have all their pixels are at the front
             done = int((self.most[size] <= i + 1).sum())
             if done > 0:
-                size, cluster = size[done:], cluster[done:]
-                us, vs, past = us[:, done:], vs[:, done:], past[:, done:]
-                row, before, last = row[done:], before[done:], last[done:]
+                size, cluster, known, state = size[done:], cluster[done:], known[done:], state[:, done:]
+                tilt = tilt[done:]
             n = len(cluster)
             if n == 0:
                 break
             if i & (i - 1) == 0:  # numbers for as many steps as there have been
                 draws, at = uniforms(key, self.pixel_stream + 1 + i, 2 * max(i, 1) * n), 0
-            features = past_features(us, vs, past, torch.full_like(row, float(i)), row, before, last)
-            hidden = self.network.hidden(known[cluster], features)
+            row, before, last = state[3 * k], state[3 * k + 1], state[3 * k + 2]
+            rank = torch.full_like(row, float(i))
+            features = past_features(
+                state[:k], state[k : 2 * k], state[2 * k : 3 * k], rank, row, before, last
+            )
+            hidden = self.network.hidden(known, features)
             logits = self.network.step(hidden)
             may_end = int((self.least[size] <= i + 1).sum())  # of these classes some have one more, some not
             logits[may_end:, self.end] = -torch.inf
-            self._keep_inside(logits, us[0], vs[0], row)
+            if i < self.watched:
+                self._keep_inside(logits, state[0], state[k], row)
             step = drawn(logits, draws[at : at + n])[0]
             uniform = draws[at + n : at + 2 * n]
             at += 2 * n
             if may_end > 0:
                 on = torch.nonzero(step < self.end).squeeze(1)
-                size, cluster, us, vs, past = size[on], cluster[on], us[:, on], vs[:, on], past[:, on]
-                row, before, last = row[on], before[on], last[on]
+                size, cluster, known, state = size[on], cluster[on], known[on], state[:, on]
+                tilt = tilt[on]
                 hidden, step, uniform = hidden[on], step[on], uniform[on]
-            charge = self.network.drawn_charge(self.network.charges(hidden, step), uniform)
+                row, before, last = state[3 * k], state[3 * k + 1], state[3 * k + 2]
+            charge = self.network.drawn_charge(self.network.charges(hidden, step) + tilt, uniform)
             same = step < self.same
-            u = torch.where(same, us[0] + 1 + step, row + step - (self.same + self.side))
-            v = torch.where(same, vs[0], vs[0] + 1)
-            before = torch.where(same, before, row)
-            last = torch.where(same, last, us[0])
-            row = torch.where(same, row, u)
-            us, vs = torch.cat([u[None], us[:-1]]), torch.cat([v[None], vs[:-1]])
-            past = torch.cat([charge[None], past[:-1]])
+            u = torch.where(same, state[0] + 1, row - (self.same + self.side)) + step
+            v = torch.where(same, state[k], state[k] + 1)
+            rows = [torch.where(same, row, u), torch.where(same, before, row)]
+            rows.append(torch.where(same, last, state[0]))
+            pieces = [u[None], state[: k - 1], v[None], state[k : 2 * k - 1], seen_charge(charge)[None]]
+            pieces.append(state[2 * k : 3 * k - 1])
+            pieces.append(torch.stack(rows))
+            state = torch.cat(pieces)
             clusters.append(cluster)
             all_u.append(u)
             all_v.append(v)

@@ -21,6 +21,7 @@ __all__ = [
     "drawn",
     "past_features",
     "place_features",
+    "seen_charge",
     "size_class",
     "step_of",
 ]
@@ -148,21 +149,26 @@ def place_features(u: Tensor, v: Tensor, n_u: int, n_v: int, fine: Tensor, ladde
 
 
 def past_features(
-    u: Tensor, v: Tensor, charge: Tensor, rank: Tensor, row: Tensor, before: Tensor, last: Tensor
+    u: Tensor, v: Tensor, seen: Tensor, rank: Tensor, row: Tensor, before: Tensor, last: Tensor
 ) -> Tensor:
     """What is seen of the past of pixels, (3K + 6, P), of float32.
 
     Args:
-        u, v, charge: of the pixel and the K − 1 before it, (K, P); charge 0 where there is none.
+        u, v: of the pixel and the K − 1 before it, (K, P).
+        seen: `seen_charge` of their charges.
         rank: of the pixel in its cluster, (P,).
         row: u of the first pixel of its row of cells, (P,).
         before, last: u of the first and the last pixel of the row before; ``row`` where there is none.
     """
-    there = (charge > 0).to(torch.float32) / 4
-    seen = torch.log(charge.clamp_min(2.0) / 7)
+    there = (seen >= 0).to(torch.float32) / 4
     others = torch.stack([u[0] - row, before - row, last - u[0]]).clamp(-20.0, 20.0) / 4
     n = torch.stack([rank / 8, torch.log1p(rank), (u[0] == row).to(torch.float32)])
     return torch.cat([((u - u[0]) * there).clamp(-5.0, 5.0), (v - v[0]) * there, seen, others, n])
+
+
+def seen_charge(charge: Tensor) -> Tensor:
+    """Charges as the network sees them; negative for 0, which says that there is no pixel."""
+    return torch.log(charge.clamp_min(2.0) / 7)
 
 
 def step_of(u: Tensor, v: Tensor, row: Tensor, next_u: Tensor, next_v: Tensor) -> Tensor:

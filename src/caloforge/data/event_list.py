@@ -1,0 +1,83 @@
+"""Events of several particles each, as they are shot at a detector. ``N`` events, ``M`` particles in all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from caloforge.data.conditions import Conditions
+from caloforge.errors import ConditionError
+
+__all__ = ["EventList"]
+
+
+@dataclass(frozen=True, eq=False)
+class EventList:
+    """What is shot where a `Beam` shoots one particle at a time.
+
+    Attributes:
+        all: the particles of all events in order, (M,).
+        ends: one behind the last particle of each event, (N,).
+    """
+
+    all: Conditions
+    ends: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, events: Sequence[Conditions]) -> EventList:
+        """Events given by their particles; ConditionError where there is none, or one has no particle."""
+        sizes = [len(event) for event in events]
+        if not sizes or not all(sizes):
+            where = f"event {sizes.index(0)} has" if sizes else "there are"
+            raise ConditionError(f"{where} no particles; each event needs at least one")
+        particles, ends = Conditions.concatenate(events), np.cumsum(sizes, dtype=np.int64)
+        if (particles.particle == 0).any():
+            event = np.searchsorted(ends, np.flatnonzero(particles.particle == 0)[0], side="right")
+            raise ConditionError(f"of a particle in event {event} it is not said which, for example e-")
+        return cls(particles, ends)
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+    def particles(
+        self, detector: str, seed: int, numbers: NDArray[np.int64]
+    ) -> tuple[Conditions, NDArray[np.int64]]:
+        """The particles of the events with these numbers (n,), and how many each has (n,)."""
+        begins = np.concatenate([[0], self.ends[:-1]])[numbers]
+        sizes = self.ends[numbers] - begins
+        rows = np.concatenate([np.arange(a, a + n) for a, n in zip(begins, sizes, strict=True)])
+        return self.all[rows], sizes
+
+    def conditions(self, detector: str, seed: int, numbers: NDArray[np.int64]) -> Conditions:
+        """What a file says of these events: all energy; direction and place of the first particle.
+
+        The particle is 0 where they are of several kinds.
+        """
+        particles, sizes = self.particles(detector, seed, numbers)
+        begins = np.cumsum(sizes) - sizes
+        low, high = (f.reduceat(particles.particle, begins) for f in (np.minimum, np.maximum))
+        first = particles[begins]
+        return Conditions(
+            np.add.reduceat(particles.energy, begins),
+            first.theta,
+            first.phi,
+            np.where(low == high, low, 0),
+            detector,
+            first.impact,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-able description that `from_dict` reads."""
+        names = ("energy", "theta", "phi", "particle", "impact")
+        columns = {name: getattr(self.all, name) for name in names}
+        told = {name: None if column is None else column.tolist() for name, column in columns.items()}
+        return {"ends": self.ends.tolist(), **told}
+
+    @classmethod
+    def from_dict(cls, description: dict[str, Any]) -> EventList:
+        columns = {name: value for name, value in description.items() if name != "ends"}
+        return cls(Conditions(**columns), np.asarray(description["ends"], dtype=np.int64))

@@ -1,0 +1,18 @@
+"""Showers of a model inside a Geant4 run, and a server that makes them for several processes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from caloforge.lazy import lazily
+
+if TYPE_CHECKING:
+    from caloforge.fast.client import ShowerClient
+    from caloforge.fast.server import ShowerServer
+    from caloforge.fast.simulate import simulate_fast
+
+__getattr__, __dir__ = lazily(
+    __name__, {"ShowerClient": "client", "ShowerServer": "server", "simulate_fast": "simulate"}
+)
+
+__all__ = ["ShowerClient", "ShowerServer", "simulate_fast"]

@@ -1,0 +1,193 @@
+"""A Geant4 run in which a model makes the showers of electrons, positrons and photons."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from caloforge.checkpoint.checkpoint import Checkpoint
+from caloforge.data.beam import Beam
+from caloforge.data.conditions import Conditions
+from caloforge.data.event_list import EventList
+from caloforge.data.quantities import Quantity, parse_range, whole_number
+from caloforge.data.showers import Showers
+from caloforge.detector.detector import Detector
+from caloforge.detector.mesh import Mesh
+from caloforge.errors import ConditionError
+from caloforge.fast.client import ShowerClient
+from caloforge.fast.maker import ShowerMaker
+from caloforge.fast.orders import Offer
+from caloforge.fast.server import MOST_PATH, ShowerServer
+from caloforge.geant4.acceptance import REASONS, Acceptance
+from caloforge.geant4.beam import make_beam
+from caloforge.geant4.simulate import CHUNK_MEV, mean_energy, shoot
+from caloforge.generation.request import resolve_checkpoint
+from caloforge.runtime.cores import usable_cores
+
+__all__ = ["simulate_fast", "told_of_fast"]
+
+FAST_VERSION = 1  # raise when the showers of given settings change
+CHEAPER = 20
+"""A chunk has so much more energy than one of full simulation."""
+MOST_CHUNK = 512
+
+
+def simulate_fast(
+    detector: str | os.PathLike[str] | Detector,
+    model: Checkpoint | str | os.PathLike[str] | None = None,
+    *,
+    out: str | os.PathLike[str],
+    n: int | None = None,
+    events: Sequence[Conditions] | None = None,
+    above: Quantity | None = None,
+    together: int = 256,
+    particle: str = "e-",
+    energy: Quantity = "1-10GeV",
+    spectrum: str = "log-uniform",
+    theta: Quantity | None = None,
+    phi: Quantity | None = None,
+    impact: Sequence[Quantity] | str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    kernels: str = "auto",
+    seed: int = 0,
+    workers: int | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    progress: bool = True,
+    mesh: Mesh | None = None,
+    allow_outside: bool = False,
+    reduced_data: bool = False,
+) -> Showers:
+    """Simulate as `caloforge.geant4.simulate` does, with a model in the place of electromagnetic showers.
+
+    Geant4 tracks everything up to the face of the calorimeter. Electrons, positrons and photons that enter
+    there within the range of the model end, and their energy is what the model makes of them; all others are
+    simulated in full. A shower is a function of the model, the seed, and the numbers of its event and track.
+
+    Args:
+        model: a checkpoint, its folder or name, or the socket of a server (``caloforge serve``); by default
+            the model that comes with caloforge for the detector.
+        above: kinetic energy from which particles are taken over, the model's lowest by default.
+        together: showers that are made at once, at least, of as many events as that takes within a chunk; 1
+            makes those of each event by themselves.
+        settings, device, precision, kernels: of the model, as `caloforge.generate` has them; a server has its
+            own.
+        detector, out, n, events, particle, energy, spectrum, theta, phi, impact, seed, workers, resume,
+            overwrite, progress, mesh, allow_outside, reduced_data: as `caloforge.geant4.simulate` has them.
+
+    Returns:
+        The showers on disk, with the columns of full simulation and, by event, ``fast_showers`` and
+        ``fast_energy`` (how many and how much energy a model took over), and ``fallback_energy``,
+        ``fallback_angle``, ``fallback_particle`` and ``fallback_place`` (how many it did not, and why).
+
+    Raises:
+        CheckpointError: the model cannot be used.
+        ConditionError: it does not know the detector.
+        SimulationError: there is no server, or it failed, and what `caloforge.geant4.simulate` raises.
+    """
+    name = None if isinstance(detector, Detector) else os.fspath(detector)
+    detector = detector if isinstance(detector, Detector) else Detector.load(detector)
+    source: Beam | EventList = (
+        EventList.of(events)
+        if events is not None
+        else make_beam(
+            detector,
+            particle=particle,
+            energy=energy,
+            spectrum=spectrum,
+            theta=theta,
+            phi=phi,
+            impact=impact,
+            allow_outside=allow_outside,
+        )
+    )
+    lowest = None if above is None else parse_range(above, "energy")[0]
+    threads = min(workers or 1, usable_cores()) if workers is not None else usable_cores()
+    with _server(model, name or detector.name, settings, threads, device, precision, kernels) as (
+        path,
+        offer,
+    ):
+        cells = offer.mesh(detector.name)
+        cells.points(np.zeros(1, dtype=np.int64), np.full((1, 3), 0.5))  # raises where it cannot tell
+        acceptance = Acceptance.of(detector, cells, offer.ranges[detector.name], lowest)
+        size = int(np.clip(CHEAPER * CHUNK_MEV / mean_energy(source), 1, MOST_CHUNK))
+        number = len(source) if isinstance(source, EventList) else n
+        decides = {
+            "version": FAST_VERSION,
+            "checkpoint": offer.fingerprint,
+            "name": offer.name,
+            "execution": offer.execution,
+            "acceptance": acceptance.to_dict(),
+            "together": whole_number("together", together),
+        }
+        return shoot(
+            detector,
+            source,
+            out=out,
+            n=n,
+            seed=seed,
+            workers=workers,
+            resume=resume,
+            overwrite=overwrite,
+            progress=progress,
+            mesh=mesh,
+            reduced_data=reduced_data,
+            module="caloforge.fast.worker",
+            more={"fast": decides, "chunk": min(size, max(16, -(-(number or 1) // 4)))},
+            told={"server": str(path)},
+        )
+
+
+def _is_socket(path: Path) -> bool:
+    try:
+        return path.is_socket()
+    except OSError:  # a name that is too long, a folder that may not be entered
+        return False
+
+
+@contextmanager
+def _server(
+    model: Checkpoint | str | os.PathLike[str] | None,
+    detector: str,
+    settings: Mapping[str, Any] | None,
+    threads: int,
+    device: str,
+    precision: str,
+    kernels: str,
+) -> Iterator[tuple[Path, Offer]]:
+    """A server that is there, or one of our own, and what it makes."""
+    path = Path() if model is None or isinstance(model, Checkpoint) else Path(model)
+    if _is_socket(path):
+        if settings or (device, precision, kernels) != ("auto", "auto", "auto"):
+            raise ConditionError(f"{path} is a server, which computes as it was started; give it no settings")
+        with ShowerClient(path) as client:
+            yield path, client.offer
+        return
+    checkpoint = resolve_checkpoint(model, detector, settings)
+    checkpoint.require_makes()
+    maker = ShowerMaker(checkpoint, device, precision, kernels)
+    place = tempfile.gettempdir()
+    place = place if len(os.fsencode(place)) < MOST_PATH // 2 else "/tmp"
+    with (
+        tempfile.TemporaryDirectory(prefix="caloforge-", dir=place) as folder,
+        ShowerServer(maker, Path(folder) / "showers", threads=threads) as server,
+    ):
+        yield server.path, server.offer
+
+
+def told_of_fast(showers: Showers) -> str:
+    """How many showers of a run a model made, and how many Geant4, in words."""
+    made, extra = int(showers.extra["fast_showers"].sum()), showers.extra
+    left = {reason: int(extra[f"fallback_{reason}"].sum()) for reason in REASONS}
+    others = ", ".join(f"{count} for their {reason}" for reason, count in left.items() if count)
+    name = showers.provenance["settings"]["fast"]["name"]
+    kept = f"Geant4 kept {others}" if others else "all that came were in its range"
+    return f"{made} particles were taken over by {name}, {kept}"
