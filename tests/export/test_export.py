@@ -18,7 +18,8 @@ from caloforge.errors import CaloforgeError, ConditionError, ExportError
 from caloforge.exports import Exported, export
 from caloforge.exports import operations as ours
 from caloforge.exports.contracts.keyed import keyed_normals
-from caloforge.exports.graph import OLDEST_TORCH
+from caloforge.exports.formats.onnx import onnx_model
+from caloforge.exports.graph import OLDEST_TORCH, traced
 from caloforge.generation import generate
 from caloforge.generation.noise import torch_normals
 
@@ -177,3 +178,24 @@ def test_keyed_noise_is_that_of_generation() -> None:
     own, expected = keyed_normals(11, numbers, sizes), torch_normals(11, numbers, sizes)
     for name in sizes:
         torch.testing.assert_close(own[name], expected[name])
+
+
+class Told(torch.nn.Module):
+    """Constants that are made and dropped one after the other; whether all and any numbers are positive."""
+
+    def forward(self, *tensors: torch.Tensor) -> torch.Tensor:
+        (x,) = tensors
+        total = torch.zeros_like(x)
+        for i in range(20):
+            total = total + x * torch.full((100,), float(i))
+        return total + 1e4 * (x > 0).all(dim=1, keepdim=True) + 1e5 * (x > 0).any(dim=1, keepdim=True)
+
+
+def test_constants_are_told_apart() -> None:
+    import onnxruntime
+
+    x = torch.ones(3, 100)
+    x[1, 5:], x[2] = -1, -1
+    data = onnx_model(traced(Told(), (x,)), ["x"], "y", {})
+    (made,) = onnxruntime.InferenceSession(data).run(None, {"x": x.numpy()})
+    np.testing.assert_allclose(made, Told()(x).numpy(), rtol=1e-6)

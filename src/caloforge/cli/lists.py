@@ -115,7 +115,7 @@ def _exports() -> None:
             promised = Contract.load(contract)
             try:
                 promised.require(checkpoint, promised.formats[0])
-                table.add_row(known, contract, f"--to {' or '.join(promised.formats)}")
+                table.add_row(known, contract, f"caloforge export --to {' or '.join(promised.formats)}")
             except ExportError as error:
                 table.add_row(known, contract, escape(f"no: {error}"))
     console.print(table)

@@ -63,8 +63,8 @@ def export(
     """
     held = Checkpoint.load(checkpoint).with_settings(settings or {})
     events = held.mesh.kind == "pixel"
-    usual = "torchscript" if events else "onnx"
-    to = to or KINDS.get(Path(out or "").suffix) or usual
+    usual: To = "torchscript" if events else "onnx"
+    to = to or KINDS.get(Path(out or "").suffix, usual)
     if to not in get_args(To):
         raise ExportError(f"unknown format {to!r}; choose one of {', '.join(get_args(To))}")
     ending = next(suffix for suffix, kind in KINDS.items() if kind == to)

@@ -10,7 +10,7 @@ import os
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -113,11 +113,12 @@ class Exported:
             "particle": conditions.particle,
             "detector": [detectors.index(d) if d in detectors else -1 for d in conditions.detector],
             "impact": conditions.impact,
+            "given": None,
         }
         shapes = {name: tuple(shape) for name, shape in self.about["noise"].items()}
         noise = draw_noise(shapes, seed, np.arange(first, first + len(conditions)))
         made = {noise_input(name): z.numpy() for name, z in noise.items()}
-        known = {i["name"]: columns.get(i["name"]) for i in self.about["inputs"] if i["name"] not in made}
+        known = {i["name"]: columns[i["name"]] for i in self.about["inputs"] if i["name"] not in made}
         missing = [name for name, column in known.items() if column is None]
         if missing:
             raise ConditionError(f"{self.where} needs {', '.join(missing)}, which the conditions have not")
@@ -154,10 +155,10 @@ def _onnx(data: bytes, where: str, threads: int) -> tuple[dict[str, Any], Run]:
 
 def loaded(data: bytes, kind: str) -> Any:
     """The module in an archive of TorchScript or of a program."""
-    file = io.BytesIO(data)
+    file, script = io.BytesIO(data), cast(Callable[[io.BytesIO], Any], torch.jit.load)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch says that it will have other ways
-        return torch.jit.load(file) if kind == "torchscript" else torch.export.load(file).module()
+        return script(file) if kind == "torchscript" else torch.export.load(file).module()
 
 
 def _program(data: bytes, kind: str, names: list[str]) -> Run:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -106,7 +107,7 @@ class Graph(nn.Module):
         made = {i.name: i.example(n) for i in self.inputs}
         for name in self.noise_names:
             made[name] = torch.randn(made[name].shape, generator=generator)
-        more = {"particle": self.particle, "given": 10.0, **self.usual(n)}
+        more: dict[str, Any] = {"particle": self.particle, "given": 10.0, **self.usual(n)}
         for name in made.keys() & more.keys():
             made[name] += more[name]
         return list(made.values())

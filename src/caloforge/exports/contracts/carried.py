@@ -133,8 +133,9 @@ class Carried(nn.Module):
         """As much noise as is wanted, of a few random numbers (n, k)."""
         # to the bit on all run-times: nothing here is rounded
         whole = (given * 2.0**20).floor().clamp(-(2.0**24), 2.0**24).to(torch.int64) + 2**24
-        odd = torch.tensor([pow(0x5851F42D4C957F2D, i + 1, 1 << 31) | 1 for i in range(given.shape[1])])
-        counter = (whole * odd).sum(dim=1)
+        counter = torch.zeros_like(whole[:, 0])
+        for i, column in enumerate(whole.unbind(dim=1)):  # sums of ONNX Runtime are rounded as float64
+            counter = counter + column * (pow(0x5851F42D4C957F2D, i + 1, 1 << 31) | 1)
         streams = {noise_stream(name): math.prod(shape) for name, shape in self.shapes.items()}
         drawn = keyed_normals(KEYED, counter, streams)
         return {

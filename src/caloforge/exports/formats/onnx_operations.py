@@ -327,17 +327,17 @@ def _sum(w: Writer, out: Like, x: Any, dim: Any = None, keepdim: bool = False, *
     return _reduction("ReduceSum")(w, out, x, dim, keepdim)
 
 
-@operation("any", "all")
-def _any(w: Writer, out: Like, x: Any, dim: Any = None, keepdim: bool = False) -> Value:
-    whole = w.cast(w.cast(x, torch.bool), torch.int32)
-    most = w.op(
-        "ReduceMax",
-        Like(torch.int32, out.shape),
-        whole,
-        numbers(*_axes(dim, shape_of(x))),
-        keepdims=int(keepdim),
-    )
-    return w.op("Cast", out, most, to=9)
+def _logical(kind: str) -> Convert:
+    def convert(w: Writer, out: Like, x: Any, dim: Any = None, keepdim: bool = False) -> Value:
+        whole = w.cast(w.cast(x, torch.bool), torch.int32)
+        made = _reduction(kind)(w, Like(torch.int32, out.shape), whole, dim, keepdim)
+        return w.op("Cast", out, made, to=9)
+
+    return convert
+
+
+operation("any")(_logical("ReduceMax"))
+operation("all")(_logical("ReduceMin"))
 
 
 @operation("argmax")

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from caloforge.exports.formats.onnx_operations import operation
-from caloforge.exports.formats.onnx_shapes import OPERATIONS, shape_of, transposed, turned
+from caloforge.exports.formats.onnx_operations import operation, shape_of
+from caloforge.exports.formats.onnx_shapes import OPERATIONS, transposed, turned
 from caloforge.exports.formats.writer import Like, Value, Writer
 
 __all__ = ["OPERATIONS"]
@@ -165,8 +165,8 @@ def _upsample_linear(w: Writer, out: Like, x: Any, size: Any, align_corners: boo
     return _resized(w, out, x, {"mode": "linear", "coordinate_transformation_mode": way})
 
 
-def _resized(w: Writer, out: Like, x: Any, how: dict[str, str]) -> Value:
+def _resized(w: Writer, out: Like, x: Any, how: dict[str, Any]) -> Value:
     pairs = zip(out.shape[2:], shape_of(x)[2:], strict=True)
-    scales = torch.tensor([1.0, 1.0, *(after / before for after, before in pairs)])  # type: ignore[operator]
+    scales = torch.tensor([1.0, 1.0, *(after / before for after, before in pairs)])
     (name,) = w.node("Resize", [w.name(x), "", w.name(scales)], **how)
     return Value(name, out.dtype, out.shape)

@@ -61,7 +61,7 @@ def turned(w: Writer, out: Like, x: Any) -> Any:
 
 
 @operation("matrix_H")
-def _matrix_turned(w: Writer, out: Like, x: Any) -> Value:
+def _matrix_turned(w: Writer, out: Like, x: Any) -> Any:
     return transposed(w, out, x, -1, -2)
 
 
@@ -251,7 +251,7 @@ def _index(w: Writer, out: Like, x: Any, indices: Sequence[Any]) -> Value:
     )
 
 
-def _stacked(w: Writer, indices: Sequence[Any], shape: tuple[Any, ...]) -> Value | Tensor:
+def _stacked(w: Writer, indices: Sequence[Any], shape: tuple[Any, ...]) -> Any:
     """Indices of several axes, as ONNX has them: along a last axis."""
     if all(isinstance(i, Tensor) for i in indices):
         return torch.stack([i.expand(shape) for i in indices], dim=-1)

@@ -66,6 +66,7 @@ class Writer:
         self.constants: dict[str, Tensor] = {}
         self._known: dict[Any, str] = {}
         self._made: dict[Any, Tensor] = {}
+        self._held: list[Tensor] = []
         self._n = 0
 
     def _new(self) -> str:
@@ -96,6 +97,7 @@ class Writer:
         if key not in self._known:
             self._known[key] = self._new()
             self.constants[self._known[key]] = tensor.detach().contiguous()
+            self._held.append(tensor)  # else another could have its id
         return self._known[key]
 
     def kept(self, key: Any, make: Callable[[], Tensor]) -> Tensor:
