@@ -172,7 +172,7 @@ def measured(name: str, given: argparse.Namespace, test: Showers, kept: Kept) ->
 
 def deviation(row: Mapping[str, Any], truth: Mapping[str, Sequence[float]]) -> float:
     """Of the neighbourhoods, the largest relative deviation from Geant4's."""
-    return max(abs(row["neighbours"][key][0] / truth[key][0] - 1) for key in ROWS)
+    return float(max(abs(row["neighbours"][key][0] / truth[key][0] - 1) for key in ROWS))
 
 
 def table(rows: Mapping[str, Mapping[str, Any]], truth: Mapping[str, Sequence[float]]) -> str:
@@ -192,8 +192,8 @@ def table(rows: Mapping[str, Mapping[str, Any]], truth: Mapping[str, Sequence[fl
         cells.append(f"{100 * deviation(row, truth):.0f} %")
         if "ms" in row:
             ms, training = row["ms"], row["training"]
-            cells += [" / ".join(f"{value:.3g}" for value in ms.values())]
-            cells += [f"{row['geant4_ms'] / min(ms.values()):.0f}", f"{row['memory_mib']:.0f}"]
+            cells += [" / ".join(f"{value:.3g}" if value else "–" for value in ms.values())]
+            cells += [f"{row['geant4_ms'] / min(filter(None, ms.values())):.0f}", f"{row['memory_mib']:.0f}"]
             cells += [f"{row['parameters'] / 1e6:.2f} M", str(training["showers"] or "–"), told(training)]
         else:
             cells += [""] * 6

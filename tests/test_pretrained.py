@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from caloforge.checkpoint import Checkpoint
-from caloforge.checkpoint.pretrained import PRETRAINED, model_card, pretrained_names
+from caloforge.checkpoint.pretrained import PRETRAINED, default_model, model_card, pretrained_names
 from caloforge.errors import CheckpointError
-from caloforge.generation import generate
+from caloforge.generation import generate, generate_events
 
 SECTIONS = ("Data", "Recipe and command", "Seed", "Metrics", "Valid range", "Limits")
 LARGEST_FILE, LARGEST_SUM = 25e6, 60e6
@@ -15,6 +15,7 @@ LARGEST_FILE, LARGEST_SUM = 25e6, 60e6
 def test_there_are_some_and_they_are_small():
     known = {
         "conv-l2lflows-siw",
+        "pxd-clusters",
         "showertransformer-siw",
         "showertree-siw",
         "showertree-lhcb",
@@ -65,6 +66,15 @@ def test_images_of_lhcbs_calorimeter_close_and_lie_where_particles_point(particl
     )
     assert np.arctan2(y, x) == pytest.approx(1.0, abs=0.1)
     assert 100 < np.hypot(x, y) / np.tan(0.25) < 170  # mm, the depth of the energy
+
+
+def test_pixel_events_light_as_many_cells_as_belle2s():
+    events = generate_events(default_model("belle2-pxd"), n=4, rate=1.0, seed=3, progress=False)
+    again = generate_events(default_model("belle2-pxd"), n=1, rate=1.0, seed=3, progress=False)
+    np.testing.assert_array_equal(events.dense(0), again.dense(0))
+    lit = np.stack([events.dense(i) > 0 for i in range(4)]).mean(axis=(0, 2, 3))
+    assert 100 * lit[:16].mean() == pytest.approx(1.47, rel=0.06)
+    assert 100 * lit[16:].mean() == pytest.approx(0.51, rel=0.06)
 
 
 def test_an_unknown_name_is_met_with_the_nearest():
