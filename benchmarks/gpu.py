@@ -70,11 +70,6 @@ WAITS = ("cudaStreamSynchronize", "cudaEventSynchronize")
 Row = tuple[str, ...]
 
 
-def shower_models() -> list[str]:
-    """Models of showers that come with caloforge."""
-    return [name for name in pretrained_names() if "energy" in Checkpoint.load(name).valid_range]
-
-
 def laws(device: torch.device, seconds: float) -> str:
     """The last line of pytest, or why there is none."""
     root = Path(__file__).resolve().parents[1]
@@ -267,7 +262,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--without-laws", action="store_true")
     given = parser.parse_args(arguments)
     device, start, seconds = pick_device(given.device), time.monotonic(), 60 * given.minutes
-    models = shower_models() if given.models is None else [m for m in given.models.split(",") if m]
+    models = (
+        pretrained_names(showers=True) if given.models is None else [m for m in given.models.split(",") if m]
+    )
     recipes = Recipe.names() if given.recipes is None else given.recipes.split(",")
     recipes = sorted(recipes, key=lambda name: (FIRST.index(name) if name in FIRST else len(FIRST), name))
     print(f"{device_name(device)}, torch {torch.__version__}, Python {platform.python_version()}")

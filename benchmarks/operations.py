@@ -158,16 +158,11 @@ def counted(name: str, precision: str, kernels: str = "plain") -> Operations:
     return operations
 
 
-def shower_models() -> list[str]:
-    """Models of showers that come with caloforge."""
-    return [name for name in pretrained_names() if "energy" in Checkpoint.load(name).valid_range]
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("models", nargs="*", default=shower_models())
+    parser.add_argument("models", nargs="*", default=pretrained_names(showers=True))
     parser.add_argument("--precision", default="bfloat16")
     parser.add_argument("--kernels", default="plain", choices=("plain", "fused"))
     parser.add_argument("--kinds", action="store_true")

@@ -135,6 +135,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
         "bench": [model, "--energy", "10GeV", *out],
         "amplify": [showers, showers, showers, *out],
         "quickstart": [MADE],
+        "export": ["pxd-clusters", *out],
         "serve": [model, "--socket", MADE],
         "data info": [showers],
         "data convert": [showers, MADE],

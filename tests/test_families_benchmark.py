@@ -25,6 +25,7 @@ def families(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return import_module("families")
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_where_it_stopped(families: ModuleType, tmp_path: Path) -> None:
     made = caloforge.generate("gflash:par04-siw", energy="1-50GeV", n=120, seed=1, progress=False)
     train, test = tmp_path / "train.h5", tmp_path / "test.h5"

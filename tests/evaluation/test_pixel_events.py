@@ -1,10 +1,12 @@
 """Judging pixel events: laws of every part, what is found, bad input, the page."""
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from scipy.stats import spearmanr
 from small_pixels import small_detector, small_events
 from typer.testing import CliRunner
@@ -26,11 +28,12 @@ from caloforge.evaluation.pixels import merged_clusters, signal_hits
 from caloforge.evaluation.pixels.chance import deal_events
 from caloforge.evaluation.pixels.correlations import spearman
 from caloforge.evaluation.pixels.events import tell_events_apart
-from caloforge.evaluation.pixels.images import kid
+from caloforge.evaluation.pixels.images import kid, train_network
 from caloforge.evaluation.pixels.memorisation import event_memorisation
 from caloforge.evaluation.pixels.quantities import measure
 from caloforge.evaluation.pixels.reading import read_sample
 from caloforge.evaluation.results import PixelEvaluation
+from caloforge.report.pixel_tables import groups
 
 FAST = {"progress": False, "distances": False, "classifiers": False}
 DOCUMENTED = Path(__file__).parents[2] / "docs" / "pixel-metrics.schema.json"
@@ -153,6 +156,17 @@ def test_kid_of_one_distribution_is_nothing():
     random = np.random.default_rng(0)
     first, second, moved = random.normal(0, 1, (3, 400, 5)) + np.array([0, 0, 0.5])[:, None, None]
     assert abs(kid(first, second, 0)) < 0.1 < kid(first, moved, 0)
+
+
+def test_the_seed_alone_decides_the_sensor_network():
+    networks = []
+    for other in (1, 2):
+        torch.manual_seed(other)
+        before = torch.get_rng_state()
+        network = train_network(events_like(12), 0, torch.device("cpu"), lambda fraction: None, images=160)
+        networks.append(network.state_dict())
+        assert torch.equal(torch.get_rng_state(), before)
+    assert all(torch.equal(networks[0][name], networks[1][name]) for name in networks[0])
 
 
 @pytest.fixture(scope="module")
@@ -356,6 +370,14 @@ def test_the_command_writes_numbers(truth, tmp_path):
         run(true, made, "--threshold", "1", "--overwrite")
     assert run(true).exit_code == 2  # nothing to judge
     assert run(true, made, "--truth", true).exit_code == 2  # two truths
+
+
+def test_quantities_of_which_the_truth_has_none_are_in_the_table(same):
+    """As the 1 % quantile of the occupancy of images is, where most are dark: halves differ by any factor."""
+    none = {"reference": 0.0, "relative": math.nan, "error": math.nan, "floor": math.inf}
+    quantities = {"occupancy": same.quantities["occupancy"].replace(**none)}
+    (table,) = groups(same.replace(quantities=quantities))
+    assert [cell if isinstance(cell, str) else cell.text for cell in table.rows[0][3:]] == ["not known"] * 3
 
 
 def test_the_page_shows_everything(same, truth, tmp_path):

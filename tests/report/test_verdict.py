@@ -31,7 +31,7 @@ from caloforge.evaluation.significance import beyond_chance, chance_sigmas, dete
 from caloforge.report import summary
 from caloforge.report.words import find_verdict
 from caloforge.report.words.findings import find_all
-from caloforge.report.words.text import feature_words, group_title, number, percent
+from caloforge.report.words.text import feature_words, group_title, number, percent, scatter_percent
 
 MESH = CylinderMesh.regular(n_z=4, n_phi=8, n_r=3)
 
@@ -452,6 +452,8 @@ def test_summary_table_holds_verdict_and_floors(equal):
         (percent(0.0123, 0.0031), "+1.23 ± 0.31 %"),
         (percent(-0.5), "−50 %"),
         (percent(0.0), "+0.0 %"),
+        (percent(math.nan, math.nan), "not known"),
+        (scatter_percent(math.inf), "not known"),
         (percent(0.00042, 0.00011, signed=False), "0.042 ± 0.011 %"),
         (number(-3), "−3"),
         (number(1.234e-5), "1.23·10⁻⁵"),

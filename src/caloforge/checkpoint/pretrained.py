@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
+from typing import Any
 
+from caloforge.checkpoint.folder import ABOUT
 from caloforge.checkpoint.untrained import GFLASH
 from caloforge.detector.description import kind_of
 from caloforge.detector.detector import Detector
 from caloforge.errors import CheckpointError, DetectorError
 from caloforge.registry import suggestion
+from caloforge.runtime.files import read_json
 
 __all__ = ["default_model", "default_models", "model_card", "pretrained_folder", "pretrained_names"]
 
@@ -21,9 +24,15 @@ CARD = "CARD.md"
 DEFAULTS = "defaults.toml"
 
 
-def pretrained_names() -> list[str]:
-    """Names of the models that come with caloforge."""
-    return sorted(path.parent.name for path in PRETRAINED.glob(f"*/{CARD}"))
+def pretrained_names(*, showers: bool = False) -> list[str]:
+    """Names of the models that come with caloforge, or of those alone that make showers."""
+    names = sorted(path.parent.name for path in PRETRAINED.glob(f"*/{CARD}"))
+    return [name for name in names if not showers or "energy" in _valid_range(name)]
+
+
+def _valid_range(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = read_json(PRETRAINED / name / ABOUT, error=CheckpointError)["valid_range"]
+    return found
 
 
 def pretrained_folder(name: str) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -31,6 +32,7 @@ from caloforge.cli.options import (
     overrides,
 )
 from caloforge.cli.output import execution, file_name, say
+from caloforge.cli.pixels import require_background
 from caloforge.errors import ConditionError
 
 if TYPE_CHECKING:
@@ -99,7 +101,7 @@ def generate(
         told = {"energy": energy, "theta": theta, "phi": phi, "particle": particle, "batch_size": batch_size}
         _events(
             model,
-            {name: value for name, value in told.items() if value is not None},
+            [name for name, value in told.items() if value is not None],
             out,
             detector=detector,
             n=n,
@@ -161,16 +163,11 @@ def generate(
     )
 
 
-def _events(model: Checkpoint, given: dict[str, Any], out: Path | None, **how: Any) -> None:
+def _events(model: Checkpoint, given: Iterable[str], out: Path | None, **how: Any) -> None:
     """Generate events of a pixel detector; ``given`` are options that only showers have."""
     from caloforge.generation import generate_events
 
-    if given:
-        options = ", ".join(f"--{name.replace('_', '-')}" for name in given)
-        raise ConditionError(
-            f"{model.name} makes events of a pixel detector, which are beam background: {options} have no "
-            "meaning there; --rate says how much background"
-        )
+    require_background(given, f"{model.name} makes events of a pixel detector, which")
     rate, like, first = how["rate"], how["like"], how["first"]
     target = out or file_name(
         model.detectors[0],

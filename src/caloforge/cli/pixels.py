@@ -1,8 +1,8 @@
-"""What ``caloforge data`` and ``caloforge evaluate`` do with pixel events."""
+"""What commands that are of showers do with pixel events."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from caloforge.cli.output import console, say
-from caloforge.errors import DataError
+from caloforge.errors import ConditionError, DataError
 from caloforge.runtime.progress import Display
 from caloforge.runtime.provenance import provenance
 from caloforge.runtime.structured import json_text
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from caloforge.data.hdf5_writer import HDF5Writer
     from caloforge.data.pixels import PixelEvents, PixelWriter
 
-__all__ = ["are_events", "convert", "evaluate", "fill", "info", "merge", "writer"]
+__all__ = ["are_events", "convert", "evaluate", "fill", "info", "merge", "require_background", "writer"]
 
 IMAGES = "png"
 
@@ -37,10 +37,23 @@ def are_events(paths: Sequence[Path], given: dict[str, Any]) -> bool:
         raise DataError(
             f"{holding[0]} holds pixel events, and {others} does not; they cannot be treated as one"
         )
-    options = [f"--{name.replace('_', '-')}" for name, value in given.items() if value]
+    options = _flags(name for name, value in given.items() if value)
     if options:
-        raise DataError(f"{holding[0]} holds pixel events, for which {', '.join(options)} has no meaning")
+        raise DataError(f"{holding[0]} holds pixel events, for which {options} has no meaning")
     return True
+
+
+def require_background(given: Iterable[str], events: str) -> None:
+    """ConditionError where options are given that say which showers to make; ``events`` are made instead."""
+    options = _flags(given)
+    if options:
+        raise ConditionError(
+            f"{events} are beam background: {options} have no meaning there; --rate says how much background"
+        )
+
+
+def _flags(names: Iterable[str]) -> str:
+    return ", ".join(f"--{name.replace('_', '-')}" for name in names)
 
 
 def info(path: Path, check: bool) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import typer
 
 from caloforge.cli.options import ENERGY_HELP, AllowCode, Overwrite, Phi, Resume, Seed, Theta, Workers
 from caloforge.cli.output import file_name, say
+from caloforge.cli.pixels import require_background
 from caloforge.errors import ConditionError
 
 __all__ = ["simulate"]
@@ -70,9 +71,11 @@ def simulate(
         "spectrum": spectrum,
         "theta": theta,
         "phi": phi,
+        "impact": impact,
+        "allow_outside": allow_outside or None,
+        "fast": fast,
+        "fast_above": fast_above,
     }
-    what |= {"impact": impact, "allow_outside": allow_outside or None}
-    what |= {"fast": fast, "fast_above": fast_above}
     given = {name: value for name, value in what.items() if value is not None}
     common: dict[str, Any] = {
         "n": n,
@@ -86,12 +89,7 @@ def simulate(
     if kind_of(detector) == "pixel":
         from caloforge.geant4 import simulate_events
 
-        if given:
-            options = ", ".join(f"--{option.replace('_', '-')}" for option in given)
-            raise ConditionError(
-                f"{detector} is a pixel detector, whose events are beam background: {options} have no "
-                "meaning there; --rate says how much background"
-            )
+        require_background(given, f"{detector} is a pixel detector, whose events")
         target = out or file_name("geant4", name, rate and f"rate{rate}", f"n{n}", f"seed{seed}")
         events = simulate_events(detector, out=target, rate=rate or 1.0, **common)
         say(f"{len(events)} events of {events.detector.name} → {target}")

@@ -22,6 +22,7 @@ __all__ = [
     "as_energies",
     "check_energies",
     "exact_source",
+    "illegal_energy",
 ]
 
 Energies = NDArray[np.float32]
@@ -141,13 +142,21 @@ def as_energies(values: ArrayLike, name: str, dtype: type[np.floating] = np.floa
         return cast(Energies, array.astype(dtype, copy=False))
 
 
+def illegal_energy(energies: NDArray[Any]) -> tuple[int, int] | None:
+    """Row and voxel of the first energy (N, V) that is NaN, infinite or negative, or None."""
+    if not energies.size or (energies.min() >= 0 and energies.max() <= LARGEST):
+        return None
+    row, voxel = np.argwhere(~((energies >= 0) & (energies <= LARGEST)))[0]
+    return int(row), int(voxel)
+
+
 def check_energies(energies: NDArray[Any], name: str, showers: int | NDArray[np.int64]) -> None:
     """Raise DataError where an energy (N, V) is NaN, infinite or negative, naming the shower and voxel.
 
     ``showers`` numbers the rows for the message: the number of the first one, or all of them, (N,).
     """
-    if energies.size and not (energies.min() >= 0 and energies.max() <= LARGEST):
-        row, voxel = np.argwhere(~((energies >= 0) & (energies <= LARGEST)))[0]
+    if (found := illegal_energy(energies)) is not None:
+        row, voxel = found
         shower = showers + row if isinstance(showers, int) else showers[row]
         raise DataError(
             f"{name}: the energy of shower {shower}, voxel {voxel} is {energies[row, voxel]} MeV; energies "

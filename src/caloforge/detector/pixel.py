@@ -308,6 +308,22 @@ class PixelDetector(DetectorFile):
         """Every sensor, ordered by layer, ladder and number; its name is "layer.ladder.sensor"."""
         return _sensors(self.layers)
 
+    @property
+    def sensor_layers(self) -> Ints:
+        """Layer of each sensor, from 0."""
+        return np.array([sensor.layer for sensor in self.sensors])
+
+    @property
+    def sensor_kinds(self) -> Ints:
+        """Kind of each sensor, from 0: those of a layer at one place of their ladders are alike but for φ."""
+        kinds: list[int] = []
+        offset = 0
+        for layer in self.layers:
+            places = range(offset, offset + len(layer.sensors))
+            kinds += layer.ladders * [*places]
+            offset = places.stop
+        return np.array(kinds)
+
     def decisive(self) -> dict[str, Any]:
         """`to_dict` without the description: where it is equal, events are of one detector."""
         return {key: value for key, value in self.to_dict().items() if key != "description"}
@@ -322,7 +338,7 @@ class PixelDetector(DetectorFile):
         """Cells u and v of positions (G, 2), mm from the middle of sensors (G,), and which are on one."""
         _, n_u, n_v = self.shape
         flipped = np.array([frame.flip_v for frame in self.sensors])[sensor]
-        layers = np.array([frame.layer for frame in self.sensors])[sensor]
+        layers = self.sensor_layers[sensor]
         along_v = np.where(flipped, -position[:, 1], position[:, 1])
         u, v = np.empty(len(sensor), dtype=np.int64), np.empty(len(sensor), dtype=np.int64)
         for i, layer in enumerate(self.layers):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from caloforge.checkpoint.checkpoint import Checkpoint
+from caloforge.data.sources import illegal_energy
 from caloforge.errors import CheckpointError
 from caloforge.fast.orders import MOST_SHOWERS, Offer, Order
 from caloforge.generation.noise import draw_noise
@@ -96,15 +97,15 @@ class ShowerMaker:
     def _numbers(piece: Piece) -> NDArray[np.int64]:
         return piece.order.numbers[piece.start : piece.stop]
 
-    def _told(self, piece: Piece) -> dict[str, Any]:
-        tensors = ConditionTensors.of(piece.order.conditions[piece.start : piece.stop], self.model.detectors)
-        return {name: column for name, column in vars(tensors).items() if column is not None}
+    def _told(self, piece: Piece) -> dict[str, Tensor]:
+        conditions = piece.order.conditions[piece.start : piece.stop]
+        return ConditionTensors.of(conditions, self.model.detectors).named()
 
 
 def _legal(energies: Energies, piece: Piece) -> Energies | CheckpointError:
-    if energies.min() >= 0 and np.isfinite(energies.max()):
+    if (found := illegal_energy(energies)) is None:
         return energies
-    bad = int(np.flatnonzero(~(np.isfinite(energies) & (energies >= 0)).all(axis=1))[0]) + piece.start
+    bad = found[0] + piece.start
     c = piece.order.conditions
     return CheckpointError(
         f"the model gave energies that are negative or no numbers for shower {piece.order.numbers[bad]} "

@@ -16,7 +16,7 @@ import socket
 import struct
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +24,7 @@ from types import TracebackType
 from typing import Self
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from caloforge.errors import CaloforgeError, CheckpointError, SimulationError
@@ -148,8 +149,8 @@ class ShowerServer:
         self._listener.close()
         self._stack.close()
 
-    def _start(self, task: object, *arguments: object) -> None:
-        thread = threading.Thread(target=task, args=arguments, daemon=True)  # type: ignore[arg-type]
+    def _start(self, task: Callable[..., None], *arguments: object) -> None:
+        thread = threading.Thread(target=task, args=arguments, daemon=True)
         self._running = [*(t for t in self._running if t.is_alive()), thread]
         thread.start()
 
@@ -238,6 +239,7 @@ class ShowerServer:
 
     def _work(self) -> None:
         """Let the model make what has been ordered, a block at a time, until the end."""
+        torch.set_num_threads(1)  # of this thread, whose number is not that of the others
         while pieces := self._next():
             try:
                 made = self.maker.make([piece for _, piece in pieces])

@@ -110,11 +110,10 @@ def simulate_fast(
         )
     )
     lowest = None if above is None else parse_range(above, "energy")[0]
-    threads = min(workers or 1, usable_cores()) if workers is not None else usable_cores()
-    with _server(model, name or detector.name, settings, threads, device, precision, kernels) as (
-        path,
-        offer,
-    ):
+    workers = usable_cores() if workers is None else whole_number("workers", workers)
+    threads = min(workers, usable_cores())
+    served = _server(model, name or detector.name, settings, threads, device, precision, kernels)
+    with served as (path, offer):
         cells = offer.mesh(detector.name)
         cells.points(np.zeros(1, dtype=np.int64), np.full((1, 3), 0.5))  # raises where it cannot tell
         acceptance = Acceptance.of(detector, cells, offer.ranges[detector.name], lowest)
@@ -172,7 +171,6 @@ def _server(
             yield path, client.offer
         return
     checkpoint = resolve_checkpoint(model, detector, settings)
-    checkpoint.require_makes()
     maker = ShowerMaker(checkpoint, device, precision, kernels)
     place = tempfile.gettempdir()
     place = place if len(os.fsencode(place)) < MOST_PATH // 2 else "/tmp"

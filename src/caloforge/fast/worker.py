@@ -29,7 +29,9 @@ class FastSimulation(Simulation):
 
     def __init__(self, settings: dict[str, Any], channel: Channel) -> None:
         self.client = ShowerClient(settings["server"])
-        super().__init__(settings, channel, Acceptance.from_dict(settings["fast"]["acceptance"]))
+        acceptance = Acceptance.from_dict(settings["fast"]["acceptance"])
+        self.tells_impact = acceptance.impact is not None
+        super().__init__(settings, channel, acceptance)
         self.together: int = settings["fast"]["together"]
         self.cells = self.client.offer.mesh(self.detector.name)
 
@@ -60,14 +62,13 @@ class FastSimulation(Simulation):
         wanted = [(event.number, incident) for _, event, _ in self.waiting for incident in event.taken]
         numbers = np.array([shower_number(event, incident.track) for event, incident in wanted])
         incidents = [incident for _, incident in wanted]
-        known = self.engine.acceptance is not None and self.engine.acceptance.impact is not None
         conditions = Conditions(
             [x.energy for x in incidents],
             [x.theta for x in incidents],
             [x.phi for x in incidents],
             [x.particle for x in incidents],
             self.detector.name,
-            [x.impact for x in incidents] if known else None,
+            [x.impact for x in incidents] if self.tells_impact else None,
         )
         made = iter(zip(numbers, self.client.make(self.seed, numbers, conditions), strict=True))
         for i, event, phi in self.waiting:

@@ -166,7 +166,6 @@ class Engine:
         acceptance: Acceptance | None = None,
     ) -> None:
         self.detector, self.scoring = detector, scoring
-        self.acceptance = acceptance
         self.world: World = World()
         self.recorder = Recorder("recorder", heaviest_z=detector.heaviest_sensitive_z, hadrons=official)
         at_face = self._at_face

@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from caloforge.data.sources import illegal_energy
 from caloforge.errors import CheckpointError
 from caloforge.generation.noise import draw_noise
 from caloforge.generation.request import GenerationRequest
@@ -131,8 +132,7 @@ class BlockDecoder:
         conditions = ConditionTensors.of(incident, request.model.detectors)
         if request.given is not None:
             conditions.given = torch.from_numpy(request.given.take(positions))
-        known = {name: column for name, column in vars(conditions).items() if column is not None}
-        return {"number": torch.arange(size) + (request.first + low - before), **known}
+        return {"number": torch.arange(size) + (request.first + low - before), **conditions.named()}
 
     def _make(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """Showers of what `make` is given, on the device of the request."""
@@ -140,10 +140,10 @@ class BlockDecoder:
 
     def check(self, energies: Energies, low: int) -> None:
         """CheckpointError naming the first shower from position ``low`` on whose energies are not legal."""
-        if energies.min() >= 0 and np.isfinite(energies.max()):
+        if (found := illegal_energy(energies)) is None:
             return
-        shower, voxel = np.argwhere(~(np.isfinite(energies) & (energies >= 0)))[0]
-        position = low + int(shower)
+        shower, voxel = found
+        position = low + shower
         incident = self.request.conditions[[position % len(self.request)]]
         raise CheckpointError(
             f"the model gave {energies[shower, voxel]} MeV in voxel {voxel} of shower "

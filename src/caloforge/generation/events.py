@@ -27,7 +27,7 @@ from caloforge.data.quantities import whole_number
 from caloforge.detector.pixel import PixelDetector
 from caloforge.errors import CheckpointError, ConditionError, DataError
 from caloforge.generation.noise import draw_key, draw_noise
-from caloforge.generation.production import Production, told_of
+from caloforge.generation.production import CHUNK_SECONDS, Production, told_of
 from caloforge.generation.request import CODE, Request, code_versions, resolve_checkpoint
 from caloforge.models.pixels.base import PixelModel
 from caloforge.runtime.chunks import ChunkStore
@@ -40,7 +40,6 @@ from caloforge.runtime.streams import checked_count, checked_seed
 
 __all__ = ["EventRequest", "generate_events", "make_event"]
 
-CHUNK_SECONDS = 30.0
 CHUNK_EVENTS = 50
 """Events held in memory until they are saved, at most."""
 MARGIN = 0.05
@@ -180,8 +179,7 @@ class EventProduction(Production[EventRequest, PixelEvents]):
         def save() -> None:
             nonlocal saved, saved_at
             hits = PixelHits.concatenate(held)
-            columns = {name: getattr(hits, name) for name in ("counts", "u", "v", "charge")}
-            store.chunk(saved, saved + len(held)).write(columns)
+            store.chunk(saved, saved + len(held)).write(hits.columns())
             saved, saved_at = saved + len(held), time.monotonic()
             held.clear()
 
@@ -215,8 +213,7 @@ class EventProduction(Production[EventRequest, PixelEvents]):
         made = self.provenance()
         with PixelWriter(out, detector, request.sources, provenance=made, overwrite=overwrite) as writer:
             for chunk in store.complete():
-                columns = chunk.read()
-                hits = PixelHits(detector.shape, *(columns[k] for k in ("counts", "u", "v", "charge")))
+                hits = PixelHits.from_columns(detector.shape, chunk.read())
                 writer.append(hits, request.conditions[chunk.start : chunk.stop])
 
     def provenance(self) -> dict[str, Any]:

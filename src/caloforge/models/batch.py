@@ -65,6 +65,10 @@ class ConditionTensors:
         """The showers at a slice, an index tensor or a boolean mask."""
         return self._map(lambda column: column[index])
 
+    def named(self) -> dict[str, Tensor]:
+        """The columns that are known, by name."""
+        return {name: column for name, column in vars(self).items() if column is not None}
+
     @property
     def index_device(self) -> torch.device:
         """Where an index of showers has to be: with them."""

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from caloforge.evaluation.results import PixelEvaluation, Quantity, SensorNetworkRecord
-from caloforge.report.tables import Cell, Row, Table, settings, sigmas_cell
+from caloforge.report.tables import Cell, Row, Table, numbers_table, settings, signed
 from caloforge.report.words.pixels import event_rows, values_text
-from caloforge.report.words.text import lowered, number, percent, scatter_percent
+from caloforge.report.words.text import lowered, number, percent, raised, scatter_percent
 
 __all__ = ["groups", "network", "numbers", "origins", "timing"]
 
@@ -17,13 +17,7 @@ _ORIGINS = {"reference": "Geant4 events", "generated": "Generated events"}
 
 def numbers(evaluation: PixelEvaluation) -> Table:
     """The numbers that matter, each beside Geant4's or its floor."""
-    rows = [
-        (Cell(row.name, beneath=row.meaning), row.value, row.floor, sigmas_cell(row.sigmas))
-        for row in event_rows(evaluation)
-    ]
-    head = ("Quantity", "Generated", "By chance, or Geant4", "Beyond chance")
-    caption = "The numbers that matter"
-    return Table(caption, head, rows, style="big stack", scrolls=lowered(caption))
+    return numbers_table(event_rows(evaluation))
 
 
 def groups(evaluation: PixelEvaluation) -> list[Table]:
@@ -38,12 +32,12 @@ def groups(evaluation: PixelEvaluation) -> list[Table]:
 def _row(quantity: Quantity) -> Row:
     sigmas = quantity.sigmas()
     return (
-        quantity.label[:1].upper() + quantity.label[1:],
+        raised(quantity.label),
         values_text(quantity, generated=False),
         values_text(quantity, generated=True),
         percent(quantity.relative, quantity.error),
         scatter_percent(quantity.floor),
-        Cell(f"{sigmas:.1f}".replace("-", "−"), "beyond" if abs(sigmas) >= 3 else ""),
+        Cell(signed(sigmas), "beyond" if abs(sigmas) >= 3 else ""),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from caloforge.evaluation.results import (
     ResolutionFit,
 )
 from caloforge.evaluation.significance import beyond_chance, chance_sigmas
+from caloforge.report.words.rows import Row as NumberRow
 from caloforge.report.words.rows import classifier_sigmas, distance_row, number_rows, timing_rows
 from caloforge.report.words.significance import sigma_text, significance, standing
 from caloforge.report.words.text import (
@@ -82,8 +83,9 @@ class Table:
     scrolls: str = ""
 
 
-def _signed(value: float, form: str = ".1f") -> str:
-    return f"{value:{form}}".replace("-", "−")
+def signed(value: float, form: str = ".1f") -> str:
+    """A number with a minus sign that is one."""
+    return "not known" if math.isnan(value) else f"{value:{form}}".replace("-", "−")
 
 
 def sigmas_cell(sigmas: float, beneath: str = "") -> Cell:
@@ -94,13 +96,17 @@ def sigmas_cell(sigmas: float, beneath: str = "") -> Cell:
 
 def numbers(evaluation: Evaluation) -> Table:
     """The numbers that matter, each beside its floor."""
-    rows = [
-        (Cell(row.name, beneath=row.meaning), row.value, row.floor, sigmas_cell(row.sigmas))
-        for row in number_rows(evaluation)
+    return numbers_table(number_rows(evaluation))
+
+
+def numbers_table(found: Iterable[NumberRow]) -> Table:
+    """Numbers, each beside its floor or Geant4's."""
+    cells = [
+        (Cell(row.name, beneath=row.meaning), row.value, row.floor, sigmas_cell(row.sigmas)) for row in found
     ]
     head = ("Quantity", "Generated", "By chance, or Geant4", "Beyond chance")
     caption = "The numbers that matter"
-    return Table(caption, head, rows, style="big stack", scrolls=lowered(caption))
+    return Table(caption, head, cells, style="big stack", scrolls=lowered(caption))
 
 
 def worst(evaluation: Evaluation) -> Table:
@@ -129,7 +135,7 @@ def _classifier_row(result: ClassifierResult) -> Row:
     floor, noise = classifier_floor(result)
     several = len(result.aucs) > 1
     auc, jsd = (
-        _signed(value, ".3f") + (f" ± {std:.3f}" if several else "")
+        signed(value, ".3f") + (f" ± {std:.3f}" if several else "")
         for value, std in ((result.auc, result.auc_std), (result.jsd, result.jsd_std))
     )
     return (
@@ -152,7 +158,7 @@ def telling_showers(evaluation: Evaluation) -> Table:
             sample,
             number(shower.row),
             f"{number(shower.incident_energy / 1000)} GeV",
-            _signed(shower.log_weight),
+            signed(shower.log_weight),
         )
         for result in evaluation.classifiers.values()
         if result.diagnosis is not None
@@ -190,8 +196,7 @@ def shared_layers(found: Localisation) -> Table:
 def places(found: Localisation) -> Table:
     """Layers, cells and neighbours whose means differ."""
     rows = [
-        (s.name, percent(s.relative, s.error), f"{_signed(s.z)} σ", number(s.p_value, 2))
-        for s in found.shifts
+        (s.name, percent(s.relative, s.error), f"{signed(s.z)} σ", number(s.p_value, 2)) for s in found.shifts
     ]
     head = ("Place", "Generated / Geant4 − 1", "z", "p, corrected")
     return Table("Places whose means differ", head, rows, scrolls="places")
@@ -321,7 +326,7 @@ def features(evaluation: Evaluation) -> Table:
                 histogram.label,
                 number(separation.value) + (" *" if beyond else ""),
                 f"{number(separation.floor)} ± {number(separation.floor_std, 2)}",
-                _signed(chance_sigmas(separation)),
+                signed(chance_sigmas(separation)),
                 *means,
             )
         )

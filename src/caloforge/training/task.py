@@ -36,8 +36,6 @@ from caloforge.training.recipe import Recipe
 __all__ = ["ShowerTask", "TrainingTask"]
 
 S = TypeVar("S", bound=Showers | PixelEvents)
-
-
 MARGIN_RAD = 1e-3
 """A sample of angles comes so near to those at which it was drawn to begin."""
 
@@ -107,8 +105,7 @@ class TrainingTask(ABC, Generic[S]):
             precision: of its networks, see `Trainable.execute_on`.
         """
         torch.manual_seed(derived_seed(self.seed, "weights"))
-        meshes: dict[str, Mesh] = self.meshes
-        start: Checkpoint | None = self.start
+        meshes, start = self.meshes, self.start
         if start is None:
             model = load_trainable_class(self.recipe.model)(next(iter(meshes.values())), self.recipe.settings)
             model.detectors, model.meshes = tuple(meshes), meshes

@@ -52,7 +52,7 @@ def find_clusters(hits: PixelHits, connectivity: Literal[4, 8] = 8) -> Clusters:
         hits: in order, one at most on each cell.
         connectivity: 4, cells with a common side touch; 8, cells with a common corner do, too.
     """
-    images = hits.event * hits.shape[0] + hits.sensor
+    images = hits.image
     label = _components(len(images), *_touching(hits, images, connectivity))
     first, label = np.unique(label, return_inverse=True)
     n = len(first)

@@ -43,7 +43,7 @@ class ArrayHits:
 
     def __init__(self, hits: PixelHits) -> None:
         self._hits = hits
-        self._first = np.concatenate([[0], np.cumsum(hits.counts.sum(axis=1))])
+        self._first = hits.first
 
     def __len__(self) -> int:
         return len(self._hits)

@@ -5,8 +5,9 @@ Legend: ``n`` events, ``S`` sensors, ``U`` × ``V`` cells of a sensor, ``H`` hit
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ from caloforge.errors import DataError
 __all__ = ["PixelHits", "check_hits"]
 
 Shape = tuple[int, int, int]
+COLUMNS = ("counts", "u", "v", "charge")
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,22 @@ class PixelHits:
         """(H,) from 0 to S − 1."""
         return np.repeat(np.tile(np.arange(self.shape[0]), len(self)), self.counts.ravel())
 
+    @property
+    def image(self) -> NDArray[np.int64]:
+        """(H,) event · S + sensor."""
+        return np.repeat(np.arange(self.counts.size), self.counts.ravel())
+
+    @property
+    def cell(self) -> NDArray[np.int64]:
+        """(H,) (image · U + u) · V + v, which rises."""
+        _, n_u, n_v = self.shape
+        return np.asarray((self.image * n_u + self.u) * n_v + self.v)
+
+    @property
+    def first(self) -> NDArray[np.int64]:
+        """Number of the first hit of each event and, last, H; (n + 1,)."""
+        return np.concatenate([[0], np.cumsum(self.counts.sum(axis=1))])
+
     def dense(self) -> NDArray[np.uint8]:
         """All charges, (n, S, U, V): 7.7 MB for an event of 40 × 250 × 768 cells."""
         images = np.zeros((len(self), *self.shape), dtype=np.uint8)
@@ -59,11 +77,16 @@ class PixelHits:
     def from_dense(images: NDArray[np.uint8]) -> PixelHits:
         """The hits of images (n, S, U, V)."""
         n, sensors, n_u, n_v = images.shape
-        flat = np.flatnonzero(images)
-        event, sensor, u, v = np.unravel_index(flat, images.shape)
-        counts = np.bincount(event * sensors + sensor, minlength=n * sensors).reshape(n, sensors)
-        charge = images.reshape(-1)[flat]
-        return PixelHits((sensors, n_u, n_v), counts, u.astype(np.uint16), v.astype(np.uint16), charge)
+        cell = np.flatnonzero(images)
+        return PixelHits.from_cells((sensors, n_u, n_v), n, cell, images.reshape(-1)[cell])
+
+    @staticmethod
+    def from_cells(shape: Shape, n: int, cell: NDArray[np.int64], charge: NDArray[np.uint8]) -> PixelHits:
+        """The hits of n events on cells (H,), which rise and are numbered as in `cell`."""
+        images = n * shape[0]
+        image, u, v = np.unravel_index(cell, (images, *shape[1:]))
+        counts = np.bincount(image, minlength=images).reshape(n, shape[0])
+        return PixelHits(shape, counts, u.astype(np.uint16), v.astype(np.uint16), charge)
 
     @staticmethod
     def none(shape: Shape) -> PixelHits:
@@ -74,10 +97,18 @@ class PixelHits:
     @staticmethod
     def concatenate(parts: Sequence[PixelHits]) -> PixelHits:
         """Events one after the other."""
-        names = ("counts", "u", "v", "charge")
         return PixelHits(
-            parts[0].shape, *(np.concatenate([getattr(part, name) for part in parts]) for name in names)
+            parts[0].shape, *(np.concatenate([getattr(part, name) for part in parts]) for name in COLUMNS)
         )
+
+    def columns(self) -> dict[str, NDArray[Any]]:
+        """Named arrays that `from_columns` reads."""
+        return {name: getattr(self, name) for name in COLUMNS}
+
+    @classmethod
+    def from_columns(cls, shape: Shape, columns: Mapping[str, NDArray[Any]]) -> PixelHits:
+        """The inverse of `columns`; ``shape`` is (S, U, V), and what else is among them is ignored."""
+        return cls(shape, *(columns[name] for name in COLUMNS))
 
 
 def check_hits(hits: PixelHits, detector: PixelDetector, where: str, first: int = 0) -> None:
@@ -91,7 +122,7 @@ def check_hits(hits: PixelHits, detector: PixelDetector, where: str, first: int 
         raise DataError(f"{where}: hits of {hits.shape} cells do not fit {detector.name}, {detector.shape}")
     if (hits.counts < 0).any() or hits.counts.sum() != len(hits.u):
         raise DataError(f"{where}: the index counts {hits.counts.sum()} hits where there are {len(hits.u)}")
-    row = hits.event * sensors + hits.sensor
+    row = hits.image
     flat = hits.u.astype(np.int64) * n_v + hits.v
     low, high = detector.readout.threshold_adu, detector.readout.largest_adu
     problems = {

@@ -46,7 +46,7 @@ def describe_events(
         if progress is not None:
             progress(min((i + 1) * EVENTS, len(chosen)), len(chosen))
     cells = detector.shape[1] * detector.shape[2]
-    layers = np.array([sensor.layer for sensor in detector.sensors])
+    layers = detector.sensor_layers
     of_layer = [counts[layers == i].mean() / len(chosen) / cells * 100 for i in range(len(detector.layers))]
     lit = np.flatnonzero(charges)
     mean = float(np.average(np.arange(256), weights=charges)) if len(lit) else 0.0

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from caloforge.data.pixels.events import PixelEvents
 from caloforge.data.pixels.hits import PixelHits
 from caloforge.detector.pixel import Readout
 from caloforge.errors import DataError
 
-__all__ = ["add_hits", "cells_of", "overlay"]
+__all__ = ["add_hits", "overlay"]
 
 
 def overlay(signal: PixelHits, background: PixelEvents, first: int = 0) -> PixelHits:
@@ -41,21 +40,8 @@ def add_hits(one: PixelHits, other: PixelHits, readout: Readout) -> PixelHits:
     for hits in (one, other):
         if (hits.u >= n_u).any() or (hits.v >= n_v).any():
             raise DataError(f"a hit to lay over lies beyond the {n_u} × {n_v} cells of its sensor")
-    cells = np.concatenate([cells_of(one), cells_of(other)])
-    lit, place = np.unique(cells, return_inverse=True)
+    lit, place = np.unique(np.concatenate([one.cell, other.cell]), return_inverse=True)
     charge = np.bincount(place, np.concatenate([one.charge, other.charge]), len(lit))
     kept = charge >= readout.threshold_adu
-    image, u, v = np.unravel_index(lit[kept], (one.counts.size, n_u, n_v))
-    return PixelHits(
-        one.shape,
-        np.bincount(image, minlength=one.counts.size).reshape(one.counts.shape),
-        u.astype(np.uint16),
-        v.astype(np.uint16),
-        np.minimum(charge[kept], readout.largest_adu).astype(np.uint8),
-    )
-
-
-def cells_of(hits: PixelHits) -> NDArray[np.int64]:
-    """A number for the cell of each hit, ordered by event, sensor, u and v."""
-    sensors, n_u, n_v = hits.shape
-    return np.asarray(((hits.event * sensors + hits.sensor) * n_u + hits.u) * n_v + hits.v)
+    adu = np.minimum(charge[kept], readout.largest_adu).astype(np.uint8)
+    return PixelHits.from_cells(one.shape, len(one), lit[kept], adu)

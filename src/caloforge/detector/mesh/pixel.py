@@ -33,8 +33,7 @@ class PixelMesh(Mesh):
 
     @property
     def layer_sizes(self) -> Ints:
-        layers = [sensor.layer for sensor in self.detector.sensors]
-        return np.bincount(layers).astype(np.int64) * int(np.prod(self.shape[1:]))
+        return np.bincount(self.detector.sensor_layers).astype(np.int64) * int(np.prod(self.shape[1:]))
 
     @property
     def layer_numbers(self) -> tuple[int, ...]:
@@ -71,14 +70,11 @@ class PixelMesh(Mesh):
         points = np.stack(self._xyz(positions), axis=1)
         found = np.full(len(points), -1, dtype=np.int64)
         n_u, n_v = self.shape[1:]
-        for sensor, (edges_u, edges_v) in zip(self.detector.sensors, self._cells, strict=True):
-            u, v, w = sensor.axes @ (points - sensor.centre).T
-            i = np.searchsorted(edges_u, u, side="right") - 1
-            j = np.searchsorted(np.sort(edges_v), v, side="right") - 1
-            j = n_v - 1 - j if sensor.flip_v else j
-            depth = self.detector.layers[sensor.layer].thickness_um * 1e-3 / 2
-            inside = (np.abs(w) <= depth) & (i >= 0) & (i < n_u) & (j >= 0) & (j < n_v)
-            found[inside] = (sensor.number * n_u + i[inside]) * n_v + j[inside]
+        for sensor in self.detector.sensors:
+            local = (sensor.axes @ (points - sensor.centre).T).T
+            u, v, inside = self.detector.cells_at(np.full(len(points), sensor.number), local[:, :2])
+            inside &= np.abs(local[:, 2]) <= self.detector.layers[sensor.layer].thickness_um * 1e-3 / 2
+            found[inside] = (sensor.number * n_u + u[inside]) * n_v + v[inside]
         return found
 
     def to_dict(self) -> dict[str, Any]:

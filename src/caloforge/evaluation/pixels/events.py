@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from caloforge.evaluation.classifiers.scores import auc, auc_error, auc_noise
 from caloforge.evaluation.packages import needed
 from caloforge.evaluation.pixels.chance import Deal, Rows, against_chance
-from caloforge.evaluation.pixels.reading import CLASSES, SHAPES, Sample
+from caloforge.evaluation.pixels.reading import CLASSES, Sample
 from caloforge.evaluation.results import Estimate
 
 __all__ = ["JUDGES", "tell_events_apart"]
@@ -64,7 +64,7 @@ def _inputs(sample: Sample, sources: bool) -> Floats:
         np.log1p(clusters),
         sample.adu / np.maximum(sample.pixels, 1),
         *np.moveaxis(sample.clusters / least, 2, 0)[: len(CLASSES) - 1],
-        *np.moveaxis(sample.shapes / least, 2, 0)[: len(SHAPES)],
+        *np.moveaxis(sample.shapes / least, 2, 0),
         *([np.log(np.maximum(sample.rates, 1e-6))] if sources else []),
     ]
     return np.concatenate(parts, axis=1)

@@ -101,21 +101,22 @@ def train_network(
     events: PixelEvents, seed: int, device: torch.device, report: Fraction, images: int = IMAGES
 ) -> SensorNetwork:
     """A network that tells the sensors of true events apart, trained on so many images; minutes on a CPU."""
+    # of weights and of what dropout drops
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         network = SensorNetwork(events.detector.shape[0])
-    network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    steps = max(1, images // BATCH)
-    optimiser = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, LEARNING_RATE, total_steps=steps)
-    for step, (batch, target) in enumerate(itertools.islice(_mixed(events, seed), steps), start=1):
-        loss = nn.functional.cross_entropy(network(batch.to(device)), target.to(device))
-        optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
-        schedule.step()
-        report(step / steps)
-    return _settled(network, events, device)
+        network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        steps = max(1, images // BATCH)
+        optimiser = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, LEARNING_RATE, total_steps=steps)
+        for step, (batch, target) in enumerate(itertools.islice(_mixed(events, seed), steps), start=1):
+            loss = nn.functional.cross_entropy(network(batch.to(device)), target.to(device))
+            optimiser.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+            schedule.step()
+            report(step / steps)
+        return _settled(network, events, device)
 
 
 def _settled(network: SensorNetwork, events: PixelEvents, device: torch.device) -> SensorNetwork:
@@ -196,8 +197,7 @@ def compare_images(
         "kid": against_chance(truth, generated, deals, lambda one, other: kid(of(*one), of(*other), seed)),
     }
     report("FID and KID", 1.0)
-    detector = truth.events.detector
-    ends = np.array([int(s.layer) * 1000 + int(s.name.split(".")[2]) for s in detector.sensors])
+    ends = truth.events.detector.sensor_kinds
     right = np.arange(len(ends))
     return distances, SensorNetworkRecord(
         parameters=sum(p.numel() for p in network.parameters()),

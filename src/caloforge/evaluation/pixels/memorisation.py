@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from caloforge.data.pixels import PixelEvents
-from caloforge.data.pixels.overlay import cells_of
 from caloforge.errors import DataError
 from caloforge.evaluation.distances.memorisation import judge_nearest
 from caloforge.evaluation.packages import needed
@@ -78,7 +77,6 @@ def _lit_cells(events: PixelEvents) -> Any:
     parts = []
     cells = int(np.prod(events.detector.shape))
     for hits, _ in events.batches():
-        first = np.concatenate([[0], np.cumsum(hits.counts.sum(axis=1))])
         ones = np.ones(len(hits.u), dtype=np.int32)
-        parts.append(sparse.csr_matrix((ones, cells_of(hits) % cells, first), shape=(len(hits), cells)))
+        parts.append(sparse.csr_matrix((ones, hits.cell % cells, hits.first), shape=(len(hits), cells)))
     return sparse.vstack(parts, format="csr")

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caloforge.data.pixels import PixelHits, find_clusters
-from caloforge.data.pixels.overlay import add_hits, cells_of
+from caloforge.data.pixels.overlay import add_hits
 from caloforge.detector import PixelDetector
 from caloforge.evaluation.pixels.signal import KINDS, Signal
 
@@ -29,20 +29,19 @@ def merged_clusters(signal: Signal, background: PixelHits, detector: PixelDetect
     """
     own = find_clusters(signal.hits)
     both = add_hits(signal.hits, background, detector.readout)
-    found, lit = find_clusters(both), cells_of(both)
+    found, lit = find_clusters(both), both.cell
 
     def charges(hits: PixelHits) -> NDArray[np.float64]:
         """What each cluster that is found has of these hits."""
-        place = found.label[np.searchsorted(lit, cells_of(hits))]
+        place = found.label[np.searchsorted(lit, hits.cell)]
         return np.bincount(place, hits.charge, len(found)).astype(np.float64)
 
     of_background, of_signal = charges(background), charges(signal.hits)
-    into = found.label[np.searchsorted(lit, cells_of(signal.hits)[own.first])]
+    into = found.label[np.searchsorted(lit, signal.hits.cell[own.first])]
     flags = (np.ones(len(own), dtype=bool), of_background[into] > 0, of_background[into] > of_signal[into])
-    layers = np.array([sensor.layer for sensor in detector.sensors])
     n, n_layers = len(background), len(detector.layers)
     event, sensor = np.divmod(own.image, detector.shape[0])
-    slot = (event * n_layers + layers[sensor]) * len(KINDS) + signal.kind[own.first]
+    slot = (event * n_layers + detector.sensor_layers[sensor]) * len(KINDS) + signal.kind[own.first]
     shape = (n, n_layers, len(KINDS))
     counts = [np.bincount(slot[flag], minlength=int(np.prod(shape))).reshape(shape) for flag in flags]
     return np.stack(counts, axis=-1)

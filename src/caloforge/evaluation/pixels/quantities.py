@@ -168,7 +168,7 @@ def _quantile(spectrum: NDArray[np.int64], share: float) -> float:
 
 
 def _clusters(sample: Sample, rows: Rows) -> Numbers:
-    layers = np.array([sensor.layer for sensor in sample.events.detector.sensors])
+    layers = sample.events.detector.sensor_layers
     of_class, shapes = sample.clusters[rows].mean(axis=0), sample.shapes[rows].mean(axis=0)
     number = of_class.sum(axis=1)
     yield "clusters", (Label("clusters", "clusters an event"), float(number.sum()))
@@ -206,7 +206,7 @@ def _responses(sample: Sample, rows: Rows) -> Numbers:
     An event scatters as its occupancy is, so relative residuals are made least.
     """
     detector = sample.events.detector
-    layers = np.array([sensor.layer for sensor in detector.sensors])
+    layers = detector.sensor_layers
     for i in range(len(detector.layers)):
         cells = detector.shape[1] * detector.shape[2] * (layers == i).sum()
         occupancy = 100 * sample.pixels[rows][:, layers == i].sum(axis=1) / cells

@@ -69,6 +69,6 @@ def _sums(place: NDArray[np.int64], columns: Floats, bins: int) -> Floats:
 def _by_layer(sample: Sample) -> Floats:
     """Occupancy of each layer, %, (N, L)."""
     detector = sample.events.detector
-    layers = np.array([sensor.layer for sensor in detector.sensors])
+    layers = detector.sensor_layers
     images = 100 * sample.pixels / (detector.shape[1] * detector.shape[2])
     return np.stack([images[:, layers == i].mean(axis=1) for i in range(len(detector.layers))], axis=1)

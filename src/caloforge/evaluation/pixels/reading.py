@@ -117,11 +117,10 @@ def _numbers(
 ) -> dict[str, NDArray[np.generic]]:
     """The columns of a `Sample` for a batch whose first event is number ``first``; histograms are filled."""
     sensors, n_u, n_v = detector.shape
-    n, image = len(hits), hits.event * sensors + hits.sensor
+    n, image = len(hits), hits.image
     images = n * sensors
-    layers = np.array([sensor.layer for sensor in detector.sensors])
     segment = image * SEGMENTS + hits.v.astype(np.int64) * SEGMENTS // n_v
-    level = (hits.event * len(detector.layers) + layers[hits.sensor]) * 256 + hits.charge
+    level = (hits.event * len(detector.layers) + detector.sensor_layers[hits.sensor]) * 256 + hits.charge
     np.add.at(maps, (hits.sensor, hits.u // MAP_CELLS[0], hits.v // MAP_CELLS[1]), 1)
     found = find_clusters(hits)
     kinds = _classes(found, detector)

@@ -79,9 +79,5 @@ def signal_hits(
     whose = np.zeros(len(cells), dtype=np.int64)
     whose[inverse] = np.tile(kind.repeat(PIECES), n)[inside]
     kept = adu >= readout.threshold_adu
-    image, u, v = np.unravel_index(cells[kept], (n * sensors, n_u, n_v))
-    counts = np.bincount(image, minlength=n * sensors).reshape(n, sensors)
-    hits = PixelHits(
-        detector.shape, counts, u.astype(np.uint16), v.astype(np.uint16), adu[kept].astype(np.uint8)
-    )
+    hits = PixelHits.from_cells(detector.shape, n, cells[kept], adu[kept].astype(np.uint8))
     return Signal(hits, whose[kept])

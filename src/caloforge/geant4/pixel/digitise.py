@@ -42,11 +42,7 @@ def digitise(deposits: Deposits, detector: PixelDetector, seed: int, number: int
     # the noise of a noise hit is beyond the threshold by itself
     adu[np.isin(cells, noisy) & (adu < readout.threshold_adu)] = readout.threshold_adu
     kept = adu >= readout.threshold_adu
-    sensor, u, v = np.unravel_index(cells[kept], detector.shape)
-    counts = np.bincount(sensor, minlength=detector.shape[0])[None]
-    return PixelHits(
-        detector.shape, counts, u.astype(np.uint16), v.astype(np.uint16), adu[kept].astype(np.uint8)
-    )
+    return PixelHits.from_cells(detector.shape, 1, cells[kept], adu[kept].astype(np.uint8))
 
 
 def _drift(deposits: Deposits, detector: PixelDetector, random: np.random.Generator) -> tuple[Ints, Floats]:

@@ -98,7 +98,7 @@ def _join(
     with PixelWriter(target, detector, sources, provenance=made, overwrite=overwrite) as writer:
         for chunk in store.complete():
             columns = chunk.read()
-            hits = PixelHits(detector.shape, *(columns[name] for name in ("counts", "u", "v", "charge")))
+            hits = PixelHits.from_columns(detector.shape, columns)
             seeds = np.full(len(hits), store.request["seed"], dtype=np.uint64)
             numbers = np.arange(chunk.start, chunk.stop)
             conditions = PixelConditions(sources, columns["rates"], seeds, numbers)

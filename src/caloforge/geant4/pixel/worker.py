@@ -44,8 +44,8 @@ def work(channel: Channel) -> None:
         engine.run(rates, numbers, seed, done)
         hits = PixelHits.concatenate(events)
         check_hits(hits, detector, "Geant4", start)
-        columns = {"counts": hits.counts, "u": hits.u, "v": hits.v, "charge": hits.charge, "rates": rates}
-        Chunk(start, stop, Path(order["path"])).write({**columns, "seconds": np.array(seconds)})
+        columns = {**hits.columns(), "rates": rates, "seconds": np.array(seconds)}
+        Chunk(start, stop, Path(order["path"])).write(columns)
         channel.send({"chunk": start})
 
 

@@ -56,14 +56,11 @@ class SparseEvents:
     def of(cls, events: PixelEvents) -> SparseEvents:
         """All of these events, in CPU memory."""
         hits = events.read(0, len(events))
-        _, n_u, n_v = hits.shape
-        cell = (hits.sensor * n_u + hits.u) * n_v + hits.v
-        first = np.concatenate([[0], np.cumsum(hits.counts.sum(axis=1))])
         return cls(
             hits.shape,
             torch.from_numpy(events.conditions.rates.astype(np.float32)),
-            torch.from_numpy(first.astype(np.int64)),
-            torch.from_numpy(cell.astype(np.int32)),
+            torch.from_numpy(hits.first),
+            torch.from_numpy((hits.cell % np.prod(hits.shape)).astype(np.int32)),
             torch.from_numpy(hits.charge),
         )
 

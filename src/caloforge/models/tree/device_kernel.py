@@ -21,6 +21,7 @@ from torch import Tensor
 
 from caloforge.models.networks.tensor_cache import TensorCache
 from caloforge.models.tree.halvings import Halving, Source
+from caloforge.models.tree.kernel import FORMS
 from caloforge.models.tree.network import SplitNetwork
 from caloforge.models.tree.split import LEAST_SCALE, NEVER, ROOM, logistic
 
@@ -32,7 +33,6 @@ except ImportError:  # nothing is launched then
 
 __all__ = ["DeviceKernel"]
 
-FORMS = ("seen", "logarithm", "lit", "asymmetry")
 ROWS = (16, 64)
 """Splits of a block of threads: where there are few, and where there are many."""
 MANY = 8192
@@ -48,6 +48,13 @@ SIZES = [
 def jit(**options: Any) -> Callable[[Any], Any]:
     """What Triton makes of a function, where it is there."""
     return (lambda function: function) if triton is None else triton.jit(**options)
+
+
+@jit()
+def _product(a, b, BF16: tl.constexpr):
+    if BF16:
+        return tl.dot(a.to(tl.bfloat16), b.to(tl.bfloat16))
+    return tl.dot(a, b, input_precision="ieee")
 
 
 @jit(do_not_specialize=SIZES)
@@ -85,10 +92,7 @@ def _split_pass(
                 mask=there[:, None] & is_unit[None, :],
                 other=0.0,
             )
-            if BF16:
-                h += tl.dot(x.to(tl.bfloat16), w.to(tl.bfloat16))
-            else:
-                h += tl.dot(x, w, input_precision="ieee")
+            h += _product(x, w, BF16)
             first += BK
         for block in tl.static_range(DEPTH):
             s = h * tl.sigmoid(h)
@@ -97,19 +101,13 @@ def _split_pass(
                 mask=is_unit[:, None] & is_unit[None, :],
                 other=0.0,
             )
-            if BF16:
-                h += tl.dot(s.to(tl.bfloat16), w.to(tl.bfloat16))
-            else:
-                h += tl.dot(s, w, input_precision="ieee")
+            h += _product(s, w, BF16)
             h += tl.load(block_bias + block * W + unit, mask=is_unit, other=0.0)[None, :]
         s = h * tl.sigmoid(h)
         w = tl.load(
             head + out[None, :] * W + unit[:, None], mask=is_unit[:, None] & (out < U)[None, :], other=0.0
         )
-        if BF16:
-            raw = tl.dot(s.to(tl.bfloat16), w.to(tl.bfloat16))
-        else:
-            raw = tl.dot(s, w, input_precision="ieee")
+        raw = _product(s, w, BF16)
         raw += tl.load(head_bias + out, mask=out < U, other=0.0)[None, :]
 
         column = out[None, :]

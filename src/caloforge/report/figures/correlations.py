@@ -10,23 +10,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from caloforge.evaluation.results import Correlation, SensorCorrelation
-from caloforge.report.figures.marks import Floats
+from caloforge.report.figures.marks import Floats, scale_end
 from caloforge.report.figures.sheet import Drawing, sheet
 from caloforge.report.figures.style import GENERATED_NAME, REFERENCE_NAME
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["Matrices", "difference_limit", "draw_correlations", "draw_matrices", "draw_sensor_correlations"]
+__all__ = ["difference_limit", "draw_correlations", "draw_sensor_correlations"]
 
 MOST_TICKS = 10
 
 
 def difference_limit(correlation: Correlation | SensorCorrelation) -> float:
     """End of the symmetric colour scale of the differences: the largest one, rounded up to a tenth."""
-    difference = np.abs(correlation.generated - correlation.reference)
-    largest = float(np.max(difference[np.isfinite(difference)], initial=0.0))
-    return float(np.clip(np.ceil(10 * largest) / 10, 0.1, 2.0))
+    return scale_end(correlation.generated - correlation.reference, 10, 2.0)
 
 
 def draw_correlations(correlations: Mapping[str, Correlation], folder: Path) -> dict[str, Drawing]:
@@ -38,8 +36,8 @@ def _draw(correlation: Correlation, folder: Path) -> Drawing:
     cells = correlation.name == "cells"
     what = f"{correlation.name} (energy / E_inc)"
     limit = difference_limit(correlation)
-    return draw_matrices(
-        Matrices(
+    return _draw_matrices(
+        _Matrices(
             correlation.labels,
             correlation.reference,
             correlation.generated,
@@ -64,7 +62,7 @@ def draw_sensor_correlations(
         limit = difference_limit(part)
         layers = [label.split(".")[0] for label in part.names]
         itself = np.eye(len(part.names), dtype=bool)
-        matrices = Matrices(
+        matrices = _Matrices(
             part.names,
             np.where(itself, np.nan, part.reference),
             np.where(itself, np.nan, part.generated),
@@ -74,7 +72,7 @@ def draw_sensor_correlations(
             reach=_reach(part),
             lines=tuple(i for i in range(1, len(layers)) if layers[i] != layers[i - 1]),
         )
-        drawn[name] = draw_matrices(
+        drawn[name] = _draw_matrices(
             matrices,
             folder,
             f"correlation_{name}",
@@ -88,14 +86,11 @@ def draw_sensor_correlations(
 def _reach(correlation: SensorCorrelation) -> float:
     """End of the scale of the correlations: the largest off the diagonal, rounded up to a tenth."""
     off = ~np.eye(len(correlation.names), dtype=bool)
-    largest = np.nanmax(
-        np.abs(np.stack([correlation.reference[off], correlation.generated[off]])), initial=0.1
-    )
-    return float(min(np.ceil(10 * largest) / 10, 1.0))
+    return scale_end(np.stack([correlation.reference[off], correlation.generated[off]]), 10, 1.0)
 
 
 @dataclass(frozen=True, eq=False)
-class Matrices:
+class _Matrices:
     """Two matrices with the same rows and columns.
 
     Attributes:
@@ -118,7 +113,7 @@ class Matrices:
     lines: Sequence[int] = ()
 
 
-def draw_matrices(matrices: Matrices, folder: Path, name: str, caption: str, alt: str) -> Drawing:
+def _draw_matrices(matrices: _Matrices, folder: Path, name: str, caption: str, alt: str) -> Drawing:
     """Geant4, generated and their difference side by side."""
     from matplotlib.colors import Normalize
 
@@ -156,7 +151,7 @@ def draw_matrices(matrices: Matrices, folder: Path, name: str, caption: str, alt
         return page.save(folder, name, caption, alt)
 
 
-def _label(axes: Axes, matrices: Matrices, first: bool) -> None:
+def _label(axes: Axes, matrices: _Matrices, first: bool) -> None:
     n = len(matrices.labels)
     at = range(0, n, max(1, -(-n // MOST_TICKS)))
     names = [matrices.labels[i] for i in at]

@@ -25,6 +25,7 @@ from caloforge.report.figures.style import (
     SampleStyle,
     model_styles,
 )
+from caloforge.report.words.text import raised
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -269,7 +270,7 @@ def draw_single_pages(name: str, histograms: Sequence[Histogram], folder: Path) 
                 below.set_xlabel(histogram.label)
                 axes.legend(loc="upper right", title=_separation_text(histogram), title_fontsize="small")
             labels = "; ".join(h.label for h in part)
-            caption = f"{labels[:1].upper()}{labels[1:]}."
+            caption = f"{raised(labels)}."
             alt = f"Histograms with ratio panels, Geant4 and generated: {labels}."
             drawings.append(page.save(folder, page_name, caption, alt))
     return drawings

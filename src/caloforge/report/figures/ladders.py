@@ -9,21 +9,19 @@ import numpy as np
 
 from caloforge.detector import PixelDetector
 from caloforge.evaluation.results import PixelEvaluation, Quantity
-from caloforge.report.figures.marks import Floats, points
+from caloforge.report.figures.marks import Floats, both_points, scale_end
 from caloforge.report.figures.sensors import unrolled
 from caloforge.report.figures.sheet import Drawing, Sheet, sheet
-from caloforge.report.figures.style import GENERATED, GENERATED_NAME, REFERENCE, REFERENCE_NAME
+from caloforge.report.figures.style import GENERATED_NAME, REFERENCE_NAME
 
 __all__ = ["draw_ladders", "draw_maps"]
 
 DIFFERENCES = "RdBu_r"
-LEAST_LIMIT = 0.05
 
 
 def _limit(values: Floats) -> float:
     """End of a symmetric scale of relative differences: the largest, rounded up to 5 %."""
-    largest = float(np.max(np.abs(values[np.isfinite(values)]), initial=0.0))
-    return float(np.clip(np.ceil(20 * largest) / 20, LEAST_LIMIT, 1.0))
+    return scale_end(values, 20, 1.0)
 
 
 def draw_ladders(detector: PixelDetector, evaluation: PixelEvaluation, folder: Path) -> list[Drawing]:
@@ -116,30 +114,13 @@ def _against_phi(
     each = (width - 0.25 * (n - 1)) / n
     first = None
     for layer, part in enumerate(detector.layers):
-        axes = page.figure.add_axes(
-            (
-                (left + layer * (each + 0.25)) / page.width,
-                bottom / page.height,
-                each / page.width,
-                height / page.height,
-            ),
-            sharey=first,
-        )
+        axes = page.axes(left + layer * (each + 0.25), bottom, each, height, share_y=first)
         own = [q for number, _, q in ladders if number == layer]
         mean = float(np.mean([q.reference for q in own])) or 1.0
         phi = part.first_phi_deg + 360 * np.arange(part.ladders) / part.ladders
-        for values, errors, colour, marker, name, shift in (
-            (
-                [q.reference for q in own],
-                [q.reference_error for q in own],
-                REFERENCE,
-                "o",
-                REFERENCE_NAME,
-                -3,
-            ),
-            ([q.generated for q in own], [q.generated_error for q in own], GENERATED, "s", GENERATED_NAME, 3),
-        ):
-            points(axes, phi + shift, np.array(values) / mean, np.array(errors) / mean, colour, marker, name)
+        true = np.array([(q.reference, q.reference_error) for q in own]) / mean
+        made = np.array([(q.generated, q.generated_error) for q in own]) / mean
+        both_points(axes, (phi - 3, *true.T), (phi + 3, *made.T))
         axes.axhline(1, color="#9aa0a8", linewidth=0.7, zorder=0)
         axes.set_title(f"layer {layer + 1}", fontsize="medium")
         axes.set_xlabel("φ of the ladder (°)")

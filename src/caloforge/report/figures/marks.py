@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from caloforge.report.figures.style import REFERENCE, REFERENCE_FILL, REFERENCE_NAME
+from caloforge.report.figures.style import (
+    GENERATED,
+    GENERATED_NAME,
+    REFERENCE,
+    REFERENCE_FILL,
+    REFERENCE_NAME,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,12 +24,14 @@ if TYPE_CHECKING:
 __all__ = [
     "Floats",
     "band",
+    "both_points",
     "by_group",
     "few_ticks",
     "filled_stairs",
     "layer_ticks",
     "points",
     "ratio_limits",
+    "scale_end",
     "spans_decades",
 ]
 
@@ -73,6 +81,23 @@ def points(
     """Points with error bars, ``width`` points wide; ``style`` is what `Axes.errorbar` takes besides."""
     look: dict[str, Any] = {"linestyle": "none", "markersize": size, "elinewidth": width} | style
     axes.errorbar(x, y, yerr=error, color=colour, marker=marker, label=label, **look)
+
+
+def both_points(
+    axes: Axes,
+    reference: tuple[Floats, Floats, Floats],
+    generated: tuple[Floats, Floats, Floats],
+    **style: Any,
+) -> None:
+    """Points of Geant4 and of a generator: x, y and error of each."""
+    points(axes, *reference, REFERENCE, "o", REFERENCE_NAME, **style)
+    points(axes, *generated, GENERATED, "s", GENERATED_NAME, **style)
+
+
+def scale_end(values: Floats, parts: int, most: float) -> float:
+    """End of a symmetric scale: the largest value of either sign, rounded up to one of so many parts of 1."""
+    largest = float(np.max(np.abs(values[np.isfinite(values)]), initial=0.0))
+    return float(np.clip(np.ceil(parts * largest) / parts, 1 / parts, most))
 
 
 def ratio_limits(axes: Axes, ratios: Sequence[tuple[Floats, Floats]]) -> None:

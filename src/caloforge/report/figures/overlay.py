@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from caloforge.evaluation.results import PixelEvaluation, RateCurve
-from caloforge.report.figures.marks import points
+from caloforge.report.figures.marks import both_points, points
 from caloforge.report.figures.sheet import Drawing, panel_sheet
-from caloforge.report.figures.style import GENERATED, GENERATED_NAME, REFERENCE, REFERENCE_NAME
+from caloforge.report.figures.style import GENERATED
 
 __all__ = ["draw_overlay", "draw_rates"]
 
@@ -26,13 +26,9 @@ def draw_overlay(evaluation: PixelEvaluation, folder: Path) -> list[Drawing]:
                 n.removeprefix(prefix): q for n, q in evaluation.quantities.items() if n.startswith(prefix)
             }
             at = np.arange(float(len(found)))
-            for role, colour, marker, name, shift in (
-                ("reference", REFERENCE, "o", REFERENCE_NAME, -0.08),
-                ("generated", GENERATED, "s", GENERATED_NAME, 0.08),
-            ):
-                values = np.array([getattr(q, role) for q in found.values()])
-                errors = np.array([getattr(q, f"{role}_error") for q in found.values()])
-                points(axes, at + shift, values, errors, colour, marker, name, size=5)
+            true = np.array([(q.reference, q.reference_error) for q in found.values()])
+            made = np.array([(q.generated, q.generated_error) for q in found.values()])
+            both_points(axes, (at - 0.08, *true.T), (at + 0.08, *made.T), size=5)
             names = [n.replace("_layer_", "\nlayer ") for n in found]
             axes.set_xticks(at, names)
             axes.tick_params(which="minor", bottom=False, top=False)
@@ -61,23 +57,10 @@ def draw_rates(curve: RateCurve, folder: Path) -> list[Drawing]:
     ) as page:
         for i in range(n):
             axes, below = page.ratio_panel(i)
-            points(
+            both_points(
                 axes,
-                curve.reference_rate,
-                curve.reference[i],
-                curve.reference_error[i],
-                REFERENCE,
-                "o",
-                REFERENCE_NAME,
-            )
-            points(
-                axes,
-                curve.generated_rate,
-                curve.generated[i],
-                curve.generated_error[i],
-                GENERATED,
-                "s",
-                GENERATED_NAME,
+                (curve.reference_rate, curve.reference[i], curve.reference_error[i]),
+                (curve.generated_rate, curve.generated[i], curve.generated_error[i]),
             )
             ratio = curve.generated[i] / curve.reference[i] * curve.reference_rate / curve.generated_rate
             error = np.hypot(

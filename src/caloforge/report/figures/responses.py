@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from caloforge.evaluation.results import ResolutionFit, ResponseCurve
-from caloforge.report.figures.marks import Floats, points, ratio_limits
+from caloforge.report.figures.marks import Floats, both_points, points, ratio_limits
 from caloforge.report.figures.sheet import Drawing, panel_sheet
-from caloforge.report.figures.style import GENERATED, GENERATED_NAME, REFERENCE, REFERENCE_NAME
+from caloforge.report.figures.style import GENERATED, REFERENCE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -54,8 +54,7 @@ def _draw_quantity(axes: Axes, below: Axes, curve: ResponseCurve, name: str, lab
     x = curve.positions / 1000 if energy else curve.positions
     y, generated = (getattr(curve, f"{sample}_{name}") for sample in ("reference", "generated"))
     e, e_generated = (getattr(curve, f"{sample}_{name}_error") for sample in ("reference", "generated"))
-    points(axes, x, y, e, REFERENCE, "o", REFERENCE_NAME)
-    points(axes, x, generated, e_generated, GENERATED, "s", GENERATED_NAME)
+    both_points(axes, (x, y, e), (x, generated, e_generated))
     if name == "resolution" and energy:
         _draw_fits(axes, curve, x)
     with np.errstate(divide="ignore", invalid="ignore"):

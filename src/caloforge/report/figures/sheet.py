@@ -77,10 +77,13 @@ class Sheet:
         if x and k + self.columns >= self.n:
             (below or axes).set_xlabel(x)
 
-    def axes(self, left: float, bottom: float, width: float, height: float) -> Axes:
-        """Axes anywhere on the sheet, inches."""
+    def axes(
+        self, left: float, bottom: float, width: float, height: float, share_y: Axes | None = None
+    ) -> Axes:
+        """Axes anywhere on the sheet, inches; with the limits of ``share_y`` along y."""
         return self.figure.add_axes(
-            (left / self.width, bottom / self.height, width / self.width, height / self.height)
+            (left / self.width, bottom / self.height, width / self.width, height / self.height),
+            sharey=share_y,
         )
 
     def colour_bar(

@@ -10,7 +10,7 @@ from caloforge.evaluation.results import Estimate, PixelEvaluation, Quantity, Ve
 from caloforge.report.words.finding import Finding
 from caloforge.report.words.rows import Row, estimate_row
 from caloforge.report.words.significance import sigma_text, significance
-from caloforge.report.words.text import number, percent, scatter, scatter_percent
+from caloforge.report.words.text import number, percent, raised, scatter, scatter_percent
 from caloforge.report.words.verdict import CLOSE, VISIBLE
 
 __all__ = [
@@ -86,7 +86,7 @@ def event_rows(evaluation: PixelEvaluation) -> list[Row]:
     """The numbers that matter with what chance gives: single quantities first, then distances."""
     rows = [
         Row(
-            quantity.label[:1].upper() + quantity.label[1:],
+            raised(quantity.label),
             f"Difference {percent(quantity.relative, quantity.error)}; halves of Geant4 differ by "
             f"{scatter_percent(quantity.floor)}.",
             values_text(quantity, generated=True),
@@ -173,7 +173,7 @@ def _quantity_findings(evaluation: PixelEvaluation) -> Iterator[Finding]:
         sigmas = abs(quantity.sigmas())
         if not math.isfinite(sigmas):
             continue
-        what = quantity.label[:1].upper() + quantity.label[1:]
+        what = raised(quantity.label)
         values = (
             f"{number(quantity.generated)} against {number(quantity.reference)} {quantity.unit}".rstrip()
             + f", {sigma_text(sigmas)}"

@@ -14,6 +14,7 @@ from caloforge.report.words.text import (
     classifier_title,
     number,
     percent,
+    raised,
     scatter,
     scatter_percent,
     with_error,
@@ -290,7 +291,7 @@ def _words(key: str) -> str:
     head, _, tail = key.rpartition("_")
     text = f"{head} ({_UNITS[tail]})" if head and tail in _UNITS else key
     text = text.replace("_", " ")
-    return text[:1].upper() + text[1:]
+    return raised(text)
 
 
 def _plain(value: Any) -> str:

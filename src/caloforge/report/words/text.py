@@ -16,6 +16,7 @@ __all__ = [
     "lowered",
     "number",
     "percent",
+    "raised",
     "scatter",
     "scatter_percent",
     "with_error",
@@ -65,6 +66,11 @@ _CLASSIFIERS = {
 def lowered(title: str) -> str:
     """A title within a sentence."""
     return title[:1].lower() + title[1:]
+
+
+def raised(text: str) -> str:
+    """Words as a title or the beginning of a sentence."""
+    return text[:1].upper() + text[1:]
 
 
 def group_title(group: str) -> str:
@@ -152,6 +158,8 @@ def percent(share: float, error: float = math.nan, *, signed: bool = True) -> st
 
 def scatter_percent(share: float, error: float = math.nan, *, signed: bool = False) -> str:
     """A mean share in percent and how it scatters: ``0.12 ± 0.31 %``; two digits of that."""
+    if not math.isfinite(share):
+        return "not known"
     scale = error if math.isfinite(error) and error > 0 else abs(share)
     decimals = max(0, 1 - math.floor(math.log10(100 * scale))) if scale > 0 else 1
     decimals = min(decimals, 4)

@@ -17,7 +17,7 @@ from caloforge.report.words.finding import Finding
 from caloforge.report.words.findings import find_all
 from caloforge.report.words.judges import classifier_findings, how_it_differs
 from caloforge.report.words.significance import sigma_text, significance
-from caloforge.report.words.text import classifier_title, feature_words, number, percent
+from caloforge.report.words.text import classifier_title, feature_words, number, percent, raised
 
 __all__ = ["find_verdict"]
 
@@ -151,4 +151,4 @@ def _giveaway(evaluation: Evaluation) -> str:
             f"{share.error:.3f} without it)"
         )
     text = "; ".join(texts)
-    return f"{text[:1].upper()}{text[1:]}." if text else ""
+    return f"{raised(text)}." if text else ""

@@ -8,7 +8,7 @@ of the critic's sphere.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from itertools import pairwise
 from typing import Any
 
@@ -36,16 +36,48 @@ def _orthogonal(network: nn.Module) -> None:
             nn.init.orthogonal_(module.weight)
 
 
-def _of_block(block: nn.Module, recompute: bool, *given: Any) -> Tensor:
-    """What a block makes; its inside is made again for gradients, instead of being kept, if wanted."""
-    if not (recompute and torch.is_grad_enabled()):
-        out: Tensor = block(*given)
-        return out
-    again: Tensor = checkpoint(block, *given, use_reentrant=False, preserve_rng_state=False)
-    return again
+class _Blocks(SpectralNetwork):
+    """What both networks are: blocks, of which one may be followed by attention.
+
+    Args:
+        patch: images are made and seen in squares of so many cells, whose cells are channels.
+        recompute: blocks keep nothing for gradients but their inputs.
+    """
+
+    blocks: nn.ModuleList
+    attention: nn.ModuleDict
+
+    def __init__(self, patch: int, recompute: bool) -> None:
+        super().__init__()
+        self.patch, self.recompute = patch, recompute
+
+    def _attend(self, widths: Sequence[int], depth: int, after: int | None) -> None:
+        """Attention after so many changes of the size, ``depth`` blocks each; None for none."""
+        self.attention = nn.ModuleDict()
+        if after is not None:
+            self.attention[str(after * depth - 1)] = Attention(widths[after])
+
+    def _through(self, x: Tensor, *given: Any) -> Tensor:
+        """What the blocks make, one after the other, of ``x`` and what all are given.
+
+        Their inside is made again for gradients, instead of being kept, if wanted.
+        """
+        again = self.recompute and torch.is_grad_enabled()
+        for i, block in enumerate(self.blocks):
+            if again:
+                x = checkpoint(block, x, *given, use_reentrant=False, preserve_rng_state=False)
+            else:
+                x = block(x, *given)
+            if str(i) in self.attention:
+                x = self.attention[str(i)](x)
+        return x
+
+    def _weights(self) -> AbstractContextManager[None]:
+        """Weights are normalised once for all layers, unless blocks compute anything again."""
+        return nullcontext() if self.recompute else self.normalised()
 
 
-class EventGenerator(SpectralNetwork):
+class EventGenerator(_Blocks):
     """Noise of an event → images of all its sensors, between −1 and 1.
 
     Args:
@@ -79,8 +111,7 @@ class EventGenerator(SpectralNetwork):
         attention: int | None,
         recompute: bool,
     ) -> None:
-        super().__init__()
-        self.patch, self.recompute = patch, recompute
+        super().__init__(patch, recompute)
         self.start = tuple(s // patch // 2 ** (len(widths) - 1) for s in size)
         self.rows = SensorRows(sensors, embedding, prior=prior, spectral=False)
         self.rates = SpectralLinear(rates, embedding) if rates else None
@@ -97,9 +128,7 @@ class EventGenerator(SpectralNetwork):
             for a, b in pairwise(widths)
             for last in [False] * (depth - 1) + [True]
         )
-        self.attention = nn.ModuleDict()
-        if attention is not None:
-            self.attention[str(attention * depth - 1)] = Attention(widths[attention])
+        self._attend(widths, depth, attention)
         self.gain, self.shift = nn.Parameter(torch.ones(widths[-1])), nn.Parameter(torch.zeros(widths[-1]))
         self.last = SpectralConv(widths[-1], patch**2, 3, padding=1)
         _orthogonal(self)
@@ -119,22 +148,19 @@ class EventGenerator(SpectralNetwork):
     ) -> Tensor:
         """(n, S, Z), (n, S, R), (S,) and logarithms (n, B) → (n, S, H, W)."""
         events, sensors = latent.shape[:2]
-        with nullcontext() if self.recompute else self.normalised():
+        with self._weights():
             told = self.told(latent, relation, prior, rates).flatten(0, 1)
             told = told.bfloat16() if bf16 else told  # once, not in each layer
             with bf16_autocast(latent.device, bf16):
                 x = self.first(told).view(len(told), -1, *self.start)
                 x = x.contiguous(memory_format=torch.channels_last)  # in which convolutions are fastest
-                for i, block in enumerate(self.blocks):
-                    x = _of_block(block, self.recompute, x, told, events)
-                    if str(i) in self.attention:
-                        x = self.attention[str(i)](x)
+                x = self._through(x, told, events)
                 x = self.last(F.relu(event_norm(x, events, self.gain, self.shift), inplace=True))
         x = F.pixel_shuffle(torch.tanh(x.float()), self.patch)
         return x.view(events, sensors, *x.shape[2:])
 
 
-class EventCritic(SpectralNetwork):
+class EventCritic(_Blocks):
     """Images of all sensors of events → scores, and places of sensors and of their images on a sphere.
 
     Args:
@@ -166,17 +192,14 @@ class EventCritic(SpectralNetwork):
         attention: int | None,
         recompute: bool,
     ) -> None:
-        super().__init__()
-        self.patch, self.recompute = patch, recompute
+        super().__init__(patch, recompute)
         self.first = SpectralConv(patch**2, widths[0], 3, padding=1)
         self.blocks = nn.ModuleList(
             CriticBlock(a if halve else b, b, halve=halve, first=i == 0 and halve)
             for i, (a, b) in enumerate(pairwise(widths))
             for halve in [True] + [False] * (depth - 1)
         )
-        self.attention = nn.ModuleDict()
-        if attention is not None:
-            self.attention[str(attention * depth - 1)] = Attention(widths[attention])
+        self._attend(widths, depth, attention)
         features = widths[-1]
         self.score = SpectralLinear(features, 1)
         self.rates = SpectralLinear(rates, features) if rates else None
@@ -188,7 +211,7 @@ class EventCritic(SpectralNetwork):
 
     def forward(self, images: Tensor, rates: Tensor, bf16: bool = False) -> tuple[Tensor, Tensor]:
         """(n, S, H, W) and logarithms (n, B) → scores (n, S) and places of length 1 (n, S, D)."""
-        with nullcontext() if self.recompute else self.normalised():
+        with self._weights():
             features = self.features(images.flatten(0, 1)[:, None], bf16).view(*images.shape[:2], -1)
             placed = self.place(features if self.relate is None else self.relate(features))
             if self.norm is not None:
@@ -202,11 +225,7 @@ class EventCritic(SpectralNetwork):
         """Of images (m, 1, H, W), each by itself, (m, features)."""
         with bf16_autocast(images.device, bf16):
             x = F.pixel_unshuffle(images, self.patch)
-            x = self.first(x.contiguous(memory_format=torch.channels_last))
-            for i, block in enumerate(self.blocks):
-                x = _of_block(block, self.recompute, x)
-                if str(i) in self.attention:
-                    x = self.attention[str(i)](x)
+            x = self._through(self.first(x.contiguous(memory_format=torch.channels_last)))
             return F.relu(x).sum(dim=(2, 3), dtype=torch.float32)
 
     def proxies(self, prior: Tensor) -> Tensor:

@@ -172,10 +172,11 @@ class SparsePixels(PixelModel):
         u, v, charge = clusters.u, clusters.v, clusters.charge
         known = self.sampler.known(sensor, size, u[first], v[first])
         bins = network.bin_of(charge)
-        hidden = network.hidden(known[of], _history(clusters))
+        start = _row_starts(clusters)
+        hidden = network.hidden(known[of], _history(clusters, start))
         following = rank + 1 < clusters.size[of]
         after = (torch.arange(len(u), device=u.device) + 1).clamp_max(max(len(u) - 1, 0))
-        step = torch.where(following, step_of(u, v, past_row(clusters), u[after], v[after]), END)
+        step = torch.where(following, step_of(u, v, u[start], u[after], v[after]), END)
         size, pixels = size[of], rank + 1
         open_end = (pixels >= self.sampler.least[size]) & (pixels < self.sampler.most[size])
         goes_on = pixels < self.sampler.least[size]
@@ -254,9 +255,7 @@ class SparsePixels(PixelModel):
 
     def _hits(self, key: Tensor, rate: Tensor) -> PixelHits:
         cell, charge = (x.cpu().numpy() for x in self._made(key, rate))
-        sensor, u, v = np.unravel_index(cell, self.mesh.shape)
-        counts = np.bincount(sensor, minlength=self.mesh.shape[0])[None]
-        return PixelHits(self.mesh.shape, counts, u.astype(np.uint16), v.astype(np.uint16), charge)
+        return PixelHits.from_cells(self.mesh.shape, 1, cell, charge)
 
 
 def scripted(module: nn.Module) -> torch.jit.ScriptModule:
@@ -268,7 +267,7 @@ def scripted(module: nn.Module) -> torch.jit.ScriptModule:
 
 def _columns(hits: PixelHits) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Image, u, v and charge of hits, int64; images are counted by event and sensor."""
-    columns = (hits.event * hits.shape[0] + hits.sensor, hits.u, hits.v, hits.charge)
+    columns = (hits.image, hits.u, hits.v, hits.charge)
     image, u, v, charge = (torch.from_numpy(column.astype(np.int64)) for column in columns)
     return image, u, v, charge
 
@@ -288,19 +287,13 @@ def _row_starts(clusters: Clusters) -> Tensor:
     return torch.where(new, places, 0).cummax(0).values
 
 
-def past_row(clusters: Clusters) -> Tensor:
-    """u of the first pixel of each pixel's row, (H,)."""
-    return clusters.u[_row_starts(clusters)]
-
-
-def _history(clusters: Clusters) -> Tensor:
-    """What the network sees of the past of each pixel, (F, H)."""
+def _history(clusters: Clusters, start: Tensor) -> Tensor:
+    """What the network sees of the past of each pixel, (F, H); ``start`` is of `_row_starts`."""
     u, v, charge, rank = clusters.u, clusters.v, clusters.charge, clusters.rank
     places = torch.arange(len(u), device=u.device)
     back = torch.arange(PAST, device=u.device)
     there = rank >= back[:, None]
     past = torch.where(there, places - back[:, None], places)
-    start = _row_starts(clusters)
     row = u[start]
     previous = (start - 1).clamp_min(0)
     has = v[start] > v[clusters.first[clusters.cluster]]

@@ -45,15 +45,6 @@ class Numbers:
     factors: Floats
 
 
-def kinds_of(detector: PixelDetector) -> NDArray[np.int64]:
-    """Kind of each sensor: those of a layer at one place of their ladders are alike but for φ."""
-    kinds, offset = [], 0
-    for layer in detector.layers:
-        kinds += [offset + i for _ in range(layer.ladders) for i in range(len(layer.sensors))]
-        offset += len(layer.sensors)
-    return np.array(kinds, dtype=np.int64)
-
-
 def azimuths_of(detector: PixelDetector) -> Floats:
     """Azimuth of the ladder of each sensor."""
     turns = [sensor.ladder / detector.layers[sensor.layer].ladders for sensor in detector.sensors]
@@ -72,7 +63,7 @@ def fit_numbers(
         groups: group of each class, (K,).
         rank: columns of the factors, at most.
     """
-    kinds, azimuths = kinds_of(detector), azimuths_of(detector)
+    kinds, azimuths = detector.sensor_kinds, azimuths_of(detector)
     means = np.zeros((rates.shape[1], *counts.shape[1:]))
     expected = np.zeros_like(counts)
     for kind in np.unique(kinds):

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from caloforge.detector.pixel import PixelDetector
 from caloforge.models.pixels.sparse.clusters import END, SAME, SIDE
 from caloforge.models.pixels.sparse.counter import uniforms
-from caloforge.models.pixels.sparse.numbers import Numbers, azimuths_of, kinds_of
+from caloforge.models.pixels.sparse.numbers import Numbers, azimuths_of
 from caloforge.models.pixels.sparse.shape import (
     PAST,
     SIZES,
@@ -73,7 +73,7 @@ class Sampler(nn.Module):
     def __init__(self, detector: PixelDetector, width: int, rank: int) -> None:
         super().__init__()
         self.sensors, self.n_u, self.n_v = detector.shape
-        kinds = kinds_of(detector)
+        kinds = detector.sensor_kinds
         edges = charge_edges(detector.readout.threshold_adu, detector.readout.largest_adu)
         self.network = ShapeNetwork(int(kinds.max()) + 1, width, edges)
         self.largest = detector.readout.largest_adu
