@@ -35,6 +35,7 @@ RAISED_BY = {
     "data/hdf5_writer.py": WRITERS,
     "data/pixels/images.py": ("data convert",),
     "data/writer.py": WRITERS,
+    "doctor.py": ("generate",),
     "evaluation": ("evaluate", "compare"),
     "exports": ("export",),
     "fast": ("simulate",),
@@ -61,7 +62,9 @@ ELSEWHERE = {
     "--abbrev",
     "--exclude",
     "--events",
-}  # of git, and of a program of its own
+    "--upgrade",
+    "--force-reinstall",
+}  # of git, of a program of its own and of pip
 
 
 def _texts(tree: ast.AST) -> Iterator[str]:

@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 from caloforge.cli import data
 from caloforge.cli.bench import amplify, bench
 from caloforge.cli.compare import compare
+from caloforge.cli.doctor import doctor
 from caloforge.cli.evaluate import evaluate
 from caloforge.cli.export import export
 from caloforge.cli.generate import generate, upsample
@@ -46,6 +47,7 @@ COMMANDS = (
     detectors,
     recipes,
     models,
+    doctor,
 )
 
 
