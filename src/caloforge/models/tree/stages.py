@@ -126,9 +126,10 @@ class StageLoop(RowLoop):
         Here all energies are positive; run-times are slow at choosing numbers, and at many small operations.
         """
         m = self.level.network.components
-        energy, uniform, standard, width, aim, most = rows.split(1, dim=1)
-        alone, together, weights, places, scales = raw.split([2, 1, m, m, m], dim=1)
-        left, right, shared = torch.cat([alone, together.minimum(most)], dim=1).softmax(dim=1).split(1, dim=1)
+        energy, uniform, standard, width, aim, most = torch.split(rows, 1, dim=1)
+        alone, together, weights, places, scales = torch.split(raw, [2, 1, m, m, m], dim=1)
+        choices = torch.cat([alone, together.minimum(most)], dim=1).softmax(dim=1)
+        left, right, shared = torch.split(choices, 1, dim=1)
         one = left + right
         both = aim >= one
         passed = weights.softmax(dim=1).cumsum(dim=1)[:, :-1] < (uniform - one) / shared
