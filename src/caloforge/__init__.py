@@ -24,9 +24,10 @@ if TYPE_CHECKING:
         calochallenge_mesh,
     )
     from caloforge.evaluation import read_comparison
+    from caloforge.exports import export
     from caloforge.fast import simulate_fast
     from caloforge.geant4 import simulate, simulate_events
-    from caloforge.generation import export, generate, generate_events
+    from caloforge.generation import generate, generate_events
     from caloforge.registry import allow_code
     from caloforge.report import compare, evaluate, evaluate_events, write_event_report, write_report
     from caloforge.report.comparison import write_comparison
@@ -51,7 +52,7 @@ __getattr__, __dir__ = lazily(
         "compare": "report",
         "evaluate": "report",
         "evaluate_events": "report",
-        "export": "generation",
+        "export": "exports",
         "generate": "generation",
         "generate_events": "generation",
         "open_events": "data",

@@ -16,7 +16,8 @@ from caloforge.cli.bench import amplify, bench
 from caloforge.cli.compare import compare
 from caloforge.cli.doctor import doctor
 from caloforge.cli.evaluate import evaluate
-from caloforge.cli.generate import export, generate, upsample
+from caloforge.cli.export import export
+from caloforge.cli.generate import generate, upsample
 from caloforge.cli.lists import detectors, models, recipes
 from caloforge.cli.output import errors, show_log, speaks
 from caloforge.cli.quickstart import quickstart
