@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 from caloforge.cli import data
 from caloforge.cli.bench import amplify, bench
 from caloforge.cli.compare import compare
+from caloforge.cli.demo import demo
 from caloforge.cli.evaluate import evaluate
 from caloforge.cli.export import export
 from caloforge.cli.generate import generate, upsample
@@ -37,6 +38,7 @@ COMMANDS = (
     adapt,
     upsample,
     export,
+    demo,
     evaluate,
     compare,
     bench,
