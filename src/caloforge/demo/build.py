@@ -7,27 +7,29 @@ import os
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 
 from caloforge.checkpoint.checkpoint import Checkpoint
 from caloforge.data import open_showers
-from caloforge.data.particles import pdg_code
+from caloforge.data.particles import pdg_code, pdg_name
 from caloforge.demo.means import Means, spread_conditions
 from caloforge.demo.runtime import RUNTIME, VERSION, runtime_files
-from caloforge.detector import Mesh
 from caloforge.errors import ExportError
 from caloforge.exports import Exported, export
+from caloforge.exports.export import require_known
 from caloforge.exports.graph import Graph, noise_input
 from caloforge.generation import generate
 from caloforge.generation.noise import noise_stream
 from caloforge.report.geometry import layer_cells, split_layers, visible_radius
 from caloforge.report.script_data import pack
-from caloforge.runtime.files import read_bytes, write_bytes, write_json
+from caloforge.runtime.files import read_bytes, write_bytes
 from caloforge.runtime.locks import folder_lock
 from caloforge.runtime.progress import Display
-from caloforge.runtime.streams import stream_id
+from caloforge.runtime.streams import checked_count, stream_id
+from caloforge.runtime.structured import json_text
 
 __all__ = ["PAGE", "write_demo"]
 
@@ -78,39 +80,38 @@ def write_demo(
         MissingDependencyError: the packages for ONNX are not installed.
     """
     held = Checkpoint.load(checkpoint).with_settings(settings or {})
+    checked_count(showers)
     folder = _free(Path(out), overwrite)
-    held.require_makes()
-    if any(i.name == "given" for i in Graph(held, detector=detector, particle=particle).inputs):
-        raise ExportError(f"{held.name} refines coarse showers, of which a page has none; take a whole model")
-    detectors = [detector] if detector is not None else list(held.detectors) or [""]
-    particles = [particle] if particle is not None else list(held.valid_range["particle"])
-    means = {
-        name: Means(held.mesh_of(name), held.range_of(name), [pdg_code(p) for p in particles])
-        for name in detectors
-    }
     with folder_lock(folder, error=ExportError):
-        with Display("B", enabled=progress, transient=True) as show:
-            parts = runtime_files(runtime, progress=show)
+        held.require_makes()
+        require_known(held, detector, particle)
+        if any(i.name == "given" for i in Graph(held, detector=detector, particle=particle).inputs):
+            raise ExportError(f"{held.name} refines coarse showers, and a page has none; take a whole model")
+        particles = [particle] if particle is not None else list(held.valid_range["particle"])
+        means = {
+            name: Means(held.mesh_of(name), held.range_of(name), [pdg_code(p) for p in particles])
+            for name in ([detector] if detector is not None else held.detectors or [""])
+        }
         if truth is not None:
             _take_truth(held, means, truth)
-        made = export(
-            held, folder / MODEL, detector=detector, particle=particle, to="onnx", overwrite=overwrite
-        )
+        with Display("B", enabled=progress, transient=True) as show:
+            parts = runtime_files(runtime, progress=show)
+        with TemporaryDirectory() as temporary:
+            made = export(held, Path(temporary) / MODEL, detector=detector, particle=particle, to="onnx")
+            about, graph = Exported.load(made).about, read_bytes(made, error=ExportError)
         if truth is None:
             for name, mean in means.items():
                 conditions = spread_conditions(held.range_of(name), particles, name, showers, SEED)
                 mean.add(generate(held, conditions=conditions, seed=SEED, progress=progress))
         data = {
-            **_described(Exported.load(made).about, particles),
-            "detectors": [_detector(held, name) | _drawn(mean) for name, mean in means.items()],
+            **_described(about, particles),
+            "detectors": [_detector(held, name, mean) for name, mean in means.items()],
             "source": "Geant4" if truth is not None else "the model",
-            "showers": sum(mean.n for mean in means.values()),
             "runtime": VERSION if runtime is None else "",
         }
-        for name, content in parts.items():
-            write_bytes(folder / RUNTIME_FOLDER / name, content, error=ExportError)
-        write_json(folder / DATA, data, indent=0, error=ExportError)
-        for name, content in _assets().items():
+        written = {f"{RUNTIME_FOLDER}/{name}": content for name, content in parts.items()}
+        written |= {MODEL: graph, DATA: json_text(data).encode(), **_assets()}
+        for name, content in written.items():
             write_bytes(folder / name, content, error=ExportError)
     return folder / PAGE
 
@@ -137,7 +138,9 @@ def _take_truth(held: Checkpoint, means: Mapping[str, Means], truth: str | os.Pa
             held.require_mesh(mesh, os.fspath(truth), name)
         mean.add(own)
     if not any(mean.n for mean in means.values()):
-        raise ExportError(f"{truth} has no showers of a particle, energy and direction that {held.name} knows")
+        raise ExportError(
+            f"{truth} has no showers of a particle, energy and direction that {held.name} knows"
+        )
 
 
 def _described(about: Mapping[str, Any], particles: list[str]) -> dict[str, Any]:
@@ -158,32 +161,24 @@ def _described(about: Mapping[str, Any], particles: list[str]) -> dict[str, Any]
             }
             for name, shape in about["noise"].items()
         ],
-        "particles": [{"name": name, "code": pdg_code(name)} for name in particles],
+        "particles": [{"name": pdg_name(pdg_code(name)), "code": pdg_code(name)} for name in particles],
         "threshold": about["threshold_mev"],
     }
 
 
-def _detector(held: Checkpoint, name: str) -> dict[str, Any]:
-    valid = held.range_of(name)
+def _detector(held: Checkpoint, name: str, mean: Means) -> dict[str, Any]:
+    """A detector: what the model knows of it, its cells and the mean showers in them."""
+    valid, layers = held.range_of(name), layer_cells(mean.mesh)
     spans = {key: valid[key] for key in ("energy", "theta", "phi")}
     if valid.get("impact"):
         spans |= dict(zip(("x", "y"), zip(*valid["impact"], strict=True), strict=True))
-    number = held.detectors.index(name) if name else -1
-    return {"name": name, "number": number, "spans": spans, "usual": valid.get("usual", {})}
-
-
-def _drawn(mean: Means) -> dict[str, Any]:
-    """The cells of a detector and the mean showers in them."""
-    return {**_cells(mean.mesh, mean.cells), "edges": mean.edges.tolist(), "means": mean.rows()} | {
-        "rings": pack(mean.ring_places)
-    }
-
-
-def _cells(mesh: Mesh, mean: np.ndarray[Any, Any]) -> dict[str, Any]:
-    layers = layer_cells(mesh)
     return {
-        "frame": mesh.frame,
-        "shape": list(mesh.shape),
+        "name": name,
+        "number": held.detectors.index(name) if name else -1,
+        "spans": spans,
+        "usual": valid.get("usual", {}),
+        "frame": mean.mesh.frame,
+        "shape": list(mean.mesh.shape),
         "polar": layers[0].polar,
         "numbers": [layer.number for layer in layers],
         "layers": [
@@ -194,7 +189,10 @@ def _cells(mesh: Mesh, mean: np.ndarray[Any, Any]) -> dict[str, Any]:
             }
             for layer in layers
         ],
-        "reach": visible_radius(layers, split_layers(mesh, mean)),
+        "reach": visible_radius(layers, split_layers(mean.mesh, mean.cells)),
+        "edges": mean.edges.tolist(),
+        "rings": pack(mean.ring_places),
+        "means": mean.rows(),
     }
 
 

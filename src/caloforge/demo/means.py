@@ -59,7 +59,9 @@ class Bins:
         which = np.argmax(code[:, None] == np.array(self.particles), axis=1)
         known = (code == np.array(self.particles)[which]) | ((code == 0) & (len(self.particles) == 1))
         _, energies, thetas = self.shape
-        return np.where(known & (found >= 0).all(axis=0), (which * energies + found[0]) * thetas + found[1], -1)
+        return np.where(
+            known & (found >= 0).all(axis=0), (which * energies + found[0]) * thetas + found[1], -1
+        )
 
 
 def _place(edges: Floats, values: Floats, margin: float) -> NDArray[np.int64]:
@@ -128,7 +130,11 @@ def spread_conditions(
     """Conditions of n showers over all of a valid range, particles in turn and energies log-uniform."""
     (low, high), numbers = map(float, valid["energy"]), np.arange(n)
     u = uniforms(seed, numbers, "demo", 4)
-    spans = [valid["theta"], valid["phi"], *([*zip(*valid["impact"], strict=True)] if valid.get("impact") else [])]
+    spans = [
+        valid["theta"],
+        valid["phi"],
+        *([*zip(*valid["impact"], strict=True)] if valid.get("impact") else []),
+    ]
     theta, phi, *impact = (first + (last - first) * u[:, i] for i, (first, last) in enumerate(spans))
     return Conditions(
         low * (high / low) ** ((numbers + 0.5) / n),

@@ -71,7 +71,7 @@ def _is_whole(archive: Path) -> bool:
     if not archive.is_file():
         return False
     digest = hashlib.sha512(read_bytes(archive, error=ExportError)).digest()
-    return INTEGRITY == f"sha512-{base64.b64encode(digest).decode('ascii')}"
+    return f"sha512-{base64.b64encode(digest).decode('ascii')}" == INTEGRITY
 
 
 def _download(target: Path, progress: Progress | None) -> None:
@@ -81,7 +81,7 @@ def _download(target: Path, progress: Progress | None) -> None:
         ResumingDownloader(part, attempts=2, progress=progress)(url, target, None)
     except (UnreachableError, DataError) as error:
         raise ExportError(
-            f"the page needs ONNX Runtime for browsers, and there is no network that has it ({error}). {BY_HAND}"
+            f"the page needs ONNX Runtime for browsers, which no network here has ({error}). {BY_HAND}"
         ) from error
     if not _is_whole(target):
         target.unlink()

@@ -28,7 +28,7 @@ const begin = async (data) => {
     return box;
   };
   const slider = (name, [low, high]) => {
-    const { label, log, round, text } = SLIDERS[name], box = make("label", label, { className: "slider" });
+    const { label, log, round, text } = SLIDERS[name], box = make("label", label, { className: "slider", htmlFor: `slider-${name}` });
     const said = make("output", ""), input = make("input", "", { type: "range", min: 0, max: STEPS, step: 1, id: `slider-${name}` });
     const at = (t) => (log ? low * (high / low) ** t : low + (high - low) * t);
     const told = (value) => {
