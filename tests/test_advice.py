@@ -26,15 +26,16 @@ NAMED = re.compile(r"caloforge ((?:data )?[a-z]+)\b[^;,)]*$")
 
 DATA = ("data info", "data convert", "data split", "data merge")
 WRITERS = (*DATA[1:], "simulate", "generate", "upsample")
-READERS = (*DATA, "train", "adapt", "generate", "upsample", "evaluate", "compare", "bench", "amplify")
+READERS = (*DATA, "train", "adapt", "generate", "upsample", "demo", "evaluate", "compare", "bench", "amplify")
 RAISED_BY = {
     "bench": ("bench",),
-    "checkpoint": ("generate", "upsample", "export", "adapt", "train", "bench"),
+    "checkpoint": ("generate", "upsample", "export", "demo", "adapt", "train", "bench"),
     "data/download.py": ("data download",),
     "data/formats": READERS,
     "data/hdf5_writer.py": WRITERS,
     "data/pixels/images.py": ("data convert",),
     "data/writer.py": WRITERS,
+    "demo": ("demo",),
     "evaluation": ("evaluate", "compare"),
     "exports": ("export",),
     "fast": ("simulate",),
@@ -61,7 +62,9 @@ ELSEWHERE = {
     "--abbrev",
     "--exclude",
     "--events",
-}  # of git, and of a program of its own
+    "--bind",
+    "--directory",
+}  # of git, of Python's own file server, and of a program of its own
 
 
 def _texts(tree: ast.AST) -> Iterator[str]:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from caloforge.checkpoint.checkpoint import Checkpoint
-from caloforge.data import open_showers
+from caloforge.data import Showers, open_showers
 from caloforge.data.particles import pdg_code, pdg_name
 from caloforge.demo.means import Means, spread_conditions
 from caloforge.demo.runtime import RUNTIME, VERSION, runtime_files
@@ -47,7 +47,7 @@ def write_demo(
     *,
     detector: str | None = None,
     particle: str | None = None,
-    truth: str | os.PathLike[str] | None = None,
+    truth: Showers | str | os.PathLike[str] | None = None,
     showers: int = 600,
     runtime: str | os.PathLike[str] | None = None,
     settings: Mapping[str, Any] | None = None,
@@ -88,25 +88,27 @@ def write_demo(
         if any(i.name == "given" for i in Graph(held, detector=detector, particle=particle).inputs):
             raise ExportError(f"{held.name} refines coarse showers, and a page has none; take a whole model")
         particles = [particle] if particle is not None else list(held.valid_range["particle"])
+        known = None if truth is None else open_showers(truth)
+        codes, number = [pdg_code(p) for p in particles], showers if known is None else len(known)
         means = {
-            name: Means(held.mesh_of(name), held.range_of(name), [pdg_code(p) for p in particles])
+            name: Means(held.mesh_of(name), held.range_of(name), codes, number)
             for name in ([detector] if detector is not None else held.detectors or [""])
         }
-        if truth is not None:
-            _take_truth(held, means, truth)
+        if known is not None:
+            _take_truth(held, means, known, "these showers" if isinstance(truth, Showers) else str(truth))
         with Display("B", enabled=progress, transient=True) as show:
             parts = runtime_files(runtime, progress=show)
         with TemporaryDirectory() as temporary:
             made = export(held, Path(temporary) / MODEL, detector=detector, particle=particle, to="onnx")
             about, graph = Exported.load(made).about, read_bytes(made, error=ExportError)
-        if truth is None:
+        if known is None:
             for name, mean in means.items():
                 conditions = spread_conditions(held.range_of(name), particles, name, showers, SEED)
                 mean.add(generate(held, conditions=conditions, seed=SEED, progress=progress))
         data = {
             **_described(about, particles),
             "detectors": [_detector(held, name, mean) for name, mean in means.items()],
-            "source": "Geant4" if truth is not None else "the model",
+            "source": "the model" if known is None else "Geant4",
             "runtime": VERSION if runtime is None else "",
         }
         written = {f"{RUNTIME_FOLDER}/{name}": content for name, content in parts.items()}
@@ -129,17 +131,16 @@ def _free(folder: Path, overwrite: bool) -> Path:
     return folder
 
 
-def _take_truth(held: Checkpoint, means: Mapping[str, Means], truth: str | os.PathLike[str]) -> None:
+def _take_truth(held: Checkpoint, means: Mapping[str, Means], showers: Showers, where: str) -> None:
     """Take the mean of showers; those of a model of one detector may be in one of another name."""
-    showers = open_showers(truth)
     for name, mean in means.items():
         own = showers if len(held.detectors) < 2 else showers.filter(detector=name)
         for mesh in own.meshes.values():
-            held.require_mesh(mesh, os.fspath(truth), name)
+            held.require_mesh(mesh, where, name)
         mean.add(own)
     if not any(mean.n for mean in means.values()):
         raise ExportError(
-            f"{truth} has no showers of a particle, energy and direction that {held.name} knows"
+            f"{where} has no showers of a particle, energy and direction that {held.name} knows"
         )
 
 

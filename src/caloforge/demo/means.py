@@ -21,9 +21,10 @@ from caloforge.runtime.streams import uniforms
 __all__ = ["Means", "spread_conditions"]
 
 Floats = NDArray[np.float64]
-FACTOR = 1.4
-"""Energies of a bin differ by about that."""
-MOST_BINS, THETA_BINS = 20, 4
+FACTOR, MOST_BINS, THETA_BINS = 1.4, 20, 4
+"""Energies of a bin differ by about that factor at least, and by more where"""
+FEWEST = 20
+"""showers would be fewer in a bin."""
 SAME_RAD = 1e-3
 """Angles that differ by less are one direction."""
 
@@ -37,12 +38,13 @@ class Bins:
     theta: Floats
 
     @classmethod
-    def of(cls, valid: Mapping[str, Any], particles: Sequence[int]) -> Bins:
-        """Bins of a valid range."""
+    def of(cls, valid: Mapping[str, Any], particles: Sequence[int], showers: int) -> Bins:
+        """Bins of a valid range, for so many showers."""
         low, high = map(float, valid["energy"])
-        n = int(np.clip(np.log(high / low) / np.log(FACTOR), 1, MOST_BINS))
         first, last = map(float, valid["theta"])
         slices = THETA_BINS if last - first > SAME_RAD else 1
+        most = min(MOST_BINS, showers / (FEWEST * slices * len(particles)))
+        n = max(1, int(min(np.log(high / low) / np.log(FACTOR), most)))
         return cls(tuple(particles), np.geomspace(low, high, n + 1), np.linspace(first, last, slices + 1))
 
     @property
@@ -78,10 +80,11 @@ class Means:
         mesh: their cells.
         valid: of which energies and directions.
         particles: PDG codes.
+        showers: about how many there will be.
     """
 
-    def __init__(self, mesh: Mesh, valid: Mapping[str, Any], particles: Sequence[int]) -> None:
-        self.mesh, self.bins = mesh, Bins.of(valid, particles)
+    def __init__(self, mesh: Mesh, valid: Mapping[str, Any], particles: Sequence[int], showers: int) -> None:
+        self.mesh, self.bins = mesh, Bins.of(valid, particles, showers)
         self.edges, self.ring_places = radial_edges(mesh), ring_places(mesh)
         rows = int(np.prod(self.bins.shape))
         self._n = np.zeros(rows, dtype=np.int64)

@@ -13,7 +13,7 @@ const digits = (v, n = 3) => {
 const plain = (v, n = 3) => String(Number(v.toPrecision(n)));
 const energy = (mev, say = digits) =>
   (mev >= 1e6 ? `${say(mev / 1e6)} TeV` : mev >= 1000 ? `${say(mev / 1000)} GeV` : mev >= 1 || mev === 0 ? `${say(mev)} MeV` : `${say(mev * 1000)} keV`);
-const time = (ms) => (ms >= 1000 ? `${digits(ms / 1000)} s` : `${digits(ms, ms < 10 ? 2 : 3)} ms`);
+const time = (ms) => (ms >= 1000 ? `${digits(ms / 1000)} s` : ms < 0.1 ? "< 0.1 ms" : `${digits(ms, ms < 10 ? 2 : 3)} ms`);
 const particleName = (name) => ({ "e-": "e⁻", "e+": "e⁺", gamma: "γ", "pi+": "π⁺", "pi-": "π⁻", "pi0": "π⁰" })[name] || name;
 
 // ---- noise ------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ const SLIDERS = {
   x: { label: "Impact x", round: (v) => Math.trunc(v * 100) / 100, text: (v) => `${v} mm` },
   y: { label: "Impact y", round: (v) => Math.trunc(v * 100) / 100, text: (v) => `${v} mm` },
 };
-const STEPS = 400, FIXED = 2e-3;
+const STEPS = 400, FIXED = 2e-3, HOW = "Drag or arrow keys turn, wheel or + and − zoom, Home goes back.";
 const MOST = { seed: 2n ** 64n - 1n, number: 2n ** 62n - 1n };
 const fill = (element, rows) => element.replaceChildren(...rows);
 const pairs = (rows, key, value) => rows.flatMap(([name, text]) => [make(...key(name)), make(...value(text))]);
@@ -52,6 +52,7 @@ const begin = async (data) => {
       else known[name] = detector.usual[name] ?? span[0];
     }
     fill(byId("sliders"), boxes);
+    byId("how").textContent = HOW + (detector.single ? " Cells are as long as the logarithm of their energy." : "");
     const shape = detector.shape.length > 1 ? detector.shape.join(" × ") : detector.voxels;
     byId("what").textContent = `${data.particles.map((p) => particleName(p.name)).join(", ")} in ${detector.name || "its calorimeter"}, ${shape} cells. Made in this browser: nothing is sent anywhere.`;
   };
@@ -152,9 +153,9 @@ const begin = async (data) => {
     legend[1].textContent = `mean of ${last.length === 1 ? "this one" : `the last ${last.length}`}`;
     legend[2].hidden = !truth;
     if (truth) {
-      const span = `${energy(truth.energy[0])} to ${energy(truth.energy[1])}`, whose = data.source === "Geant4" ? "Geant4" : "the model itself, made before, as no Geant4 was at hand";
-      const slice = truth.theta[1] - truth.theta[0] > FIXED ? `, θ ${degrees(truth.theta[0])}° to ${degrees(truth.theta[1])}°` : "";
-      legend[2].textContent = `mean of ${truth.n} showers of ${span}${slice}: ${whose}`;
+      const slice = truth.theta[1] - truth.theta[0] > FIXED ? ` and θ ${degrees(truth.theta[0])}° to ${degrees(truth.theta[1])}°` : "";
+      const which = `mean of ${truth.n} showers of ${energy(truth.energy[0])} to ${energy(truth.energy[1])}${slice}`;
+      legend[2].textContent = data.source === "Geant4" ? `Geant4, ${which}` : `${which} that the model made beforehand; no Geant4 was given`;
     }
     const lines = (name) => [{ kind: "one", values: latest[name] }, { kind: "mean", values: mean(last.map((one) => [...one[name]])) }, ...(truth ? [{ kind: "truth", values: truth[name].map((v) => v * of.energy) }] : [])];
     const peak = (values) => values.indexOf(Math.max(...values));

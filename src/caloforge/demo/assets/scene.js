@@ -79,11 +79,11 @@ const startScene = (canvas) => {
     if (canvas.width !== w || canvas.height !== h) { canvas.width = w; canvas.height = h; }
     gl.viewport(0, 0, w, h);
     const [cy, sy, cp, sp] = [Math.cos(camera.yaw), Math.sin(camera.yaw), Math.cos(camera.pitch), Math.sin(camera.pitch)];
-    const size = Math.hypot(half[0], half[1]), focus = 3.2, aspect = w / h;
-    const wide = Math.max(Math.abs(cy) * half[0] + Math.abs(sy) * half[1], 0.5 * size) * 1.12;
-    const distance = focus * Math.max(wide / aspect, size * 0.9) / camera.zoom + size * 0.25;
+    const size = Math.hypot(half[0], Math.SQRT2), focus = 3.2, aspect = w / h; // all of it fits, however it is turned
+    const wide = Math.hypot(half[0], 1), tall = cp + Math.abs(sp) * wide;
+    const distance = (focus * Math.max(wide / aspect, tall)) / camera.zoom + 0.7 * size;
     const right = [cy, 0, -sy], up = [-sp * sy, cp, -sp * cy], back = [cp * sy, sp, cp * cy];
-    const near = distance / 50, far = distance + 4 * size, depth = [(far + near) / (near - far), 2 * far * near / (near - far)];
+    const near = distance / 50, far = distance + 3 * size, depth = [(far + near) / (near - far), 2 * far * near / (near - far)];
     const rows = [right.map((v) => focus * v / aspect), up.map((v) => focus * v), back.map((v) => depth[0] * v), back.map((v) => -v)];
     const last = [0, 0, -depth[0] * distance + depth[1], distance];
     gl.uniformMatrix4fv(uniform("view"), false, [0, 1, 2].flatMap((i) => rows.map((row) => row[i])).concat(last));
