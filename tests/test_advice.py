@@ -36,6 +36,7 @@ RAISED_BY = {
     "data/pixels/images.py": ("data convert",),
     "data/writer.py": WRITERS,
     "demo": ("demo",),
+    "doctor.py": ("generate",),
     "evaluation": ("evaluate", "compare"),
     "exports": ("export",),
     "fast": ("simulate",),
@@ -64,7 +65,9 @@ ELSEWHERE = {
     "--events",
     "--bind",
     "--directory",
-}  # of git, of Python's own file server, and of a program of its own
+    "--upgrade",
+    "--force-reinstall",
+}  # of git, of Python's own file server, of a program of its own and of pip
 
 
 def _texts(tree: ast.AST) -> Iterator[str]:

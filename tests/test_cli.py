@@ -87,6 +87,7 @@ def test_version_and_help() -> None:
         ["amplify"],
         ["quickstart"],
         ["serve"],
+        ["doctor"],
         ["data", "info"],
     ):
         assert "Usage" in succeeds(*command, "--help")

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from test_laws import CLASSES, fitted, moved_at_random, name_of, showers_of
+from test_tree_kernel import make_tree
 
 from caloforge.checkpoint import Checkpoint
 from caloforge.checkpoint.pretrained import pretrained_names
@@ -64,6 +65,25 @@ def small(cls: type[GeneratorModel]) -> Checkpoint:
 @pytest.mark.parametrize("cls", [cls for cls in CLASSES if name_of(cls) in QUICK], ids=name_of)
 def test_quick_families(cls: type[GeneratorModel], tmp_path: Path) -> None:
     require_same_showers(small(cls), tmp_path, "onnx")
+
+
+def test_a_tree_of_splits(tmp_path: Path) -> None:
+    mesh = CylinderMesh.regular(n_z=3, n_phi=2, n_r=2)
+    model = make_tree(mesh)
+    model.know(("toy",), {"toy": mesh})
+    valid = {"energy": (1e2, 5e3), "theta": (1.5, 1.5), "phi": (0.0, 0.0)}
+    about = Checkpoint.from_model(
+        model, "tree.model:ShowerTree", {**valid, "particle": ["e-"], "detector": ["toy"]}
+    )
+    exported, graph = Exported.load(export(about, tmp_path / "tree.onnx")), Graph(about)
+    for n in (1, 20):
+        inputs = dict(zip((i.name for i in graph.inputs), graph.examples(seed=n, n=n), strict=True))
+        with torch.no_grad():
+            expected = graph(*inputs.values()).flatten(1).numpy()
+        made = exported.run({name: x.numpy() for name, x in inputs.items()}).reshape(n, -1)
+        apart = np.abs(made - expected).sum(axis=1) / expected.sum(axis=1)
+        assert (apart < 1e-5).mean() >= 0.95
+        np.testing.assert_allclose(made.sum(axis=1), expected.sum(axis=1), rtol=1e-5)
 
 
 @pytest.mark.slow

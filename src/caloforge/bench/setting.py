@@ -7,7 +7,6 @@ import os
 import platform
 import tempfile
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from caloforge.errors import ConditionError, DetectorError, MeshError, MissingDe
 from caloforge.geant4 import simulate
 from caloforge.generation.conditions import incident_conditions
 from caloforge.generation.trained import trained_name
-from caloforge.runtime.cores import usable_cores
+from caloforge.runtime.cores import processor_name, usable_cores
 
 __all__ = ["choose_conditions", "describe_machine", "time_geant4"]
 
@@ -76,13 +75,9 @@ def describe_machine(devices: Sequence[str]) -> dict[str, Any]:
 
     from caloforge.runtime.devices import device_name
 
-    name = platform.processor() or platform.machine()
-    with suppress(OSError):
-        lines = Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines()
-        name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), name)
     gpus = [d for d in devices if d.startswith("cuda")]
     return {
-        "processor": name,
+        "processor": processor_name(),
         "cores": usable_cores(),
         "gpu": device_name(torch.device(gpus[0])) if gpus else "",
         "system": platform.platform(),

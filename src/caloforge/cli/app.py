@@ -15,6 +15,7 @@ from caloforge.cli import data
 from caloforge.cli.bench import amplify, bench
 from caloforge.cli.compare import compare
 from caloforge.cli.demo import demo
+from caloforge.cli.doctor import doctor
 from caloforge.cli.evaluate import evaluate
 from caloforge.cli.export import export
 from caloforge.cli.generate import generate, upsample
@@ -48,6 +49,7 @@ COMMANDS = (
     detectors,
     recipes,
     models,
+    doctor,
 )
 
 

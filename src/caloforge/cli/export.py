@@ -44,7 +44,7 @@ def export(
     from caloforge.exports import export as run
 
     if checkpoint is None and detector is None:
-        raise ConditionError("say which model: a checkpoint, or --detector par04-siw")
+        raise ConditionError("say which model: a checkpoint, or --detector alone, such as par04-siw")
     model = Checkpoint.load(checkpoint or default_model(str(detector)))
     made = run(
         model,

@@ -74,9 +74,10 @@ def export(
     if path.exists() and not overwrite:
         raise ExportError(f"{path} exists; choose another name or allow overwriting (--overwrite)")
     if events:
-        if (to, contract) != (usual, None):
+        if (to, contract, detector, particle) != (usual, None, None, None):
             raise ExportError(
-                "events of pixel detectors are exported to torchscript alone, without a contract"
+                "events of pixel detectors are exported to torchscript alone, without a contract, a detector "
+                "or a particle"
             )
         export_events(held, path)
         return path
@@ -114,14 +115,14 @@ def require_known(checkpoint: Checkpoint, detector: str | None, particle: str | 
 
 def written(graph: Graph | Carried, to: To, about: Mapping[str, Any]) -> bytes:
     """The file of a graph, and what it says of itself."""
-    program = traced(graph, graph.examples())
+    found = traced(graph, graph.examples(), loops=to != "program")
     names, said = [i.name for i in graph.inputs], texts(about)
     if to == "onnx":
-        return sealed(onnx_model(program, names, about["output"]["name"], said))
+        return sealed(onnx_model(found, names, about["output"]["name"], said))
     if to == "torchscript":
-        return archived(scripted(program, names), said)
+        return archived(scripted(found, names), said)
     file = io.BytesIO()
-    torch.export.save(program, file)
+    torch.export.save(found.program, file)
     return archived(file.getvalue(), said)
 
 

@@ -6,7 +6,8 @@ Legend: ``n`` showers, ``shape`` the mesh's shape. Energies are MeV, angles rad,
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,8 +19,9 @@ from caloforge.data.particles import pdg_code
 from caloforge.errors import ExportError, MeshError
 from caloforge.exports.operations import Exportable
 from caloforge.models.base import ConditionTensors, GeneratorModel
+from caloforge.models.loops import RowLoop, loops_recorded
 
-__all__ = ["OLDEST_TORCH", "Graph", "Input", "noise_input", "traced"]
+__all__ = ["OLDEST_TORCH", "Graph", "Input", "Traced", "noise_input", "program_of", "traced"]
 
 OLDEST_TORCH = (2, 6)
 
@@ -139,19 +141,43 @@ class Graph(nn.Module):
         return self.model.decode(noise, conditions)
 
 
-def traced(
-    graph: nn.Module, examples: Sequence[Tensor], *, batch: bool = True
-) -> torch.export.ExportedProgram:
-    """The program of a module of tensors, for any number of showers, or for one with ``batch=False``.
+@dataclass(frozen=True)
+class Traced:
+    """What torch records of a module of tensors.
+
+    Attributes:
+        program: its operations.
+        loops: what makes those that are single operations of it, by name.
+    """
+
+    program: torch.export.ExportedProgram
+    loops: Mapping[str, Callable[[], RowLoop]]
+
+
+def traced(graph: nn.Module, examples: Sequence[Tensor], *, loops: bool = True) -> Traced:
+    """The program of a module of tensors, for any number of showers.
+
+    Args:
+        graph: the module.
+        examples: possible inputs.
+        loops: what goes through a shower in many steps is a loop, else all its operations.
 
     Raises:
         ExportError: it depends on values in a way that no graph can hold, or torch is too old.
     """
+    with loops_recorded() if loops else nullcontext({}) as found:
+        return Traced(program_of(graph, examples, [["batch"] for _ in examples]), found)
+
+
+def program_of(
+    graph: nn.Module, examples: Sequence[Tensor], free: Sequence[Sequence[str]]
+) -> torch.export.ExportedProgram:
+    """The program of a module of tensors, whose first axes are of any length where they have a name."""
     if tuple(map(int, torch.__version__.split(".")[:2])) < OLDEST_TORCH:
         oldest = ".".join(map(str, OLDEST_TORCH))
         raise ExportError(f"exporting needs torch {oldest} or later, and {torch.__version__} is here")
-    rows = torch.export.Dim("batch", min=1)
-    shapes = tuple({0: rows} if batch else None for _ in examples)
+    dims = {name: torch.export.Dim(name, min=1) for names in free for name in names}
+    shapes = tuple({i: dims[name] for i, name in enumerate(names)} or None for names in free)
     try:
         with torch.no_grad(), Exportable(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch says what it will do otherwise later

@@ -4,22 +4,55 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
+from torch import nn
 from torch.fx import GraphModule, Node
 from torch.fx.graph import CodeGen
 
 from caloforge.exports.formats.inlined import inline
+from caloforge.exports.formats.loops import LOOP, Parts, parts_of
+from caloforge.exports.graph import Traced
+from caloforge.models.loops import RowLoop
 
 __all__ = ["scripted"]
 
+LOOP_SOURCE = """
+def forward(self, {given}{shared}):
+    chosen, numbers, state = self.begin({given}{shared})
+    at = chosen.nonzero()
+    place, shower = at[:, 0], at[:, 1]
+    rows = numbers[place, shower]
+    passed = torch.cat([place.new_zeros([1]), chosen.sum(dim=1).cumsum(dim=0)])
+    ends = passed[self.ends]
+    begin = 0
+    for i in range({rounds}):
+        turn = torch.full([1], i, dtype=torch.int64)
+        state = self.update(state, turn{shared})
+        for j in range({parts}):
+            end = int(ends[i * {parts} + j])
+            some = place[begin:end], shower[begin:end], rows[begin:end]
+            state = self.step(state, turn, some[0], some[1], some[2]{shared})
+            begin = end
+    return self.end(state)
+"""
 NAMES = {"aten::sym_size": torch.ops.aten.size}
 """What TorchScript has under another name."""
 
 
-def scripted(program: torch.export.ExportedProgram, inputs: Sequence[str]) -> bytes:
+def scripted(traced: Traced, inputs: Sequence[str]) -> bytes:
     """The file of TorchScript whose inputs have these names."""
+    file = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch says that it will have other ways
+        torch.jit.save(_module(traced.program, inputs, traced.loops), file)
+    return file.getvalue()
+
+
+def _module(
+    program: torch.export.ExportedProgram, inputs: Sequence[str], loops: Mapping[str, Callable[[], RowLoop]]
+) -> torch.jit.ScriptModule:
     module = program.module()
     assert isinstance(module, GraphModule)
     inline(module)
@@ -32,14 +65,34 @@ def scripted(program: torch.export.ExportedProgram, inputs: Sequence[str]) -> by
         elif _checks(node):
             graph.erase_node(node)
         elif node.op == "output":
-            node.args = (node.args[0][0],)
+            node.args = (node.args[0][0] if len(node.args[0]) == 1 else tuple(node.args[0]),)
         elif isinstance(node.target, torch._ops.OpOverload):
-            node.target = NAMES.get(node.target._schema.name, node.target.overloadpacket)
-    file = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch says that it will have other ways
-        torch.jit.save(torch.jit.script(GraphModule(module, graph)), file)
-    return file.getvalue()
+            if node.target._schema.name == LOOP:
+                given, shared, _, name = node.args
+                first, same = ([x.meta["val"] for x in nodes] for nodes in (given, shared))
+                module.add_submodule(name, _loop(parts_of(loops[name](), first, same)))
+                node.op, node.target, node.args = "call_module", name, (*given, *shared)
+            else:
+                node.target = NAMES.get(node.target._schema.name, node.target.overloadpacket)
+    made: torch.jit.ScriptModule = torch.jit.script(GraphModule(module, graph))
+    return made
+
+
+def _loop(parts: Parts) -> torch.jit.ScriptModule:
+    """See `RowLoop.forward`."""
+    given = ", ".join(f"given_{i}" for i in range(parts.n_given))
+    shared = "".join(f", shared_{i}" for i in range(parts.n_shared))
+    loop = nn.Module()
+    for name in ("begin", "update", "step", "end"):
+        program = getattr(parts, name)
+        count = len(program.graph_signature.user_inputs)
+        loop.add_module(name, _module(program, [f"x_{i}" for i in range(count)], {}))
+    loop.register_buffer("ends", parts.loop.ends.flatten())
+    made: torch.jit.ScriptModule = torch.jit.script(loop)
+    made.define(
+        LOOP_SOURCE.format(given=given, shared=shared, rounds=parts.loop.rounds, parts=parts.loop.parts)
+    )
+    return made
 
 
 def _checks(node: Node) -> bool:

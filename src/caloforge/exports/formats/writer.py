@@ -65,6 +65,7 @@ class Writer:
         self.nodes: list[onnx.NodeProto] = []
         self.constants: dict[str, Tensor] = {}
         self._known: dict[Any, str] = {}
+        self._sizes: dict[tuple[str, int], Size] = {}
         self._made: dict[Any, Tensor] = {}
         self._held: list[Tensor] = []
         self._n = 0
@@ -133,10 +134,33 @@ class Writer:
 
     def size_of(self, x: Value, axis: int) -> Size:
         """How long a value is along an axis."""
-        key = ("size", x.name, axis)
-        if key not in self._known:
-            self._known[key] = self.node("Shape", [x.name], start=axis, end=axis + 1)[0]
-        return Size(self._known[key])
+        key = (x.name, axis)
+        if key not in self._sizes:
+            self._sizes[key] = Size(self.node("Shape", [x.name], start=axis, end=axis + 1)[0])
+        return self._sizes[key]
+
+    def loop(self, times: int, state: Value, body: Callable[[Value, Value], Value]) -> Value:
+        """The state after so many times ``body(number of the time (), state)``; once, it is no loop."""
+        if times == 1:
+            return body(Value(self.name(torch.tensor(0)), torch.int64, ()), state)
+        nodes, sizes = self.nodes, dict(self._sizes)
+        self.nodes = []
+        number, go, before = Value(self._new(), torch.int64, ()), self._new(), self._new()
+        after = body(number, Value(before, state.dtype, state.shape))
+        (goes,) = self.node("Identity", [go])
+        inside, self.nodes, self._sizes = self.nodes, nodes, sizes
+        described = [
+            _described(number.name, Like(number.dtype, ())),
+            _described(go, Like(torch.bool, ())),
+            _described(before, Like(state.dtype, state.shape)),
+        ]
+        results = [
+            _described(goes, Like(torch.bool, ())),
+            _described(after.name, Like(after.dtype, after.shape)),
+        ]
+        graph = helper.make_graph(inside, "body", described, results)
+        (name,) = self.node("Loop", [self.name(torch.tensor(times)), "", state.name], body=graph)
+        return Value(name, state.dtype, state.shape)
 
     def reshape(self, x: Any, out: Like, sizes: Sequence[Any] = ()) -> Value:
         """The numbers in another shape; ``sizes`` where more than one hangs on the batch."""

@@ -7,7 +7,7 @@ computed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from itertools import accumulate, pairwise
 
 import numpy as np
@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from caloforge.models.coordinates import RunningMoments
 from caloforge.models.lit import all_rows, lit_rows
 from caloforge.models.networks.kernels import HasKernel
+from caloforge.models.tree.forms import FORMS, asymmetry, seen
 from caloforge.models.tree.halvings import Halving, Source
 from caloforge.models.tree.kernel import HalvingKernel, tree_library
 from caloforge.models.tree.line import SplitsToLine
@@ -29,29 +30,6 @@ __all__ = ["HalvingModel"]
 
 CONSTANT = 1e-4
 """Standard deviation of what counts as always the same."""
-UNIT = 20.0
-"""Energies are seen as 0.4·log(1 + E/20 t)."""
-
-
-def seen(energies: Tensor, threshold: Tensor) -> Tensor:
-    """Energies (*) as networks see them; 0 of 0."""
-    return 0.4 * torch.log1p(energies / (UNIT * threshold))
-
-
-def asymmetry(left: Tensor, right: Tensor) -> Tensor:
-    """(L − R)/(L + R) of energies (*); 0 where there is none."""
-    total = left + right
-    return (left - right) / torch.where(total > 0, total, 1.0)
-
-
-FORMS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "seen": seen,
-    "logarithm": lambda energies, threshold: torch.where(
-        energies > 0, 0.2 * (energies / threshold).clamp_min(1e-3).log(), 0.0
-    ),
-    "lit": lambda cells, threshold: 0.3 * cells.sqrt(),
-}
-"""Numbers (*) as networks see them, see `Source`."""
 
 
 class HalvingModel(HasKernel):
