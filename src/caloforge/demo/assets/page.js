@@ -129,7 +129,7 @@ const begin = async (data) => {
   const show = () => {
     const { detector: place, of } = latest, last = [...history.values()].slice(-Number(byId("last").value)), truth = truthOf(latest);
     const most = [1, 2, 5, 10].map((s) => s * 10 ** Math.floor(Math.log10(Math.max(...last.map((one) => one.top), 1e-6)))).find((v) => v >= Math.max(...last.map((one) => one.top)));
-    const range = [Math.max(data.threshold || 0, most * 1e-5), most];
+    const range = [Math.max(data.threshold || 0, most * 1e-3), most];
     if (scene) scene.show(place, latest.energies, range, of);
     canvas.setAttribute("aria-label", `Shower ${latest.number} of seed ${latest.seed} in three dimensions: ${said(latest)}`);
     const ticks = [];
