@@ -85,7 +85,7 @@ const begin = async (data) => {
     wanted = true;
     if (busy) return;
     busy = true;
-    const slow = setTimeout(() => { document.body.dataset.busy = "true"; byId("facts").textContent = "making the shower …"; }, 400);
+    const slow = setTimeout(() => { byId("facts").textContent = "making the shower …"; }, 400);
     try {
       while (wanted) {
         wanted = false;
@@ -112,7 +112,6 @@ const begin = async (data) => {
       tell(`The shower could not be made: ${error.message || error}`);
     }
     clearTimeout(slow);
-    delete document.body.dataset.busy;
     busy = false;
   };
   const play = (on) => {
@@ -172,7 +171,7 @@ const begin = async (data) => {
   byId("name").textContent = document.title = data.name;
   byId("bar").style.background = `linear-gradient(to right, ${COLOURS.join(",")})`;
   const licence = make("a", "MIT licence", { href: "onnxruntime/LICENSE" });
-  byId("made").append(`${data.model}, ${data.fingerprint}, exported by caloforge ${data.caloforge}. Run by ONNX Runtime ${data.runtime}, © Microsoft, `, licence, ".");
+  byId("made").append(`${data.model}, ${data.fingerprint}, exported by caloforge ${data.caloforge}. Run by ONNX Runtime${data.runtime && ` ${data.runtime}`}, © Microsoft, `, licence, ".");
   byId("panel").addEventListener("submit", (event) => event.preventDefault());
   byId("next").addEventListener("click", () => { const number = whole("number"); if (number !== null) { byId("number").value = String(number + 1n); run(); } });
   byId("play").addEventListener("click", () => { play(!playing); if (playing) run(); });
