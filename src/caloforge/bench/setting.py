@@ -46,7 +46,7 @@ def choose_conditions(
     if like is not None:
         if energy is not None:
             raise ConditionError("give either like or energy")
-        rows = incident_conditions(checkpoint, like=like)
+        rows, _ = incident_conditions(checkpoint, like=like)
         order = np.argsort(rows.energy, kind="stable")
         return rows[order[(_golden(n) * len(rows)).astype(np.int64)]]
     valid = checkpoint.range_of(trained_name(checkpoint, "detector", detector))
@@ -55,9 +55,10 @@ def choose_conditions(
     low, high = np.array(ranges)[np.arange(n) % len(ranges)].T
     values = low * (high / low) ** _golden(n)[np.arange(n) // len(ranges)]
     in_turn = ",".join(f"{value!r}MeV" for value in values.tolist())
-    return incident_conditions(
+    rows, _ = incident_conditions(
         checkpoint, energy=in_turn, detector=detector, particle=particle, n=n, seed=seed
     )
+    return rows
 
 
 def _golden(n: int) -> NDArray[np.float64]:

@@ -11,7 +11,7 @@ import typer
 from rich.markup import escape
 from typer.core import TyperGroup
 
-from caloforge.cli import data
+from caloforge.cli import campaign, data
 from caloforge.cli.bench import amplify, bench
 from caloforge.cli.compare import compare
 from caloforge.cli.demo import demo
@@ -82,6 +82,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(data.app, name="data")
+app.add_typer(campaign.app, name="campaign")
 for command in COMMANDS:
     app.command()(command)
 

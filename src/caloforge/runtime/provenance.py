@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from caloforge.runtime.cgroups import read_text
+from caloforge.runtime.host import host_class
 
 __all__ = ["COMMIT", "code_version", "commit_of", "provenance"]
 
@@ -66,6 +67,7 @@ def provenance(action: str, **settings: Any) -> dict[str, Any]:
         "python": platform.python_version(),
         "packages": versions,
         "machine": f"{platform.system()} {platform.machine()}",
+        "host": host_class(),
         "time_utc": datetime.now(UTC).isoformat(timespec="seconds"),
         "settings": settings,
     }
