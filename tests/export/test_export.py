@@ -127,6 +127,27 @@ def test_strange_inputs_are_refused(file: Path) -> None:
             exported.run(good | change)
 
 
+def test_other_detectors_and_particles_are_refused(file: Path) -> None:
+    exported = Exported.load(file)
+    for particle, detector, told in (
+        ("e-", "par04-siw", "makes showers of detector toy, not par04-siw"),
+        ("gamma", "toy", "makes showers of particle e-, not gamma"),
+    ):
+        with pytest.raises(ConditionError, match=told):
+            exported.inputs(Conditions([1e4], particle=particle, detector=detector))
+
+
+def test_a_run_time_that_is_too_old_is_refused(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import onnxruntime
+
+    path = export(checkpoint, tmp_path / "toy.onnx")
+    monkeypatch.setattr(onnxruntime, "__version__", "1.13.1")
+    with pytest.raises(ExportError, match=r"needs ONNX Runtime 1.14 or later, and 1.13.1 is here"):
+        Exported.load(path)
+
+
 def test_nothing_is_overwritten(checkpoint: Path, tmp_path: Path) -> None:
     kept = tmp_path / "model.onnx"
     kept.write_text("mine")

@@ -17,6 +17,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from caloforge.data.conditions import Conditions
+from caloforge.data.particles import UNKNOWN, pdg_name
 from caloforge.detector.mesh import Mesh, mesh_from_dict
 from caloforge.errors import ConditionError, ExportError, MissingDependencyError
 from caloforge.exports.about import DIGEST, from_archive, unsealed, values
@@ -100,12 +101,27 @@ class Exported:
         return self._run(arrays)
 
     def inputs(self, conditions: Conditions, *, seed: int = 0, first: int = 0) -> Arrays:
-        """The inputs for showers first … first + n − 1 of a seed: the same noise as that of `generate`."""
+        """The inputs for showers first … first + n − 1 of a seed: the same noise as that of `generate`.
+
+        Raises:
+            ConditionError: they say too little, or another detector or particle than the model knows.
+            ExportError: the file is one of a contract.
+        """
         if self.about["contract"] != "caloforge":
             raise ExportError(
                 f"{self.where} is for the contract {self.about['contract']}; see docs/exports.md"
             )
         detectors = self.about["detectors"]
+        for what, known, names in (
+            ("detector", detectors, np.unique(conditions.detector)),
+            ("particle", self.about["particles"], map(pdg_name, np.unique(conditions.particle))),
+        ):
+            untold = ("", UNKNOWN) if len(known) == 1 else ()
+            strange = [str(name) for name in names if str(name) not in (*known, *untold)]
+            if known and strange:
+                raise ConditionError(
+                    f"{self.where} makes showers of {what} {', '.join(known)}, not {', '.join(strange)}"
+                )
         columns: dict[str, Any] = {
             "energy": conditions.energy,
             "theta": conditions.theta,

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -165,8 +164,11 @@ def traced(graph: nn.Module, examples: Sequence[Tensor], *, loops: bool = True) 
     Raises:
         ExportError: it depends on values in a way that no graph can hold, or torch is too old.
     """
-    with loops_recorded() if loops else nullcontext({}) as found:
-        return Traced(program_of(graph, examples, [["batch"] for _ in examples]), found)
+    free = [["batch"] for _ in examples]
+    if not loops:
+        return Traced(program_of(graph, examples, free), {})
+    with loops_recorded() as found:
+        return Traced(program_of(graph, examples, free), found)
 
 
 def program_of(

@@ -158,6 +158,7 @@ class Writer:
             _described(goes, Like(torch.bool, ())),
             _described(after.name, Like(after.dtype, after.shape)),
         ]
+        inside = _needed(inside, [goes, after.name])
         graph = helper.make_graph(inside, "body", described, results)
         (name,) = self.node("Loop", [self.name(torch.tensor(times)), "", state.name], body=graph)
         return Value(name, state.dtype, state.shape)
@@ -181,12 +182,15 @@ class Writer:
         """The finished model; only constants that are used are in it."""
         for name, value in outputs.items():
             self.nodes.append(helper.make_node("Identity", [value.name], [name]))
+        nodes = _needed(self.nodes, list(outputs))
+        read = {name for node in nodes for name in _reads(node)}
         tensors = [
             helper.make_tensor(name, TYPES[x.dtype], x.shape, x.cpu().numpy().tobytes(), raw=True)
             for name, x in self.constants.items()
+            if name in read
         ]
         graph = helper.make_graph(
-            self.nodes,
+            nodes,
             "caloforge",
             [_described(name, like) for name, like in inputs.items()],
             [_described(name, Like(value.dtype, value.shape)) for name, value in outputs.items()],
@@ -196,6 +200,22 @@ class Writer:
         made.ir_version = ir_version
         helper.set_model_props(made, dict(metadata))
         return made
+
+
+def _needed(nodes: Sequence[onnx.NodeProto], results: Sequence[str]) -> list[onnx.NodeProto]:
+    """The nodes on which results hang, in their order."""
+    wanted, kept = set(results), []
+    for node in reversed(nodes):
+        if wanted.intersection(node.output):
+            kept.append(node)
+            wanted.update(_reads(node))
+    return kept[::-1]
+
+
+def _reads(node: onnx.NodeProto) -> set[str]:
+    """Names that a node reads, those of loops within it, too."""
+    bodies = [a.g.node for a in node.attribute if a.type == onnx.AttributeProto.GRAPH]
+    return set(node.input).union(*(_reads(inner) for body in bodies for inner in body))
 
 
 def _described(name: str, like: Like) -> onnx.ValueInfoProto:

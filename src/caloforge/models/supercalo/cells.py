@@ -137,7 +137,7 @@ class GroupedCells(nn.Module):
         """
         fz, n_cells = self.grouping.factors[0], len(self.around)
         groups = rows // n_cells * self.n_layers + rows % n_cells // (n_cells // self.n_layers)
-        split = parts.reshape(len(parts), fz, -1)
+        split = parts.reshape(parts.shape[0], fz, -1)
         shares = split.sum(dim=2)
         if every:
             summed = shares.view(layers.shape[0] * self.n_layers, -1, fz).sum(dim=1)

@@ -10,11 +10,14 @@ import torch
 from torch import Tensor
 
 from caloforge.models.loops import RowLoop, recorded_loop, recording_loops
-from caloforge.models.tree.forms import asymmetry, seen
+from caloforge.models.tree.forms import seen
 from caloforge.models.tree.level import HalvingModel
-from caloforge.models.tree.split import draw, logistic
+from caloforge.models.tree.split import NEVER, can_share, log_width, logistic, scale_of
 
 __all__ = ["StageLoop", "prepared", "sampled"]
+
+ALWAYS = 1e30
+"""Logit that is larger than any."""
 
 
 def prepared(noise: Tensor) -> Tensor:
@@ -46,6 +49,7 @@ class StageLoop(RowLoop):
     table: Tensor
     written: Tensor
     earlier: Tensor
+    sides: Tensor
 
     def __init__(self, level: HalvingModel) -> None:
         halving = level.halving
@@ -70,6 +74,7 @@ class StageLoop(RowLoop):
         self.register_buffer("written", torch.stack(columns, dim=1), persistent=False)
         earlier = torch.from_numpy(halving.layer_stages) < torch.arange(halving.n_stages)[:, None]
         self.register_buffer("earlier", earlier.float(), persistent=False)
+        self.register_buffer("sides", torch.tensor([[1.0], [-1.0]]), persistent=False)
 
     def begin(self, *given: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         parents, context, noise, threshold = given
@@ -83,8 +88,13 @@ class StageLoop(RowLoop):
         ]
         new = zero.expand(-1, self.state_size - level.size - self.size)
         state = torch.cat([zero, *known, context, zero, children, new], dim=1)
-        energies = parents[:, level.cells].T
-        return energies > 0, torch.cat([energies[..., None], noise.transpose(0, 1)], dim=2), state
+        energy = parents[:, level.cells].T
+        uniform, standard = noise.transpose(0, 1).unbind(dim=2)
+        shared = can_share(energy, threshold)
+        # of those that cannot be shared, what keeps `_drawn` from sharing them
+        aims = [torch.where(shared, uniform, -1.0), torch.where(shared, ALWAYS, NEVER)]
+        numbers = [energy, uniform, standard, log_width(energy, threshold), *aims]
+        return energy > 0, torch.stack(numbers, dim=2), state
 
     def update(self, state: Tensor, turn: Tensor, *shared: Tensor) -> Tensor:
         if not self.updated:
@@ -101,17 +111,36 @@ class StageLoop(RowLoop):
         self, state: Tensor, turn: Tensor, place: Tensor, shower: Tensor, rows: Tensor, *shared: Tensor
     ) -> Tensor:
         network, (threshold,) = self.level.network, shared
-        first = (shower * self.state_size)[:, None]
-        known = torch.take(state, self.table.index_select(0, place) + first)
+        flat, first = state.flatten(), (shower * self.state_size)[:, None]
+        known = flat[self.table.index_select(0, place) + first]
         h = known @ network.entered().transpose(1, 2).index_select(0, turn)[0]
         raw = network._rest(h + network.placed().index_select(0, place))
-        energy, uniform, standard = rows.unbind(dim=1)
-        left, right = draw(raw, energy, uniform, standard, threshold)
-        made = torch.stack(
-            [seen(left, threshold), seen(right, threshold), left, right, asymmetry(left, right)], dim=1
-        )
-        flat = state.flatten().index_put((self.written.index_select(0, place) + first,), made)
+        shares, unequal = self._drawn(raw, rows, threshold)
+        made = torch.cat([seen(shares, threshold), shares, unequal], dim=1)
+        flat = flat.index_put((self.written.index_select(0, place) + first,), made)
         return flat.reshape(-1, self.state_size)
+
+    def _drawn(self, raw: Tensor, rows: Tensor, threshold: Tensor) -> tuple[Tensor, Tensor]:
+        """Shares (L, 2) and their asymmetry (L, 1): `draw` and `asymmetry` in few operations.
+
+        Here all energies are positive; run-times are slow at choosing numbers, and at many small operations.
+        """
+        m = self.level.network.components
+        energy, uniform, standard, width, aim, most = torch.split(rows, 1, dim=1)
+        alone, together, weights, places, scales = torch.split(raw, [2, 1, m, m, m], dim=1)
+        choices = torch.cat([alone, together.minimum(most)], dim=1).softmax(dim=1)
+        left, right, shared = torch.split(choices, 1, dim=1)
+        one = left + right
+        both = aim >= one
+        passed = weights.softmax(dim=1).cumsum(dim=1)[:, :-1] < (uniform - one) / shared
+        component = passed.sum(dim=1, keepdim=True)
+        y = places.gather(1, component) + scale_of(scales.gather(1, component)) * standard
+        ratio = (0.5 * y).tanh() * width
+        less = (energy * (-ratio.abs()).sigmoid()).maximum(threshold) * both
+        more = energy - less
+        on_left = torch.where(both, ratio, left - uniform) > 0
+        shares = torch.where(on_left, torch.cat([more, less], dim=1), torch.cat([less, more], dim=1))
+        return shares, shares @ self.sides / energy
 
     def end(self, state: Tensor) -> Tensor:
         return state[:, self.level.size : self.level.size + self.size]
