@@ -1,11 +1,12 @@
 // ---- what is made -----------------------------------------------------------------------------
+const signed = (v, unit) => `${v < 0 ? "−" : ""}${Math.abs(v)}${unit}`;
 const degrees = (rad) => Math.round(rad * 1800 / Math.PI) / 10;
 const SLIDERS = {
   energy: { label: "Energy", log: true, round: (v) => Number(v.toPrecision(2)), text: (v) => energy(v, plain) },
-  theta: { label: "Polar angle θ", round: (v) => degrees(v) * Math.PI / 180, text: (v) => `${degrees(v)}°` },
-  phi: { label: "Azimuth φ", round: (v) => degrees(v) * Math.PI / 180, text: (v) => `${degrees(v)}°` },
-  x: { label: "Impact x", round: (v) => Math.trunc(v * 100) / 100, text: (v) => `${v} mm` },
-  y: { label: "Impact y", round: (v) => Math.trunc(v * 100) / 100, text: (v) => `${v} mm` },
+  theta: { label: "Polar angle θ", round: (v) => degrees(v) * Math.PI / 180, text: (v) => signed(degrees(v), "°") },
+  phi: { label: "Azimuth φ", round: (v) => degrees(v) * Math.PI / 180, text: (v) => signed(degrees(v), "°") },
+  x: { label: "Impact x", round: (v) => Math.trunc(v * 100) / 100, text: (v) => signed(v, " mm") },
+  y: { label: "Impact y", round: (v) => Math.trunc(v * 100) / 100, text: (v) => signed(v, " mm") },
 };
 const STEPS = 400, FIXED = 2e-3, HOW = "Drag or arrow keys turn, wheel or + and − zoom, Home goes back.";
 const MOST = { seed: 2n ** 64n - 1n, number: 2n ** 62n - 1n };
