@@ -116,9 +116,9 @@ def test_what_is_submitted(asked: Asked, monkeypatch: pytest.MonkeyPatch, tmp_pa
     subprocess.run(["bash", "-n"], input=text, text=True, check=True)
     for line in ("--array=1-4", "--cpus-per-task=2", "--signal=B:USR1@90", "--requeue", "--partition=long"):
         assert f"#SBATCH {line}\n" in text
-    assert f'{campaign.path.resolve()} --share "$SLURM_ARRAY_TASK_ID"/4' in text
+    assert f'{campaign.path.resolve()} --share "$SLURM_ARRAY_TASK_ID"/4 --workers' in text
     text = script(campaign, "condor", Jobs(number=3, options=("accounting_group = calo",)))
-    assert f"campaign run {campaign.path.resolve()} --share $INT(share)/3" in text
+    assert f"campaign run {campaign.path.resolve()} --share $INT(share)/3 --workers 1" in text
     assert text.endswith("accounting_group = calo\nqueue 3\n")
     with pytest.raises(ConditionError, match="5 jobs are more than the 4 files"):
         script(campaign, "slurm", Jobs(number=5))
@@ -128,6 +128,16 @@ def test_what_is_submitted(asked: Asked, monkeypatch: pytest.MonkeyPatch, tmp_pa
     with pytest.raises(DataError, match="condor_submit is not on this machine"):
         submit_campaign(campaign, "condor", Jobs())
     assert not campaign.folder.exists()
+
+
+def test_htcondor_itself_reads_what_is_submitted(asked: Asked) -> None:
+    htcondor = pytest.importorskip("htcondor2")
+    campaign = asked()
+    submit = htcondor.Submit(script(campaign, "condor", Jobs(number=3, cpus=2)))
+    words = f"-P -m caloforge campaign run {campaign.path.resolve()} --share 1/3 --workers 2"
+    assert submit.expand("arguments") == f'"{words}"'
+    assert submit.getQArgs() == "3"
+    assert submit["request_cpus"] == "2"
 
 
 @pytest.mark.filterwarnings("default")

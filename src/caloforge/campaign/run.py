@@ -72,9 +72,9 @@ class Tally:
 def missing(campaign: Campaign, share: Shard) -> list[Shard]:
     """Shards of a share of the campaign that are not finished."""
     start, stop = share.span(campaign.shards)
-    numbers = range(start + 1, stop + 1)
-    shards = [Shard(number, campaign.shards) for number in numbers]
-    return [shard for shard in shards if not campaign.is_finished(shard, campaign.record)]
+    shards = [Shard(number, campaign.shards) for number in range(start + 1, stop + 1)]
+    record = campaign.begun()
+    return [shard for shard in shards if record is None or not campaign.is_finished(shard, record)]
 
 
 def run_campaign(
@@ -102,11 +102,13 @@ def run_campaign(
         KeyboardInterrupt, Stopped: a signal; what is made is kept.
     """
     share = Shard.parse(share)
-    record = campaign.record
-    campaign.refuse_strangers()
     todo = missing(campaign, share)
-    if todo:
-        campaign.require_space(record)
+    campaign.refuse_strangers()
+    if not todo:  # whoever made them
+        tidy(campaign)
+        return Tally()
+    record = campaign.record
+    campaign.require_space(record)
     wanted = _workers(workers, record.decided.get("device", "cpu"), record.cost.memory_mib)
     many = min(wanted, len(todo))
 
