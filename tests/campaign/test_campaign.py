@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -167,6 +168,22 @@ def test_what_is_finished_is_finished_whoever_asks(done: Campaign, monkeypatch: 
     done.file(Shard(1, 4)).unlink()
     with pytest.raises(DataError, match="its host differs"):
         run(Campaign.load(done.path))
+
+
+def test_what_is_no_longer_asked_for_is_a_change(asked: Asked) -> None:
+    run(asked(work={"theta": "1.5707963267948966rad"}), share="1/4")
+    with pytest.raises(DataError, match="theta differs"):
+        run(asked())
+
+
+def test_options_that_came_later_are_as_usual(done: Campaign, asked: Asked) -> None:
+    path = done.folder / "campaign.json"
+    told = json.loads(path.read_text())
+    del told["asked"]["generate.theta"], told["asked"]["generate.allow_extrapolation"]
+    path.write_text(json.dumps(told))
+    assert shard_states(Campaign.load(done.path))["missing"] == 0
+    with pytest.raises(DataError, match="allow_extrapolation differs"):
+        shard_states(asked(work={"allow_extrapolation": True}))
 
 
 def test_another_model_or_host_in_mid_campaign_is_refused(

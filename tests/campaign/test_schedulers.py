@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -154,3 +156,21 @@ def test_a_real_dask_cluster(asked: Asked) -> None:
     campaign.seal(Shard(2, 4)).unlink()
     with pytest.raises(DataError, match="no scheduler of Dask answers at 'tcp"):
         run_campaign(campaign, dask="tcp://127.0.0.1:9", workers=1, progress=False)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+def test_a_dead_worker_of_a_dask_cluster_is_survived(asked: Asked, tmp_path: Path) -> None:
+    distributed = pytest.importorskip("distributed")
+    campaign = asked(n=6000, shard_size=100)
+    how = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
+    with (
+        distributed.LocalCluster(local_directory=str(tmp_path / "dask"), **how) as cluster,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        address = cluster.scheduler_address
+        done = pool.submit(run_campaign, campaign, dask=address, progress=False)
+        wait_for(lambda: done.done() or len(list(campaign.folder.glob("*.sum"))) > 2)
+        os.kill(cluster.workers[0].pid, signal.SIGKILL)
+        assert not done.result(300).failed
+    assert verify_campaign(campaign) == []

@@ -158,7 +158,6 @@ def _by_children(campaign: Campaign, todo: list[Shard], many: int, retries: int,
 
         def start() -> None:
             child = stack.enter_context(Child("caloforge.campaign.worker"))
-            child.send({"campaign": str(campaign.path)})
             selector.register(child, selectors.EVENT_READ)
             doing[child] = None
 
@@ -168,6 +167,9 @@ def _by_children(campaign: Campaign, todo: list[Shard], many: int, retries: int,
 
         def hear(child: Child) -> None:
             for message in child.receive():
+                if "started" in message:
+                    child.send({"campaign": str(campaign.path)})
+                    continue
                 shard = doing[child]
                 if shard is not None and not note(shard, message["outcome"], message["why"]):
                     waiting.clear()
