@@ -15,6 +15,7 @@ from caloforge.lazy import lazily
 if TYPE_CHECKING:
     from caloforge.checkpoint import Checkpoint
     from caloforge.data import Conditions, PixelEvents, Showers, open_events, open_showers, overlay
+    from caloforge.demo import write_demo
     from caloforge.detector import (
         BoxMesh,
         CylinderMesh,
@@ -64,6 +65,7 @@ __getattr__, __dir__ = lazily(
         "simulate_fast": "fast",
         "train": "training",
         "write_comparison": "report.comparison",
+        "write_demo": "demo",
         "write_event_report": "report",
         "write_report": "report",
     },
@@ -98,6 +100,7 @@ __all__ = [
     "simulate_fast",
     "train",
     "write_comparison",
+    "write_demo",
     "write_event_report",
     "write_report",
 ]

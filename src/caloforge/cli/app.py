@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 from caloforge.cli import campaign, data
 from caloforge.cli.bench import amplify, bench
 from caloforge.cli.compare import compare
+from caloforge.cli.demo import demo
 from caloforge.cli.doctor import doctor
 from caloforge.cli.evaluate import evaluate
 from caloforge.cli.export import export
@@ -38,6 +39,7 @@ COMMANDS = (
     adapt,
     upsample,
     export,
+    demo,
     evaluate,
     compare,
     bench,

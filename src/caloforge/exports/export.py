@@ -23,7 +23,7 @@ from caloforge.exports.graph import Graph, traced
 from caloforge.exports.pixels import export_events
 from caloforge.runtime.files import output_file, write_bytes
 
-__all__ = ["export"]
+__all__ = ["export", "require_known"]
 
 CLOSE = 1e-3
 """Part of a shower's energy that may be elsewhere, in the median of `TRIED` showers."""
@@ -82,12 +82,7 @@ def export(
         export_events(held, path)
         return path
     held.require_makes()
-    for kind, name, known in (
-        ("detector", detector, list(held.detectors)),
-        ("particle", particle, held.valid_range["particle"]),
-    ):
-        if name is not None and name not in known:
-            raise ExportError(f"{held.name} was trained on {kind} {', '.join(known)}, not {name!r}")
+    require_known(held, detector, particle)
     if contract is None:
         graph = Graph(held, detector=detector, particle=particle)
         carried: Graph | Carried = graph
@@ -106,6 +101,16 @@ def export(
     require_same(carried, Exported(data, to))
     write_bytes(path, data, error=ExportError)
     return path
+
+
+def require_known(checkpoint: Checkpoint, detector: str | None, particle: str | None) -> None:
+    """ExportError for a detector or particle that the model was not trained on."""
+    for kind, name, known in (
+        ("detector", detector, list(checkpoint.detectors)),
+        ("particle", particle, checkpoint.valid_range["particle"]),
+    ):
+        if name is not None and name not in known:
+            raise ExportError(f"{checkpoint.name} was trained on {kind} {', '.join(known)}, not {name!r}")
 
 
 def written(graph: Graph | Carried, to: To, about: Mapping[str, Any]) -> bytes:
