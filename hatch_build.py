@@ -1,7 +1,9 @@
-"""Kernels for a wheel, where ``CALOFORGE_BUILD_KERNELS=1`` asks for them and there is a compiler ($CC or cc).
+"""What a build adds to the files of the repository: the commit, and compiled kernels where they are wanted.
 
-There is one library of each kernel for each kind of processor; the best is chosen at run time. Without them
-the wheel is pure Python, and kernels are compiled where they are used.
+``CALOFORGE_BUILD_KERNELS=1`` asks for kernels, and there has to be a compiler ($CC or cc). There is one
+library of each kernel for each kind of processor (`caloforge.runtime.kernel_files.VARIANTS`); the best is
+chosen at run time. None is compiled for the machine that builds. Without them the wheel is pure Python, and
+kernels are compiled where they are used.
 """
 
 from __future__ import annotations
@@ -28,33 +30,49 @@ KERNELS_BF16 = {FLOW: ("-DREAL=float -DBF16=1",), TREE: ("-DREAL=float -DBF16=1"
 HEADERS = MODELS / "networks/splines"
 
 
-class Kernels(BuildHookInterface):
-    """Puts kernels into ``caloforge/runtime/prebuilt``."""
+class Added(BuildHookInterface):
+    """Puts ``caloforge/runtime/COMMIT`` into wheels and source distributions, and kernels into a wheel."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        self.folder = ""
-        if version == "editable" or os.environ.get("CALOFORGE_BUILD_KERNELS", "0") in ("", "0"):
+        self.folder = Path(tempfile.mkdtemp())
+        if version == "editable":
             return
+        sys.path.insert(0, str(Path(self.root) / "src"))
+        package = "src/caloforge" if self.target_name == "sdist" else "caloforge"
+        self.add_commit(package, build_data)
+        if self.target_name == "wheel" and os.environ.get("CALOFORGE_BUILD_KERNELS", "0") not in ("", "0"):
+            self.add_kernels(package, build_data)
+
+    def add_commit(self, package: str, build_data: dict[str, Any]) -> None:
+        """Where there is no git, as in a source distribution, what was written there before is packed."""
+        from caloforge.runtime.provenance import COMMIT, commit_of
+
+        commit = commit_of(Path(self.root))
+        if commit:
+            (self.folder / COMMIT.name).write_text(commit + "\n", encoding="utf-8")
+            build_data["force_include"][str(self.folder / COMMIT.name)] = f"{package}/runtime/{COMMIT.name}"
+
+    def add_kernels(self, package: str, build_data: dict[str, Any]) -> None:
+        """Or a warning that says why there are none."""
         compiler = shlex.split(os.environ.get("CC", "cc"))
         if shutil.which(compiler[0]) is None:
             self.app.display_warning(f"no C compiler {compiler[0]!r}: the wheel is pure Python")
             return
-        self.folder = tempfile.mkdtemp()
-        if not build(Path(self.root) / "src", Path(self.folder), compiler):
+        kernels = self.folder / "prebuilt"
+        kernels.mkdir()
+        if not build(Path(self.root) / "src", kernels, compiler):
             self.app.display_warning(f"no kernels for {sysconfig.get_platform()}: the wheel is pure Python")
             return
-        build_data["force_include"][self.folder] = "caloforge/runtime/prebuilt"
+        build_data["force_include"][str(kernels)] = f"{package}/runtime/prebuilt"
         build_data["pure_python"] = False
         build_data["tag"] = f"py3-none-{sysconfig.get_platform().replace('-', '_').replace('.', '_')}"
 
     def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
-        if self.folder:
-            shutil.rmtree(self.folder)
+        shutil.rmtree(self.folder)
 
 
 def build(sources: Path, folder: Path, compiler: list[str]) -> int:
     """Compile all kernels for this kind of machine into a folder; returns how many libraries there are."""
-    sys.path.insert(0, str(sources))
     from caloforge.runtime.kernel_files import VARIANTS, library_name, make_library
 
     made = 0

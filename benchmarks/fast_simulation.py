@@ -1,10 +1,12 @@
 """Geant4 with a model in it against Geant4 alone: energies, resolution, profiles, neighbours, time.
 
-    python benchmarks/fast_simulation.py [--showers 100] [--pairs 100] [--sprays 40] [--only single,pairs]
+    python benchmarks/fast_simulation.py [--showers 100] [--pairs 100] [--sprays 40] [--photons 50]
+                                         [--only single,pairs]
 
 Electrons of 10-50 GeV in par04-siw; pairs 1 to 6 cells apart, of electrons there and of photons in lhcb-ecal;
-and sprays of particles of a power law in a narrow cone, of electrons alone and with positrons and photons,
-for which the model of par04-siw was not trained and which Geant4 therefore keeps. Both runs shoot the same
+sprays of particles of a power law in a narrow cone, of electrons alone and with positrons and photons, for
+which the model of par04-siw was not trained and which Geant4 therefore keeps; and events of two photons in
+lhcb-ecal, and in par04-siw, where Geant4 makes them. Both runs shoot the same
 particles. One core is used; times are of processor, of all processes together. The time to start is that of a
 run of a single event; what Python takes to import torch is in neither.
 """
@@ -184,6 +186,28 @@ def pairs(n: int, distances: list[int]) -> None:
     print("mean valley, the same fast; photons in lhcb-ecal (cells of 20 mm): likewise\n", flush=True)
 
 
+def diphotons(n: int) -> None:
+    """Two photons of 10-30 GeV, 9 cells of lhcb-ecal apart; the model of par04-siw does not know them."""
+    energies = np.random.default_rng(7).uniform(10e3, 30e3, (n, 2))
+    apart = [[-80.0, -40.0], [80.0, 40.0]]  # corners of cells, which is where the model knows them
+    events = [Conditions(e, 0.0, 0.0, "gamma", impact=apart) for e in energies]
+    full, fast = both("lhcb-ecal", {"seed": 4, "events": events[:1]}, seed=4, events=events)
+    first = energies[:, 0] / energies.sum(1)
+    rows = {
+        "ΣE/E": response,
+        "share of the first photon − true": lambda s: weighted(lambda c: (c["x"] < 0) * 1.0)(s) - first,
+        "lit cells": lit,
+    }
+    table(f"{n} pairs of photons of 10-30 GeV in lhcb-ecal", rows, full, fast)
+    events = [Conditions(e, phi=[0.0, 0.1], particle="gamma") for e in energies[: n // 5]]
+    how = {"seed": 4, "events": events}
+    full, fast = (
+        measured(lambda m=m, **more: m("par04-siw", **more), **how) for m in (simulate, simulate_fast)
+    )
+    same = np.array_equal(full.showers.energies, fast.showers.energies)
+    print(f"in par04-siw: {told_of_fast(fast.showers)}; files {'are the same' if same else 'DIFFER'}\n")
+
+
 def spray(random: np.random.Generator, kinds: list[str]) -> Conditions:
     """A dozen particles of 2-20 GeV, falling as E⁻², within 15 mrad in θ and 60 mrad in φ."""
     u = random.random(12)
@@ -208,10 +232,10 @@ def sprays(n: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    for name, number in (("showers", 100), ("pairs", 100), ("sprays", 40)):
+    for name, number in (("showers", 100), ("pairs", 100), ("sprays", 40), ("photons", 50)):
         parser.add_argument(f"--{name}", type=int, default=number)
     parser.add_argument("--distances", default="1,2,3,4,5,6", help="of pairs, in cells")
-    parser.add_argument("--only", default="single,pairs,sprays")
+    parser.add_argument("--only", default="single,pairs,sprays,photons")
     options = parser.parse_args()
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     wanted = options.only.split(",")
@@ -219,6 +243,8 @@ def main() -> None:
         singles(options.showers)
     if "sprays" in wanted:
         sprays(options.sprays)
+    if "photons" in wanted:
+        diphotons(options.photons)
     if "pairs" in wanted:
         pairs(options.pairs, [int(d) for d in options.distances.split(",")])
 

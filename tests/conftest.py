@@ -1,11 +1,15 @@
 """Small models that tests share are in ``tests/shared``, also for the processes that tests start."""
 
+import logging
 import os
 from pathlib import Path
 
 import pytest
 
+from caloforge.runtime.cores import wait_passively
+
 SHARED = Path(__file__).parent / "shared"
+wait_passively()  # as the command does, before torch is loaded: several processes of tests share the cores
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -15,3 +19,21 @@ def _shared_modules():
         patch.setenv("PYTHONPATH", os.pathsep.join(paths))
         patch.setenv("CALOFORGE_ALLOW_CODE", "toy_models,joint_models,toy_pixels")
         yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread():
+    """Tiny models are fastest, and results comparable to the last bit, on one thread."""
+    from caloforge.runtime.devices import cpu_threads
+
+    with cpu_threads(1):
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _own_log():
+    """Commands show the log, and later tests in this process shall not."""
+    log = logging.getLogger("caloforge")
+    handlers, level = list(log.handlers), log.level
+    yield
+    log.handlers[:], log.level = handlers, level

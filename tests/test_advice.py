@@ -21,7 +21,7 @@ from caloforge.errors import CaloforgeError
 
 SOURCE = Path(caloforge.__file__).parent
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*")
-NAMED = re.compile(r"caloforge ((?:data )?[a-z]+)\b[^;,)]*$")
+NAMED = re.compile(r"caloforge ((?:data |campaign )?[a-z]+)\b[^;,)]*$")
 """A command that a text names before the option."""
 
 DATA = ("data info", "data convert", "data split", "data merge")
@@ -29,12 +29,16 @@ WRITERS = (*DATA[1:], "simulate", "generate", "upsample")
 READERS = (*DATA, "train", "adapt", "generate", "upsample", "evaluate", "compare", "bench", "amplify")
 RAISED_BY = {
     "bench": ("bench",),
+    "campaign/merge.py": ("campaign merge",),
+    "campaign/submit.py": ("campaign submit",),
     "checkpoint": ("generate", "upsample", "export", "adapt", "train", "bench"),
     "data/download.py": ("data download",),
+    "data/exports": ("data convert",),
     "data/formats": READERS,
     "data/hdf5_writer.py": WRITERS,
     "data/pixels/images.py": ("data convert",),
     "data/writer.py": WRITERS,
+    "doctor.py": ("generate",),
     "evaluation": ("evaluate", "compare"),
     "fast": ("simulate",),
     "fast/server.py": ("serve",),
@@ -61,7 +65,10 @@ ELSEWHERE = {
     "--abbrev",
     "--exclude",
     "--events",
-}  # of git, and of a program of its own
+    "--partition",
+    "--upgrade",
+    "--force-reinstall",
+}  # of git, of Slurm, of a program of its own and of pip
 
 
 def _texts(tree: ast.AST) -> Iterator[str]:
@@ -92,7 +99,9 @@ def _advice() -> list[tuple[str, str, str]]:
 def _commands() -> dict[str, Any]:
     group = typer.main.get_command(app)
     commands = dict(group.commands)  # type: ignore[attr-defined]
-    return commands | {f"data {name}": command for name, command in commands.pop("data").commands.items()}
+    for name in ("data", "campaign"):
+        commands |= {f"{name} {inner}": c for inner, c in commands.pop(name).commands.items()}
+    return commands
 
 
 @cache

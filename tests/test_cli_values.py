@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import subprocess
 import sys
@@ -61,6 +60,9 @@ OPTIONS: dict[str, list[str]] = {
     ],
     "--detector": [LONG, "../x", *TEXTS],
     "--particle": TEXTS,
+    "--shard": ["", "0/2", "3/2", "1/2/3", *TEXTS],
+    "--share": ["", "0/2", "3/2", "1/2/3", *TEXTS],
+    "--retries": [value for value in NUMBERS if value != HUGE],
     "--like": [LONG, "/dev/zero", ".", *TEXTS],
     "--teacher": [LONG, ".", *TEXTS],
     "--given": [LONG, "/dev/zero", ".", *TEXTS],
@@ -99,15 +101,6 @@ def leaves(command: Any, words: tuple[str, ...] = ()) -> Iterator[tuple[tuple[st
 COMMANDS = dict(leaves(typer.main.get_command(app)))
 
 
-@pytest.fixture(autouse=True)
-def _own_log() -> Iterator[None]:
-    """Commands show the log, and later tests in this process shall not."""
-    log = logging.getLogger("caloforge")
-    handlers, level = list(log.handlers), log.level
-    yield
-    log.handlers[:], log.level = handlers, level
-
-
 MADE = "{made}"
 """In the arguments: what a command would make."""
 
@@ -123,7 +116,9 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
     trained.fit(sample)
     trained.detectors = ("toy",)
     Checkpoint.from_model(trained, "toy_models:LayerGaussian", sample.conditions.ranges()).save(model)
-    out = ["-o", MADE]
+    out, campaign = ["-o", MADE], folder / "campaign.toml"
+    asked = f'[generate]\nmodel = "{model}"\nenergy = "10GeV"'
+    campaign.write_text(f'n = 2\nshard_size = 1\nout = "made/{{shard}}.h5"\n{asked}')
     return {
         "simulate": ["par04-siw", "-n", "1", *out],
         "train": ["layer-flow", showers, *out],
@@ -138,6 +133,9 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
         "export": ["pxd-clusters", *out],
         "serve": [model, "--socket", MADE],
         "data info": [showers],
+        "campaign merge": [str(campaign), MADE],
+        "campaign submit": [str(campaign), "--slurm", "--dry-run"],
+        **{f"campaign {name}": [str(campaign)] for name in ("plan", "run", "status", "verify")},
         "data convert": [showers, MADE],
         "data split": [showers, "--folder", MADE],
         "data merge": [MADE, showers, showers],

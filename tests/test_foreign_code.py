@@ -12,6 +12,7 @@ from typing import Any
 
 import h5py
 import pytest
+from commands import caloforge as run_command
 from toy_models import RECIPE, toy_showers
 
 import caloforge
@@ -255,17 +256,13 @@ def test_no_command_runs_what_lies_in_the_working_directory(
 
 
 def test_the_command_runs_what_is_allowed(trained: Path, tmp_path: Path) -> None:
-    def command(*words: object) -> subprocess.CompletedProcess[str]:
-        line = [sys.executable, "-m", "caloforge", *map(str, words)]
-        return subprocess.run(line, capture_output=True, text=True, timeout=300)
-
     words = ("bench", trained / "model", "--geant4", 0, "--batches", 1, "--threads", 1, "--devices", "cpu")
-    refused = command(*words)
+    refused = run_command(*words)
     assert refused.returncode == 1
     assert "--allow-code toy_models" in " ".join(refused.stderr.split())
-    done = command(*words, "--allow-code", "toy_models", "--allow-code", "another")  # also its processes
+    done = run_command(*words, "--allow-code", "toy_models", "--allow-code", "another")  # also its processes
     assert done.returncode == 0, done.stderr
-    wrong = command("data", "info", trained / "showers.h5", "--allow-code", "toy-models")
+    wrong = run_command("data", "info", trained / "showers.h5", "--allow-code", "toy-models")
     assert wrong.returncode == 1
     assert "not the name of a package" in " ".join(wrong.stderr.split())
 

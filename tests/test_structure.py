@@ -25,6 +25,7 @@ import caloforge
         ("import caloforge.models, caloforge.runtime", ["torch"]),
         ("import caloforge; caloforge.simulate", ["torch", "geant4_pybind"]),
         ("import caloforge.fast.worker", ["torch", "geant4_pybind"]),
+        ("from caloforge.fast import FastVolume", ["torch", "geant4_pybind"]),
         ("import caloforge; caloforge.evaluate", ["torch", "matplotlib", "sklearn"]),
         ("import caloforge; caloforge.write_report", ["matplotlib", "plotly"]),
         ("import caloforge.cli", ["torch", "matplotlib", "geant4_pybind", "sklearn"]),

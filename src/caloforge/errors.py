@@ -1,6 +1,7 @@
 """Errors that tell a user what was given, what was expected and how to fix it."""
 
 __all__ = [
+    "BusyError",
     "CaloforgeError",
     "CheckpointError",
     "CodeError",
@@ -33,6 +34,10 @@ class ConditionError(CaloforgeError, ValueError):
 
 class DataError(CaloforgeError, ValueError):
     """A shower file is unreadable, truncated or holds illegal values."""
+
+
+class BusyError(DataError):
+    """Another process has the file or folder at the moment."""
 
 
 class RecipeError(CaloforgeError, ValueError):

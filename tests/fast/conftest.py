@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from caloforge.checkpoint import Checkpoint
 from caloforge.fast.maker import ShowerMaker
-from caloforge.runtime.devices import cpu_threads
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    """As in the server, whose showers are compared to the last bit."""
-    with cpu_threads(1):
-        yield
 
 
 @pytest.fixture(scope="session")

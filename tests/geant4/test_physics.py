@@ -10,7 +10,7 @@ from caloforge.geant4.validate import TESTEM3_REFERENCE, Mean, energy_balance, p
 
 
 def test_geant4s_reference_testem3():
-    found = run_testem3(200, seed=3)
+    found = run_testem3(80, seed=3)
     for name in ("lead", "argon"):
         value, error = TESTEM3_REFERENCE[name]
         assert abs(found[name].value - value) < 3 * math.hypot(found[name].error, error), (name, found[name])

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from caloforge.data import open_showers
+from caloforge.data import Showers, open_showers
 from caloforge.detector.detector import Detector
 from caloforge.detector.mesh import CylinderMesh
 from caloforge.errors import ConditionError, DataError, SimulationError
@@ -49,6 +49,16 @@ def test_two_workers_make_the_same(reference, tmp_path):
     two = simulate("par04-siw", out=tmp_path / "b.h5", workers=2, **SETTINGS)
     same(two, reference)
     assert [path.name for path in tmp_path.iterdir()] == ["b.h5"]
+
+
+def test_shards_are_the_whole(reference, tmp_path):
+    parts = [
+        simulate("par04-siw", out=tmp_path / f"{k}.h5", shard=f"{k}/2", workers=1, **SETTINGS) for k in (2, 1)
+    ]
+    same(Showers.concatenate(parts[::-1]), reference)
+    assert parts[0].provenance["settings"]["first"] == N // 2
+    with pytest.raises(DataError, match="other settings"):
+        simulate("par04-siw", out=tmp_path / "1.h5", shard="2/2", resume=True, **SETTINGS)
 
 
 def test_resumed_after_a_kill(reference, tmp_path):

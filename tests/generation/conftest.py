@@ -1,16 +1,7 @@
 import pytest
-import torch
 from toy_models import RECIPE, toy_showers
 
 from caloforge.training import train
-
-
-@pytest.fixture(autouse=True, scope="session")
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

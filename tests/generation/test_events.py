@@ -42,6 +42,11 @@ def test_events_are_the_same_in_one_go_in_pieces_and_from_a_file(checkpoint, tmp
     ]
     for first, piece in zip((4, 0, 2), pieces, strict=True):
         same(piece, whole[first : first + 2])
+    for shard, like in (("2/3", None), ("3/3", whole)):
+        how = {"rate": "0.5-2"} if like is None else {"like": like}
+        piece = generate_events(checkpoint, n=6, shard=shard, seed=3, progress=False, **how)
+        first = 2 * int(shard[0]) - 2
+        same(piece, whole[first : first + 2])
     file = generate_events(checkpoint, n=6, rate="0.5-2", seed=3, out=tmp_path / "a.h5", progress=False)
     same(file, whole)
     assert file.provenance["checkpoint"]["fingerprint"] == checkpoint.fingerprint
@@ -116,9 +121,16 @@ def test_the_command(checkpoint, tmp_path):
     like = str(tmp_path / "truth.h5")
     assert run.invoke(app, ["generate", folder, "--like", like, "-o", out, "--overwrite"]).exit_code == 0
     assert len(open_events(out)) == 4
-    done = run.invoke(app, ["generate", folder, "--energy", "10GeV"])
-    assert isinstance(done.exception, ConditionError)
-    assert "--energy have no meaning" in str(done.exception)
+    for option in (
+        ["--energy", "10GeV"],
+        ["--spectrum", "uniform"],
+        ["--allow-extrapolation"],
+        ["--mesh", "2"],
+        ["--ignore", "x"],
+    ):
+        done = run.invoke(app, ["generate", folder, *option, "-o", str(tmp_path / "b.h5")])
+        assert isinstance(done.exception, ConditionError)
+        assert f"{option[0]} have no meaning" in str(done.exception)
     done = run.invoke(app, ["generate", "showertree-siw", "--energy", "10GeV", "--rate", "1"])
     assert isinstance(done.exception, ConditionError)
     assert "has no --rate" in str(done.exception)

@@ -54,6 +54,26 @@ def test_pieces_of_a_production_are_the_same_as_the_whole(wide, first, n):
     assert np.array_equal(piece.energies, whole[first : first + n])
 
 
+@pytest.mark.parametrize(
+    "how", [{"like": LIKE}, {"like": None, "energy": "2-50GeV,7GeV", "n": 200, "first": 9}]
+)
+def test_shards_are_the_whole(wide, how, tmp_path):
+    whole = make(wide, **how)
+    shards = [make(wide, **how, shard=f"{k}/3", out=tmp_path / f"{k}.h5") for k in (1, 2, 3)]
+    joined = Showers.concatenate(shards)
+    assert joined.conditions == whole.conditions
+    assert np.array_equal(joined.energies, whole.energies)
+    assert shards[1].provenance["settings"]["shard"] == "2/3"
+    assert shards[1].provenance["request"]["first"] == how.get("first", 0) + 66
+    with pytest.raises(ConditionError, match="would be empty"):
+        make(wide, **how, shard="1/201")
+
+
+def test_a_shard_may_be_of_more_showers_than_a_file_holds(checkpoint):
+    last = make(checkpoint, like=None, energy="2-50GeV", n=10**12, shard="500000000/500000000")
+    assert len(last) == 2000
+
+
 def test_the_number_of_threads_changes_no_bit(wide):
     one = make(wide, threads=1).energies
     torch.set_num_threads(2)

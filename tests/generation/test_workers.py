@@ -57,9 +57,9 @@ def as_model(checkpoint: Checkpoint, name: str) -> Checkpoint:
 def test_showers_are_the_same_by_one_and_by_three_processes(checkpoint: Checkpoint, tmp_path: Path) -> None:
     alone = make(checkpoint, threads=1)
     assert alone.provenance["performance"]["threads"] == 1
-    for together in (make(checkpoint, threads=3), make(checkpoint, threads=3, out=tmp_path / "a.h5")):
-        assert together.provenance["performance"]["threads"] == 3
-        assert np.array_equal(together.energies, alone.energies)
+    together = make(checkpoint, threads=3, out=tmp_path / "a.h5")
+    assert together.provenance["performance"]["threads"] == 3
+    assert np.array_equal(together.energies, alone.energies)
     memory = [showers.provenance["performance"]["peak_memory_mib"] for showers in (alone, together)]
     assert memory[1] > memory[0] + 200  # of the children too
     assert [path.name for path in tmp_path.iterdir()] == ["a.h5"]
@@ -88,9 +88,9 @@ def test_an_interrupt_keeps_all_and_another_number_of_processes_goes_on(
         for name in ("_hear", "_make_here"):
             context.setattr(BlockWorkers, name, interrupting(getattr(BlockWorkers, name)))
         with pytest.raises(KeyboardInterrupt, match="of 1000 showers were made and kept"):
-            make(checkpoint, threads=3, out=out)
+            make(checkpoint, threads=2, out=out)
     assert not out.exists()
-    resumed = make(checkpoint, threads=2, out=out, resume=True)
+    resumed = make(checkpoint, threads=3, out=out, resume=True)
     assert resumed.provenance["performance"]["n_showers"] <= 800
     assert np.array_equal(resumed.energies, make(checkpoint, threads=1).energies)
 
@@ -101,7 +101,7 @@ def test_a_killed_process_is_one_clear_error_and_nothing_is_lost(
 ) -> None:
     killed, out = as_model(checkpoint, "Killed"), tmp_path / "a.h5"
     with pytest.raises(ChildError, match=r"(?s)ended: it was killed by signal 9.*kept in .*resume=True"):
-        make(killed, threads=3, out=out)
+        make(killed, threads=2, out=out)
     assert list(out.with_name("a.h5.parts").glob("chunk-*"))
     resumed = make(killed, threads=1, out=out, resume=True)
     assert resumed.provenance["performance"]["n_showers"] < 1000

@@ -12,7 +12,7 @@ import inspect
 import os
 import pkgutil
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -214,14 +214,6 @@ class Trained:
         """Noise of n showers, the same on every device."""
         noise = model.noise(n, torch.Generator().manual_seed(seed))
         return {name: z.to(self.device) for name, z in noise.items()}
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module", params=DEVICES)

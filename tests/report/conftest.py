@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 from collections.abc import Callable
 
 import pytest
@@ -27,10 +29,13 @@ def make() -> Callable[..., Showers]:
 
 @pytest.fixture(scope="session")
 def sample(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Sample]:
-    """The report on a mesh of the kind asked for; each is written once."""
+    """The report on a mesh of the kind asked for; each is written by the first process that wants it."""
     from caloforge.report import write_report
 
     made: dict[str, Sample] = {}
+    base = tmp_path_factory.getbasetemp()
+    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "reports"
+    shared.mkdir(exist_ok=True)
 
     def make(kind: str) -> Sample:
         if kind not in made:
@@ -39,10 +44,12 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Sample]:
             evaluation = judged(reference, generated)
             if kind in FULL:
                 evaluation = everything(evaluation)
-            out = tmp_path_factory.mktemp("report") / kind
-            page = write_report(
-                evaluation, reference, generated, out, title="Ours <i>& theirs", progress=False
-            )
+            page = shared / kind / "report.html"
+            with (shared / f"{kind}.lock").open("w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                if not page.exists():
+                    title = "Ours <i>& theirs"
+                    write_report(evaluation, reference, generated, page.parent, title=title, progress=False)
             made[kind] = Sample(reference, generated, evaluation, page)
         return made[kind]
 

@@ -145,3 +145,18 @@ def test_a_signal_is_heard_where_python_drops_exceptions(number: int, end: type[
 
     with pytest.raises(end):
         work()
+
+
+def test_a_signal_too_late_for_a_step_is_heard_by_who_goes_on() -> None:
+    with catch_signals():  # nobody goes on: what was made is made
+        signal.raise_signal(signal.SIGUSR1)
+    made: list[int] = []
+
+    def make(step: int) -> None:
+        with catch_signals():
+            signal.raise_signal(signal.SIGUSR1)
+            made.append(step)
+
+    with pytest.raises(Stopped, match="1 of 3"), stoppable(lambda: f"{len(made)} of 3"):
+        [make(step) for step in range(3)]
+    assert made == [0]

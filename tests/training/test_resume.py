@@ -199,8 +199,9 @@ main()
 """
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_the_command_ends_with_the_status_of_its_signal(tmp_path, number, status):
+def test_the_command_ends_with_the_status_of_its_signal(tmp_path):
+    """Of others in `test_stopped`."""
+    number, status = signal.SIGINT, 130
     recipe, showers, out = tmp_path / "recipe.toml", tmp_path / "showers.h5", tmp_path / "out"
     recipe.write_text('model = "toy_models:Asked"\n[training]\nepochs = 6\nbatch_size = 50\n')
     write_showers(toy_showers(), showers)

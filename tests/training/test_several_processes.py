@@ -21,9 +21,8 @@ from caloforge.errors import CheckpointError
 from caloforge.runtime import precision
 
 SCRIPT = str(Path(processes.__file__))
-TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-ACCELERATE = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
-"""On CPUs, too: without ``--multi_gpu`` it starts a single process there."""
+LAUNCHER = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
+"""Runs torchrun, on CPUs, too: without ``--multi_gpu`` it starts a single process there."""
 
 
 def free_port() -> str:
@@ -32,14 +31,17 @@ def free_port() -> str:
         return str(free.getsockname()[1])
 
 
-def launched(folder: Path, *scenarios: str, by: list[str]) -> list[list[str]]:
+@pytest.fixture(scope="module")
+def launched(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[list[str]]]:
     """What each of two processes had to say."""
-    command = [sys.executable, *by, SCRIPT, str(folder), *scenarios]
+    folder = tmp_path_factory.mktemp("two")
+    by = [*LAUNCHER, "--main_process_port", free_port()]
+    command = [sys.executable, *by, SCRIPT, str(folder), *processes.RECIPES, "interruptions"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     for rank in (0, 1):  # a process that ends with threads of the exchange aborts now and then
         assert "gloo" not in (folder / f"threads-{rank}").read_text()
-    return [(folder / f"words-{rank}").read_text().splitlines() for rank in (0, 1)]
+    return folder, [(folder / f"words-{rank}").read_text().splitlines() for rank in (0, 1)]
 
 
 def numbers(value: Any, name: str = "") -> dict[str, Any]:
@@ -66,12 +68,15 @@ def _that_matters(key: str, tensor: torch.Tensor) -> torch.Tensor:
     return tensor
 
 
-def test_two_processes_train_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_processes_train_as_one(
+    launched: tuple[Path, list[list[str]]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(precision, "native_bf16", lambda device: False)
-    first, second = launched(tmp_path / "two", *processes.RECIPES, by=TORCHRUN)
-    assert first == second
+    folder, (first, second) = launched
+    n = len(processes.RECIPES)
+    assert first[:n] == second[:n]
     for name in processes.RECIPES:
-        one, two = tmp_path / "one" / name, tmp_path / "two" / name
+        one, two = tmp_path / name, folder / name
         processes.fit(name, one)
         assert rows(two) == pytest.approx(rows(one), rel=1e-5, abs=1e-6)
         mine, theirs = (Checkpoint.load(folder).tensors for folder in (one, two))
@@ -79,14 +84,14 @@ def test_two_processes_train_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPa
             a, b = (_that_matters(key, t.double()) for t in (tensor, theirs[key]))
             share = 1e-3 if key.startswith("spectrum.") else 1e-5  # a map between sorted cells
             assert (a - b).abs().max() <= share * a.abs().max(), key
-    log = rows(tmp_path / "two" / "toy")
+    log = rows(folder / "toy")
     assert log["/11/parts/location/stopped"]
     assert not log["/0/parts/location/stopped"]
 
 
-def test_a_signal_to_one_process_stops_all(tmp_path: Path) -> None:
-    by = [*ACCELERATE, "--main_process_port", free_port()]
-    mine, others = launched(tmp_path, "interruptions", by=by)
+def test_a_signal_to_one_process_stops_all(launched: tuple[Path, list[list[str]]]) -> None:
+    folder, words = launched
+    mine, others = (said[len(processes.RECIPES) :] for said in words)
     whole, first, saved, resumed, both, terminated, refused, alone = mine
     assert (first, both, terminated) == ("KeyboardInterrupt", "KeyboardInterrupt", "SystemExit 143")
     assert saved == "1 times saved"
@@ -97,7 +102,7 @@ def test_a_signal_to_one_process_stops_all(tmp_path: Path) -> None:
     assert alone.startswith("TrainingError: the losses of a Asked compare the showers of a batch")
     toy_models.Asked = processes.Asked
     with pytest.raises(CheckpointError, match="cannot resume, because the processes of that training"):
-        processes.train(processes.ASKED, processes.showers(), out=tmp_path / "b", resume=True, progress=False)
+        processes.train(processes.ASKED, processes.showers(), out=folder / "b", resume=True, progress=False)
 
 
 def test_the_others_end_with_a_process_that_is_killed(tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ import os
 import platform
 import tempfile
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from caloforge.errors import ConditionError, DetectorError, MeshError, MissingDe
 from caloforge.geant4 import simulate
 from caloforge.generation.conditions import incident_conditions
 from caloforge.generation.trained import trained_name
-from caloforge.runtime.cores import usable_cores
+from caloforge.runtime.cores import processor_name, usable_cores
 
 __all__ = ["choose_conditions", "describe_machine", "time_geant4"]
 
@@ -47,7 +46,7 @@ def choose_conditions(
     if like is not None:
         if energy is not None:
             raise ConditionError("give either like or energy")
-        rows = incident_conditions(checkpoint, like=like)
+        rows, _ = incident_conditions(checkpoint, like=like)
         order = np.argsort(rows.energy, kind="stable")
         return rows[order[(_golden(n) * len(rows)).astype(np.int64)]]
     valid = checkpoint.range_of(trained_name(checkpoint, "detector", detector))
@@ -56,9 +55,10 @@ def choose_conditions(
     low, high = np.array(ranges)[np.arange(n) % len(ranges)].T
     values = low * (high / low) ** _golden(n)[np.arange(n) // len(ranges)]
     in_turn = ",".join(f"{value!r}MeV" for value in values.tolist())
-    return incident_conditions(
+    rows, _ = incident_conditions(
         checkpoint, energy=in_turn, detector=detector, particle=particle, n=n, seed=seed
     )
+    return rows
 
 
 def _golden(n: int) -> NDArray[np.float64]:
@@ -76,13 +76,9 @@ def describe_machine(devices: Sequence[str]) -> dict[str, Any]:
 
     from caloforge.runtime.devices import device_name
 
-    name = platform.processor() or platform.machine()
-    with suppress(OSError):
-        lines = Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines()
-        name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), name)
     gpus = [d for d in devices if d.startswith("cuda")]
     return {
-        "processor": name,
+        "processor": processor_name(),
         "cores": usable_cores(),
         "gpu": device_name(torch.device(gpus[0])) if gpus else "",
         "system": platform.platform(),

@@ -11,9 +11,10 @@ import typer
 from rich.markup import escape
 from typer.core import TyperGroup
 
-from caloforge.cli import data
+from caloforge.cli import campaign, data
 from caloforge.cli.bench import amplify, bench
 from caloforge.cli.compare import compare
+from caloforge.cli.doctor import doctor
 from caloforge.cli.evaluate import evaluate
 from caloforge.cli.generate import export, generate, upsample
 from caloforge.cli.lists import detectors, models, recipes
@@ -45,6 +46,7 @@ COMMANDS = (
     detectors,
     recipes,
     models,
+    doctor,
 )
 
 
@@ -77,6 +79,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(data.app, name="data")
+app.add_typer(campaign.app, name="campaign")
 for command in COMMANDS:
     app.command()(command)
 

@@ -38,8 +38,9 @@ app = typer.Typer(
 LayoutName = Annotated[
     str,
     typer.Option(
-        help="caloforge; calochallenge: the two data sets of the challenge and nothing else; png: of pixel "
-        "events, folders of images (convert only)."
+        help="caloforge; calochallenge: the two data sets of the challenge and nothing else; convert also "
+        "writes ROOT (ttree, rntuple; ttree-hits, rntuple-hits), showerdata (point clouds), features "
+        "(Parquet, Arrow), and png of pixel events (folders of images)."
     ),
 ]
 
@@ -98,8 +99,10 @@ def convert(
     overwrite: Overwrite = False,
     allow_code: AllowCode = None,
 ) -> None:
-    """Write showers in caloforge's own layout, which every reader of the CaloChallenge's can read."""
+    """Write showers in caloforge's own layout, which readers of the CaloChallenge's can read, or another."""
+    import caloforge.evaluation.feature_file  # noqa: F401  (which is one of the exports)
     from caloforge.data import coarsened, open_showers
+    from caloforge.data.exports import EXPORTS
 
     for_showers = {"mesh": mesh, "coarsen": coarsen, "energy": energy, "ignore": ignore}
     if pixels.are_events([source], for_showers | {"allow_external": allow_external}):
@@ -118,8 +121,18 @@ def convert(
     if coarsen is not None:
         showers = coarsened(showers, _factors(coarsen))
     settings = {"source": source.name, "coarsen": coarsen, "energy": energy, "detector": detector}
-    _write(showers, target, "convert", settings, overwrite, layout=layout, compression=compression)
-    say(f"{len(showers)} of {found} showers on a {showers.mesh} → {target}")
+    if layout in EXPORTS.names():
+        made_by = provenance("convert", **settings) | {"source": showers.provenance}
+        with Display("showers") as show:
+            progress = partial(show, f"writing {target.name}")
+            EXPORTS[layout](showers, target, provenance=made_by, overwrite=overwrite, progress=progress)
+    else:
+        _write(showers, target, "convert", settings, overwrite, layout=layout, compression=compression)
+    before, after = (path.stat().st_size / 2**20 for path in (source, target))
+    say(
+        f"{len(showers)} of {found} showers on a {showers.mesh} → {target} "
+        f"({before:.2f} MiB → {after:.2f} MiB)"
+    )
 
 
 @app.command()

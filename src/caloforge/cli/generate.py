@@ -26,6 +26,7 @@ from caloforge.cli.options import (
     Precision,
     Resume,
     Seed,
+    ShardOption,
     Spectrum,
     Theta,
     Threads,
@@ -63,7 +64,7 @@ def generate(
     ] = None,
     like: Like = None,
     energy: Energy = None,
-    spectrum: Spectrum = "log-uniform",
+    spectrum: Spectrum = None,
     theta: Theta = None,
     phi: Phi = None,
     rate: Annotated[
@@ -74,6 +75,7 @@ def generate(
     ] = None,
     seed: Seed = 0,
     first: First = 0,
+    shard: ShardOption = None,
     settings: Changes = None,
     batch_size: BatchSize = None,
     threads: Threads = None,
@@ -95,10 +97,22 @@ def generate(
     from caloforge.detector import Detector
     from caloforge.generation import generate as run
     from caloforge.generation import resolve_checkpoint
+    from caloforge.runtime.shards import Shard
 
+    part = Shard.parse(shard)
     model = resolve_checkpoint(checkpoint, detector, overrides(settings))
     if model.mesh.kind == "pixel":
-        told = {"energy": energy, "theta": theta, "phi": phi, "particle": particle, "batch_size": batch_size}
+        told = {
+            "energy": energy,
+            "spectrum": spectrum,
+            "theta": theta,
+            "phi": phi,
+            "particle": particle,
+            "batch_size": batch_size,
+            "allow_extrapolation": allow_extrapolation or None,
+            "mesh": mesh,
+            "ignore": ignore or None,
+        }
         _events(
             model,
             [name for name, value in told.items() if value is not None],
@@ -109,6 +123,7 @@ def generate(
             like=like,
             seed=seed,
             first=first,
+            shard=part,
             threads=threads,
             device=device,
             precision=precision,
@@ -131,6 +146,7 @@ def generate(
         n and f"n{n}",
         first and f"from{first}",
         f"seed{seed}",
+        part.word,
     )
     showers = run(
         model,
@@ -139,12 +155,13 @@ def generate(
         out=target,
         like=like,
         energy=energy,
-        spectrum=spectrum,
+        spectrum="log-uniform" if spectrum is None else spectrum,
         theta=theta,
         phi=phi,
         n=n,
         seed=seed,
         first=first,
+        shard=part,
         batch_size=batch_size or "auto",
         threads=threads,
         device=device,
@@ -175,6 +192,7 @@ def _events(model: Checkpoint, given: Iterable[str], out: Path | None, **how: An
         how["n"] and f"n{how['n']}",
         first and f"from{first}",
         f"seed{how['seed']}",
+        how["shard"].word,
     )
     events = generate_events(model, out=target, **how)
     speed = events.provenance.get("performance", {})

@@ -38,6 +38,7 @@ __all__ = [
     "Resume",
     "SecondReference",
     "Seed",
+    "ShardOption",
     "Spectrum",
     "Theta",
     "Threads",
@@ -55,6 +56,9 @@ CheckpointFolder = Annotated[
 ]
 Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
 First = Annotated[int, typer.Option(help="Number of the first shower.", min=0)]
+ShardOption = Annotated[
+    str | None, typer.Option("--shard", metavar="K/N", help="Make only the K-th of N parts: 17/1000.")
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with what an interrupted run left.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
@@ -148,7 +152,7 @@ AllowExternal = Annotated[
 """These three hold for all files that a command opens, by `caloforge.data.opening`."""
 
 Energy = Annotated[str | None, typer.Option(help=ENERGY_HELP)]
-Spectrum = Annotated[str, typer.Option(help="log-uniform or uniform, for ranges.")]
+Spectrum = Annotated[str | None, typer.Option(help="log-uniform (the default) or uniform, for ranges.")]
 Theta = Annotated[str | None, typer.Option(help="Polar angle: 90deg or 60-90deg.")]
 Phi = Annotated[str | None, typer.Option(help="Azimuth: 0rad or 0-6.28rad.")]
 Like = Annotated[Path | None, typer.Option(help="Take the incident conditions of the showers in this file.")]

@@ -12,6 +12,7 @@ import typer
 
 from caloforge.cli.options import AllowCode, Changes, CheckpointFolder, Device, Kernels, Precision, overrides
 from caloforge.cli.output import say
+from caloforge.fast import MEMORY_MIB
 from caloforge.runtime.signals import catch_signals
 
 __all__ = ["serve"]
@@ -28,7 +29,7 @@ def serve(
     ] = None,
     memory: Annotated[
         int, typer.Option(help="MiB that showers under way may take, beside the model.", min=1)
-    ] = 256,
+    ] = MEMORY_MIB,
     threads: Annotated[
         int | None, typer.Option(help="Blocks made side by side on a CPU; all cores by default.", min=1)
     ] = None,

@@ -7,7 +7,18 @@ from typing import Annotated, Any
 
 import typer
 
-from caloforge.cli.options import ENERGY_HELP, AllowCode, Overwrite, Phi, Resume, Seed, Theta, Workers
+from caloforge.cli.options import (
+    ENERGY_HELP,
+    AllowCode,
+    Overwrite,
+    Phi,
+    Resume,
+    Seed,
+    ShardOption,
+    Spectrum,
+    Theta,
+    Workers,
+)
 from caloforge.cli.output import file_name, say
 from caloforge.cli.pixels import require_background
 from caloforge.errors import ConditionError
@@ -27,9 +38,7 @@ def simulate(
         typer.Option(help="e- (the default), e+, gamma; hadrons with Geant4's official data sets."),
     ] = None,
     energy: Annotated[str | None, typer.Option(help=f"{ENERGY_HELP} By default 1-10GeV.")] = None,
-    spectrum: Annotated[
-        str | None, typer.Option(help="log-uniform (the default) or uniform, for ranges.")
-    ] = None,
+    spectrum: Spectrum = None,
     theta: Theta = None,
     phi: Phi = None,
     impact: Annotated[str | None, typer.Option(help="Impact point on a box's face: 0mm,-20..20mm.")] = None,
@@ -51,6 +60,7 @@ def simulate(
         str | None, typer.Option(help="Energy from which the model takes over: 2GeV; by default its lowest.")
     ] = None,
     seed: Seed = 0,
+    shard: ShardOption = None,
     workers: Workers = None,
     resume: Resume = False,
     overwrite: Overwrite = False,
@@ -64,6 +74,7 @@ def simulate(
 ) -> None:
     """Make showers with Geant4, or events of beam background in a pixel detector."""
     from caloforge.detector.description import kind_of
+    from caloforge.runtime.shards import Shard
 
     what: dict[str, Any] = {
         "particle": particle,
@@ -80,6 +91,7 @@ def simulate(
     common: dict[str, Any] = {
         "n": n,
         "seed": seed,
+        "shard": Shard.parse(shard),
         "workers": workers,
         "resume": resume,
         "overwrite": overwrite,
@@ -90,7 +102,9 @@ def simulate(
         from caloforge.geant4 import simulate_events
 
         require_background(given, f"{detector} is a pixel detector, whose events")
-        target = out or file_name("geant4", name, rate and f"rate{rate}", f"n{n}", f"seed{seed}")
+        target = out or file_name(
+            "geant4", name, rate and f"rate{rate}", f"n{n}", f"seed{seed}", common["shard"].word
+        )
         events = simulate_events(detector, out=target, rate=rate or 1.0, **common)
         say(f"{len(events)} events of {events.detector.name} → {target}")
         return
@@ -112,6 +126,7 @@ def simulate(
         model and f"fast-{Path(model).stem}",
         f"n{n}",
         f"seed{seed}",
+        common["shard"].word,
     )
     if model is None:
         from caloforge.geant4 import simulate as run

@@ -10,9 +10,20 @@ if TYPE_CHECKING:
     from caloforge.fast.client import ShowerClient
     from caloforge.fast.server import ShowerServer
     from caloforge.fast.simulate import simulate_fast
+    from caloforge.fast.volume import FastShower, FastVolume
 
 __getattr__, __dir__ = lazily(
-    __name__, {"ShowerClient": "client", "ShowerServer": "server", "simulate_fast": "simulate"}
+    __name__,
+    {
+        "FastShower": "volume",
+        "FastVolume": "volume",
+        "ShowerClient": "client",
+        "ShowerServer": "server",
+        "simulate_fast": "simulate",
+    },
 )
 
-__all__ = ["ShowerClient", "ShowerServer", "simulate_fast"]
+__all__ = ["MEMORY_MIB", "FastShower", "FastVolume", "ShowerClient", "ShowerServer", "simulate_fast"]
+
+MEMORY_MIB = 256
+"""That showers under way in a server may take, by default."""

@@ -28,14 +28,14 @@ import torch
 from numpy.typing import NDArray
 
 from caloforge.errors import CaloforgeError, CheckpointError, SimulationError
+from caloforge.fast import MEMORY_MIB
 from caloforge.fast.maker import Piece, ShowerMaker
 from caloforge.fast.orders import MOST_SHOWERS, Order, order_bytes
 from caloforge.runtime.devices import cpu_threads
 from caloforge.runtime.processes import Channel, Message, MessageError
 
-__all__ = ["MEMORY_MIB", "ShowerServer", "Tally"]
+__all__ = ["ShowerServer", "Tally"]
 
-MEMORY_MIB = 256
 MOST_CLIENTS = 256
 MOST_PATH = 107
 """Bytes of the name of a socket, which the system limits."""

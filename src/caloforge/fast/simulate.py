@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import os
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,16 +16,12 @@ from caloforge.data.quantities import Quantity, parse_range, whole_number
 from caloforge.data.showers import Showers
 from caloforge.detector.detector import Detector
 from caloforge.detector.mesh import Mesh
-from caloforge.errors import ConditionError
-from caloforge.fast.client import ShowerClient
-from caloforge.fast.maker import ShowerMaker
-from caloforge.fast.orders import Offer
-from caloforge.fast.server import MOST_PATH, ShowerServer
+from caloforge.fast.own_server import server_of
 from caloforge.geant4.acceptance import REASONS, Acceptance
 from caloforge.geant4.beam import make_beam
 from caloforge.geant4.simulate import CHUNK_MEV, mean_energy, shoot
-from caloforge.generation.request import resolve_checkpoint
 from caloforge.runtime.cores import usable_cores
+from caloforge.runtime.shards import Shard
 
 __all__ = ["simulate_fast", "told_of_fast"]
 
@@ -58,6 +51,7 @@ def simulate_fast(
     precision: str = "auto",
     kernels: str = "auto",
     seed: int = 0,
+    shard: Shard | str | None = None,
     workers: int | None = None,
     resume: bool = False,
     overwrite: bool = False,
@@ -80,8 +74,9 @@ def simulate_fast(
             makes those of each event by themselves.
         settings, device, precision, kernels: of the model, as `caloforge.generate` has them; a server has its
             own.
-        detector, out, n, events, particle, energy, spectrum, theta, phi, impact, seed, workers, resume,
-            overwrite, progress, mesh, allow_outside, reduced_data: as `caloforge.geant4.simulate` has them.
+        detector, out, n, events, particle, energy, spectrum, theta, phi, impact, seed, shard, workers,
+            resume, overwrite, progress, mesh, allow_outside, reduced_data: as `caloforge.geant4.simulate` has
+            them. Of a shard the last bits may differ from those of the whole, as with another ``n``.
 
     Returns:
         The showers on disk, with the columns of full simulation and, by event, ``fast_showers`` and
@@ -112,13 +107,13 @@ def simulate_fast(
     lowest = None if above is None else parse_range(above, "energy")[0]
     workers = usable_cores() if workers is None else whole_number("workers", workers)
     threads = min(workers, usable_cores())
-    served = _server(model, name or detector.name, settings, threads, device, precision, kernels)
+    served = server_of(model, name or detector.name, settings, threads, device, precision, kernels)
     with served as (path, offer):
         cells = offer.mesh(detector.name)
         cells.points(np.zeros(1, dtype=np.int64), np.full((1, 3), 0.5))  # raises where it cannot tell
         acceptance = Acceptance.of(detector, cells, offer.ranges[detector.name], lowest)
         size = int(np.clip(CHEAPER * CHUNK_MEV / mean_energy(source), 1, MOST_CHUNK))
-        number = len(source) if isinstance(source, EventList) else n
+        number = (len(source) if isinstance(source, EventList) else n or 1) // Shard.parse(shard).of
         decides = {
             "version": FAST_VERSION,
             "checkpoint": offer.fingerprint,
@@ -133,6 +128,7 @@ def simulate_fast(
             out=out,
             n=n,
             seed=seed,
+            shard=Shard.parse(shard),
             workers=workers,
             resume=resume,
             overwrite=overwrite,
@@ -140,45 +136,9 @@ def simulate_fast(
             mesh=mesh,
             reduced_data=reduced_data,
             module="caloforge.fast.worker",
-            more={"fast": decides, "chunk": min(size, max(16, -(-(number or 1) // 4)))},
+            more={"fast": decides, "chunk": min(size, max(16, -(-number // 4)))},
             told={"server": str(path)},
         )
-
-
-def _is_socket(path: Path) -> bool:
-    try:
-        return path.is_socket()
-    except OSError:  # a name that is too long, a folder that may not be entered
-        return False
-
-
-@contextmanager
-def _server(
-    model: Checkpoint | str | os.PathLike[str] | None,
-    detector: str,
-    settings: Mapping[str, Any] | None,
-    threads: int,
-    device: str,
-    precision: str,
-    kernels: str,
-) -> Iterator[tuple[Path, Offer]]:
-    """A server that is there, or one of our own, and what it makes."""
-    path = Path() if model is None or isinstance(model, Checkpoint) else Path(model)
-    if _is_socket(path):
-        if settings or (device, precision, kernels) != ("auto", "auto", "auto"):
-            raise ConditionError(f"{path} is a server, which computes as it was started; give it no settings")
-        with ShowerClient(path) as client:
-            yield path, client.offer
-        return
-    checkpoint = resolve_checkpoint(model, detector, settings)
-    maker = ShowerMaker(checkpoint, device, precision, kernels)
-    place = tempfile.gettempdir()
-    place = place if len(os.fsencode(place)) < MOST_PATH // 2 else "/tmp"
-    with (
-        tempfile.TemporaryDirectory(prefix="caloforge-", dir=place) as folder,
-        ShowerServer(maker, Path(folder) / "showers", threads=threads) as server,
-    ):
-        yield server.path, server.offer
 
 
 def told_of_fast(showers: Showers) -> str:

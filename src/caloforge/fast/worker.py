@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from caloforge.data.conditions import Conditions
 from caloforge.fast.client import ShowerClient
 from caloforge.fast.placing import deposits, shower_number
-from caloforge.geant4.acceptance import REASONS, Acceptance
+from caloforge.geant4.acceptance import REASONS, Acceptance, Incident
 from caloforge.geant4.worker import Simulation, work
 from caloforge.runtime.processes import Channel, serve_and_leave
 
@@ -62,14 +61,7 @@ class FastSimulation(Simulation):
         wanted = [(event.number, incident) for _, event, _ in self.waiting for incident in event.taken]
         numbers = np.array([shower_number(event, incident.track) for event, incident in wanted])
         incidents = [incident for _, incident in wanted]
-        conditions = Conditions(
-            [x.energy for x in incidents],
-            [x.theta for x in incidents],
-            [x.phi for x in incidents],
-            [x.particle for x in incidents],
-            self.detector.name,
-            [x.impact for x in incidents] if self.tells_impact else None,
-        )
+        conditions = Incident.conditions(incidents, self.detector.name, self.tells_impact)
         made = iter(zip(numbers, self.client.make(self.seed, numbers, conditions), strict=True))
         for i, event, phi in self.waiting:
             parts = [(event.energies, event.positions)]

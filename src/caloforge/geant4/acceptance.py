@@ -6,11 +6,12 @@ Plain numbers, since Geant4 asks for single particles. Lengths are mm, energies 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any, NamedTuple
 
+from caloforge.data.conditions import Conditions
 from caloforge.data.particles import pdg_code
 from caloforge.data.quantities import Range
 from caloforge.detector.detector import Detector
@@ -58,6 +59,18 @@ class Incident(NamedTuple):
         """The impact point that the model is told."""
         return self.position[0] - self.shift[0], self.position[1] - self.shift[1]
 
+    @staticmethod
+    def conditions(incidents: Sequence[Incident], detector: str, impact: bool) -> Conditions:
+        """What a model is told of particles in a detector, with their impact points or without."""
+        return Conditions(
+            [x.energy for x in incidents],
+            [x.theta for x in incidents],
+            [x.phi for x in incidents],
+            [x.particle for x in incidents],
+            detector,
+            [x.impact for x in incidents] if impact else None,
+        )
+
 
 @dataclass(frozen=True)
 class Acceptance:
@@ -88,7 +101,12 @@ class Acceptance:
 
     @classmethod
     def of(
-        cls, detector: Detector, mesh: Mesh, valid: Mapping[str, Any], above: float | None = None
+        cls,
+        detector: Detector,
+        mesh: Mesh,
+        valid: Mapping[str, Any],
+        above: float | None = None,
+        ends: Sequence[float] = (),
     ) -> Acceptance:
         """That of a model that makes showers of ``detector`` on ``mesh`` in the range ``valid``.
 
@@ -96,6 +114,8 @@ class Acceptance:
             detector, mesh: where and on which cells.
             valid: range of the model, as `Conditions.ranges` gives it.
             above: kinetic energy, the lowest of the model by default.
+            ends: distances from the middle of the face to those of a calorimeter that is smaller than the
+                detector's.
 
         Raises:
             SimulationError: the model does not know enough to be used.
@@ -111,6 +131,7 @@ class Acceptance:
         sizes = (
             [detector.length_mm] if detector.shape == "cylinder" else [detector.width_mm, detector.height_mm]
         )
+        sides = [size / 2 for size in sizes if size is not None]
         low, high = valid["energy"]
         return cls(
             above=low * (1 - MARGIN) if above is None else above,
@@ -121,7 +142,7 @@ class Acceptance:
             impact=None if impact is None else (_pair([p[0] for p in impact]), _pair([p[1] for p in impact])),
             fixed=fixed,
             pitch=_pitch(mesh) if fixed else None,
-            sides=tuple(size / 2 - far for size in sizes if size is not None),
+            sides=tuple(min(both) - far for both in zip(sides, ends or sides, strict=True)),
             cylinder=detector.shape == "cylinder",
         )
 

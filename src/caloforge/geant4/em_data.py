@@ -30,14 +30,23 @@ from numpy.typing import ArrayLike, NDArray
 
 from caloforge.errors import DataError, MissingDependencyError, SimulationError
 from caloforge.runtime.files import read_json, write_json
-from caloforge.runtime.private_folder import private_folders
+from caloforge.runtime.private_folder import kept_folders, private_folders
 
-__all__ = ["FORMAT_VERSION", "Z_MAX", "bremsstrahlung", "photo_electric", "rayleigh", "reduced_em_data"]
+__all__ = [
+    "FORMAT_VERSION",
+    "Z_MAX",
+    "bremsstrahlung",
+    "kept_em_data",
+    "photo_electric",
+    "rayleigh",
+    "reduced_em_data",
+]
 
 Floats = NDArray[np.float64]
 
 FORMAT_VERSION = 1  # raise when any number written below changes
 Z_MAX = 98
+NAME = f"em-reduced-v{FORMAT_VERSION}"
 MANIFEST = "manifest.json"
 TRIES = 10
 log = logging.getLogger(__name__)
@@ -236,7 +245,7 @@ def reduced_em_data() -> Path:
     """
     problem: Exception | None = None
     for folder in private_folders("geant4"):
-        final = folder / f"em-reduced-v{FORMAT_VERSION}"
+        final = folder / NAME
         if _is_whole(final):
             return final
         try:
@@ -251,6 +260,12 @@ def reduced_em_data() -> Path:
     raise SimulationError(
         f"cannot write Geant4's reduced data anywhere ({problem}); set XDG_CACHE_HOME to a writable folder"
     )
+
+
+def kept_em_data() -> Path | None:
+    """Folder with the reduced data where they are there and whole; nothing is written."""
+    places = (folder / NAME for folder, wrong in kept_folders("geant4").items() if not wrong)
+    return next(filter(_is_whole, places), None)
 
 
 def _digests(folder: Path) -> dict[str, str]:

@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from caloforge.errors import MissingDependencyError, SimulationError
-from caloforge.geant4.em_data import FORMAT_VERSION, reduced_em_data
+from caloforge.geant4.em_data import FORMAT_VERSION, kept_em_data, reduced_em_data
 from caloforge.runtime.private_folder import home_folder
 
-__all__ = ["DATA_SETS", "EM_PARTICLES", "Geant4Data", "find_data", "require_particle"]
+__all__ = ["DATA_SETS", "EM_PARTICLES", "Geant4Data", "data_there", "find_data", "require_particle"]
 
 EM_PARTICLES = ("e-", "e+", "gamma")
 
@@ -125,11 +125,27 @@ def find_data(environ: Mapping[str, str] | None = None, *, reduced: bool = False
     """
     if importlib.util.find_spec("geant4_pybind") is None:
         raise MissingDependencyError("geant4-pybind", "geant4")
-    official = None if reduced else _official(os.environ if environ is None else environ)
-    if official is not None:
-        name = Path(official["G4LEDATA"]).name
-        return Geant4Data(True, f"official Geant4 data sets, {name}", official)
-    root = reduced_em_data()
+    return (None if reduced else _official_data(environ)) or _reduced_data(reduced_em_data())
+
+
+def data_there(environ: Mapping[str, str] | None = None) -> Geant4Data | None:
+    """What `find_data` would give without writing anything; None where the reduced data are not there yet.
+
+    Raises:
+        SimulationError: as there.
+    """
+    official, root = _official_data(environ), kept_em_data()
+    return official or (None if root is None else _reduced_data(root))
+
+
+def _official_data(environ: Mapping[str, str] | None) -> Geant4Data | None:
+    official = _official(os.environ if environ is None else environ)
+    if official is None:
+        return None
+    return Geant4Data(True, f"official Geant4 data sets, {Path(official['G4LEDATA']).name}", official)
+
+
+def _reduced_data(root: Path) -> Geant4Data:
     variables = {"GEANT4_DATA_DIR": str(root)} | {name: str(root / "empty") for name in DATA_SETS}
     variables |= {"G4LEDATA": str(root), "G4ENSDFSTATEDATA": str(root / "ensdfstate")}
     return Geant4Data(False, f"caloforge's reduced electromagnetic data, version {FORMAT_VERSION}", variables)

@@ -27,9 +27,10 @@ from caloforge.geant4.production import produce
 from caloforge.runtime.chunks import ChunkStore
 from caloforge.runtime.cores import usable_cores
 from caloforge.runtime.files import output_file
+from caloforge.runtime.shards import Shard
 from caloforge.runtime.streams import checked_count, checked_seed
 
-__all__ = ["mean_energy", "shoot", "simulate"]
+__all__ = ["mean_energy", "of_shard", "shoot", "simulate"]
 
 ENGINE_VERSION = 1  # raise when the showers of given settings change
 CHUNK_MEV = 200_000.0  # about two seconds of one core: what a kill loses at most
@@ -48,6 +49,7 @@ def simulate(
     phi: Quantity | None = None,
     impact: Sequence[Quantity] | str | None = None,
     seed: int = 0,
+    shard: Shard | str | None = None,
     workers: int | None = None,
     resume: bool = False,
     overwrite: bool = False,
@@ -73,6 +75,7 @@ def simulate(
         impact: point on the face of a box, ``"0mm,-20..20mm"`` or pairs of numbers in mm; the detector's
             spread by default.
         seed: with a shower's number, decides everything random in it.
+        shard: make this part of the n showers alone, ``"17/1000"``; the first of 1000 is ``"1/1000"``.
         workers: processes; the number of usable cores by default. The result does not depend on it.
         resume: go on with what an interrupted run of the same settings left.
         overwrite: replace ``out`` and what an interrupted run left.
@@ -112,6 +115,7 @@ def simulate(
         out=out,
         n=n,
         seed=seed,
+        shard=Shard.parse(shard),
         workers=workers,
         resume=resume,
         overwrite=overwrite,
@@ -128,6 +132,7 @@ def shoot(
     out: str | os.PathLike[str],
     n: int | None,
     seed: int,
+    shard: Shard,
     workers: int | None,
     resume: bool,
     overwrite: bool,
@@ -141,7 +146,7 @@ def shoot(
     """`simulate` of a beam or of events that are made already.
 
     Args:
-        detector, out, n, seed, workers, resume, overwrite, progress, mesh, reduced_data: as there.
+        detector, out, n, seed, shard, workers, resume, overwrite, progress, mesh, reduced_data: as there.
         source: what is shot.
         module: of the worker processes.
         more: what the showers depend on besides, JSON-able; a ``chunk`` replaces the usual one.
@@ -153,7 +158,8 @@ def shoot(
         n, particles = len(source), sorted(set(map(pdg_name, source.all.particle)))
     else:
         particles = [str(source.particle)]
-    seed, n = checked_seed(seed), checked_count(whole_number("n", n))
+    seed, (first, stop) = checked_seed(seed), shard.span(whole_number("n", n))
+    n = checked_count(stop - first, first)
     workers = usable_cores() if workers is None else whole_number("workers", workers)
     data = find_data(reduced=reduced_data)
     for particle in particles:
@@ -161,7 +167,7 @@ def shoot(
     target, cells = output_file(out), mesh or detector.mesh
     produce(
         target,
-        {**_settings(detector, cells, source, n, seed), **(more or {})},
+        {**_settings(detector, cells, source, n, seed), **of_shard(shard, first), **(more or {})},
         data,
         module=module,
         what="showers",
@@ -174,6 +180,11 @@ def shoot(
         progress=progress,
     )
     return open_showers(target)
+
+
+def of_shard(shard: Shard, first: int) -> dict[str, Any]:
+    """What settings say of a shard; nothing for the whole, whose showers begin with number 0."""
+    return {} if shard.is_whole else {"shard": str(shard), "first": first}
 
 
 def mean_energy(source: Beam | EventList) -> float:
@@ -209,7 +220,7 @@ def _join(
     with ShowerWriter(target, mesh, provenance=made, overwrite=overwrite) as writer:
         for chunk in store.complete():
             columns = chunk.read()
-            numbers = np.arange(chunk.start, chunk.stop)
+            numbers = np.arange(chunk.start, chunk.stop) + store.request.get("first", 0)
             conditions = source.conditions(detector.name, store.request["seed"], numbers)
             extra = PackedEnergies.others(columns)
             extra["geant4_cpu_seconds"] = extra.pop("seconds")

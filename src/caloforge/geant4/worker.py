@@ -71,19 +71,23 @@ class Simulation:
             else Beam.from_dict(settings["beam"])
         )
         self.seed: int = settings["seed"]
+        self.first: int = settings.get("first", 0)
         self.channel = channel
         self.engine = Engine(self.detector, official=settings["official"], acceptance=acceptance)
 
     def run(self, start: int, stop: int) -> tuple[NDArray[np.float32], dict[str, NDArray[Any]]]:
-        """Showers start..stop − 1: energies (n, V), and columns (n,), the CPU ``seconds`` among them."""
-        numbers = np.arange(start, stop, dtype=np.int64)
+        """Showers start..stop − 1: energies (n, V), and columns (n,), the CPU ``seconds`` among them.
+
+        They are counted from the first one of the file, which need not have the number 0.
+        """
+        numbers = np.arange(start, stop, dtype=np.int64) + self.first
         conditions, sizes = self.source.particles(self.detector.name, self.seed, numbers)
         first = np.cumsum(sizes) - sizes
         self.energies = np.zeros((len(numbers), self.mesh.n_voxels), dtype=np.float32)
         self.columns: dict[str, NDArray[Any]] = {"seconds": np.zeros(len(numbers), dtype=np.float32)}
 
         def done(event: Event) -> None:
-            i = event.number - start
+            i = event.number - int(numbers[0])
             self.columns["seconds"][i] = event.cpu_seconds
             self.take(i, event, float(conditions.phi[first[i]]))
             self.channel.send({"shower": event.number})

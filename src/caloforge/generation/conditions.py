@@ -17,8 +17,11 @@ from caloforge.data.quantities import Quantity, Range, parse_energies, parse_ran
 from caloforge.data.showers import Showers
 from caloforge.errors import ConditionError
 from caloforge.generation.trained import MARGIN_RAD, trained_name
+from caloforge.runtime.shards import Shard
 
 __all__ = ["incident_conditions"]
+
+WHOLE = Shard()
 
 
 def incident_conditions(
@@ -35,8 +38,11 @@ def incident_conditions(
     n: int | None = None,
     seed: int = 0,
     first: int = 0,
-) -> Conditions:
+    shard: Shard = WHOLE,
+) -> tuple[Conditions, int]:
     """Conditions (N,) from one of three sources: as they are, those of other showers, or energy and angles.
+
+    They are those of a shard of the showers, of which the number of the first is given, too.
 
     An angle, particle or detector that is not given is the usual one of the model, or the one it was trained
     on, where that is one. Impact points are drawn as in the training.
@@ -56,9 +62,10 @@ def incident_conditions(
         if isinstance(energy, tuple):
             parse_energies(energy)  # which refuses a pair that may be a range
         if any(isinstance(value, str) for value in (energy, theta, phi)):
-            found = _drawn(valid, energy, theta, phi, spectrum, n or 1, seed, first)
-        else:
-            found = _repeated(valid, energy, theta, phi, n, seed, first)
+            low, high = shard.span(n or 1)
+            found = _drawn(valid, energy, theta, phi, spectrum, high - low, seed, first + low)
+            return names.fill(found), first + low
+        found = _repeated(valid, energy, theta, phi, n, seed, first)
     else:
         found = conditions if conditions is not None else _conditions_like(checkpoint, like, detector)
         if n is not None and n > len(found):
@@ -66,7 +73,8 @@ def incident_conditions(
         found = found[:n]
     if not len(found):
         raise ConditionError("no showers were asked for")
-    return names.fill(found)
+    low, high = shard.span(len(found))
+    return names.fill(found[low:high]), first + low
 
 
 class _Names:

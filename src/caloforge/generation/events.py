@@ -35,6 +35,7 @@ from caloforge.runtime.cores import checked_threads
 from caloforge.runtime.devices import cpu_threads, device_name
 from caloforge.runtime.memory import peak_memory_mib
 from caloforge.runtime.provenance import provenance
+from caloforge.runtime.shards import Shard
 from caloforge.runtime.signals import catch_signals
 from caloforge.runtime.streams import checked_count, checked_seed
 
@@ -66,6 +67,7 @@ class EventRequest(Request):
         rates: (N, B).
         seed: of the noise.
         first: number of the first event.
+        shard: which part of a production they are.
     """
 
     checkpoint: Checkpoint
@@ -73,6 +75,7 @@ class EventRequest(Request):
     rates: NDArray[np.float64]
     seed: int
     first: int
+    shard: Shard
 
     @classmethod
     def resolve(
@@ -86,13 +89,14 @@ class EventRequest(Request):
         settings: Mapping[str, Any] | None = None,
         seed: int = 0,
         first: int = 0,
+        shard: Shard | str | None = None,
         device: str = "auto",
         precision: str = "auto",
         kernels: str = "auto",
     ) -> Self:
         """The request in the words of `generate_events`, which raises the same."""
         seed, first = checked_seed(seed), whole_number("first", first, 0)
-        n = None if n is None else whole_number("n", n)
+        n, shard = None if n is None else whole_number("n", n), Shard.parse(shard)
         checkpoint = resolve_checkpoint(checkpoint, detector, settings)
         model = checkpoint.pixel_model(device, precision, kernels)
         if detector is not None:
@@ -101,8 +105,12 @@ class EventRequest(Request):
             if rate is not None:
                 raise ConditionError("give either rate or like, events whose rates to take")
             rates = _rates_like(open_events(like), model, n)
+            low, high = shard.span(len(rates))
+            rates, first = rates[low:high], first + low
         else:
-            numbers = np.arange(first, first + checked_count(1 if n is None else n, first))
+            low, high = shard.span(1 if n is None else n)
+            first += low
+            numbers = np.arange(first, first + checked_count(high - low, first))
             ranges = parse_rates(1.0 if rate is None else rate, model.detector)
             rates = event_rates(model.detector, ranges, seed, numbers, streams="generation.pixel")
         checked_count(len(rates), first)
@@ -110,7 +118,7 @@ class EventRequest(Request):
             if rate is not None or like is not None:
                 log.warning("this model is not told of rates: its events are those that it was trained on")
             rates = np.full_like(rates, np.nan)
-        return cls(checkpoint, model, rates, seed, first)
+        return cls(checkpoint, model, rates, seed, first, shard)
 
     def __len__(self) -> int:
         """N."""
@@ -219,7 +227,8 @@ class EventProduction(Production[EventRequest, PixelEvents]):
     def provenance(self) -> dict[str, Any]:
         """Who made the events, with what, and how fast."""
         request, execution = self.request, self.request.model.execution
-        made_by = provenance("generate", seed=request.seed, first=request.first)
+        told = {"seed": request.seed, "first": request.first, "shard": str(request.shard)}
+        made_by = provenance("generate", **told)
         return made_by | {
             "request": request.description,
             "checkpoint": told_of(request.checkpoint),
@@ -248,6 +257,7 @@ def generate_events(
     settings: Mapping[str, Any] | None = None,
     seed: int = 0,
     first: int = 0,
+    shard: Shard | str | None = None,
     device: str = "auto",
     precision: str = "auto",
     kernels: str = "auto",
@@ -271,6 +281,7 @@ def generate_events(
         settings: other values of settings that leave the weights as they are, by dotted key.
         seed: seed of the noise, and of the rates where they have a range.
         first: number of the first event.
+        shard: make this part of the n events alone, as for `caloforge.generate`.
         device, precision, kernels: as for `caloforge.generate`.
         threads: threads of torch, 1 by default.
         overwrite: replace an existing file or an unfinished generation.
@@ -297,6 +308,7 @@ def generate_events(
         settings=settings,
         seed=seed,
         first=first,
+        shard=shard,
         device=device,
         precision=precision,
         kernels=kernels,

@@ -19,6 +19,7 @@ from caloforge.generation.request import GenerationRequest
 from caloforge.generation.workers import most_workers
 from caloforge.runtime.cores import checked_threads
 from caloforge.runtime.devices import cpu_threads
+from caloforge.runtime.shards import Shard
 from caloforge.runtime.signals import catch_signals
 
 __all__ = ["generate"]
@@ -42,6 +43,7 @@ def generate(
     n: int | None = None,
     seed: int = 0,
     first: int = 0,
+    shard: Shard | str | None = None,
     batch_size: int | Literal["auto"] = "auto",
     device: str = "auto",
     precision: str = "auto",
@@ -78,6 +80,7 @@ def generate(
         n: how many showers; one energy is repeated so often, of conditions the first n are taken.
         seed: seed of the noise.
         first: number of the first shower.
+        shard: make this part of the n showers alone, ``"17/1000"``; the first of 1000 is ``"1/1000"``.
         batch_size: showers held in memory and written at once.
         device: "auto", "cpu", "cuda", "cuda:1" or "mps".
         precision: of networks, "float32" or "bfloat16"; "auto" as the model's settings say, which may leave
@@ -125,6 +128,7 @@ def generate(
         n=n,
         seed=seed,
         first=first,
+        shard=shard,
         device=device,
         precision=precision,
         kernels=kernels,

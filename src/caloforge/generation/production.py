@@ -229,7 +229,8 @@ class ShowerProduction(Production[GenerationRequest, Showers]):
         request, checkpoint, decoder = self.request, self.request.checkpoint, self.decoder
         seconds, on_cpu = max(decoder.seconds, 1e-9), request.device.type == "cpu"
         execution, names = request.model.execution, request.model.kernel_names
-        made_by = provenance("generate", seed=request.seed, first=request.first, batch_size=self.batch_size)
+        told = {"seed": request.seed, "first": request.first, "batch_size": self.batch_size}
+        made_by = provenance("generate", **told, shard=str(request.shard))
         return made_by | {
             "request": request.description,
             "checkpoint": told_of(checkpoint),

@@ -28,6 +28,7 @@ from caloforge.generation.given import GivenShowers
 from caloforge.generation.trained import check_range, trained_mesh
 from caloforge.models.base import GeneratorModel
 from caloforge.runtime.provenance import code_version
+from caloforge.runtime.shards import Shard
 from caloforge.runtime.streams import checked_count, checked_seed
 
 __all__ = ["CODE", "GenerationRequest", "Request", "code_versions", "resolve_checkpoint"]
@@ -129,6 +130,7 @@ class GenerationRequest(Request):
         block_size: showers that the model gets at once, B.
         fixed_blocks: True where it always gets exactly B, each shower at the same place.
         given: coarse showers that the model refines, or None.
+        shard: which part of a production they are.
     """
 
     checkpoint: Checkpoint
@@ -140,6 +142,7 @@ class GenerationRequest(Request):
     block_size: int
     fixed_blocks: bool
     given: GivenShowers | None
+    shard: Shard
 
     @classmethod
     def resolve(
@@ -160,6 +163,7 @@ class GenerationRequest(Request):
         copies: int = 1,
         seed: int = 0,
         first: int = 0,
+        shard: Shard | str | None = None,
         device: str = "auto",
         precision: str = "auto",
         kernels: str = "auto",
@@ -175,7 +179,9 @@ class GenerationRequest(Request):
         n = None if n is None else whole_number("n", n)
         batch_size = "auto" if batch_size == "auto" else whole_number("batch_size", batch_size)
         copies = whole_number("copies", copies)
-        checked_count(n or 1, first)
+        shard = Shard.parse(shard)
+        low, high = (0, 1) if n is None else shard.span(n)
+        checked_count(high - low, first + low)
         checkpoint = resolve_checkpoint(checkpoint, detector, settings)
         checkpoint.require_makes()
         detector = None if detector is None else Detector.name_of(detector)
@@ -183,10 +189,14 @@ class GenerationRequest(Request):
         if copies > 1 and coarse is None:
             raise ConditionError(f"copies goes with given showers, got copies={copies} and none")
         if coarse is not None:
+            if not shard.is_whole:
+                raise ConditionError(
+                    "given showers are refined as a whole; give a part of them, and no shard"
+                )
             if conditions is not None:
                 raise ConditionError("given showers have their own conditions; leave conditions out")
             conditions = coarse.conditions
-        conditions = incident_conditions(
+        conditions, first = incident_conditions(
             checkpoint,
             conditions=conditions,
             like=like,
@@ -199,6 +209,7 @@ class GenerationRequest(Request):
             n=n,
             seed=seed,
             first=first,
+            shard=shard,
         )
         if not allow_extrapolation:
             check_range(conditions, checkpoint)
@@ -221,6 +232,7 @@ class GenerationRequest(Request):
             block_size=block_size,
             fixed_blocks=fixed_blocks,
             given=coarse,
+            shard=shard,
         )
 
     def __len__(self) -> int:

@@ -25,7 +25,7 @@ from caloforge.runtime.files import read_json, whole_file, write_json
 from caloforge.runtime.locks import LOCK, folder_lock
 from caloforge.runtime.structured import json_text, parse_json
 
-__all__ = ["Chunk", "ChunkStore"]
+__all__ = ["Chunk", "ChunkStore", "differences"]
 
 REQUEST = "request.json"
 FORMAT = "caloforge chunks 2"
@@ -227,16 +227,21 @@ class ChunkStore:
         raise DataError(f"{path}: {reason}; remove the folder or choose another name")
 
     def _require_same(self, saved: dict[str, Any]) -> None:
-        differences = [
-            f"its {name} differs (it was {_short(saved.get(name, 'not recorded'))}, now it is {_short(now)})"
-            for name, now in self.request.items()
-            if saved.get(name) != now
-        ]
-        if differences:
+        found = differences(saved, self.request)
+        if found:
             raise DataError(
-                f"{self.folder}: cannot go on, because {' and '.join(differences)}; use the same, or start "
-                "anew with overwrite=True (--overwrite)"
+                f"{self.folder}: cannot go on, because {found}; use the same, or start anew with "
+                "overwrite=True (--overwrite)"
             )
+
+
+def differences(saved: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """What of ``now`` differs from what was saved, in words; "" where nothing does."""
+    return " and ".join(
+        f"its {name} differs (it was {_short(saved.get(name, 'not recorded'))}, now it is {_short(value)})"
+        for name, value in now.items()
+        if saved.get(name) != value
+    )
 
 
 def _short(value: Any) -> str:

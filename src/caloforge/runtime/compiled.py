@@ -21,17 +21,24 @@ from collections.abc import Callable
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Literal
 
 import torch
 
-from caloforge.runtime.kernel_files import VARIANTS, cpu_flags, find_library, library_name, make_library
+from caloforge.runtime.kernel_files import (
+    PREBUILT,
+    VARIANTS,
+    cpu_flags,
+    find_library,
+    library_name,
+    make_library,
+)
 from caloforge.runtime.private_folder import private_folders
 
-__all__ = ["REALS", "compiled", "in_threads", "launches", "multiplies_bf16", "traced"]
+__all__ = ["REALS", "compiled", "in_threads", "kernel_origin", "launches", "multiplies_bf16", "traced"]
 
 NATIVE = "-march=native"
-PREBUILT = Path(__file__).with_name("prebuilt")
-"""Libraries that came with the wheel; the folder is in no other installation."""
 REALS = {torch.float32: "-DREAL=float", torch.float64: "-DREAL=double"}
 """What kernels can calculate in."""
 log = logging.getLogger(__name__)
@@ -86,6 +93,30 @@ def _compiled_here(source: Path, headers: Path, definitions: tuple[str, ...]) ->
         said.decode(errors="replace")[-2000:],
     )
     return None
+
+
+def kernel_origin() -> tuple[Literal["wheel", "compiler", "plain"], str]:
+    """Where kernels for this CPU come from, with their flags; or that there are none, and why.
+
+    No kernel is made; whether the compiler can make one is tried on a line of C.
+    """
+    if not _wanted():
+        return "plain", "CALOFORGE_KERNELS=0"
+    best = next((variant for variant in VARIANTS if variant.runs_here()), None)
+    if PREBUILT.is_dir() and best is not None:
+        return "wheel", " ".join(best.flags)
+    compiler = _compiler()
+    if compiler is None:
+        return "plain", "no C compiler (cc, gcc, clang or $CC) was found"
+    try:
+        with TemporaryDirectory() as folder:
+            probe = Path(folder) / "probe.c"
+            probe.write_text("#include <math.h>\ndouble probe(double x) { return exp(x); }\n")
+            ctypes.CDLL(str(make_library(probe.parent, "probe-1", compiler, (NATIVE,), probe, probe.parent)))
+    except (OSError, subprocess.CalledProcessError) as error:
+        said = (getattr(error, "stderr", None) or b"").decode(errors="replace").strip()
+        return "plain", f"{' '.join(compiler)} makes no library that can be run: {said or error}"
+    return "compiler", f"{' '.join(compiler)} {NATIVE}"
 
 
 def multiplies_bf16() -> bool:

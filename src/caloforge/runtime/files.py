@@ -62,7 +62,7 @@ def _file_meant(path: Path) -> Path:
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
-    """A new file to write bytes to, which gets the name ``path`` when all of it is on disk, or never.
+    """A new file to write bytes to, or read, which gets the name ``path`` when all is on disk, or never.
 
     What is there stays until the new file is complete. Several processes may write the same file: it is that
     of the last one.
@@ -74,7 +74,7 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
     partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("xb") as file:
+        with partial.open("x+b") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

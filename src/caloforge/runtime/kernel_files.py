@@ -24,8 +24,10 @@ from pathlib import Path
 
 from caloforge.runtime.files import whole_file
 
-__all__ = ["VARIANTS", "Variant", "cpu_flags", "find_library", "library_name", "make_library"]
+__all__ = ["PREBUILT", "VARIANTS", "Variant", "cpu_flags", "find_library", "library_name", "make_library"]
 
+PREBUILT = Path(__file__).with_name("prebuilt")
+"""Libraries that came with the wheel; the folder is in no other installation."""
 FLAGS = ("-std=gnu11", "-O3", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC")
 SECONDS_TO_WAIT = 60.0
 """For another process that compiles the same; a compiler needs a few."""

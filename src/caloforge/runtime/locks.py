@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from caloforge.errors import CaloforgeError, DataError
+from caloforge.errors import BusyError, CaloforgeError, DataError
 from caloforge.runtime.files import output_file
 from caloforge.runtime.signals import interrupts_deferred
 
@@ -34,7 +34,8 @@ def folder_lock(
 
     Args:
         folder: where to write.
-        error: what is raised where another process holds it, or it cannot be made or written.
+        error: what is raised where another process holds it (of DataError a BusyError), or it cannot be
+            made or written.
         transient: remove it where it is empty at the end also if it was there before.
     """
     missing = _missing(folder)
@@ -78,7 +79,8 @@ def _acquired(lock: Path, busy: str, cannot: str, error: type[CaloforgeError]) -
     try:
         return _locked(lock)
     except BlockingIOError:
-        raise error(f"{busy}{_holder(lock)}; wait for it or choose another name") from None
+        kind = BusyError if error is DataError else error
+        raise kind(f"{busy}{_holder(lock)}; wait for it or choose another name") from None
     except FileExistsError:
         raise error(f"{cannot}: {lock.parent} is a file, not a folder") from None
     except OSError as problem:

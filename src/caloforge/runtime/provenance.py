@@ -11,36 +11,41 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-__all__ = ["code_version", "provenance"]
+from caloforge.runtime.cgroups import read_text
+from caloforge.runtime.host import host_class
+
+__all__ = ["COMMIT", "code_version", "commit_of", "provenance"]
+
+COMMIT = Path(__file__).with_name("COMMIT")
+"""Written when a wheel or a source distribution is built (hatch_build.py); in no checkout."""
 
 
 @cache
 def code_version() -> str:
-    """Version of caloforge, with the git commit (and ``+changes``) where it runs from a checkout."""
+    """Version of caloforge with its commit: of the checkout it runs from, or that it was built from."""
     try:
         release = version("caloforge")
     except PackageNotFoundError:
         release = "unknown"
-    root = Path(__file__).resolve().parents[3]
-    if not (root / ".git").exists():
-        return release
+    commit = commit_of(Path(__file__).resolve().parents[3]) or read_text(COMMIT).strip()
+    return f"{release} ({commit})" if commit else release
+
+
+def commit_of(checkout: Path) -> str:
+    """Git commit of a checkout, with ``+changes`` where files differ from it; empty where it is none."""
+    if not (checkout / ".git").exists():
+        return ""
+    wanted = ["describe", "--always", "--dirty=+changes", "--abbrev=12", "--exclude=*"]
     try:
-        command = [
-            "git",
-            "-C",
-            str(root),
-            "describe",
-            "--always",
-            "--dirty=+changes",
-            "--abbrev=12",
-            "--exclude=*",
-        ]
-        commit = subprocess.run(
-            command, capture_output=True, encoding="utf-8", timeout=10, check=True
+        return subprocess.run(
+            ["git", "-C", str(checkout), *wanted],
+            capture_output=True,
+            encoding="utf-8",
+            timeout=10,
+            check=True,
         ).stdout.strip()
     except (OSError, subprocess.SubprocessError):
-        return release
-    return f"{release} ({commit})"
+        return ""
 
 
 def provenance(action: str, **settings: Any) -> dict[str, Any]:
@@ -62,6 +67,7 @@ def provenance(action: str, **settings: Any) -> dict[str, Any]:
         "python": platform.python_version(),
         "packages": versions,
         "machine": f"{platform.system()} {platform.machine()}",
+        "host": host_class(),
         "time_utc": datetime.now(UTC).isoformat(timespec="seconds"),
         "settings": settings,
     }

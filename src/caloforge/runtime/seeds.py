@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["derived_seed", "seed_torch"]
 
@@ -17,6 +19,8 @@ def derived_seed(*keys: int | str) -> int:
 
 def seed_torch(seed: int, device: torch.device) -> None:
     """Seed torch's own generators of the CPU and ``device``; cheaper than `torch.manual_seed`."""
+    import torch
+
     torch.default_generator.manual_seed(seed)
     if device.type == "cuda":
         torch.cuda.manual_seed(seed)

@@ -69,7 +69,11 @@ class Interrupt:
 
 @contextmanager
 def catch_signals() -> Iterator[Interrupt]:
-    """Collect the first of the `STOPPING` signals in an `Interrupt`; does nothing outside the main thread."""
+    """Collect the first of the `STOPPING` signals in an `Interrupt`; does nothing outside the main thread.
+
+    Where one came and the block ended nevertheless, it was too late for this step; in a block of `stoppable`
+    that says what is kept, and so may go on with other steps, it comes once more.
+    """
     interrupt, since = Interrupt(), 0.0
 
     def receive(number: int, frame: FrameType | None) -> None:
@@ -85,6 +89,8 @@ def catch_signals() -> Iterator[Interrupt]:
         yield interrupt
     finally:
         _set(before)
+    if interrupt.signal and _is_told.get():
+        signal.raise_signal(interrupt.signal)
 
 
 @contextmanager

@@ -9,11 +9,9 @@ import logging
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
-
-import h5py
 
 from caloforge.data.formats.base import FORMATS, PIXEL_FORMAT, FileFormat
 from caloforge.data.formats.hdf5 import HDF5_ERRORS, damaged, open_file
@@ -25,6 +23,7 @@ from caloforge.errors import CaloforgeError, ConditionError, DataError
 __all__ = ["FORMATS", "FileFormat", "layout_of", "open_showers", "opening"]
 
 log = logging.getLogger(__name__)
+MAGIC_BYTES = 16
 
 
 def open_showers(
@@ -78,10 +77,26 @@ def layout_of(path: str | os.PathLike[str]) -> str:
         return layout.variant(file)
 
 
+def _begin(path: Path) -> bytes:
+    """The first bytes of a file; none where it cannot be read, which is told when it is opened."""
+    with suppress(OSError, ValueError):
+        if path.is_file():
+            with path.open("rb") as file:
+                return file.read(MAGIC_BYTES)
+    return b""
+
+
 @contextmanager
-def _format_of(path: Path) -> Iterator[tuple[FileFormat, h5py.File]]:
+def _format_of(path: Path) -> Iterator[tuple[FileFormat, Any]]:
     """The format of a file, and the same opened; what h5py raises within this is a DataError."""
     formats = [part() for part in sorted(FORMATS, key=lambda part: part.order)]
+    begin = _begin(path)
+    for layout in formats:
+        if layout.magic and begin.startswith(layout.magic):
+            with layout.open(path) as file:
+                yield layout, file
+            return
+    formats = [layout for layout in formats if not layout.magic]
     with open_file(path) as file:
         try:
             found = next((layout for layout in formats if layout.matches(file)), None)

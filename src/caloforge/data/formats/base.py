@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import ClassVar
-
-import h5py
+from typing import Any, ClassVar
 
 from caloforge.data.showers import Showers
 from caloforge.detector.mesh import Mesh
@@ -22,22 +21,28 @@ PIXEL_FORMAT = "caloforge_pixel_format"
 
 
 class FileFormat(ABC):
-    """How showers are laid out in an HDF5 file; a subclass is a new format.
+    """How showers are laid out in a file, of HDF5 unless `magic` says otherwise; a subclass is a new format.
 
     Attributes:
         name: of the format, in `FORMATS`, in messages and in the provenance of showers.
-        order: formats are asked in this order whether a file is theirs; caloforge's own have 10 to 50.
+        order: formats are asked in this order whether a file is theirs; caloforge's own have 10 to 60.
+        magic: what the files begin with where they are not of HDF5; `open` then opens them.
     """
 
     name: ClassVar[str]
     order: ClassVar[int] = 100
+    magic: ClassVar[bytes] = b""
+
+    def open(self, path: Path) -> AbstractContextManager[Any]:
+        """A file that is not of HDF5, opened; DataError where it cannot be read."""
+        raise NotImplementedError
 
     @abstractmethod
-    def matches(self, file: h5py.File) -> bool:
+    def matches(self, file: Any) -> bool:
         """Whether a file is of this format, by the names of its data sets."""
 
     @abstractmethod
-    def read(self, path: Path, file: h5py.File, mesh: Mesh | None, ignore: tuple[str, ...]) -> Showers:
+    def read(self, path: Path, file: Any, mesh: Mesh | None, ignore: tuple[str, ...]) -> Showers:
         """The showers of a file, energies in MeV and in the order of the mesh, read when they are needed.
 
         What the file itself does not say (particle, detector, angles in rad, units, axes, mesh) must stand in
@@ -52,7 +57,7 @@ class FileFormat(ABC):
             DataError: the file is inconsistent.
         """
 
-    def variant(self, file: h5py.File) -> str:
+    def variant(self, file: Any) -> str:
         """What a file of this format is called."""
         return self.name
 

@@ -14,9 +14,11 @@ from caloforge.data.quantities import whole_number
 from caloforge.detector.pixel import PixelDetector
 from caloforge.geant4.environment import find_data
 from caloforge.geant4.production import produce
+from caloforge.geant4.simulate import of_shard
 from caloforge.runtime.chunks import ChunkStore
 from caloforge.runtime.cores import usable_cores
 from caloforge.runtime.files import output_file
+from caloforge.runtime.shards import Shard
 from caloforge.runtime.streams import checked_count, checked_seed
 
 __all__ = ["simulate_events"]
@@ -32,6 +34,7 @@ def simulate_events(
     n: int,
     rate: Rate = 1.0,
     seed: int = 0,
+    shard: Shard | str | None = None,
     workers: int | None = None,
     resume: bool = False,
     overwrite: bool = False,
@@ -47,6 +50,7 @@ def simulate_events(
         rate: factor of the nominal background, or its range, log-uniform: ``"0.5-2"``; or of single sources,
             ``"two_photon=1,single_beam=0.5-2"``.
         seed: with an event's number, decides everything random in it.
+        shard: make this part of the n events alone, as for `caloforge.simulate`.
         workers: processes; the number of usable cores by default. The result does not depend on it.
         resume: go on with what an interrupted run of the same settings left.
         overwrite: replace ``out`` and what an interrupted run left.
@@ -62,7 +66,9 @@ def simulate_events(
     """
     detector = detector if isinstance(detector, PixelDetector) else PixelDetector.load(detector)
     ranges = parse_rates(rate, detector)
-    seed, n = checked_seed(seed), checked_count(whole_number("n", n))
+    seed, shard = checked_seed(seed), Shard.parse(shard)
+    first, stop = shard.span(whole_number("n", n))
+    n = checked_count(stop - first, first)
     workers = usable_cores() if workers is None else whole_number("workers", workers)
     data = find_data(reduced=reduced_data)
     target = output_file(out)
@@ -73,6 +79,7 @@ def simulate_events(
         "seed": seed,
         "engine": ENGINE_VERSION,
         "chunk": min(CHUNK, max(1, n // 8)),
+        **of_shard(shard, first),
     }
     produce(
         target,
@@ -100,6 +107,6 @@ def _join(
             columns = chunk.read()
             hits = PixelHits.from_columns(detector.shape, columns)
             seeds = np.full(len(hits), store.request["seed"], dtype=np.uint64)
-            numbers = np.arange(chunk.start, chunk.stop)
+            numbers = np.arange(chunk.start, chunk.stop) + store.request.get("first", 0)
             conditions = PixelConditions(sources, columns["rates"], seeds, numbers)
             writer.append(hits, conditions, {"geant4_cpu_seconds": columns["seconds"]})

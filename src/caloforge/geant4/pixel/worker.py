@@ -31,7 +31,7 @@ def work(channel: Channel) -> None:
     channel.send({"ready": True})
     for order in orders:
         start, stop = order["start"], order["stop"]
-        numbers = np.arange(start, stop, dtype=np.int64)
+        numbers = np.arange(start, stop, dtype=np.int64) + settings.get("first", 0)
         rates = event_rates(detector, settings["rates"], seed, numbers)
         events: list[PixelHits] = []
         seconds: list[float] = []

@@ -1,0 +1,146 @@
+"""Campaigns on a real Slurm of one machine, where its programs are installed, and on a real Dask cluster."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from caloforge.campaign import Campaign, run_campaign, submit_campaign, verify_campaign
+from caloforge.campaign.submit import Jobs, script
+from caloforge.errors import ConditionError, DataError
+from caloforge.runtime.shards import Shard
+
+Asked = Callable[..., Campaign]
+DAEMONS = ("munged", "slurmctld", "slurmd", "sbatch", "scancel", "scontrol")
+MISSING = [name for name in DAEMONS if shutil.which(name) is None]
+CONFIG = """\
+ClusterName=test
+SlurmctldHost={host}(127.0.0.1)
+SlurmUser={user}
+SlurmdUser={user}
+AuthType=auth/munge
+AuthInfo=socket={folder}/munge.socket,cred_expire=5
+SlurmctldPort=16817
+SlurmdPort=16818
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmdPidFile={folder}/slurmd.pid
+SlurmctldLogFile={folder}/slurmctld.log
+SlurmdLogFile={folder}/slurmd.log
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core
+JobAcctGatherType=jobacct_gather/none
+AccountingStorageType=accounting_storage/none
+MpiDefault=none
+ReturnToService=2
+SchedulerParameters=bf_interval=5,sched_interval=2
+NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory=4000 State=UNKNOWN
+PartitionName=all Nodes={host} Default=YES MaxTime=INFINITE State=UP
+"""
+
+
+def wait_for(what: Callable[[], Any], seconds: float = 300) -> None:
+    deadline = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
+@pytest.fixture
+def slurm(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A Slurm of this machine alone, in a folder of its own."""
+    if MISSING or os.geteuid():
+        pytest.skip(f"not installed, or not root: {', '.join(MISSING)} (Debian: apt install slurm-wlm munge)")
+    folder, processes = Path(tempfile.mkdtemp(prefix="slurm-", dir="/tmp")), []
+    host = platform.node().partition(".")[0]
+    told = {"host": host, "user": "root", "folder": folder, "cpus": os.cpu_count()}
+    (folder / "slurm.conf").write_text(CONFIG.format(**told))
+    version = 2 if Path("/sys/fs/cgroup/cgroup.controllers").exists() else 1
+    (folder / "cgroup.conf").write_text(f"CgroupPlugin=cgroup/v{version}\n")
+    (folder / "munge.key").write_bytes(os.urandom(1024))
+    (folder / "munge.key").chmod(0o600)
+    (folder / "state").mkdir()
+    monkeypatch.setenv("SLURM_CONF", str(folder / "slurm.conf"))
+    munge = {"socket": "munge.socket", "key-file": "munge.key", "pid-file": "munge.pid"}
+    munge |= {"log-file": "munge.log", "seed-file": "munge.seed"}
+    options = [f"--{name}={folder / file}" for name, file in munge.items()]
+    try:
+        for words in (["munged", "--foreground", "--force", *options], ["slurmctld", "-D"], ["slurmd", "-D"]):
+            with (folder / f"{words[0]}.out").open("w") as log:
+                processes.append(subprocess.Popen(words, stdout=log, stderr=log))
+        wait_for(lambda: "idle" in subprocess.run(["sinfo", "-h"], capture_output=True, text=True).stdout)
+        yield folder
+    finally:
+        for process in reversed(processes):
+            process.terminate()
+            process.wait(30)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.mark.slow
+def test_a_real_slurm_stops_and_goes_on(slurm: Path, asked: Asked) -> None:
+    campaign = asked(n=200_000, shard_size=1000)
+    said = submit_campaign(campaign, "slurm", Jobs(number=1, cpus=2, minutes=10))
+    job = said.split()[-1]
+    wait_for(lambda: len(list(campaign.folder.glob("*.sum"))) >= 2)
+    subprocess.run(["scancel", "--batch", "--signal=USR1", f"{job}_1"], check=True)
+    log = campaign.folder / "logs" / f"{job}_1.log"
+    wait_for(lambda: "goes on from there" in log.read_text())
+    assert len(list(campaign.folder.glob("*.sum"))) < 200
+
+    def told() -> str:
+        return subprocess.run(["scontrol", "show", "job", job], capture_output=True, text=True).stdout
+
+    wait_for(lambda: "Restarts=1" in told())
+    wait_for(lambda: "JobState=COMPLETED" in told() or "JobState=FAILED" in told())
+    assert "files made" in log.read_text(), log.read_text()
+    assert verify_campaign(campaign) == []
+
+
+def test_what_is_submitted(asked: Asked, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    campaign = asked()
+    jobs = Jobs(cpus=2, minutes=30, grace=90, options=("--partition=long",))
+    text = script(campaign, "slurm", jobs)
+    subprocess.run(["bash", "-n"], input=text, text=True, check=True)
+    for line in ("--array=1-4", "--cpus-per-task=2", "--signal=B:USR1@90", "--requeue", "--partition=long"):
+        assert f"#SBATCH {line}\n" in text
+    assert f'{campaign.path.resolve()} --share "$SLURM_ARRAY_TASK_ID"/4' in text
+    text = script(campaign, "condor", Jobs(number=3, options=("accounting_group = calo",)))
+    assert f"campaign run {campaign.path.resolve()} --share $INT(share)/3" in text
+    assert text.endswith("accounting_group = calo\nqueue 3\n")
+    with pytest.raises(ConditionError, match="5 jobs are more than the 4 files"):
+        script(campaign, "slurm", Jobs(number=5))
+    with pytest.raises(ConditionError, match="before its end"):
+        Jobs(minutes=1, grace=60)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(DataError, match="condor_submit is not on this machine"):
+        submit_campaign(campaign, "condor", Jobs())
+    assert not campaign.folder.exists()
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_real_dask_cluster(asked: Asked) -> None:
+    pytest.importorskip("distributed")
+    campaign = asked()
+    run_campaign(campaign, share="1/4", workers=1, progress=False)
+    campaign.file(Shard(3, 4)).write_text("not a shard")
+    with pytest.raises(DataError, match=r"^shard 3/4: .*3\.h5"):
+        run_campaign(campaign, dask="local", workers=2, progress=False)
+    campaign.file(Shard(3, 4)).unlink()
+    run_campaign(campaign, workers=1, progress=False)
+    assert verify_campaign(campaign) == []
+    campaign.seal(Shard(2, 4)).unlink()
+    with pytest.raises(DataError, match="no scheduler of Dask answers at 'tcp"):
+        run_campaign(campaign, dask="tcp://127.0.0.1:9", workers=1, progress=False)
