@@ -22,6 +22,7 @@ from small_pixels import small_events
 
 import caloforge
 from caloforge.bench import bench
+from caloforge.campaign import Campaign, run_campaign
 from caloforge.checkpoint import Checkpoint
 from caloforge.data import Showers, write_showers
 from caloforge.data.pixels import write_events
@@ -59,6 +60,20 @@ def showers(n: int = 120) -> Showers:
     return Showers(energies, toy.conditions, mesh, toy.provenance, {"geant4_cpu_seconds": np.full(n, 0.25)})
 
 
+CAMPAIGN = """n = 40
+seed = 1
+shard_size = 20
+out = "campaign/{shard}.h5"
+
+[generate]
+model = "model"
+energy = "2-40GeV"
+device = "cpu"
+precision = "float32"
+kernels = "plain"
+"""
+
+
 def make() -> dict[str, Any]:
     """All files, in the working directory, and what later versions have to find in them."""
     folder = Path()
@@ -74,6 +89,8 @@ def make() -> dict[str, Any]:
     how = {"seed": 1, "progress": False, "device": "cpu"}
     samples = {"a": folder / "showers.h5", "b": folder / "generated.h5"}
     shutil.rmtree(folder / "model/tensorboard", ignore_errors=True)
+    (folder / "campaign.toml").write_text(CAMPAIGN, encoding="utf-8")
+    run_campaign(Campaign.load(folder / "campaign.toml"), workers=1, progress=False)
     caloforge.compare(truth, samples, out=folder / "comparison", slices={"energy": 2}, **how)
     metrics = Evaluation.read(folder / "comparison/b/metrics.json")
     events = small_events(40)
@@ -87,6 +104,7 @@ def make() -> dict[str, Any]:
         "checkpoint": {"fingerprint": Checkpoint.load(folder / "model").fingerprint},
         "showers": {"n": 120, "energy_mev": float(truth.energies[:].sum(dtype="f8"))},
         "generated": {"n": len(made), "energy_mev": float(made.energies[:].sum(dtype="f8"))},
+        "campaign": {"mark": Campaign.load(folder / "campaign.toml").begun().mark},
         "events": {"n": len(events), "charge": int(sum(h.charge.sum() for h, _ in events.batches(40)))},
         "metrics": {"e_layer_0": metrics.histogram("e_layer_0").separation.value, "counts": metrics.counts},
         "pixel-metrics": {"quantities": len(judged.quantities), "fid": judged.distances["fid"].value},

@@ -15,7 +15,10 @@ from make_files_of_version import CONTENTS, PLAIN, SUMS, sums
 
 from caloforge import generate, open_events, open_showers
 from caloforge.bench.results import BenchResult
+from caloforge.campaign import Campaign, verify_campaign
+from caloforge.campaign.verify import shard_states
 from caloforge.checkpoint import Checkpoint
+from caloforge.data import Showers
 from caloforge.detector import Detector, PixelDetector
 from caloforge.evaluation import read_comparison
 from caloforge.evaluation.results import PixelEvaluation
@@ -66,6 +69,19 @@ def test_checkpoints(folder: Path, told: dict[str, Any]) -> None:
     before = open_showers(folder / "generated.h5").energies[:]
     now = generate(folder / "model", like=folder / "showers.h5", n=100, seed=1, **PLAIN).energies[:]
     np.testing.assert_allclose(now, before, rtol=1e-3, atol=0.1)
+
+
+def test_campaigns(folder: Path, told: dict[str, Any]) -> None:
+    """What is finished is known to be, and the shards are one production."""
+    campaign = Campaign.load(folder / "campaign.toml")
+    record = campaign.begun()
+    assert record is not None
+    assert record.mark == told["campaign"]["mark"]
+    assert shard_states(campaign) == {"finished": 2, "whole": 0, "begun": 0, "missing": 0}
+    assert verify_campaign(campaign) == []
+    showers = Showers.concatenate([open_showers(campaign.file(shard)) for shard in campaign])
+    now = generate(folder / "model", energy="2-40GeV", n=40, seed=1, **PLAIN)
+    np.testing.assert_allclose(now.energies[:], showers.energies[:], rtol=1e-3, atol=0.1)
 
 
 def test_results(folder: Path, told: dict[str, Any], tmp_path: Path) -> None:

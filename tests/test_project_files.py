@@ -70,6 +70,7 @@ def test_links_lead_somewhere(name: str) -> None:
 
 def test_the_table_of_formats_is_that_of_the_code() -> None:
     from caloforge.bench.results import BenchResult
+    from caloforge.campaign import record
     from caloforge.checkpoint import folder
     from caloforge.data.formats.base import FORMAT_VERSION
     from caloforge.data.pixels import file
@@ -83,6 +84,7 @@ def test_the_table_of_formats_is_that_of_the_code() -> None:
         ("`metrics.json` of pixel events", PixelEvaluation.layout),
         ("`comparison.json`", ModelComparison.layout),
         ("`bench`", BenchResult.layout),
+        ("campaign, `campaign.json` and seals", record.FORMAT.removeprefix("caloforge campaign ")),
     ]
     page = read("docs/stability.md")
     for kind, number in numbers:

@@ -15,8 +15,8 @@ from pathlib import Path
 
 PYPROJECT = Path(__file__).parents[1] / "pyproject.toml"
 NAME = re.compile(r"(?P<name>[\w.-]+)\s*(\[(?P<extras>[^\]]*)\])?")
-EXTRAS = ("geant4", "train", "evaluate", "report", "download", "pixel", "root", "parquet", "cluster")
-"""Those for users; what only tests, benchmarks and developers need is not listed."""
+FOR_DEVELOPERS = ("all", "benchmark", "test", "dev")
+"""What only tests, benchmarks and developers need is not listed."""
 HEAD = """# Licences of what caloforge needs
 
 caloforge is BSD-3-Clause. It contains no code of the packages below; pip installs them beside it. `make
@@ -44,7 +44,8 @@ def direct(pyproject: Path = PYPROJECT) -> dict[str, list[str]]:
     """Requirements of caloforge itself, under "", and of the extras for users."""
     project = tomllib.loads(pyproject.read_text(encoding="utf-8"))["project"]
     optional = project["optional-dependencies"]
-    return {"": project["dependencies"], **{extra: optional[extra] for extra in EXTRAS}}
+    for_users = {extra: needs for extra, needs in optional.items() if extra not in FOR_DEVELOPERS}
+    return {"": project["dependencies"], **for_users}
 
 
 def licences(pyproject: Path = PYPROJECT) -> list[Licence]:

@@ -32,7 +32,7 @@ VARIABLES = re.compile(r"(CALOFORGE|OMP|SLURM_CPUS|GEANT4|XDG_CACHE)_\w+|G4\w+|C
 """Environment variables that change what caloforge does."""
 REQUIREMENT = re.compile(r"(?P<name>[\w.-]+)(\[[^\]]*\])?\s*(>=\s*(?P<least>[\d.]+))?")
 EXTRA = re.compile(r"""extra\s*==\s*["']([\w-]+)["']""")
-FOR_USERS = ("geant4", "train", "evaluate", "report", "download", "pixel")
+FOR_DEVELOPERS = ("all", "benchmark", "test", "dev")
 FEATURES = {"avx2": "AVX2", "avx512f": "AVX-512", "avx512_bf16": "AVX-512 BF16", "amx_bf16": "AMX"}
 
 
@@ -225,14 +225,14 @@ def _mebibytes(folder: Path) -> float:
 
 def _optional() -> Findings:
     """The extras; of each what is not installed, or too old. What is installed is not tried."""
-    wanted: dict[str, list[tuple[str, str]]] = {name: [] for name in ("", *FOR_USERS)}
+    wanted: dict[str, list[tuple[str, str]]] = {}
     for text in importlib.metadata.requires("caloforge") or []:
         requirement, _, marker = text.partition(";")
         match, extra = REQUIREMENT.match(requirement.strip()), EXTRA.search(marker)
         name = extra[1] if extra else ""
-        if match and match["name"] != "caloforge" and name in wanted and _for_this_python(marker):
-            wanted[name].append((match["name"], match["least"] or "0"))
-    return {name or "required": _extra(name, packages) for name, packages in wanted.items() if packages}
+        if match and match["name"] != "caloforge" and name not in FOR_DEVELOPERS and _for_this_python(marker):
+            wanted.setdefault(name, []).append((match["name"], match["least"] or "0"))
+    return {name or "required": _extra(name, packages) for name, packages in wanted.items()}
 
 
 def _for_this_python(marker: str) -> bool:
