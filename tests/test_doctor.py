@@ -97,6 +97,14 @@ def test_what_is_missing_or_too_old(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found["train"] == missing
 
 
+def test_versions_are_compared_as_numbers() -> None:
+    versions = ["0.9", "1", "1.0.0", "1.9.5", "1.10", "1.10.0+cpu", "2.0rc1", "10.0.1.post1"]
+    numbers = [doctor._numbers(version) for version in versions]
+    assert numbers == sorted(numbers)
+    assert numbers[1] == numbers[2]
+    assert numbers[4] == numbers[5]
+
+
 def test_models_that_are_not_what_was_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pretrained, "PRETRAINED", tmp_path)
     (tmp_path / "defaults.toml").write_text('mine = "one"\n')

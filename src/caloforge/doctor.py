@@ -260,8 +260,12 @@ def _extra(name: str, packages: list[tuple[str, str]]) -> Finding:
 
 
 def _numbers(version: str) -> tuple[int, ...]:
+    """Of a release, without zeros at its end: 3.10.0 is 3.10."""
     release = re.match(r"\d+(\.\d+)*", version)
-    return tuple(map(int, release[0].split("."))) if release else ()
+    numbers = [int(number) for number in release[0].split(".")] if release else []
+    while numbers and not numbers[-1]:
+        numbers.pop()
+    return tuple(numbers)
 
 
 Geant4 = subprocess.Popen[str] | None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +19,13 @@ import pytest
 from toy_models import toy_showers
 
 from caloforge.campaign import Campaign, merge_campaign, plan_campaign, run_campaign, verify_campaign
+from caloforge.campaign.campaign import Seal
+from caloforge.campaign.make import make_shard
 from caloforge.campaign.verify import shard_states
 from caloforge.data import Showers, open_showers, write_showers
 from caloforge.errors import CaloforgeError, ConditionError, DataError, RecipeError
 from caloforge.generation import generate
+from caloforge.runtime.files import write_json
 from caloforge.runtime.locks import file_lock
 from caloforge.runtime.shards import Shard
 
@@ -155,6 +160,32 @@ def test_another_campaign_in_the_folder_is_refused(
     assert {path: path.read_bytes() for path in done.folder.iterdir()} == before
 
 
+def test_what_is_finished_is_finished_whoever_asks(done: Campaign, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ATEN_CPU_CAPABILITY", "default")
+    again = Campaign.load(done.path)
+    assert run(again).made == 0
+    assert verify_campaign(again) == []
+    done.file(Shard(1, 4)).unlink()
+    with pytest.raises(DataError, match="its host differs"):
+        run(Campaign.load(done.path))
+
+
+def test_what_is_no_longer_asked_for_is_a_change(asked: Asked) -> None:
+    run(asked(work={"theta": "1.5707963267948966rad"}), share="1/4")
+    with pytest.raises(DataError, match="theta differs"):
+        run(asked())
+
+
+def test_options_that_came_later_are_as_usual(done: Campaign, asked: Asked) -> None:
+    path = done.folder / "campaign.json"
+    told = json.loads(path.read_text())
+    del told["asked"]["generate.theta"], told["asked"]["generate.allow_extrapolation"]
+    path.write_text(json.dumps(told))
+    assert shard_states(Campaign.load(done.path))["missing"] == 0
+    with pytest.raises(DataError, match="allow_extrapolation differs"):
+        shard_states(asked(work={"allow_extrapolation": True}))
+
+
 def test_another_model_or_host_in_mid_campaign_is_refused(
     asked: Asked, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -167,6 +198,28 @@ def test_another_model_or_host_in_mid_campaign_is_refused(
         run(asked("b.toml", out="b/{shard}.h5", host="x86_64 Mine"))
     monkeypatch.undo()
     assert not (tmp_path / "b").exists()
+
+
+def test_a_shard_of_another_host_or_code_is_foreign(
+    asked: Asked, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    campaign = asked()
+    run(campaign, share="1/2")
+    how: dict[str, Any] = {"energy": "2-40GeV", "n": 100, "seed": 7, "progress": False}
+    monkeypatch.setenv("ATEN_CPU_CAPABILITY", "default")
+    generate(model, out=campaign.file(Shard(3, 4)), shard="3/4", **how)
+    monkeypatch.delenv("ATEN_CPU_CAPABILITY")
+    monkeypatch.setattr("caloforge.generation.request.code_version", lambda: "99")
+    generate(model, out=campaign.file(Shard(4, 4)), shard="4/4", **how)
+    monkeypatch.undo()
+    for shard, what in ((Shard(3, 4), "host"), (Shard(4, 4), "code")):
+        path = campaign.file(shard)
+        with pytest.raises(DataError, match=f"{path} is no shard of this campaign: its {what} differs"):
+            make_shard(campaign, shard)
+        write_json(campaign.seal(shard), asdict(Seal.of(path, shard, campaign.record)))
+    found = verify_campaign(campaign)
+    assert [problem.kind for problem in found] == ["foreign", "foreign"]
+    assert "showers 50 to 74 are missing" in found[0].why
 
 
 def test_no_space_and_strangers_are_refused_before_any_work(asked: Asked) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -116,9 +118,9 @@ def test_what_is_submitted(asked: Asked, monkeypatch: pytest.MonkeyPatch, tmp_pa
     subprocess.run(["bash", "-n"], input=text, text=True, check=True)
     for line in ("--array=1-4", "--cpus-per-task=2", "--signal=B:USR1@90", "--requeue", "--partition=long"):
         assert f"#SBATCH {line}\n" in text
-    assert f'{campaign.path.resolve()} --share "$SLURM_ARRAY_TASK_ID"/4' in text
+    assert f'{campaign.path.resolve()} --share "$SLURM_ARRAY_TASK_ID"/4 --workers' in text
     text = script(campaign, "condor", Jobs(number=3, options=("accounting_group = calo",)))
-    assert f"campaign run {campaign.path.resolve()} --share $INT(share)/3" in text
+    assert f"campaign run {campaign.path.resolve()} --share $INT(share)/3 --workers 1" in text
     assert text.endswith("accounting_group = calo\nqueue 3\n")
     with pytest.raises(ConditionError, match="5 jobs are more than the 4 files"):
         script(campaign, "slurm", Jobs(number=5))
@@ -128,6 +130,16 @@ def test_what_is_submitted(asked: Asked, monkeypatch: pytest.MonkeyPatch, tmp_pa
     with pytest.raises(DataError, match="condor_submit is not on this machine"):
         submit_campaign(campaign, "condor", Jobs())
     assert not campaign.folder.exists()
+
+
+def test_htcondor_itself_reads_what_is_submitted(asked: Asked) -> None:
+    htcondor = pytest.importorskip("htcondor2")
+    campaign = asked()
+    submit = htcondor.Submit(script(campaign, "condor", Jobs(number=3, cpus=2)))
+    words = f"-P -m caloforge campaign run {campaign.path.resolve()} --share 1/3 --workers 2"
+    assert submit.expand("arguments") == f'"{words}"'
+    assert submit.getQArgs() == "3"
+    assert submit["request_cpus"] == "2"
 
 
 @pytest.mark.filterwarnings("default")
@@ -144,3 +156,21 @@ def test_a_real_dask_cluster(asked: Asked) -> None:
     campaign.seal(Shard(2, 4)).unlink()
     with pytest.raises(DataError, match="no scheduler of Dask answers at 'tcp"):
         run_campaign(campaign, dask="tcp://127.0.0.1:9", workers=1, progress=False)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+def test_a_dead_worker_of_a_dask_cluster_is_survived(asked: Asked, tmp_path: Path) -> None:
+    distributed = pytest.importorskip("distributed")
+    campaign = asked(n=6000, shard_size=100)
+    how = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
+    with (
+        distributed.LocalCluster(local_directory=str(tmp_path / "dask"), **how) as cluster,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        address = cluster.scheduler_address
+        done = pool.submit(run_campaign, campaign, dask=address, progress=False)
+        wait_for(lambda: done.done() or len(list(campaign.folder.glob("*.sum"))) > 2)
+        os.kill(cluster.workers[0].pid, signal.SIGKILL)
+        assert not done.result(300).failed
+    assert verify_campaign(campaign) == []

@@ -60,6 +60,8 @@ def test_root_there_and_back(layout: str, tmp_path: Path, monkeypatch: pytest.Mo
     with uproot.open(path) as file:
         rows = file["showers"].arrays(["incident_energy", "energy" if "hits" in layout else "energies"])
         np.testing.assert_array_equal(rows["incident_energy"], showers.conditions.energy)
+        np.testing.assert_array_equal(file["showers"]["event"].array(), np.arange(60))
+        np.testing.assert_allclose(file["cells"]["x"].array(), MESH.centres()["x"], rtol=1e-6)
         summed = [float(np.sum(np.asarray(row))) for row in rows[rows.fields[1]]]
     np.testing.assert_allclose(summed, showers.energies.sum((1, 2, 3)), rtol=1e-5)
     with pytest.raises(DataError, match="exists"):

@@ -141,11 +141,16 @@ class Campaign:
             raise RecipeError(f"{path}: shard_size: {self.shards:,} files are too many; make larger ones")
         out = self.home / told.out
         self.folder, self.pattern = out.parent, out.name
-        about = told.model_dump(mode="json", exclude_none=True, exclude={"host", "out", "n"})
-        kind = "generate" if told.generate is not None else "simulate"
-        table = {f"{kind}.{name}": value for name, value in about.pop(kind).items()}
         digest = work.expected(n, self.seed, Shard(), self.home) if given is not None else None
-        self.asked: dict[str, Any] = plain({"n": n, "names": self.pattern, **about, **table, "given": digest})
+        kind = "generate" if told.generate is not None else "simulate"
+        fields = type(work).model_fields.items()
+        usual = {name: field.get_default(call_default_factory=True) for name, field in fields}
+        table, self._usual = (
+            {f"{kind}.{name}": value for name, value in plain(of).items()}
+            for of in (work.model_dump(mode="json"), usual)
+        )
+        numbers = {"n": n, "seed": told.seed, "shard_size": told.shard_size}
+        self.asked: dict[str, Any] = plain({**numbers, "names": self.pattern, **table, "given": digest})
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Campaign:
@@ -190,7 +195,7 @@ class Campaign:
         """The record of whoever began, None before; DataError where it is that of another campaign."""
         record = Record.read(self.folder)
         if record is not None:
-            record.require_asked(self.asked, self.folder)
+            record.require_asked(self.asked, self._usual, self.folder)
         return record
 
     def decided_here(self) -> dict[str, Any]:
@@ -216,7 +221,7 @@ class Campaign:
             cost = self.cost(decided.get("block_size", FEW))
             self.require_free(cost.disk(self.n, self.shards))
             record = Record(self.asked, decided, cost).write(self.folder)
-            record.require_asked(self.asked, self.folder)
+            record.require_asked(self.asked, self._usual, self.folder)
         record.require_decided(decided, self.folder)
         return record
 

@@ -106,9 +106,13 @@ class Record:
         assert found is not None
         return found
 
-    def require_asked(self, asked: Mapping[str, Any], folder: Path) -> None:
-        """DataError where the campaign in the folder was asked for otherwise."""
-        found = differences(self.asked, asked)
+    def require_asked(self, asked: Mapping[str, Any], usual: Mapping[str, Any], folder: Path) -> None:
+        """DataError where the campaign in the folder was asked for otherwise.
+
+        What it does not tell, since a later version has it, has to be as ``usual``.
+        """
+        told = {key: value for key, value in asked.items() if key in self.asked or value != usual.get(key)}
+        found = differences(self.asked, told)
         if found:
             raise DataError(
                 f"{folder} holds another campaign, or this one was changed after it had begun: {found}. Put "

@@ -72,9 +72,9 @@ class Tally:
 def missing(campaign: Campaign, share: Shard) -> list[Shard]:
     """Shards of a share of the campaign that are not finished."""
     start, stop = share.span(campaign.shards)
-    numbers = range(start + 1, stop + 1)
-    shards = [Shard(number, campaign.shards) for number in numbers]
-    return [shard for shard in shards if not campaign.is_finished(shard, campaign.record)]
+    shards = [Shard(number, campaign.shards) for number in range(start + 1, stop + 1)]
+    record = campaign.begun()
+    return [shard for shard in shards if record is None or not campaign.is_finished(shard, record)]
 
 
 def run_campaign(
@@ -102,11 +102,13 @@ def run_campaign(
         KeyboardInterrupt, Stopped: a signal; what is made is kept.
     """
     share = Shard.parse(share)
-    record = campaign.record
-    campaign.refuse_strangers()
     todo = missing(campaign, share)
-    if todo:
-        campaign.require_space(record)
+    campaign.refuse_strangers()
+    if not todo:  # whoever made them
+        tidy(campaign)
+        return Tally()
+    record = campaign.record
+    campaign.require_space(record)
     wanted = _workers(workers, record.decided.get("device", "cpu"), record.cost.memory_mib)
     many = min(wanted, len(todo))
 
@@ -156,7 +158,6 @@ def _by_children(campaign: Campaign, todo: list[Shard], many: int, retries: int,
 
         def start() -> None:
             child = stack.enter_context(Child("caloforge.campaign.worker"))
-            child.send({"campaign": str(campaign.path)})
             selector.register(child, selectors.EVENT_READ)
             doing[child] = None
 
@@ -166,6 +167,9 @@ def _by_children(campaign: Campaign, todo: list[Shard], many: int, retries: int,
 
         def hear(child: Child) -> None:
             for message in child.receive():
+                if "started" in message:
+                    child.send({"campaign": str(campaign.path)})
+                    continue
                 shard = doing[child]
                 if shard is not None and not note(shard, message["outcome"], message["why"]):
                     waiting.clear()

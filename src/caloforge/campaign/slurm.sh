@@ -10,7 +10,7 @@
 #SBATCH --open-mode=append
 #SBATCH --output={logs}/%A_%a.log
 {options}
-{command} --share "$SLURM_ARRAY_TASK_ID"/{jobs} &
+{command} --share "$SLURM_ARRAY_TASK_ID"/{jobs} --workers "$SLURM_CPUS_PER_TASK" &
 child=$!
 for name in USR1 TERM INT; do trap "kill -$name $child 2>/dev/null" $name; done
 wait $child

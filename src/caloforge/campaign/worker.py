@@ -1,7 +1,7 @@
 """A process that makes shards: a `Child` of `caloforge.campaign.run`.
 
-The campaign's file comes in, then a shard at a time; what became of each goes out. A signal of the parent
-saves what is made of the shard under way.
+It says that it has started; the campaign's file comes in, then a shard at a time; what became of each goes
+out. A signal of the parent saves what is made of the shard under way.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ __all__ = ["work"]
 
 def work(channel: Channel) -> None:
     """Make shards until there are no more orders."""
+    channel.send({"started": True})
     orders = iter(channel)
     setting = next(orders, None)
     if setting is None:  # the parent has ended meanwhile

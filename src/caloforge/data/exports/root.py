@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from caloforge.data.exports.base import EXPORTS, Export
-from caloforge.data.formats.root import KNOWN, NAME, load_uproot
+from caloforge.data.formats.root import CELLS, KNOWN, NAME, load_uproot
 from caloforge.data.showers import Showers
 from caloforge.errors import DataError
 from caloforge.runtime.files import output_file, whole_file
@@ -49,10 +49,12 @@ def _export(make: str, *, hits: bool) -> Export:
                 ):
                     for name, value in texts.items():
                         root[name] = json_text(value)
+                    centres = {name: x.astype(np.float32) for name, x in showers.mesh.centres().items()}
+                    getattr(root, make)(CELLS, dict.fromkeys(centres, np.float32)).extend(centres)
                     stored = None
                     for start in range(0, max(1, len(showers)), rows):
                         part = showers[start : start + rows]
-                        batch, types = _batch(path, part, detectors, hits)
+                        batch, types = _batch(path, part, start, detectors, hits)
                         if stored is None:
                             stored = getattr(root, make)(NAME, types)
                         if len(part):
@@ -71,13 +73,14 @@ for _name, _make in (("ttree", "mktree"), ("rntuple", "mkrntuple")):
 
 
 def _batch(
-    path: Path, showers: Showers, detectors: list[str], hits: bool
+    path: Path, showers: Showers, start: int, detectors: list[str], hits: bool
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Columns of some showers by name, and their types."""
+    """Columns of some showers by name, the first of which is number ``start``, and their types."""
     import awkward
 
     conditions = showers.conditions
     batch: dict[str, Any] = {
+        "event": np.arange(start, start + len(showers)),
         "incident_energy": conditions.energy,
         "incident_theta": conditions.theta,
         "incident_phi": conditions.phi,

@@ -8,7 +8,8 @@ One entry is one shower. ``incident_energy`` (MeV), and where they are known ``i
 * ``energy`` of each hit, MeV, with its ``cell``, a number in the order of the mesh, or its place ``x``,
   ``y``, ``z``, mm, as the mesh has them,
 
-and further numbers of a shower. The objects "mesh", "provenance" and "detectors" are texts, JSON.
+and further numbers of a shower, such as its place ``event``, which is not read. The object "cells" has the
+centres of the cells, mm, for other readers. The objects "mesh", "provenance" and "detectors" are texts, JSON.
 """
 
 from __future__ import annotations
@@ -28,15 +29,16 @@ from caloforge.data.formats.hdf5 import keep_open
 from caloforge.data.formats.sliced import SlicedSource, on_cells
 from caloforge.data.showers import Showers
 from caloforge.detector.mesh import Mesh, mesh_from_dict
-from caloforge.errors import DataError, MeshError, MissingDependencyError
+from caloforge.errors import CaloforgeError, DataError, MeshError, MissingDependencyError
 from caloforge.runtime.structured import parse_json
 
-__all__ = ["KNOWN", "NAME", "RootFile", "load_uproot"]
+__all__ = ["CELLS", "KNOWN", "NAME", "RootFile", "load_uproot"]
 
-NAME = "showers"
+NAME, CELLS = "showers", "cells"
+"""Objects in a file: what is read, and the centres of the cells for other readers."""
 INCIDENT = ("incident_energy", "incident_theta", "incident_phi", "incident_pdg", "incident_detector")
 PLACES = ("x", "y", "z")
-KNOWN = {*INCIDENT, "impact_x", "impact_y", "energies", "energy", "cell", *PLACES}
+KNOWN = {"event", *INCIDENT, "impact_x", "impact_y", "energies", "energy", "cell", *PLACES}
 BATCH_BYTES = 32 << 20
 """Energies that are written at once: a basket or cluster."""
 
@@ -65,7 +67,7 @@ class RootFile(FileFormat):
         try:
             with uproot.open(path) as file:
                 yield file
-        except DataError:
+        except CaloforgeError:
             raise
         except Exception as error:  # of uproot: whatever a damaged file makes of its parser
             raise DataError(f"{path}: not a readable ROOT file ({_first_line(error)})") from error
