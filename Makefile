@@ -24,8 +24,9 @@ BIN := $(VENV)/bin
 MIN_BIN := $(MIN_VENV)/bin
 BUILD_BIN := $(BUILD_VENV)/bin
 ARGS ?=
-# a file of tests stays in one process, which shares what its fixtures made; WORKERS= for one process
-WORKERS ?= --numprocesses $(shell nproc 2>/dev/null || echo 2) --dist loadfile
+# a file of tests stays in one process, which shares what its fixtures made; files that take long come first
+# (tests/conftest.py), not those with many tests; WORKERS= for one process
+WORKERS ?= --numprocesses $(shell nproc 2>/dev/null || echo 2) --dist loadfile --no-loadscope-reorder
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 ifdef GPU

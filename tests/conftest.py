@@ -9,7 +9,13 @@ import pytest
 from caloforge.runtime.cores import wait_passively
 
 SHARED = Path(__file__).parent / "shared"
+FIRST = ("test_quickstart.py", "test_bench.py", "test_cli.py")
+"""What takes longest begins first, not to be left to one process at the end."""
 wait_passively()  # as the command does, before torch is loaded: several processes of tests share the cores
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: FIRST.index(item.path.name) if item.path.name in FIRST else len(FIRST))
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -26,25 +26,26 @@ NAMED = re.compile(r"caloforge ((?:data |campaign )?[a-z]+)\b[^;,)]*$")
 
 DATA = ("data info", "data convert", "data split", "data merge")
 WRITERS = (*DATA[1:], "simulate", "generate", "upsample")
-READERS = (*DATA, "train", "adapt", "generate", "upsample", "evaluate", "compare", "bench", "amplify")
+READERS = (*DATA, "train", "adapt", "generate", "upsample", "demo", "evaluate", "compare", "bench", "amplify")
 RAISED_BY = {
     "bench": ("bench",),
     "campaign/merge.py": ("campaign merge",),
     "campaign/submit.py": ("campaign submit",),
-    "checkpoint": ("generate", "upsample", "export", "adapt", "train", "bench"),
+    "checkpoint": ("generate", "upsample", "export", "demo", "adapt", "train", "bench"),
     "data/download.py": ("data download",),
     "data/exports": ("data convert",),
     "data/formats": READERS,
     "data/hdf5_writer.py": WRITERS,
     "data/pixels/images.py": ("data convert",),
     "data/writer.py": WRITERS,
+    "demo": ("demo",),
     "doctor.py": ("generate",),
     "evaluation": ("evaluate", "compare"),
+    "exports": ("export",),
     "fast": ("simulate",),
     "fast/server.py": ("serve",),
     "generation/given.py": ("upsample",),
     "generation/events.py": ("generate",),
-    "generation/export.py": ("export",),
     "generation/production.py": ("generate", "upsample"),
     "generation/request.py": ("generate",),
     "generation/trained.py": ("generate", "bench"),
@@ -65,10 +66,12 @@ ELSEWHERE = {
     "--abbrev",
     "--exclude",
     "--events",
+    "--bind",
+    "--directory",
     "--partition",
     "--upgrade",
     "--force-reinstall",
-}  # of git, of Slurm, of a program of its own and of pip
+}  # of git, of Python's own file server, of Slurm, of a program of its own and of pip
 
 
 def _texts(tree: ast.AST) -> Iterator[str]:

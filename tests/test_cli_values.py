@@ -85,6 +85,9 @@ OPTIONS: dict[str, list[str]] = {
     "--fast": [LONG, ".", "/dev/zero", *TEXTS],
     "--fast-above": ["1GeV", *TEXTS],
     "--socket": [LONG, ".", "/dev/zero", "/no/such/folder/socket"],
+    "--runtime": [LONG, ".", "/dev/zero", *TEXTS],
+    "--showers": ["0", *NUMBERS],
+    "--truth": [LONG, "/dev/zero", ".", *TEXTS],
     "--memory": ["0", "", "x", "-1", "nan"],
 }
 
@@ -131,6 +134,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
         "amplify": [showers, showers, showers, *out],
         "quickstart": [MADE],
         "export": ["pxd-clusters", *out],
+        "demo": [model, *out],
         "serve": [model, "--socket", MADE],
         "data info": [showers],
         "campaign merge": [str(campaign), MADE],

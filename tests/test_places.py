@@ -77,6 +77,7 @@ def commands(folder: Path, out: object) -> dict[str, tuple[object, ...]]:
         "compare": ("compare", showers, showers, "-o", out, "--classifiers", "none"),
         "amplify": ("amplify", showers, showers, showers, "-o", out),
         "quickstart": ("quickstart", out),
+        "demo": ("demo", model, "-o", out),
     }
 
 

@@ -24,7 +24,7 @@ licences` writes this page from what their installed versions say of themselves,
 CPUs. PyTorch's GPU builds also bring NVIDIA's libraries, under NVIDIA's licences; geant4-pybind contains
 Geant4, under the Geant4 Software License, and what its file LICENSE-3RD-PARTY lists. "for" is what asks for
 a package: caloforge itself, or one of its extras. What only tests, benchmarks and developers need is not
-listed.
+listed. `caloforge demo` puts npm's onnxruntime-web (MIT) beside its pages, with its licence.
 
 | package | licence | for |
 |---|---|---|

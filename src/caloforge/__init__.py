@@ -15,6 +15,7 @@ from caloforge.lazy import lazily
 if TYPE_CHECKING:
     from caloforge.checkpoint import Checkpoint
     from caloforge.data import Conditions, PixelEvents, Showers, open_events, open_showers, overlay
+    from caloforge.demo import write_demo
     from caloforge.detector import (
         BoxMesh,
         CylinderMesh,
@@ -24,9 +25,10 @@ if TYPE_CHECKING:
         calochallenge_mesh,
     )
     from caloforge.evaluation import read_comparison
+    from caloforge.exports import export
     from caloforge.fast import simulate_fast
     from caloforge.geant4 import simulate, simulate_events
-    from caloforge.generation import export, generate, generate_events
+    from caloforge.generation import generate, generate_events
     from caloforge.registry import allow_code
     from caloforge.report import compare, evaluate, evaluate_events, write_event_report, write_report
     from caloforge.report.comparison import write_comparison
@@ -51,7 +53,7 @@ __getattr__, __dir__ = lazily(
         "compare": "report",
         "evaluate": "report",
         "evaluate_events": "report",
-        "export": "generation",
+        "export": "exports",
         "generate": "generation",
         "generate_events": "generation",
         "open_events": "data",
@@ -63,6 +65,7 @@ __getattr__, __dir__ = lazily(
         "simulate_fast": "fast",
         "train": "training",
         "write_comparison": "report.comparison",
+        "write_demo": "demo",
         "write_event_report": "report",
         "write_report": "report",
     },
@@ -97,6 +100,7 @@ __all__ = [
     "simulate_fast",
     "train",
     "write_comparison",
+    "write_demo",
     "write_event_report",
     "write_report",
 ]

@@ -8,6 +8,7 @@ __all__ = [
     "ConditionError",
     "DataError",
     "DetectorError",
+    "ExportError",
     "MeshError",
     "MissingDependencyError",
     "RecipeError",
@@ -46,6 +47,10 @@ class RecipeError(CaloforgeError, ValueError):
 
 class CheckpointError(CaloforgeError, ValueError):
     """A checkpoint is unreadable or does not fit what is asked of it."""
+
+
+class ExportError(CheckpointError):
+    """A model cannot be exported as it is asked for, or an exported file is not what it should be."""
 
 
 class CodeError(CaloforgeError):

@@ -14,7 +14,8 @@ from typer.testing import CliRunner
 from caloforge.cli.app import app
 from caloforge.detector import PixelMesh
 from caloforge.errors import CheckpointError
-from caloforge.generation import export, generate_events
+from caloforge.exports import export
+from caloforge.generation import generate_events
 from caloforge.models.pixels.sparse.clusters import END, SAME, SIDE, find_clusters
 from caloforge.models.pixels.sparse.counter import uniforms
 from caloforge.models.pixels.sparse.model import SparsePixels
@@ -180,8 +181,8 @@ def test_what_cannot_be_exported_is_refused(tmp_path):
     toy = train(RECIPE, small_events(10), out=tmp_path / "toy", progress=False)
     with pytest.raises(CheckpointError, match="cannot be exported"):
         export(toy, out=tmp_path / "m.pt")
-    with pytest.raises(CheckpointError, match="makes no events"):
-        export("showertree-siw", out=tmp_path / "m.pt")
+    with pytest.raises(CheckpointError, match="events of pixel detectors are exported to torchscript alone"):
+        export(toy, out=tmp_path / "m.onnx")
     assert not (tmp_path / "m.pt").exists()
 
 

@@ -20,6 +20,7 @@ from caloforge.models.tree.level import HalvingModel
 from caloforge.models.tree.line import SplitsToLine
 from caloforge.models.tree.model import ShowerTree
 from caloforge.models.tree.split import LEAST_SCALE, draw, log_likelihood, logistic, n_outputs
+from caloforge.models.tree.stages import StageLoop
 
 MESHES: list[RegularMesh] = [
     CylinderMesh.regular(n_z=45, n_phi=16, n_r=9),
@@ -167,6 +168,22 @@ def test_a_split_knows_in_generation_what_it_knows_in_training(
         assert generated.keys() == seen.keys()
         for key, known in seen.items():
             torch.testing.assert_close(generated[key], known, rtol=1e-5, atol=1e-6)
+
+
+def test_a_loop_over_stages_gives_the_same_children(
+    mesh: RegularMesh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As exported graphs hold it."""
+    monkeypatch.setattr(HalvingModel, "compiled", False)
+    for model, parents, noise in sampled(mesh):
+        context = torch.ones(len(parents), 2)
+        numbers = torch.stack([torch.special.ndtr(noise[..., 0]), logistic(noise[..., 1])], dim=2)
+        with torch.no_grad():
+            children = model.sample(parents, context, noise, THRESHOLD)
+            looped = StageLoop(model)([parents, context, numbers], [THRESHOLD])
+        close = ((looped - children).abs() <= 1e-4 * children).all(dim=1)
+        assert close.sum() >= len(parents) - 1  # rounding may cut a cell at the threshold
+        torch.testing.assert_close(looped.sum(dim=1), parents.sum(dim=1))
 
 
 def test_energies_are_kept_and_never_below_the_threshold(mesh: RegularMesh) -> None:

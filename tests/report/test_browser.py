@@ -2,49 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from chromium import SOFTWARE_WEBGL, complaints, lowest_contrast, needs_chromium, show, start, wait
 
-CHROMIUM = next((p for p in map(shutil.which, ("chromium", "chromium-browser", "google-chrome")) if p), None)
-DRIVER = shutil.which("chromedriver")
-FLAGS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--disable-dev-shm-usage",
-    "--host-resolver-rules=MAP * ~NOTFOUND",
-)
-SOFTWARE_WEBGL = ("--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader")
-
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None or DRIVER is None,
-    reason="no Chromium with chromedriver is installed (Debian: apt install chromium chromium-driver)",
-)
-
-
-def start(profile: Path, *flags: str) -> Any:
-    from selenium import webdriver
-    from selenium.webdriver.chrome.options import Options
-    from selenium.webdriver.chrome.service import Service
-
-    options = Options()
-    options.binary_location = str(CHROMIUM)
-    for flag in (*FLAGS, *flags, f"--user-data-dir={profile}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
-    driver.set_script_timeout(60)
-    return driver
+pytestmark = needs_chromium
 
 
 @pytest.fixture(scope="module")
@@ -54,27 +19,9 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     driver.quit()
 
 
-def show(browser: Any, page: Path, width: int = 1280, height: int = 900) -> None:
-    size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    browser.get(page.as_uri())
-    browser.execute_script("document.documentElement.style.scrollBehavior = 'auto'")
-
-
-def wait(browser: Any, script: str, seconds: float = 45) -> None:
-    end = time.monotonic() + seconds
-    while not browser.execute_script(script):
-        assert time.monotonic() < end, f"still not true in the page: {script}"
-        time.sleep(0.1)
-
-
 def draw_scenes(browser: Any) -> None:
     browser.execute_script("document.getElementById('scenes').scrollIntoView()")
     wait(browser, "return document.getElementById('scenes').dataset.drawn === 'true'")
-
-
-def complaints(browser: Any) -> list[str]:
-    return [entry["message"] for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
 
 
 @pytest.mark.parametrize("kind", ["cylinder", "image", "unknown-depth"])
@@ -214,23 +161,10 @@ def test_tables_stack_on_a_narrow_screen(browser: Any, sample: Callable[[str], A
 
 def test_dark_mode_is_readable(browser: Any, sample: Callable[[str], Any]) -> None:
     """Text of every kind keeps a contrast of 4.5 against what is behind it, light and dark."""
-    contrast = """
-        const channel = (c) => { c /= 255; return c <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4; };
-        const light = (rgb) => 0.2126 * channel(rgb[0]) + 0.7152 * channel(rgb[1]) + 0.0722 * channel(rgb[2]);
-        const colour = (text) => text.match(/[\\d.]+/g).map(Number);
-        const behind = (e) => {
-          for (; e; e = e.parentElement) {
-            const c = colour(getComputedStyle(e).backgroundColor);
-            if (c.length < 4 || c[3] > 0) return c;
-          }
-          return [255, 255, 255];
-        };
-        const kinds = '.headline, .verdict li, .limits, .note, .meaning, td, th, nav a, .beyond, .heat-1, ' +
-          '.heat-2, h2, .warnings li, figcaption, figcaption a, .aside, button';
-        return Math.min(...[...document.querySelectorAll(kinds)].map((e) => {
-          const [a, b] = [light(colour(getComputedStyle(e).color)), light(behind(e))].sort((x, y) => y - x);
-          return (a + 0.05) / (b + 0.05);
-        }));"""
+    kinds = (
+        ".headline, .verdict li, .limits, .note, .meaning, td, th, nav a, .beyond, .heat-1, .heat-2, h2, "
+        ".warnings li, figcaption, figcaption a, .aside, button"
+    )
     lightness = "return getComputedStyle(document.body).backgroundColor"
     seen = set()
     try:
@@ -238,7 +172,7 @@ def test_dark_mode_is_readable(browser: Any, sample: Callable[[str], Any]) -> No
             media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
             browser.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
             show(browser, sample("cylinder").page)
-            assert browser.execute_script(contrast) > 4.5, scheme
+            assert lowest_contrast(browser, kinds) > 4.5, scheme
             seen.add(browser.execute_script(lightness))
     finally:
         browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})

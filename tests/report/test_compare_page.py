@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from chromium import complaints, needs_chromium, show, start, wait
 from report_samples import MESHES, classifier, make_showers
-from test_browser import CHROMIUM, DRIVER, complaints, show, start, wait
 from test_report_files import Page
 
 from caloforge.data import Showers
@@ -123,7 +123,7 @@ def test_rows_stand_in_the_page_and_published_ones_apart(written: tuple[ModelCom
     assert "arXiv:2410.21611" in text
 
 
-@pytest.mark.skipif(CHROMIUM is None or DRIVER is None, reason="no Chromium with chromedriver is installed")
+@needs_chromium
 def test_page_fits_any_width_without_a_network(written: tuple[ModelComparison, Path], tmp_path: Path) -> None:
     browser = start(tmp_path / "profile")
     try:

@@ -14,9 +14,11 @@ from typer.core import TyperGroup
 from caloforge.cli import campaign, data
 from caloforge.cli.bench import amplify, bench
 from caloforge.cli.compare import compare
+from caloforge.cli.demo import demo
 from caloforge.cli.doctor import doctor
 from caloforge.cli.evaluate import evaluate
-from caloforge.cli.generate import export, generate, upsample
+from caloforge.cli.export import export
+from caloforge.cli.generate import generate, upsample
 from caloforge.cli.lists import detectors, models, recipes
 from caloforge.cli.output import errors, show_log, speaks
 from caloforge.cli.quickstart import quickstart
@@ -37,6 +39,7 @@ COMMANDS = (
     adapt,
     upsample,
     export,
+    demo,
     evaluate,
     compare,
     bench,

@@ -39,7 +39,7 @@ from caloforge.errors import ConditionError
 if TYPE_CHECKING:
     from caloforge.checkpoint import Checkpoint
 
-__all__ = ["export", "generate", "upsample"]
+__all__ = ["generate", "upsample"]
 
 
 def generate(
@@ -265,28 +265,3 @@ def upsample(
         f"{len(showers)} showers on a {showers.mesh} → {target} "
         f"({speed.get('ms_per_shower', 0):.2f} ms each, {execution(speed)})"
     )
-
-
-def export(
-    checkpoint: Annotated[
-        str | None, typer.Argument(help="Folder of a checkpoint of a pixel detector, or a name.")
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="File to make, MODEL.pt by default.")
-    ] = None,
-    detector: Annotated[
-        str | None, typer.Option(help="Without a checkpoint: whose model is taken, such as belle2-pxd.")
-    ] = None,
-    overwrite: Overwrite = False,
-    allow_code: AllowCode = None,
-) -> None:
-    """Export a model of pixel events to TorchScript, for programs without caloforge."""
-    from caloforge.checkpoint import Checkpoint
-    from caloforge.checkpoint.pretrained import default_model
-    from caloforge.generation import export as run
-
-    if (checkpoint is None) == (detector is None):
-        raise ConditionError("say which model: a checkpoint, or --detector belle2-pxd alone")
-    model = Checkpoint.load(checkpoint or default_model(str(detector)))
-    target = run(model, out=out or Path(f"{model.name}.pt"), overwrite=overwrite)
-    say(f"{model.name} → {target} ({target.stat().st_size / 2**20:.1f} MiB of TorchScript)")

@@ -55,6 +55,9 @@ def recipes() -> None:
 
 def models(
     name: Annotated[str | None, typer.Argument(help="Show the model card of this one.")] = None,
+    exports: Annotated[
+        bool, typer.Option("--exports", help="List the contracts that each can be exported for instead.")
+    ] = False,
 ) -> None:
     """List the trained models that come with caloforge, or show a model card."""
     from rich.markdown import Markdown
@@ -64,6 +67,9 @@ def models(
 
     if name is not None:
         console.print(Markdown(model_card(name)))
+        return
+    if exports:
+        _exports()
         return
     taken = ", ".join(f"{name} for {detector}" for detector, name in default_models().items())
     table = Table(caption=f"caloforge generate --detector takes {taken}, and GFlash for any other")
@@ -87,4 +93,29 @@ def models(
             " × ".join(map(str, checkpoint.mesh.shape)),
             f"{model.n_parameters:,}",
         )
+    console.print(table)
+
+
+def _exports() -> None:
+    """Contracts that the shipped models can be exported for, or why not."""
+    from caloforge.checkpoint import Checkpoint
+    from caloforge.checkpoint.pretrained import pretrained_names
+    from caloforge.errors import CheckpointError, ExportError
+    from caloforge.exports.contracts.contract import Contract
+
+    table = Table("name", "contract", "caloforge export NAME --contract …")
+    for known in pretrained_names():
+        checkpoint = Checkpoint.load(known)
+        try:
+            checkpoint.require_makes()
+        except CheckpointError:
+            table.add_row(known, "none", "TorchScript of its own, see docs/pixel.md")
+            continue
+        for contract in Contract.names():
+            promised = Contract.load(contract)
+            try:
+                promised.require(checkpoint, promised.formats[0])
+                table.add_row(known, contract, f"caloforge export --to {' or '.join(promised.formats)}")
+            except ExportError as error:
+                table.add_row(known, contract, escape(f"no: {error}"))
     console.print(table)

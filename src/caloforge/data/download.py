@@ -21,7 +21,7 @@ from caloforge.runtime.files import output_file, read_json, write_json, write_te
 from caloforge.runtime.locks import file_lock
 from caloforge.runtime.signals import stoppable
 
-__all__ = ["BASE_VARIABLE", "Progress", "ResumingDownloader", "download"]
+__all__ = ["BASE_VARIABLE", "Progress", "ResumingDownloader", "UnreachableError", "download"]
 
 BASE_VARIABLE = "CALOFORGE_DOWNLOAD_BASE"
 """Environment variable with an address to take the place of each file's own folder (a mirror)."""
@@ -76,7 +76,7 @@ class ResumingDownloader:
                 problem = error
             failures = 0 if self._size() > before else failures + 1
             if failures >= self.attempts:
-                raise _UnreachableError(f"{url}: {problem}") from problem
+                raise UnreachableError(f"{url}: {problem}") from problem
             time.sleep(self.wait * 2 ** max(failures - 1, 0))
         self.part.replace(output_file)
         self._notes.unlink(missing_ok=True)
@@ -141,7 +141,7 @@ class ResumingDownloader:
         return str(notes["validator"]) if notes.get("url") == url and notes.get("validator") else None
 
 
-class _UnreachableError(Exception):
+class UnreachableError(Exception):
     """The server could not be reached, or kept breaking off."""
 
 
@@ -260,7 +260,7 @@ def _fetch(pooch: Any, file: PublicFile, url: str, target: Path, downloader: Res
     pooch.get_logger().setLevel("WARNING")
     try:
         registry.fetch(target.name, downloader=downloader)
-    except _UnreachableError as error:
+    except UnreachableError as error:
         part = downloader.part
         kept = f" What came so far is kept in {part} and will be continued." if part.exists() else ""
         raise DataError(

@@ -1,7 +1,6 @@
 """Noise, decoding and streaming showers to disk."""
 
 from caloforge.generation.events import generate_events
-from caloforge.generation.export import export
 from caloforge.generation.generate import generate
 from caloforge.generation.noise import draw_noise, noise_stream, normals
 from caloforge.generation.request import GenerationRequest, resolve_checkpoint
@@ -9,7 +8,6 @@ from caloforge.generation.request import GenerationRequest, resolve_checkpoint
 __all__ = [
     "GenerationRequest",
     "draw_noise",
-    "export",
     "generate",
     "generate_events",
     "noise_stream",

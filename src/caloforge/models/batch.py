@@ -74,6 +74,11 @@ class ConditionTensors:
         """Where an index of showers has to be: with them."""
         return self.energy.device
 
+    @property
+    def impact_point(self) -> Tensor:
+        """The impact point, or the origin where none is known, (n, 2)."""
+        return self.energy.new_zeros(self.energy.shape[0], 2) if self.impact is None else self.impact
+
     def _map(self, change: Any) -> Self:
         columns: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
         changed: dict[str, Any] = {k: None if v is None else change(v) for k, v in columns.items()}

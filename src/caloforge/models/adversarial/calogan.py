@@ -64,7 +64,7 @@ class Stream(nn.Module):
         parameters = (*self.dense.parameters(), *self.convolution.parameters())
         weight, bias = self.derived(dtype, parameters, lambda: self._both(dtype))
         _, rows, columns = self.start
-        x = torch.addmm(bias, weight, x.T.to(dtype)).float().view(rows - 1, columns - 1, -1, len(x))
+        x = torch.addmm(bias, weight, x.T.to(dtype)).float().view(rows - 1, columns - 1, -1, x.shape[0])
         x = self.local(self.norm(F.leaky_relu(x, SLOPE)))
         image: Tensor = self.last(F.leaky_relu(x, SLOPE))
         return image
@@ -135,7 +135,7 @@ class MinibatchDiscrimination(nn.Module):
         self.projections = nn.Linear(features, kernels * dims, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        m = self.projections(x).view(len(x), *self.shape)
+        m = self.projections(x).view(x.shape[0], *self.shape)
         distance = (m[:, None] - m[None]).abs().sum(dim=-1)  # (n, n, B)
         return torch.exp(-distance).mean(dim=1)
 

@@ -128,7 +128,7 @@ class ImageGAN(AdversarialModel):
     def _maps(self, conditions: ConditionTensors) -> Tensor:
         """What networks see of where cells lie, (n, M, Y, X)."""
         if self.trajectory is None:
-            return conditions.energy.new_zeros(len(conditions), 0, *self.mesh.shape[1:])
+            return conditions.energy.new_zeros(conditions.energy.shape[0], 0, *self.mesh.shape[1:])
         maps: Tensor = self.trajectory(conditions)
         return maps
 

@@ -92,7 +92,7 @@ class ImageGenerator(nn.Module):
     def forward(self, latent: Tensor, context: Tensor, maps: Tensor, cells: Tensor) -> Tensor:
         """(n, L), (n, K), (n, M, Y, X) and (n, C, Y, X) → (n, Z, Y, X)."""
         told = torch.cat([latent, context], dim=1)
-        x = F.leaky_relu(self.first(told), SLOPE).view(len(latent), -1, *self.start)
+        x = F.leaky_relu(self.first(told), SLOPE).view(latent.shape[0], -1, *self.start)
         x = x.contiguous(memory_format=torch.channels_last)  # in which convolutions are fastest
         for block in self.blocks:
             x = block(F.interpolate(x, scale_factor=2.0, mode="nearest"), told)

@@ -119,7 +119,7 @@ class AdversarialModel(GeneratorModel):
 
     def context(self, conditions: ConditionTensors) -> Tensor:
         """What networks are told, (n, K)."""
-        told = [conditions.energy.new_zeros(len(conditions), 0)]
+        told = [conditions.energy.new_zeros(conditions.energy.shape[0], 0)]
         if self.settings.conditional:
             told.append(self.incident(conditions))
         if conditions.layer_energies is not None and self.energy_flow is not None:

@@ -122,7 +122,7 @@ class FlowVAE(LayersThenCells):
 
     def _tables(self, layer_energies: Tensor) -> tuple[Tensor, Tensor]:
         """See `ConditionalQuantiles.tables`; layers without energy have no cells with energy."""
-        slots = torch.zeros(len(layer_energies), dtype=torch.long, device=layer_energies.device)
+        slots = torch.zeros(layer_energies.shape[0], dtype=torch.long, device=layer_energies.device)
         empty, quantiles = self.table.tables(layer_energies / self.threshold, slots)
         return torch.where(layer_energies[:, :, None, None] > 0, empty, NEVER), quantiles
 

@@ -93,7 +93,7 @@ class LocalDecoder(nn.Module):
     def _known(self, known: Tensor, layers: Tensor) -> Tensor:
         """Maps of numbers (n, K), and a number of each layer (n, Z) as another: (n, Z, P, B + 1)."""
         n_z, rows, _ = self.shape
-        maps = self.maps(known).view(len(known), n_z, rows, -1)
+        maps = self.maps(known).view(known.shape[0], n_z, rows, -1)
         return torch.cat([maps, layers[:, :, None, None].expand(-1, -1, rows, 1)], dim=-1)
 
     def _around(self, padded: Tensor) -> Tensor:

@@ -45,7 +45,7 @@ class _Generator(nn.Module):
 
     def forward(self, noise: Tensor, context: Tensor) -> Tensor:
         starts = [
-            f(x).view(len(x), -1, *self.start)
+            f(x).view(x.shape[0], -1, *self.start)
             for f, x in ((self.of_context, context), (self.of_noise, noise))
         ]
         z, p, r = self.size

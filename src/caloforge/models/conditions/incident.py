@@ -48,9 +48,15 @@ class IncidentContext(nn.Module):
         del self._moments
 
     def _raw(self, c: ConditionTensors) -> Tensor:
-        impact = c.energy.new_zeros(len(c), 2) if c.impact is None else c.impact
         neutral = (c.particle[:, None] == self.neutral).any(dim=1)
-        columns = [c.energy.log(), c.theta.cos(), c.phi.cos(), c.phi.sin(), *impact.T, neutral.to(c.energy)]
+        columns = [
+            c.energy.log(),
+            c.theta.cos(),
+            c.phi.cos(),
+            c.phi.sin(),
+            *c.impact_point.T,
+            neutral.to(c.energy),
+        ]
         return torch.stack(columns, dim=-1).to(self.mean.dtype)
 
     def forward(self, conditions: ConditionTensors) -> Tensor:

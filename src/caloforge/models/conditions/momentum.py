@@ -40,11 +40,10 @@ class MomentumContext(IncidentContext):
         return [name for name, varied in told if varied]
 
     def _raw(self, c: ConditionTensors) -> Tensor:
-        impact = c.energy.new_zeros(len(c), 2) if c.impact is None else c.impact
         across, along = c.theta.sin(), c.theta.cos()
         lepton, photon = c.particle.abs() == 11, c.particle == 22
         neutral = (c.particle[:, None] == self.neutral).any(dim=1)
         label = [lepton, photon, ~(lepton | neutral), neutral & ~photon]
         direction = [across * c.phi.cos(), across * c.phi.sin(), along]
-        columns = [c.energy.log(), *direction, *impact.T, *(is_it.to(c.energy) for is_it in label)]
+        columns = [c.energy.log(), *direction, *c.impact_point.T, *(is_it.to(c.energy) for is_it in label)]
         return torch.stack(columns, dim=-1).to(self.mean.dtype)

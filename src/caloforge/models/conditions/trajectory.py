@@ -56,7 +56,9 @@ class ParticleLine(nn.Module):
         total = cells.sum(dim=(1, 2)).clamp_min(1e-12)
         centre = torch.stack([(cells * axis).sum(dim=(1, 2)) / total for axis in (self.x, self.y)], dim=1)
         slope = self.slope(batch)
-        self._sums += torch.stack([(slope * (centre - _impact(batch))).sum(), slope.square().sum()]).double()
+        self._sums += torch.stack(
+            [(slope * (centre - batch.impact_point)).sum(), slope.square().sum()]
+        ).double()
 
     def end_fit(self) -> None:
         """Keep the depth, 0 where nothing depends on it."""
@@ -71,7 +73,7 @@ class ParticleLine(nn.Module):
 
     def points(self, conditions: ConditionTensors, depths: Tensor) -> Tensor:
         """Where it crosses D depths (D,), (n, D, 2)."""
-        there = _impact(conditions)[:, None] + depths[:, None] * self.slope(conditions)[:, None]
+        there = conditions.impact_point[:, None] + depths[:, None] * self.slope(conditions)[:, None]
         return there if self.fixed else torch.zeros_like(there)
 
 
@@ -88,7 +90,3 @@ class Trajectory(ParticleLine):
         )  # (n, Y, X)
         r = 0.5 * torch.log1p(x.square() + y.square())
         return torch.stack([x / 8, y / 8, r], dim=1)
-
-
-def _impact(conditions: ConditionTensors) -> Tensor:
-    return conditions.energy.new_zeros(len(conditions), 2) if conditions.impact is None else conditions.impact

@@ -170,7 +170,7 @@ class FlowMapStudent(DiffusionStudent):
         targets = torch.cat(
             [process.raw_of_slope((z[j] - z[i]) / (u[j] - u[i]), x[i], times[i]) for i, j in JUMPS]
         )
-        n = len(noise)
+        n = noise.shape[0]
         examples = batch[torch.arange(n, device=noise.device).repeat(len(JUMPS))]
         network = self.network(self.prepare(examples, self._layer_energies(examples)))
         starts = torch.cat([x[i] for i, _ in JUMPS])

@@ -183,7 +183,7 @@ class DiffusionModel(GeneratorModel):
         """What all calls of the network for n showers share; layer energies are (n, Z), MeV."""
         context = self.context(conditions)
         if layer_energies is None:
-            layers = context.new_zeros(len(context), self.shape[0], 0)
+            layers = context.new_zeros(context.shape[0], self.shape[0], 0)
         else:
             total = layer_energies.sum(dim=1, keepdim=True).clamp_min(1e-6)
             logs = log_energy(layer_energies, self._unit(conditions)[:, None], LOG_SCALE)

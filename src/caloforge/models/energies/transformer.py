@@ -192,7 +192,7 @@ class LayerEnergyTransformer(LayerEnergyModel):
 
     def sample(self, noise: Tensor, incident: Tensor, context: Tensor, threshold: Tensor | float) -> Tensor:
         """Layer energies (n, Z) of noise (n, Z); they sum to the total that was drawn."""
-        cache = KeyValueCache(len(noise), self.layers, self.transformer)
+        cache = KeyValueCache(noise.shape[0], self.layers, self.transformer)
         y = total = left = last = before = moment = torch.zeros_like(incident)
         energies: list[Tensor] = []
         for i, z in enumerate(noise.unbind(dim=1)):

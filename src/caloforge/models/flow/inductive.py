@@ -148,7 +148,7 @@ class InductiveLayerFlow(LayersThenCells):
         layer_energies = self.layer_energies(noise["layers"], incident, conditions)
         total = layer_energies.sum(dim=1)
         one_hot = torch.eye(self.shape[0], device=incident.device)
-        n, (_, rows, columns) = len(incident), self.shape
+        n, (_, rows, columns) = incident.shape[0], self.shape
         before = incident.new_zeros(n, rows, columns)
         seen, energy_before, showers = torch.zeros_like(before), torch.zeros_like(total), []
         for i, z in enumerate(noise["cells"].unbind(dim=1)):

@@ -132,7 +132,7 @@ class SplineCoupling(HasSplineKernel):
         image, slope = rational_quadratic(
             flat, parameters, bound=self.bound, inverse=inverse, compiled=self.compiled
         )
-        return self._put(y, image), slope.view(self.moved, len(y), -1).sum(dim=(0, 2))
+        return self._put(y, image), slope.view(self.moved, y.shape[0], -1).sum(dim=(0, 2))
 
     @fusable
     def sample(self, y: Tensor, windows: Tensor, context: Tensor) -> Tensor:
@@ -160,7 +160,7 @@ class SplineCoupling(HasSplineKernel):
     def _put(self, y: Tensor, image: Tensor) -> Tensor:
         """y with the image (R', n·P') in place of what is moved."""
         out = y.clone()
-        out[:, self.rows, self.columns] = image.view(self.moved, len(y), -1).permute(1, 2, 0)
+        out[:, self.rows, self.columns] = image.view(self.moved, y.shape[0], -1).permute(1, 2, 0)
         return out
 
 
@@ -214,7 +214,7 @@ class CouplingFlow(nn.Module):
     def log_prob(self, y: Tensor, maps: Tensor, context: Tensor, bf16: bool = False) -> Tensor:
         """log p(y | maps, context), (n,)."""
         windows, context = self.given(maps, context, bf16)
-        total = y.new_zeros(len(y))
+        total = y.new_zeros(y.shape[0])
         for block in self.blocks:
             y, slope = block(y, windows, context)
             total = total + slope

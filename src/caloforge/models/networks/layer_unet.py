@@ -89,7 +89,7 @@ class GroupedConvolution(nn.Module):
         if self.kernel[0] == 1:
             return x
         if self.periodic and not torch.is_grad_enabled():
-            return x.index_select(1, self.sources).view(len(x), -1, 1, self.kernel[0] * x.shape[3])
+            return x.index_select(1, self.sources).view(x.shape[0], -1, 1, self.kernel[0] * x.shape[3])
         above, below = x.roll(1, 1), x.roll(-1, 1)  # whose gradients are cheaper than those of slices
         if not self.periodic:
             above, below = F.pad(above[:, 1:], (0, 0, 0, 0, 1, 0)), F.pad(below[:, :-1], (0, 0, 0, 0, 0, 1))

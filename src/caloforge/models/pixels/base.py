@@ -57,7 +57,7 @@ class PixelModel(NoiseModel):
         """
 
     def script(self) -> torch.jit.ScriptModule:
-        """A module of TorchScript, without caloforge: see `caloforge.generation.export`.
+        """A module of TorchScript, without caloforge: see `caloforge.exports.pixels`.
 
         Its ``forward(seed: int, number: int = 0, rates: Tensor | None = None)`` gives the charges (S, U, V),
         uint8, of the event that generation makes of them on a CPU, at nominal rates where none are given.

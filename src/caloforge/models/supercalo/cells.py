@@ -79,7 +79,7 @@ class GroupedCells(nn.Module):
 
     def coarse_layers(self, given: Tensor) -> Tensor:
         """Energies of the coarse layers: (n, V) → (n, Zc)."""
-        return given.reshape(len(given), self.n_layers, -1).sum(dim=2)
+        return given.reshape(given.shape[0], self.n_layers, -1).sum(dim=2)
 
     def gather(self, energies: Tensor, given: Tensor | None = None) -> Tensor:
         """Energies of the parts (n, V, S) of fine showers (n, Z, B, C); see `Grouping.gather`."""
@@ -137,12 +137,12 @@ class GroupedCells(nn.Module):
         """
         fz, n_cells = self.grouping.factors[0], len(self.around)
         groups = rows // n_cells * self.n_layers + rows % n_cells // (n_cells // self.n_layers)
-        split = parts.reshape(len(parts), fz, -1)
+        split = parts.reshape(parts.shape[0], fz, -1)
         shares = split.sum(dim=2)
         if every:
-            summed = shares.view(len(layers) * self.n_layers, -1, fz).sum(dim=1)
+            summed = shares.view(layers.shape[0] * self.n_layers, -1, fz).sum(dim=1)
         else:
-            summed = layers.new_zeros(len(layers) * self.n_layers, fz).index_add(0, groups, shares)
+            summed = layers.new_zeros(layers.shape[0] * self.n_layers, fz).index_add(0, groups, shares)
         factors = layers.reshape(summed.shape) / torch.where(summed > 0, summed, 1.0)
         return (split * factors.clamp(*FACTORS)[groups][:, :, None]).view_as(parts)
 
@@ -151,7 +151,7 @@ class GroupedCells(nn.Module):
         if self.full:
             return values
         noise = torch.randn(values.shape, generator=generator, device=values.device)
-        return torch.where(self.mask.repeat(len(values) // len(self.mask), 1), values, noise)
+        return torch.where(self.mask.repeat(values.shape[0] // len(self.mask), 1), values, noise)
 
 
 def _places(cells: Tensor, n: int) -> Tensor:

@@ -146,7 +146,7 @@ class CoarseToFine(LayersThenCells):
         if conditions.given is not None:
             return self.fine.decode(_noise_of("fine", noise), conditions)
         layers = self.layer_energies(noise["energies"], self.incident(conditions), conditions)
-        sums = layers.reshape(len(layers), self.grouping.coarse.n_layers, -1).sum(dim=2)
+        sums = layers.reshape(layers.shape[0], self.grouping.coarse.n_layers, -1).sum(dim=2)
         coarse = self.coarse.decode(_noise_of("coarse", noise), replace(conditions, layer_energies=sums))
         coarse = renormalise_layers(coarse, sums, self.coarse_layers, self.threshold)
         return self.fine.decode(

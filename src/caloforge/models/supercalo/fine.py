@@ -13,7 +13,7 @@ Legend: ``n`` showers, ``Z`` fine layers, coarse mesh (Zc, Bc, Cc) of ``V`` cell
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, Self
 
 import torch
@@ -231,15 +231,17 @@ class SuperCaloFine(GeneratorModel):
         total = given.flatten()
         lit, chunk_size = lit_rows(total > 0), self.settings.chunk
         if isinstance(lit, slice):
-            rows, chunk_size = _all_rows(total), len(total)
+            rows = _all_rows(total)
+            chunks: Sequence[Tensor] = (rows,)
         else:
             # whole chunks, so that all products have one shape; what fills the last one has no energy
             n_chunks = max(1, -(-len(lit) // chunk_size))
             rows = F.pad(lit, (0, n_chunks * chunk_size - len(lit)))
             total = torch.where(torch.arange(len(rows)) < len(lit), total[rows], 0.0)
+            chunks = torch.split(rows, chunk_size)
         known = self._known(layers, given)
         z, tentative = noise["cells"].flatten(0, 1), []
-        for chunk in torch.split(rows, chunk_size):
+        for chunk in chunks:
             y = self.flow.sample(z[chunk], self._context(incident, known, chunk), self.bf16)
             whole = self._whole(given.flatten()[chunk])
             tentative.append(self.coordinates.inverse(y * self.std + self.mean, self.part_threshold, whole))
@@ -298,4 +300,4 @@ class SuperCaloFine(GeneratorModel):
 
 def _all_rows(of: Tensor) -> Tensor:
     """The numbers of all coarse cells, 0 … n·V − 1, of which ``of`` says something, (n·V,)."""
-    return torch.arange(len(of), device=of.device)
+    return torch.arange(of.shape[0], device=of.device)

@@ -7,7 +7,7 @@ computed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from itertools import accumulate, pairwise
 
 import numpy as np
@@ -16,41 +16,20 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from caloforge.models.coordinates import RunningMoments
-from caloforge.models.lit import lit_rows
+from caloforge.models.lit import all_rows, lit_rows
 from caloforge.models.networks.kernels import HasKernel
+from caloforge.models.tree.forms import FORMS, asymmetry, seen
 from caloforge.models.tree.halvings import Halving, Source
 from caloforge.models.tree.kernel import HalvingKernel, tree_library
 from caloforge.models.tree.line import SplitsToLine
 from caloforge.models.tree.network import SplitNetwork
+from caloforge.models.tree.passes import Passes
 from caloforge.models.tree.split import draw, log_likelihood, logistic
 
 __all__ = ["HalvingModel"]
 
 CONSTANT = 1e-4
 """Standard deviation of what counts as always the same."""
-UNIT = 20.0
-"""Energies are seen as 0.4·log(1 + E/20 t)."""
-
-
-def seen(energies: Tensor, threshold: Tensor) -> Tensor:
-    """Energies (*) as networks see them; 0 of 0."""
-    return 0.4 * torch.log1p(energies / (UNIT * threshold))
-
-
-def asymmetry(left: Tensor, right: Tensor) -> Tensor:
-    """(L − R)/(L + R) of energies (*); 0 where there is none."""
-    total = left + right
-    return (left - right) / torch.where(total > 0, total, 1.0)
-
-
-FORMS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "seen": seen,
-    "logarithm": lambda energies, threshold: torch.where(
-        energies > 0, 0.2 * (energies / threshold).clamp_min(1e-3).log(), 0.0
-    ),
-    "lit": lambda cells, threshold: 0.3 * cells.sqrt(),
-}
-"""Numbers (*) as networks see them, see `Source`."""
 
 
 class HalvingModel(HasKernel):
@@ -123,6 +102,7 @@ class HalvingModel(HasKernel):
             depth=depth,
             components=components,
         )
+        self.passes = Passes(halving, table.numpy(), self.size)
         self.register_buffer("lit", torch.tensor(float(self.n_splits)))
         self._kernel = HalvingKernel()
         self.layer_ends = [0, *accumulate(np.bincount(halving.layer_stages).tolist())]
@@ -139,7 +119,7 @@ class HalvingModel(HasKernel):
         grids = {"parents": parents, "children": children}
         if self.halving.axis:
             grids["earlier"] = self._earlier(children)
-        zero, parts = parents.new_zeros(len(parents), 1), self.halving.sources.parts.values()
+        zero, parts = parents.new_zeros(parents.shape[0], 1), self.halving.sources.parts.values()
         return torch.cat(
             [zero, *(self._part(part, grids, threshold) for part in parts), context, zero], dim=1
         )
@@ -158,7 +138,7 @@ class HalvingModel(HasKernel):
 
     def _earlier(self, children: Tensor) -> Tensor:
         """Children summed over the layers of earlier stages, (n, stages, C/Z)."""
-        by_layer = children.view(len(children), self.n_layers, -1)
+        by_layer = children.view(children.shape[0], self.n_layers, -1)
         sums = [torch.zeros_like(by_layer[:, 0])]
         for begin, end in pairwise(self.layer_ends[:-1]):
             sums.append(sums[-1] + by_layer[:, self.by_stage[begin:end]].sum(dim=1))
@@ -200,7 +180,7 @@ class HalvingModel(HasKernel):
         lit = (lit if chosen is None else lit & chosen).T.flatten()  # by place
         rows, taken = lit_rows(lit), None
         if isinstance(rows, slice):
-            rows, taken = torch.arange(len(lit), device=lit.device), lit
+            rows, taken = torch.arange(lit.shape[0], device=lit.device), lit
             sizes = [n * (end - begin) for begin, end in pairwise(self.stage_ends)]
         else:
             sizes = np.diff(np.searchsorted(rows.numpy(), [n * end for end in self.stage_ends])).tolist()
@@ -247,6 +227,8 @@ class HalvingModel(HasKernel):
             computed = self._kernel.run(self.halving, self.network, self.table, self.size, given, bf16)
             if computed is not None:
                 return computed
+        if all_rows(parents.device):
+            return self._sample_all(parents, context, noise, threshold, bf16)
         n, n_children = len(parents), self.halving.n_children
         children = parents.new_zeros(n, n_children + 1)  # the last belongs to splits that do not exist
         children[:, self.whole_child] = parents[:, self.whole]
@@ -262,13 +244,31 @@ class HalvingModel(HasKernel):
                 self._split(stage, shower, place, energies, noise, threshold, known, children, bf16)
         return children[:, :-1]
 
+    def _sample_all(
+        self, parents: Tensor, context: Tensor, noise: Tensor, threshold: Tensor, bf16: bool
+    ) -> Tensor:
+        """Children (n, C), all splits computed, see `Passes`."""
+        passes, sizes = self.passes, self.passes.sizes
+        made = [parents.new_zeros(parents.shape[0], 1), parents[:, self.whole]]
+        known = self._known(parents, passes.so_far(made, "begin"), context, threshold)
+        energies = torch.split(parents[:, self.cells], sizes, dim=1)
+        uniform = torch.split(torch.special.ndtr(noise[..., 0]), sizes, dim=1)
+        standard = torch.split(logistic(noise[..., 1]), sizes, dim=1)
+        placed = torch.split(self.network.placed()[:-1], sizes)
+        for i, stage in enumerate(passes.stages):
+            if i and passes.begins_stage(i):
+                earlier = passes.so_far(made, f"before_{i}")
+                known = torch.cat([known, *self._updates(earlier, stage, threshold)], dim=1)
+            raw = self.network.at_stage(passes.known(known, i), placed[i], stage, bf16)
+            shares = draw(raw, energies[i], uniform[i], standard[i], threshold)
+            both = torch.cat(shares, dim=1)
+            made.append(both)
+            known = torch.cat([known, seen(both, threshold), asymmetry(*shares)], dim=1)
+        return passes.so_far(made, "end")
+
     def _chunks(self, lit: Tensor, n: int, begin: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Showers and places of the splits to compute: all, or those with energy in chunks of one size."""
-        rows = lit_rows(lit)
-        if isinstance(rows, slice):
-            rows = torch.arange(len(lit), device=lit.device)
-            yield rows % n, rows // n + begin
-            return
+        """Showers and places of the splits with energy, in chunks of one size."""
+        rows = torch.from_numpy(np.flatnonzero(lit.numpy()))
         for chunk in torch.split(rows, self.chunk) if len(rows) else ():
             missing = self.chunk - len(chunk)
             yield F.pad(chunk % n, (0, missing)), F.pad(chunk // n + begin, (0, missing), value=self.n_splits)
@@ -304,14 +304,17 @@ class HalvingModel(HasKernel):
 
     def _update(self, known: Tensor, children: Tensor, stage: int, threshold: Tensor) -> None:
         """Write down what the splits of a stage know of the stages before."""
-        by_layer = children.view(len(children), self.n_layers, -1)
+        now = self._updates(children, stage, threshold)
+        for part, numbers in zip(self.passes.updated, now, strict=True):
+            begin = part.begin + (stage * numbers.shape[1] if part.grid == "earlier" else 0)
+            known[:, begin : begin + numbers.shape[1]] = numbers
+
+    def _updates(self, children: Tensor, stage: int, threshold: Tensor) -> list[Tensor]:
+        """Numbers of what is updated before a stage, of all children (n, C) so far."""
+        by_layer = children.view(children.shape[0], self.n_layers, -1)
         sums = by_layer[:, self.by_stage[: self.layer_ends[stage]]].sum(dim=1)
         grids = {"children": children, "earlier": sums}
-        for part in self.halving.sources.parts.values():
-            if part.grid == "earlier" or (part.grid == "children" and part.axes):
-                now = self._part(part, grids, threshold)
-                begin = part.begin + (stage * now.shape[1] if part.grid == "earlier" else 0)
-                known[:, begin : begin + now.shape[1]] = now
+        return [self._part(part, grids, threshold) for part in self.passes.updated]
 
 
 def _at(values: Tensor, shower: Tensor, column: Tensor) -> Tensor:

@@ -33,6 +33,7 @@ from caloforge.models.tree.halvings import halvings
 from caloforge.models.tree.level import HalvingModel
 from caloforge.models.tree.line import SplitsToLine
 from caloforge.models.tree.split import logistic, mixture_log_density, mixture_sample
+from caloforge.models.tree.stages import prepared, sampled
 
 __all__ = ["ShowerTree"]
 
@@ -210,11 +211,12 @@ class ShowerTree(GeneratorModel):
             total = layers.sum(dim=1)
         context, points = self._context(incident, conditions, total), self._points(conditions)
         grid, used = total[:, None], Counter[str]()
+        of_parts = {part: prepared(z) for part, z in noise.items() if part != "total"}
         for part, level in self._levels():
-            z = noise[part][:, used[part] : used[part] + level.n_splits]
+            z = of_parts[part][:, used[part] : used[part] + level.n_splits]
             used[part] += level.n_splits
             if part == "cells" or layers is None:
-                grid = level.sample(grid, level.told(context, points), z, self.threshold, self.bf16)
+                grid = sampled(level, grid, level.told(context, points), z, self.threshold, self.bf16)
             elif level.halving.child_shape[0] == self.mesh.n_layers:
                 grid = layers
         return grid.reshape(-1, *self.mesh.shape)

@@ -66,11 +66,19 @@ class SplitNetwork(nn.Module):
         with torch.autocast(known.device.type, dtype=torch.bfloat16, enabled=bf16):
             parts = torch.split(known, list(sizes))
             h = torch.cat([F.linear(x, w) for x, w, n in zip(parts, self.entered(), sizes, strict=True) if n])
-            h = h.to(known.dtype) + self.placed()[place]
-            for block in self.blocks:
-                h = h + block(F.silu(h))
-            out: Tensor = self.head(F.silu(h))
-        return out.to(known.dtype)
+            return self._rest(h.to(known.dtype) + self.placed()[place])
+
+    def at_stage(self, known: Tensor, placed: Tensor, stage: int, bf16: bool = False) -> Tensor:
+        """The same (n, L, 3 + 3M) of a pass, of what its splits know (n, L, K) and `placed` (L, W)."""
+        with torch.autocast(known.device.type, dtype=torch.bfloat16, enabled=bf16):
+            return self._rest(F.linear(known, self.entered()[stage]).to(known.dtype) + placed)
+
+    def _rest(self, h: Tensor) -> Tensor:
+        """What follows the first layer, of its sums (…, W)."""
+        for block in self.blocks:
+            h = h + block(F.silu(h))
+        out: Tensor = self.head(F.silu(h))
+        return out.to(h.dtype)
 
     def entered(self) -> Tensor:
         """Weights of the first layer for what is known as it is, (stages, width, K)."""

@@ -16,12 +16,16 @@ from caloforge.models.lit import lit_rows
 
 __all__ = [
     "LEAST_SCALE",
+    "NEVER",
+    "can_share",
     "draw",
     "log_likelihood",
+    "log_width",
     "logistic",
     "mixture_log_density",
     "mixture_sample",
     "n_outputs",
+    "scale_of",
 ]
 
 LEAST_SCALE = 5e-4
@@ -45,40 +49,42 @@ def logistic(z: Tensor) -> Tensor:
     return made
 
 
-def _scale(raw: Tensor) -> Tensor:
+def scale_of(raw: Tensor) -> Tensor:
+    """Scales of components, of what the network says of them."""
     return 0.5 * F.softplus(raw) + LEAST_SCALE
 
 
 def mixture_log_density(y: Tensor, raw: Tensor) -> Tensor:
     """log of a mixture of logistic densities at y (L,); weights, places and scales in raw (L, 3M)."""
     weights, places, scales = raw.chunk(3, dim=1)
-    scale = _scale(scales)
+    scale = scale_of(scales)
     z = ((y[:, None] - places) / scale).abs()
     each = F.log_softmax(weights, dim=1) - z - 2 * F.softplus(-z) - scale.log()
     return torch.logsumexp(each, dim=1)
 
 
 def mixture_sample(raw: Tensor, uniform: Tensor, standard: Tensor) -> Tensor:
-    """The y of a mixture (L, 3M) of uniform numbers, which choose the component, and logistic ones."""
-    weights, places, scales = raw.chunk(3, dim=1)
-    passed = weights.softmax(dim=1).cumsum(dim=1)[:, :-1] < uniform[:, None]
-    component = passed.sum(dim=1, keepdim=True)
-    place, scale = places.gather(1, component)[:, 0], scales.gather(1, component)[:, 0]
-    return place + _scale(scale) * standard
+    """The y of a mixture (…, 3M) of uniform numbers, which choose the component, and logistic ones."""
+    weights, places, scales = raw.chunk(3, dim=-1)
+    passed = weights.softmax(dim=-1).cumsum(dim=-1)[..., :-1] < uniform[..., None]
+    component = passed.sum(dim=-1, keepdim=True)
+    place, scale = places.gather(-1, component)[..., 0], scales.gather(-1, component)[..., 0]
+    return place + scale_of(scale) * standard
 
 
 def _choices(raw: Tensor, energy: Tensor, threshold: Tensor) -> Tensor:
-    """Logits (L, 3) of left alone, right alone, both."""
+    """Logits (…, 3) of left alone, right alone, both."""
     return torch.cat(
-        [raw[:, :2], torch.where(_can_share(energy, threshold)[:, None], raw[:, 2:3], NEVER)], dim=1
+        [raw[..., :2], torch.where(can_share(energy, threshold)[..., None], raw[..., 2:3], NEVER)], dim=-1
     )
 
 
-def _can_share(energy: Tensor, threshold: Tensor) -> Tensor:
+def can_share(energy: Tensor, threshold: Tensor) -> Tensor:
+    """True where both cells can have energy."""
     return energy >= 2 * (1 + ROOM) * threshold
 
 
-def _width(energy: Tensor, threshold: Tensor) -> Tensor:
+def log_width(energy: Tensor, threshold: Tensor) -> Tensor:
     """W, of energies that can be shared; of others something that is harmless."""
     rest = energy - threshold
     return (rest.maximum((1 + ROOM) * threshold) / threshold).log()
@@ -93,7 +99,7 @@ def log_likelihood(raw: Tensor, energy: Tensor, left: Tensor, right: Tensor, thr
     both = shared[rows]
     e, a, b = (torch.where(both, x[rows], 3 * threshold) for x in (energy, left, right))
     a, b = torch.where(both, a, threshold), torch.where(both, b, threshold)
-    u = ((a / b).log() / _width(e, threshold) + 1) / 2
+    u = ((a / b).log() / log_width(e, threshold) + 1) / 2
     y = torch.logit(u.clamp(EDGE, 1 - EDGE))
     density = torch.where(both, mixture_log_density(y, raw[rows, 3:]), 0.0)
     return log_p + (
@@ -104,23 +110,23 @@ def log_likelihood(raw: Tensor, energy: Tensor, left: Tensor, right: Tensor, thr
 def draw(
     raw: Tensor, energy: Tensor, uniform: Tensor, standard: Tensor, threshold: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Shares of energies E (L,): left and right; of E = 0, 0 both.
+    """Shares of energies E (…): left and right; of E = 0, 0 both.
 
     Args:
-        raw: what a network says of the splits, (L, 3 + 3M).
+        raw: what a network says of the splits, (…, 3 + 3M).
         energy: E.
-        uniform: numbers (L,) in [0, 1] that choose who has energy, and the component.
-        standard: logistic numbers (L,).
+        uniform: numbers (…) in [0, 1] that choose who has energy, and the component.
+        standard: logistic numbers (…).
         threshold: t.
     """
-    p = _choices(raw, energy, threshold).softmax(dim=1)
-    one = p[:, 0] + p[:, 1]
-    both = (uniform >= one) & _can_share(energy, threshold)
-    y = mixture_sample(raw[:, 3:], (uniform - one) / torch.where(both, p[:, 2], 1.0), standard)
-    w = (2 * torch.sigmoid(y) - 1) * _width(energy, threshold)
+    left, right, shared = _choices(raw, energy, threshold).softmax(dim=-1).unbind(dim=-1)
+    one = left + right
+    both = (uniform >= one) & can_share(energy, threshold)
+    y = mixture_sample(raw[..., 3:], (uniform - one) / torch.where(both, shared, 1.0), standard)
+    w = (2 * torch.sigmoid(y) - 1) * log_width(energy, threshold)
     less = (energy * torch.sigmoid(-w.abs())).maximum(threshold)
     more = energy - less
-    on_left = torch.where(both, w > 0, uniform < p[:, 0])
+    on_left = torch.where(both, w > 0, uniform < left)
     larger = torch.where(both, more, energy)
     smaller = torch.where(both, less, 0.0)
     return torch.where(on_left, larger, smaller), torch.where(on_left, smaller, larger)

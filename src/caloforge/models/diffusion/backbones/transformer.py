@@ -113,9 +113,9 @@ class Transformer(Backbone):
         place = self.position if self.turn is None else self.position + self.turn  # (Zt, 1 or Pt, Rt, W)
         place = place.expand(*self.grid, -1)[None]
         if self.layer_patches is not None:
-            layer_tokens = self.layer_patches(layers.reshape(len(layers), self.grid[0], -1))
+            layer_tokens = self.layer_patches(layers.reshape(layers.shape[0], self.grid[0], -1))
             place = place + layer_tokens[:, :, None, None]
-        return embedded, place.expand(len(conditions), *self.grid, -1).flatten(1, 3)
+        return embedded, place.expand(conditions.shape[0], *self.grid, -1).flatten(1, 3)
 
     def forward(
         self, x: Tensor, level: Tensor, prepared: tuple[Tensor, Tensor], shares: Tensor | None = None
@@ -159,7 +159,7 @@ class Transformer(Backbone):
         return (
             x.reshape(-1, tz, pz, tp, pp, tr, pr)
             .permute(0, 1, 3, 5, 2, 4, 6)
-            .reshape(len(x), tz * tp * tr, pz * pp * pr)
+            .reshape(x.shape[0], tz * tp * tr, pz * pp * pr)
         )
 
     def _join(self, patches: Tensor) -> Tensor:
@@ -168,7 +168,7 @@ class Transformer(Backbone):
         return (
             patches.reshape(-1, tz, tp, tr, pz, pp, pr)
             .permute(0, 1, 4, 2, 5, 3, 6)
-            .reshape(len(patches), tz * pz, tp * pp, tr * pr)
+            .reshape(patches.shape[0], tz * pz, tp * pp, tr * pr)
         )
 
 

@@ -101,7 +101,7 @@ class CylinderUNet(Backbone):
             conditions: (n, K).
             layers: (n, Z, L), numbers of each layer.
         """
-        n, places = len(conditions), self.places
+        n, places = conditions.shape[0], self.places
         numbers = layers.transpose(1, 2)[..., None, None].expand(-1, -1, *places.shape[1:])  # (n, L, Z, P, R)
         maps = torch.cat([places.expand(n, -1, -1, -1, -1), numbers], dim=1)
         return self.condition(conditions), self.first_maps(maps)
@@ -194,8 +194,8 @@ class _Mixing(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, inputs, …) → (n, outputs, …)."""
-        mixed = torch.bmm(self.weight.expand(len(x), -1, -1), x.flatten(2))
-        return mixed.view(len(x), -1, *x.shape[2:])
+        mixed = torch.bmm(self.weight.expand(x.shape[0], -1, -1), x.flatten(2))
+        return mixed.view(x.shape[0], -1, *x.shape[2:])
 
 
 class _LinearAttention(nn.Module):

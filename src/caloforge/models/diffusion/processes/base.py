@@ -151,7 +151,7 @@ class Process(nn.Module, ABC):
         """The noise level of each of the showers x (n, *), (n, 1)."""
         if isinstance(t, Tensor):
             return self.level(t).to(x).reshape(-1, 1)
-        return x.new_full((len(x), 1), self.level(t))
+        return x.new_full((x.shape[0], 1), self.level(t))
 
     def loss(
         self,

@@ -130,7 +130,7 @@ class AutoregressiveFlow(HasKernel):
             computed = self._kernel.run(masked, self.orders, x, context, bf16, inverse, not one_pass)
             if computed is not None:
                 return computed
-        values, total = x.T, x.new_zeros(len(x))
+        values, total = x.T, x.new_zeros(x.shape[0])
         blocks = list(zip(masked, self.orders, self.inverse_orders, strict=True))
         for block, order, back in reversed(blocks) if inverse else blocks:
             ordered = values[order]

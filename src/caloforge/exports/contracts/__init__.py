@@ -1,0 +1,1 @@
+"""Contracts of programs that run exported models."""

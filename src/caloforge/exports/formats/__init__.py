@@ -1,0 +1,1 @@
+"""How a graph is written: ONNX, TorchScript, or torch's own exported program."""

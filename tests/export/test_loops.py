@@ -1,0 +1,102 @@
+"""Loops over rows in exported graphs: what they give step by step."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from caloforge.exports.exported import loaded
+from caloforge.exports.formats.onnx import onnx_model
+from caloforge.exports.formats.torchscript import scripted
+from caloforge.exports.graph import OLDEST_TORCH, traced
+from caloforge.models.loops import RowLoop, recorded_loop, recording_loops
+
+pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+pytestmark = pytest.mark.skipif(
+    tuple(map(int, torch.__version__.split(".")[:2])) < OLDEST_TORCH, reason="torch is too old to export"
+)
+ROWS, ENDS = 6, torch.tensor([[1, 3], [4, 6]])
+
+
+class Weighted(RowLoop):
+    """Each positive number of a row, times what has been summed so far, times the weight of its place."""
+
+    def __init__(self) -> None:
+        super().__init__(ENDS, 1)
+        self.weights = nn.Parameter(torch.linspace(0.5, 2, ROWS))
+
+    def begin(self, *given: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        x, factor = given
+        return (x > 0).T, x.T[..., None], torch.stack([x[:, 0] * 0 + factor, x[:, 0] * 0], dim=1)
+
+    def update(self, state: Tensor, turn: Tensor, *shared: Tensor) -> Tensor:
+        return torch.cat([state.sum(dim=1, keepdim=True) + turn, state[:, 1:] * 0], dim=1)
+
+    def step(
+        self, state: Tensor, turn: Tensor, place: Tensor, shower: Tensor, rows: Tensor, *shared: Tensor
+    ) -> Tensor:
+        own = state[shower, torch.zeros_like(shower)]
+        added = shared[0] * own * rows[:, 0] * self.weights[place]
+        return state.index_put((shower, torch.ones_like(shower)), added, accumulate=True)
+
+    def end(self, state: Tensor) -> Tensor:
+        return state.sum(dim=1, keepdim=True)
+
+
+class Looped(nn.Module):
+    """It, alone, as an operation of what is traced."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop = Weighted()
+        self.register_buffer("factor", torch.tensor(1.5))
+
+    def forward(self, *tensors: Tensor) -> Tensor:
+        shared = [torch.as_tensor(self.factor)]
+        if recording_loops():
+            return recorded_loop(lambda: self.loop, 1, tensors, shared)
+        made: Tensor = self.loop(tensors, shared)
+        return made
+
+
+def stepwise(x: Tensor) -> Tensor:
+    """By hand."""
+    weights, sums = torch.linspace(0.5, 2, ROWS), []
+    for row in x:
+        base, last = torch.tensor(1.5), 0
+        for i, part in enumerate(ENDS.tolist()):
+            base, added = base + i, torch.tensor(0.0)
+            for end in part:
+                for place in range(last, end):
+                    added = added + (1.5 * base * row[place] * weights[place] if row[place] > 0 else 0)
+                last = end
+            base = base + added
+        sums.append(base)
+    return torch.stack(sums)[:, None]
+
+
+def numbers() -> Tensor:
+    """Rows of which some, all or none are positive."""
+    x = torch.randn(5, ROWS, generator=torch.Generator().manual_seed(0))
+    x[1], x[2] = x[1].abs(), -x[2].abs()
+    return x
+
+
+def test_a_loop_is_what_its_steps_are() -> None:
+    with torch.no_grad():
+        torch.testing.assert_close(Looped()(numbers()), stepwise(numbers()))
+
+
+def test_the_same_in_exported_graphs() -> None:
+    import onnxruntime
+
+    found = traced(Looped(), (numbers(),))
+    session = onnxruntime.InferenceSession(onnx_model(found, ["x"], "y", {}))
+    module = loaded(scripted(found, ["x"]), "torchscript")
+    for x in (numbers(), numbers()[:1], numbers()[2:3]):
+        np.testing.assert_allclose(session.run(None, {"x": x.numpy()})[0], stepwise(x).numpy(), rtol=1e-5)
+        with torch.no_grad():
+            torch.testing.assert_close(module(x), stepwise(x))
