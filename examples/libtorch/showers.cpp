@@ -2,6 +2,7 @@
 //   ./showers model.pt OUT N ENERGY_MEV THETA PHI SEED NOISE_SHAPE...
 // e.g. ./showers showertree-siw.pt out.bin 10 10000 1.5707963 0 7 2 44x2 6435x2
 // The shapes of the noise are those that the command prints. OUT gets N showers of float32, MeV, (z, phi, r).
+#include <ATen/Parallel.h>
 #include <torch/script.h>
 
 #include <cstdlib>

@@ -6,6 +6,7 @@ What it takes to start Python and import torch is most of what a command of the 
 from __future__ import annotations
 
 import atexit
+import gc
 import importlib
 import json
 import os
@@ -13,9 +14,11 @@ import resource
 import subprocess
 import sys
 import tempfile
+import traceback
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 __all__ = ["caloforge", "fails", "succeeds"]
 
@@ -83,11 +86,11 @@ def _serve() -> None:
         importlib.import_module(name)
     from caloforge.cli.app import main
 
+    gc.freeze()  # a collection would touch, and so copy, all that is shared with this process
     for line in sys.stdin:
         if not (process := os.fork()):
             _become(**json.loads(line))
-            main()
-            sys.exit()
+            _leave(main)
         print(os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]), flush=True)
 
 
@@ -101,6 +104,22 @@ def _become(arguments: list[str], cwd: str, environment: dict[str, str], largest
         os.dup2(opened, number)
     if largest is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest, resource.RLIM_INFINITY))
+
+
+def _leave(main: Callable[[], None]) -> NoReturn:
+    """End with a command as Python does, but without taking apart what was imported."""
+    status = 0
+    try:
+        main()
+    except SystemExit as end:
+        status = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:
+        traceback.print_exc()
+        status = 1
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(status)
 
 
 if __name__ == "__main__":

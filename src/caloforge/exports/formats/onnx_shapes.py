@@ -97,7 +97,7 @@ def _stack(w: Writer, out: Like, parts: Sequence[Any], dim: int = 0) -> Value:
     for part in parts:
         shape = (*shape_of(part)[:axis], 1, *shape_of(part)[axis:])
         raised.append(w.op("Unsqueeze", Like(out.dtype, shape), w.cast(part, out.dtype), numbers(axis)))
-    return w.op("Concat", out, *raised, axis=axis)
+    return raised[0] if len(raised) == 1 else w.op("Concat", out, *raised, axis=axis)
 
 
 @operation("split", "split_with_sizes", "chunk", "tensor_split")
@@ -255,6 +255,8 @@ def _stacked(w: Writer, indices: Sequence[Any], shape: tuple[Any, ...]) -> Any:
     """Indices of several axes, as ONNX has them: along a last axis."""
     if all(isinstance(i, Tensor) for i in indices):
         return torch.stack([i.expand(shape) for i in indices], dim=-1)
+    if len(indices) == 1 and shape_of(indices[0]) == tuple(shape):
+        return _stack(w, Like(torch.int64, (*shape, 1)), indices, -1)
     sizes: list[Any] = list(shape)
     for index in indices:
         for i, n in enumerate(_all_sizes(w, index), len(shape) - len(shape_of(index))):
