@@ -51,6 +51,9 @@ SYSTEMS = {
     "l2lflows": System("l2lflows-small"),
     "conv-l2lflows": System("conv-l2lflows-small"),
     "showertree": System("showertree"),
+    "showertree-fast": System(
+        "showertree", tuple(f"settings.{x}" for x in ("width=24", "depth=1", "components=6", "splits=100"))
+    ),
     "showertransformer": System("showertransformer"),
     "showertransformer-few": System("showertransformer-few", teacher="showertransformer"),
     "calodream": System("calodream-small"),

@@ -15,6 +15,7 @@ LARGEST_FILE, LARGEST_SUM = 25e6, 60e6
 def test_there_are_some_and_they_are_small():
     known = {
         "conv-l2lflows-siw",
+        "fast-siw",
         "pxd-clusters",
         "showertransformer-siw",
         "showertree-siw",

@@ -212,6 +212,15 @@ def test_the_example_of_geant4_has_its_layers() -> None:
 # --- DenseVAE
 
 
+def test_the_vae_of_par04_begins_at_mean_shares() -> None:
+    model = fitted(DenseVAE, SHOWERS)
+    cells = np.asarray(SHOWERS.energies, dtype=np.float64).reshape(len(SHOWERS), -1)
+    shares = (cells / SHOWERS.conditions.energy[:, None]).mean(axis=0)
+    last = model.decoder[-1]
+    assert isinstance(last, torch.nn.Linear)
+    np.testing.assert_allclose(last.bias.detach().sigmoid(), np.maximum(shares, 1e-7), rtol=1e-4)
+
+
 def test_what_the_example_is_told() -> None:
     model = fitted(DenseVAE, SHOWERS)
     batch = batch_of(model, 4)
