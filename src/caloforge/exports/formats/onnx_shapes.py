@@ -198,6 +198,14 @@ def _index_select(w: Writer, out: Like, x: Any, dim: int, index: Any) -> Value:
     return w.op("Gather", out, x, index, axis=axis_of(dim, shape_of(x)))
 
 
+@operation("repeat_interleave")
+def _repeat_interleave(w: Writer, out: Like, x: Any, times: Any, dim: Any = None, **_: Any) -> Value:
+    if not isinstance(times, int) or dim is None or shape_of(x)[axis_of(dim, shape_of(x))] is None:
+        raise NotImplementedError("repeat_interleave but for a number of times along an axis of fixed size")
+    axis = axis_of(dim, shape_of(x))
+    return w.op("Gather", out, x, torch.arange(shape_of(x)[axis]).repeat_interleave(times), axis=axis)
+
+
 @operation("embedding")
 def _embedding(w: Writer, out: Like, table: Any, index: Any, *_: Any) -> Value:
     return w.op("Gather", out, table, index, axis=0)
