@@ -300,7 +300,9 @@ def _index_add(w: Writer, out: Like, x: Any, dim: int, index: Any, source: Any) 
 def _select_scatter(w: Writer, out: Like, x: Any, source: Any, dim: int, index: int) -> Any:
     axis, shape = axis_of(dim, out.shape), list(shape_of(source))
     raised = w.op("Unsqueeze", Like(out.dtype, (*shape[:axis], 1, *shape[axis:])), source, numbers(axis))
-    return _slice_scatter(w, out, x, raised, axis, index, index + 1)
+    n = out.shape[axis]
+    at = index if index >= 0 or n is None else index + n
+    return _slice_scatter(w, out, x, raised, axis, at, at + 1)
 
 
 @operation("slice_scatter")
@@ -309,11 +311,16 @@ def _slice_scatter(
 ) -> Any:
     axis = axis_of(dim, out.shape)
     n = out.shape[axis]
-    if n is None or step != 1:
+    if n is None:
         if (start or 0) == 0 and step == 1 and (end is None or (isinstance(end, int) and end >= END)):
             return source
         raise NotImplementedError("writing to a part that hangs on the batch")
-    first, last = (start or 0) % (n + 1), min(n if end is None else end, n)
+    first, last, _ = slice(start, end, step).indices(n)
+    if step != 1:
+        places = torch.arange(first, last, step)
+        order = torch.arange(n).index_copy(0, places, n + torch.arange(len(places)))
+        both = Like(out.dtype, (*out.shape[:axis], n + len(places), *out.shape[axis + 1 :]))
+        return w.op("Gather", out, _cat(w, both, [x, source], axis), order, axis=axis)
     parts = [source]
     for begin, stop, at in ((0, first, 0), (last, n, 2)):
         if begin < stop:
