@@ -206,4 +206,4 @@ def test_shipped_models_and_contracts_are_listed() -> None:
     assert told.exit_code == 0
     rows = [line for line in told.output.splitlines() if "showertree-siw" in line and "par04-vae" in line]
     assert any("--to onnx" in row for row in rows)
-    assert "has to be told" in told.output
+    assert "has to be told" in " ".join(told.output.replace("│", " ").split())  # cells break lines

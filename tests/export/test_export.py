@@ -212,6 +212,24 @@ class Told(torch.nn.Module):
         return total + 1e4 * (x > 0).all(dim=1, keepdim=True) + 1e5 * (x > 0).any(dim=1, keepdim=True)
 
 
+def test_parts_are_written_from_the_end_and_by_steps() -> None:
+    import onnxruntime
+
+    class Parts(torch.nn.Module):
+        def forward(self, *tensors: torch.Tensor) -> torch.Tensor:
+            (x,) = tensors
+            y = x.repeat_interleave(2, dim=1)
+            y[:, -2:] = x[:, :2]
+            y[:, -4] = x[:, 2]
+            y[:, 1:-2:3] = -x[:, :3]
+            return y
+
+    x = torch.arange(15.0).view(3, 5)
+    data = onnx_model(traced(Parts(), (x,)), ["x"], "y", {})
+    (made,) = onnxruntime.InferenceSession(data).run(None, {"x": x.numpy()})
+    np.testing.assert_array_equal(made, Parts()(x).numpy())
+
+
 def test_constants_are_told_apart() -> None:
     import onnxruntime
 

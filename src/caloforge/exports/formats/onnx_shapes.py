@@ -198,6 +198,14 @@ def _index_select(w: Writer, out: Like, x: Any, dim: int, index: Any) -> Value:
     return w.op("Gather", out, x, index, axis=axis_of(dim, shape_of(x)))
 
 
+@operation("repeat_interleave")
+def _repeat_interleave(w: Writer, out: Like, x: Any, times: Any, dim: Any = None, **_: Any) -> Value:
+    if not isinstance(times, int) or dim is None or shape_of(x)[axis_of(dim, shape_of(x))] is None:
+        raise NotImplementedError("repeat_interleave but for a number of times along an axis of fixed size")
+    axis = axis_of(dim, shape_of(x))
+    return w.op("Gather", out, x, torch.arange(shape_of(x)[axis]).repeat_interleave(times), axis=axis)
+
+
 @operation("embedding")
 def _embedding(w: Writer, out: Like, table: Any, index: Any, *_: Any) -> Value:
     return w.op("Gather", out, table, index, axis=0)
@@ -292,7 +300,9 @@ def _index_add(w: Writer, out: Like, x: Any, dim: int, index: Any, source: Any) 
 def _select_scatter(w: Writer, out: Like, x: Any, source: Any, dim: int, index: int) -> Any:
     axis, shape = axis_of(dim, out.shape), list(shape_of(source))
     raised = w.op("Unsqueeze", Like(out.dtype, (*shape[:axis], 1, *shape[axis:])), source, numbers(axis))
-    return _slice_scatter(w, out, x, raised, axis, index, index + 1)
+    n = out.shape[axis]
+    at = index if index >= 0 or n is None else index + n
+    return _slice_scatter(w, out, x, raised, axis, at, at + 1)
 
 
 @operation("slice_scatter")
@@ -301,11 +311,16 @@ def _slice_scatter(
 ) -> Any:
     axis = axis_of(dim, out.shape)
     n = out.shape[axis]
-    if n is None or step != 1:
+    if n is None:
         if (start or 0) == 0 and step == 1 and (end is None or (isinstance(end, int) and end >= END)):
             return source
         raise NotImplementedError("writing to a part that hangs on the batch")
-    first, last = (start or 0) % (n + 1), min(n if end is None else end, n)
+    first, last, _ = slice(start, end, step).indices(n)
+    if step != 1:
+        places = torch.arange(first, last, step)
+        order = torch.arange(n).index_copy(0, places, n + torch.arange(len(places)))
+        both = Like(out.dtype, (*out.shape[:axis], n + len(places), *out.shape[axis + 1 :]))
+        return w.op("Gather", out, _cat(w, both, [x, source], axis), order, axis=axis)
     parts = [source]
     for begin, stop, at in ((0, first, 0), (last, n, 2)):
         if begin < stop:

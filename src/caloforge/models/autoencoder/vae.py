@@ -107,7 +107,7 @@ class DenseVAE(GeneratorModel):
         self._begin_at_mean(showers)
 
     def _begin_at_mean(self, showers: Showers) -> None:
-        """Biases with which each cell has its mean share: from ½ the optimiser takes 10⁴ steps to most of them."""
+        """Biases with which each cell has its mean share: from ½ it is 10⁴ steps to most of them."""
         total = torch.zeros(self.mesh.n_voxels, dtype=torch.float64)
         for energies, conditions in showers.batches(FIT_BATCH):
             incident = torch.as_tensor(conditions.energy, dtype=torch.float64)
