@@ -209,6 +209,7 @@ class Told(torch.nn.Module):
         total = torch.zeros_like(x)
         for i in range(20):
             total = total + x * torch.full((100,), float(i))
+            total = total + torch.nn.functional.linear(x, torch.full((100, 100), float(i)))
         return total + 1e4 * (x > 0).all(dim=1, keepdim=True) + 1e5 * (x > 0).any(dim=1, keepdim=True)
 
 

@@ -24,7 +24,7 @@ def _matmul(w: Writer, out: Like, a: Any, b: Any) -> Value:
 @operation("linear")
 def _linear(w: Writer, out: Like, x: Any, weight: Any, bias: Any = None) -> Value:
     if isinstance(weight, Tensor):
-        weight = w.kept(("turned", id(weight)), lambda: weight.t().contiguous())
+        weight = w.kept("turned", weight, lambda: weight.t().contiguous())
     else:
         weight = turned(w, Like(out.dtype, shape_of(weight)[::-1]), weight)
     made = w.op("MatMul", out, x, weight)

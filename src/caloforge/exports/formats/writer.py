@@ -101,10 +101,12 @@ class Writer:
             self._held.append(tensor)  # else another could have its id
         return self._known[key]
 
-    def kept(self, key: Any, make: Callable[[], Tensor]) -> Tensor:
-        """A constant that is made once."""
+    def kept(self, what: str, of: Tensor, make: Callable[[], Tensor]) -> Tensor:
+        """A constant that is made once of another."""
+        key = what, id(of)
         if key not in self._made:
             self._made[key] = make()
+            self._held.append(of)  # else another could have its id
         return self._made[key]
 
     def cast(self, x: Any, dtype: torch.dtype) -> Any:
