@@ -105,9 +105,9 @@ def _installation() -> Findings:
 
 
 def _machine() -> Findings:
-    from caloforge.runtime.cores import processor_name, usable_cores, usable_threads, wanted_threads
-    from caloforge.runtime.kernel_files import cpu_flags
+    from caloforge.runtime.cores import usable_cores, usable_threads, wanted_threads
     from caloforge.runtime.memory import free_memory
+    from caloforge.runtime.processor import cpu_flags, processor_name
 
     has = [name for flag, name in FEATURES.items() if flag in cpu_flags()]
     there, usable = os.cpu_count() or 1, usable_cores()

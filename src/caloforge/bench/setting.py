@@ -23,7 +23,8 @@ from caloforge.errors import ConditionError, DetectorError, MeshError, MissingDe
 from caloforge.geant4 import simulate
 from caloforge.generation.conditions import incident_conditions
 from caloforge.generation.trained import trained_name
-from caloforge.runtime.cores import processor_name, usable_cores
+from caloforge.runtime.cores import usable_cores
+from caloforge.runtime.processor import processor_name
 
 __all__ = ["choose_conditions", "describe_machine", "time_geant4"]
 

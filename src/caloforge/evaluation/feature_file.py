@@ -14,12 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from caloforge.data.exports import EXPORTS
+from caloforge.data.exports import EXPORTS, exported_file
 from caloforge.data.showers import Showers
 from caloforge.errors import DataError, MissingDependencyError
 from caloforge.evaluation.features import compute_features
-from caloforge.runtime.files import output_file, whole_file
-from caloforge.runtime.locks import file_lock
+from caloforge.runtime.files import output_file
 from caloforge.runtime.structured import json_text
 
 __all__ = ["read_features", "write_features"]
@@ -55,25 +54,19 @@ def write_features(
     pa, path = _pyarrow(), output_file(path)
     if path.suffix not in (PARQUET, ARROW):
         raise DataError(f"{path}: features are written to files called *{PARQUET} or *{ARROW}")
-    try:
-        with file_lock(path):
-            if path.exists() and not overwrite:
-                raise DataError(f"{path} exists; choose another name or allow overwriting (--overwrite)")
-            with whole_file(path) as file:
-                writer: Any = None
-                for start in range(0, max(1, len(showers)), ROWS):
-                    columns = pa.table(_columns(showers[start : start + ROWS]))
-                    told = {"mesh": json_text(showers.mesh.to_dict()), "provenance": json_text(provenance)}
-                    columns = columns.replace_schema_metadata(told)
-                    if writer is None:
-                        make = pa.parquet.ParquetWriter if path.suffix == PARQUET else pa.ipc.new_file
-                        writer = make(file, columns.schema)
-                    writer.write_table(columns)
-                    if progress is not None:
-                        progress(min(start + ROWS, len(showers)), len(showers))
-                writer.close()
-    except OSError as error:
-        raise DataError(f"cannot write {path}: {error.strerror or error}; is the disk full?") from error
+    with exported_file(path, overwrite) as file:
+        writer: Any = None
+        for start in range(0, max(1, len(showers)), ROWS):
+            columns = pa.table(_columns(showers[start : start + ROWS]))
+            told = {"mesh": json_text(showers.mesh.to_dict()), "provenance": json_text(provenance)}
+            columns = columns.replace_schema_metadata(told)
+            if writer is None:
+                make = pa.parquet.ParquetWriter if path.suffix == PARQUET else pa.ipc.new_file
+                writer = make(file, columns.schema)
+            writer.write_table(columns)
+            if progress is not None:
+                progress(min(start + ROWS, len(showers)), len(showers))
+        writer.close()
 
 
 def _columns(showers: Showers) -> dict[str, NDArray[Any]]:

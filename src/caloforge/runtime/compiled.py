@@ -26,15 +26,9 @@ from typing import Literal
 
 import torch
 
-from caloforge.runtime.kernel_files import (
-    PREBUILT,
-    VARIANTS,
-    cpu_flags,
-    find_library,
-    library_name,
-    make_library,
-)
+from caloforge.runtime.kernel_files import PREBUILT, VARIANTS, find_library, library_name, make_library
 from caloforge.runtime.private_folder import private_folders
+from caloforge.runtime.processor import cpu_flags
 
 __all__ = ["REALS", "compiled", "in_threads", "kernel_origin", "launches", "multiplies_bf16", "traced"]
 

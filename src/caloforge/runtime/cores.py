@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 import os
-import platform
 from collections.abc import Iterator, Mapping, MutableMapping
 from pathlib import Path
 
 from caloforge.errors import ConditionError
 from caloforge.runtime.cgroups import ROOT, own_groups, read_text
 
-__all__ = [
-    "checked_threads",
-    "processor_name",
-    "usable_cores",
-    "usable_threads",
-    "wait_passively",
-    "wanted_threads",
-]
+__all__ = ["checked_threads", "usable_cores", "usable_threads", "wait_passively", "wanted_threads"]
 
 MOST_THREADS = 4096
 SLURM = ("SLURM_CPUS_PER_TASK", "SLURM_CPUS_ON_NODE")
@@ -52,13 +44,6 @@ def wanted_threads(environment: Mapping[str, str] = os.environ) -> int:
     as one.
     """
     return _count(environment.get("OMP_NUM_THREADS", "")) or 1
-
-
-def processor_name() -> str:
-    """What the processor calls itself, else its kind."""
-    lines = read_text(Path("/proc/cpuinfo")).splitlines()
-    told = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(told, platform.processor() or platform.machine())
 
 
 def checked_threads(n: int) -> int:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Mapping
-from pathlib import Path
 
-from caloforge.runtime.cgroups import read_text
-from caloforge.runtime.kernel_files import cpu_flags
+from caloforge.runtime.processor import cpu_flags, processor_maker
 
 __all__ = ["host_class"]
 
@@ -33,14 +31,6 @@ def host_class(environment: Mapping[str, str] = os.environ) -> str:
     ``"x86_64 AuthenticAMD avx avx2 fma"``. On two hosts of one class, showers are equal to the last bit.
     """
     chosen = [f"{name}={environment[name]}" for name in CHOICES if environment.get(name)]
+    maker = [processor_maker()] if processor_maker() else []  # libraries also choose by whom it is
     able = [flag for flag in DECISIVE if flag in cpu_flags()]
-    return " ".join([platform.machine(), *_maker(), *able, *chosen])
-
-
-def _maker() -> list[str]:
-    """Who made the processor, by whom libraries also choose; nothing where the system does not say."""
-    for line in read_text(Path("/proc/cpuinfo")).splitlines():
-        name, _, value = line.partition(":")
-        if name.strip() in ("vendor_id", "CPU implementer"):
-            return [value.strip()]
-    return []
+    return " ".join([platform.machine(), *maker, *able, *chosen])

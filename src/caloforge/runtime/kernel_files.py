@@ -19,12 +19,12 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 from caloforge.runtime.files import whole_file
+from caloforge.runtime.processor import cpu_flags
 
-__all__ = ["PREBUILT", "VARIANTS", "Variant", "cpu_flags", "find_library", "library_name", "make_library"]
+__all__ = ["PREBUILT", "VARIANTS", "Variant", "find_library", "library_name", "make_library"]
 
 PREBUILT = Path(__file__).with_name("prebuilt")
 """Libraries that came with the wheel; the folder is in no other installation."""
@@ -63,20 +63,6 @@ VARIANTS = (
     Variant("aarch64", ("-march=armv8-a",)),
 )
 """The best first."""
-
-
-@cache
-def cpu_flags() -> frozenset[str]:
-    """What the system says that this processor can do; empty where it does not say."""
-    try:
-        with Path("/proc/cpuinfo").open(encoding="utf-8", errors="replace") as file:
-            for line in file:
-                name, _, value = line.partition(":")
-                if name.strip() in ("flags", "Features"):
-                    return frozenset(value.split())
-    except OSError:
-        pass
-    return frozenset()
 
 
 def library_name(source: Path, headers: Path, *made_by: str) -> str:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import torch
 
-from caloforge.runtime.kernel_files import cpu_flags
+from caloforge.runtime.processor import cpu_flags
 
 __all__ = ["bf16_autocast", "in_bf16", "native_bf16"]
 

@@ -9,12 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from caloforge.data.exports.base import EXPORTS, Export
+from caloforge.data.exports.base import EXPORTS, Export, exported_file
 from caloforge.data.formats.root import CELLS, KNOWN, NAME, load_uproot
 from caloforge.data.showers import Showers
 from caloforge.errors import DataError
-from caloforge.runtime.files import output_file, whole_file
-from caloforge.runtime.locks import file_lock
 from caloforge.runtime.structured import json_text
 
 __all__: list[str] = []
@@ -34,35 +32,29 @@ def _export(make: str, *, hits: bool) -> Export:
         overwrite: bool = False,
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
-        uproot, path = load_uproot(), output_file(path)
+        uproot = load_uproot()
         detectors = sorted(set(showers.conditions.detector.tolist()))
         texts = {"mesh": showers.mesh.to_dict(), "detectors": detectors, "provenance": dict(provenance)}
         rows = max(1, BATCH_BYTES // (4 * showers.n_voxels))
-        try:
-            with file_lock(path):
-                if path.exists() and not overwrite:
-                    raise DataError(f"{path} exists; choose another name or allow overwriting (--overwrite)")
-                with (
-                    whole_file(path) as whole,
-                    os.fdopen(os.dup(whole.fileno()), "r+b") as file,
-                    uproot.recreate(file) as root,
-                ):
-                    for name, value in texts.items():
-                        root[name] = json_text(value)
-                    centres = {name: x.astype(np.float32) for name, x in showers.mesh.centres().items()}
-                    getattr(root, make)(CELLS, dict.fromkeys(centres, np.float32)).extend(centres)
-                    stored = None
-                    for start in range(0, max(1, len(showers)), rows):
-                        part = showers[start : start + rows]
-                        batch, types = _batch(path, part, start, detectors, hits)
-                        if stored is None:
-                            stored = getattr(root, make)(NAME, types)
-                        if len(part):
-                            stored.extend(batch)
-                        if progress is not None:
-                            progress(start + len(part), len(showers))
-        except OSError as error:
-            raise DataError(f"cannot write {path}: {error.strerror or error}; is the disk full?") from error
+        with (
+            exported_file(path, overwrite) as whole,
+            os.fdopen(os.dup(whole.fileno()), "r+b") as file,
+            uproot.recreate(file) as root,
+        ):
+            for name, value in texts.items():
+                root[name] = json_text(value)
+            centres = {name: x.astype(np.float32) for name, x in showers.mesh.centres().items()}
+            getattr(root, make)(CELLS, dict.fromkeys(centres, np.float32)).extend(centres)
+            stored = None
+            for start in range(0, max(1, len(showers)), rows):
+                part = showers[start : start + rows]
+                batch, types = _batch(path, part, start, detectors, hits)
+                if stored is None:
+                    stored = getattr(root, make)(NAME, types)
+                if len(part):
+                    stored.extend(batch)
+                if progress is not None:
+                    progress(start + len(part), len(showers))
 
     return write
 

@@ -39,8 +39,6 @@ NAME, CELLS = "showers", "cells"
 INCIDENT = ("incident_energy", "incident_theta", "incident_phi", "incident_pdg", "incident_detector")
 PLACES = ("x", "y", "z")
 KNOWN = {"event", *INCIDENT, "impact_x", "impact_y", "energies", "energy", "cell", *PLACES}
-BATCH_BYTES = 32 << 20
-"""Energies that are written at once: a basket or cluster."""
 
 
 def load_uproot() -> Any:

@@ -46,8 +46,9 @@ def on_cells(
     path: Path, row: NDArray[Any], cell: NDArray[Any], energy: NDArray[Any], shape: tuple[int, int]
 ) -> NDArray[np.float32]:
     """Energies (n, V) of hits, those in one cell added up; DataError where there is no such cell."""
-    if len(cell) and not (cell.min() >= 0 and cell.max() < shape[1]):
-        raise DataError(f"{path}: a hit is in cell {cell.max()}, and the mesh has {shape[1]:,}")
+    outside = cell[(cell < 0) | (cell >= shape[1])]
+    if len(outside):
+        raise DataError(f"{path}: a hit is in cell {outside[0]}, and the mesh has {shape[1]:,}")
     places = row.astype(np.int64) * shape[1] + cell
     summed = np.bincount(places, weights=energy, minlength=shape[0] * shape[1])
     return summed.reshape(shape).astype(np.float32)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from caloforge.data import Showers
 from caloforge.evaluation.features import batch_rows
-from caloforge.runtime.kernel_files import cpu_flags
+from caloforge.runtime.processor import cpu_flags
 
 if TYPE_CHECKING:
     import torch
