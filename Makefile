@@ -6,7 +6,7 @@
 #   make check         the linters, types and contracts alone
 #   make test-minimum  the suite with the oldest versions that pyproject.toml allows, in .venv-min
 #   make wheel         source distribution, wheel with compiled kernels and pure wheel, in dist/
-#   make licences      docs/licences.md anew, from what is installed
+#   make licences      docs/reference/licences.md anew, from what is installed
 #
 # GPU=1 installs the GPU build of PyTorch instead of the CPU build; PYTHON=... chooses the interpreter.
 # MIN_TORCH=torch==... takes another PyTorch for test-minimum, where the oldest has no build without CUDA.
@@ -104,7 +104,7 @@ wheel: $(BUILD_VENV)/.installed
 	@ls -l dist
 
 licences: $(VENV)/.installed-test
-	$(BIN)/python tools/licences.py > docs/licences.md
+	$(BIN)/python tools/licences.py > docs/reference/licences.md
 
 clean:
 	rm -rf $(VENV) $(MIN_VENV) $(BUILD_VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

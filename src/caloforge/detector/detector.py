@@ -1,6 +1,6 @@
 """Detectors as data files: layers, materials, read-out mesh, thresholds and valid range, in one TOML file.
 
-Lengths are mm, energies MeV, angles rad, densities g/cm³. See docs/detectors.md for every key.
+Lengths are mm, energies MeV, angles rad, densities g/cm³. See docs/how-to/detectors.md for every key.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Lengths are mm or µm, as the names say; energies MeV. A sensor has a frame of its own: u along the ladder's
 width (r-φ), v along the beam, w outward; its cells (u, v) are counted from the lower end of each, from the
 upper end in v where the sensor is flipped. Sensors are ordered by number: layer, ladder, sensor. See
-docs/pixel.md.
+docs/explanation/pixel.md.
 """
 
 from __future__ import annotations
