@@ -213,6 +213,27 @@ class Told(torch.nn.Module):
         return total + 1e4 * (x > 0).all(dim=1, keepdim=True) + 1e5 * (x > 0).any(dim=1, keepdim=True)
 
 
+def test_numbers_are_chosen_one_by_one_and_shapes_come_and_go() -> None:
+    import onnx
+    import onnxruntime
+
+    class Chosen(torch.nn.Module):
+        def forward(self, *tensors: torch.Tensor) -> torch.Tensor:
+            (x,) = tensors
+            flat = x.flatten()
+            flat = flat[(torch.arange(6).view(2, 3) + x[:1, :1].long()).flatten()] * flat.view(-1, 4)[0, 0]
+            many = x.index_select(1, torch.arange(300) % 4).prod(dim=1)
+            return flat.reshape(2, 3).sum() + many + torch.addmm(x, x, torch.eye(4), beta=2).sum(dim=1)
+
+    x = torch.linspace(0.9, 1.3, 12).view(3, 4)
+    data = onnx_model(traced(Chosen(), (x,)), ["x"], "y", {})
+    (made,) = onnxruntime.InferenceSession(data).run(None, {"x": x.numpy()})
+    np.testing.assert_allclose(made, Chosen()(x).numpy(), rtol=1e-5)
+    kinds = [node.op_type for node in onnx.load_from_string(data).graph.node]
+    assert kinds.count("GatherElements") == 2
+    assert {"Gemm", "ReduceProd"} <= set(kinds)
+
+
 def test_parts_are_written_from_the_end_and_by_steps() -> None:
     import onnxruntime
 
@@ -229,6 +250,19 @@ def test_parts_are_written_from_the_end_and_by_steps() -> None:
     data = onnx_model(traced(Parts(), (x,)), ["x"], "y", {})
     (made,) = onnxruntime.InferenceSession(data).run(None, {"x": x.numpy()})
     np.testing.assert_array_equal(made, Parts()(x).numpy())
+
+
+def test_what_is_made_of_a_constant_is_not_taken_for_that_of_another() -> None:
+    """Constants that nobody else holds would have one id after the other."""
+    from caloforge.exports.formats.writer import Writer
+
+    writer = Writer()
+    made = []
+    for i in range(50):
+        x = torch.full((9, 9), float(i))
+        made.append(float(writer.kept("twice", x, (2 * x).clone).sum()))
+        del x
+    assert made == [162 * i for i in range(50)]
 
 
 def test_constants_are_told_apart() -> None:

@@ -30,16 +30,18 @@ class Weighted(RowLoop):
 
     def begin(self, *given: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         x, factor = given
-        return (x > 0).T, x.T[..., None], torch.stack([x[:, 0] * 0 + factor, x[:, 0] * 0], dim=1)
+        state = torch.stack([x[:, 0] * 0 + factor[:, 0], x[:, 0] * 0], dim=1)
+        return (x > 0).T, torch.stack([x, factor.expand(-1, ROWS)]).permute(2, 1, 0), state
 
-    def update(self, state: Tensor, turn: Tensor, *shared: Tensor) -> Tensor:
+    def told(self, place: Tensor, shower: Tensor, numbers: Tensor) -> tuple[Tensor, ...]:
+        return shower, numbers[:, 0] * numbers[:, 1] * self.weights[place]
+
+    def update(self, state: Tensor, turn: Tensor) -> Tensor:
         return torch.cat([state.sum(dim=1, keepdim=True) + turn, state[:, 1:] * 0], dim=1)
 
-    def step(
-        self, state: Tensor, turn: Tensor, place: Tensor, shower: Tensor, rows: Tensor, *shared: Tensor
-    ) -> Tensor:
-        own = state[shower, torch.zeros_like(shower)]
-        added = shared[0] * own * rows[:, 0] * self.weights[place]
+    def step(self, state: Tensor, turn: Tensor, *rows: Tensor) -> Tensor:
+        shower, numbers = rows
+        added = state[shower, torch.zeros_like(shower)] * numbers
         return state.index_put((shower, torch.ones_like(shower)), added, accumulate=True)
 
     def end(self, state: Tensor) -> Tensor:
@@ -52,13 +54,12 @@ class Looped(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.loop = Weighted()
-        self.register_buffer("factor", torch.tensor(1.5))
 
     def forward(self, *tensors: Tensor) -> Tensor:
-        shared = [torch.as_tensor(self.factor)]
+        given = *tensors, tensors[0][:, :1] * 0 + 1.5
         if recording_loops():
-            return recorded_loop(lambda: self.loop, 1, tensors, shared)
-        made: Tensor = self.loop(tensors, shared)
+            return recorded_loop(lambda: self.loop, 1, *given)
+        made: Tensor = self.loop(*given)
         return made
 
 

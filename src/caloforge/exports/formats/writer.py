@@ -67,6 +67,7 @@ class Writer:
         self._known: dict[Any, str] = {}
         self._sizes: dict[tuple[str, int], Size] = {}
         self._made: dict[Any, Tensor] = {}
+        self._reshaped: dict[Value, Value] = {}
         self._held: list[Tensor] = []
         self._n = 0
 
@@ -141,37 +142,22 @@ class Writer:
             self._sizes[key] = Size(self.node("Shape", [x.name], start=axis, end=axis + 1)[0])
         return self._sizes[key]
 
-    def loop(self, times: int, state: Value, body: Callable[[Value, Value], Value]) -> Value:
-        """The state after so many times ``body(number of the time (), state)``; once, it is no loop."""
-        if times == 1:
-            return body(Value(self.name(torch.tensor(0)), torch.int64, ()), state)
-        nodes, sizes = self.nodes, dict(self._sizes)
-        self.nodes = []
-        number, go, before = Value(self._new(), torch.int64, ()), self._new(), self._new()
-        after = body(number, Value(before, state.dtype, state.shape))
-        (goes,) = self.node("Identity", [go])
-        inside, self.nodes, self._sizes = self.nodes, nodes, sizes
-        described = [
-            _described(number.name, Like(number.dtype, ())),
-            _described(go, Like(torch.bool, ())),
-            _described(before, Like(state.dtype, state.shape)),
-        ]
-        results = [
-            _described(goes, Like(torch.bool, ())),
-            _described(after.name, Like(after.dtype, after.shape)),
-        ]
-        inside = _needed(inside, [goes, after.name])
-        graph = helper.make_graph(inside, "body", described, results)
-        (name,) = self.node("Loop", [self.name(torch.tensor(times)), "", state.name], body=graph)
-        return Value(name, state.dtype, state.shape)
-
-    def reshape(self, x: Any, out: Like, sizes: Sequence[Any] = ()) -> Value:
+    def reshape(self, x: Any, out: Like, sizes: Sequence[Any] = ()) -> Any:
         """The numbers in another shape; ``sizes`` where more than one hangs on the batch."""
+        x = self._reshaped.get(x, x) if isinstance(x, Value) else x
         free = [i for i, n in enumerate(out.shape) if n is None]
         if len(free) <= 1 and 0 not in out.shape:
+            if isinstance(x, Value) and x.shape == out.shape:
+                return x
             shape: Any = torch.tensor([-1 if n is None else n for n in out.shape], dtype=torch.int64)
-            return self.op("Reshape", out, x, shape)
-        return self.op("Reshape", out, x, self.sizes(sizes), allowzero=1)
+        else:
+            shape = self.sizes(sizes)
+        made = self.op(
+            "Reshape", out, x, shape, **({} if len(free) <= 1 and 0 not in out.shape else {"allowzero": 1})
+        )
+        if isinstance(x, Value):
+            self._reshaped[made] = x
+        return made
 
     def model(
         self,
