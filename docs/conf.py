@@ -10,7 +10,7 @@ import caloforge.runtime.provenance as provenance  # noqa: E402
 
 project = "caloforge"
 author = "The caloforge developers"
-copyright = "the caloforge developers, BSD-3-Clause"  # noqa: A001
+copyright = "the caloforge developers, BSD-3-Clause"
 release = provenance.code_version()
 
 extensions = [

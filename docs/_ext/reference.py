@@ -1,4 +1,4 @@
-"""Pages of the reference that are made from the code: commands, recipes, keys of files, layouts of results."""
+"""Pages of the reference that the code makes: commands, recipes, keys of files, layouts of results."""
 
 from __future__ import annotations
 
