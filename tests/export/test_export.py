@@ -234,6 +234,23 @@ def test_numbers_are_chosen_one_by_one_and_shapes_come_and_go() -> None:
     assert {"Gemm", "ReduceProd"} <= set(kinds)
 
 
+def test_tables_of_indices_take_few_bytes() -> None:
+    import onnx
+    import onnxruntime
+
+    class Tables(torch.nn.Module):
+        def forward(self, *tensors: torch.Tensor) -> torch.Tensor:
+            (x,) = tensors
+            return torch.cat([torch.arange(100) * step - x.long() for step in (1, 2**10, 2**40)], dim=1)
+
+    x = torch.ones(3, 1)
+    data = onnx_model(traced(Tables(), (x,)), ["x"], "y", {})
+    (made,) = onnxruntime.InferenceSession(data).run(None, {"x": x.numpy()})
+    np.testing.assert_array_equal(made, Tables()(x).numpy())
+    stored = [t.data_type for t in onnx.load_from_string(data).graph.initializer if list(t.dims) == [100]]
+    assert sorted(stored) == sorted(getattr(onnx.TensorProto, kind) for kind in ("INT16", "INT32", "INT64"))
+
+
 def test_parts_are_written_from_the_end_and_by_steps() -> None:
     import onnxruntime
 

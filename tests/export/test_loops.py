@@ -48,12 +48,18 @@ class Weighted(RowLoop):
         return state.sum(dim=1, keepdim=True)
 
 
-class Looped(nn.Module):
-    """It, alone, as an operation of what is traced."""
+class Repeated(Weighted):
+    """The same, but that rounds begin as the last has ended."""
 
-    def __init__(self) -> None:
+    repeated = True
+
+
+class Looped(nn.Module):
+    """One of them, alone, as an operation of what is traced."""
+
+    def __init__(self, kind: type[Weighted] = Weighted) -> None:
         super().__init__()
-        self.loop = Weighted()
+        self.loop = kind()
 
     def forward(self, *tensors: Tensor) -> Tensor:
         given = *tensors, tensors[0][:, :1] * 0 + 1.5
@@ -63,19 +69,19 @@ class Looped(nn.Module):
         return made
 
 
-def stepwise(x: Tensor) -> Tensor:
+def stepwise(x: Tensor, repeated: bool = False) -> Tensor:
     """By hand."""
     weights, sums = torch.linspace(0.5, 2, ROWS), []
     for row in x:
-        base, last = torch.tensor(1.5), 0
+        base, added, last = torch.tensor(1.5), torch.tensor(0.0), 0
         for i, part in enumerate(ENDS.tolist()):
-            base, added = base + i, torch.tensor(0.0)
+            if not repeated:
+                base, added = base + added + i, torch.tensor(0.0)
             for end in part:
                 for place in range(last, end):
                     added = added + (1.5 * base * row[place] * weights[place] if row[place] > 0 else 0)
                 last = end
-            base = base + added
-        sums.append(base)
+        sums.append(base + added)
     return torch.stack(sums)[:, None]
 
 
@@ -86,18 +92,24 @@ def numbers() -> Tensor:
     return x
 
 
-def test_a_loop_is_what_its_steps_are() -> None:
+@pytest.mark.parametrize("kind", [Weighted, Repeated])
+def test_a_loop_is_what_its_steps_are(kind: type[Weighted]) -> None:
     with torch.no_grad():
-        torch.testing.assert_close(Looped()(numbers()), stepwise(numbers()))
+        torch.testing.assert_close(Looped(kind)(numbers()), stepwise(numbers(), kind.repeated))
 
 
-def test_the_same_in_exported_graphs() -> None:
+@pytest.mark.parametrize("kind", [Weighted, Repeated])
+def test_the_same_in_exported_graphs(kind: type[Weighted]) -> None:
+    import onnx
     import onnxruntime
 
-    found = traced(Looped(), (numbers(),))
-    session = onnxruntime.InferenceSession(onnx_model(found, ["x"], "y", {}))
+    found = traced(Looped(kind), (numbers(),))
+    data = onnx_model(found, ["x"], "y", {})
+    assert ("Loop" in [node.op_type for node in onnx.load_from_string(data).graph.node]) == kind.repeated
+    session = onnxruntime.InferenceSession(data)
     module = loaded(scripted(found, ["x"]), "torchscript")
     for x in (numbers(), numbers()[:1], numbers()[2:3]):
-        np.testing.assert_allclose(session.run(None, {"x": x.numpy()})[0], stepwise(x).numpy(), rtol=1e-5)
+        expected = stepwise(x, kind.repeated)
+        np.testing.assert_allclose(session.run(None, {"x": x.numpy()})[0], expected.numpy(), rtol=1e-5)
         with torch.no_grad():
-            torch.testing.assert_close(module(x), stepwise(x))
+            torch.testing.assert_close(module(x), expected)

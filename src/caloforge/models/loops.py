@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -30,8 +31,13 @@ class RowLoop(nn.Module):
     Args:
         ends: rows of a shower, in their order, at which each part ends, (rounds, parts).
         size: numbers of what it gives of a shower.
+
+    Attributes:
+        repeated: graphs hold one round, which is repeated and begins as the last has ended (no `update`);
+            by default all, with the weights of each, which is faster where rounds are of few operations.
     """
 
+    repeated: ClassVar[bool] = False
     ends: Tensor
 
     def __init__(self, ends: Tensor, size: int) -> None:
@@ -48,9 +54,9 @@ class RowLoop(nn.Module):
     def told(self, place: Tensor, shower: Tensor, numbers: Tensor) -> tuple[Tensor, ...]:
         """What `step` is told of rows (L,) of showers (L,) whose numbers are (L, k): (L, …) each."""
 
-    @abstractmethod
     def update(self, state: Tensor, turn: Tensor) -> Tensor:
         """The state at the beginning of a round but the first, whose number is (1,)."""
+        return state
 
     @abstractmethod
     def step(self, state: Tensor, turn: Tensor, *rows: Tensor) -> Tensor:
@@ -70,7 +76,7 @@ class RowLoop(nn.Module):
         begin = 0
         for i in range(self.rounds):
             turn = torch.tensor([i])
-            state = self.update(state, turn) if i else state
+            state = self.update(state, turn) if i and not self.repeated else state
             for end in ends[i * self.parts : (i + 1) * self.parts]:
                 state = self.step(state, turn, *(x[begin:end] for x in told))
                 begin = end

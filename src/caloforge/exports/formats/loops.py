@@ -21,7 +21,7 @@ ROWS = EXAMPLES + 1
 
 @dataclass(frozen=True)
 class Parts:
-    """Programs of the methods of a loop; of ``update`` where there are several rounds."""
+    """Programs of the methods of a loop; of ``update`` where it has one."""
 
     loop: RowLoop
     begin: torch.export.ExportedProgram
@@ -60,7 +60,7 @@ def parts_of(loop: RowLoop, given: Sequence[Tensor]) -> Parts:
         loop,
         program("begin", first, *["batch"] * len(first)),
         program("told", [place, shower, numbers], *["rows"] * 3),
-        program("update", [state, turn], "batch", "") if loop.rounds > 1 else None,
+        program("update", [state, turn], "batch", "") if loop.rounds > 1 and not loop.repeated else None,
         program("step", [state, turn, *rows], "batch", "", *of_rows),
         program("end", [state], "batch"),
     )

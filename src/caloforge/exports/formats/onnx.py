@@ -7,7 +7,7 @@ operations it takes half an hour where this takes seconds, and it says nothing o
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -145,54 +145,61 @@ class _Translation:
         )
 
     def _loop(self, node: Node, given: list[Any], size: int, name: str) -> Any:
-        """The parts of a loop one after the other; see `RowLoop.forward`."""
-        w, like = self.writer, self.like
+        """The parts of a loop one after the other, or repeated; see `RowLoop.forward`."""
+        w, like, whole = self.writer, self.like, self.like(torch.int64, (None,))
         loop = self.loops[name]()
-        parts = parts_of(loop, [x.meta["val"] for x in node.args[0]])  # type: ignore[union-attr]
+        found = parts_of(loop, [x.meta["val"] for x in node.args[0]])  # type: ignore[union-attr]
         begin, told, step, end, *later = (
             _Translation(program, w, {})
-            for program in (parts.begin, parts.told, parts.step, parts.end, parts.update)
+            for program in (found.begin, found.told, found.step, found.end, found.update)
             if program
         )
         chosen, numbers, state = begin.results(given)
         at = w.op("NonZero", like(torch.int64, (2, None)), chosen)
         pairs = w.op("Transpose", like(torch.int64, (None, 2)), at, perm=[1, 0])
         rows = w.op("GatherND", like(numbers.dtype, (None, numbers.shape[2])), numbers, pairs)
-        place, shower = (
-            w.op("Gather", like(torch.int64, (None,)), at, torch.tensor(i), axis=0) for i in range(2)
-        )
-        lengths = self._lengths(chosen, loop)
-        pieces = [
-            [
-                self.value(name, x.dtype, x.shape)
-                for name in w.node("Split", [x.name, lengths.name], loop.ends.numel(), axis=0)
-            ]
-            for x in told.results([place, shower, rows])
-        ]
-        some = zip(*pieces, strict=True)
-        for turn in torch.arange(loop.rounds)[:, None]:
-            if turn:
-                (state,) = later[0].results([state, turn])
-            for _ in range(loop.parts):
-                (state,) = step.results([state, turn, *next(some)])
+        place, shower = (w.op("Gather", whole, at, torch.tensor(i), axis=0) for i in range(2))
+        rows = told.results([place, shower, rows])
+        since, until = self._bounds(chosen, loop)
+
+        def repeated(turn: Any, state: Any) -> Any:
+            for j in range(loop.parts):
+                at = w.op(
+                    "Add", whole, w.op("Mul", whole, turn, torch.tensor([loop.parts])), torch.tensor([j])
+                )
+                bounds = [w.op("Gather", whole, x, at, axis=0) for x in (since, until)]
+                part = [w.op("Slice", like(x.dtype, x.shape), x, *bounds) for x in rows]
+                (state,) = step.results([state, turn, *part])
+            return state
+
+        if loop.repeated:
+            state = w.loop(loop.rounds, state, repeated)
+        else:
+            parts = iter(self._split(rows, w.op("Sub", whole, until, since), loop.ends.numel()))
+            for turn in torch.arange(loop.rounds)[:, None]:
+                if turn:
+                    (state,) = later[0].results([state, turn])
+                for _ in range(loop.parts):
+                    (state,) = step.results([state, turn, *next(parts)])
         (made,) = end.results([state])
         return made
 
-    def _lengths(self, chosen: Any, loop: RowLoop) -> Any:
-        """How many rows each part has, (rounds · parts,), of chosen ones (P, n)."""
-        w, n, ends = self.writer, loop.ends.numel(), loop.ends.flatten()
-        like = self.like(torch.int64, (n,))
+    def _split(self, rows: list[Any], lengths: Any, n: int) -> Iterator[tuple[Any, ...]]:
+        """The n parts of some rows (L, …) each."""
+        pieces = [
+            [self.value(name, x.dtype, x.shape) for name in self.writer.node("Split", names, n, axis=0)]
+            for x, names in ((x, [x.name, lengths.name]) for x in rows)
+        ]
+        return zip(*pieces, strict=True)
+
+    def _bounds(self, chosen: Any, loop: RowLoop) -> list[Any]:
+        """At which of the chosen rows (P, n) each part begins and ends, (rounds · parts,) both."""
+        w, like, ends = self.writer, self.like(torch.int64, (None,)), loop.ends.flatten()
         each = w.op("ReduceSum", like, w.cast(chosen, torch.int64), torch.tensor([1]), keepdims=0)
-        passed = w.op(
-            "Concat",
-            like,
-            torch.zeros(1, dtype=torch.int64),
-            w.op("CumSum", like, each, torch.tensor(0)),
-            axis=0,
-        )
-        before = torch.cat([ends.new_zeros(1), ends[:-1]])
-        until, since = (w.op("Gather", like, passed, index, axis=0) for index in (ends, before))
-        return w.op("Sub", like, until, since)
+        passed = w.op("CumSum", like, each, torch.tensor(0))
+        passed = w.op("Concat", like, torch.zeros(1, dtype=torch.int64), passed, axis=0)
+        begins = torch.cat([ends.new_zeros(1), ends[:-1]])
+        return [w.op("Gather", like, passed, index, axis=0) for index in (begins, ends)]
 
     def _size(self, kind: str, args: Sequence[Any]) -> Any:
         """Arithmetic of sizes."""

@@ -18,6 +18,7 @@ TYPES = {
     torch.float64: TensorProto.DOUBLE,
     torch.int64: TensorProto.INT64,
     torch.int32: TensorProto.INT32,
+    torch.int16: TensorProto.INT16,
     torch.bool: TensorProto.BOOL,
 }
 Shape = tuple[int | None, ...]
@@ -142,6 +143,29 @@ class Writer:
             self._sizes[key] = Size(self.node("Shape", [x.name], start=axis, end=axis + 1)[0])
         return self._sizes[key]
 
+    def loop(self, times: int, state: Value, body: Callable[[Value, Value], Value]) -> Value:
+        """The state after so many times ``body(number of the time (1,), state)``."""
+        nodes, sizes = self.nodes, dict(self._sizes)
+        self.nodes = []
+        count, go, before = Value(self._new(), torch.int64, ()), self._new(), self._new()
+        number = self.reshape(count, Like(torch.int64, (1,)))
+        after = body(number, Value(before, state.dtype, state.shape))
+        (goes,) = self.node("Identity", [go])
+        inside, self.nodes, self._sizes = self.nodes, nodes, sizes
+        described = [
+            _described(count.name, Like(count.dtype, ())),
+            _described(go, Like(torch.bool, ())),
+            _described(before, Like(state.dtype, state.shape)),
+        ]
+        results = [
+            _described(goes, Like(torch.bool, ())),
+            _described(after.name, Like(after.dtype, after.shape)),
+        ]
+        inside = _needed(inside, [goes, after.name])
+        graph = helper.make_graph(inside, "body", described, results)
+        (name,) = self.node("Loop", [self.name(torch.tensor(times)), "", state.name], body=graph)
+        return Value(name, state.dtype, state.shape)
+
     def reshape(self, x: Any, out: Like, sizes: Sequence[Any] = ()) -> Any:
         """The numbers in another shape; ``sizes`` where more than one hangs on the batch."""
         x = self._reshaped.get(x, x) if isinstance(x, Value) else x
@@ -172,11 +196,16 @@ class Writer:
             self.nodes.append(helper.make_node("Identity", [value.name], [name]))
         nodes = _needed(self.nodes, list(outputs))
         read = {name for node in nodes for name in _reads(node)}
-        tensors = [
-            helper.make_tensor(name, TYPES[x.dtype], x.shape, x.cpu().numpy().tobytes(), raw=True)
-            for name, x in self.constants.items()
-            if name in read
-        ]
+        tensors = []
+        for name, x in self.constants.items():
+            if name not in read:
+                continue
+            stored, kept = name, _short(x)
+            if kept.dtype != x.dtype:
+                stored = self._new()
+                nodes.insert(0, helper.make_node("Cast", [stored], [name], to=TYPES[x.dtype]))
+            data = kept.cpu().numpy().tobytes()
+            tensors.append(helper.make_tensor(stored, TYPES[kept.dtype], kept.shape, data, raw=True))
         graph = helper.make_graph(
             nodes,
             "caloforge",
@@ -188,6 +217,17 @@ class Writer:
         made.ir_version = ir_version
         helper.set_model_props(made, dict(metadata))
         return made
+
+
+def _short(x: Tensor) -> Tensor:
+    """Tables of indices, most of a tree's file, in as few bytes as hold them; run-times widen them once."""
+    if x.dtype != torch.int64 or x.numel() <= 64:
+        return x
+    low, high = int(x.min()), int(x.max())
+    for dtype in (torch.int16, torch.int32):
+        if torch.iinfo(dtype).min <= low and high <= torch.iinfo(dtype).max:
+            return x.to(dtype)
+    return x
 
 
 def _needed(nodes: Sequence[onnx.NodeProto], results: Sequence[str]) -> list[onnx.NodeProto]:
