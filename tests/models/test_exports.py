@@ -35,7 +35,7 @@ SHIPPED = [
 
 
 def moved_by_rounding(graph: Graph, inputs: list[torch.Tensor], expected: np.ndarray) -> np.ndarray:
-    """Energies that are elsewhere in torch's own showers if the last bit of all noise is another, (n,), MeV."""
+    """Energy (n,) that is elsewhere in torch's own showers if the last bit of all noise is another, MeV."""
     moved = []
     for towards in (-np.inf, np.inf):
         nudged = [
