@@ -52,7 +52,9 @@ def test_any_showers_in_any_order(
     assert np.array_equal(source.read(start, max(start, stop)), energies[start : max(start, stop)])
 
 
-def test_only_files_packed_as_ours_are_read_past_hdf5(path: Path, tmp_path: Path, energies: np.ndarray) -> None:
+def test_only_what_is_packed_as_ours_is_read_past_hdf5(
+    path: Path, tmp_path: Path, energies: np.ndarray
+) -> None:
     ours = {"chunks": (40, MESH.n_voxels), "shuffle": True, "compression": "gzip"}
     others = {
         "no shuffle": ours | {"shuffle": False},

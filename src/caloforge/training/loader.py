@@ -1,9 +1,9 @@
 """What is held out, and batches in an order that is a function of (seed, epoch) alone.
 
-What fits in memory is kept there, and the rest is read from disk when it is due: the order is the same, so that
-neither the memory of a machine nor the number of processes changes a training. Samples beyond `WHOLE_BYTES` are
-shuffled in windows of runs of neighbours from anywhere, of which one (or two) is in memory at a time. Showers and
-pixel events are loaded alike; a subclass of `Loader` says how some of them are read.
+What fits in memory is kept there, and the rest is read from disk when it is due: the order is the same, so
+that neither the memory of a machine nor the number of processes changes a training. Samples beyond
+`WHOLE_BYTES` are shuffled in windows of runs of neighbours from anywhere, of which one (or two) is in memory
+at a time. Showers and pixel events are loaded alike; a subclass of `Loader` says how some of them are read.
 Legend: ``n`` showers or events, ``B`` of a batch.
 """
 
@@ -35,7 +35,7 @@ WHOLE_BYTES = 1 << 30
 """What takes no more is shuffled as a whole."""
 WINDOW_BYTES = 256 << 20
 RUN = 64
-"""Neighbours that are read together: fewer are shuffled better and read slower, since chunks are read whole."""
+"""Neighbours that are read together: fewer are shuffled better and read slower, since chunks are whole."""
 SHARE = 0.25
 
 Index = NDArray[np.int64]
@@ -172,8 +172,8 @@ class Loader(ABC, Generic[R, B]):
     def _windows(self, random: np.random.Generator) -> list[Index]:
         """The order of an epoch, in the parts in which it is read.
 
-        A large sample is cut into runs of neighbours, these are shuffled and joined to windows of whole batches,
-        and each window is shuffled.
+        A large sample is cut into runs of neighbours, these are shuffled and joined to windows of whole
+        batches, and each window is shuffled.
         """
         if self._bytes <= WHOLE_BYTES:
             return [random.permutation(self.n)]

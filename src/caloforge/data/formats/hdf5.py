@@ -310,7 +310,7 @@ class HDF5Source(StoredRows):
         return self._checked(self._slice(start, stop), start)
 
     def take(self, index: NDArray[np.int64]) -> Energies:
-        """As `EnergySource.take`; reads each chunk that holds wanted showers once, one at a time and thread."""
+        """As `EnergySource.take`; reads each chunk that holds wanted showers once, a thread one at a time."""
         if not len(index):
             return self.read(0, 0)
         order = np.argsort(index, kind="stable")

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from caloforge.data.packing import inflated
 from caloforge.runtime.cores import usable_threads
 
-__all__ = ["for_all", "is_packed", "unpacking_threads", "unpacked_rows"]
+__all__ = ["for_all", "is_packed", "unpacked_rows", "unpacking_threads"]
 
 T = TypeVar("T")
 FILTERS = [h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_DEFLATE]
