@@ -237,7 +237,7 @@ class FastCaloSim(ParametrisedModel):
             bins, layers = (
                 torch.randn(len(logs), k, generator=generator) for k in (3, self.mesh.n_layers + 1)
             )
-            parts = zip(*(numbers.split(SLICE) for numbers in (bins, layers, logs)), strict=True)
+            parts = zip(*(torch.split(numbers, SLICE) for numbers in (bins, layers, logs)), strict=True)
             drawn.append(np.concatenate([self._shares(*part)[1].double().numpy() for part in parts]))
         made = np.stack(drawn)
         for b in range(self.settings.energies):
