@@ -19,7 +19,7 @@ from caloforge.detector.materials import NIST, radiation_length_mm
 from caloforge.errors import DetectorError
 from caloforge.runtime.files import write_text
 
-__all__ = ["random_detector", "write_random_detectors"]
+__all__ = ["random_detector", "to_toml", "write_random_detectors"]
 
 ABSORBERS = {"G4_W": 3, "G4_Pb": 3, "G4_Cu": 1, "G4_Fe": 1}
 """Materials and how often they are drawn."""
@@ -123,7 +123,7 @@ def write_random_detectors(folder: str | os.PathLike[str], n: int, seed: int = 0
             if Detector.load(path) != detector:
                 raise DetectorError(f"{path} is another detector; choose another folder")
         else:
-            write_text(path, _toml(detector.to_dict()))
+            write_text(path, to_toml(detector.to_dict()))
         made.append(path)
     return made
 
@@ -132,7 +132,7 @@ def _rounded(x: float) -> float:
     return float(f"{x:.3g}")
 
 
-def _toml(described: Mapping[str, Any]) -> str:
+def to_toml(described: Mapping[str, Any]) -> str:
     """A detector file: what is simple first, then stacks and mesh. JSON's values are TOML's."""
     lines = [
         f"{key} = {json.dumps(value)}"

@@ -61,6 +61,7 @@ class PhysicsContext(IncidentContext):
             a layer of the mesh, (D, P, 2).
         edges: of the layers of its mesh, mm, (D, Z + 1).
         taken: whether a detector has the slot, (D,).
+        trained: ``physics`` of the detectors that it was fitted to, (D, F + 1).
     """
 
     size = 4 + len(NAMES) + 1
@@ -68,10 +69,12 @@ class PhysicsContext(IncidentContext):
     pieces: Tensor
     edges: Tensor
     taken: Tensor
+    trained: Tensor
 
     def __init__(self, slots: int, layers: int) -> None:
         super().__init__()
         self.register_buffer("physics", torch.zeros(slots, len(NAMES) + 1))
+        self.register_buffer("trained", torch.zeros(slots, len(NAMES) + 1))
         self.register_buffer("pieces", torch.zeros(slots, PIECES, 2))
         self.register_buffer("edges", torch.zeros(slots, layers + 1))
         self.register_buffer("taken", torch.zeros(slots, dtype=torch.bool))
@@ -80,6 +83,10 @@ class PhysicsContext(IncidentContext):
     def slots(self) -> int:
         """D."""
         return len(self.taken)
+
+    def end_fit(self) -> None:
+        super().end_fit()
+        self.trained.copy_(self.physics)
 
     @torch.no_grad()
     def introduce(self, slot: int, name: str, mesh: Mesh, detector: Detector | None) -> None:
@@ -97,6 +104,7 @@ class PhysicsContext(IncidentContext):
             )
             return
         self.physics[slot] = torch.cat([numbers, torch.ones(1)])
+        self.pieces[slot] = 0.0
         self.pieces[slot, : len(pieces)] = pieces
         self.edges[slot] = torch.tensor(_z_edges(mesh))
 
@@ -115,16 +123,17 @@ class PhysicsContext(IncidentContext):
         found = torch.diff((passed * thick[:, None]).sum(dim=2), dim=1) / inward
         return torch.where(self.physics[slot, -1:] > 0, found, 1.0)
 
-    def distance(self, slot: int, others: list[int]) -> tuple[float, float]:
-        """How far a detector's physics is from that of the nearest of others, in standard deviations.
+    def distance(self, slot: int) -> tuple[float, float]:
+        """How far a detector's physics is from that of the nearest it was trained on, in standard deviations.
 
-        And what is usual among those: how far each is from its nearest, at the 90 % quantile.
+        And how far nine in ten of those are from their nearest; infinite where there are fewer than two.
         """
-        scaled = (self.physics / self.std[4:])[:, :-1]
-        known = scaled[others]
-        apart = torch.cdist(known, known) + torch.diag(torch.full((len(others),), torch.inf))
-        usual = float(apart.min(dim=1).values.quantile(0.9)) if len(others) > 1 else 0.0
-        return float((known - scaled[slot]).norm(dim=1).min()), usual
+        known = (self.trained[self.trained[:, -1] > 0] / self.std[4:])[:, :-1]
+        own = (self.physics[slot] / self.std[4:])[:-1]
+        if len(known) < 2:
+            return math.inf, math.inf
+        apart = torch.cdist(known, known).fill_diagonal_(math.inf).min(dim=1).values
+        return float((known - own).norm(dim=1).min()), float(apart.quantile(0.9))
 
 
 def physics_of(detector: Detector, mesh: Mesh) -> Tensor:

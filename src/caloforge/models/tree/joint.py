@@ -23,7 +23,7 @@ from caloforge.detector.detector import Detector
 from caloforge.detector.mesh import Mesh
 from caloforge.errors import CheckpointError, RecipeError
 from caloforge.models.base import ConditionTensors
-from caloforge.models.conditions.physics import PhysicsContext
+from caloforge.models.conditions.physics import PhysicsContext, physics_of
 from caloforge.models.coordinates import energy_range
 from caloforge.models.tree.content import LayerContent
 from caloforge.models.tree.halvings import Halving
@@ -51,6 +51,7 @@ class JointShowerTree(ShowerTree):
 
     mesh_kinds: ClassVar[tuple[str, ...]] = ("cylinder",)
     joint: ClassVar[bool] = True
+    introduces: ClassVar[bool] = True
     example: ClassVar[Mapping[str, Any]] = {**ShowerTree.example, "slots": 4}
     settings: Settings
     incident: PhysicsContext
@@ -86,18 +87,20 @@ class JointShowerTree(ShowerTree):
         self._require_slots(len(self.detectors), CheckpointError)
         self._introduce_all(showers)
 
-    def introduce(self, detector: Detector, mesh: Mesh | None = None) -> None:
-        """Take a detector in of which there is only a description.
-
-        Raises:
-            CheckpointError: there is no room for another detector.
-            DetectorError: the composition of a material is not known.
-        """
-        mesh = mesh or detector.mesh
+    def introduce(self, detector: Detector) -> str:
+        """As in the base class; its response is taken to be what its sampling fraction says."""
+        slot, mesh = len(self.detectors), detector.mesh
+        self._require_slots(slot + 1, CheckpointError)
+        physics_of(detector, mesh)  # an error where that cannot be known
         self.know((*self.detectors, detector.name), self.meshes | {detector.name: mesh})
-        slot = len(self.detectors) - 1
         self.incident.introduce(slot, detector.name, mesh, detector)
         self.thresholds[slot] = self.settings.threshold_mev or _threshold(detector)
+        far, usual = self.incident.distance(slot)
+        where = "among" if far <= usual else "at the edge of" if far <= 2 * usual else "far from"
+        return (
+            f"its physics is {where} that of the detectors of the training: {far:.2g} standard deviations "
+            f"from the nearest, where nine in ten of those have a neighbour within {usual:.2g}"
+        )
 
     def _require_slots(self, n: int, error: type[CheckpointError | RecipeError]) -> None:
         if n > self.settings.slots:
