@@ -1,4 +1,4 @@
-"""A model for every calorimeter: simulated showers, curves of adaptation: docs/foundation.md.
+"""A model for every calorimeter: simulated showers, curves of adaptation: docs/how-to/foundation.md.
 
 python benchmarks/foundation.py simulate DETECTOR... -n 60 -o data [--most 1000GeV] [--seed 1]
 """

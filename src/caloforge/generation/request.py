@@ -91,7 +91,7 @@ def _untold(detector: str) -> Checkpoint:
     log.warning(
         "no trained model for %s comes with caloforge: these showers are GFlash's, a parametrisation "
         "from the detector's description alone, which was fitted to no showers and agrees with "
-        "Geant4 in means at best (docs/parametrised.md). Train a model for better ones: caloforge "
+        "Geant4 in means at best (docs/explanation/parametrised.md). Train a model for better ones: caloforge "
         "simulate %s -n 10000 -o showers.h5, caloforge train RECIPE showers.h5 -o model, caloforge "
         "generate model",
         detector,
@@ -112,7 +112,7 @@ def _introduced(checkpoint: Checkpoint, detector: str) -> Checkpoint:
         log.warning(
             "%s was trained on no showers in %s: it knows this detector by its description alone; %s. A few "
             "hundred showers make it sure: caloforge simulate %s -n 500 -o showers.h5, caloforge adapt %s "
-            "--data showers.h5 -o model, caloforge generate model (docs/foundation.md)",
+            "--data showers.h5 -o model, caloforge generate model (docs/how-to/foundation.md)",
             checkpoint.name,
             name,
             made.provenance["introduced"][name]["sure"],
