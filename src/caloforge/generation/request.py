@@ -13,6 +13,7 @@ from typing import Any, Literal, Self
 import torch
 from numpy.typing import ArrayLike
 
+from caloforge.checkpoint.before import weights_for
 from caloforge.checkpoint.checkpoint import Checkpoint
 from caloforge.checkpoint.introduced import introduces, with_detector
 from caloforge.checkpoint.pretrained import (
@@ -73,8 +74,10 @@ def resolve_checkpoint(
             )
         checkpoint = _untold(detector)
     checkpoint = Checkpoint.load(checkpoint)
-    if detector is not None and introduces(checkpoint):
-        checkpoint = _introduced(checkpoint, detector)
+    if detector is not None:
+        checkpoint = weights_for(checkpoint, Detector.name_of(detector))
+        if introduces(checkpoint):
+            checkpoint = _introduced(checkpoint, detector)
     return checkpoint.with_settings(settings or {})
 
 
@@ -91,9 +94,9 @@ def _untold(detector: str) -> Checkpoint:
     log.warning(
         "no trained model for %s comes with caloforge: these showers are GFlash's, a parametrisation "
         "from the detector's description alone, which was fitted to no showers and agrees with "
-        "Geant4 in means at best (docs/explanation/parametrised.md). Train a model for better ones: caloforge "
-        "simulate %s -n 10000 -o showers.h5, caloforge train RECIPE showers.h5 -o model, caloforge "
-        "generate model",
+        "Geant4 in means at best (docs/explanation/parametrised.md). Train a model for better ones: "
+        "caloforge simulate %s -n 10000 -o showers.h5, caloforge train RECIPE showers.h5 -o model, "
+        "caloforge generate model",
         detector,
         detector,
     )
@@ -256,6 +259,7 @@ class GenerationRequest(Request):
         if not allow_extrapolation:
             check_range(conditions, checkpoint)
         mesh = trained_mesh(checkpoint, conditions)
+        checkpoint = weights_for(checkpoint, str(conditions.detector[0]))
         model = checkpoint.model(device, precision, kernels)
         model.require_possible(conditions)
         if coarse is not None:
