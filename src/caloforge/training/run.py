@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from caloforge.checkpoint.before import keep_before
 from caloforge.checkpoint.checkpoint import Checkpoint
 from caloforge.errors import TrainingError
 from caloforge.models.trainable import Trainable
@@ -118,6 +119,7 @@ class TrainingRun:
         """
         trainer, team = self.trainer, self.team
         team.on_main(self._open_log)
+        team.on_main(self._keep_before)
         try:
             with Display(self.task.what, enabled=progress and team.main) as show:
                 self._tell_step(show, "")
@@ -156,6 +158,11 @@ class TrainingRun:
 
     def _open_log(self) -> None:
         self._log = Log(self.folder, self.trainer.position.epoch)
+
+    def _keep_before(self) -> None:
+        start = self.task.start
+        if start is not None and not set(start.detectors) <= set(self.task.meshes):
+            keep_before(start, self.folder)
 
     def _write_log(self, row: dict[str, Any]) -> None:
         if self._log is not None:
