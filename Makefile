@@ -6,6 +6,7 @@
 #   make check         the linters, types and contracts alone
 #   make test-minimum  the suite with the oldest versions that pyproject.toml allows, in .venv-min
 #   make wheel         source distribution, wheel with compiled kernels and pure wheel, in dist/
+#   make docs          the documentation, in build/docs; its tutorials run where they or the code changed
 #   make licences      docs/reference/licences.md anew, from what is installed
 #
 # GPU=1 installs the GPU build of PyTorch instead of the CPU build; PYTHON=... chooses the interpreter.
@@ -35,7 +36,7 @@ else
 TORCH_INDEX := --extra-index-url https://download.pytorch.org/whl/cpu
 endif
 
-.PHONY: help quickstart test test-minimum check wheel licences env env-test clean
+.PHONY: help quickstart test test-minimum check wheel docs licences env env-test clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -102,6 +103,13 @@ wheel: $(BUILD_VENV)/.installed
 	for wheel in dist/*-linux_*.whl; do test ! -e $$wheel || \
 		{ PATH=$(abspath $(BUILD_BIN)):$$PATH auditwheel repair --wheel-dir dist $$wheel && rm $$wheel; }; done
 	@ls -l dist
+
+$(VENV)/.installed-docs: $(VENV)/.installed pyproject.toml
+	$(BIN)/pip install --quiet --editable ".[docs]"
+	@touch $@
+
+docs: $(VENV)/.installed-docs
+	PATH=$(abspath $(BIN)):$$PATH OMP_NUM_THREADS=1 $(BIN)/sphinx-build -W --keep-going -b html docs build/docs $(ARGS)
 
 licences: $(VENV)/.installed-test
 	$(BIN)/python tools/licences.py > docs/reference/licences.md

@@ -234,7 +234,22 @@ class Sensor(NamedTuple):
 
 
 class PixelDetector(DetectorFile):
-    """Sensors of small cells around the beam pipe: what Geant4 builds, how it is read out, what hits it."""
+    """Sensors of small cells around the beam pipe: what Geant4 builds, how it is read out, what hits it.
+
+    Attributes:
+        kind: "pixel" tells it from a calorimeter.
+        field_tesla: the solenoid's, along z.
+        world_material: between the parts.
+        world_radius_mm: where the world ends.
+        world_half_length_mm: the same along the beam.
+        production_cut_mm: Geant4's range cut.
+        step_mm: longest step of Geant4 in a sensor.
+        track_mm: longest track.
+        tubes: ``[[tubes]]``, such as the beam pipe, from the inside out.
+        layers: ``[[layers]]`` of ladders.
+        readout: ``[readout]``, from energy to charges.
+        sources: ``[[sources]]`` of background.
+    """
 
     what: ClassVar[str] = "pixel detector"
     folder = FILES / "pixel"
