@@ -67,6 +67,7 @@ FAMILIES = {
     "calodit2": Family("diffusion", System("calodit2-small")),
     "showertransformer": Family("student", "showertransformer-siw"),
     "showertree": Family("tree", "showertree-siw"),
+    "showertree-narrow": Family("tree", "fast-siw"),
 }
 
 
