@@ -2,8 +2,9 @@
 
 python tools/page_numbers.py            # or: make numbers
 
-Between ``<!-- numbers: NAME -->`` and ``<!-- end -->`` stands what NAME gives: "families" a table, "measured"
-all rows of measured.json or those named after it, and "families.FAMILY.ms" and the like single numbers.
+Between ``<!-- numbers: NAME -->`` and ``<!-- end -->`` stands what NAME gives: "families" a table of all or
+of those named after it, "measured" all rows of measured.json or those named, and "families.FAMILY.ms" and the
+like single numbers.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs/results"
-PAGES = ("README.md", "docs/index.md", "docs/notes/measured.md")
 BLOCK = re.compile(r"(<!-- numbers: ([^>]*?) -->)(.*?)(<!-- end -->)", re.DOTALL)
 Row = Mapping[str, Any]
 
@@ -41,11 +41,13 @@ NUMBERS: dict[str, Callable[[Row], str]] = {
 }
 
 
-def families(rows: Mapping[str, Row]) -> str:
-    """The families by how well boosted trees tell them, best first."""
+def families(rows: Mapping[str, Row], names: list[str]) -> str:
+    """The families by how well boosted trees tell them, best first, with Geant4 itself."""
     heads = ("family", "is", "AUC, boosted trees", "AUC, high-level", "ms a shower", "× Geant4")
     lines = [heads, ("---",) * len(heads)]
     for name, row in sorted(rows.items(), key=lambda item: item[1]["strong"]["boosted"]["auc"][0]):
+        if names and name not in (*names, "Geant4 again"):
+            continue
         timed = [NUMBERS[key](row) if "ms" in row else "" for key in ("ms", "speed")]
         lines.append((name, row["kind"], NUMBERS["boosted"](row), NUMBERS["high"](row), *timed))
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
@@ -70,7 +72,7 @@ def rendered(wanted: str) -> str:
         return f"\n\n{measured(read('measured'), rest)}\n\n"
     results = read("families")
     if name == "families":
-        return f"\n\n{families(results['rows'])}\n\n"
+        return f"\n\n{families(results['rows'], rest)}\n\n"
     if name == "families.about":
         about = results.get("about")
         if about is None:
@@ -85,7 +87,15 @@ def with_numbers(text: str) -> str:
     return BLOCK.sub(lambda mark: mark[1] + rendered(mark[2]) + mark[4], text)
 
 
+def pages() -> list[Path]:
+    """All that have such marks."""
+    return [
+        page
+        for page in (ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md")))
+        if BLOCK.search(page.read_text(encoding="utf-8"))
+    ]
+
+
 if __name__ == "__main__":
-    for page in PAGES:
-        path = ROOT / page
-        path.write_text(with_numbers(path.read_text(encoding="utf-8")), encoding="utf-8")
+    for page in pages():
+        page.write_text(with_numbers(page.read_text(encoding="utf-8")), encoding="utf-8")
