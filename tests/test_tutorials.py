@@ -41,7 +41,7 @@ def test_it_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     names: dict[str, Any] = {}
     for code in cells(page):
         magic, _, rest = code.partition("\n")
-        if magic == "%%bash":
+        if magic == "%%bash -e":
             in_a_shell(rest, tmp_path / "bin")
         elif magic.startswith("%%writefile "):
             Path(magic.split()[1]).write_text(rest)
