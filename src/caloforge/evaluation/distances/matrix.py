@@ -113,7 +113,7 @@ class Pool:
 
     def centred(self, memory_limit: int = MEMORY_LIMIT) -> Matrix:
         """All rows less their mean, in single precision; beyond the limit, bytes, in a temporary file."""
-        blocks = [np.arange(len(self))[rows] for rows in row_blocks(len(self))]
+        blocks = [np.arange(rows.start, rows.stop) for rows in row_blocks(len(self))]
         mean = sum(self.take(rows).sum(axis=0) for rows in blocks) / len(self)
         found: Matrix = allocate(len(self), len(self._largest), memory_limit, np.float32)
         for rows in blocks:
