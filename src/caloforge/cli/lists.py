@@ -109,7 +109,7 @@ def _exports() -> None:
         try:
             checkpoint.require_makes()
         except CheckpointError:
-            table.add_row(known, "none", "TorchScript of its own, see docs/pixel.md")
+            table.add_row(known, "none", "TorchScript of its own, see docs/explanation/pixel.md")
             continue
         for contract in Contract.names():
             promised = Contract.load(contract)

@@ -68,9 +68,9 @@ def resolve_checkpoint(
             log.warning(
                 "no trained model for %s comes with caloforge: these showers are GFlash's, a parametrisation "
                 "from the detector's description alone, which was fitted to no showers and agrees with "
-                "Geant4 in means at best (docs/parametrised.md). Train a model for better ones: caloforge "
-                "simulate %s -n 10000 -o showers.h5, caloforge train RECIPE showers.h5 -o model, caloforge "
-                "generate model",
+                "Geant4 in means at best (docs/explanation/parametrised.md). Train a model for better ones: "
+                "caloforge simulate %s -n 10000 -o showers.h5, caloforge train RECIPE showers.h5 -o model, "
+                "caloforge generate model",
                 detector,
                 detector,
             )
