@@ -92,7 +92,7 @@ def models(n: int) -> None:
     for model in MODELS:
         found[model] = apart(model, n)
         print(f"{model:24}" + "".join(f"{key} {value:.5g}  " for key, value in found[model].items()))
-    kept("models", found)
+        kept("models", found)
 
 
 def sizes(model: str) -> None:

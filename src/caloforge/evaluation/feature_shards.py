@@ -105,12 +105,8 @@ def open_samples(
         DataError: features are missing, there twice or do not belong together, or a file cannot be read.
         MeshError: they are on different meshes.
     """
-    known: Showers | Reading
-    of_reference = _holds_features(Path(reference))
-    if of_reference:
-        known = merge_features([Stored(Path(reference))])
-    else:
-        known = open_showers(reference)
+    truth = None if _holds_features(Path(reference)) else open_showers(reference)
+    known = merge_features([Stored(Path(reference))]) if truth is None else truth
     showers = None if generated is None else open_showers(generated)
     if not features:
         if showers is None:
@@ -123,14 +119,14 @@ def open_samples(
             f"there are no features of generated showers in {', '.join(map(str, features))}; "
             "caloforge evaluate --features-out makes them"
         )
-    if not of_reference:
+    if truth is not None:
         references = [part for part in found if part.role == "reference"]
         if len(references) != 1:
             raise DataError(
                 f"the features of {reference} have to be among those given, once; there are "
                 f"{len(references)} of a reference"
             )
-        known = merge_features(references, known)
+        known = merge_features(references, truth)
     return known, merge_features(parts, showers)
 
 
