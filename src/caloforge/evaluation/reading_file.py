@@ -75,11 +75,14 @@ class _Writer(HDF5Writer):
         file.attrs[FORMAT] = VERSION
         for name, value in told.items():
             self._describe(file, name, json_text(value))
+        columns, observables = _columns(reading), list(reading.columns.columns().values())
+        self.packed = ("observables", *columns)  # type: ignore[misc]
         for start in range(0, max(1, len(reading.showers)), ROWS):
-            columns = _rows(reading, slice(start, start + ROWS))
-            self.packed = tuple(columns)  # type: ignore[misc]
-            self._extend(file, columns)
-            self.n_written += len(columns["e_total"])
+            block = {name: values[start : start + ROWS] for name, values in columns.items()}
+            n = len(block["e_total"])
+            block["observables"] = np.array([c[start : start + ROWS] for c in observables]).reshape(-1, n).T
+            self._extend(file, block)
+            self.n_written += n
         for name, values in (_fixed(reading) | _sums(reading)).items():
             file.create_dataset(name, data=values)
             self._raise_disk_error()
@@ -125,25 +128,24 @@ def _part(showers: Showers) -> dict[str, Any]:
     return {"made": hashlib.sha256(made.encode()).hexdigest()[:16], "shard": str(shard)}
 
 
-def _rows(reading: Reading, rows: slice) -> dict[str, NDArray[Any]]:
-    """What is stored of these showers."""
-    conditions, observables = reading.showers.conditions[rows], reading.columns.columns().values()
+def _columns(reading: Reading) -> dict[str, NDArray[Any]]:
+    """What is stored of every shower, but for observables."""
+    conditions = reading.showers.conditions
     columns: dict[str, NDArray[Any]] = {
         "incident_energies": conditions.energy,
         "incident_theta": conditions.theta,
         "incident_phi": conditions.phi,
         "incident_pdg": conditions.particle,
         "incident_detector": as_bytes(conditions.detector),
-        **{name: values[rows] for name, values in _feature_columns(reading.features).items()},
-        "observables": np.array([c[rows] for c in observables]).reshape(-1, len(conditions)).T,
-        "fingerprint": reading.prints.values[rows],
-        "cell_counts": reading.counts.per_shower[rows],
-        "brightest": reading.brightest.shares[rows],
+        **_feature_columns(reading.features),
+        "fingerprint": reading.prints.values,
+        "cell_counts": reading.counts.per_shower,
+        "brightest": reading.brightest.shares,
     }
     if conditions.impact is not None:
         columns["impact_point"] = conditions.impact
     if GEANT4_SECONDS in reading.showers.extra:
-        columns[GEANT4_SECONDS] = reading.showers.extra[GEANT4_SECONDS][rows]
+        columns[GEANT4_SECONDS] = reading.showers.extra[GEANT4_SECONDS]
     return columns
 
 
