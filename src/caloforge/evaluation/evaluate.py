@@ -233,7 +233,7 @@ def opened(source: Source) -> Showers:
 def _checked(source: Source, role: str, reference: Showers | None) -> Showers:
     showers = opened(source)
     if reference is not None:
-        reference.mesh.require_same(showers.mesh, f"{role} to evaluate")
+        reference.require_same_cells(showers, f"{role} to evaluate")
     if len(showers) < LEAST_SHOWERS:
         raise DataError(f"{len(showers)} {role}; an evaluation needs at least {LEAST_SHOWERS}")
     doubt_units(showers, role, reference)
