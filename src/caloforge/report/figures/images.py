@@ -115,8 +115,8 @@ def _draw_layers(
         return page.save(
             folder,
             f"mean_shower_layers_{1 + shown[0] // LAYERS_A_PAGE}",
-            f"Layers {numbers}, within ±{half:.3g} mm of the axis; differences below {SIGNIFICANCE:g} standard "
-            "errors are white.",
+            f"Layers {numbers}, within ±{half:.3g} mm of the axis; white: differences below {SIGNIFICANCE:g} "
+            "standard errors.",
             f"Mean energy of every cell in layers {numbers}: Geant4, generated, relative difference.",
         )
 
