@@ -6,7 +6,8 @@
 #   make check         the linters, types and contracts alone
 #   make test-minimum  the suite with the oldest versions that pyproject.toml allows, in .venv-min
 #   make wheel         source distribution, wheel with compiled kernels and pure wheel, in dist/
-#   make licences      docs/licences.md anew, from what is installed
+#   make docs          the documentation, in build/docs; its tutorials run where they or the code changed
+#   make licences      docs/reference/licences.md anew, from what is installed
 #
 # GPU=1 installs the GPU build of PyTorch instead of the CPU build; PYTHON=... chooses the interpreter.
 # MIN_TORCH=torch==... takes another PyTorch for test-minimum, where the oldest has no build without CUDA.
@@ -35,7 +36,7 @@ else
 TORCH_INDEX := --extra-index-url https://download.pytorch.org/whl/cpu
 endif
 
-.PHONY: help quickstart test test-minimum check wheel licences env env-test clean
+.PHONY: help quickstart test test-minimum check wheel docs licences env env-test clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -103,8 +104,15 @@ wheel: $(BUILD_VENV)/.installed
 		{ PATH=$(abspath $(BUILD_BIN)):$$PATH auditwheel repair --wheel-dir dist $$wheel && rm $$wheel; }; done
 	@ls -l dist
 
+$(VENV)/.installed-docs: $(VENV)/.installed pyproject.toml
+	$(BIN)/pip install --quiet --editable ".[docs]"
+	@touch $@
+
+docs: $(VENV)/.installed-docs
+	PATH=$(abspath $(BIN)):$$PATH OMP_NUM_THREADS=1 $(BIN)/sphinx-build -W --keep-going -b html docs build/docs $(ARGS)
+
 licences: $(VENV)/.installed-test
-	$(BIN)/python tools/licences.py > docs/licences.md
+	$(BIN)/python tools/licences.py > docs/reference/licences.md
 
 clean:
 	rm -rf $(VENV) $(MIN_VENV) $(BUILD_VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -1,4 +1,6 @@
-"""How few showers of a new detector a joint model needs, against training from scratch: docs/adaptation.md.
+"""How few showers of a new detector a joint model needs, against training from scratch.
+
+See docs/how-to/adaptation.md.
 
     python benchmarks/adaptation.py JOINT new_train.h5 new_test.h5 -o adaptation \\
         --known a_test.h5 b_test.h5 c_test.h5 [--sizes 250,500,1000,2000] [--steps 300] [--others 75,900]

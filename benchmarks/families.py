@@ -1,4 +1,4 @@
-"""All families in one table, with the picture of quality against speed: see docs/families.md.
+"""All families in one table, with the picture of quality against speed; docs/explanation/families.md.
 
     python benchmarks/families.py TRAIN.h5 TEST.h5 -o families [--models FOLDER] [--only gflash,vae-flow]
         [--judges low,high,boosted] [--minutes 10] [--write docs]
@@ -67,6 +67,7 @@ FAMILIES = {
     "calodit2": Family("diffusion", System("calodit2-small")),
     "showertransformer": Family("student", "showertransformer-siw"),
     "showertree": Family("tree", "showertree-siw"),
+    "showertree-narrow": Family("tree", "fast-siw"),
 }
 
 

@@ -1,4 +1,4 @@
-"""What a GPU makes of caloforge, in eight minutes and one table: see docs/gpu.md.
+"""What a GPU makes of caloforge, in eight minutes and one table; docs/how-to/gpu.md.
 
     python benchmarks/gpu.py TRAIN.h5 [--minutes 8] [--device auto] [--fused]
 

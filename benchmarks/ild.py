@@ -56,7 +56,7 @@ class System:
 
 SYSTEMS = {
     "wgan": System("wgan-ild-small"),
-    "bib-ae": System("bib-ae-small"),
+    "bib-ae": System("bib-ae-small", {"training.precision": "bf16"}),
     "l2lflows": System("l2lflows-small", BOX),
     "conv-l2lflows": System("conv-l2lflows-small", BOX | {"settings.squeeze": [2, 2]}),
     "vae-flow": System("vae-flow", TURNED),

@@ -1,4 +1,6 @@
-"""LHCb's study: families trained for as long as each other on the same showers; see docs/adversarial.md.
+"""LHCb's study: families trained for as long as each other on the same showers.
+
+See docs/explanation/adversarial.md.
 
     python benchmarks/lhcb.py TRAIN.h5 TEST.h5 -o lhcb [--minutes 5] [--only gan,wgan] [--add NAME=MODEL]
 

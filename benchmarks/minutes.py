@@ -15,8 +15,10 @@ from caloforge.training.recipe import Recipe
 
 __all__ = ["changes_for", "how_trained", "is_trained", "place_of", "told"]
 
-LENGTHS = (20, 20, 220)
-"""Steps of trials; the first warms up, the difference of the others is what their steps take."""
+SHORT, LONG = 10, (20, 200)
+"""Steps of trials: two short ones, of which the first warms up, and how many more a longer one has, as many
+as take about `TRIAL` seconds; the difference is what they take."""
+TRIAL = 30.0
 MEASUREMENTS = 10
 """Of the figure of merit, in trainings that choose weights by it."""
 
@@ -37,8 +39,10 @@ def changes_for(
     if Recipe.load(recipe, own).training.steps == 0:  # fitted, not trained
         return own
     if not plan.exists():
-        _, first, second = (_seconds(recipe, steps, showers, own, teacher) for steps in LENGTHS)
-        plan.write_text(f"{max(round(60 * minutes * (LENGTHS[2] - LENGTHS[1]) / (second - first)), 1)}\n")
+        first = min(_seconds(recipe, SHORT, showers, own, teacher) for _ in range(2))
+        more = min(max(round(TRIAL * SHORT / first), LONG[0]), LONG[1])
+        took = _seconds(recipe, SHORT + more, showers, own, teacher) - first
+        plan.write_text(f"{max(round(60 * minutes * more / took), 1)}\n")
     own["training.steps"] = steps = int(plan.read_text())
     if Recipe.load(recipe, own).training.select is not None:
         own["training.select.every"] = max(steps // MEASUREMENTS, 1)

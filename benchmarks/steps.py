@@ -1,4 +1,6 @@
-"""Quality, network calls and time of a diffusion model and its students: see docs/diffusion-samplers.md.
+"""Quality, network calls and time of a diffusion model and its students.
+
+See docs/explanation/diffusion-samplers.md.
 
     python benchmarks/steps.py TEST.h5 teacher=MODEL few=STUDENT ... -o steps [--only midpoint-4,few-2]
 

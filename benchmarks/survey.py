@@ -1,4 +1,6 @@
-"""The survey of CaloGAN and CaloFlow on our own showers and one CPU thread: see docs/adversarial.md.
+"""The survey of CaloGAN and CaloFlow on our own showers and one CPU thread.
+
+See docs/explanation/adversarial.md.
 
     python benchmarks/survey.py TRAIN.h5 TEST.h5 -o survey [--minutes 10] [--models FOLDER]
         [--classifiers strong]

@@ -1,4 +1,6 @@
-"""Systems trained on the same showers, timed on one CPU thread and judged on others: see docs/flows.md.
+"""Systems trained on the same showers, timed on one CPU thread and judged on others.
+
+See docs/explanation/flows.md.
 
     python benchmarks/systems.py TRAIN.h5 TEST.h5 -o systems [--only icaloflow,supercalo-a] [--which low,high]
 

@@ -1,6 +1,6 @@
 """Files of earlier versions are read, and hold what they held when they were written.
 
-Each version that changed a format has a folder in ``tests/data_of_versions``, see docs/stability.md.
+Each version that changed a format has a folder in ``tests/data_of_versions``: docs/reference/stability.md.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ def tool() -> ModuleType:
 
 
 def test_none_is_missing(tool: Any) -> None:
-    page = (ROOT / "docs/licences.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs/reference/licences.md").read_text(encoding="utf-8")
     told = {tool._plain(name) for name in re.findall(r"^\| ([\w.-]+) \|", page, re.MULTILINE)}
     wanted = {
         tool._plain(tool.NAME.match(text)["name"]) for texts in tool.direct().values() for text in texts

@@ -14,6 +14,8 @@ from caloforge.training.recipe import RECIPES
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.skipif(not (ROOT / "CITATION.cff").exists(), reason="not in a source tree")
 ARXIV = re.compile(r"(?<![\d.])(\d{4}\.\d{5})(?!\d)")
+FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+PAGE = re.compile(r"(?<![\w/.-])docs/[\w/-]+\.(?:md|json)")
 LINK = re.compile(r"\]\((?!https?:|#|mailto:)([^)#\s]+)(?:#[^)]*)?\)")
 
 
@@ -48,24 +50,27 @@ def test_workflows_call_targets_of_the_makefile() -> None:
     assert advised <= targets
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "CONTRIBUTING.md",
-        "CHANGELOG.md",
-        "SECURITY.md",
-        "README.md",
-        "docs/install.md",
-        "docs/stability.md",
-        "docs/licences.md",
-    ],
-)
-def test_links_lead_somewhere(name: str) -> None:
-    page = ROOT / name
-    broken = [
-        link for link in LINK.findall(page.read_text(encoding="utf-8")) if not (page.parent / link).exists()
+def pages() -> list[Path]:
+    """All texts of the project, those of the documentation, too."""
+    return sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    links = LINK.findall(FENCE.sub("", page.read_text(encoding="utf-8")))
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_pages_that_are_named_exist() -> None:
+    named = [
+        (str(file.relative_to(ROOT)), page)
+        for folder in ("src", "tests", "benchmarks", "tools", ".github")
+        for file in (ROOT / folder).rglob("*.*")
+        if file.suffix in {".py", ".md", ".yml", ".toml"}
+        for page in PAGE.findall(file.read_text(encoding="utf-8"))
     ]
-    assert broken == []
+    assert len(named) > 30
+    assert [(file, page) for file, page in named if not (ROOT / page).exists()] == []
 
 
 def test_the_table_of_formats_is_that_of_the_code() -> None:
@@ -86,6 +91,6 @@ def test_the_table_of_formats_is_that_of_the_code() -> None:
         ("`bench`", BenchResult.layout),
         ("campaign, `campaign.json` and seals", record.FORMAT.removeprefix("caloforge campaign ")),
     ]
-    page = read("docs/stability.md")
+    page = read("docs/reference/stability.md")
     for kind, number in numbers:
         assert re.search(rf"^\| {re.escape(kind)} \| [^|]+ \| {number} \|", page, re.MULTILINE), kind

@@ -1,4 +1,4 @@
-"""Parts from outside the package: those of docs/extending.md, used for real, and how they are found."""
+"""Parts from outside the package, those of docs/how-to/extending.md, used for real; how they are found."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from caloforge.training import Recipe, train
 from caloforge.training.augmentations import AUGMENTATIONS, augment
 from caloforge.training.schedules import SCHEDULES
 
-PAGE = Path(__file__).parents[1] / "docs" / "extending.md"
+PAGE = Path(__file__).parents[1] / "docs" / "how-to" / "extending.md"
 pytestmark = pytest.mark.skipif(not PAGE.exists(), reason="the docs are not installed with the package")
 REGISTRIES: list[Registry[Any]] = [
     BACKBONES,

@@ -41,7 +41,7 @@ TABLE = re.compile(r"^\| (`[^|]+`[^|]*) \| `(\w+)/([^`]*)` \|", re.MULTILINE)
 
 
 def test_every_noun_comes_from_its_room() -> None:
-    text = (Path(__file__).parents[1] / "docs" / "structure.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[1] / "docs" / "explanation" / "structure.md").read_text(encoding="utf-8")
     nouns = {noun: room for names, room, _ in TABLE.findall(text) for noun in re.findall(r"`(\w+)`", names)}
     assert {"Detector", "BoxMesh", "Beam", "Showers", "GeneratorModel", "Execution", "Student"} <= set(nouns)
     for noun, room in nouns.items():

@@ -1,6 +1,6 @@
 """Prints the licences of all packages that caloforge needs, from the metadata of those that are installed.
 
-python tools/licences.py > docs/licences.md        # or: make licences
+python tools/licences.py > docs/reference/licences.md        # or: make licences
 """
 
 from __future__ import annotations

@@ -164,7 +164,9 @@ def _kernels() -> Findings:
     from caloforge.runtime.compiled import kernel_origin, launches, multiplies_bf16
 
     origin, how = kernel_origin()
-    remedy = "install a C compiler (apt install gcc libc6-dev), or the wheel with kernels (docs/install.md)"
+    remedy = (
+        "install a C compiler (apt install gcc libc6-dev), or the wheel with kernels (docs/how-to/install.md)"
+    )
     if "CALOFORGE_KERNELS" in how:
         remedy = "unset CALOFORGE_KERNELS"
     on_cpu = {

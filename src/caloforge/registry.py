@@ -8,7 +8,7 @@ imported when a name is looked up, so that a new part is a new file there:
 
 A part from elsewhere is added in the same way by any module that is imported before, is named
 ``"yourpackage.module:Name"`` where a name is expected, or is announced by an installed package as an entry
-point of the registry's ``group``. docs/extending.md has an example of each kind.
+point of the registry's ``group``. docs/how-to/extending.md has an example of each kind.
 
 Names stand in files that may come from anywhere: recipes, checkpoints, detectors, showers. A name therefore
 never makes Python import another package than caloforge, unless the user has named that to `allow_code`.

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from caloforge.data import ShowerWriter, describe, open_showers, write_showers
-from caloforge.data.formats import FORMATS
+from caloforge.data.formats import FORMATS, hdf5
 from caloforge.detector import CylinderMesh
 from caloforge.errors import CaloforgeError, DataError
 
@@ -161,7 +161,9 @@ def test_cut_off_at_any_length(tmp_path: Path) -> None:
             describe(open_showers(path), everything=True)
 
 
-def test_opens_but_a_chunk_is_damaged(tmp_path: Path) -> None:
+@pytest.mark.parametrize("threads", [1, 2])
+def test_opens_but_a_chunk_is_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: int) -> None:
+    monkeypatch.setattr(hdf5, "unpacking_threads", lambda: threads)
     path = tmp_path / "x.h5"
     make_layouts.calochallenge(path, n=300)
     write_showers(open_showers(path), tmp_path / "chunks.h5")

@@ -36,7 +36,7 @@ from caloforge.evaluation.results import PixelEvaluation
 from caloforge.report.pixel_tables import groups
 
 FAST = {"progress": False, "distances": False, "classifiers": False}
-DOCUMENTED = Path(__file__).parents[2] / "docs" / "pixel-metrics.schema.json"
+DOCUMENTED = Path(__file__).parents[2] / "docs" / "reference" / "pixel-metrics.schema.json"
 
 
 def events_like(n: int, seed: int = 0, lit: float = 0.1, spread: float = 0.3) -> PixelEvents:
@@ -82,7 +82,7 @@ def test_signal_is_that_of_minimum_ionising_particles():
     kind = signal.kind[found.first]
     straight, inclined = (kind == k for k in (0, 1))
     assert abs(len(found) / (6 * 40 * 20) - 1) < 0.02  # nearly every particle, few of them touching
-    assert 25 <= np.median(found.charge[straight]) <= 29  # 27 ADU, docs/pixel.md
+    assert 25 <= np.median(found.charge[straight]) <= 29  # 27 ADU, docs/explanation/pixel.md
     assert found.size_v[straight].mean() < 1.2 < 1.6 < found.size_v[inclined].mean()
     assert found.charge[inclined].mean() > 1.4 * found.charge[straight].mean()
 

@@ -18,7 +18,7 @@ from caloforge.evaluation.results.base import Details, Floats, Number, Result
 from caloforge.report import evaluate
 
 jsonschema = pytest.importorskip("jsonschema")
-DOCUMENTED = Path(__file__).parents[2] / "docs" / "metrics.schema.json"
+DOCUMENTED = Path(__file__).parents[2] / "docs" / "reference" / "metrics.schema.json"
 
 
 class Inner(Result):

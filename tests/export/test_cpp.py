@@ -1,4 +1,4 @@
-"""The client in C++ of docs/exports.md is built against the installed torch and gives Python's showers."""
+"""The client in C++ of docs/how-to/exports.md is built against torch and gives Python's showers."""
 
 from __future__ import annotations
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from caloforge.checkpoint import Checkpoint
 from caloforge.data import Conditions, Showers
@@ -15,6 +16,7 @@ from caloforge.detector import CylinderMesh
 from caloforge.errors import DataError, RecipeError, TrainingError
 from caloforge.generation import generate
 from caloforge.models.base import ConditionTensors
+from caloforge.models.parametrised import fastcalosim
 from caloforge.models.parametrised.fastcalosim import FastCaloSim
 from caloforge.models.parametrised.quantiles import gaussianised, levels, principal_components, quantile_table
 from caloforge.training import Recipe, train
@@ -133,6 +135,25 @@ def test_total_energies_are_brought_to_the_right_distribution(model: FastCaloSim
     torch.testing.assert_close(model._reweighted(drawn, place), right, rtol=1e-5, atol=1e-5)
     outside = torch.tensor([float(drawn[0]) - 1, float(drawn[-1]) + 1])
     torch.testing.assert_close(model._reweighted(outside, place[:2]), right[[0, -1]])
+
+
+def test_a_fit_to_many_showers_draws_a_few_at_a_time(
+    model: FastCaloSim, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each takes a matrix of its own: for a million in 45 layers that would be 8 GB."""
+    monkeypatch.setattr(fastcalosim, "SLICE", 1000)
+    sizes, draw = [], FastCaloSim._shares
+
+    def counted(self: FastCaloSim, bins: Tensor, layers: Tensor, logs: Tensor) -> tuple[Tensor, ...]:
+        sizes.append(len(logs))
+        return draw(self, bins, layers, logs)
+
+    monkeypatch.setattr(FastCaloSim, "_shares", counted)
+    again = FastCaloSim(model.mesh, model.settings)
+    again.fit(TRUTH)
+    assert max(sizes) == 1000
+    for name, values in model.state_dict().items():
+        assert torch.equal(again.state_dict()[name], values), name
 
 
 def test_empty_showers_are_a_bin_of_their_own() -> None:

@@ -415,6 +415,18 @@ def test_gradients_reach_every_parameter(trained: Trained) -> None:
             assert parameter.grad.any(), f"{part}: the gradient of {name} is zero"
 
 
+def test_losses_in_bfloat16_have_gradients(trained: Trained) -> None:
+    model, generator = trained.rough(), torch.Generator(device=trained.device)
+    batch = trained.batch(model, 16)
+    for part, parameters in model.parts().items():
+        model.zero_grad()
+        with torch.autocast(trained.device, torch.bfloat16):
+            loss = model.losses(batch, part, generator.manual_seed(1))["loss"]
+        loss.backward()
+        assert torch.isfinite(loss)
+        assert all(p.grad is None or torch.isfinite(p.grad).all() for p in parameters), part
+
+
 def test_what_is_not_trained_is_the_teachers(trained: Trained) -> None:
     model = trained.model()
     in_parts = {id(p) for group in model.parts().values() for p in group}

@@ -240,7 +240,7 @@ def test_files_and_round_trip(judged: tuple[ModelComparison, Path]) -> None:
 
 def test_the_file_fits_its_documented_schema(judged: tuple[ModelComparison, Path]) -> None:
     # to renew it: print(json.dumps(ModelComparison.json_schema(), indent=1, ensure_ascii=False))
-    documented = Path(__file__).parents[2] / "docs" / "comparison.schema.json"
+    documented = Path(__file__).parents[2] / "docs" / "reference" / "comparison.schema.json"
     assert json.loads(documented.read_text()) == ModelComparison.json_schema()
     check = jsonschema.Draft202012Validator(ModelComparison.json_schema())
     plain = json.loads((judged[1] / "comparison.json").read_text())

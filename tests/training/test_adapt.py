@@ -12,10 +12,12 @@ from toy_models import toy_showers
 from typer.testing import CliRunner
 
 from caloforge.checkpoint import Checkpoint
+from caloforge.checkpoint.before import weights_for
 from caloforge.cli.app import app
-from caloforge.data import Showers, write_showers
+from caloforge.data import Conditions, Showers, write_showers
 from caloforge.detector import CylinderMesh
 from caloforge.errors import CheckpointError, DataError, RecipeError
+from caloforge.generation import generate
 from caloforge.models.base import ConditionTensors
 from caloforge.training import Recipe, adapt, train
 from caloforge.training.adapt import adaptation_recipe
@@ -128,6 +130,26 @@ def test_a_new_detector_takes_a_slot_and_the_others_stay(parent, tmp_path):
         adapted(again, tmp_path / "c", name="middle", steps=5)
 
 
+def test_detectors_it_was_not_adapted_to_are_made_as_before(parent, tmp_path):
+    first = adapted(parent, tmp_path / "a", steps=20, overrides=RATES)
+    last = adapted(first, tmp_path / "b", name="newer", steps=20, overrides=RATES)
+
+    def made(checkpoint, name):
+        at_10_gev = Conditions(np.full(5, 1e4), particle="e-", detector=name)
+        by_conditions = generate(checkpoint, conditions=at_10_gev, seed=3, progress=False).energies
+        by_name = generate(checkpoint, detector=name, energy=1e4, n=5, seed=3, progress=False).energies
+        assert np.array_equal(by_conditions, by_name)
+        return by_name
+
+    for checkpoint in (last, Checkpoint.load(tmp_path / "b")):
+        for name in parent.detectors:
+            assert np.array_equal(made(checkpoint, name), made(parent, name))
+        assert np.array_equal(made(checkpoint, "new"), made(first, "new"))
+    assert weights_for(last, "newer") is last
+    shared = last.network().bias - parent.network().bias
+    assert shared.abs().max() > 0.01  # all weights have moved
+
+
 def test_adaptation_starts_where_the_training_ended(parent, tmp_path):
     still = {"training.learning_rate": 1e-12, "training.ema": 0}
     child = adapted(parent, tmp_path / "a", name="small", steps=3, overrides=still)
@@ -141,7 +163,8 @@ def test_adaptation_starts_where_the_training_ended(parent, tmp_path):
 
 def test_with_few_showers_it_beats_training_from_scratch(parent, tmp_path):
     few = showers_in("new", 24, seed=5)
-    scratch = train(RECIPE, few, out=tmp_path / "scratch", overrides={"training.steps": 60}, progress=False)
+    same = {"training.steps": 60, "training.validation_fraction": 0.2}  # as `adapt` holds out
+    scratch = train(RECIPE, few, out=tmp_path / "scratch", overrides=same, progress=False)
     child = adapt(parent, few, out=tmp_path / "a", steps=60, overrides=RATES, progress=False)
     losses = [c.metrics["parts"]["model"]["validation_loss"] for c in (child, scratch)]
     assert losses[0] < losses[1] - 0.3

@@ -66,8 +66,7 @@ def test_files_and_showers_that_do_not_fit_in_memory(tmp_path, monkeypatch):
     assert here.fingerprint == file.fingerprint
     monkeypatch.setattr(run, "fits_in_memory", lambda showers: False)
     streamed = fit(tmp_path / "c", tmp_path / "showers.h5", workers=1)
-    best = [c.metrics["parts"]["model"]["validation_loss"] for c in (here, streamed)]
-    assert best[1] == pytest.approx(best[0], abs=0.3)
+    assert streamed.fingerprint == here.fingerprint
 
 
 def test_statistics_come_from_the_training_split_only(tmp_path):

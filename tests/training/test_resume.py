@@ -14,7 +14,7 @@ from caloforge.data import Showers, write_showers
 from caloforge.errors import CheckpointError
 from caloforge.models import names
 from caloforge.runtime import precision
-from caloforge.training import run, train
+from caloforge.training import loader, run, train
 
 CHANGES = {"settings.dropout": 0.3, "training.clip": 1.0, "training.augment": ["rotate_phi"]}
 
@@ -57,12 +57,16 @@ def changed_in_the_middle():
 @pytest.mark.parametrize("at", [3, 16, 21])  # in the first epoch, at the end of one, in the middle
 def test_a_stopped_training_goes_on_to_the_same_weights(tmp_path, monkeypatch, stops, at, streamed):
     monkeypatch.setattr(run, "fits_in_memory", lambda showers: not streamed)
+    if streamed:
+        monkeypatch.setattr(loader, "WHOLE_BYTES", 0)
+        monkeypatch.setattr(loader, "WINDOW_BYTES", 4 * 64 * toy_models.MESH.n_voxels)
+        monkeypatch.setattr(loader, "RUN", 8)
     whole = fit(tmp_path / "whole")
     stops.count, stops.at = 0, at
     with pytest.raises(KeyboardInterrupt, match="resume=True"):
         fit(tmp_path / "cut")
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    monkeypatch.setattr(run, "fits_in_memory", lambda showers: True)  # it stays where it was
+    monkeypatch.setattr(run, "fits_in_memory", lambda showers: True)  # the machine is another
     resumed = fit(tmp_path / "cut", resume=True)
     assert resumed.fingerprint == whole.fingerprint
     logs = [(tmp_path / name / "log.jsonl").read_text().splitlines() for name in ("whole", "cut")]
@@ -219,7 +223,7 @@ KILLED = """
 import os, signal, sys
 import torch, toy_models
 torch.set_num_threads(1)
-from caloforge.training import run, train
+from caloforge.training import loader, run, train
 run.SAVING_SHARE = 1e9
 
 class Killed(toy_models.LayerGaussian):

@@ -17,11 +17,20 @@ from caloforge.errors import CheckpointError, DetectorError
 from caloforge.registry import suggestion
 from caloforge.runtime.files import read_json
 
-__all__ = ["default_model", "default_models", "model_card", "pretrained_folder", "pretrained_names"]
+__all__ = [
+    "FOUNDATION",
+    "default_model",
+    "default_models",
+    "model_card",
+    "pretrained_folder",
+    "pretrained_names",
+]
 
 PRETRAINED = Path(__file__).resolve().parents[1] / "pretrained"
 CARD = "CARD.md"
 DEFAULTS = "defaults.toml"
+FOUNDATION = "foundation"
+"""The model for detectors that have none of their own, where it comes with caloforge."""
 
 
 def pretrained_names(*, showers: bool = False) -> list[str]:

@@ -24,7 +24,7 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
-File = Annotated[Path, typer.Argument(help="The campaign's TOML file (docs/production.md).")]
+File = Annotated[Path, typer.Argument(help="The campaign's TOML file (docs/how-to/production.md).")]
 
 
 def _opened(file: Path) -> Campaign:

@@ -26,7 +26,8 @@ def export(
         typer.Option(help="onnx, torchscript, or torch's program; by the file's ending, else onnx."),
     ] = None,
     contract: Annotated[
-        str | None, typer.Option(help="Of the program that reads it: par04-vae, … (see docs/exports.md).")
+        str | None,
+        typer.Option(help="Of the program that reads it: par04-vae, … (see docs/how-to/exports.md)."),
     ] = None,
     detector: Annotated[
         str | None,

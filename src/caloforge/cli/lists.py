@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
-from caloforge.cli.output import console
+from caloforge.cli.options import Seed
+from caloforge.cli.output import console, say
 
 __all__ = ["detectors", "models", "recipes"]
 
 
-def detectors() -> None:
-    """List the detectors that come with caloforge."""
+def detectors(
+    random: Annotated[
+        int | None,
+        typer.Option(help="Write so many detectors drawn at random instead, to train on many.", min=1),
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of their files.")] = Path("detectors"),
+    seed: Seed = 0,
+) -> None:
+    """List the detectors that come with caloforge, or write files of random ones."""
     from caloforge.detector.detector import Detector
     from caloforge.detector.pixel import PixelDetector
+    from caloforge.detector.randomised import write_random_detectors
 
+    if random is not None:
+        made = write_random_detectors(out, random, seed)
+        say(f"{len(made)} detectors in {out}: {made[0].name} … {made[-1].name}")
+        return
     table = Table("name", "cells", "particles", "energies", "what it is")
     for name in Detector.names():
         detector = Detector.load(name)
@@ -109,7 +123,7 @@ def _exports() -> None:
         try:
             checkpoint.require_makes()
         except CheckpointError:
-            table.add_row(known, "none", "TorchScript of its own, see docs/pixel.md")
+            table.add_row(known, "none", "TorchScript of its own, see docs/explanation/pixel.md")
             continue
         for contract in Contract.names():
             promised = Contract.load(contract)

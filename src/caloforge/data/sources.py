@@ -110,17 +110,19 @@ class ConcatenatedSource:
 
     def take(self, index: NDArray[np.int64]) -> Energies:
         owner = np.searchsorted(self._starts, index, side="right") - 1
-        pieces = [
-            (owner == i, part.take(index[owner == i] - self._starts[i]))
-            for i, part in enumerate(self._parts)
-            if (owner == i).any()
-        ]
-        if not pieces:
-            return self._parts[0].read(0, 0)
-        dtype = np.result_type(*(piece for _, piece in pieces))
-        result = np.empty((len(index), pieces[0][1].shape[1]), dtype=dtype)
-        for here, piece in pieces:
+        owners = np.unique(owner).tolist()
+        if len(owners) < 2:
+            part = owners[0] if owners else 0
+            return self._parts[part].take(index - self._starts[part])
+        result: Energies | None = None
+        for i in owners:  # one at a time, so that no second copy of all is held
+            here = owner == i
+            piece = self._parts[i].take(index[here] - self._starts[i])
+            if result is None:
+                result = np.empty((len(index), piece.shape[1]), dtype=piece.dtype)
+            result = result.astype(np.result_type(result, piece), copy=False)
             result[here] = piece
+        assert result is not None
         return result
 
     def exact(self) -> ConcatenatedSource:

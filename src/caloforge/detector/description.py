@@ -28,7 +28,13 @@ class Table(BaseModel):
 
 
 class Material(Table):
-    """A material that Geant4's NIST table lacks: density and mass fractions by element symbol."""
+    """A material that Geant4's NIST table lacks: density and mass fractions by element symbol.
+
+    Attributes:
+        name: as layers name it.
+        density_g_cm3: its density.
+        mass_fractions: ``{ Si = 1.0 }``; they add up to 1.
+    """
 
     name: str
     density_g_cm3: float = Field(gt=0)
@@ -53,6 +59,10 @@ class DetectorFile(Table):
     Attributes:
         what: the kind, for messages.
         folder: where those that come with caloforge are.
+        name: letters, digits, ``.``, ``_`` and ``-``.
+        description: one line: what it is, and where it is published.
+        simplifications: what is left out.
+        materials: ``[[materials]]`` that are none of Geant4's.
     """
 
     what: ClassVar[str]

@@ -1,6 +1,6 @@
 """Detectors as data files: layers, materials, read-out mesh, thresholds and valid range, in one TOML file.
 
-Lengths are mm, energies MeV, angles rad, densities g/cm³. See docs/detectors.md for every key.
+Lengths are mm, energies MeV, angles rad, densities g/cm³. See docs/how-to/detectors.md for every key.
 """
 
 from __future__ import annotations
@@ -13,7 +13,13 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from caloforge.detector.description import FILES, DetectorFile, Material, Table
-from caloforge.detector.materials import ATOMIC, NIST, radiation_length
+from caloforge.detector.materials import (
+    ATOMIC,
+    NIST,
+    minimum_ionisation,
+    radiation_length,
+    radiation_length_mm,
+)
 from caloforge.detector.mesh import MESHES, Frame, Mesh, mesh_from_dict
 from caloforge.errors import DetectorError
 
@@ -24,7 +30,13 @@ SCALE_ENERGY = 21.2052  # MeV, E_s = m_e c² √(4π/α) in Molière's radius, R
 
 
 class Layer(Table):
-    """One slab or shell of a stack."""
+    """One slab or shell of a stack.
+
+    Attributes:
+        material: ``G4_…`` of Geant4's NIST table, or a name of ``[[materials]]``.
+        thickness_mm: along the way of a particle at normal incidence.
+        sensitive: whether it is read out.
+    """
 
     material: str
     thickness_mm: float = Field(gt=0)
@@ -32,7 +44,12 @@ class Layer(Table):
 
 
 class Stack(Table):
-    """Layers in the order in which a particle meets them, ``repeat`` times over."""
+    """Layers in the order in which a particle meets them; stacks follow one another.
+
+    Attributes:
+        repeat: how many times over.
+        layers: each a table as below.
+    """
 
     repeat: int = Field(default=1, ge=1, le=10_000)
     layers: tuple[Layer, ...] = Field(min_length=1)
@@ -45,6 +62,21 @@ class MeshSettings(Table):
     ``dy_mm``, ``n_x``, ``dx_mm`` (box). ``z = "layers"`` makes one mesh layer of each sensitive layer of the
     stack, ``z = "sum"`` a single one of the whole depth; both replace ``n_z`` and ``dz_mm``. ``edges`` gives
     a mesh in full, as `Mesh.to_dict` writes it.
+
+    Attributes:
+        kind: "cylinder", "box", or a kind of your own.
+        frame: "shower": origin where the particle enters, z along it; "detector": fixed to the face.
+        z: where the layers of the mesh come from.
+        n_z: layers of cells.
+        dz_mm: their depth.
+        n_phi: cells around the axis.
+        n_r: rings.
+        dr_mm: their width.
+        n_y: cells along y, centred on the axis.
+        dy_mm: their size.
+        n_x: cells along x, centred on the axis.
+        dx_mm: their size.
+        edges: the mesh in full, in the place of all others.
     """
 
     kind: str = "cylinder"
@@ -82,7 +114,27 @@ class FlatLayer(NamedTuple):
 
 
 class Detector(DetectorFile):
-    """A calorimeter: what Geant4 builds and how it is read out."""
+    """A calorimeter: what Geant4 builds and how it is read out.
+
+    Attributes:
+        shape: "cylinder": layers around the beam axis, particles start at the centre; "box": layers along +z
+            from z = 0, particles hit the face.
+        inner_radius_mm: of a cylinder, where the first layer begins.
+        length_mm: of a cylinder, along the beam.
+        width_mm: of a box, along x.
+        height_mm: of a box, along y.
+        world_material: around it, "G4_Galactic" for vacuum.
+        stack: ``[[stack]]``, the layers.
+        sampling_fraction: deposits in sensitive layers are divided by it.
+        threshold_mev: cells with less, before the division, are zero.
+        production_cut_mm: Geant4's range cut.
+        mesh_settings: ``[mesh]``, the cells of the read-out.
+        particles: which it is made for, the first is the default.
+        energy_range_mev: lowest and highest energy; others are refused unless the user insists.
+        theta_range_rad: lowest and highest θ; normal incidence is π/2 on a cylinder, 0 on a box.
+        impact_x_mm: where particles hit the face of a box, uniform, where the user does not say.
+        impact_y_mm: the same along y.
+    """
 
     what: ClassVar[str] = "calorimeter"
     folder = FILES
@@ -236,3 +288,27 @@ class Detector(DetectorFile):
             for element, mass in masses.items()
         )
         return 10 * depth * SCALE_ENERGY / inverse
+
+    def in_radiation_lengths(self, layers: list[FlatLayer]) -> float:
+        """Thickness of these layers together."""
+        return sum((x.stop - x.start) / radiation_length_mm(*self.composition(x.material)) for x in layers)
+
+    @property
+    def minimum_ionisation_mev_mm(self) -> float:
+        """Mean energy that a minimum ionising particle leaves where it is read out, per mm of the stack."""
+        read = [layer for layer in self.layers if layer.sensitive]
+        return self._losses(read) / self.depth_mm
+
+    @property
+    def estimated_sampling_fraction(self) -> float:
+        """Energy of a shower that is read out, of energy losses: to some 10 % what Geant4 gives.
+
+        Most electrons of a shower lose as much as minimum ionising particles; those of little energy, which
+        do not leave the absorber, take away up to a fifth.
+        """
+        fraction = self._losses([x for x in self.layers if x.sensitive]) / self._losses(self.layers)
+        return fraction * (0.8 + 0.2 * fraction)
+
+    def _losses(self, layers: list[FlatLayer]) -> float:
+        """Energy loss in these layers, MeV."""
+        return sum(minimum_ionisation(*self.composition(x.material)) * (x.stop - x.start) for x in layers)

@@ -3,7 +3,7 @@
 Lengths are mm or µm, as the names say; energies MeV. A sensor has a frame of its own: u along the ladder's
 width (r-φ), v along the beam, w outward; its cells (u, v) are counted from the lower end of each, from the
 upper end in v where the sensor is flipped. Sensors are ordered by number: layer, ladder, sensor. See
-docs/pixel.md.
+docs/explanation/pixel.md.
 """
 
 from __future__ import annotations
@@ -234,7 +234,22 @@ class Sensor(NamedTuple):
 
 
 class PixelDetector(DetectorFile):
-    """Sensors of small cells around the beam pipe: what Geant4 builds, how it is read out, what hits it."""
+    """Sensors of small cells around the beam pipe: what Geant4 builds, how it is read out, what hits it.
+
+    Attributes:
+        kind: "pixel" tells it from a calorimeter.
+        field_tesla: the solenoid's, along z.
+        world_material: between the parts.
+        world_radius_mm: where the world ends.
+        world_half_length_mm: the same along the beam.
+        production_cut_mm: Geant4's range cut.
+        step_mm: longest step of Geant4 in a sensor.
+        track_mm: longest track.
+        tubes: ``[[tubes]]``, such as the beam pipe, from the inside out.
+        layers: ``[[layers]]`` of ladders.
+        readout: ``[readout]``, from energy to charges.
+        sources: ``[[sources]]`` of background.
+    """
 
     what: ClassVar[str] = "pixel detector"
     folder = FILES / "pixel"

@@ -11,6 +11,7 @@ from typing import Any, get_args
 import numpy as np
 import torch
 
+from caloforge.checkpoint.before import weights_for
 from caloforge.checkpoint.checkpoint import Checkpoint
 from caloforge.errors import ExportError
 from caloforge.exports.about import archived, described, sealed, texts
@@ -83,6 +84,8 @@ def export(
         return path
     held.require_makes()
     require_known(held, detector, particle)
+    if detector is not None:
+        held = weights_for(held, detector)
     if contract is None:
         graph = Graph(held, detector=detector, particle=particle)
         carried: Graph | Carried = graph

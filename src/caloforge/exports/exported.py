@@ -109,7 +109,7 @@ class Exported:
         """
         if self.about["contract"] != "caloforge":
             raise ExportError(
-                f"{self.where} is for the contract {self.about['contract']}; see docs/exports.md"
+                f"{self.where} is for the contract {self.about['contract']}; see docs/how-to/exports.md"
             )
         detectors = self.about["detectors"]
         for what, known, names in (

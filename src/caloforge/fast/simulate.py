@@ -74,9 +74,8 @@ def simulate_fast(
             makes those of each event by themselves.
         settings, device, precision, kernels: of the model, as `caloforge.generate` has them; a server has its
             own.
-        detector, out, n, events, particle, energy, spectrum, theta, phi, impact, seed, shard, workers,
-            resume, overwrite, progress, mesh, allow_outside, reduced_data: as `caloforge.geant4.simulate` has
-            them. Of a shard the last bits may differ from those of the whole, as with another ``n``.
+        shard: as all others, what `caloforge.geant4.simulate` has under this name; the last bits of a shard
+            may differ from those of the whole, as with another ``n``.
 
     Returns:
         The showers on disk, with the columns of full simulation and, by event, ``fast_showers`` and

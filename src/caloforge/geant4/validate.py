@@ -1,7 +1,7 @@
 """Is it Geant4? Comparisons with its own reference, energy conservation, sampling fractions, raw deposits.
 
 ``python -m caloforge.geant4.validate testem3`` and ``... sampling-fraction par04-siw`` print what
-docs/geant4.md quotes.
+docs/how-to/geant4.md quotes.
 """
 
 from __future__ import annotations

@@ -13,8 +13,16 @@ from typing import Any, Literal, Self
 import torch
 from numpy.typing import ArrayLike
 
+from caloforge.checkpoint.before import weights_for
 from caloforge.checkpoint.checkpoint import Checkpoint
-from caloforge.checkpoint.pretrained import default_model, default_models, pretrained_folder
+from caloforge.checkpoint.introduced import introduces, with_detector
+from caloforge.checkpoint.pretrained import (
+    FOUNDATION,
+    default_model,
+    default_models,
+    pretrained_folder,
+    pretrained_names,
+)
 from caloforge.checkpoint.untrained import GFLASH
 from caloforge.data.conditions import Conditions
 from caloforge.data.fingerprint import conditions_digest
@@ -22,7 +30,7 @@ from caloforge.data.quantities import Quantity, whole_number
 from caloforge.data.showers import Showers
 from caloforge.detector.detector import Detector
 from caloforge.detector.mesh import Mesh
-from caloforge.errors import CheckpointError, ConditionError, DataError
+from caloforge.errors import CheckpointError, ConditionError, DataError, DetectorError
 from caloforge.generation.conditions import incident_conditions
 from caloforge.generation.given import GivenShowers
 from caloforge.generation.trained import check_range, trained_mesh
@@ -48,8 +56,9 @@ def resolve_checkpoint(
 ) -> Checkpoint:
     """The checkpoint, or the one for ``detector``, a name or file, with changed settings.
 
-    That is the trained model that comes with caloforge for the detector, or else GFlash, which is logged as a
-    warning.
+    That is the trained model that comes with caloforge for the detector, or else that for all detectors, or
+    else GFlash, which is logged as a warning. A model for many detectors takes in one that it was not trained
+    on, by its description.
 
     Raises:
         CheckpointError: neither is given, or the checkpoint is unusable.
@@ -63,21 +72,57 @@ def resolve_checkpoint(
                 f"detector: --detector {', '.join(default_models())} (a trained model), or any other name or "
                 "file (a parametrisation)"
             )
-        name = default_model(detector)
-        if name.startswith(GFLASH):
-            log.warning(
-                "no trained model for %s comes with caloforge: these showers are GFlash's, a parametrisation "
-                "from the detector's description alone, which was fitted to no showers and agrees with "
-                "Geant4 in means at best (docs/parametrised.md). Train a model for better ones: caloforge "
-                "simulate %s -n 10000 -o showers.h5, caloforge train RECIPE showers.h5 -o model, caloforge "
-                "generate model",
-                detector,
-                detector,
-            )
-            checkpoint = name
-        else:
-            checkpoint = pretrained_folder(name)
-    return Checkpoint.load(checkpoint).with_settings(settings or {})
+        checkpoint = _untold(detector)
+    checkpoint = Checkpoint.load(checkpoint)
+    if detector is not None:
+        checkpoint = weights_for(checkpoint, Detector.name_of(detector))
+        if introduces(checkpoint):
+            checkpoint = _introduced(checkpoint, detector)
+    return checkpoint.with_settings(settings or {})
+
+
+def _untold(detector: str) -> Checkpoint:
+    """The model for a detector where none is named."""
+    name = default_model(detector)
+    if not name.startswith(GFLASH):
+        return Checkpoint.load(pretrained_folder(name))
+    if FOUNDATION in pretrained_names():
+        try:
+            return _introduced(Checkpoint.load(FOUNDATION), detector)
+        except (CheckpointError, DetectorError) as error:
+            log.warning("the model for all detectors cannot be used: %s", error)
+    log.warning(
+        "no trained model for %s comes with caloforge: these showers are GFlash's, a parametrisation "
+        "from the detector's description alone, which was fitted to no showers and agrees with "
+        "Geant4 in means at best (docs/explanation/parametrised.md). Train a model for better ones: "
+        "caloforge simulate %s -n 10000 -o showers.h5, caloforge train RECIPE showers.h5 -o model, "
+        "caloforge generate model",
+        detector,
+        detector,
+    )
+    return Checkpoint.load(name)
+
+
+def _introduced(checkpoint: Checkpoint, detector: str) -> Checkpoint:
+    """The checkpoint with a detector that it was not trained on, given by name or file; this is told."""
+    name = Detector.name_of(detector)
+    if detector == name and name in checkpoint.detectors:
+        return checkpoint
+    if detector == name and name not in Detector.names():  # a name of nothing; what it knows is said later
+        return checkpoint
+    made = with_detector(checkpoint, Detector.load(detector))
+    if made is not checkpoint:
+        log.warning(
+            "%s was trained on no showers in %s: it knows this detector by its description alone; %s. A few "
+            "hundred showers make it sure: caloforge simulate %s -n 500 -o showers.h5, caloforge adapt %s "
+            "--data showers.h5 -o model, caloforge generate model (docs/how-to/foundation.md)",
+            checkpoint.name,
+            name,
+            made.provenance["introduced"][name]["sure"],
+            detector,
+            checkpoint.path or checkpoint.name,
+        )
+    return made
 
 
 class Request(ABC):
@@ -214,6 +259,7 @@ class GenerationRequest(Request):
         if not allow_extrapolation:
             check_range(conditions, checkpoint)
         mesh = trained_mesh(checkpoint, conditions)
+        checkpoint = weights_for(checkpoint, str(conditions.detector[0]))
         model = checkpoint.model(device, precision, kernels)
         model.require_possible(conditions)
         if coarse is not None:

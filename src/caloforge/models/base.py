@@ -58,7 +58,7 @@ class GeneratorModel(NoiseModel):
     """A model that makes showers, network and preprocessing of one family; a subclass is a new family."""
 
     block_size: ClassVar[int] = 64
-    """Showers that `decode` is given at once on a CPU, always exactly so many (see docs/generation.md)."""
+    """Showers that `decode` is given at once on a CPU, always exactly so many (docs/how-to/generation.md)."""
 
     def require_possible(self, conditions: Conditions) -> None:
         """ConditionError for conditions of which no shower can be made, in the trained range or out of it."""

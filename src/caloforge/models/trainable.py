@@ -25,6 +25,7 @@ from caloforge.runtime.precision import in_bf16
 from caloforge.settings import Settings
 
 if TYPE_CHECKING:
+    from caloforge.detector.detector import Detector
     from caloforge.detector.mesh import Mesh
 
 __all__ = ["Trainable", "load_trainable_class"]
@@ -64,6 +65,8 @@ class Trainable(nn.Module, ABC):
     """Settings of a small model for 6 × 4 × 3 cells, with which the laws of all models are tested."""
     joint: ClassVar[bool] = False
     """True where one model may be trained on detectors whose cells differ in size."""
+    introduces: ClassVar[bool] = False
+    """True where it makes showers in detectors of which it has only a description, see `introduce`."""
 
     settings: BaseModel
     detectors: tuple[str, ...]
@@ -160,6 +163,18 @@ class Trainable(nn.Module, ABC):
             RecipeError: this family cannot be adapted.
         """
         raise RecipeError(f"a {type(self).__name__} cannot be adapted; train it on all showers instead")
+
+    def introduce(self, detector: Detector) -> str:
+        """Take a detector in of which there is only a description, behind those that are known.
+
+        Returns what is to be said of how sure its showers are.
+
+        Raises:
+            CheckpointError: there is no room for another detector.
+            DetectorError: its description does not suffice.
+            RecipeError: this family makes showers only in detectors that it was trained on.
+        """
+        raise RecipeError(f"a {type(self).__name__} makes showers only in detectors that it was trained on")
 
     def use_teacher(self, teacher: Trainable) -> None:
         """Take a trained model to learn from, frozen and in eval mode; called before `fit`.

@@ -30,6 +30,8 @@ FEWEST_STEPS = 100
 PATIENCE = 0.25
 """A part is stopped when its validation loss was no better for this share of all epochs."""
 FEWEST_EPOCHS = 5
+MOST_HELD_OUT, HELD_OUT = 0.2, 100
+"""A fifth of few showers is held out, until it is so many: of fewer the loss says little."""
 
 
 def adapt(
@@ -107,12 +109,16 @@ def adaptation_recipe(
     fresh = "start" not in checkpoint.provenance  # the recipe of an adapted model is one of adaptation
     rate, share = (LEARNING_RATE, STEPS) if fresh else (1.0, 1.0)
     steps = steps or max(FEWEST_STEPS, round(share * int(checkpoint.metrics.get("steps", 0))))
-    n_training = max(1, n - round(n * training.validation_fraction))
+    held_out = training.validation_fraction
+    if held_out:
+        held_out = max(held_out, min(MOST_HELD_OUT, HELD_OUT / n))
+    n_training = max(1, n - round(n * held_out))
     epochs = -(-steps // max(1, n_training // training.batch_size))
     changes: dict[str, Any] = {
         "data.detectors": None,
         "training.select": None,  # patience decides instead
         "training.steps": steps,
+        "training.validation_fraction": held_out,
         "training.learning_rate": rate * training.learning_rate,
         "training.patience": max(FEWEST_EPOCHS, round(PATIENCE * epochs)),
     }

@@ -1,7 +1,9 @@
 """What is held out, and batches in an order that is a function of (seed, epoch) alone.
 
-What fits in memory is kept there; the rest is read from disk in windows of shuffled runs. Showers and pixel
-events are loaded alike; a subclass of `Loader` says how some of them are read.
+What fits in memory is kept there, and the rest is read from disk when it is due: the order is the same, so
+that neither the memory of a machine nor the number of processes changes a training. Samples beyond
+`WHOLE_BYTES` are shuffled in windows of runs of neighbours from anywhere, of which one (or two) is in memory
+at a time. Showers and pixel events are loaded alike; a subclass of `Loader` says how some of them are read.
 Legend: ``n`` showers or events, ``B`` of a batch.
 """
 
@@ -29,8 +31,11 @@ from caloforge.runtime.share import Share
 
 __all__ = ["EventLoader", "Loader", "ShowerLoader", "fits_in_memory", "hold_out"]
 
-RUN = 256
+WHOLE_BYTES = 1 << 30
+"""What takes no more is shuffled as a whole."""
 WINDOW_BYTES = 256 << 20
+RUN = 64
+"""Neighbours that are read together: fewer are shuffled better and read slower, since chunks are whole."""
 SHARE = 0.25
 
 Index = NDArray[np.int64]
@@ -147,14 +152,14 @@ class Loader(ABC, Generic[R, B]):
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[B]:
         """This process's share of the shuffled batches of an epoch, from batch ``start`` on."""
-        random = np.random.default_rng(derived_seed(self.seed, "order", epoch))
-        if self._held is not None:
-            order = torch.from_numpy(random.permutation(self.n)).to(self._held.index_device)
-            for i in range(start, self.steps_per_epoch):
-                index = order[i * self.batch_size : (i + 1) * self.batch_size][self.share.rows]
-                yield self._batch(self._held[index].to(self.device, non_blocking=True))
-        else:
-            yield from self._streamed(self._windows(random), start)
+        windows = self._windows(np.random.default_rng(derived_seed(self.seed, "order", epoch)))
+        if self._held is None:
+            yield from self._streamed(windows, start)
+            return
+        order = torch.from_numpy(np.concatenate(windows)).to(self._held.index_device)
+        for i in range(start, self.steps_per_epoch):
+            index = order[i * self.batch_size : (i + 1) * self.batch_size][self.share.rows]
+            yield self._batch(self._held[index].to(self.device, non_blocking=True))
 
     def in_order(self) -> Iterator[tuple[Share, B]]:
         """This process's share of all showers in order; the last batch may be smaller, a share empty."""
@@ -165,7 +170,13 @@ class Loader(ABC, Generic[R, B]):
             yield share, self._batch(some.to(self.device))
 
     def _windows(self, random: np.random.Generator) -> list[Index]:
-        """Shuffled runs of neighbouring showers, cut into windows of whole batches and shuffled in them."""
+        """The order of an epoch, in the parts in which it is read.
+
+        A large sample is cut into runs of neighbours, these are shuffled and joined to windows of whole
+        batches, and each window is shuffled.
+        """
+        if self._bytes <= WHOLE_BYTES:
+            return [random.permutation(self.n)]
         batch_bytes = max(1, self._bytes * self.batch_size // self.n)
         runs = np.split(np.arange(self.n), np.arange(RUN, self.n, RUN))
         order = np.concatenate([runs[i] for i in random.permutation(len(runs))])

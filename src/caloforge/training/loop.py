@@ -46,7 +46,7 @@ def train(
     device: str = "auto",
     threads: int | None = None,
     precision: str = "auto",
-    workers: int = 0,
+    workers: int = 1,
     overrides: Mapping[str, Any] | None = None,
     progress: bool = True,
     keep_resume: bool = False,
@@ -73,7 +73,7 @@ def train(
         threads: CPU threads; by default ``OMP_NUM_THREADS``, else 1, which beside other programs is fastest.
         precision: of the networks, "float32" or "bfloat16"; "auto" as the model's settings say, which may
             leave it to the device. Autocast is ``training.precision`` of the recipe.
-        workers: with 1 or more, showers that do not fit in memory are read ahead in a thread.
+        workers: with 0, showers that do not fit in memory are not read ahead in a thread.
         overrides: changes to the recipe by dotted key, e.g. ``{"training.epochs": 5}``.
         progress: tell how far it is, on standard error.
         keep_resume: keep the folder ``resume/`` at the end.

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from caloforge.checkpoint.before import keep_before
 from caloforge.checkpoint.checkpoint import Checkpoint
 from caloforge.errors import TrainingError
 from caloforge.models.trainable import Trainable
@@ -20,7 +21,7 @@ from caloforge.runtime.signals import Interrupt, raise_interrupt
 from caloforge.training.loader import fits_in_memory
 from caloforge.training.record import Log, summary
 from caloforge.training.selection import Selection
-from caloforge.training.state import RESUME, has_state, load_state, remove_state, save_state, saved_run
+from caloforge.training.state import RESUME, has_state, load_state, remove_state, save_state
 from caloforge.training.task import TrainingTask
 from caloforge.training.team import Team
 from caloforge.training.trainer import Trainer
@@ -64,18 +65,13 @@ class TrainingRun:
         self.task, self.folder, self.accelerator, self.team = task, folder, accelerator, team
         self.state_folder = folder / RESUME
         self._log: Log | None = None
-        saved = team.on_main(lambda: self._saved_run() if resume else None)
-        # A resumed training keeps showers where it kept them before, since that decides their order.
-        (too_large,) = team.largest(not fits_in_memory(task.sample))
-        in_memory = not too_large
-        if saved is not None:
-            in_memory = bool(saved.get("in memory", in_memory))
-        where = {"in memory": in_memory, "processes": team.size}
+        resumed = team.on_main(lambda: resume and has_state(self.state_folder))
         self.fingerprints = team.on_main(lambda: task.fingerprints)
-        self.identity = {"recipe": task.recipe.to_dict(), "seed": task.seed, **self.fingerprints, **where}
+        self.identity = {"recipe": task.recipe.to_dict(), "seed": task.seed, **self.fingerprints}
+        self.identity["processes"] = team.size
         self.training, held_out = task.split(task.sample)
         given, given_held_out = (None, None) if task.given is None else task.split(task.given)
-        model = self._model(saved is None, precision)
+        model = self._model(not resumed, precision)
         self.execution = model.execution
         self.identity["precision"] = self.execution.precision
         if accelerator.device.type == "cpu":
@@ -95,7 +91,7 @@ class TrainingRun:
             "batch_size": settings.batch_size,
             "detectors": model.detectors,
             "device": accelerator.device,
-            "in_memory": in_memory,
+            "in_memory": fits_in_memory(task.sample),
             "process": team.index,
             "n_processes": team.size,
         }
@@ -109,7 +105,7 @@ class TrainingRun:
         if settings.select is not None and held_out is not None:
             selection = Selection(settings.select, held_out, given_held_out, accelerator.device, task.seed)
         self.trainer = Trainer(model, settings, loader, validation, accelerator, team, task.seed, selection)
-        if saved is not None:
+        if resumed:
             load_state(self.state_folder, self.trainer, self.identity)
             self.trainer.last_saved = str(folder)
         self._saved_at, self._save_seconds = time.monotonic(), 0.0
@@ -123,6 +119,7 @@ class TrainingRun:
         """
         trainer, team = self.trainer, self.team
         team.on_main(self._open_log)
+        team.on_main(self._keep_before)
         try:
             with Display(self.task.what, enabled=progress and team.main) as show:
                 self._tell_step(show, "")
@@ -148,9 +145,6 @@ class TrainingRun:
         checkpoint.path = self.folder
         return checkpoint
 
-    def _saved_run(self) -> dict[str, Any] | None:
-        return saved_run(self.state_folder) if has_state(self.state_folder) else None
-
     def _model(self, fit: bool, precision: str) -> Trainable:
         """The model at the beginning; the main process fits its statistics for all."""
         device, sample = self.accelerator.device, self.training if fit else None
@@ -164,6 +158,11 @@ class TrainingRun:
 
     def _open_log(self) -> None:
         self._log = Log(self.folder, self.trainer.position.epoch)
+
+    def _keep_before(self) -> None:
+        start = self.task.start
+        if start is not None and not set(start.detectors) <= set(self.task.meshes):
+            keep_before(start, self.folder)
 
     def _write_log(self, row: dict[str, Any]) -> None:
         if self._log is not None:

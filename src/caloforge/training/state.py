@@ -22,7 +22,7 @@ from caloforge.training.trainer import Position, Trainer
 
 __all__ = ["RESUME", "finished_training", "has_state", "load_state", "remove_state", "save_state"]
 
-STATE_VERSION = 2
+STATE_VERSION = 3
 ABOUT = "state.json"
 OURS = re.compile(r"(state\.json|state-\d+\.safetensors)(\..*partial)?")
 """Names of the files of a state."""
@@ -89,21 +89,12 @@ def load_state(folder: Path, trainer: Trainer, run: dict[str, Any]) -> None:
         raise CheckpointError(f"{folder}: the state does not fit the model ({error}); train anew") from error
 
 
-def saved_run(folder: Path) -> dict[str, Any]:
-    """What `save_state` was told about the training."""
-    return _run_of(folder, read_json(folder / ABOUT, error=CheckpointError))
-
-
-def _run_of(folder: Path, about: dict[str, Any]) -> dict[str, Any]:
-    run = about.get("run", {})
-    if not isinstance(run, dict):
-        raise CheckpointError(f"{folder / ABOUT}: 'run' must be a table, got {run!r}; the file is damaged")
-    return run
-
-
 def check_run(folder: Path, about: dict[str, Any], run: dict[str, Any]) -> None:
     """CheckpointError naming what differs between a saved training and this one."""
-    saved = current_names(_run_of(folder, about))
+    saved = about.get("run", {})
+    if not isinstance(saved, dict):
+        raise CheckpointError(f"{folder / ABOUT}: 'run' must be a table, got {saved!r}; the file is damaged")
+    saved = current_names(saved)
     for key, value in run.items():
         if saved.get(key, value) != value:
             how = f" (--{key} {saved[key]})" if key in OPTIONS else ""

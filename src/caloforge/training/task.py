@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 import numpy as np
 import torch
 
+from caloforge.checkpoint.before import ADAPTED_TO
 from caloforge.checkpoint.checkpoint import Checkpoint
 from caloforge.data.conditions import Conditions, merged_ranges
 from caloforge.data.described import described_detectors
@@ -136,6 +137,7 @@ class TrainingTask(ABC, Generic[S]):
                 }
         ranges: dict[str, dict[str, Any]] = {}
         if self.start is not None:
+            made_by[ADAPTED_TO] = list(self.meshes)
             ranges = {name: self.start.range_of(name) for name in self.start.detectors}
         ranges |= self.ranges()
         return Checkpoint.from_model(

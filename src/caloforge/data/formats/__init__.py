@@ -1,6 +1,6 @@
 """File formats, told apart by the names of their data sets.
 
-A new format is a `FileFormat` in a new module here, or elsewhere: see docs/extending.md.
+A new format is a `FileFormat` in a new module here, or elsewhere: see docs/how-to/extending.md.
 """
 
 from __future__ import annotations
@@ -105,8 +105,8 @@ def _format_of(path: Path) -> Iterator[tuple[FileFormat, Any]]:
             if found is None:
                 raise DataError(
                     f"{path}: unknown layout with data sets {', '.join(sorted(file)) or 'none at all'}. "
-                    f"Known layouts: {', '.join(layout.name for layout in formats)}; docs/data.md says what "
-                    "they look like."
+                    f"Known layouts: {', '.join(layout.name for layout in formats)}; docs/how-to/data.md "
+                    "says what they look like."
                 )
             yield found, file
         except CaloforgeError:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from caloforge.data.formats.opening import Opening, how_to_open
 from caloforge.data.formats.stored import require_own_values, require_stored
+from caloforge.data.formats.unpacking import for_all, is_packed, unpacked_rows, unpacking_threads
 from caloforge.data.guarded_file import GuardedFile
 from caloforge.data.sources import Energies, as_energies, check_energies
 from caloforge.errors import DataError
@@ -41,6 +42,8 @@ HDF5_ERRORS = (OSError, RuntimeError, KeyError, MemoryError, ValueError, TypeErr
 """What h5py raises where a file is damaged, and programs where they are wrong: see `damaged`."""
 CACHE_BYTES = 128 << 20
 CACHE_SLOTS = 10007
+FEW_CHUNKS = 4
+"""Not worth a thread of their own."""
 MOST_OPEN = 32
 """Files that are kept open: systems allow 256 or 1024 at a time, and showers may come from thousands."""
 
@@ -233,7 +236,8 @@ class StoredRows:
 class HDF5Source(StoredRows):
     """Energies in one data set of a file, converted at the door.
 
-    Data are read by whole chunks, each decompressed once for consecutive reads (the chunk cache holds them).
+    Data are read by whole chunks, each decompressed once for consecutive reads (the chunk cache holds them);
+    many chunks that are packed as ours by several threads.
 
     Args:
         path: the file.
@@ -282,10 +286,11 @@ class HDF5Source(StoredRows):
             f"{self.path}, data set {self.data_set!r}: {what} ({error}); the file is damaged, get it again"
         )
 
-    def _slice(self, start: int, stop: int) -> NDArray[Any]:
+    def _slice(self, start: int, stop: int, in_chunk: bool = False) -> NDArray[Any]:
+        """What is stored, ``in_chunk`` where it lies in one chunk that is packed as ours."""
         try:
             _, _file, stored = self._stored()
-            return np.asarray(stored[start:stop])
+            return unpacked_rows(stored, start, stop) if in_chunk else np.asarray(stored[start:stop])
         except HDF5_ERRORS as error:
             raise self._damaged(f"showers {start} to {stop - 1} are unreadable", error) from error
 
@@ -300,24 +305,40 @@ class HDF5Source(StoredRows):
 
     def read(self, start: int, stop: int) -> Energies:
         """As `EnergySource.read`."""
+        if self._threads(stop - start) > 1:
+            return self.take(np.arange(start, stop))
         return self._checked(self._slice(start, stop), start)
 
     def take(self, index: NDArray[np.int64]) -> Energies:
-        """As `EnergySource.take`; reads each chunk that holds wanted showers once, and one at a time."""
+        """As `EnergySource.take`; reads each chunk that holds wanted showers once, a thread one at a time."""
         if not len(index):
             return self.read(0, 0)
-        unique, inverse = np.unique(index, return_inverse=True)
-        rows = (self._stored()[2].chunks or (256,))[0]
-        result: Energies | None = None
-        for part in np.split(np.arange(len(unique)), np.flatnonzero(np.diff(unique // rows)) + 1):
-            wanted = unique[part]
-            block = self._slice(int(wanted[0]), int(wanted[-1]) + 1)
-            energies = self._checked(block[wanted - wanted[0]], wanted)
-            if result is None:
-                result = np.empty((len(unique), energies.shape[1]), dtype=energies.dtype)
-            result[part] = energies
-        assert result is not None
-        return result if np.array_equal(unique, index) else result[inverse]
+        order = np.argsort(index, kind="stable")
+        wanted, rows = index[order], (self._stored()[2].chunks or (256,))[0]
+        parts = np.split(np.arange(len(index)), np.flatnonzero(np.diff(wanted // rows)) + 1)
+        threads = self._threads(rows * len(parts))
+
+        def energies(part: NDArray[np.int64]) -> Energies:
+            numbers = wanted[part]
+            block = self._slice(int(numbers[0]), int(numbers[-1]) + 1, in_chunk=threads > 1)
+            return self._checked(block[numbers - numbers[0]], numbers)
+
+        first = energies(parts[0])
+        result = np.empty((len(index), first.shape[1]), dtype=first.dtype)
+        result[order[parts[0]]] = first
+
+        def fill(part: NDArray[np.int64]) -> None:
+            result[order[part]] = energies(part)
+
+        for_all(fill, parts[1:], threads)
+        return result
+
+    def _threads(self, n: int) -> int:
+        """Threads that pay for n showers."""
+        _, _file, stored = self._stored()
+        if stored.chunks is None or n <= FEW_CHUNKS * stored.chunks[0] or not is_packed(stored):
+            return 1
+        return unpacking_threads()
 
     def exact(self) -> HDF5Source:
         twin = copy.copy(self)

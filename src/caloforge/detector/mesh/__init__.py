@@ -5,7 +5,7 @@ Lengths are mm, angles rad. Flattened order is layer (slowest), φ or y, r or x 
 A mesh whose ``frame`` is ``"shower"`` has its origin where the particle enters the detector and its
 z axis along the particle; one whose ``frame`` is ``"detector"`` is fixed to the detector's face.
 
-A new kind is a new file here, or a class elsewhere: see docs/extending.md.
+A new kind is a new file here, or a class elsewhere: see docs/how-to/extending.md.
 """
 
 from __future__ import annotations

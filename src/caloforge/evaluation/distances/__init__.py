@@ -1,7 +1,7 @@
 """Distances between samples: FPD, KPD, precision and recall, and whether training showers were memorised.
 
 Ours and not the packages ``jetnet`` and ``prdc``: the same numbers in a third to a fifth of the time (KPD a
-hundredth), with less memory; `benchmarks/distances.py` measures it, docs/distances.md has the table.
+hundredth), with less memory; `benchmarks/distances.py` measures it; table in docs/explanation/distances.md.
 
 Importing this loads neither torch nor scipy.
 """

@@ -69,7 +69,7 @@ def evaluate_events(
     device: str = "auto",
     progress: bool | Progress = True,
 ) -> PixelEvaluation:
-    """Compare generated pixel events with true ones, see docs/pixel.md.
+    """Compare generated pixel events with true ones, see docs/explanation/pixel.md.
 
     Files are read in batches of 20 events, and single events again for images and neighbours.
 

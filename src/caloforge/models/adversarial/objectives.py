@@ -43,7 +43,7 @@ def gradient_penalty(
     """
     with torch.enable_grad():
         mix = torch.rand(len(real), 1, generator=generator, device=real.device).to(real.dtype)
-        between = torch.lerp(fake.detach(), real, mix).requires_grad_()
+        between = torch.lerp(fake.detach().to(real.dtype), real, mix).requires_grad_()
         (slope,) = torch.autograd.grad(score(between).sum(), between, create_graph=True)
         penalty: Tensor = (slope.norm(dim=1) - 1).square().mean()
         return penalty

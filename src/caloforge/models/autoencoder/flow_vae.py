@@ -70,7 +70,6 @@ class FlowVAE(LayersThenCells):
         threshold_mev: float | None = Field(None, gt=0)
 
     mesh_kinds: ClassVar[tuple[str, ...]] = ("cylinder", "box")
-    block_size: ClassVar[int] = 128
     example: ClassVar[Mapping[str, Any]] = {
         "energies": {"blocks": 1, "hidden": 8},
         "latent": 3,

@@ -48,16 +48,19 @@ class IncidentContext(nn.Module):
         del self._moments
 
     def _raw(self, c: ConditionTensors) -> Tensor:
-        neutral = (c.particle[:, None] == self.neutral).any(dim=1)
         columns = [
             c.energy.log(),
             c.theta.cos(),
             c.phi.cos(),
             c.phi.sin(),
             *c.impact_point.T,
-            neutral.to(c.energy),
+            self._is_neutral(c),
         ]
         return torch.stack(columns, dim=-1).to(self.mean.dtype)
+
+    def _is_neutral(self, c: ConditionTensors) -> Tensor:
+        """1 of neutral particles, else 0, (n,)."""
+        return (c.particle[:, None] == self.neutral).any(dim=1).to(c.energy)
 
     def forward(self, conditions: ConditionTensors) -> Tensor:
         """The numbers of n showers, (n, 7)."""

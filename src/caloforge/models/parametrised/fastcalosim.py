@@ -44,6 +44,8 @@ ELSEWHERE = 1e-3
 """Part of a bin's histogram that is the mean of all, so that a layer which was empty in it has one."""
 TRIALS = 4
 """Showers per shower it was fitted to that the distribution of total energies is found with."""
+SLICE = 4096
+"""Of these that are made at once: each takes a matrix of (Z + 1)² numbers."""
 
 
 class FastCaloSim(ParametrisedModel):
@@ -235,7 +237,8 @@ class FastCaloSim(ParametrisedModel):
             bins, layers = (
                 torch.randn(len(logs), k, generator=generator) for k in (3, self.mesh.n_layers + 1)
             )
-            drawn.append(self._shares(bins, layers, logs)[1].double().numpy())
+            parts = zip(*(torch.split(numbers, SLICE) for numbers in (bins, layers, logs)), strict=True)
+            drawn.append(np.concatenate([self._shares(*part)[1].double().numpy() for part in parts]))
         made = np.stack(drawn)
         for b in range(self.settings.energies):
             here = (of_energy == b) & lit

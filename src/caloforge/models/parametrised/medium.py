@@ -134,7 +134,7 @@ class Medium:
         No formula of it belongs to the parametrisation. Here the electrons of a shower cross E/(E_c·s)
         layers, s radiation lengths apart, and what each crossing leaves fluctuates by itself, the more the
         thinner the layer (x g/cm²): c² = k · E_c/GeV · s^p · (1 + b/x). k, p and b were fitted to Geant4's
-        showers in six detectors, within about 10 % (docs/parametrised.md).
+        showers in six detectors, within about 10 % (docs/explanation/parametrised.md).
         """
         apart, crossed = self.period / cosine, self.active / cosine
         crossings = SAMPLED * self.critical_mev / 1000 * apart**SPREAD

@@ -21,7 +21,7 @@ from caloforge.models.networks.kernels import HasKernel
 from caloforge.models.tree.forms import FORMS, asymmetry, seen
 from caloforge.models.tree.halvings import Halving, Source
 from caloforge.models.tree.kernel import HalvingKernel, tree_library
-from caloforge.models.tree.line import SplitsToLine
+from caloforge.models.tree.line import PlaceNumbers
 from caloforge.models.tree.network import SplitNetwork
 from caloforge.models.tree.passes import Passes
 from caloforge.models.tree.split import draw, log_likelihood, logistic
@@ -38,7 +38,7 @@ class HalvingModel(HasKernel):
     Args:
         halving: which.
         context: G.
-        line: how far splits lie from the particle's line, where they are told.
+        places: what splits are told of their place in a shower, where they are.
         width, depth, components: of the network.
         chunk: splits that are computed at once on a CPU, always so many, without the compiled kernel.
 
@@ -67,19 +67,19 @@ class HalvingModel(HasKernel):
         depth: int,
         components: int,
         chunk: int,
-        line: SplitsToLine | None = None,
+        places: PlaceNumbers | None = None,
     ) -> None:
         super().__init__()
-        self.halving, self.line, self.chunk = halving, line, chunk
+        self.halving, self.place_numbers, self.chunk = halving, places, chunk
         self.n_splits = len(halving.cells)
         self.n_layers = halving.shape[0]
         first = halving.sources.size
         table = torch.from_numpy(halving.table)
         table = torch.cat([table, (first + torch.arange(context)).expand(len(table), -1)], dim=1)
-        if line is not None:
-            table = torch.cat([table, first + context + line.index], dim=1)
+        if places is not None:
+            table = torch.cat([table, first + context + places.index], dim=1)
         # what is known, the numbers of the shower, and where splits that do not exist write
-        self.size = first + context + (0 if line is None else line.size) + 1
+        self.size = first + context + (0 if places is None else places.size) + 1
         buffers = {
             "table": table,
             "cells": torch.from_numpy(halving.cells),
@@ -111,8 +111,9 @@ class HalvingModel(HasKernel):
         self.stage_ends = [0, *accumulate(int(n) for n in stage_sizes)]
 
     def told(self, context: Tensor, points: Tensor | None) -> Tensor:
-        """The numbers of showers, (n, G'): context (n, G) and what points (n, Z, 2) of their lines say."""
-        return context if self.line is None else torch.cat([context, self.line(points)], dim=1)
+        """The numbers of showers, (n, G'): context (n, G) and what ``points`` (n, Z, …) of layers say."""
+        told = self.place_numbers
+        return context if told is None else torch.cat([context, told(points)], dim=1)
 
     def _known(self, parents: Tensor, children: Tensor, context: Tensor, threshold: Tensor) -> Tensor:
         """All that is known of n showers, (n, S), of all their parents and children and of `told` (n, G')."""

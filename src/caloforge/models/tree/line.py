@@ -13,14 +13,26 @@ from torch import Tensor, nn
 from caloforge.detector.mesh import BoxMesh
 from caloforge.models.tree.halvings import Halving
 
-__all__ = ["SplitsToLine"]
+__all__ = ["PlaceNumbers", "SplitsToLine"]
 
 FORMS = (lambda d: 0.3 * torch.asinh(d), torch.tanh)
 """Distances in cells as networks see them: from afar, and next to the line."""
 
 
-class SplitsToLine(nn.Module):
+class PlaceNumbers(nn.Module):
     """N numbers of a shower, of which each split knows K.
+
+    Attributes:
+        size: N.
+        index: which of the numbers each split knows, (P + 1, K); of one more that does not exist, any.
+    """
+
+    size: int
+    index: Tensor
+
+
+class SplitsToLine(PlaceNumbers):
+    """How far the places of a shower lie from its line.
 
     A split in x or y knows the place where it divides, from the line at the depth of its layer, and how far
     its middle lies from the line along the other axis.
@@ -28,10 +40,6 @@ class SplitsToLine(nn.Module):
     Args:
         mesh: a box.
         halving: of parents within layers.
-
-    Attributes:
-        size: N.
-        index: which of the numbers each split knows, (P + 1, K); of one more that does not exist, any.
     """
 
     places: Tensor

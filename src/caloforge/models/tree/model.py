@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from itertools import pairwise
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeVar
 
 import torch
 from pydantic import Field
@@ -29,14 +29,15 @@ from caloforge.models.conditions.trajectory import ParticleLine
 from caloforge.models.coordinates import RunningMoments, energy_range
 from caloforge.models.energies.layers_then_cells import fitted_batches
 from caloforge.models.lit import all_rows
-from caloforge.models.tree.halvings import halvings
+from caloforge.models.tree.halvings import Halving, halvings
 from caloforge.models.tree.level import HalvingModel
-from caloforge.models.tree.line import SplitsToLine
+from caloforge.models.tree.line import PlaceNumbers, SplitsToLine
 from caloforge.models.tree.split import logistic, mixture_log_density, mixture_sample
 from caloforge.models.tree.stages import prepared, sampled
 
 __all__ = ["ShowerTree"]
 
+C = TypeVar("C", bound=ConditionTensors)
 TOTAL_COMPONENTS = 8
 STANDARDISED = 2000
 """Showers of which means and standard deviations of what is known are taken."""
@@ -84,12 +85,12 @@ class ShowerTree(GeneratorModel):
         super().__init__(mesh, settings)
         assert isinstance(mesh, RegularMesh)
         s = self.settings
-        self.incident = IncidentContext()
+        self.incident = self._incident_context()
         box = mesh if isinstance(mesh, BoxMesh) and mesh.frame == "detector" else None
         self.line = None if box is None else ParticleLine(box)
-        context = IncidentContext.size + (2 if box is None else 4)
+        context = self.incident.size + (2 if box is None else 4)
         self.total = nn.Sequential(
-            nn.Linear(IncidentContext.size, 64),
+            nn.Linear(self.incident.size, 64),
             nn.SiLU(),
             nn.Linear(64, 64),
             nn.SiLU(),
@@ -97,15 +98,23 @@ class ShowerTree(GeneratorModel):
         )
         sizes = {"width": s.width, "depth": s.depth, "components": s.components, "chunk": s.chunk}
         self.halvings = nn.ModuleList(
-            HalvingModel(
-                h, context, **sizes, line=None if box is None or not h.axis else SplitsToLine(box, h)
-            )
-            for h in halvings(mesh)
+            HalvingModel(h, context, **sizes, places=self._told_of_places(h)) for h in halvings(mesh)
         )
         self.register_buffer("threshold", torch.tensor(s.threshold_mev or 1.0))
         # of log(E/E_inc) and log E, E the energy of all cells
         self.register_buffer("mean", torch.zeros(2))
         self.register_buffer("std", torch.ones(2))
+
+    def _incident_context(self) -> IncidentContext:
+        """What networks are given of the incident particle."""
+        return IncidentContext()
+
+    def _told_of_places(self, halving: Halving) -> PlaceNumbers | None:
+        """What splits are told of their place in this shower, of `_points`."""
+        if self.line is None or not halving.axis:
+            return None
+        assert isinstance(self.mesh, BoxMesh)
+        return SplitsToLine(self.mesh, halving)
 
     def parts(self) -> dict[str, list[nn.Parameter]]:
         parts = {"energies": list(self.total.parameters())}
@@ -119,18 +128,26 @@ class ShowerTree(GeneratorModel):
         return [("cells" if level.halving.axis else "energies", level) for level in levels]
 
     def fit(self, showers: Showers) -> None:
-        self.threshold.fill_(self.settings.threshold_mev or energy_range(showers)[0])
+        self._fit_thresholds(showers)
         moments = RunningMoments((2,))
         if self.line is not None:
             self.line.begin_fit()
-        for batch in fitted_batches(showers, self.incident):
-            moments.add(self._logarithms(batch.energies.flatten(1).sum(dim=1), batch.energy))
+        for batch in fitted_batches(showers, self.incident, detectors=self.detectors):
+            own = self._in_units(batch)
+            moments.add(self._logarithms(own.energies.flatten(1).sum(dim=1), own.energy))
             if self.line is not None:
                 self.line.fit_batch(batch)
         if self.line is not None:
             self.line.end_fit()
         moments.store(self.mean, self.std)
         self._fit_levels(showers)
+
+    def _fit_thresholds(self, showers: Showers) -> None:
+        self.threshold.fill_(self.settings.threshold_mev or energy_range(showers)[0])
+
+    def _in_units(self, conditions: C) -> C:
+        """The showers, or their conditions, with energies in the unit that splits see; here MeV."""
+        return conditions
 
     def _fit_levels(self, showers: Showers) -> None:
         """Means and standard deviations of what splits know, of some showers of all of the file."""
@@ -139,9 +156,10 @@ class ShowerTree(GeneratorModel):
             level.begin_fit()
         for cells, conditions in showers.thinned(STANDARDISED).batches(FIT_BATCH):
             batch = Batch.with_energies(cells, conditions, self.detectors)
-            total = batch.energies.flatten(1).sum(dim=1)
-            context, points = self._context(self.incident(batch), batch, total), self._points(batch)
-            for level, (parents, children) in zip(levels, pairwise(self._grids(batch.energies)), strict=True):
+            own = self._in_units(batch)
+            total = own.energies.flatten(1).sum(dim=1)
+            context, points = self._context(self.incident(batch), own, total), self._points(batch)
+            for level, (parents, children) in zip(levels, pairwise(self._grids(own.energies)), strict=True):
                 level.fit_batch(parents, children, level.told(context, points), self.threshold)
         for level in levels:
             level.end_fit()
@@ -151,7 +169,7 @@ class ShowerTree(GeneratorModel):
         return torch.stack([log - incident.log(), log], dim=1)
 
     def _context(self, incident: Tensor, conditions: ConditionTensors, total: Tensor) -> Tensor:
-        """What all splits of showers (n,) know: the incident particle (n, 7), its slope, and the whole."""
+        """What all splits of showers (n,) know: the incident particle, its slope, and the whole."""
         logarithms = (self._logarithms(total, conditions.energy) - self.mean) / self.std
         slope = incident[:, :0] if self.line is None else 3 * self.line.slope(conditions)
         return torch.cat([incident, slope, logarithms], dim=1)
@@ -167,10 +185,9 @@ class ShowerTree(GeneratorModel):
 
     def losses(self, batch: Batch, part: str, generator: torch.Generator) -> dict[str, Tensor]:
         """Mean negative log-likelihood of showers: of the energies of their layers, or of all below."""
-        n, total = len(batch), batch.energies.flatten(1).sum(dim=1)
-        incident = self.incident(batch)
-        context, points = self._context(incident, batch, total), self._points(batch)
-        grids = self._grids(batch.energies)
+        incident, points, own = self.incident(batch), self._points(batch), self._in_units(batch)
+        n, total = len(batch), own.energies.flatten(1).sum(dim=1)
+        context, grids = self._context(incident, own, total), self._grids(own.energies)
         log_p = total.new_zeros(())
         if part == "energies":
             log_p = mixture_log_density(context[:, -2], self.total(incident)).sum()
@@ -183,8 +200,8 @@ class ShowerTree(GeneratorModel):
                 uniform = torch.rand(n, level.n_splits, generator=generator, device=total.device)
                 chosen = uniform < share
             told = level.told(context, points)
-            own = level.log_likelihood(parents, children, told, self.threshold, chosen, self.bf16)
-            log_p = log_p + own / share
+            found = level.log_likelihood(parents, children, told, self.threshold, chosen, self.bf16)
+            log_p = log_p + found / share
         return {"loss": -log_p / n}
 
     def _grids(self, energies: Tensor) -> list[Tensor]:
@@ -204,12 +221,17 @@ class ShowerTree(GeneratorModel):
         return {"total": (2,), **{part: (n, 2) for part, n in splits.items()}}
 
     def decode(self, noise: Mapping[str, Tensor], conditions: ConditionTensors) -> Tensor:
-        layers, incident = conditions.layer_energies, self.incident(conditions)
+        incident, points, own = (
+            self.incident(conditions),
+            self._points(conditions),
+            self._in_units(conditions),
+        )
+        layers = own.layer_energies
         if layers is None:
-            total = self._total(noise["total"], incident, conditions.energy)
+            total = self._total(noise["total"], incident, own.energy)
         else:
             total = layers.sum(dim=1)
-        context, points = self._context(incident, conditions, total), self._points(conditions)
+        context = self._context(incident, own, total)
         grid, used = total[:, None], Counter[str]()
         of_parts = {part: prepared(z) for part, z in noise.items() if part != "total"}
         for part, level in self._levels():

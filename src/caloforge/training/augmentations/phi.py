@@ -10,8 +10,10 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from caloforge.data.described import described_detectors
 from caloforge.data.showers import Showers
 from caloforge.errors import RecipeError
 from caloforge.models.base import Batch
@@ -30,12 +32,16 @@ class _AroundAxis(Augmentation):
         if {mesh.kind for mesh in showers.meshes.values()} != {"cylinder"}:
             raise RecipeError(f"training.augment needs a cylinder mesh, got {showers!r}")
         theta = showers.conditions.theta
-        tilted = np.flatnonzero(np.abs(theta - np.pi / 2) > LARGEST_TILT)
+        tilted = np.flatnonzero((np.abs(theta - np.pi / 2) > LARGEST_TILT) & ~self._may_be_tilted(showers))
         if len(tilted):
             raise RecipeError(
                 "training.augment turns and mirrors showers, which is right only at normal incidence "
                 f"(θ = π/2), but shower {tilted[0]} has θ = {theta[tilted[0]]:.4f} rad"
             )
+
+    def _may_be_tilted(self, showers: Showers) -> NDArray[np.bool_]:
+        """Which showers (N,) have the symmetry at any angle."""
+        return np.zeros(len(showers), dtype=bool)
 
 
 @AUGMENTATIONS.add("rotate_phi")
@@ -64,7 +70,14 @@ class RotatePhi(_AroundAxis):
 
 @AUGMENTATIONS.add("reflect_phi")
 class ReflectPhi(_AroundAxis):
-    """The mirror image, φ → −φ, with probability one half."""
+    """The mirror image, φ → −φ, with probability one half.
+
+    In a barrel, of which the file has the description, beam and particle lie in a mirror plane at any angle.
+    """
+
+    def _may_be_tilted(self, showers: Showers) -> NDArray[np.bool_]:
+        barrels = [name for name, found in described_detectors(showers).items() if found.shape == "cylinder"]
+        return np.isin(showers.conditions.detector, barrels)
 
     def draw(self, batch: Batch, generator: torch.Generator) -> Callable[[Tensor], Tensor]:
         n, device = len(batch), batch.energies.device

@@ -1,0 +1,150 @@
+"""ShowerTree for many detectors: energies in units of the threshold, and the detector as its physics.
+
+Splits are told what a detector does to showers by a few smooth numbers, and how much of each layer is read
+out, but not which detector it is. So one that nobody trained on is only a place between those that are
+known. What is kept of each is what its description says, its threshold, and how much of the energy it sees.
+
+Legend: ``n`` showers, ``D`` slots.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from caloforge.data.described import described_detectors
+from caloforge.data.showers import Showers
+from caloforge.detector.detector import Detector
+from caloforge.detector.mesh import Mesh
+from caloforge.errors import CheckpointError, RecipeError
+from caloforge.models.base import ConditionTensors
+from caloforge.models.conditions.physics import PhysicsContext, physics_of
+from caloforge.models.coordinates import energy_range
+from caloforge.models.tree.content import LayerContent
+from caloforge.models.tree.halvings import Halving
+from caloforge.models.tree.model import C, ShowerTree
+
+__all__ = ["JointShowerTree"]
+
+
+class JointShowerTree(ShowerTree):
+    """One tree for detectors whose meshes have as many cells.
+
+    Attributes:
+        thresholds: of each detector, MeV, (D,).
+        response: mean of ΣE/E_inc of its training showers, (D,); 1 where there are none.
+    """
+
+    class Settings(ShowerTree.Settings):
+        """Those of `ShowerTree`, and
+
+        Attributes:
+            slots: detectors that there is room for.
+        """
+
+        slots: int = Field(8, ge=1, le=4096)
+
+    mesh_kinds: ClassVar[tuple[str, ...]] = ("cylinder",)
+    joint: ClassVar[bool] = True
+    introduces: ClassVar[bool] = True
+    example: ClassVar[Mapping[str, Any]] = {**ShowerTree.example, "slots": 4}
+    settings: Settings
+    incident: PhysicsContext
+    thresholds: Tensor
+    response: Tensor
+
+    def __init__(self, mesh: Mesh, settings: Settings | Mapping[str, object] | None = None) -> None:
+        super().__init__(mesh, settings)
+        self.register_buffer("thresholds", torch.ones(self.settings.slots))
+        self.register_buffer("response", torch.ones(self.settings.slots))
+
+    def _incident_context(self) -> PhysicsContext:
+        return PhysicsContext(self.settings.slots, self.mesh.n_layers)
+
+    def _told_of_places(self, halving: Halving) -> LayerContent:
+        return LayerContent(halving, self.mesh.n_layers)
+
+    def _points(self, conditions: ConditionTensors) -> Tensor:
+        return self.incident.content(conditions)
+
+    def know(self, detectors: Sequence[str], meshes: Mapping[str, Mesh]) -> None:
+        """As in the base class."""
+        self._require_slots(len(detectors), RecipeError)
+        super().know(detectors, meshes)
+
+    def fit(self, showers: Showers) -> None:
+        self._require_slots(len(self.detectors), RecipeError)
+        self._introduce_all(showers)
+        super().fit(showers)
+
+    def adapt(self, showers: Showers) -> None:
+        """Take new detectors in: description, threshold, response; what splits know stays as it is."""
+        self._require_slots(len(self.detectors), CheckpointError)
+        self._introduce_all(showers)
+
+    def introduce(self, detector: Detector) -> str:
+        """As in the base class; its response is taken to be what its sampling fraction says."""
+        slot, mesh = len(self.detectors), detector.mesh
+        self._require_slots(slot + 1, CheckpointError)
+        physics_of(detector, mesh)  # an error where that cannot be known
+        self.know((*self.detectors, detector.name), self.meshes | {detector.name: mesh})
+        self.incident.introduce(slot, detector.name, mesh, detector)
+        self.thresholds[slot] = self.settings.threshold_mev or _threshold(detector)
+        far, usual = self.incident.distance(slot)
+        where = "among" if far <= usual else "at the edge of" if far <= 2 * usual else "far from"
+        return (
+            f"its physics is {where} that of the detectors of the training: {far:.2g} standard deviations "
+            f"from the nearest, where nine in ten of those have a neighbour within {usual:.2g}"
+        )
+
+    def _require_slots(self, n: int, error: type[CheckpointError | RecipeError]) -> None:
+        if n > self.settings.slots:
+            raise error(
+                f"{n} detectors, but the model has room for {self.settings.slots}; train one with more "
+                "settings.slots"
+            )
+
+    @torch.no_grad()
+    def _introduce_all(self, showers: Showers) -> None:
+        described, meshes = (
+            described_detectors(showers),
+            self.meshes or dict.fromkeys(self.detectors, self.mesh),
+        )
+        for slot, name in enumerate(self.detectors):
+            if self.incident.taken[slot]:
+                continue
+            own = showers.filter(detector=name)
+            detector = described.get(name)
+            self.incident.introduce(slot, name, meshes[name], detector)
+            least = energy_range(own)[0]
+            told = least if detector is None else min(_threshold(detector), least)
+            self.thresholds[slot] = self.settings.threshold_mev or told
+            seen = sum(float(cells.sum(dtype="float64")) for cells, _ in own.batches(100))
+            self.response[slot] = seen / float(own.conditions.energy.sum())
+
+    def _fit_thresholds(self, showers: Showers) -> None:
+        self.threshold.fill_(1.0)  # energies are in units of the threshold
+
+    def _in_units(self, conditions: C) -> C:
+        slot = conditions.detector.clamp_min(0)
+        unit = self.thresholds[slot]
+        changed: dict[str, Any] = {"energy": conditions.energy * self.response[slot] / unit}
+        for name in ("energies", "layer_energies"):
+            found = getattr(conditions, name, None)
+            if found is not None:
+                changed[name] = found / unit.reshape(-1, *[1] * (found.dim() - 1))
+        return replace(conditions, **changed)
+
+    def decode(self, noise: Mapping[str, Tensor], conditions: ConditionTensors) -> Tensor:
+        made = super().decode(noise, conditions)
+        return made * self.thresholds[conditions.detector.clamp_min(0)][:, None, None, None]
+
+
+def _threshold(detector: Detector) -> float:
+    """Of cells, MeV, as they stand in files."""
+    return max(detector.threshold_mev, 1e-6) / detector.sampling_fraction

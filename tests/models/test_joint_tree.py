@@ -1,0 +1,166 @@
+"""A shower tree for many detectors: what it is told of each, units, and detectors that it never saw."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from described import showers_in, small_detector
+
+from caloforge.checkpoint import Checkpoint
+from caloforge.checkpoint.introduced import with_detector
+from caloforge.data import Showers
+from caloforge.detector import CylinderMesh, Detector
+from caloforge.detector.randomised import random_detector, to_toml
+from caloforge.errors import CheckpointError, DetectorError, RecipeError
+from caloforge.generation import generate, resolve_checkpoint
+from caloforge.models.base import ConditionTensors
+from caloforge.models.conditions.physics import NAMES, PhysicsContext, physics_of
+from caloforge.models.tree.content import LayerContent
+from caloforge.models.tree.halvings import halvings
+from caloforge.models.tree.joint import JointShowerTree
+from caloforge.training import adapt, train
+
+THIN, THICK = small_detector("thin", 2.0), small_detector("thick", 4.0, sampling_fraction=0.01)
+BETWEEN = small_detector("between", 3.0, sampling_fraction=0.015)
+RECIPE: dict[str, Any] = {
+    "model": "tree.joint:JointShowerTree",
+    "settings": {**JointShowerTree.example, "slots": 4},
+    "training": {"steps": 10, "batch_size": 20, "augment": ["reflect_phi"], "validation_fraction": 0.1},
+}
+
+
+@pytest.fixture(scope="module")
+def joint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    """Trained on two detectors of other response."""
+    showers = Showers.join([showers_in(THIN, seed=1), showers_in(THICK, seed=2, response=0.45)])
+    return train(RECIPE, showers, out=tmp_path_factory.mktemp("joint") / "joint", progress=False)
+
+
+def at(theta: float, n: int = 1, slot: int = 0) -> ConditionTensors:
+    full = torch.full((n,), theta)
+    return ConditionTensors(
+        torch.full((n,), 1e4), full, torch.zeros(n), torch.full((n,), 11), torch.full((n,), slot)
+    )
+
+
+def content_of(name: str, theta: float = math.pi / 2) -> np.ndarray:
+    detector = Detector.load(name)
+    context = PhysicsContext(1, detector.mesh.n_layers)
+    context.introduce(0, name, detector.mesh, detector)
+    return context.content(at(theta))[0].numpy()
+
+
+def test_layers_hold_what_is_read_out_there() -> None:
+    assert content_of("par04-siw") == pytest.approx(np.ones(45), abs=1e-4)  # two layers each, on its far edge
+    assert content_of("par04-pbwo4")[:44] == pytest.approx(np.ones(44), abs=0.2)
+    odd = content_of("odd-ecal")  # layers of 2.4 mm in cells of 3.53 mm: one or two, then nothing
+    assert set(np.round(odd / odd[0], 3)) == {0.0, 1.0, 2.0}
+    assert not odd[33:].any()
+    assert odd.sum() * 3.53 == pytest.approx(48 * 2.4, rel=1e-3)
+
+
+def test_a_slanted_particle_goes_deeper_into_its_layers() -> None:
+    straight, slanted = content_of("odd-ecal"), content_of("odd-ecal", 1.0)
+    assert np.count_nonzero(straight) == 33
+    assert np.count_nonzero(slanted) == pytest.approx(33 / math.sin(1.0), abs=1)
+    assert slanted.sum() * math.sin(1.0) == pytest.approx(straight.sum(), rel=0.02)
+
+
+def test_the_physics_of_all_detectors_is_of_order_one() -> None:
+    named = [Detector.load(name) for name in ("par04-siw", "par04-scipb", "par04-pbwo4", "allegro-ecal")]
+    for detector in [*named, *(random_detector(2, i) for i in range(30))]:
+        numbers = physics_of(detector, detector.mesh)
+        assert numbers.shape == (len(NAMES),)
+        assert numbers.abs().max() < 6
+
+
+def test_halves_of_layers_are_told_how_unequal_their_content_is() -> None:
+    mesh = CylinderMesh.regular(n_z=5, n_phi=2, n_r=2)
+    content = torch.tensor([[1.0, 3.0, 0.0, 0.0, 2.0]])
+    first, *_, last = [step for step in halvings(mesh) if step.axis == 0]
+    whole = LayerContent(first, 5)(content)[0]
+    assert whole.tolist() == pytest.approx([(4.0 - 2.0) / 6.0, 6.0 / 5])
+    halves = LayerContent(last, 5)
+    assert halves(content)[0].tolist() == pytest.approx([-0.5, 0.0, 1.0, 2.0, 0.0, 2.0])
+    across = next(step for step in halvings(mesh) if step.axis == 2)
+    around = LayerContent(across, 5)
+    told = around(content)[0][around.index[:-1]]
+    of_layer = dict(zip(np.unravel_index(across.cells, across.shape)[0].tolist(), told.tolist(), strict=True))
+    assert of_layer[0] == [0.0, 1.0, 3.0]
+    assert of_layer[4] == [0.0, 2.0, 0.0]
+
+
+def test_thresholds_and_response_are_those_of_each_detector(joint: Checkpoint) -> None:
+    assert joint.detectors == ("thick", "thin")
+    model = joint.network()
+    assert isinstance(model, JointShowerTree)
+    for slot, (told, response) in enumerate(((0.02 / 0.01, 0.45), (0.02 / 0.02, 0.9))):
+        assert float(model.thresholds[slot]) == pytest.approx(told)
+        assert float(model.response[slot]) == pytest.approx(response, rel=0.02)
+    for detector in (THIN, THICK):
+        made = generate(joint, detector=detector.name, energy="2-15GeV", n=30, progress=False)
+        lit = made.energies[made.energies > 0]
+        assert lit.min() >= detector.threshold_mev / detector.sampling_fraction * (1 - 1e-5)
+        assert made.mesh == detector.mesh
+
+
+def test_splits_are_not_told_which_detector_it_is(joint: Checkpoint) -> None:
+    twin = THIN.from_dict(THIN.to_dict() | {"name": "twin"})
+    model = with_detector(joint, twin).model()
+    assert isinstance(model, JointShowerTree)
+    model.response[2] = model.response[1]
+    noise = model.noise(5, torch.Generator().manual_seed(0))
+    ours, theirs = (model.decode(noise, at(1.3, 5, slot)) for slot in (1, 2))
+    assert torch.equal(ours, theirs)
+
+
+def test_a_detector_that_it_never_saw_is_taken_by_its_description(
+    joint: Checkpoint, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "between.toml"
+    file.write_text(to_toml(BETWEEN.to_dict()))
+    made = generate(joint, detector=str(file), energy=1e4, n=20, out=tmp_path / "a.h5", progress=False)
+    assert made.mesh == BETWEEN.mesh
+    assert set(made.conditions.detector) == {"between"}
+    assert made.conditions.theta == pytest.approx(np.full(20, math.pi / 2))  # normal incidence
+    assert made.energies.sum() / made.conditions.energy.sum() == pytest.approx(1.0, rel=0.3)
+    assert "trained on no showers in between" in caplog.text
+    assert "standard deviations from the nearest" in caplog.text
+    known = resolve_checkpoint(joint, "thin")
+    assert known is joint
+
+
+def test_what_it_cannot_make_is_said(joint: Checkpoint) -> None:
+    with pytest.raises(CheckpointError, match="but not of another number"):
+        with_detector(joint, Detector.load("odd-ecal"))
+    other = small_detector("thin", 5.0)
+    with pytest.raises(CheckpointError, match="whose name the checkpoint knows"):
+        with_detector(joint, other)
+    strange = BETWEEN.to_dict()
+    strange["stack"][0]["layers"][0]["material"] = "G4_Ti"
+    with pytest.raises(DetectorError, match="composition of G4_Ti"):
+        with_detector(joint, Detector.from_dict(strange))
+    full = with_detector(with_detector(joint, BETWEEN), small_detector("more", 2.5))
+    with pytest.raises(CheckpointError, match="room for 4"):
+        with_detector(full, small_detector("most", 3.5))
+    one = {**RECIPE, "model": "tree.model:ShowerTree", "settings": {}}
+    with pytest.raises(RecipeError, match="for one mesh"):
+        train(one, Showers.join([showers_in(THIN), showers_in(THICK)]), out="never", progress=False)
+
+
+def test_adaptation_takes_a_detector_in(joint: Checkpoint, tmp_path: Path) -> None:
+    new = showers_in(BETWEEN, 40, seed=5, response=0.7)
+    adapted = adapt(joint, new, out=tmp_path / "adapted", steps=2, progress=False)
+    assert adapted.detectors == ("thick", "thin", "between")
+    before, after = joint.network(), adapted.network()
+    assert isinstance(before, JointShowerTree)
+    assert isinstance(after, JointShowerTree)
+    assert float(after.response[2]) == pytest.approx(0.7, rel=0.03)
+    for name in ("thresholds", "response", "incident.physics", "incident.pieces", "incident.edges"):
+        assert torch.equal(before.get_buffer(name)[:2], after.get_buffer(name)[:2])
+    assert torch.equal(before.incident.mean, after.incident.mean)
