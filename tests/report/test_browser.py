@@ -71,9 +71,10 @@ def test_verdict_is_first_and_visible(browser: Any, sample: Callable[[str], Any]
     assert browser.execute_script("return document.querySelector('main section').id") == "verdict"
     assert "from Geant4" in browser.find_element("css selector", ".headline").text
     assert (
-        browser.find_element("css selector", "a[href='#warnings']").text == "1 warning limits these numbers."
+        browser.find_element("css selector", "main a[href='#warnings']").text
+        == "1 warning limits these numbers."
     )
-    browser.find_element("css selector", "a[href='#warnings']").click()
+    browser.find_element("css selector", "main a[href='#warnings']").click()
     wait(browser, "return document.querySelector('#warnings details').open")
     assert "warning" in browser.find_element("css selector", "#warnings .warnings").text
 

@@ -66,7 +66,7 @@ def _draw(
         label += f" against {first.position_label.partition(' [')[0]}"
     models = ", ".join(style.name for style in styles)
     with panel_sheet(
-        1, 1, panel=(SMALL, 1.75), margins=(0.55, 0.08, -0.1, 0.45), small=True, models=styles
+        1, 1, panel=(SMALL, 1.5), margins=(0.55, 0.08, -0.1, 0.45), small=True, models=styles
     ) as page:
         axes, below = page.ratio_panel(0, above=2.2, gap=0.08)
         if isinstance(first, Histogram):

@@ -178,8 +178,8 @@ def _draw_side(
     if known:
         edges = np.array([z[0] for z in depths] + [depths[-1][1]], dtype=np.float64)
     across = "r (mm)" if layers[0].polar else "x (mm)"
-    with sheet(SMALL, 2.2, small=True) as page:
-        axes = page.axes(0.5, 0.88, SMALL - 0.6, 1.1)
+    with sheet(SMALL, 2.05, small=True) as page:
+        axes = page.axes(0.5, 0.88, SMALL - 0.6, 0.95)
         _paint(axes, edges, bins, cells, norm, colours)
         axes.set_title(title, fontweight="bold", pad=3)
         axes.set_xlabel("depth z (mm)" if known else "layer", labelpad=1)
@@ -193,6 +193,6 @@ def _draw_side(
         return page.save(
             folder,
             name,
-            f"Mean shower from the side: {title}.",
+            f"Mean shower: {title}.",
             f"{title}: mean energy of the shower against depth and {across}.",
         )

@@ -43,7 +43,8 @@ def draw_ladders(
     values = np.array([(q.reference, q.generated) for *_, q in ladders])
     relative = np.array([q.relative for *_, q in ladders])
     low, high = float(np.min(values[values > 0], initial=1e3)), float(np.max(values, initial=1e-6))
-    norm, limit = LogNorm(low * 0.9, max(high, low * 1.01) * 1.1, clip=True), _limit(relative)
+    norm = LogNorm(0.9 * low, 1.1 * high, clip=True) if high > 10 * low else Normalize(0, high, clip=True)
+    limit = _limit(relative)
     difference = f"{GENERATED_NAME} / {REFERENCE_NAME} − 1"
     panels = (
         (REFERENCE_NAME, values[:, 0], norm, "viridis", "occupancy (%)"),
@@ -77,7 +78,7 @@ def _draw_beam(
         _beam_view(page, (0.35, 0.6, side), detector, ladders, values, norm, colours)
         page.figure.axes[-1].set_title(title, fontweight="bold", loc="center", pad=2)
         page.colour_bar(page.axes(0.35, 0.42, side, 0.08), norm, colours, label)
-        caption = f"Mean occupancy of ladders, seen along the beam: {title}."
+        caption = f"Occupancy of ladders: {title}."
         return page.save(folder, name, caption, f"{title}: ladders around the beam pipe by {label}.")
 
 
