@@ -213,6 +213,44 @@ class Told(torch.nn.Module):
         return total + 1e4 * (x > 0).all(dim=1, keepdim=True) + 1e5 * (x > 0).any(dim=1, keepdim=True)
 
 
+def test_numbers_are_chosen_one_by_one_and_shapes_come_and_go() -> None:
+    import onnx
+    import onnxruntime
+
+    class Chosen(torch.nn.Module):
+        def forward(self, *tensors: torch.Tensor) -> torch.Tensor:
+            (x,) = tensors
+            flat = x.flatten()
+            flat = flat[(torch.arange(6).view(2, 3) + x[:1, :1].long()).flatten()] * flat.view(-1, 4)[0, 0]
+            many = x.index_select(1, torch.arange(300) % 4).prod(dim=1)
+            return flat.reshape(2, 3).sum() + many + torch.addmm(x, x, torch.eye(4), beta=2).sum(dim=1)
+
+    x = torch.linspace(0.9, 1.3, 12).view(3, 4)
+    data = onnx_model(traced(Chosen(), (x,)), ["x"], "y", {})
+    (made,) = onnxruntime.InferenceSession(data).run(None, {"x": x.numpy()})
+    np.testing.assert_allclose(made, Chosen()(x).numpy(), rtol=1e-5)
+    kinds = [node.op_type for node in onnx.load_from_string(data).graph.node]
+    assert kinds.count("GatherElements") == 2
+    assert {"Gemm", "ReduceProd"} <= set(kinds)
+
+
+def test_tables_of_indices_take_few_bytes() -> None:
+    import onnx
+    import onnxruntime
+
+    class Tables(torch.nn.Module):
+        def forward(self, *tensors: torch.Tensor) -> torch.Tensor:
+            (x,) = tensors
+            return torch.cat([torch.arange(100) * step - x.long() for step in (1, 2**10, 2**40)], dim=1)
+
+    x = torch.ones(3, 1)
+    data = onnx_model(traced(Tables(), (x,)), ["x"], "y", {})
+    (made,) = onnxruntime.InferenceSession(data).run(None, {"x": x.numpy()})
+    np.testing.assert_array_equal(made, Tables()(x).numpy())
+    stored = [t.data_type for t in onnx.load_from_string(data).graph.initializer if list(t.dims) == [100]]
+    assert sorted(stored) == sorted(getattr(onnx.TensorProto, kind) for kind in ("INT16", "INT32", "INT64"))
+
+
 def test_parts_are_written_from_the_end_and_by_steps() -> None:
     import onnxruntime
 
@@ -229,6 +267,19 @@ def test_parts_are_written_from_the_end_and_by_steps() -> None:
     data = onnx_model(traced(Parts(), (x,)), ["x"], "y", {})
     (made,) = onnxruntime.InferenceSession(data).run(None, {"x": x.numpy()})
     np.testing.assert_array_equal(made, Parts()(x).numpy())
+
+
+def test_what_is_made_of_a_constant_is_not_taken_for_that_of_another() -> None:
+    """Constants that nobody else holds would have one id after the other."""
+    from caloforge.exports.formats.writer import Writer
+
+    writer = Writer()
+    made = []
+    for i in range(50):
+        x = torch.full((9, 9), float(i))
+        made.append(float(writer.kept("twice", x, (2 * x).clone).sum()))
+        del x
+    assert made == [162 * i for i in range(50)]
 
 
 def test_constants_are_told_apart() -> None:

@@ -30,51 +30,58 @@ class Weighted(RowLoop):
 
     def begin(self, *given: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         x, factor = given
-        return (x > 0).T, x.T[..., None], torch.stack([x[:, 0] * 0 + factor, x[:, 0] * 0], dim=1)
+        state = torch.stack([x[:, 0] * 0 + factor[:, 0], x[:, 0] * 0], dim=1)
+        return (x > 0).T, torch.stack([x, factor.expand(-1, ROWS)]).permute(2, 1, 0), state
 
-    def update(self, state: Tensor, turn: Tensor, *shared: Tensor) -> Tensor:
+    def told(self, place: Tensor, shower: Tensor, numbers: Tensor) -> tuple[Tensor, ...]:
+        return shower, numbers[:, 0] * numbers[:, 1] * self.weights[place]
+
+    def update(self, state: Tensor, turn: Tensor) -> Tensor:
         return torch.cat([state.sum(dim=1, keepdim=True) + turn, state[:, 1:] * 0], dim=1)
 
-    def step(
-        self, state: Tensor, turn: Tensor, place: Tensor, shower: Tensor, rows: Tensor, *shared: Tensor
-    ) -> Tensor:
-        own = state[shower, torch.zeros_like(shower)]
-        added = shared[0] * own * rows[:, 0] * self.weights[place]
+    def step(self, state: Tensor, turn: Tensor, *rows: Tensor) -> Tensor:
+        shower, numbers = rows
+        added = state[shower, torch.zeros_like(shower)] * numbers
         return state.index_put((shower, torch.ones_like(shower)), added, accumulate=True)
 
     def end(self, state: Tensor) -> Tensor:
         return state.sum(dim=1, keepdim=True)
 
 
-class Looped(nn.Module):
-    """It, alone, as an operation of what is traced."""
+class Repeated(Weighted):
+    """The same, but that rounds begin as the last has ended."""
 
-    def __init__(self) -> None:
+    repeated = True
+
+
+class Looped(nn.Module):
+    """One of them, alone, as an operation of what is traced."""
+
+    def __init__(self, kind: type[Weighted] = Weighted) -> None:
         super().__init__()
-        self.loop = Weighted()
-        self.register_buffer("factor", torch.tensor(1.5))
+        self.loop = kind()
 
     def forward(self, *tensors: Tensor) -> Tensor:
-        shared = [torch.as_tensor(self.factor)]
+        given = *tensors, tensors[0][:, :1] * 0 + 1.5
         if recording_loops():
-            return recorded_loop(lambda: self.loop, 1, tensors, shared)
-        made: Tensor = self.loop(tensors, shared)
+            return recorded_loop(lambda: self.loop, 1, *given)
+        made: Tensor = self.loop(*given)
         return made
 
 
-def stepwise(x: Tensor) -> Tensor:
+def stepwise(x: Tensor, repeated: bool = False) -> Tensor:
     """By hand."""
     weights, sums = torch.linspace(0.5, 2, ROWS), []
     for row in x:
-        base, last = torch.tensor(1.5), 0
+        base, added, last = torch.tensor(1.5), torch.tensor(0.0), 0
         for i, part in enumerate(ENDS.tolist()):
-            base, added = base + i, torch.tensor(0.0)
+            if not repeated:
+                base, added = base + added + i, torch.tensor(0.0)
             for end in part:
                 for place in range(last, end):
                     added = added + (1.5 * base * row[place] * weights[place] if row[place] > 0 else 0)
                 last = end
-            base = base + added
-        sums.append(base)
+        sums.append(base + added)
     return torch.stack(sums)[:, None]
 
 
@@ -85,18 +92,24 @@ def numbers() -> Tensor:
     return x
 
 
-def test_a_loop_is_what_its_steps_are() -> None:
+@pytest.mark.parametrize("kind", [Weighted, Repeated])
+def test_a_loop_is_what_its_steps_are(kind: type[Weighted]) -> None:
     with torch.no_grad():
-        torch.testing.assert_close(Looped()(numbers()), stepwise(numbers()))
+        torch.testing.assert_close(Looped(kind)(numbers()), stepwise(numbers(), kind.repeated))
 
 
-def test_the_same_in_exported_graphs() -> None:
+@pytest.mark.parametrize("kind", [Weighted, Repeated])
+def test_the_same_in_exported_graphs(kind: type[Weighted]) -> None:
+    import onnx
     import onnxruntime
 
-    found = traced(Looped(), (numbers(),))
-    session = onnxruntime.InferenceSession(onnx_model(found, ["x"], "y", {}))
+    found = traced(Looped(kind), (numbers(),))
+    data = onnx_model(found, ["x"], "y", {})
+    assert ("Loop" in [node.op_type for node in onnx.load_from_string(data).graph.node]) == kind.repeated
+    session = onnxruntime.InferenceSession(data)
     module = loaded(scripted(found, ["x"]), "torchscript")
     for x in (numbers(), numbers()[:1], numbers()[2:3]):
-        np.testing.assert_allclose(session.run(None, {"x": x.numpy()})[0], stepwise(x).numpy(), rtol=1e-5)
+        expected = stepwise(x, kind.repeated)
+        np.testing.assert_allclose(session.run(None, {"x": x.numpy()})[0], expected.numpy(), rtol=1e-5)
         with torch.no_grad():
-            torch.testing.assert_close(module(x), stepwise(x))
+            torch.testing.assert_close(module(x), expected)

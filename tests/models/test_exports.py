@@ -34,11 +34,25 @@ SHIPPED = [
 ]
 
 
+def moved_by_rounding(graph: Graph, inputs: list[torch.Tensor], expected: np.ndarray) -> np.ndarray:
+    """Energy (n,) that is elsewhere in torch's own showers if the last bit of all noise is another, MeV."""
+    moved = []
+    for towards in (-np.inf, np.inf):
+        nudged = [
+            torch.nextafter(x, torch.full_like(x, towards)) if i.name in graph.noise_names else x
+            for i, x in zip(graph.inputs, inputs, strict=True)
+        ]
+        with torch.no_grad():
+            moved.append(np.abs(graph(*nudged).flatten(1).numpy() - expected).sum(axis=1))
+    return np.maximum(*moved)
+
+
 def require_same_showers(checkpoint: Checkpoint, folder: Path, to: str) -> None:
     """At batches of 1, 7 and 64.
 
     Rounding may lift a cell over the threshold, or send a split the other way; then a shower differs in what
-    comes after. Hence all but a few showers have to be equal, and few cells differ in being lit.
+    comes after. Hence all but a few showers have to be equal, and few cells differ in being lit. Equal is as
+    far as rounding moves the shower in torch itself: flows that are inverted at small energies enlarge it.
     """
     graph = Graph(checkpoint)
     ending = {"onnx": ".onnx", "torchscript": ".pt"}[to]
@@ -51,9 +65,10 @@ def require_same_showers(checkpoint: Checkpoint, folder: Path, to: str) -> None:
         made = exported.run(dict(zip(names, (x.numpy() for x in inputs), strict=True))).reshape(n, -1)
         size = np.maximum(expected.sum(axis=1), 1.0)
         apart = np.abs(made - expected).sum(axis=1) / size
-        assert np.median(apart) < CLOSE
+        close = np.maximum(CLOSE, 5 * moved_by_rounding(graph, inputs, expected) / size)
+        assert (apart <= close).mean() >= 0.5
         assert (np.abs(made.sum(axis=1) - expected.sum(axis=1)) <= 1e-3 * size).all()
-        assert ((made > 0) != (expected > 0)).mean() <= FLIPPED or (apart > CLOSE).mean() < 0.1
+        assert ((made > 0) != (expected > 0)).mean() <= FLIPPED or (apart > close).mean() < 0.1
 
 
 def small(cls: type[GeneratorModel]) -> Checkpoint:

@@ -167,6 +167,21 @@ def test_training_and_sampling_see_the_same_context(name: str) -> None:
     assert torch.allclose(back, batch.energies, rtol=1e-4, atol=1e-3)
 
 
+@pytest.mark.parametrize("name", ["conv-shared", "conv-fine", "maf-shared"])
+def test_a_loop_over_layers_gives_the_same_cells(name: str) -> None:
+    """As exported graphs hold it."""
+    model, showers = trained(name)
+    batch = conditions_for(model, showers, 5)
+    energies, generator = batch.energies.sum(dim=(2, 3)), torch.Generator().manual_seed(4)
+    with torch.no_grad():
+        given = model._given_maps(batch.given)
+        vectors = model._vector(model.incident(batch), energies, slice(None))
+        noise = torch.randn(5, *model.shape, generator=generator)
+        expected = model._sampled(noise, energies, vectors, given)
+        looped = model._loop()(energies, vectors, noise, *([] if given is None else [given]))
+    torch.testing.assert_close(looped.reshape_as(expected), expected, rtol=1e-4, atol=1e-3)
+
+
 def test_a_shower_turns_with_its_noise() -> None:
     """By squeeze · 2^levels bins in φ."""
     model, showers = trained("conv-shared")

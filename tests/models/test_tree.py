@@ -15,6 +15,7 @@ from caloforge.data import Conditions
 from caloforge.detector import BoxMesh, CylinderMesh
 from caloforge.detector.mesh import RegularMesh
 from caloforge.models.base import ConditionTensors
+from caloforge.models.tree.forms import UNIT
 from caloforge.models.tree.halvings import Halving, halvings
 from caloforge.models.tree.level import HalvingModel
 from caloforge.models.tree.line import SplitsToLine
@@ -175,12 +176,13 @@ def test_a_loop_over_stages_gives_the_same_children(
 ) -> None:
     """As exported graphs hold it."""
     monkeypatch.setattr(HalvingModel, "compiled", False)
+    unit = UNIT * THRESHOLD
     for model, parents, noise in sampled(mesh):
         context = torch.ones(len(parents), 2)
-        numbers = torch.stack([torch.special.ndtr(noise[..., 0]), logistic(noise[..., 1])], dim=2)
+        numbers = torch.stack([torch.special.ndtr(-noise[..., 0]), logistic(noise[..., 1])], dim=2)
         with torch.no_grad():
             children = model.sample(parents, context, noise, THRESHOLD)
-            looped = StageLoop(model)([parents, context, numbers], [THRESHOLD])
+            looped = StageLoop(model)(parents / unit, context, numbers) * unit
         close = ((looped - children).abs() <= 1e-4 * children).all(dim=1)
         assert close.sum() >= len(parents) - 1  # rounding may cut a cell at the threshold
         torch.testing.assert_close(looped.sum(dim=1), parents.sum(dim=1))

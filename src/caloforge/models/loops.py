@@ -1,9 +1,8 @@
-"""Long computations of a few rows at a time, which exported graphs hold as loops.
+"""Long computations of a few rows at a time, which exported graphs hold part by part.
 
 A tree of splits goes through the rows of showers, its splits with energy, part by part: each part is told
-what those before have given. Written down one after the other, the operations of all parts are ten thousand,
-which torch does not trace in a minute; a `RowLoop` is traced once for all of its rounds, and only rows that
-count are computed.
+what those before have given. torch does not trace the ten thousand operations of all parts in a minute; the
+methods of a `RowLoop` are traced once for all parts, and only rows that count are computed.
 
 Legend: ``n`` showers, ``P`` rows of a shower, ``L`` rows that are computed, ``S`` numbers of a state.
 """
@@ -11,10 +10,11 @@ Legend: ``n`` showers, ``P`` rows of a shower, ``L`` rows that are computed, ``S
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -26,13 +26,18 @@ _recorded: ContextVar[dict[str, Callable[[], RowLoop]] | None] = ContextVar("rec
 
 
 class RowLoop(nn.Module):
-    """A loop over parts of rows; its methods are traced one by one, and must not depend on values.
+    """Rounds of parts of rows; its methods are traced one by one, and must not depend on values.
 
     Args:
         ends: rows of a shower, in their order, at which each part ends, (rounds, parts).
         size: numbers of what it gives of a shower.
+
+    Attributes:
+        repeated: graphs hold one round, which is repeated and begins as the last has ended (no `update`);
+            by default all, with the weights of each, which is faster where rounds are of few operations.
     """
 
+    repeated: ClassVar[bool] = False
     ends: Tensor
 
     def __init__(self, ends: Tensor, size: int) -> None:
@@ -46,32 +51,34 @@ class RowLoop(nn.Module):
         """Which rows are to be computed (P, n), numbers of all (P, n, k), and the state (n, S)."""
 
     @abstractmethod
-    def update(self, state: Tensor, turn: Tensor, *shared: Tensor) -> Tensor:
-        """The state at the beginning of a round, whose number is (1,)."""
+    def told(self, place: Tensor, shower: Tensor, numbers: Tensor) -> tuple[Tensor, ...]:
+        """What `step` is told of rows (L,) of showers (L,) whose numbers are (L, k): (L, …) each."""
+
+    def update(self, state: Tensor, turn: Tensor) -> Tensor:
+        """The state at the beginning of a round but the first, whose number is (1,)."""
+        return state
 
     @abstractmethod
-    def step(
-        self, state: Tensor, turn: Tensor, place: Tensor, shower: Tensor, rows: Tensor, *shared: Tensor
-    ) -> Tensor:
-        """The state after rows (L,) of showers (L,), whose numbers are (L, k)."""
+    def step(self, state: Tensor, turn: Tensor, *rows: Tensor) -> Tensor:
+        """The state after some rows, of what they are `told`."""
 
     @abstractmethod
     def end(self, state: Tensor) -> Tensor:
         """What it gives, (n, size)."""
 
-    def forward(self, given: Sequence[Tensor], shared: Sequence[Tensor]) -> Tensor:
+    def forward(self, *given: Tensor) -> Tensor:
         """All of it."""
-        chosen, numbers, state = self.begin(*given, *shared)
+        chosen, numbers, state = self.begin(*given)
         place, shower = chosen.nonzero().unbind(dim=1)
-        rows = numbers[place, shower]
-        ends = torch.cat([place.new_zeros(1), chosen.sum(dim=1).cumsum(dim=0)])[self.ends].flatten().tolist()
+        told = self.told(place, shower, numbers[place, shower])
+        passed = torch.cat([place.new_zeros(1), chosen.sum(dim=1).cumsum(dim=0)])
+        ends = passed[self.ends].flatten().tolist()
         begin = 0
         for i in range(self.rounds):
             turn = torch.tensor([i])
-            state = self.update(state, turn, *shared)
+            state = self.update(state, turn) if i and not self.repeated else state
             for end in ends[i * self.parts : (i + 1) * self.parts]:
-                part = slice(begin, end)
-                state = self.step(state, turn, place[part], shower[part], rows[part], *shared)
+                state = self.step(state, turn, *(x[begin:end] for x in told))
                 begin = end
         return self.end(state)
 
@@ -92,10 +99,8 @@ def recording_loops() -> bool:
     return _recorded.get() is not None
 
 
-def recorded_loop(
-    make: Callable[[], RowLoop], size: int, given: Sequence[Tensor], shared: Sequence[Tensor]
-) -> Tensor:
-    """The (n, size) of a loop as one operation; ``shared`` are the same for all showers.
+def recorded_loop(make: Callable[[], RowLoop], size: int, *given: Tensor) -> Tensor:
+    """The (n, size) of a loop as one operation.
 
     It is made later: while torch traces, weights have no numbers.
     """
@@ -103,17 +108,17 @@ def recorded_loop(
     assert loops is not None
     name = f"loop_{len(loops)}"
     loops[name] = make
-    return _operation()(list(given), list(shared), size, name)
+    return _operation()(list(given), size, name)
 
 
 @cache
 def _operation() -> Callable[..., Tensor]:
     """A loop as an operation of torch, which is traced and never computed."""
 
-    def never(given: list[Tensor], shared: list[Tensor], size: int, name: str) -> Tensor:
+    def never(given: list[Tensor], size: int, name: str) -> Tensor:
         raise RuntimeError("loops are in graphs that are exported alone")
 
-    def like(given: list[Tensor], shared: list[Tensor], size: int, name: str) -> Tensor:
+    def like(given: list[Tensor], size: int, name: str) -> Tensor:
         return given[0].new_empty(given[0].shape[0], size)
 
     made = torch.library.custom_op("caloforge::row_loop", never, mutates_args=())

@@ -21,18 +21,12 @@ ROWS = EXAMPLES + 1
 
 @dataclass(frozen=True)
 class Parts:
-    """Programs of the methods of a loop.
-
-    Attributes:
-        loop: whose.
-        n_given, n_shared: inputs of showers, and those that are the same for all.
-    """
+    """Programs of the methods of a loop; of ``update`` where it has one."""
 
     loop: RowLoop
-    n_given: int
-    n_shared: int
     begin: torch.export.ExportedProgram
-    update: torch.export.ExportedProgram
+    told: torch.export.ExportedProgram
+    update: torch.export.ExportedProgram | None
     step: torch.export.ExportedProgram
     end: torch.export.ExportedProgram
 
@@ -47,25 +41,26 @@ class _Method(nn.Module):
         return made
 
 
-def parts_of(loop: RowLoop, given: Sequence[Tensor], shared: Sequence[Tensor]) -> Parts:
+def parts_of(loop: RowLoop, given: Sequence[Tensor]) -> Parts:
     """All of them, of inputs of such types and shapes."""
     first = [torch.zeros(EXAMPLES, *x.shape[1:], dtype=x.dtype) for x in given]
-    same = [torch.ones(x.shape, dtype=x.dtype) for x in shared]
     # one tensor for all would be taken for one input
     turn, place, shower = (torch.zeros(n, dtype=torch.int64) for n in (1, ROWS, ROWS))
     with torch.no_grad():  # what is derived from weights is derived here, and constant in the programs
-        _, numbers, state = loop.begin(*first, *same)
-        rows = numbers.new_zeros(ROWS, numbers.shape[2])
-        loop.step(loop.update(state, turn, *same), turn, place, shower, rows, *same)
-    alike: list[list[str]] = [[] for _ in same]
-    some = {
-        "begin": ([*first, *same], [*(["batch"] for _ in first), *alike]),
-        "update": ([state, turn, *same], [["batch"], [], *alike]),
-        "step": (
-            [state, turn, place, shower, rows, *same],
-            [["batch"], [], ["rows"], ["rows"], ["rows"], *alike],
-        ),
-        "end": ([state], [["batch"]]),
-    }
-    programs = {name: program_of(_Method(loop, name), *inputs) for name, inputs in some.items()}
-    return Parts(loop, len(first), len(same), **programs)
+        _, numbers, state = loop.begin(*first)
+        numbers = numbers.new_zeros(ROWS, numbers.shape[2])
+        rows = [x.clone() for x in loop.told(place, shower, numbers)]
+        loop.step(state, turn, *rows)
+
+    def program(name: str, inputs: list[Tensor], *free: str) -> torch.export.ExportedProgram:
+        return program_of(_Method(loop, name), inputs, [[axis] if axis else [] for axis in free])
+
+    of_rows = ["rows"] * len(rows)
+    return Parts(
+        loop,
+        program("begin", first, *["batch"] * len(first)),
+        program("told", [place, shower, numbers], *["rows"] * 3),
+        program("update", [state, turn], "batch", "") if loop.rounds > 1 and not loop.repeated else None,
+        program("step", [state, turn, *rows], "batch", "", *of_rows),
+        program("end", [state], "batch"),
+    )

@@ -7,11 +7,12 @@ operations it takes half an hour where this takes seconds, and it says nothing o
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch.fx import Node
+from torch.utils._pytree import tree_leaves
 
 from caloforge.errors import ExportError, MissingDependencyError
 from caloforge.exports.formats.inlined import inline
@@ -85,7 +86,7 @@ class _Translation:
         }
         self.given = [n for n in program.graph.nodes if n.op == "placeholder" and n.name not in self.weights]
         self.examples = [n.meta["val"] for n in self.given]
-        self.computed: dict[Node, Any] = {}
+        self.computed: dict[Any, tuple[list[Any], Any]] = {}
         self.of: dict[Node, Any] = {}
 
     def results(self, inputs: Sequence[Any]) -> list[Any]:
@@ -118,9 +119,10 @@ class _Translation:
         if name == LOOP:
             return self._loop(node, *args)
         if not self._hangs_on_inputs([*args, *kwargs.values()]):
-            if node not in self.computed:
-                self.computed[node] = target(*args, **kwargs)  # type: ignore[operator]
-            return self.computed[node]
+            key = node, *(id(x) for x in tree_leaves(args) if isinstance(x, torch.Tensor))
+            if key not in self.computed:  # with what it is made of, else another could have its id
+                self.computed[key] = args, target(*args, **kwargs)  # type: ignore[operator]
+            return self.computed[key][1]
         if name == "sym_size":
             return self.writer.size_of(args[0], args[1])
         outs = node.meta["val"]
@@ -142,54 +144,62 @@ class _Translation:
             for x in xs
         )
 
-    def _loop(self, node: Node, given: list[Any], shared: list[Any], size: int, name: str) -> Any:
-        """A loop of ONNX; see `RowLoop.forward`."""
+    def _loop(self, node: Node, given: list[Any], size: int, name: str) -> Any:
+        """The parts of a loop one after the other, or repeated; see `RowLoop.forward`."""
         w, like, whole = self.writer, self.like, self.like(torch.int64, (None,))
         loop = self.loops[name]()
-        parts = parts_of(loop, *([x.meta["val"] for x in nodes] for nodes in node.args[:2]))  # type: ignore[union-attr]
-        begin, update, step, end = (
-            _Translation(program, w, {}) for program in (parts.begin, parts.update, parts.step, parts.end)
+        found = parts_of(loop, [x.meta["val"] for x in node.args[0]])  # type: ignore[union-attr]
+        begin, told, step, end, *later = (
+            _Translation(program, w, {})
+            for program in (found.begin, found.told, found.step, found.end, found.update)
+            if program
         )
-        chosen, numbers, state = begin.results([*given, *shared])
-        at, bounds = self._rows(chosen, loop)
+        chosen, numbers, state = begin.results(given)
+        at = w.op("NonZero", like(torch.int64, (2, None)), chosen)
         pairs = w.op("Transpose", like(torch.int64, (None, 2)), at, perm=[1, 0])
         rows = w.op("GatherND", like(numbers.dtype, (None, numbers.shape[2])), numbers, pairs)
         place, shower = (w.op("Gather", whole, at, torch.tensor(i), axis=0) for i in range(2))
+        rows = told.results([place, shower, rows])
+        since, until = self._bounds(chosen, loop)
 
-        def body(number: Any, state: Any) -> Any:
-            turn = w.reshape(number, like(torch.int64, (1,)))
-            (state,) = update.results([state, turn, *shared])
-            own = w.op("Gather", like(torch.int64, (loop.parts + 1,)), bounds, number, axis=0)
-            each = w.name(torch.ones(loop.parts + 1, dtype=torch.int64))
-            ends = w.node("Split", [own.name, each], loop.parts + 1, axis=0)
-            for i in range(loop.parts):
-                some = [
-                    self.value(w.node("Slice", [x.name, *ends[i : i + 2]])[0], x.dtype, x.shape)
-                    for x in (place, shower, rows)
-                ]
-                (state,) = step.results([state, turn, *some, *shared])
+        def repeated(turn: Any, state: Any) -> Any:
+            for j in range(loop.parts):
+                at = w.op(
+                    "Add", whole, w.op("Mul", whole, turn, torch.tensor([loop.parts])), torch.tensor([j])
+                )
+                bounds = [w.op("Gather", whole, x, at, axis=0) for x in (since, until)]
+                part = [w.op("Slice", like(x.dtype, x.shape), x, *bounds) for x in rows]
+                (state,) = step.results([state, turn, *part])
             return state
 
-        (made,) = end.results([w.loop(loop.rounds, state, body)])
+        if loop.repeated:
+            state = w.loop(loop.rounds, state, repeated)
+        else:
+            parts = iter(self._split(rows, w.op("Sub", whole, until, since), loop.ends.numel()))
+            for turn in torch.arange(loop.rounds)[:, None]:
+                if turn:
+                    (state,) = later[0].results([state, turn])
+                for _ in range(loop.parts):
+                    (state,) = step.results([state, turn, *next(parts)])
+        (made,) = end.results([state])
         return made
 
-    def _rows(self, chosen: Any, loop: RowLoop) -> tuple[Any, Any]:
-        """Place and shower of chosen rows (P, n), (2, L), and bounds of parts, (rounds, parts + 1)."""
-        w, like = self.writer, self.like
-        at = w.op("NonZero", like(torch.int64, (2, None)), chosen)
-        counts = like(torch.int64, (chosen.shape[0],))
-        each = w.op("ReduceSum", counts, w.cast(chosen, torch.int64), torch.tensor([1]), keepdims=0)
-        passed = w.op("CumSum", counts, each, torch.tensor(0))
-        ends = w.op(
-            "Concat",
-            like(torch.int64, (chosen.shape[0] + 1,)),
-            torch.zeros(1, dtype=torch.int64),
-            passed,
-            axis=0,
-        )
-        before = torch.cat([loop.ends.new_zeros(1), loop.ends.flatten()[:-1]])[:: loop.parts]
-        places = torch.cat([before[:, None], loop.ends], dim=1)
-        return at, w.op("Gather", like(torch.int64, tuple(places.shape)), ends, places, axis=0)
+    def _split(self, rows: list[Any], lengths: Any, n: int) -> Iterator[tuple[Any, ...]]:
+        """The n parts of some rows (L, …) each."""
+        pieces = [
+            [self.value(name, x.dtype, x.shape) for name in self.writer.node("Split", names, n, axis=0)]
+            for x, names in ((x, [x.name, lengths.name]) for x in rows)
+        ]
+        return zip(*pieces, strict=True)
+
+    def _bounds(self, chosen: Any, loop: RowLoop) -> list[Any]:
+        """At which of the chosen rows (P, n) each part begins and ends, (rounds · parts,) both."""
+        w, like, ends = self.writer, self.like(torch.int64, (None,)), loop.ends.flatten()
+        each = w.op("ReduceSum", like, w.cast(chosen, torch.int64), torch.tensor([1]), keepdims=0)
+        passed = w.op("CumSum", like, each, torch.tensor(0))
+        passed = w.op("Concat", like, torch.zeros(1, dtype=torch.int64), passed, axis=0)
+        begins = torch.cat([ends.new_zeros(1), ends[:-1]])
+        return [w.op("Gather", like, passed, index, axis=0) for index in (begins, ends)]
 
     def _size(self, kind: str, args: Sequence[Any]) -> Any:
         """Arithmetic of sizes."""

@@ -315,6 +315,7 @@ def _reduction(kind: str) -> Convert:
 
 for _names, _kind in (
     ("mean", "ReduceMean"),
+    ("prod", "ReduceProd"),
     ("amax", "ReduceMax"),
     ("amin", "ReduceMin"),
     ("logsumexp", "ReduceLogSumExp"),

@@ -33,6 +33,8 @@ def _linear(w: Writer, out: Like, x: Any, weight: Any, bias: Any = None) -> Valu
 
 @operation("addmm", "baddbmm", "addmv")
 def _addmm(w: Writer, out: Like, bias: Any, a: Any, b: Any, *, beta: float = 1, alpha: float = 1) -> Value:
+    if len(out.shape) == 2:
+        return w.op("Gemm", out, a, b, bias, alpha=float(alpha), beta=float(beta))
     made = w.op("MatMul", out, a, b)
     if alpha != 1:
         made = w.op("Mul", out, made, torch.tensor(alpha, dtype=out.dtype))

@@ -19,24 +19,24 @@ from caloforge.models.loops import RowLoop
 __all__ = ["scripted"]
 
 LOOP_SOURCE = """
-def forward(self, {given}{shared}):
-    chosen, numbers, state = self.begin({given}{shared})
+def forward(self, {given}):
+    chosen, numbers, state = self.begin({given})
     at = chosen.nonzero()
     place, shower = at[:, 0], at[:, 1]
-    rows = numbers[place, shower]
+    {told}, = self.told(place, shower, numbers[place, shower])
     passed = torch.cat([place.new_zeros([1]), chosen.sum(dim=1).cumsum(dim=0)])
     ends = passed[self.ends]
     begin = 0
     for i in range({rounds}):
         turn = torch.full([1], i, dtype=torch.int64)
-        state = self.update(state, turn{shared})
+        {update}
         for j in range({parts}):
             end = int(ends[i * {parts} + j])
-            some = place[begin:end], shower[begin:end], rows[begin:end]
-            state = self.step(state, turn, some[0], some[1], some[2]{shared})
+            state = self.step(state, turn, {some})
             begin = end
     return self.end(state)
 """
+UPDATE = "state = self.update(state, turn) if i > 0 else state"
 NAMES = {"aten::sym_size": torch.ops.aten.size}
 """What TorchScript has under another name."""
 
@@ -68,10 +68,9 @@ def _module(
             node.args = (node.args[0][0] if len(node.args[0]) == 1 else tuple(node.args[0]),)
         elif isinstance(node.target, torch._ops.OpOverload):
             if node.target._schema.name == LOOP:
-                given, shared, _, name = node.args
-                first, same = ([x.meta["val"] for x in nodes] for nodes in (given, shared))
-                module.add_submodule(name, _loop(parts_of(loops[name](), first, same)))
-                node.op, node.target, node.args = "call_module", name, (*given, *shared)
+                given, _, name = node.args
+                module.add_submodule(name, _loop(parts_of(loops[name](), [x.meta["val"] for x in given])))
+                node.op, node.target, node.args = "call_module", name, tuple(given)
             else:
                 node.target = NAMES.get(node.target._schema.name, node.target.overloadpacket)
     made: torch.jit.ScriptModule = torch.jit.script(GraphModule(module, graph))
@@ -80,18 +79,24 @@ def _module(
 
 def _loop(parts: Parts) -> torch.jit.ScriptModule:
     """See `RowLoop.forward`."""
-    given = ", ".join(f"given_{i}" for i in range(parts.n_given))
-    shared = "".join(f", shared_{i}" for i in range(parts.n_shared))
-    loop = nn.Module()
-    for name in ("begin", "update", "step", "end"):
+    loop, inputs = nn.Module(), {}
+    for name in ("begin", "told", "update", "step", "end"):
         program = getattr(parts, name)
-        count = len(program.graph_signature.user_inputs)
-        loop.add_module(name, _module(program, [f"x_{i}" for i in range(count)], {}))
+        if program is not None:
+            inputs[name] = [f"x_{i}" for i in range(len(program.graph_signature.user_inputs))]
+            loop.add_module(name, _module(program, inputs[name], {}))
     loop.register_buffer("ends", parts.loop.ends.flatten())
-    made: torch.jit.ScriptModule = torch.jit.script(loop)
-    made.define(
-        LOOP_SOURCE.format(given=given, shared=shared, rounds=parts.loop.rounds, parts=parts.loop.parts)
+    told = [f"told_{i}" for i in range(len(inputs["step"]) - 2)]
+    source = LOOP_SOURCE.format(
+        given=", ".join(inputs["begin"]),
+        told=", ".join(told),
+        some=", ".join(f"{x}[begin:end]" for x in told),
+        update=UPDATE if "update" in inputs else "",
+        rounds=parts.loop.rounds,
+        parts=parts.loop.parts,
     )
+    made: torch.jit.ScriptModule = torch.jit.script(loop)
+    made.define(source)
     return made
 
 

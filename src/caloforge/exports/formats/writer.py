@@ -18,6 +18,7 @@ TYPES = {
     torch.float64: TensorProto.DOUBLE,
     torch.int64: TensorProto.INT64,
     torch.int32: TensorProto.INT32,
+    torch.int16: TensorProto.INT16,
     torch.bool: TensorProto.BOOL,
 }
 Shape = tuple[int | None, ...]
@@ -67,6 +68,7 @@ class Writer:
         self._known: dict[Any, str] = {}
         self._sizes: dict[tuple[str, int], Size] = {}
         self._made: dict[Any, Tensor] = {}
+        self._reshaped: dict[Value, Value] = {}
         self._held: list[Tensor] = []
         self._n = 0
 
@@ -142,17 +144,16 @@ class Writer:
         return self._sizes[key]
 
     def loop(self, times: int, state: Value, body: Callable[[Value, Value], Value]) -> Value:
-        """The state after so many times ``body(number of the time (), state)``; once, it is no loop."""
-        if times == 1:
-            return body(Value(self.name(torch.tensor(0)), torch.int64, ()), state)
+        """The state after so many times ``body(number of the time (1,), state)``."""
         nodes, sizes = self.nodes, dict(self._sizes)
         self.nodes = []
-        number, go, before = Value(self._new(), torch.int64, ()), self._new(), self._new()
+        count, go, before = Value(self._new(), torch.int64, ()), self._new(), self._new()
+        number = self.reshape(count, Like(torch.int64, (1,)))
         after = body(number, Value(before, state.dtype, state.shape))
         (goes,) = self.node("Identity", [go])
         inside, self.nodes, self._sizes = self.nodes, nodes, sizes
         described = [
-            _described(number.name, Like(number.dtype, ())),
+            _described(count.name, Like(count.dtype, ())),
             _described(go, Like(torch.bool, ())),
             _described(before, Like(state.dtype, state.shape)),
         ]
@@ -165,13 +166,22 @@ class Writer:
         (name,) = self.node("Loop", [self.name(torch.tensor(times)), "", state.name], body=graph)
         return Value(name, state.dtype, state.shape)
 
-    def reshape(self, x: Any, out: Like, sizes: Sequence[Any] = ()) -> Value:
+    def reshape(self, x: Any, out: Like, sizes: Sequence[Any] = ()) -> Any:
         """The numbers in another shape; ``sizes`` where more than one hangs on the batch."""
+        x = self._reshaped.get(x, x) if isinstance(x, Value) else x
         free = [i for i, n in enumerate(out.shape) if n is None]
         if len(free) <= 1 and 0 not in out.shape:
+            if isinstance(x, Value) and x.shape == out.shape:
+                return x
             shape: Any = torch.tensor([-1 if n is None else n for n in out.shape], dtype=torch.int64)
-            return self.op("Reshape", out, x, shape)
-        return self.op("Reshape", out, x, self.sizes(sizes), allowzero=1)
+        else:
+            shape = self.sizes(sizes)
+        made = self.op(
+            "Reshape", out, x, shape, **({} if len(free) <= 1 and 0 not in out.shape else {"allowzero": 1})
+        )
+        if isinstance(x, Value):
+            self._reshaped[made] = x
+        return made
 
     def model(
         self,
@@ -186,11 +196,16 @@ class Writer:
             self.nodes.append(helper.make_node("Identity", [value.name], [name]))
         nodes = _needed(self.nodes, list(outputs))
         read = {name for node in nodes for name in _reads(node)}
-        tensors = [
-            helper.make_tensor(name, TYPES[x.dtype], x.shape, x.cpu().numpy().tobytes(), raw=True)
-            for name, x in self.constants.items()
-            if name in read
-        ]
+        tensors = []
+        for name, x in self.constants.items():
+            if name not in read:
+                continue
+            stored, kept = name, _short(x)
+            if kept.dtype != x.dtype:
+                stored = self._new()
+                nodes.insert(0, helper.make_node("Cast", [stored], [name], to=TYPES[x.dtype]))
+            data = kept.cpu().numpy().tobytes()
+            tensors.append(helper.make_tensor(stored, TYPES[kept.dtype], kept.shape, data, raw=True))
         graph = helper.make_graph(
             nodes,
             "caloforge",
@@ -202,6 +217,17 @@ class Writer:
         made.ir_version = ir_version
         helper.set_model_props(made, dict(metadata))
         return made
+
+
+def _short(x: Tensor) -> Tensor:
+    """Tables of indices, most of a tree's file, in as few bytes as hold them; run-times widen them once."""
+    if x.dtype != torch.int64 or x.numel() <= 64:
+        return x
+    low, high = int(x.min()), int(x.max())
+    for dtype in (torch.int16, torch.int32):
+        if torch.iinfo(dtype).min <= low and high <= torch.iinfo(dtype).max:
+            return x.to(dtype)
+    return x
 
 
 def _needed(nodes: Sequence[onnx.NodeProto], results: Sequence[str]) -> list[onnx.NodeProto]:

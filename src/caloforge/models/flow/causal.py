@@ -11,6 +11,7 @@ of a layer, ``V`` context numbers.
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Mapping
 from typing import ClassVar, Literal
@@ -38,7 +39,9 @@ from caloforge.models.coordinates import (
 )
 from caloforge.models.energies.base import LayerEnergyChoice
 from caloforge.models.energies.layers_then_cells import CellSettings, LayersThenCells
+from caloforge.models.flow.layer_loop import LayerLoop
 from caloforge.models.lit import lit_mean, lit_rows
+from caloforge.models.loops import recorded_loop, recording_loops
 
 __all__ = ["CausalLayerFlow"]
 
@@ -205,22 +208,49 @@ class CausalLayerFlow(LayersThenCells):
         return {"loss": -lit_mean(log_p, lit), "weight": lit.sum()}
 
     def decode(self, noise: Mapping[str, Tensor], conditions: ConditionTensors) -> Tensor:
-        incident, threshold = self.incident(conditions), self.threshold
+        incident = self.incident(conditions)
         layer_energies = self.layer_energies(noise["layers"], incident, conditions)
         vectors = self._vector(incident, layer_energies, slice(None))
         given = self._given_maps(conditions.given)
-        seen = torch.zeros_like(noise["cells"][:, 0])
+        if self.settings.shared and recording_loops():
+            known = [layer_energies, vectors, noise["cells"], *([] if given is None else [given])]
+            size = math.prod(self.shape)
+            sampled = recorded_loop(self._loop, size, *known).reshape(-1, *self.shape)
+        else:
+            sampled = self._sampled(noise["cells"], layer_energies, vectors, given)
+        if not self.settings.spectrum:
+            return sampled
+        return renormalise_layers(self.spectrum(sampled), layer_energies, self.layers, self.threshold)
+
+    def _sampled(self, noise: Tensor, energies: Tensor, vectors: Tensor, given: Tensor | None) -> Tensor:
+        """Cells (n, Z, P, R) of noise of that shape, energies of layers and what they are told."""
+        seen = torch.zeros_like(noise[:, 0])
         logs, showers = [self._log_map(seen)] * self.settings.history, []  # the last layers, newest first
-        for i, z in enumerate(noise["cells"].unbind(dim=1)):
+        for i, z in enumerate(noise.unbind(dim=1)):
             maps = [*logs, self._log_map(seen), *([] if given is None else [given[:, i]])]
-            y = self.cell_sample(z, torch.stack(maps, dim=1), vectors[:, i], i, self.bf16)
-            whole = Whole(layer_energies[:, i, None, None], self.layers.width, self.largest[i])
-            tentative = self.coordinates.inverse(y, threshold, whole)
-            cells = renormalise_layers(tentative, layer_energies[:, i : i + 1], self.one_layer, threshold)
+            stacked = torch.stack(maps, dim=1)
+            cells = self._layer(i, self.largest[i], z, stacked, vectors[:, i], energies[:, i : i + 1])
             seen = seen + cells
             logs = [self._log_map(cells), *logs[:-1]]
             showers.append(cells)
-        sampled = torch.stack(showers, dim=1)
-        if not self.settings.spectrum:
-            return sampled
-        return renormalise_layers(self.spectrum(sampled), layer_energies, self.layers, threshold)
+        return torch.stack(showers, dim=1)
+
+    def _layer(
+        self, layer: int, largest: Tensor, z: Tensor, maps: Tensor, vector: Tensor, energies: Tensor
+    ) -> Tensor:
+        """Cells (n, P, R) of a layer of energies (n, 1), see `cell_sample`."""
+        y = self.cell_sample(z, maps, vector, layer, self.bf16)
+        whole = Whole(energies[:, :, None], self.layers.width, largest)
+        tentative = self.coordinates.inverse(y, self.threshold, whole)
+        return renormalise_layers(tentative, energies, self.one_layer, self.threshold)
+
+    def _loop(self) -> LayerLoop:
+        """Layers one after the other, in graphs that hold one for all."""
+        history = self.settings.history
+
+        def make(turn: Tensor, z: Tensor, cells: Tensor, vector: Tensor, energies: Tensor) -> Tensor:
+            logs = self._log_map(cells[:, : history + 1])
+            maps = torch.cat([logs, cells[:, history + 1 :]], dim=1)
+            return self._layer(0, self.largest.index_select(0, turn), z, maps, vector, energies)
+
+        return LayerLoop(make, history, self.shape, self.n_vector)

@@ -7,15 +7,20 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-__all__ = ["FORMS", "asymmetry", "seen"]
+__all__ = ["FORMS", "UNIT", "asymmetry", "grown", "seen"]
 
 UNIT = 20.0
 """Energies are seen as 0.4·log(1 + E/20 t)."""
 
 
+def grown(energies: Tensor) -> Tensor:
+    """Energies (*) in units of `UNIT` thresholds as networks see them; 0 of 0."""
+    return 0.4 * torch.log1p(energies)
+
+
 def seen(energies: Tensor, threshold: Tensor) -> Tensor:
     """Energies (*) as networks see them; 0 of 0."""
-    return 0.4 * torch.log1p(energies / (UNIT * threshold))
+    return grown(energies / (UNIT * threshold))
 
 
 def asymmetry(left: Tensor, right: Tensor) -> Tensor:

@@ -75,10 +75,14 @@ class SplitNetwork(nn.Module):
 
     def _rest(self, h: Tensor) -> Tensor:
         """What follows the first layer, of its sums (…, W)."""
+        out: Tensor = self.head(self.hidden(h))
+        return out.to(h.dtype)
+
+    def hidden(self, h: Tensor) -> Tensor:
+        """What the head is told, of the sums (…, W) of the first layer."""
         for block in self.blocks:
             h = h + block(F.silu(h))
-        out: Tensor = self.head(F.silu(h))
-        return out.to(h.dtype)
+        return F.silu(h)
 
     def entered(self) -> Tensor:
         """Weights of the first layer for what is known as it is, (stages, width, K)."""
