@@ -75,7 +75,7 @@ def train_multiclass(
     started, where, k = time.perf_counter(), pick_device(device), len(names)
     rng = np.random.default_rng([seed, zlib.crc32(inputs.encode()), k])
     twins = are_twins(pool)
-    rows = draw_rows(pool, rng, twins=twins)
+    rows = draw_rows(pool, rng, twins=twins, most=settings.most)
     sizes = part_sizes(len(rows[0]))
     tick = Counter(progress, settings.repeats * settings.epochs)
     confusion = np.zeros((k, k))
