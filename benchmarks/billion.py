@@ -3,11 +3,11 @@
     python benchmarks/billion.py models [-n 1000]         # processor time, memory and bytes of each model
     python benchmarks/billion.py sizes [--model NAME]     # whether cost a shower stays the same, 10³ to 10⁵
     python benchmarks/billion.py files FOLDER [--files N] # plan, status, verify, merge of many tiny files
-    python benchmarks/billion.py table                    # the table of docs/production.md
+    python benchmarks/billion.py table                    # the table of docs/how-to/production.md
 
 The first three put what they measure into docs/results/billion.json, from which, with families.json beside
 it, the last one adds up. Each model runs in a process of its own, on one thread, and processor time is
-counted, so that other programs of the machine disturb it little. Times on an H200 are those of docs/gpu.md,
+counted, so that other programs of the machine disturb it little. Times on an H200 are those of docs/how-to/gpu.md,
 which `benchmarks/gpu.py` has measured. The tiny files are not generated, which would take a quarter of an
 hour: they are written and sealed with the conditions, numbers and provenance that theirs would have, without
 energy.
@@ -44,7 +44,7 @@ FILE, FAMILIES = RESULTS / "billion.json", RESULTS / "families.json"
 ENERGY = "1-50GeV"
 BILLION = 10**9
 SHARD = 100_000
-MODELS = {  # name here, in families.json, and ms a shower of blocks of 1000 on an H200 (docs/gpu.md)
+MODELS = {  # name here, in families.json, and ms a shower of blocks of 1000 on an H200 (docs/how-to/gpu.md)
     "showertree-siw": ("showertree", 0.11),
     "supercalo-siw": ("supercalo", 0.070),
     "fast-siw": ("", None),
