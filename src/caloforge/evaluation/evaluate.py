@@ -286,7 +286,7 @@ def _without_cells(
 def _checked(source: Source | Reading, role: str, reference: Showers | None) -> Showers:
     showers = opened(source)
     if reference is not None:
-        reference.mesh.require_same(showers.mesh, f"{role} to evaluate")
+        reference.require_same_cells(showers, f"{role} to evaluate")
     if len(showers) < LEAST_SHOWERS:
         raise DataError(f"{len(showers)} {role}; an evaluation needs at least {LEAST_SHOWERS}")
     if all(s is None or has_cells(s) for s in (showers, reference)):

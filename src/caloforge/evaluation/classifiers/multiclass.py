@@ -69,7 +69,7 @@ def train_multiclass(
         raise RecipeError(f"a multi-class classifier needs the reference and a model, got {list(samples)}")
     names, pool = tuple(samples), list(samples.values())
     for name, (showers, _) in samples.items():
-        pool[0][0].mesh.require_same(showers.mesh, f"showers of {name} to classify")
+        pool[0][0].require_same_cells(showers, f"showers of {name} to classify")
     seed, settings = checked_seed(seed), settings.of(inputs)
     layout = INPUTS[inputs].layout(pool[0][1], sums=settings.standardise)
     started, where, k = time.perf_counter(), pick_device(device), len(names)
