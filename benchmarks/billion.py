@@ -7,9 +7,9 @@
 
 The first three put what they measure into docs/results/billion.json, from which, with families.json beside
 it, the last one adds up. Each model runs in a process of its own, on one thread, and processor time is
-counted, so that other programs of the machine disturb it little. Times on an H200 are those of docs/how-
-to/gpu.md, which `benchmarks/gpu.py` has measured. The tiny files are not generated, which would take a
-quarter of an hour: they are written and sealed with the conditions, numbers and provenance that theirs
+counted, so that other programs of the machine disturb it little. Times on an H200 are those of
+docs/how-to/gpu.md, which `benchmarks/gpu.py` has measured. The tiny files are not generated, which would take
+a quarter of an hour: they are written and sealed with the conditions, numbers and provenance that theirs
 would have, without energy.
 """
 
