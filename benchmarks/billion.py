@@ -2,15 +2,15 @@
 
     python benchmarks/billion.py models [-n 1000]         # processor time, memory and bytes of each model
     python benchmarks/billion.py sizes [--model NAME]     # whether cost a shower stays the same, 10³ to 10⁵
-    python benchmarks/billion.py files FOLDER [--files N] # plan, status, verify, merge of many tiny files
+    python benchmarks/billion.py files FOLDER [--files N]  # commands of campaigns of many tiny files
     python benchmarks/billion.py table                    # that of docs/how-to/production.md
 
 The first three put what they measure into docs/results/billion.json, from which, with families.json beside
 it, the last one adds up. Each model runs in a process of its own, on one thread, and processor time is
 counted, so that other programs of the machine disturb it little. Times on an H200 are those of
-docs/how-to/gpu.md, which `benchmarks/gpu.py` has measured. The tiny files are not generated, which would take a quarter of an
-hour: they are written and sealed with the conditions, numbers and provenance that theirs would have, without
-energy.
+docs/how-to/gpu.md, which `benchmarks/gpu.py` has measured. The tiny files are not generated, which would take
+a quarter of an hour: they are written and sealed with the conditions, numbers and provenance that theirs
+would have, without energy.
 """
 
 from __future__ import annotations
