@@ -7,6 +7,7 @@
 #   make test-minimum  the suite with the oldest versions that pyproject.toml allows, in .venv-min
 #   make wheel         source distribution, wheel with compiled kernels and pure wheel, in dist/
 #   make docs          the documentation, in build/docs; its tutorials run where they or the code changed
+#   make numbers       numbers of README and front page anew, from docs/results
 #   make licences      docs/reference/licences.md anew, from what is installed
 #
 # GPU=1 installs the GPU build of PyTorch instead of the CPU build; PYTHON=... chooses the interpreter.
@@ -36,7 +37,7 @@ else
 TORCH_INDEX := --extra-index-url https://download.pytorch.org/whl/cpu
 endif
 
-.PHONY: help quickstart test test-minimum check wheel docs licences env env-test clean
+.PHONY: help quickstart test test-minimum check wheel docs numbers licences env env-test clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -110,6 +111,9 @@ $(VENV)/.installed-docs: $(VENV)/.installed pyproject.toml
 
 docs: $(VENV)/.installed-docs
 	PATH=$(abspath $(BIN)):$$PATH OMP_NUM_THREADS=1 $(BIN)/sphinx-build -W --keep-going -b html docs build/docs $(ARGS)
+
+numbers: $(BIN)/python
+	$(BIN)/python tools/page_numbers.py
 
 licences: $(VENV)/.installed-test
 	$(BIN)/python tools/licences.py > docs/reference/licences.md

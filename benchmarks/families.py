@@ -20,6 +20,7 @@ import math
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,8 @@ from systems import System, trained, used
 from caloforge.checkpoint import Checkpoint
 from caloforge.data import Showers, open_showers
 from caloforge.evaluation import PRESETS, compute_features, evaluate, train_classifier
+from caloforge.runtime.processor import processor_name
+from caloforge.runtime.provenance import commit_of
 
 SEED = 1
 RIGHT = "Geant4 again"
@@ -235,6 +238,15 @@ def draw(rows: Mapping[str, Mapping[str, Any]], path: Path) -> None:
     plt.close(figure)
 
 
+def about_here() -> dict[str, str]:
+    """Where and when the numbers were measured."""
+    return {
+        "machine": f"one thread of a {processor_name()}",
+        "commit": commit_of(Path(__file__).parents[1]),
+        "date": date.today().isoformat(),
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -260,7 +272,8 @@ def main() -> None:
     for name in [RIGHT, *(name for name in FAMILIES if name in given.only.split(","))]:
         rows[name] = json.loads(json.dumps(measured(name, given, test, kept)))
         numbers, picture = given.out / "families.json", given.out / "families.svg"
-        numbers.write_text(json.dumps({"rows": rows, "neighbours of Geant4": truth}, indent=1) + "\n")
+        results = {"about": about_here(), "rows": rows, "neighbours of Geant4": truth}
+        numbers.write_text(json.dumps(results, indent=1) + "\n")
         (given.out / "table.md").write_text(table(rows, truth))
         print(f"{name} done", flush=True)
     if len(rows) > 1:

@@ -31,8 +31,10 @@ myst_links_external_new_tab = False
 # a tutorial is run anew where its code or ours changed; `make docs` keeps what ran in build/docs-cache
 nb_execution_mode = "cache"
 nb_execution_cache_path = str(DOCS.parent / "build" / "docs-cache")
+nb_execution_in_temp = True
 nb_execution_timeout = 600
 nb_execution_raise_on_error = True
+nb_output_stderr = "remove"  # bars of progress
 nb_merge_streams = True
 
 default_role = "code"

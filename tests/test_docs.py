@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -28,3 +29,18 @@ def test_every_page_is_in_one_list() -> None:
     entries = [entry for page in pages for entry in listed(page)]
     assert len(entries) > 50
     assert sorted([DOCS / "index.md", *entries]) == pages
+
+
+def test_numbers_are_those_of_the_results(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(DOCS.parent / "tools")
+    tool = import_module("page_numbers")
+    pages = tool.pages()
+    assert {page.name for page in pages} >= {"README.md", "index.md", "measured.md", "showertree.md"}
+    for page in pages:
+        text = page.read_text(encoding="utf-8")
+        assert tool.with_numbers(text) == text, f"{page} is older than docs/results: make numbers"
+    changed = tool.read("families")
+    changed["rows"]["showertree"]["geant4_ms"] *= 2
+    monkeypatch.setattr(tool, "read", lambda name: changed)
+    mark = "<!-- numbers: families.showertree.speed -->170<!-- end -->"
+    assert tool.with_numbers(mark) != mark

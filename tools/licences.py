@@ -15,7 +15,7 @@ from pathlib import Path
 
 PYPROJECT = Path(__file__).parents[1] / "pyproject.toml"
 NAME = re.compile(r"(?P<name>[\w.-]+)\s*(\[(?P<extras>[^\]]*)\])?")
-FOR_DEVELOPERS = ("all", "benchmark", "test", "dev")
+FOR_DEVELOPERS = ("all", "benchmark", "docs", "test", "dev")
 """What only tests, benchmarks and developers need is not listed."""
 HEAD = """# Licences of what caloforge needs
 

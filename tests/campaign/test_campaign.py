@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import shutil
@@ -22,8 +23,9 @@ from caloforge.campaign import Campaign, merge_campaign, plan_campaign, run_camp
 from caloforge.campaign.campaign import Seal
 from caloforge.campaign.make import make_shard
 from caloforge.campaign.verify import shard_states
-from caloforge.data import Showers, open_showers, write_showers
+from caloforge.data import Conditions, Showers, open_showers, write_showers
 from caloforge.errors import CaloforgeError, ConditionError, DataError, RecipeError
+from caloforge.geant4 import simulate
 from caloforge.generation import generate
 from caloforge.runtime.files import write_json
 from caloforge.runtime.locks import file_lock
@@ -86,6 +88,32 @@ def test_conditions_of_files(asked: Asked, model: Path, tmp_path: Path) -> None:
     write_showers(LIKE[50:90], tmp_path / "b.h5", overwrite=True)
     with pytest.raises(RecipeError, match="n: 101 showers are wanted"):
         asked(n=101, work={"energy": None, "conditions": ["a.h5", "b.h5"]})
+
+
+def test_conditions_of_files_are_simulated(asked: Asked, tmp_path: Path) -> None:
+    if importlib.util.find_spec("geant4_pybind") is None:
+        pytest.skip("Geant4 is not installed")
+    energy = np.linspace(50, 80, 5)
+    shot = Conditions(energy, theta=np.linspace(1.4, 1.6, 5), phi=0.1, particle="gamma")
+    write_showers(Showers(np.zeros((5, LIKE.mesh.n_voxels)), shot, LIKE.mesh), tmp_path / "a.h5")
+    work: dict[str, Any] = {"model": None, "energy": None, "detector": "par04-siw", "reduced_data": True}
+    told = {"table": "simulate", "n": None, "shard_size": 3, "work": work | {"conditions": ["a.h5"]}}
+    campaign = asked(**told)
+    run(campaign)
+    whole = simulate("par04-siw", events=shot, seed=7, reduced_data=True, out=tmp_path / "b.h5", workers=1)
+    same(joined(campaign), whole)
+    assert verify_campaign(campaign) == []
+    write_showers(open_showers(tmp_path / "a.h5")[::-1], tmp_path / "a.h5", overwrite=True)
+    with pytest.raises(RecipeError, match="conditions say what is shot; leave out energy"):
+        asked(**(told | {"work": work | {"conditions": ["a.h5"], "energy": "1GeV"}}))
+
+
+def test_a_run_looks_at_its_share_alone(done: Campaign, asked: Asked) -> None:
+    done.file(Shard(1, 4)).unlink()
+    done.seal(Shard(4, 4)).write_text("{")  # a thousand jobs do not read each other's seals
+    assert run(Campaign.load(done.path), share="1/2").made == 1
+    with pytest.raises(DataError, match="not valid JSON"):
+        run(Campaign.load(done.path))
 
 
 def test_a_plan_says_what_it_takes_and_begins_nothing(asked: Asked) -> None:
@@ -249,6 +277,10 @@ def test_no_space_and_strangers_are_refused_before_any_work(asked: Asked) -> Non
         ({"table": "simulate"}, "unknown key 'simulate.model'"),
         ({"work": {"energy": None}}, "give either energy"),
         ({"work": {"model": None}}, "say which model"),
+        (
+            {"work": {"detector": "belle2-pxd"}},
+            "belle2-pxd is a pixel detector, and campaigns are of showers",
+        ),
     ],
 )
 def test_a_malformed_file_is_refused(asked: Asked, changes: dict[str, Any], says: str) -> None:

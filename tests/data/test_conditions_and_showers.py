@@ -98,6 +98,12 @@ def test_concatenation() -> None:
     other = Showers(np.zeros((1, 12)), Conditions(1.0), BoxMesh.regular((3, 2, 2), (1, 1, 1)))
     with pytest.raises(MeshError, match="showers to concatenate: expected the cylinder"):
         Showers.concatenate([make(1), other])
+    named = [
+        Showers(s.energies, Conditions(1.0, detector=name), s.mesh)
+        for s, name in ((make(1), "here"), (other, "there"))
+    ]
+    with pytest.raises(MeshError, match=r"concatenate of there, not of here: .* kind \(cylinder and box\)"):
+        Showers.concatenate(named)
     with pytest.raises(ConditionError, match="impact"):
         Showers.concatenate([make(1), make(1, with_impact=True)])
     with pytest.raises(DataError, match="nothing to concatenate"):

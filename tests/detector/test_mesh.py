@@ -226,6 +226,22 @@ def test_layer_energies_add_up(mesh: Mesh) -> None:
         (lambda: CylinderMesh.regular().layer_energies(np.zeros((2, 5))), "do not fit"),
         (lambda: calochallenge_mesh("1-pions").index([[1, 0, 0]]), "no z_edges"),
         (lambda: calochallenge_mesh("2").require_same(calochallenge_mesh("3"), "test"), "expected the"),
+        (
+            lambda: CylinderMesh((0, 1, 2), 4, (0, 1)).require_same(
+                CylinderMesh((0, 1.5, 2), 8, (0, 1)), "x"
+            ),
+            r"differ in z_edges\[1\] \(1 and 1.5\); n_phi \(4 and 8\)$",
+        ),
+        (
+            lambda: CylinderMesh((0, 1, 2), 4, (0, 1)).require_same(CylinderMesh((0, 2), 4, (0, 1)), "x"),
+            r"differ in z_edges \(3 numbers, 0 to 2 and 2 numbers, 0 to 2\)$",
+        ),
+        (
+            lambda: RaggedCylinderMesh((RaggedLayer(3, 1, (0, 2)),)).require_same(
+                RaggedCylinderMesh((RaggedLayer(3, 1, (0, 3)),)), "x"
+            ),
+            r"differ in layers\[0\].r_edges \(2 numbers, 0 to 2 and 2 numbers, 0 to 3\)$",
+        ),
     ],
 )
 def test_what_is_wrong_is_said(make: Any, words: str) -> None:

@@ -308,6 +308,19 @@ def test_large_inputs_lie_in_a_file_and_give_the_same_result(make: Make) -> None
         assert results[0].aucs == results[1].aucs
 
 
+def test_no_more_showers_than_are_wanted_are_drawn(make: Make) -> None:
+    first, other = sample(make(MESH, n=200)), sample(make(MESH, n=150, seed=1))
+    twin = sample(hotter(first[0]))
+    settings = TINY.replace(epochs=1, most=50, floor=True)
+    for second in (other, twin):
+        result = train_classifier("high", first, second, settings)
+        assert result.showers == (30, 10, 10)
+        assert result.scores is not None
+        assert len(np.unique(result.scores.rows)) >= 10
+        assert result.scores.rows.max() > 60  # of all, not only the first ones
+    assert PRESETS["quick"].most == PRESETS["boosted"].most == 100_000
+
+
 def test_an_input_that_never_varies_does_no_harm(make: Make) -> None:
     first, second = (make(MESH, seed=s) for s in (0, 1))
     flat = [Showers(s.energies, Conditions(np.full(60, 5e4)), MESH) for s in (first, second)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tracemalloc
 import types
 import warnings
 from collections.abc import Callable
@@ -25,6 +26,7 @@ from caloforge.evaluation.distances import (
     polynomial_mmd,
     prdc,
 )
+from caloforge.evaluation.distances.matrix import Pool, taken
 from caloforge.evaluation.distances.points import Points, log_energies, root_fractions
 from caloforge.report.words.notes import note_of
 
@@ -51,6 +53,35 @@ def test_rounding_errors_do_not_become_the_unit_of_a_feature() -> None:
     pair = [compute_features(Showers(c.astype(np.float32), Conditions(energy), MESH)) for c in cells]
     assert 0 < pair[0].width["eta"][:, 3].max() < 1e-4
     assert fpd(*map(feature_matrix, pair), sizes=SIZES, floor=False).value < 100
+
+
+def test_memory_does_not_grow_with_copies_of_the_features() -> None:
+    matrices = [np.random.default_rng(i).random((60_000, 24), dtype=np.float32) for i in range(2)]
+    pooled = sum(matrix.nbytes for matrix in matrices)
+    for metric, how in ((fpd, {"sizes": SIZES}), (kpd, {"batch_size": 500})):
+        tracemalloc.start()
+        metric(*matrices, floor=False, **how)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert peak < 1.9 * pooled
+
+
+def test_matrices_in_files_are_those_in_memory(make: Make) -> None:
+    features = [compute_features(make(MESH, n=60, seed=seed)) for seed in range(2)]
+    in_memory = [feature_matrix(f) for f in features]
+    in_files = [feature_matrix(f, memory_limit=0) for f in features]
+    assert all(isinstance(matrix, np.memmap) for matrix in in_files)
+    pools = Pool(*in_memory), Pool(*in_files)
+    np.testing.assert_array_equal(pools[0].centred(), pools[1].centred(memory_limit=0))
+    rows = np.array([100, 3, 60, 59])
+    largest = np.maximum(np.abs(in_memory[0]).max(axis=0), 1e-30)
+    expected = np.concatenate(in_memory).astype(np.float64)[rows] / largest
+    known = np.abs(in_memory[0]).max(axis=0) > 0
+    np.testing.assert_allclose(pools[1].take(rows)[:, known], expected[:, known], rtol=1e-6)
+    np.testing.assert_array_equal(taken(in_files[0], rows[1:2], memory_limit=0), in_memory[0][[3]])
+    for metric in (fpd, kpd):
+        how = {"sizes": SIZES} if metric is fpd else {"batch_size": 100}
+        assert metric(*in_memory, **how) == metric(*in_files, **how)
 
 
 # Fréchet distance and FPD

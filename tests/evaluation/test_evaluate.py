@@ -17,6 +17,9 @@ from caloforge.data import Conditions, Showers, write_showers
 from caloforge.detector import CylinderMesh, Mesh, calochallenge_mesh
 from caloforge.errors import DataError, MeshError, RecipeError
 from caloforge.evaluation import ClassifierSettings, Evaluation
+from caloforge.evaluation.binning import log_edges
+from caloforge.evaluation.histograms import CellCounts
+from caloforge.evaluation.reading import Span
 from caloforge.report import evaluate, summary
 
 Make = Callable[..., Showers]
@@ -193,6 +196,27 @@ def test_another_threshold_is_seen(make: Make) -> None:
     assert result.verdict is not None
     assert any("the threshold is higher" in text for text in result.verdict.differs)
     assert any("Cells begin at the same" in text for text in quiet(first, second).verdict.agrees)  # type: ignore[union-attr]
+
+
+def test_cells_below_an_energy_are_counted_beyond_those_that_are_kept(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    showers = make(MESH, n=200)
+    cells = showers.energies.reshape(200, -1)
+    lit = np.sort(cells[cells > 0])
+    counts = CellCounts(log_edges(float(lit[0]), float(lit[-1]), 50))
+    found = Span()
+    monkeypatch.setattr("caloforge.evaluation.reading.LOWEST", 100)
+    for start in range(0, 200, 20):
+        block = cells[start : start + 20]
+        counts(start, block, showers.conditions)
+        found(start, block, showers.conditions)
+    assert (found.hits, found.smallest, found.largest) == (len(lit), lit[0], lit[-1])
+    assert len(found.lowest) <= 200
+    for place in (0, 1, 57, 100):  # exactly as far as they reach
+        assert found.below(float(lit[place]), counts) == place
+    for place in (1000, len(lit) // 2):  # and by the histogram beyond
+        assert found.below(float(lit[place]), counts) == pytest.approx(place, rel=0.1)
 
 
 def test_mistakes_are_named(make: Make, tmp_path: Path) -> None:

@@ -390,6 +390,14 @@ def test_the_page_shows_everything(same, truth, tmp_path):
     assert "&lt;b&gt;mine" in text
     assert "<b>mine" not in text
     figures = {path.stem for path in (tmp_path / "figures").glob("*.png")}
-    assert {"event_unrolled", "sensors", "ladders", "occupancy_maps", "overlay", "rates"} <= figures
+    assert {
+        "event_unrolled",
+        "sensors",
+        "ladders_1",
+        "ladders_phi",
+        "occupancy_maps",
+        "overlay",
+        "rates",
+    } <= figures
     assert text.count("data:image/png") == len(figures)
     assert PixelEvaluation.read(tmp_path / "metrics.json").to_dict() == same.to_dict()

@@ -151,6 +151,24 @@ def test_the_clustered_floor_and_error_do_not_depend_on_the_blocks(monkeypatch: 
     assert after[1] == pytest.approx(before[1])
 
 
+def test_groups_of_many_showers_have_the_floor_and_error_of_single_ones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rng = np.random.default_rng(0)
+
+    def sample(n: int, shift: float) -> np.ndarray:
+        return rng.poisson(np.exp(shift * np.arange(6) + rng.normal(0, 0.5, (n, 6)).cumsum(axis=1)))
+
+    entries = sample(3000, 0.0), sample(1000, 0.15)
+    floor = separation_floor_clustered(*entries, repeats=500)
+    error = separation_error_clustered(*entries, repeats=500)
+    monkeypatch.setattr("caloforge.evaluation.separation.GROUPS", 400)
+    dealt = separation_floor_clustered(*entries, repeats=500)
+    assert dealt != floor
+    assert dealt == pytest.approx(floor, rel=0.15)
+    assert separation_error_clustered(*entries, repeats=500) == pytest.approx(error, rel=0.15)
+
+
 def test_a_second_reference_gives_the_floor(make: Make) -> None:
     mesh = CylinderMesh.regular(n_z=3, n_phi=8, n_r=3)
     samples = [make(mesh, n=200, seed=i) for i in range(3)]

@@ -13,6 +13,7 @@ from caloforge.detector import CylinderMesh, calochallenge_mesh
 from caloforge.errors import ConditionError
 from caloforge.evaluation import compute_features
 from caloforge.evaluation.binning import log_edges
+from caloforge.evaluation.distances import feature_matrix
 from caloforge.evaluation.histograms import CellCounts, cell_histogram, feature_histograms, histogram_plans
 from caloforge.evaluation.results import Estimate, Scores, Slice
 from caloforge.evaluation.separation import separation_error
@@ -27,10 +28,9 @@ def sliced(reference: Showers, generated: Showers, specs: list[SliceSpec], **opt
     edges = log_edges(1.0, float(reference.energies.max()), 50)
     cells = CellCounts(edges), CellCounts(edges)
     features = [compute_features(s, visitors=[c]) for s, c in zip((reference, generated), cells, strict=True)]
-    plans = histogram_plans(*features, 1.0)
-    return slice_metrics(
-        *features, reference.conditions, generated.conditions, specs, plans=plans, cells=cells, **options
-    )  # type: ignore[misc,arg-type]
+    plans, matrices = histogram_plans(*features, 1.0), tuple(map(feature_matrix, features))
+    options = {"plans": plans, "cells": cells, "matrices": matrices} | options
+    return slice_metrics(*features, reference.conditions, generated.conditions, specs, **options)  # type: ignore[misc,arg-type]
 
 
 def test_equally_filled_bins_hold_every_shower_once(make: Make) -> None:

@@ -49,7 +49,7 @@ class Weighted(RowLoop):
 
 
 class Repeated(Weighted):
-    """The same, but that rounds begin as the last has ended."""
+    """The same as an operator of graphs."""
 
     repeated = True
 
@@ -69,14 +69,13 @@ class Looped(nn.Module):
         return made
 
 
-def stepwise(x: Tensor, repeated: bool = False) -> Tensor:
+def stepwise(x: Tensor) -> Tensor:
     """By hand."""
     weights, sums = torch.linspace(0.5, 2, ROWS), []
     for row in x:
         base, added, last = torch.tensor(1.5), torch.tensor(0.0), 0
         for i, part in enumerate(ENDS.tolist()):
-            if not repeated:
-                base, added = base + added + i, torch.tensor(0.0)
+            base, added = base + added + i, torch.tensor(0.0)
             for end in part:
                 for place in range(last, end):
                     added = added + (1.5 * base * row[place] * weights[place] if row[place] > 0 else 0)
@@ -95,7 +94,7 @@ def numbers() -> Tensor:
 @pytest.mark.parametrize("kind", [Weighted, Repeated])
 def test_a_loop_is_what_its_steps_are(kind: type[Weighted]) -> None:
     with torch.no_grad():
-        torch.testing.assert_close(Looped(kind)(numbers()), stepwise(numbers(), kind.repeated))
+        torch.testing.assert_close(Looped(kind)(numbers()), stepwise(numbers()))
 
 
 @pytest.mark.parametrize("kind", [Weighted, Repeated])
@@ -109,7 +108,7 @@ def test_the_same_in_exported_graphs(kind: type[Weighted]) -> None:
     session = onnxruntime.InferenceSession(data)
     module = loaded(scripted(found, ["x"]), "torchscript")
     for x in (numbers(), numbers()[:1], numbers()[2:3]):
-        expected = stepwise(x, kind.repeated)
+        expected = stepwise(x)
         np.testing.assert_allclose(session.run(None, {"x": x.numpy()})[0], expected.numpy(), rtol=1e-5)
         with torch.no_grad():
             torch.testing.assert_close(module(x), expected)

@@ -66,7 +66,7 @@ def test_what_a_judge_relies_on_is_ranked(evaluation: Evaluation) -> None:
         "lit pairs in φ beyond independent cells, ring 0",
         "energy in ring 2",
     ]
-    assert rows[1][2:] == ["0.2000 ± 0.0100", "0.810"]
+    assert rows[1][2:] == ["0.200 ± 0.010", "0.810"]
     assert "AUC 0.780" in table.caption
 
 

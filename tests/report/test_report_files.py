@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -17,7 +18,8 @@ from report_samples import MESHES, make_showers
 from caloforge.errors import DataError, MeshError, MissingDependencyError
 from caloforge.evaluation import Evaluation
 from caloforge.report import write_report
-from caloforge.report.write import earlier_figures
+from caloforge.report.folder import earlier_figures
+from caloforge.report.words import in_words
 
 VOID = {"meta", "link", "img", "input", "br"}
 OPTIONAL = {
@@ -76,7 +78,8 @@ def test_report_is_complete_and_loads_nothing(sample, kind):
     made = sample(kind)
     text = made.page.read_text(encoding="utf-8")
     page = Page(text)
-    assert page.headings[:3] == ["Verdict", "The numbers", "Warnings"]
+    assert page.headings[1:4] == ["What differs, what agrees", "All numbers", "Warnings"]
+    assert page.headings[0] == in_words(made.evaluation).verdict.headline
     assert page.headings[-1] == "Settings and origin"
     always = {"Classifiers", "Distributions", "Profiles", "Mean shower", "Single showers", "Time"}
     assert always <= set(page.headings)
@@ -103,8 +106,15 @@ def test_report_is_complete_and_loads_nothing(sample, kind):
 
 def test_every_layer_is_shown(sample):
     names = {path.name for path in (sample("ragged-cylinder").page.parent / "figures").iterdir()}
-    assert {"e_layer.pdf", "e_layer.png", "mean_shower_layers_1.pdf", "profiles.pdf"} <= names
-    assert "mean_shower_side.pdf" not in {
+    assert {
+        "e_layer.pdf",
+        "e_layer.png",
+        "mean_shower_layers_1.pdf",
+        "profiles.pdf",
+        "deciding_3.pdf",
+    } <= names
+    assert "mean_shower_3.pdf" in names
+    assert "mean_shower_3.pdf" not in {
         path.name for path in (sample("image").page.parent / "figures").iterdir()
     }
 
@@ -209,6 +219,12 @@ def test_names_in_metrics_lead_nowhere_else(sample, tmp_path, kind, key):
     for entry in drawn:
         entry[key] = "../../../evil"
     evaluation, out = Evaluation.from_dict(plain), tmp_path / "a" / "b" / "out"
+    shutil.copytree(made.page.parent, out)
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    (out / "figures.partial").mkdir()  # of a run that was killed
+    (out / "figures.partial" / "half.png").write_text("x")
     with pytest.raises(DataError, match="cannot be the name of a figure"):
         write_report(evaluation, made.reference, made.generated, out, progress=False)
     assert not [path for path in tmp_path.rglob("*evil*") if out not in path.parents]
+    left = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    assert left == before  # the report before this one is whole

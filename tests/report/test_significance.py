@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import re
 
 import pytest
+from report_results import everything
 from test_verdict import classifier, equal, judged  # noqa: F401
 
 from caloforge.evaluation.differences import classifier_auc, noticeable
@@ -13,12 +15,17 @@ from caloforge.evaluation.results import (
     ComparedModel,
     Estimate,
     Evaluation,
+    NeighbourhoodMetric,
     Timing,
     Verdict,
 )
+from caloforge.report.judges import importances, neighbourhoods
+from caloforge.report.slices import slice_tables
+from caloforge.report.tables import Cell, Table, classifiers, distances, linearity, numbers
 from caloforge.report.words import find_verdict
 from caloforge.report.words.columns import cell_text, floor_text, table_columns
-from caloforge.report.words.comparison import headline, sentences
+from caloforge.report.words.comparison import headline, posterior_finding, sentences
+from caloforge.report.words.rows import key_rows, number_rows
 from caloforge.report.words.significance import sigma_text, significance, standing
 from caloforge.report.words.text import percent, scatter, scatter_percent, with_error
 
@@ -58,7 +65,7 @@ def test_sigmas_become_words_and_are_never_rounded_up(sigmas: float, says: str, 
         (percent(0.001, 0.0031), "not significant (± 0.31 %)"),
         (scatter_percent(0.001, 0.0031), "0.10 ± 0.31 %"),
         (cell_text("log_posterior", Estimate(value=-472, error=811)), "not significant (± 811)"),
-        (cell_text("kpd", Estimate(value=1e-5, error=3e-5)), "not significant (± 0.0300)"),
+        (cell_text("kpd", Estimate(value=1e-5, error=3e-5)), "not significant (± 0.030)"),
         (floor_text("kpd", Estimate(value=1e-5, error=3e-5)), "0.01 ± 0.03"),
     ],
 )
@@ -137,9 +144,108 @@ def test_the_headline_of_a_comparison_follows_from_its_rows(equal: Evaluation) -
 
 def test_no_model_is_ranked_above_one_with_a_better_verdict(equal: Evaluation) -> None:  # noqa: F811
     models = [model("blind", equal, 0.5, 3), model("good", equal, 0.6, 1), model("other", equal, 0.61, 1)]
-    assert said(*models) == (1, "good and other are equally near to Geant4: level 1.")
-    assert said(*models[:2]) == (1, "good is nearest to Geant4: level 1.")
+    assert said(*models) == (3, "good and other are equally near to Geant4: level 1; blind: level 3.")
+    assert said(*models[:2]) == (3, "good is nearest to Geant4: level 1; blind: level 3.")
     alike = [model(name, equal, auc, 0) for name, auc in (("a", 0.5), ("b", 0.52), ("c", 0.61))]
     assert said(*alike) == (0, "All models: level 0.")
     unsure = [alike[0], model("few", equal, 0.5, -1)]
     assert said(*unsure) == (-1, "a: level 0; few: level -1.")
+
+
+def test_the_network_for_all_samples_counts_in_a_models_verdict(equal: Evaluation) -> None:  # noqa: F811
+    """A row that says "told apart" stands below no headline that says "not told apart"."""
+    own = Estimate(
+        value=-0.4, error=0.02, floor=0.09, floor_error=0.02, ideal=math.nan, higher_is_better=True
+    )
+    assert find_verdict(equal).level == 0
+    verdict = find_verdict(equal, [posterior_finding(own)])
+    assert verdict.level == 1
+    assert "told apart from it" in verdict.headline
+    assert any("One network for all samples tells it from Geant4" in text for text in verdict.differs)
+    near = find_verdict(equal, [posterior_finding(own.replace(value=0.08))])
+    assert near.level == 0
+
+
+def test_equal_numbers_of_showers_are_told_once(equal: Evaluation) -> None:  # noqa: F811
+    level, text = said(model("good", equal, 0.64), model("bad", equal, 0.95))
+    assert level == 3
+    assert text == (
+        "good is nearest to Geant4 by the classifier of high-level features: close to Geant4, but told apart "
+        "from it; bad: easily told apart from Geant4 with 900 generated and 900 reference showers."
+    )
+
+
+def test_a_mean_of_neighbours_that_is_told_apart_is_in_the_verdict(equal: Evaluation) -> None:  # noqa: F811
+    def metrics(shift: float) -> dict[str, NeighbourhoodMetric]:
+        return {
+            f"isolated_{k}": NeighbourhoodMetric(
+                label=f"isolated cells {k}",
+                group="isolated",
+                place=None,
+                reference_mean=5.0,
+                reference_error=0.1,
+                generated_mean=5.0,
+                generated_error=0.1,
+                difference=Estimate(value=shift if k == 3 else 0.0, error=0.1, floor=0.0, floor_error=0.0),
+                auc=Estimate(value=0.55, error=0.01, floor=0.5),
+            )
+            for k in range(20)
+        }
+
+    levels = {}
+    for shift in (0.0, 0.32, 0.6):  # 3.2 standard deviations of one in twenty are no more than a hint
+        found = equal.replace(neighbourhoods=metrics(shift))
+        verdict = find_verdict(found)
+        levels[shift] = verdict.level
+        table = neighbourhoods(found, whole=True)
+        told = any(isinstance(c, Cell) and c.text.startswith("told apart") for row in table.rows for c in row)
+        assert told == any("isolated cells 3" in text for text in verdict.differs)
+    assert levels == {0.0: 0, 0.32: 0, 0.6: 1}
+
+
+def drowned_numbers(table: Table) -> list[str]:
+    """Cells ``value ± error`` with an error above the value, but for those of what chance gives."""
+    found = []
+    for row in table.rows:
+        for head, cell in zip(table.head, row, strict=True):
+            text = cell if isinstance(cell, str) else cell.text
+            pair = re.match(r"[+−]?([\d.]+) ± ([\d.]+)", text)
+            if pair and float(pair[2]) > float(pair[1]) and not head.lower().startswith("by chance"):
+                found.append(text)
+    return found
+
+
+def test_no_table_shows_a_number_that_its_error_exceeds(equal: Evaluation) -> None:  # noqa: F811
+    lost = Estimate(value=0.02, error=0.5, floor=0.0, floor_error=0.1)
+    result = judge(0.6).replace(aucs=(0.6, 0.6), jsds=(0.1, -0.1), jsd=0.01, jsd_std=0.2, auc_std=0.01)
+    full = everything(equal.replace(classifiers={"high": result}))
+    diagnosis = full.classifiers["high"].diagnosis
+    assert diagnosis is not None
+    shares = [share.replace(drop=0.001, error=0.02) for share in diagnosis.features]
+    full = full.replace(
+        classifiers={"high": result.replace(diagnosis=diagnosis.replace(features=shares, groups=[]))},
+        distances=dict.fromkeys(full.distances, lost),
+        slices=[part.replace(metrics={"fpd": lost}) for part in full.slices],
+        correlations={name: c.replace(distance=lost) for name, c in full.correlations.items()},
+        responses=[curve.replace(linearity=lost) for curve in full.responses],
+    )
+    shown = [
+        numbers(full),
+        classifiers(full),
+        distances(full),
+        linearity(full),
+        *importances(full),
+        *(table for table, _ in slice_tables(full)),
+    ]
+    assert [drowned_numbers(table) for table in shown] == [[]] * len(shown)
+    texts = [str(cell) for table in shown for row in table.rows for cell in row]
+    assert sum("not significant" in text for text in texts) >= 10
+    assert cell_text("log_posterior", Estimate(value=-472.0, error=811.0)) == "not significant (± 811)"
+
+
+def test_key_numbers_hide_nothing_worse(equal: Evaluation) -> None:  # noqa: F811
+    full = everything(equal.replace(classifiers={"high": judge(0.6)}))
+    rows = number_rows(full)
+    chosen = key_rows(rows)
+    assert len(chosen) < len(rows) / 2
+    assert max(r.sigmas for r in rows if r.sigmas == r.sigmas) in [r.sigmas for r in chosen]

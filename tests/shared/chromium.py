@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import shutil
 import time
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any
 import pytest
 
 CHROMIUM = next((p for p in map(shutil.which, ("chromium", "chromium-browser", "google-chrome")) if p), None)
+AXE = Path(__file__).with_name("axe-4.14.1.min.js.gz")
+"""axe-core of npm, MPL-2.0; only tests use it."""
 DRIVER = shutil.which("chromedriver")
 FLAGS = (
     "--headless",
@@ -79,6 +82,16 @@ def wait(browser: Any, script: str, seconds: float = 45) -> None:
 
 def complaints(browser: Any) -> list[str]:
     return [entry["message"] for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
+
+
+def violations(browser: Any) -> list[str]:
+    """What axe-core finds wrong for keyboards and screen readers in the page as it stands."""
+    browser.execute_script(gzip.decompress(AXE.read_bytes()).decode())
+    found = browser.execute_async_script(
+        "const done = arguments[0]; axe.run().then((r) => done(r.violations.map("
+        "(v) => `${v.id}: ${v.nodes[0].html.slice(0, 200)} (${v.nodes.length})`)))"
+    )
+    return [str(text) for text in found]
 
 
 def lowest_contrast(browser: Any, kinds: str) -> float:

@@ -20,7 +20,7 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -42,6 +42,7 @@ from caloforge.settings import Settings, explain
 __all__ = ["Campaign", "CampaignFile", "Seal"]
 
 PLACE = "{shard}"
+WHOLE = Shard()
 FEW = 4
 """Showers that are probed before the campaign begins, where they are not made in blocks."""
 ROW_BYTES = 80
@@ -191,6 +192,13 @@ class Campaign:
             and path.stat().st_size == seal.bytes
         )
 
+    def missing(self, share: Shard = WHOLE) -> list[Shard]:
+        """Shards of a share of the campaign that are not finished."""
+        start, stop = share.span(self.shards)
+        shards = [Shard(number, self.shards) for number in range(start + 1, stop + 1)]
+        record = self.begun()
+        return [shard for shard in shards if record is None or not self.is_finished(shard, record)]
+
     def begun(self) -> Record | None:
         """The record of whoever began, None before; DataError where it is that of another campaign."""
         record = Record.read(self.folder)
@@ -242,9 +250,8 @@ class Campaign:
         bytes_each = packed.content.nbytes / len(made) + ROW_BYTES + rest
         return Cost(seconds / len(made), bytes_each, memory, len(made))
 
-    def require_space(self, record: Record) -> None:
-        """DataError where what is missing does not fit on the disk."""
-        missing = [shard for shard in self if not self.is_finished(shard, record)]
+    def require_space(self, record: Record, missing: Sequence[Shard]) -> None:
+        """DataError where these shards do not fit on the disk."""
         spans = [shard.span(self.n) for shard in missing]
         needed = record.cost.disk(sum(stop - start for start, stop in spans), len(missing))
         self.require_free(needed)

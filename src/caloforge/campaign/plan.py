@@ -64,9 +64,7 @@ def plan_campaign(campaign: Campaign) -> Plan:
     while cost.seconds * cost.showers < PROBE_SECONDS and cost.showers < campaign.n and wanted <= MOST_PROBED:
         wanted *= GROWTH
         cost = campaign.cost(wanted)
-    missing = campaign.shards
-    if record is not None:
-        missing = sum(not campaign.is_finished(shard, record) for shard in campaign)
+    missing = campaign.shards if record is None else len(campaign.missing())
     disk = cost.disk(campaign.n, campaign.shards)
     campaign.require_free(disk * missing // campaign.shards)
     free = shutil.disk_usage(campaign.place).free

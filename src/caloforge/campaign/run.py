@@ -24,7 +24,7 @@ from caloforge.runtime.progress import Display
 from caloforge.runtime.shards import Shard
 from caloforge.runtime.signals import catch_signals, raise_interrupt, stoppable
 
-__all__ = ["Tally", "missing", "run_campaign"]
+__all__ = ["Tally", "run_campaign"]
 
 Note = Callable[..., bool]
 """Hears what became of a shard, and says whether others should be begun."""
@@ -69,14 +69,6 @@ class Tally:
             raise DataError("\n".join(self.failed.values()))
 
 
-def missing(campaign: Campaign, share: Shard) -> list[Shard]:
-    """Shards of a share of the campaign that are not finished."""
-    start, stop = share.span(campaign.shards)
-    shards = [Shard(number, campaign.shards) for number in range(start + 1, stop + 1)]
-    record = campaign.begun()
-    return [shard for shard in shards if record is None or not campaign.is_finished(shard, record)]
-
-
 def run_campaign(
     campaign: Campaign,
     *,
@@ -102,18 +94,18 @@ def run_campaign(
         KeyboardInterrupt, Stopped: a signal; what is made is kept.
     """
     share = Shard.parse(share)
-    todo = missing(campaign, share)
+    todo = campaign.missing(share)
     campaign.refuse_strangers()
     if not todo:  # whoever made them
         tidy(campaign)
         return Tally()
     record = campaign.record
-    campaign.require_space(record)
+    campaign.require_space(record, todo)
     wanted = _workers(workers, record.decided.get("device", "cpu"), record.cost.memory_mib)
     many = min(wanted, len(todo))
 
     def kept() -> str:
-        left = len(missing(campaign, share))
+        left = len(campaign.missing(share))
         return (
             f"stopped: {len(todo) - left} of {len(todo)} shards were made, and what is finished of others is "
             "kept; caloforge campaign run goes on from there"

@@ -116,7 +116,7 @@ def submit_campaign(campaign: Campaign, system: System, jobs: Jobs) -> str:
     if record is None:
         campaign.refuse_strangers()
     else:
-        campaign.require_space(record)
+        campaign.require_space(record, campaign.missing())
     command = shutil.which(COMMANDS[system])
     if command is None:
         raise DataError(

@@ -6,6 +6,7 @@ What decides showers is told in one way of a machine (`Work.decided_here`) and o
 
 from __future__ import annotations
 
+import hashlib
 import resource
 import tempfile
 from abc import ABC, abstractmethod
@@ -15,12 +16,16 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import Field, model_validator
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, field_validator, model_validator
 
 from caloforge.data.conditions import Conditions
+from caloforge.data.event_list import EventList
 from caloforge.data.fingerprint import conditions_digest
 from caloforge.data.formats import open_showers
 from caloforge.data.showers import Showers
+from caloforge.detector.description import kind_of
 from caloforge.runtime.host import host_class
 from caloforge.runtime.shards import MOST, Shard
 from caloforge.runtime.structured import json_text, parse_json
@@ -29,11 +34,22 @@ from caloforge.settings import Settings
 __all__ = ["Generate", "Simulate", "Work"]
 
 Made = Mapping[str, Any]
+BEAM = ("particle", "energy", "spectrum", "theta", "phi", "impact", "allow_outside")
 SELF, CHILDREN = resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN
 
 
 class Work(Settings, ABC):
     """How the showers of a campaign are made."""
+
+    @field_validator("detector", check_fields=False)
+    @classmethod
+    def _a_calorimeter(cls, detector: str | None) -> str | None:
+        if detector is not None and kind_of(detector) == "pixel":
+            raise ValueError(
+                f"{detector} is a pixel detector, and campaigns are of showers; its events are made by "
+                "caloforge simulate --shard K/N and joined by caloforge data merge"
+            )
+        return detector
 
     @abstractmethod
     def make(
@@ -112,11 +128,9 @@ class Generate(Work):
         told["detector"] = detector
         told["checkpoint"] = _checkpoint(model, detector, json_text(self.settings))
         if self.conditions:
-            told |= {"conditions": self._given(folder), "energy": None, "spectrum": "log-uniform"}
+            given = _conditions(self.conditions, folder)
+            told |= {"conditions": given, "energy": None, "spectrum": "log-uniform"}
         return told
-
-    def _given(self, folder: Path) -> Conditions:
-        return _conditions(tuple(str(_place(name, folder)) for name in self.conditions))
 
     def make(
         self, n: int, seed: int, shard: Shard, out: Path, folder: Path, *, resume: bool = True
@@ -160,7 +174,7 @@ class Generate(Work):
         return int(made["request"]["first"]), int(made["request"]["n"])
 
     def total(self, folder: Path) -> int | None:
-        return len(self._given(folder)) if self.conditions else None
+        return len(_conditions(self.conditions, folder)) if self.conditions else None
 
     def expected(self, n: int, seed: int, shard: Shard, folder: Path) -> str:
         from caloforge.generation.conditions import incident_conditions
@@ -178,13 +192,11 @@ class Generate(Work):
         return str(made["request"]["conditions"])
 
     def probe(self, n: int, seed: int, wanted: int, folder: Path) -> tuple[Showers, float, float]:
-        import numpy as np
-
         from caloforge.generation.generate import generate
 
         asked, count = self._asked(folder), min(n, wanted)
-        if self.conditions:  # files may be ordered, by energy say
-            asked["conditions"] = asked["conditions"][np.linspace(0, n - 1, count).astype(int)]
+        if self.conditions:
+            asked["conditions"] = asked["conditions"][_spread(n, count)]
         with tempfile.TemporaryDirectory(prefix="caloforge-probe-") as place:
             out = Path(place) / "probe.h5"
             made = generate(
@@ -202,6 +214,8 @@ class Simulate(Work):
         fast: a model that makes the showers of electrons, positrons and photons; "auto" for the detector's.
         above: the energy from which on it does.
         particle, energy, spectrum, theta, phi, impact, allow_outside, reduced_data: as there, in text.
+        conditions: files of showers whose conditions are taken, one after the other, in place of all these
+            but the last.
     """
 
     detector: str
@@ -215,6 +229,14 @@ class Simulate(Work):
     impact: str | None = None
     allow_outside: bool = False
     reduced_data: bool = False
+    conditions: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        beam = [name for name in BEAM if name in self.model_fields_set]
+        if self.conditions and beam:
+            raise ValueError(f"conditions say what is shot; leave out {', '.join(beam)}")
+        return self
 
     @model_validator(mode="after")
     def _above_what(self) -> Self:
@@ -225,8 +247,15 @@ class Simulate(Work):
     def make(
         self, n: int, seed: int, shard: Shard, out: Path, folder: Path, *, resume: bool = True
     ) -> Showers:
-        asked = self.model_dump(exclude={"fast", "above", "detector"})
-        asked |= {"n": n, "seed": seed, "shard": shard, "workers": 1, "resume": resume, "progress": False}
+        asked: dict[str, Any] = {"reduced_data": self.reduced_data, "n": n, "events": self._events(n, folder)}
+        if not self.conditions:
+            asked |= {name: getattr(self, name) for name in BEAM}
+        return self._simulated(asked, seed, shard, out, folder, resume)
+
+    def _simulated(
+        self, asked: dict[str, Any], seed: int, shard: Shard, out: Path, folder: Path, resume: bool
+    ) -> Showers:
+        asked |= {"seed": seed, "shard": shard, "workers": 1, "resume": resume, "progress": False}
         detector = str(_place(self.detector, folder))
         if self.fast is None:
             from caloforge.geant4.simulate import simulate
@@ -244,7 +273,7 @@ class Simulate(Work):
         told = dict(made["settings"])
         for name in ("n", "chunk"):
             del told[name]
-        for name in ("first", "shard"):
+        for name in ("first", "shard", "events"):
             told.pop(name, None)
         versions = ", ".join(
             [f"caloforge {made['caloforge'].replace('+changes', '')}", f"numpy {made['packages']['numpy']}"]
@@ -254,10 +283,30 @@ class Simulate(Work):
     def numbers(self, made: Made) -> tuple[int, int]:
         return int(made["settings"].get("first", 0)), int(made["settings"]["n"])
 
+    def total(self, folder: Path) -> int | None:
+        return len(_conditions(self.conditions, folder)) if self.conditions else None
+
+    def _events(self, n: int, folder: Path) -> Conditions | None:
+        return _conditions(self.conditions, folder)[:n] if self.conditions else None
+
+    def expected(self, n: int, seed: int, shard: Shard, folder: Path) -> str:
+        events = self._events(n, folder)
+        return "" if events is None else _digest(EventList.of(events).part(*shard.span(n)).to_dict())
+
+    def digest(self, made: Made) -> str:
+        events = made["settings"].get("events")
+        return "" if events is None else _digest(events)
+
     def probe(self, n: int, seed: int, wanted: int, folder: Path) -> tuple[Showers, float, float]:
-        shard = Shard(1, max(1, n // wanted))
+        events = self._events(n, folder)
         with tempfile.TemporaryDirectory(prefix="caloforge-probe-") as place:
-            made = self.make(n, seed, shard, Path(place) / "probe.h5", folder, resume=False)
+            out = Path(place) / "probe.h5"
+            if events is None:
+                made = self.make(n, seed, Shard(1, max(1, n // wanted)), out, folder, resume=False)
+            else:
+                chosen = events[_spread(n, wanted)]
+                asked = {"reduced_data": self.reduced_data, "events": chosen}
+                made = self._simulated(asked, seed, Shard(), out, folder, False)
             kibibytes = sum(resource.getrusage(who).ru_maxrss for who in (SELF, CHILDREN))
             return made.load(), float(made.extra["geant4_cpu_seconds"].sum()), kibibytes / 2**10
 
@@ -275,7 +324,21 @@ def _checkpoint(model: str | None, detector: str | None, settings: str) -> Any:
     return resolve_checkpoint(model, detector, parse_json(settings))
 
 
+def _conditions(names: tuple[str, ...], folder: Path) -> Conditions:
+    """Conditions of showers in several files."""
+    return _conditions_in(tuple(str(_place(name, folder)) for name in names))
+
+
 @cache
-def _conditions(paths: tuple[str, ...]) -> Conditions:
-    """Conditions of showers in several files, read once in each process."""
+def _conditions_in(paths: tuple[str, ...]) -> Conditions:
+    """The same, read once in each process."""
     return Conditions.concatenate([open_showers(path).conditions for path in paths])
+
+
+def _spread(n: int, wanted: int) -> NDArray[np.int64]:
+    """About so many of n numbers, of all of them: files may be ordered, by energy say."""
+    return np.linspace(0, n - 1, min(n, wanted)).astype(np.int64)
+
+
+def _digest(events: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json_text(events).encode()).hexdigest()[:16]

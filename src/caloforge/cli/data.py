@@ -200,7 +200,7 @@ def merge(
         return
     opened = [open_showers(path) for path in sources]
     for path, showers in zip(sources, opened, strict=True):
-        opened[0].mesh.require_same(showers.mesh, f"{path} cannot be joined to {sources[0]}")
+        opened[0].require_same_cells(showers, f"{path} cannot be joined to {sources[0]}")
         if (showers.conditions.impact is None) != (opened[0].conditions.impact is None):
             raise DataError(
                 f"of {sources[0]} and {path} only one has impact points, so they cannot be joined"

@@ -24,7 +24,7 @@ from caloforge.cli.options import (
     Which,
     folder,
 )
-from caloforge.cli.output import console, say
+from caloforge.cli.output import console, note, say
 from caloforge.errors import ConditionError
 
 __all__ = ["evaluate", "slices_of"]
@@ -32,11 +32,25 @@ __all__ = ["evaluate", "slices_of"]
 
 def evaluate(
     reference: Reference,
-    out: Annotated[
-        Path, typer.Option("--out", "-o", parser=folder, help="Folder for metrics, figures and report.")
-    ],
     generated: Annotated[
         Path | None, typer.Argument(help="File of generated showers; the only one where --truth is given.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", parser=folder, help="Folder for metrics, figures and report."),
+    ] = None,
+    features_out: Annotated[
+        Path | None,
+        typer.Option(
+            help="In place of that, a file of what is learnt of the showers: of the reference, or, where the "
+            "first argument is such a file of it, of a part of the generated showers."
+        ),
+    ] = None,
+    features_from: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Such files, or a folder of them, of all parts of the generated showers. May be repeated."
+        ),
     ] = None,
     truth: Annotated[
         Path | None, typer.Option(help="The reference, in the place of the first argument.")
@@ -65,8 +79,18 @@ def evaluate(
     allow_code: AllowCode = None,
 ) -> None:
     """Judge generated showers or pixel events against a reference: metrics.json, figures, one HTML page."""
-    reference, generated = _pair(reference, generated, truth)
-    others = [path for path in (second_reference, training) if path is not None]
+    if features_out is not None:
+        if out is not None or features_from is not None or truth is not None:
+            raise typer.BadParameter("--features-out goes with no --out, --features-from and --truth")
+        _save_features(reference, generated, features_out, threshold, overwrite)
+        return
+    if out is None:
+        raise typer.BadParameter("say where: --out FOLDER")
+    if features_from is None:
+        reference, generated = _pair(reference, generated, truth)
+    elif truth is not None:
+        raise typer.BadParameter("with --features-from the reference is the first file, without --truth")
+    given = [path for path in (reference, generated, second_reference, training) if path is not None]
     of_showers = {
         "which": which,
         "slice": slices,
@@ -74,8 +98,9 @@ def evaluate(
         "mesh": mesh,
         "ignore": ignore,
         "allow_external": allow_external,
+        "features_from": features_from,
     }
-    if pixels.are_events([reference, generated, *others], of_showers):
+    if generated is not None and pixels.are_events(given, of_showers):
         pixels.evaluate(
             reference,
             generated,
@@ -90,11 +115,13 @@ def evaluate(
             device=device,
         )
         return
-    from caloforge.data import open_showers
+    from caloforge.evaluation.evaluate import opened
+    from caloforge.evaluation.feature_shards import open_samples
+    from caloforge.evaluation.reading_file import has_cells
     from caloforge.report import evaluate as run
     from caloforge.report import summary
 
-    known, candidate = open_showers(reference), open_showers(generated)
+    known, candidate = open_samples(reference, generated, features_from or ())
     result = run(
         known,
         candidate,
@@ -111,11 +138,32 @@ def evaluate(
         overwrite=overwrite,
     )
     console.print(summary(result))
-    if report:
+    shown = opened(known), opened(candidate)
+    if report and all(map(has_cells, shown)):
         from caloforge.report import write_report
 
-        page = write_report(result, known, candidate, out, overwrite=overwrite)
+        page = write_report(result, *shown, out, overwrite=overwrite)
         say(f"report → {page}")
+    elif report:
+        note("no page: it would show showers; name their files, too")
+
+
+def _save_features(
+    reference: Path, generated: Path | None, out: Path, threshold: float | None, overwrite: bool
+) -> None:
+    """Write what is learnt of the reference, or of a part of the generated showers."""
+    from caloforge.data import open_showers
+    from caloforge.evaluation.feature_shards import save_features, save_reference_features
+
+    if generated is None:
+        showers = open_showers(reference)
+        save_reference_features(showers, out, threshold_mev=threshold, overwrite=overwrite)
+    else:
+        if threshold is not None:
+            raise ConditionError("--threshold is of the reference, whose features decide it")
+        showers = open_showers(generated)
+        save_features(showers, reference, out, overwrite=overwrite)
+    say(f"features of {len(showers)} showers → {out}")
 
 
 def _pair(first: Path, second: Path | None, truth: Path | None) -> tuple[Path, Path]:

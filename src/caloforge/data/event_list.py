@@ -22,19 +22,25 @@ class EventList:
     Attributes:
         all: the particles of all events in order, (M,).
         ends: one behind the last particle of each event, (N,).
+        first: number of the first event, where they are a part of more.
     """
 
     all: Conditions
     ends: NDArray[np.int64]
+    first: int = 0
 
     @classmethod
-    def of(cls, events: Sequence[Conditions]) -> EventList:
-        """Events given by their particles; ConditionError where there is none, or one has no particle."""
-        sizes = [len(event) for event in events]
+    def of(cls, events: Sequence[Conditions] | Conditions) -> EventList:
+        """Events given by their particles, or of one each; ConditionError where there is none, or in one."""
+        if isinstance(events, Conditions):
+            sizes, particles = [1] * len(events), events
+        else:
+            sizes = [len(event) for event in events]
+            particles = Conditions.concatenate(events) if sizes else Conditions([])
         if not sizes or not all(sizes):
             where = f"event {sizes.index(0)} has" if sizes else "there are"
             raise ConditionError(f"{where} no particles; each event needs at least one")
-        particles, ends = Conditions.concatenate(events), np.cumsum(sizes, dtype=np.int64)
+        ends = np.cumsum(sizes, dtype=np.int64)
         if (particles.particle == 0).any():
             event = np.searchsorted(ends, np.flatnonzero(particles.particle == 0)[0], side="right")
             raise ConditionError(f"of a particle in event {event} it is not said which, for example e-")
@@ -43,12 +49,18 @@ class EventList:
     def __len__(self) -> int:
         return len(self.ends)
 
+    def part(self, start: int, stop: int) -> EventList:
+        """The events with the numbers start … stop − 1, which they keep."""
+        bounds = np.concatenate([[0], self.ends])[start - self.first : stop - self.first + 1]
+        return EventList(self.all[bounds[0] : bounds[-1]], bounds[1:] - bounds[0], start)
+
     def particles(
         self, detector: str, seed: int, numbers: NDArray[np.int64]
     ) -> tuple[Conditions, NDArray[np.int64]]:
         """The particles of the events with these numbers (n,), and how many each has (n,)."""
-        begins = np.concatenate([[0], self.ends[:-1]])[numbers]
-        sizes = self.ends[numbers] - begins
+        places = numbers - self.first
+        begins = np.concatenate([[0], self.ends[:-1]])[places]
+        sizes = self.ends[places] - begins
         rows = np.concatenate([np.arange(a, a + n) for a, n in zip(begins, sizes, strict=True)])
         return self.all[rows], sizes
 
@@ -75,9 +87,10 @@ class EventList:
         names = ("energy", "theta", "phi", "particle", "impact")
         columns = {name: getattr(self.all, name) for name in names}
         told = {name: None if column is None else column.tolist() for name, column in columns.items()}
-        return {"ends": self.ends.tolist(), **told}
+        return {"ends": self.ends.tolist(), **({"first": self.first} if self.first else {}), **told}
 
     @classmethod
     def from_dict(cls, description: dict[str, Any]) -> EventList:
-        columns = {name: value for name, value in description.items() if name != "ends"}
-        return cls(Conditions(**columns), np.asarray(description["ends"], dtype=np.int64))
+        columns = {name: value for name, value in description.items() if name not in ("ends", "first")}
+        ends = np.asarray(description["ends"], dtype=np.int64)
+        return cls(Conditions(**columns), ends, description.get("first", 0))

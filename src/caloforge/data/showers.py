@@ -112,6 +112,12 @@ class Showers:
             return dict.fromkeys(sorted(set(self.conditions.detector.tolist())), self._cells)
         return dict(self._cells)
 
+    def require_same_cells(self, other: Showers, what: str) -> None:
+        """Raise MeshError unless ``other`` lies on the same cells; it names detectors and what differs."""
+        expected, found = (", ".join(filter(None, showers.meshes)) for showers in (self, other))
+        names = f" of {found}, not of {expected}" if expected and found and found != expected else ""
+        self.mesh.require_same(other.mesh, what + names)
+
     @property
     def n_bytes(self) -> int:
         """Memory that all energies take, float32."""
@@ -191,7 +197,7 @@ class Showers:
     def concatenate(parts: Sequence[Showers]) -> Showers:
         """Join showers on the same mesh, in order; only columns of ``extra`` that all parts have are kept."""
         for part in parts[1:]:
-            parts[0].mesh.require_same(part.mesh, "showers to concatenate")
+            parts[0].require_same_cells(part, "showers to concatenate")
         return Showers.join(parts)
 
     @staticmethod

@@ -141,7 +141,7 @@ def amplification(
     first = opened["truth"]
     for role, sample in opened.items():
         if isinstance(first, Showers) and isinstance(sample, Showers):
-            first.mesh.require_same(sample.mesh, f"{role} showers")
+            first.require_same_cells(sample, f"{role} showers")
     columns = {role: _observables(sample, wanted, role) for role, sample in opened.items()}
     counts = {role: len(next(iter(values.values()))) for role, values in columns.items()}
     curves = []

@@ -12,11 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caloforge.data import Showers, open_showers
-from caloforge.data.matching import matched_conditions
 from caloforge.data.operations import doubt_units
 from caloforge.errors import ConditionError, DataError
 from caloforge.evaluation.classifiers import ClassifierSettings, chosen_classifiers, train_classifier
-from caloforge.evaluation.classifiers.inputs import check_names
+from caloforge.evaluation.classifiers.inputs import INPUTS, check_names
 from caloforge.evaluation.context import compare_conditions, measure_times
 from caloforge.evaluation.distances import (
     feature_matrix,
@@ -29,6 +28,7 @@ from caloforge.evaluation.distances import (
 )
 from caloforge.evaluation.distances.memorisation import LEAST_SHOWERS as FEWEST_TO_COMPARE
 from caloforge.evaluation.equivalent import equivalent_of_means, equivalent_of_profiles
+from caloforge.evaluation.feature_shards import matched_showers
 from caloforge.evaluation.histograms import HistogramPlan, cell_histogram, fill_histogram, histogram_plans
 from caloforge.evaluation.localise import localise
 from caloforge.evaluation.neighbourhoods import compare_neighbourhoods
@@ -42,7 +42,8 @@ from caloforge.evaluation.physics import (
 )
 from caloforge.evaluation.profiles import longitudinal_profile, radial_profile
 from caloforge.evaluation.progress import Progress, reporting
-from caloforge.evaluation.reading import Reading, cell_range, read_samples
+from caloforge.evaluation.reading import Reading, cell_range, read_reference, read_sample
+from caloforge.evaluation.reading_file import has_cells
 from caloforge.evaluation.repeats import count_repeats
 from caloforge.evaluation.results import Comparison, Estimate, Evaluation, Memorisation
 from caloforge.evaluation.slices import slice_edges, slice_metrics
@@ -53,6 +54,7 @@ __all__ = ["LEAST_SHOWERS", "EvaluationOptions", "Progress", "Source", "evaluate
 
 LEAST_SHOWERS = 20
 
+Matrix = NDArray[np.float32]
 Source = Showers | str | os.PathLike[str]
 
 
@@ -72,8 +74,8 @@ class EvaluationOptions(TypedDict, total=False):
 
 
 def evaluate(
-    reference: Source,
-    generated: Source,
+    reference: Source | Reading,
+    generated: Source | Reading,
     *,
     classifiers: str | ClassifierSettings = "quick",
     which: Sequence[str] | None = None,
@@ -93,7 +95,9 @@ def evaluate(
     classifier.
 
     Args:
-        reference, generated: showers on the same mesh, or the files they are in.
+        reference, generated: showers on the same mesh, or the files they are in; or what was learnt of them
+            before (`merge_features`). Where that is without cells, so is the evaluation: precision and the
+            like are left out, and classifiers that see cells, if they are not named in ``which``.
         classifiers: a preset (``"quick"``, ``"calochallenge"``, ``"strong"``, ``"boosted"``), several with
             commas between them, ``"none"``, or settings.
         which: classifiers to train, ``low``, ``low-normed``, ``high``, ``resnet``, ``c2st``, ``strong``,
@@ -114,7 +118,8 @@ def evaluate(
 
     Raises:
         MeshError: the samples are on different meshes, or a classifier does not fit the mesh.
-        DataError: a sample has fewer than 20 showers or no energy at all, or a file is unreadable.
+        DataError: a sample has fewer than 20 showers or no energy at all, a file is unreadable, features were
+            made with another reference, or cells are needed that are not there.
         ConditionError: a slice is unknown or malformed, or the threshold no energy.
         RecipeError: the classifiers are unknown.
         MissingDependencyError: an optional package is not installed.
@@ -125,15 +130,32 @@ def evaluate(
     chosen = chosen_classifiers(classifiers, which)
     truth = _checked(reference, "reference showers", None)
     check_names(list(chosen), truth.mesh)
+    if isinstance(generated, Reading):
+        _require_scales(reference, generated)
     samples = {"generated showers": _checked(generated, "generated showers", truth)}
     if second_reference is not None:
         samples["second reference"] = _checked(second_reference, "showers of the second reference", truth)
     trained_on = None if training is None else _checked(training, "training showers", truth)
-    truth, samples = _matched(truth, samples)
+    cells_there = all(map(has_cells, (truth, *samples.values())))
+    if not cells_there:
+        chosen = _without_cells(chosen, named=which is not None, training=trained_on)
+    truth, *matched = matched_showers([truth, *samples.values()])
+    samples = dict(zip(samples, matched, strict=True))
     pair = truth.conditions, samples["generated showers"].conditions
     bins = slice_edges(*pair, slices)
     with reporting(progress) as report:
-        first, others = read_samples(truth, samples, threshold_mev=threshold_mev, report=report)
+        if isinstance(reference, Reading):
+            first = reference.of(truth)
+            if threshold_mev not in (None, float(first.scales.edges[0])):
+                raise ConditionError("the threshold of features is that with which they were made")
+        else:
+            first = read_reference(truth, threshold_mev=threshold_mev, report=report)
+        others = {
+            name: generated.of(showers)
+            if isinstance(generated, Reading) and name == "generated showers"
+            else read_sample(showers, name, first.scales, report)
+            for name, showers in samples.items()
+        }
         second, third = others["generated showers"], others.get("second reference")
         report("histograms", 0.0)
         plans = _plans(first, second, third)
@@ -154,7 +176,8 @@ def evaluate(
             )
             for name, settings in chosen.items()
         }
-        measured = _distances(first, second, third, seed, report) if distances else {}
+        matrices = (feature_matrix(first.features), feature_matrix(second.features)) if distances else None
+        measured = {} if matrices is None else _distances(matrices, first, second, third, seed, report)
         report("slices", 0.0)
         parts = slice_metrics(
             first.features,
@@ -164,6 +187,7 @@ def evaluate(
             plans=plans,
             cells=cells,
             scores={name: result.scores for name, result in judged.items() if result.scores is not None},
+            matrices=matrices,
             distances=partial(_distances_in_slice, seed=seed) if distances else None,
             seed=seed,
         )
@@ -185,7 +209,12 @@ def evaluate(
     origins |= {} if trained_on is None else {"training": trained_on}
     threshold = float(first.counts.edges[0])
     made_by = provenance(
-        "evaluate", seed=seed, classifiers=list(chosen), threshold_mev=threshold, distances=distances
+        "evaluate",
+        seed=seed,
+        classifiers=list(chosen),
+        threshold_mev=threshold,
+        distances=distances,
+        cells=cells_there,
     )
     return Evaluation(
         counts={
@@ -225,29 +254,44 @@ def evaluate(
     )
 
 
-def opened(source: Source) -> Showers:
+def opened(source: Source | Reading) -> Showers:
     """The showers, or those in the file."""
+    if isinstance(source, Reading):
+        return source.showers
     return source if isinstance(source, Showers) else open_showers(source)
 
 
-def _checked(source: Source, role: str, reference: Showers | None) -> Showers:
+def _require_scales(reference: Source | Reading, generated: Reading) -> None:
+    """DataError unless features of the reference are given, too, with which the generated ones were made."""
+    if not isinstance(reference, Reading) or reference.scales != generated.scales:
+        raise DataError(
+            "the generated features were made with the features of a reference; give those as the reference"
+        )
+
+
+def _without_cells(
+    chosen: Mapping[str, ClassifierSettings], *, named: bool, training: Showers | None
+) -> dict[str, ClassifierSettings]:
+    """The classifiers that see no cells; DataError where what is asked for needs them."""
+    of_cells = [name for name in chosen if INPUTS[name].of_cells]
+    needing = of_cells * named + ["a check for memorisation"] * (training is not None)
+    if needing:
+        raise DataError(
+            f"{', '.join(needing)}: this needs the cells of the showers, which files of features do not "
+            "hold; name the files of the showers, too"
+        )
+    return {name: settings for name, settings in chosen.items() if name not in of_cells}
+
+
+def _checked(source: Source | Reading, role: str, reference: Showers | None) -> Showers:
     showers = opened(source)
     if reference is not None:
-        reference.mesh.require_same(showers.mesh, f"{role} to evaluate")
+        reference.require_same_cells(showers, f"{role} to evaluate")
     if len(showers) < LEAST_SHOWERS:
         raise DataError(f"{len(showers)} {role}; an evaluation needs at least {LEAST_SHOWERS}")
-    doubt_units(showers, role, reference)
+    if all(s is None or has_cells(s) for s in (showers, reference)):
+        doubt_units(showers, role, reference)
     return showers
-
-
-def _matched(reference: Showers, samples: dict[str, Showers]) -> tuple[Showers, dict[str, Showers]]:
-    """The samples, with the reference's discrete energies and angles where only rounding differs."""
-    conditions = matched_conditions([s.conditions for s in (reference, *samples.values())])
-    first, *others = (
-        Showers(s.source, c, s.mesh, s.provenance, s.extra)
-        for s, c in zip((reference, *samples.values()), conditions, strict=True)
-    )
-    return first, dict(zip(samples, others, strict=True))
 
 
 def _remembered(
@@ -270,9 +314,13 @@ def _plans(first: Reading, second: Reading, third: Reading | None) -> list[Histo
 
 
 def _distances(
-    first: Reading, second: Reading, third: Reading | None, seed: int, report: Progress
+    pair: tuple[Matrix, Matrix],
+    first: Reading,
+    second: Reading,
+    third: Reading | None,
+    seed: int,
+    report: Progress,
 ) -> dict[str, Estimate]:
-    pair = feature_matrix(first.features), feature_matrix(second.features)
     extra = None if third is None else feature_matrix(third.features)
     report("FPD and KPD", 0.0)
     found = {"fpd": fpd(*pair, seed=seed, second=extra)}
@@ -282,12 +330,12 @@ def _distances(
     found |= sliced_distances(*pair, seed=seed, second=extra)
     report("FPD and KPD", 1.0)
     another = None if third is None else third.showers
+    if not all(has_cells(reading.showers) for reading in (first, second)):
+        return found
     return found | prdc(first.showers, second.showers, seed=seed, second=another, progress=report)
 
 
-def _distances_in_slice(
-    reference: NDArray[np.float64], generated: NDArray[np.float64], *, seed: int
-) -> dict[str, Estimate]:
+def _distances_in_slice(reference: Matrix, generated: Matrix, *, seed: int) -> dict[str, Estimate]:
     """FPD of the showers in one slice, from a tenth of the usual draws."""
     return {"fpd": fpd(reference, generated, seed=seed, batches=2)}
 

@@ -6,30 +6,19 @@ Legend: ``N`` showers, ``n`` of them in a batch, ``V`` voxels, ``Z`` layers, ``C
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
 from caloforge.data import Conditions, Showers
 from caloforge.detector import Mesh
-from caloforge.errors import DataError, MeshError
+from caloforge.errors import MeshError
+from caloforge.evaluation.tables import MEMORY_LIMIT, allocate
 
-__all__ = [
-    "EPSILON",
-    "FeatureMaker",
-    "Features",
-    "Visitor",
-    "allocate",
-    "batch_rows",
-    "compute_features",
-    "read_ahead",
-]
+__all__ = ["EPSILON", "FeatureMaker", "Features", "Visitor", "batch_rows", "compute_features", "read_ahead"]
 
 EPSILON = 1e-16
 """Added to every denominator, as in the challenge: a layer without energy has centre and width 0."""
@@ -38,8 +27,6 @@ Floats = NDArray[np.float64]
 Visitor = Callable[[int, NDArray[np.float32], Conditions], None]
 """Sees every batch once: number of its first shower, energies (n, V), conditions of the n showers."""
 
-MEMORY_LIMIT = 512 << 20
-"""Features of more bytes than this lie in a temporary file: 185,000 showers of 45 layers."""
 _BATCH_BYTES = 32 << 20
 
 
@@ -248,23 +235,3 @@ def read_ahead(
             waiting = reader.submit(next, batches, None)
             energies, conditions = batch
             yield energies.reshape(len(energies), n_voxels), conditions
-
-
-def allocate(rows: int, columns: int, memory_limit: float | None, dtype: DTypeLike = np.float64) -> Any:
-    """A table (rows, columns) in memory, or in an unnamed temporary file beyond the limit, bytes.
-
-    Raises:
-        DataError: the temporary folder is full.
-    """
-    size = np.dtype(dtype).itemsize * rows * columns
-    if memory_limit is None or size <= memory_limit:
-        return np.empty((rows, columns), dtype=dtype)
-    with tempfile.TemporaryFile() as file:
-        try:
-            os.posix_fallocate(file.fileno(), 0, size)  # a full disk is an error now, not a crash later
-        except OSError as error:
-            raise DataError(
-                f"a table needs {size >> 20} MiB in {tempfile.gettempdir()}: {error.strerror}; "
-                "make room or set TMPDIR to another folder"
-            ) from error
-        return np.memmap(file, dtype=dtype, mode="r+", shape=(rows, columns))

@@ -113,15 +113,19 @@ class EntryCounts:
     def __init__(self, edges: Floats) -> None:
         self.edges = edges
         self._parts: list[NDArray[np.int32]] = []
-        self._outside = np.zeros(2)
+        self.n_outside: Floats = np.zeros(2)
 
     def add(self, n: int, shower: NDArray[np.int64], values: NDArray[Any]) -> None:
         """Count the values of n showers more; ``shower`` says whose each is, from 0."""
         slots = len(self.edges) + 1
         place = bin_places(values, self.edges)
         counts = np.bincount(shower * slots + place, minlength=n * slots).reshape(n, slots)
-        self._parts.append(counts[:, 1:-1].astype(np.int32))
-        self._outside += counts[:, [0, -1]].sum(axis=0)
+        self.add_counted(counts[:, 1:-1].astype(np.int32), counts[:, [0, -1]].sum(axis=0))
+
+    def add_counted(self, per_shower: NDArray[np.int32], outside: NDArray[Any]) -> None:
+        """Add showers that are counted in these bins, (n, B), and how many values are below and above."""
+        self._parts.append(per_shower)
+        self.n_outside += outside
 
     @property
     def per_shower(self) -> NDArray[np.int32]:
@@ -135,8 +139,8 @@ class EntryCounts:
     @property
     def outside(self) -> tuple[float, float]:
         """Fractions of the values below and above the edges."""
-        total = max(float(self.per_shower.sum(dtype=np.int64) + self._outside.sum()), 1.0)
-        return float(self._outside[0]) / total, float(self._outside[1]) / total
+        total = max(float(self.per_shower.sum(dtype=np.int64) + self.n_outside.sum()), 1.0)
+        return float(self.n_outside[0]) / total, float(self.n_outside[1]) / total
 
     @property
     def total_and_error(self) -> tuple[Floats, Floats]:

@@ -24,6 +24,7 @@ from caloforge.detector import Mesh
 from caloforge.detector.mesh import RegularMesh
 from caloforge.evaluation.features import Features
 from caloforge.evaluation.results import Localisation, Shift
+from caloforge.evaluation.tables import row_blocks
 
 __all__ = ["CellSums", "layer_shifts", "localise"]
 
@@ -87,6 +88,13 @@ class CellSums:
                 last = _along(grid, axis, size - 1, size) * _along(grid, axis, 0, 1)
                 product = np.concatenate([product, last], axis=axis + 1)
             moments.add(product)
+
+    def totals(self) -> dict[str, Floats]:
+        """What is summed, to be added to."""
+        moments = {"root": self.cells} | {f"pairs_{axis}": pairs for axis, pairs in self.pairs.items()}
+        return {name: m.first for name, m in moments.items()} | {
+            f"{name}_squared": m.second for name, m in moments.items()
+        }
 
     def n_pairs(self, axis: int) -> int:
         """Pairs of neighbours along an axis: one more where it closes to a ring."""
@@ -176,12 +184,20 @@ def layer_shifts(reference: Features, generated: Features) -> list[Shift]:
 
 def _mean_and_covariance(features: Features) -> tuple[Floats, Floats]:
     """Means of E_layer/E_inc, log E_inc and its square, weighted by E_inc, (K,), and their covariance."""
-    log = np.log(features.incident_energy)[:, None]
-    columns = np.concatenate([features.e_layer / features.incident_energy[:, None], log, log**2], axis=1)
     weights = features.incident_energy / features.incident_energy.sum()
-    mean = weights @ columns
-    spread = weights[:, None] * (columns - mean)
-    return mean, spread.T @ spread
+
+    def columns(rows: slice) -> Floats:
+        energy = features.incident_energy[rows][:, None]
+        log = np.log(energy)
+        return np.concatenate([features.e_layer[rows] / energy, log, log**2], axis=1)
+
+    blocks = list(row_blocks(len(features)))
+    mean = np.sum([weights[rows] @ columns(rows) for rows in blocks], axis=0)
+    covariance = np.zeros((len(mean), len(mean)))
+    for rows in blocks:
+        spread = weights[rows][:, None] * (columns(rows) - mean)
+        covariance += spread.T @ spread
+    return mean, covariance
 
 
 def _cell_shifts(first: CellSums, second: CellSums) -> Iterator[tuple[str, list[Shift], int]]:
@@ -238,9 +254,7 @@ def _shared(reference: Features, generated: Features) -> tuple[float, dict[str, 
     """Share of rows that are one shower in both files, and the layers that differ nevertheless."""
     n = min(len(reference), len(generated))
     first, second = reference.e_layer[:n], generated.e_layer[:n]
-    lit = (first > 0) | (second > 0)
-    equal = (np.abs(first - second) <= _SAME * first) & lit
-    rows = equal.sum(axis=1) > 0.5 * np.maximum(lit.sum(axis=1), 1)  # most layers agree to the last digits
+    rows = np.concatenate([_alike(first[block], second[block]) for block in row_blocks(n)])
     share = float(rows.mean())
     if share < 0.5:
         return share, {}
@@ -249,6 +263,13 @@ def _shared(reference: Features, generated: Features) -> tuple[float, dict[str, 
         change = np.where(m1 > 0, m2 / m1 - 1, 0.0)
     places = np.flatnonzero(np.abs(change) > _SAME)
     return share, {str(reference.mesh.layer_numbers[i]): float(change[i]) for i in places}
+
+
+def _alike(first: Floats, second: Floats) -> NDArray[np.bool_]:
+    """Rows whose layers (n, Z) for the most part agree to the last digits, (n,)."""
+    lit = (first > 0) | (second > 0)
+    equal = (np.abs(first - second) <= _SAME * first) & lit
+    return np.asarray(equal.sum(axis=1) > 0.5 * np.maximum(lit.sum(axis=1), 1))
 
 
 def _along(grid: NDArray[np.float32], axis: int, start: int, stop: int) -> NDArray[np.float32]:

@@ -56,6 +56,10 @@ class MeanShower:
         self._radial += rings.sum(axis=0)
         self._radial_squared += (rings**2).sum(axis=0)
 
+    def totals(self) -> dict[str, Floats]:
+        """What is summed, to be added to."""
+        return {"cells": self._cells, "radial": self._radial, "radial_squared": self._radial_squared}
+
     @property
     def cells(self) -> Floats:
         """Mean energy of each voxel, MeV, (V,), to six significant digits."""

@@ -29,7 +29,11 @@ class Fingerprints:
 
     def __call__(self, start: int, energies: NDArray[np.floating], conditions: Conditions) -> None:
         bits = np.ascontiguousarray(energies, dtype=np.float32).view(np.uint32)
-        self._parts.append(np.einsum("nv,v->n", bits, self._weights, dtype=np.uint64, casting="unsafe"))
+        self.add(np.einsum("nv,v->n", bits, self._weights, dtype=np.uint64, casting="unsafe"))
+
+    def add(self, values: NDArray[np.uint64]) -> None:
+        """Add fingerprints, (n,)."""
+        self._parts.append(values)
 
     @property
     def values(self) -> NDArray[np.uint64]:

@@ -5,7 +5,7 @@ Legend: ``N`` showers, ``B`` bins, ``R`` samples drawn.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,8 @@ REPEATS = 200
 """Pairs of samples drawn for a floor."""
 ERROR_REPEATS = 100
 """Pairs of samples drawn for an error, which is then known to 7 %."""
+GROUPS = 20_000
+"""Of more showers than these, with many entries each, so many random groups are dealt out or drawn."""
 _BLOCK = 1 << 20
 """Weights of showers held at once."""
 
@@ -120,10 +122,14 @@ def separation_error(
 def separation_floor_clustered(
     first: ArrayLike, second: ArrayLike, *, seed: int = 0, repeats: int = REPEATS
 ) -> tuple[float, float]:
-    """As `separation_floor` for many entries a shower, (N₁, B) and (N₂, B): whole showers are dealt out."""
-    entries = np.concatenate([np.asarray(first), np.asarray(second)]).astype(np.float64)
-    rng = np.random.default_rng(seed)
-    taken = np.arange(len(entries)) < len(np.asarray(first))
+    """As `separation_floor` for many entries a shower, (N₁, B) and (N₂, B): whole showers are dealt out.
+
+    Of more than 20,000 showers it is as many groups of showers of both samples, chosen at random.
+    """
+    samples, rng = (np.asarray(first), np.asarray(second)), np.random.default_rng(seed)
+    share = len(samples[0]) / max(sum(map(len, samples)), 1)
+    entries = _grouped(samples, rng)
+    taken = np.arange(len(entries)) < round(share * len(entries))
 
     def deal(block: int) -> NDArray[np.bool_]:
         return rng.permuted(np.broadcast_to(taken, (block, len(taken))), axis=1)
@@ -136,11 +142,14 @@ def separation_floor_clustered(
 def separation_error_clustered(
     first: ArrayLike, second: ArrayLike, *, seed: int = 0, repeats: int = ERROR_REPEATS
 ) -> float:
-    """As `separation_error` for many entries a shower, (N₁, B) and (N₂, B): whole showers are drawn."""
+    """As `separation_error` for many entries a shower, (N₁, B) and (N₂, B): whole showers are drawn.
+
+    Of more than 20,000 showers of a sample it is as many random groups of them.
+    """
     rng = np.random.default_rng(seed)
     drawn = []
     for sample in (first, second):
-        entries = np.asarray(sample).astype(np.float64)
+        entries = _grouped((np.asarray(sample),), rng)
         n = len(entries)
         if n == 0:
             return 0.0
@@ -150,6 +159,24 @@ def separation_error_clustered(
             sums.append(np.bincount(place.ravel(), minlength=block * n).reshape(block, n) @ entries)
         drawn.append(np.concatenate(sums))
     return float(separation_powers(drawn[0], drawn[1]).std())
+
+
+def _grouped(samples: Sequence[NDArray[Any]], rng: np.random.Generator) -> Floats:
+    """Entries of all showers of the samples, (N, B) in all, or sums of random groups of them, (GROUPS, B)."""
+    n = sum(map(len, samples))
+    if n <= GROUPS:
+        return np.concatenate(samples).astype(np.float64)
+    groups = np.split(rng.permutation(n) % GROUPS, np.cumsum([len(s) for s in samples])[:-1])
+    return np.stack(
+        [
+            sum(
+                np.bincount(group, weights=sample[:, i], minlength=GROUPS)
+                for group, sample in zip(groups, samples, strict=True)
+            )
+            for i in range(samples[0].shape[1])
+        ],
+        axis=1,
+    )
 
 
 def cell_separation(first: NDArray[np.int32], second: NDArray[np.int32], *, seed: int = 0) -> Separation:

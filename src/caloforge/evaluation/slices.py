@@ -18,11 +18,12 @@ from caloforge.data.matching import discrete_values, within
 from caloforge.data.quantities import whole_number
 from caloforge.errors import ConditionError
 from caloforge.evaluation.classifiers.scores import auc, auc_noise, delong_error
-from caloforge.evaluation.distances.matrix import feature_matrix
+from caloforge.evaluation.distances.matrix import taken
 from caloforge.evaluation.features import Features
 from caloforge.evaluation.histograms import CellCounts, HistogramPlan, discrete_energies
 from caloforge.evaluation.results import Comparison, Estimate, Scores, Separation, Slice
 from caloforge.evaluation.separation import bin_places, cell_separation, separation_powers
+from caloforge.evaluation.tables import row_blocks
 
 __all__ = ["FEW_IN_SLICE", "SliceSpec", "default_slices", "slice_edges", "slice_metrics"]
 
@@ -173,6 +174,7 @@ def slice_metrics(
     plans: Iterable[HistogramPlan],
     cells: tuple[CellCounts, CellCounts] | None = None,
     scores: Mapping[str, Scores] | None = None,
+    matrices: tuple[NDArray[Any], NDArray[Any]] | None = None,
     distances: Distances | None = None,
     seed: int = 0,
 ) -> list[Slice]:
@@ -190,8 +192,9 @@ def slice_metrics(
             value a shower are left out.
         cells: energies of cells, counted by shower.
         scores: of the trained classifiers by name; their validation showers in the bin give ``auc_<name>``.
-        distances: computes ``fpd``, ``kpd``, … from matrices of features, (n₁, D) and (n₂, D), as
-            `feature_matrix` gives them; called where both samples have 100 showers.
+        matrices: features of both samples, (N₁, D) and (N₂, D), as `feature_matrix` gives them.
+        distances: computes ``fpd``, ``kpd``, … from the rows of these in a slice; called where both samples
+            have 100 showers.
         seed: of the floors.
     """
     conditions = reference_conditions, generated_conditions
@@ -202,7 +205,6 @@ def slice_metrics(
         for number, chosen in enumerate(rows):
             if min(map(len, chosen)) >= 2:
                 separations[number][group.name] = group.separation(chosen, (seed, number))
-    matrices = None if distances is None else [feature_matrix(f) for f in (reference, generated)]
     found = []
     for number, spec in enumerate(specs):
         first, second = rows[number]
@@ -212,7 +214,7 @@ def slice_metrics(
             entries = cells[0].per_shower[first], cells[1].per_shower[second]
             separations[number]["cell_energy"] = cell_separation(*entries, seed=seed)
         if distances is not None and matrices is not None and min(counts.values()) >= FEW_IN_SLICE:
-            metrics |= distances(matrices[0][first], matrices[1][second])
+            metrics |= distances(taken(matrices[0], first), taken(matrices[1], second))
         ratios = _mean_and_spread(reference.e_ratio[first]), _mean_and_spread(generated.e_ratio[second])
         found.append(
             Slice(
@@ -271,10 +273,12 @@ class _Group:
             blocks = min(wanted, MOST_BLOCKS)
         taken = min(max(round(share * blocks), 1), blocks - 1)
         size = self.shape[0] * self.shape[1]
-        place = (rng.permutation(len(pooled)) % blocks * size)[:, None] + pooled
-        entries = np.bincount(place.ravel(), minlength=blocks * size).reshape(blocks, size)
+        place = rng.permutation(len(pooled)) % blocks * size
+        entries = np.zeros(blocks * size, dtype=np.int64)
+        for rows in row_blocks(len(pooled)):
+            entries += np.bincount((place[rows, None] + pooled[rows]).ravel(), minlength=blocks * size)
         chosen = rng.permuted(np.broadcast_to(np.arange(blocks) < taken, (REPEATS, blocks)), axis=1)
-        draws = chosen.astype(np.float64) @ entries.astype(np.float64)
+        draws = chosen.astype(np.float64) @ entries.reshape(blocks, size).astype(np.float64)
         return draws.reshape(REPEATS, *self.shape)[:, :, 1:-1]
 
     def _first_order(self, own: Floats, other: Floats, slots: NDArray[np.int32]) -> float:
@@ -285,7 +289,8 @@ class _Group:
         slope = difference / total - 0.5 * (difference / total) ** 2
         table = np.zeros(self.shape)
         table[:, 1:-1] = (slope - (p * slope).sum(axis=1, keepdims=True)) / n
-        return float(np.sqrt((table.ravel()[slots].mean(axis=1) ** 2).sum()))
+        flat = table.ravel()
+        return math.sqrt(sum((flat[slots[rows]].mean(axis=1) ** 2).sum() for rows in row_blocks(len(slots))))
 
 
 def _groups(plans: Iterable[HistogramPlan], n_reference: int, n_generated: int) -> Iterator[_Group]:

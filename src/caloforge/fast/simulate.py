@@ -37,7 +37,7 @@ def simulate_fast(
     *,
     out: str | os.PathLike[str],
     n: int | None = None,
-    events: Sequence[Conditions] | None = None,
+    events: Sequence[Conditions] | Conditions | None = None,
     above: Quantity | None = None,
     together: int = 256,
     particle: str = "e-",

@@ -41,7 +41,7 @@ def simulate(
     *,
     out: str | os.PathLike[str],
     n: int | None = None,
-    events: Sequence[Conditions] | None = None,
+    events: Sequence[Conditions] | Conditions | None = None,
     particle: str = "e-",
     energy: Quantity = "1-10GeV",
     spectrum: str = "log-uniform",
@@ -65,7 +65,7 @@ def simulate(
         out: HDF5 file to make.
         n: number of showers.
         events: in their place, the particles of each event, of which the first is the axis of cells that go
-            with a shower; angles, energies and the like then mean nothing.
+            with a shower, or of events of one each; angles, energies and the like then mean nothing.
         particle: Geant4's name; hadrons need the official data sets.
         energy: kinetic energy, ``"10GeV"``, a range ``"1-50GeV"``, or a list that the showers take in turn
             (``"1GeV,10GeV"``); numbers are MeV.
@@ -160,6 +160,8 @@ def shoot(
         particles = [str(source.particle)]
     seed, (first, stop) = checked_seed(seed), shard.span(whole_number("n", n))
     n = checked_count(stop - first, first)
+    if isinstance(source, EventList):
+        source = source.part(first, stop)
     workers = usable_cores() if workers is None else whole_number("workers", workers)
     data = find_data(reduced=reduced_data)
     for particle in particles:

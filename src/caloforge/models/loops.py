@@ -33,8 +33,8 @@ class RowLoop(nn.Module):
         size: numbers of what it gives of a shower.
 
     Attributes:
-        repeated: graphs hold one round, which is repeated and begins as the last has ended (no `update`);
-            by default all, with the weights of each, which is faster where rounds are of few operations.
+        repeated: graphs hold one round, which is repeated; by default all, with the weights of each, which
+            is faster, but browsers take long to read many operations.
     """
 
     repeated: ClassVar[bool] = False
@@ -55,7 +55,7 @@ class RowLoop(nn.Module):
         """What `step` is told of rows (L,) of showers (L,) whose numbers are (L, k): (L, …) each."""
 
     def update(self, state: Tensor, turn: Tensor) -> Tensor:
-        """The state at the beginning of a round but the first, whose number is (1,)."""
+        """The state at the beginning of a round, whose number is (1,); the first must not need it."""
         return state
 
     @abstractmethod
@@ -76,7 +76,7 @@ class RowLoop(nn.Module):
         begin = 0
         for i in range(self.rounds):
             turn = torch.tensor([i])
-            state = self.update(state, turn) if i and not self.repeated else state
+            state = self.update(state, turn) if i else state
             for end in ends[i * self.parts : (i + 1) * self.parts]:
                 state = self.step(state, turn, *(x[begin:end] for x in told))
                 begin = end

@@ -30,15 +30,18 @@ from caloforge.evaluation.results import (
     COMPARISON_FILE,
     METRICS_FILE,
     ComparedModel,
+    Estimate,
     Evaluation,
     ModelComparison,
     MulticlassResult,
+    Verdict,
     jsonable,
 )
 from caloforge.report.evaluate import evaluate
 from caloforge.report.words.columns import table_columns
-from caloforge.report.words.comparison import find_warnings, headline, sentences
+from caloforge.report.words.comparison import find_warnings, headline, posterior_finding, sentences
 from caloforge.report.words.table import csv_text, markdown
+from caloforge.report.words.verdict import find_verdict
 from caloforge.runtime.files import read_json, write_json, write_text
 from caloforge.runtime.locks import folder_lock
 from caloforge.runtime.provenance import provenance
@@ -192,7 +195,7 @@ def _checked(
     for name, source in _named_sources(generated):
         _check_name(name, [task.name for task in tasks])
         showers = opened(source)
-        truth.mesh.require_same(showers.mesh, f"generated showers {name!r} to compare")
+        truth.require_same_cells(showers, f"generated showers {name!r} to compare")
         if len(showers) < LEAST_SHOWERS:
             raise DataError(
                 f"{len(showers)} showers in {name!r}; a comparison needs at least {LEAST_SHOWERS}"
@@ -302,7 +305,7 @@ def _assemble(
             metrics=metrics[t.name],
             timing=evaluations[t.name].timing,
             warnings=evaluations[t.name].warnings,
-            verdict=evaluations[t.name].verdict,
+            verdict=_verdict(evaluations[t.name], metrics[t.name]),
         )
         for t in tasks
     ]
@@ -326,6 +329,14 @@ def _assemble(
         provenance=provenance("compare", reference=file, **request),
         evaluations=dict(evaluations),
     )
+
+
+def _verdict(evaluation: Evaluation, metrics: Mapping[str, Estimate]) -> Verdict | None:
+    """The sample's verdict, in which the network for all samples counts as well."""
+    posterior = metrics.get("log_posterior")
+    if posterior is None:
+        return evaluation.verdict
+    return find_verdict(evaluation, [posterior_finding(posterior)])
 
 
 def _named(report: Progress, name: str, text: str, fraction: float) -> None:

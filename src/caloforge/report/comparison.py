@@ -6,19 +6,22 @@ import os
 from pathlib import Path
 from typing import Any
 
+from caloforge.detector import mesh_from_dict
 from caloforge.errors import DataError
 from caloforge.evaluation.results import ModelComparison
 from caloforge.report.figures.comparison import draw_heat_map, draw_posterior, draw_slices
+from caloforge.report.figures.deciding import draw_deciding
 from caloforge.report.figures.histograms import draw_distributions
+from caloforge.report.figures.images import draw_side_views
 from caloforge.report.figures.neighbourhoods import draw_neighbourhoods
 from caloforge.report.figures.profiles import draw_model_profiles, draw_model_separations
 from caloforge.report.figures.quality_speed import draw_plane
+from caloforge.report.folder import figure_files, figures_of
 from caloforge.report.judges import compared_neighbourhoods
 from caloforge.report.page import page_path, write_page
 from caloforge.report.tables import Cell, Table, settings
 from caloforge.report.words.table import PARTS, PUBLISHED_NOTE, TableRow, published_rows, table_rows
 from caloforge.report.words.text import number
-from caloforge.runtime.locks import folder_lock
 from caloforge.runtime.provenance import provenance
 
 __all__ = ["PAGE_FILE", "write_comparison"]
@@ -54,37 +57,37 @@ def write_comparison(
             f"the comparison lacks the evaluations of {', '.join(missing)}; read it with read_comparison"
         )
     page = page_path(out, PAGE_FILE, "comparison", overwrite=overwrite)
-    try:
-        with folder_lock(page.parent):
-            values = _values(comparison, page.parent / "figures")
-            values["title"] = title or f"{len(comparison.models)} models against Geant4"
-            write_page(page, "compare.html", values)
-    except OSError as error:
-        raise DataError(f"cannot write the comparison into {page.parent}: {error}") from error
+    with figures_of(page) as (figures, written):
+        values = _values(comparison, figures)
+        values["title"] = title or f"{len(comparison.models)} models against Geant4"
+        write_page(page, "compare.html", values)
+        written += figure_files(drawing for part in values["drawings"].values() for drawing in part)
     return page
 
 
 def _values(comparison: ModelComparison, figures: Path) -> dict[str, Any]:
     """What the template ``compare.html`` uses; draws the figures."""
     evaluations = comparison.evaluations
-    columns, main = table_rows(comparison, "main")
+    means = {name: e.mean_shower for name, e in evaluations.items()}
+    true = next(iter(means.values()))["reference"]
+    made = {name: found["generated"] for name, found in means.items()}
     whole, by_layer = draw_distributions(evaluations, figures)
     return {
         "comparison": comparison,
         "subtitle": _subtitle(comparison),
         "time": provenance("compare-page").get("time_utc", ""),
         "verdicts": _verdicts(comparison),
-        "columns": columns,
-        "main": main,
-        "published": published_rows(comparison, columns) if columns else [],
+        "models": _models(comparison),
+        "published": _published(comparison),
         "published_note": PUBLISHED_NOTE,
-        "model_cells": _cells,
         "more": _turned_table(comparison, "more"),
         "separation": _turned_table(comparison, "separation"),
         "neighbourhoods": compared_neighbourhoods(comparison),
         "model_files": _files(comparison),
         "records": _origins(comparison),
         "drawings": {
+            "side": draw_side_views(mesh_from_dict(comparison.mesh), true, made, figures),
+            "deciding": draw_deciding(evaluations, figures),
             "plane": draw_plane(comparison, figures),
             "posterior": draw_posterior(comparison, figures),
             "heat_map": [draw_heat_map(comparison, figures)],
@@ -121,6 +124,30 @@ def _verdicts(comparison: ModelComparison) -> Table:
 def _cells(row: TableRow) -> list[str | Cell]:
     """Cells of a row; the best of their columns are marked."""
     return [Cell(f"{c}*", "best") if best else c for c, best in zip(row.cells, row.best, strict=True)]
+
+
+def _models(comparison: ModelComparison) -> Table | None:
+    """The key table: a row a model; None where no metric of it is known."""
+    columns, rows = table_rows(comparison, "main")
+    if len(columns) < 2:
+        return None
+    labels = [column.label for column in columns]
+    cells = [(row.name, *_cells(row)) for row in rows]
+    if len({row.cells[0] for row in rows}) == 1:  # numbers of showers, which the page's head tells as well
+        labels, cells = labels[1:], [(row[0], *row[2:]) for row in cells]
+    return Table(PARTS["main"], ("Model", *labels), cells, scrolls=PARTS["main"])
+
+
+def _published(comparison: ModelComparison) -> Table | None:
+    """The published rows, in those of the columns that have published values; None where there are none."""
+    columns, _ = table_rows(comparison, "main")
+    rows = published_rows(comparison, columns)
+    shown = [i for i in range(len(columns)) if any(row.cells[i] != "–" for row in rows)]
+    if not shown:
+        return None
+    cells = [(row.name, *(row.cells[i] for i in shown)) for row in rows]
+    caption = "Published by the CaloChallenge, not measured here"
+    return Table(caption, ("Model", *(columns[i].label for i in shown)), cells, scrolls=caption)
 
 
 def _turned_table(comparison: ModelComparison, part: str) -> Table:

@@ -12,6 +12,7 @@ from caloforge.evaluation.evaluate import EvaluationOptions, Source
 from caloforge.evaluation.evaluate import evaluate as measure
 from caloforge.evaluation.pixels.evaluate import EventOptions, EventSource
 from caloforge.evaluation.pixels.evaluate import evaluate_events as measure_events
+from caloforge.evaluation.reading import Reading
 from caloforge.evaluation.results import METRICS_FILE, Document, Evaluation, PixelEvaluation
 from caloforge.report.words import in_words
 from caloforge.runtime.locks import folder_lock
@@ -22,8 +23,8 @@ D = TypeVar("D", bound=Document)
 
 
 def evaluate(
-    reference: Source,
-    generated: Source,
+    reference: Source | Reading,
+    generated: Source | Reading,
     *,
     out: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
@@ -32,7 +33,7 @@ def evaluate(
     """Compare generated showers with reference showers, and say what the numbers mean.
 
     Args:
-        reference, generated: showers on the same mesh, or the files they are in.
+        reference, generated: showers on the same mesh, the files they are in, or what was learnt of them.
         out: a folder for ``metrics.json``, made where it is missing.
         overwrite: replace ``metrics.json`` in ``out``; otherwise that is a DataError.
         options: further arguments of `caloforge.evaluation.evaluate`: ``classifiers``, ``which``,

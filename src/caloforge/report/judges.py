@@ -6,8 +6,9 @@ import math
 
 from caloforge.evaluation.results import Estimate, Evaluation, ModelComparison, NeighbourhoodMetric
 from caloforge.report.tables import Cell, Row, Table, sigmas_cell
+from caloforge.report.words.neighbourhoods import neighbour_sigmas
 from caloforge.report.words.significance import standing
-from caloforge.report.words.text import classifier_title, feature_words, number, with_error
+from caloforge.report.words.text import classifier_title, feature_words, number, scatter, with_error
 
 __all__ = ["compared_neighbourhoods", "curves", "equivalent", "importances", "neighbourhoods"]
 
@@ -18,6 +19,7 @@ MOST_EQUIVALENT = 12
 def neighbourhoods(evaluation: Evaluation, *, whole: bool) -> Table:
     """The neighbourhood observables of whole showers, or those of rings, layers and distances."""
     rows = []
+    sigmas = neighbour_sigmas(evaluation)
     for name, metric in evaluation.neighbourhoods.items():
         if (metric.place is None) != whole:
             continue
@@ -28,8 +30,8 @@ def neighbourhoods(evaluation: Evaluation, *, whole: bool) -> Table:
                 metric.label,
                 with_error(metric.reference_mean, metric.reference_error),
                 with_error(metric.generated_mean, metric.generated_error),
-                _beyond(difference),
-                f"{alone.value:.3f} ± {alone.error:.3f}",
+                _beyond(sigmas[name], difference),
+                with_error(alone.value, alone.error),
                 "" if separation is None else f"{number(separation.value)} ({number(separation.floor, 2)})",
             )
         )
@@ -38,31 +40,32 @@ def neighbourhoods(evaluation: Evaluation, *, whole: bool) -> Table:
     return Table(caption, head, rows, scrolls=caption)
 
 
-def _beyond(difference: Estimate) -> Cell:
+def _beyond(sigmas: float, difference: Estimate) -> Cell:
     """How far a difference lies beyond its floor, with the floor beneath."""
-    chance = f"by chance {with_error(difference.floor, difference.floor_error)}"
-    return sigmas_cell(abs(difference.sigmas()), chance)
+    chance = f"by chance {scatter(difference.floor, difference.floor_error)}"
+    return sigmas_cell(sigmas, chance)
 
 
 def compared_neighbourhoods(comparison: ModelComparison) -> Table:
     """The neighbourhood observables of whole showers, and of the innermost rings, of all models."""
     evaluations = list(comparison.evaluations.values())
+    sigmas = [neighbour_sigmas(e) for e in evaluations]
     rows: list[Row] = []
     for name, metric in evaluations[0].neighbourhoods.items() if evaluations else ():
         inner = metric.place is not None and metric.group.endswith("_ring") and metric.place <= 1
         if metric.place is not None and not inner:
             continue
-        found = [e.neighbourhoods.get(name) for e in evaluations]
+        found = [(e.neighbourhoods.get(name), s.get(name)) for e, s in zip(evaluations, sigmas, strict=True)]
         reference = with_error(metric.reference_mean, metric.reference_error)
-        rows.append((metric.label, reference, *(_compared(m) for m in found)))
+        rows.append((metric.label, reference, *(_compared(*m) for m in found)))
     head = ("Per shower", "Geant4", *(m.name for m in comparison.models))
     return Table("Neighbours of lit cells", head, rows, scrolls="neighbours of lit cells")
 
 
-def _compared(metric: NeighbourhoodMetric | None) -> Cell:
-    if metric is None:
+def _compared(metric: NeighbourhoodMetric | None, sigmas: float | None) -> Cell:
+    if metric is None or sigmas is None:
         return Cell("–")
-    beyond = standing(abs(metric.difference.sigmas()))
+    beyond = standing(sigmas)
     return Cell(
         with_error(metric.generated_mean, metric.generated_error),
         beneath=f"{beyond}, AUC alone {metric.auc.value:.3f}" if beyond else "",
@@ -82,7 +85,7 @@ def importances(evaluation: Evaluation) -> list[Table]:
             (
                 known.get(share.name) or feature_words(share.name, evaluation.histograms),
                 "several" if together else "one",
-                f"{share.drop:.4f} ± {share.error:.4f}".replace("-", "−"),
+                with_error(share.drop, share.error),
                 f"{share.alone:.3f}" if math.isfinite(share.alone) else "",
             )
             for share, together in shares
@@ -108,7 +111,7 @@ def curves(evaluation: Evaluation) -> Table:
                 classifier_title(result.name),
                 measured,
                 f"± {curve.errors[-1]:.3f}",
-                f"{curve.expected.value:.3f} ± {curve.expected.error:.3f}",
+                with_error(curve.expected.value, curve.expected.error),
             )
         )
     head = (

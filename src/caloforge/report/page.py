@@ -92,5 +92,5 @@ def prose(text: str) -> Markup:
 
     if isinstance(text, Markup):
         return text
-    html = str(escape(text)).replace(" ± ", "\u00a0±\u00a0").replace(" %", "\u00a0%").replace(" σ", "\u00a0σ")
+    html = str(escape(text)).replace(" ± ", " ±\u00a0").replace(" %", "\u00a0%").replace(" σ", "\u00a0σ")
     return Markup(re.sub(r"\bE_(inc|tot)\b", r"E<sub>\1</sub>", html))

@@ -8,6 +8,7 @@ from typing import Any
 from caloforge.evaluation.results import PixelEvaluation, Quantity, SensorNetworkRecord
 from caloforge.report.tables import Cell, Row, Table, numbers_table, settings, signed
 from caloforge.report.words.pixels import event_rows, values_text
+from caloforge.report.words.significance import among, significance
 from caloforge.report.words.text import lowered, number, percent, raised, scatter_percent
 
 __all__ = ["groups", "network", "numbers", "origins", "timing"]
@@ -15,21 +16,25 @@ __all__ = ["groups", "network", "numbers", "origins", "timing"]
 _ORIGINS = {"reference": "Geant4 events", "generated": "Generated events"}
 
 
-def numbers(evaluation: PixelEvaluation) -> Table:
-    """The numbers that matter, each beside Geant4's or its floor."""
-    return numbers_table(event_rows(evaluation))
+def numbers(evaluation: PixelEvaluation, *, key: bool = False) -> Table:
+    """Every single number beside Geant4's or its floor, or those of the first screen."""
+    return numbers_table(event_rows(evaluation), key=key)
 
 
 def groups(evaluation: PixelEvaluation) -> list[Table]:
     """Every quantity, group by group."""
-    found: dict[str, list[Row]] = {}
+    found: dict[str, list[Quantity]] = {}
     for quantity in evaluation.quantities.values():
-        found.setdefault(quantity.group, []).append(_row(quantity))
+        found.setdefault(quantity.group, []).append(quantity)
     head = ("Quantity", "Geant4", "Generated", "Difference", "Halves of Geant4", "In σ")
-    return [Table(group.capitalize(), head, rows, scrolls=group) for group, rows in found.items()]
+    return [
+        Table(group.capitalize(), head, [_row(q, len(part)) for q in part], scrolls=group)
+        for group, part in found.items()
+    ]
 
 
-def _row(quantity: Quantity) -> Row:
+def _row(quantity: Quantity, n: int) -> Row:
+    """One of ``n`` quantities of a group; marked where it differs with their number accounted for."""
     sigmas = quantity.sigmas()
     return (
         raised(quantity.label),
@@ -37,7 +42,7 @@ def _row(quantity: Quantity) -> Row:
         values_text(quantity, generated=True),
         percent(quantity.relative, quantity.error),
         scatter_percent(quantity.floor),
-        Cell(signed(sigmas), "beyond" if abs(sigmas) >= 3 else ""),
+        Cell(signed(sigmas), "beyond" if significance(among(abs(sigmas), n)).says == "told apart" else ""),
     )
 
 

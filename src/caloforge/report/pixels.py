@@ -10,16 +10,18 @@ from caloforge.evaluation.results import METRICS_FILE
 from caloforge.report import pixel_tables
 from caloforge.report.figures.classifiers import draw_neighbours
 from caloforge.report.figures.correlations import draw_sensor_correlations
+from caloforge.report.figures.deciding import draw_event_spectra
 from caloforge.report.figures.histograms import draw_single_pages
 from caloforge.report.figures.ladders import draw_ladders, draw_maps
 from caloforge.report.figures.overlay import draw_overlay, draw_rates
 from caloforge.report.figures.sensors import draw_sensors, draw_unrolled, typical_events
 from caloforge.report.figures.sheet import Drawing
+from caloforge.report.folder import figure_files, figures_of
 from caloforge.report.page import page_path, write_page
 from caloforge.report.tables import nearest_pairs, neighbours
 from caloforge.report.words import in_words
 from caloforge.report.words.text import number
-from caloforge.report.write import PAGE_FILE, figure_files, figures_of
+from caloforge.report.write import PAGE_FILE
 from caloforge.runtime.progress import Display
 from caloforge.runtime.provenance import provenance
 
@@ -100,7 +102,7 @@ def _draw(
             "sensors": draw_sensors(detector, pair[0], pair[1], folder),
         }
         display("report", 1, 4, "occupancies")
-        drawn["ladders"] = draw_ladders(detector, evaluation, folder)
+        drawn["beam"], drawn["ladders"] = draw_ladders(detector, evaluation, folder)
         drawn["maps"] = draw_maps(detector, evaluation, folder)
         display("report", 2, 4, "overlay and rates")
         curve, known = evaluation.rate_curve, evaluation.memorisation
@@ -108,6 +110,7 @@ def _draw(
         drawn["rates"] = [] if curve is None else draw_rates(curve, folder)
         drawn["memorisation"] = [] if known is None else [draw_neighbours(known, folder, "event")]
         display("report", 3, 4, "distributions")
+        drawn["deciding"] = draw_event_spectra(evaluation.histograms, folder)
         drawn["spectra"] = draw_single_pages("spectra", evaluation.histograms, folder)
     return drawn
 

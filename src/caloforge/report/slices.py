@@ -84,7 +84,7 @@ def _response_cell(part: Slice) -> str | Cell:
     )
     shift = r.generated_mean / r.reference_mean - 1
     sigmas = abs(shift) / error if error > 0 else 0.0
-    return _heat(percent(shift), f"± {percent(error, signed=False)}", sigmas)
+    return _heat(percent(shift, error), "", sigmas)
 
 
 def _estimate_cell(estimate: Estimate | None, scale: float) -> str | Cell:

@@ -17,13 +17,14 @@ from caloforge.evaluation.results import (
 )
 from caloforge.evaluation.significance import beyond_chance, chance_sigmas
 from caloforge.report.words.rows import Row as NumberRow
-from caloforge.report.words.rows import classifier_sigmas, distance_row, number_rows, timing_rows
+from caloforge.report.words.rows import classifier_sigmas, distance_row, key_rows, number_rows, timing_rows
 from caloforge.report.words.significance import sigma_text, significance, standing
 from caloforge.report.words.text import (
     classifier_title,
     lowered,
     number,
     percent,
+    scatter,
     scatter_percent,
     with_error,
 )
@@ -70,8 +71,8 @@ class Table:
         head: names of the columns.
         rows: each with a cell a column.
         numbers: align all columns but the first to the right.
-        style: ``stack`` makes rows into blocks on narrow screens, each cell with its column's name; ``big``
-            and ``heat`` are further looks.
+        style: ``big`` or ``heat``; on narrow screens all tables' rows are blocks, each cell with its column's
+            name.
         scrolls: name of the frame in which it scrolls sideways, or empty for none.
     """
 
@@ -94,19 +95,21 @@ def sigmas_cell(sigmas: float, beneath: str = "") -> Cell:
     return Cell(standing(sigmas), style, beneath)
 
 
-def numbers(evaluation: Evaluation) -> Table:
-    """The numbers that matter, each beside its floor."""
-    return numbers_table(number_rows(evaluation))
+def numbers(evaluation: Evaluation, *, key: bool = False) -> Table:
+    """Every single number beside its floor, or those of the first screen."""
+    return numbers_table(number_rows(evaluation), key=key)
 
 
-def numbers_table(found: Iterable[NumberRow]) -> Table:
-    """Numbers, each beside its floor or Geant4's."""
+def numbers_table(found: Iterable[NumberRow], *, key: bool) -> Table:
+    """Numbers, each beside its floor or Geant4's, with their meanings, or the `key_rows` without."""
+    rows = key_rows(list(found)) if key else found
     cells = [
-        (Cell(row.name, beneath=row.meaning), row.value, row.floor, sigmas_cell(row.sigmas)) for row in found
+        (Cell(row.name, beneath="" if key else row.meaning), row.value, row.floor, sigmas_cell(row.sigmas))
+        for row in rows
     ]
     head = ("Quantity", "Generated", "By chance, or Geant4", "Beyond chance")
-    caption = "The numbers that matter"
-    return Table(caption, head, cells, style="big stack", scrolls=lowered(caption))
+    caption = "Key numbers" if key else "All numbers"
+    return Table(caption, head, cells, style="big", scrolls=lowered(caption))
 
 
 def worst(evaluation: Evaluation) -> Table:
@@ -115,7 +118,7 @@ def worst(evaluation: Evaluation) -> Table:
         (
             h.label.partition(" [")[0],
             number(h.separation.value),
-            f"{number(h.separation.floor)} ± {number(h.separation.floor_std, 2)}",
+            scatter(h.separation.floor, h.separation.floor_std),
             sigma_text(chance_sigmas(h.separation)),
         )
         for h in worst_features(evaluation)
@@ -128,14 +131,14 @@ def classifiers(evaluation: Evaluation) -> Table:
     """AUCs with floors, divergences and errors of all classifiers."""
     head = ("Classifier of", "AUC", "By chance", "Beyond chance", "JSD (bits)", "Wrong", "Showers", "Weights")
     rows = [_classifier_row(result) for result in evaluation.classifiers.values()]
-    return Table("Classifiers", head, rows, style="stack", scrolls="classifiers")
+    return Table("Classifiers", head, rows, scrolls="classifiers")
 
 
 def _classifier_row(result: ClassifierResult) -> Row:
     floor, noise = classifier_floor(result)
     several = len(result.aucs) > 1
     auc, jsd = (
-        signed(value, ".3f") + (f" ± {std:.3f}" if several else "")
+        with_error(value, std) if several else signed(value, ".3f")
         for value, std in ((result.auc, result.auc_std), (result.jsd, result.jsd_std))
     )
     return (
@@ -184,7 +187,7 @@ def distances(evaluation: Evaluation) -> Table:
             (title, row.value, row.floor, sigmas_cell(row.sigmas), chance, better, estimate.floor_from)
         )
     head = ("Distance", "Generated", "By chance", "Beyond chance", "p", "Better is", "Floor from")
-    return Table("Distances between the samples", head, rows, style="stack", scrolls="distances")
+    return Table("Distances between the samples", head, rows, scrolls="distances")
 
 
 def shared_layers(found: Localisation) -> Table:
@@ -325,7 +328,7 @@ def features(evaluation: Evaluation) -> Table:
             (
                 histogram.label,
                 number(separation.value) + (" *" if beyond else ""),
-                f"{number(separation.floor)} ± {number(separation.floor_std, 2)}",
+                scatter(separation.floor, separation.floor_std),
                 signed(chance_sigmas(separation)),
                 *means,
             )

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,14 +14,17 @@ from caloforge.report import judges, tables
 from caloforge.report.events import choose_pairs, events_payload
 from caloforge.report.figures.classifiers import draw_inputs, draw_neighbours, draw_weights
 from caloforge.report.figures.correlations import draw_correlations
+from caloforge.report.figures.deciding import draw_deciding
 from caloforge.report.figures.events import draw_events
 from caloforge.report.figures.histograms import draw_layer_pages, draw_single_pages
-from caloforge.report.figures.images import draw_layer_images, draw_side_view
+from caloforge.report.figures.images import draw_layer_images, draw_side_views
 from caloforge.report.figures.marks import by_group
 from caloforge.report.figures.neighbourhoods import draw_neighbourhoods
 from caloforge.report.figures.profiles import draw_profiles, draw_separation
 from caloforge.report.figures.responses import draw_responses
 from caloforge.report.figures.sheet import Drawing
+from caloforge.report.figures.style import GENERATED_NAME
+from caloforge.report.folder import figure_files, figures_of
 from caloforge.report.mean_shower import layers_payload, mean_shower
 from caloforge.report.page import page_path, write_page
 from caloforge.report.slices import slice_tables
@@ -31,8 +32,6 @@ from caloforge.report.words import in_words
 from caloforge.report.words.rows import is_shape
 from caloforge.report.words.text import group_title, number
 from caloforge.report.worker import GroupPages
-from caloforge.runtime.files import read_json, write_json
-from caloforge.runtime.locks import folder_lock
 from caloforge.runtime.progress import Display
 from caloforge.runtime.provenance import provenance
 
@@ -40,11 +39,9 @@ if TYPE_CHECKING:
     from caloforge.data import Showers
     from caloforge.evaluation.results import Evaluation
 
-__all__ = ["PAGE_FILE", "earlier_figures", "figure_files", "figures_of", "write_report"]
+__all__ = ["PAGE_FILE", "write_report"]
 
 PAGE_FILE = "report.html"
-MANIFEST = "manifest.json"
-"""In ``figures``: the files that a report wrote there, so that the next one knows what is its own."""
 
 
 def write_report(
@@ -87,7 +84,7 @@ def write_report(
             f"a report needs showers of both kinds, got {len(reference)} of Geant4 "
             f"and {len(generated)} generated"
         )
-    reference.mesh.require_same(generated.mesh, "generated showers")
+    reference.require_same_cells(generated, "generated showers")
     if display_energy is not None and not display_energy > 0:
         raise DataError(f"display_energy must be a positive energy in MeV, got {display_energy}")
     page = page_path(out, PAGE_FILE, "report", overwrite=overwrite)
@@ -150,8 +147,10 @@ def _draw(
         show("mean showers")
         means = mean_shower(reference), mean_shower(generated)
         drawn.layers = layers_payload(mesh, *means)
-        drawn.drawings["side"] = draw_side_view(mesh, *means, folder)
+        made = {GENERATED_NAME: means[1].mean}
         drawn.drawings["layers"] = draw_layer_images(mesh, *means, folder)
+        drawn.drawings["side"] = draw_side_views(mesh, means[0].mean, made, folder)
+        drawn.drawings["deciding"] = draw_deciding({GENERATED_NAME: evaluation}, folder)
         show("single showers")
         pairs = choose_pairs(reference, generated, display_energy)
         drawn.drawings["events"] = draw_events(mesh, pairs, folder)
@@ -213,45 +212,3 @@ def _default_title(reference: Showers) -> str:
     names = sorted({str(name) for name in reference.conditions.detector if name})
     place = f" in {names[0]}" if len(names) == 1 else ""
     return f"Generated showers against Geant4{place}"
-
-
-@contextmanager
-def figures_of(page: Path) -> Iterator[tuple[Path, list[str]]]:
-    """The folder of a page's figures, for one report at a time, and the list of files to fill.
-
-    Figures of the report before that are not listed at the end are removed.
-
-    Raises:
-        DataError: something in it cannot be written.
-    """
-    figures, written = page.parent / "figures", list[str]()
-    try:
-        with folder_lock(page.parent):
-            figures.mkdir(exist_ok=True)
-            old = earlier_figures(figures)
-            yield figures, written
-            _tidy(figures, old, written)
-    except OSError as error:
-        raise DataError(f"cannot write the report into {page.parent}: {error}") from error
-
-
-def figure_files(drawings: Iterable[Drawing]) -> list[str]:
-    """Names of the files of figures."""
-    return [f"{drawing.name}.{kind}" for drawing in drawings for kind in ("pdf", "png")]
-
-
-def earlier_figures(figures: Path) -> list[str]:
-    """Files that the report before this one wrote, by its list; none where there is no list."""
-    try:
-        names = read_json(figures / MANIFEST)["files"]
-    except (ValueError, KeyError, TypeError):
-        return []
-    return [name for name in names if isinstance(name, str) and Path(name).name == name]
-
-
-def _tidy(figures: Path, old: Sequence[str], new: Sequence[str]) -> None:
-    """Remove figures of the report before that this one no longer has, and list those that it has."""
-    for name in set(old) - set(new):
-        if name.endswith((".pdf", ".png")):
-            (figures / name).unlink(missing_ok=True)
-    write_json(figures / MANIFEST, {"made_by": "caloforge report", "files": sorted(new)})

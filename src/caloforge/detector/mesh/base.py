@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, ClassVar, Literal, get_args
 
@@ -31,6 +31,8 @@ __all__ = [
     "phi_bin",
 ]
 
+MOST_TOLD = 3
+"""Differences of two meshes that a message names."""
 MOST_CELLS = 20_000_000
 """Cells of a mesh: more than any detector module has, and a shower in them takes 80 MB."""
 
@@ -239,10 +241,13 @@ class Mesh(ABC):
         return f"{self.kind} mesh {' × '.join(map(str, self.shape))}"
 
     def require_same(self, other: Mesh, what: str) -> None:
-        """Raise MeshError unless ``other`` has the same cells."""
+        """Raise MeshError unless ``other`` has the same cells; it says in what they differ."""
         if self != other:
+            apart = list(_differences(self.to_dict(), other.to_dict()))
+            more = f" and {len(apart) - MOST_TOLD} more" if len(apart) > MOST_TOLD else ""
             raise MeshError(
-                f"{what}: expected the {self} [{self.fingerprint}], got the {other} [{other.fingerprint}]"
+                f"{what}: expected the {self}, got the {other}; expected and found differ in "
+                f"{'; '.join(apart[:MOST_TOLD])}{more}"
             )
 
     @staticmethod
@@ -255,6 +260,40 @@ class Mesh(ABC):
         if np.isnan(array).any():
             raise MeshError(f"position {int(np.argwhere(np.isnan(array))[0, 0])} is NaN")
         return array[:, 0], array[:, 1], array[:, 2]
+
+
+def _differences(ours: Any, theirs: Any, name: str = "") -> Iterator[str]:
+    """``z_edges (46 numbers, 0 to 153, and 46 numbers, 0 to 148)`` of each part of two descriptions."""
+    if ours == theirs:
+        return
+    if isinstance(ours, Mapping) and isinstance(theirs, Mapping):
+        for key in dict.fromkeys([*ours, *theirs]):
+            yield from _differences(ours.get(key), theirs.get(key), f"{name}.{key}" if name else key)
+    elif (several := _same_length(ours, theirs)) and (_ends(ours) == _ends(theirs) or not _ends(ours)):
+        i = next(i for i in range(several) if ours[i] != theirs[i])
+        yield from _differences(ours[i], theirs[i], f"{name}[{i}]")
+    else:
+        yield f"{name} ({_told(ours)} and {_told(theirs)})"
+
+
+def _same_length(ours: Any, theirs: Any) -> int:
+    lists = isinstance(ours, list) and isinstance(theirs, list) and len(ours) == len(theirs)
+    return len(ours) if lists else 0
+
+
+def _ends(value: Any) -> tuple[float, float] | None:
+    """First and last of a list of numbers."""
+    numbers = isinstance(value, list) and value and all(isinstance(x, int | float) for x in value)
+    return (value[0], value[-1]) if numbers else None
+
+
+def _told(value: Any) -> str:
+    """A part of a description in a few words."""
+    if (ends := _ends(value)) is not None:
+        return f"{len(value)} numbers, {ends[0]:g} to {ends[1]:g}"
+    if isinstance(value, list):
+        return f"{len(value)} of them"
+    return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
 MESHES: Registry[type[Mesh]] = Registry("mesh kind", "caloforge.detector.mesh", error=MeshError)

@@ -47,7 +47,8 @@ def train_classifier(
     """Train ``settings.repeats`` classifiers and say how well they tell the samples apart.
 
     Where one sample is larger, as many of its showers as the other has are drawn, since the divergence
-    assumes equal classes. ``scores`` of the result are what the networks say of single showers.
+    assumes equal classes, and of both no more than ``settings.most``. ``scores`` of the result are what the
+    networks say of single showers.
 
     Args:
         name: ``low``, ``low-normed``, ``high``, ``resnet`` or ``c2st``.
@@ -77,7 +78,7 @@ def train_classifier(
     rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
     pair = (generated, reference)  # classes 0 and 1
     twins = are_twins(pair)
-    rows = draw_rows(pair, rng, twins=twins)
+    rows = draw_rows(pair, rng, twins=twins, most=settings.most)
     sizes = part_sizes(len(rows[0]))
     used = shares(len(rows[0]), settings.curve)
     tick = Counter(progress, settings.repeats * settings.epochs * (len(used) + with_floor))
@@ -114,7 +115,7 @@ def train_classifier(
                 seed=seed,
             )
         if with_floor:
-            chosen = _floor_rows(reference, second, rng)
+            chosen = _floor_rows(reference, second, rng, settings.most)
             table = fill_table(name, chosen, layout, settings.memory_limit_gib)
 
             def floor(i: int) -> float:
@@ -188,13 +189,13 @@ def _real(logits: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _floor_rows(
-    reference: Sample, second: Sample | None, rng: np.random.Generator
+    reference: Sample, second: Sample | None, rng: np.random.Generator, most: int | None
 ) -> list[tuple[Sample, Rows]]:
     """Two samples of one origin: both references, or two halves of the only one."""
     if second is not None:
         pair = (second, reference)
-        return list(zip(pair, draw_rows(pair, rng, twins=False), strict=True))
-    half = len(reference[0]) // 2
+        return list(zip(pair, draw_rows(pair, rng, twins=False, most=most), strict=True))
+    half = min(len(reference[0]) // 2, most or len(reference[0]))
     order = rng.permutation(len(reference[0]))
     return [(reference, np.sort(order[:half])), (reference, np.sort(order[half : 2 * half]))]
 

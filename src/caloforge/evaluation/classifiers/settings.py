@@ -61,6 +61,8 @@ class ClassifierSettings(Settings):
     """Epochs without a better one after which a training ends; None goes through all epochs."""
     trees: TreeSettings = Field(default_factory=TreeSettings)
     """Of ``boosted``, which is no network."""
+    most: int | None = Field(default=None, ge=10)
+    """Showers of a class; of more so many are drawn."""
     curve: int = Field(default=0, ge=0, le=8)
     """Also train on a half, a quarter, … of the showers, so many times, to see where the AUC goes."""
     repeats: PositiveInt = 10

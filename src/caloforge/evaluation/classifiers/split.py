@@ -24,11 +24,15 @@ def are_twins(samples: Sequence[Sample]) -> bool:
     return all(np.array_equal(first, showers.conditions.energy) for showers, _ in samples[1:])
 
 
-def draw_rows(samples: Sequence[Sample], rng: np.random.Generator, *, twins: bool) -> list[Rows]:
-    """As many rows of each sample as the smallest has, sorted; of twins the same ones."""
-    n = min(len(showers) for showers, _ in samples)
+def draw_rows(
+    samples: Sequence[Sample], rng: np.random.Generator, *, twins: bool, most: int | None = None
+) -> list[Rows]:
+    """As many rows of each sample as the smallest has, or ``most``, sorted; of twins the same ones."""
+    smallest = min(len(showers) for showers, _ in samples)
+    n = smallest if most is None else min(smallest, most)
     if twins:
-        return [np.arange(n)] * len(samples)
+        rows = np.arange(n) if n == smallest else np.sort(rng.permutation(smallest)[:n])
+        return [rows] * len(samples)
     return [np.sort(rng.permutation(len(showers))[:n]) for showers, _ in samples]
 
 

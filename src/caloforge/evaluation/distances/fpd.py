@@ -8,9 +8,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from caloforge.evaluation.distances.matrix import Floats, Rows, dealt_again, draw, pool_matrices, with_floor
+from caloforge.evaluation.distances.matrix import Floats, Pool, Rows, dealt_again, draw, taken, with_floor
 from caloforge.evaluation.distances.parallel import in_threads
 from caloforge.evaluation.results import Estimate
+from caloforge.evaluation.tables import row_blocks
 
 __all__ = ["SIZES", "fpd", "frechet_distance", "trimmed_fpd"]
 
@@ -22,6 +23,8 @@ FLOOR_BATCHES = 2
 TRIMMED = 0.01
 PERMUTATIONS = 4
 _BLOCK = 1024
+_COLUMNS = 16
+"""Of a matrix, looked at together: those of a line of the processor's cache."""
 
 
 def fpd(
@@ -53,10 +56,9 @@ def fpd(
         DataError: the matrices do not fit together or hold NaN.
     """
     matrices = (reference, generated) if second is None else (reference, generated, second)
-    pool, (x, y, *others) = pool_matrices(*matrices)
-    pool -= pool.mean(axis=0)
-    single = pool.astype(np.float32)
-    del pool
+    pool = Pool(*matrices)
+    x, y, *others = pool.rows
+    single = pool.centred()
 
     def extrapolated(first: Rows, second: Rows, key: int | tuple[int, int], n: int) -> tuple[float, float]:
         return _extrapolated(single, first, second, np.random.default_rng(key), sizes, n)
@@ -91,13 +93,18 @@ def trimmed_fpd(
         reference, generated, second: features, as for `fpd`.
         seed: of the draws.
     """
-    low, middle, high = np.quantile(reference, (0.16, 0.5, 0.84), axis=0)
+    columns = np.array_split(np.arange(reference.shape[1]), -(-reference.shape[1] // _COLUMNS))
+    low, middle, high = np.concatenate(
+        [np.quantile(reference[:, part], (0.16, 0.5, 0.84), axis=0) for part in columns], axis=1
+    )
     # a feature that hardly ever varies says nothing about what is far out
     unit = np.where(high > low, high - low, np.inf)
 
     def central(values: NDArray[np.floating]) -> NDArray[np.floating]:
-        distance = (np.abs(values - middle) / unit).max(axis=1)
-        return np.asarray(values[distance <= np.quantile(distance, 1 - TRIMMED)])
+        distance = np.concatenate(
+            [(np.abs(values[rows] - middle) / unit).max(axis=1) for rows in row_blocks(len(values))]
+        )
+        return taken(values, np.flatnonzero(distance <= np.quantile(distance, 1 - TRIMMED)))
 
     extra = None if second is None else central(second)
     return fpd(central(reference), central(generated), seed=seed, second=extra, batches=FLOOR_BATCHES)
@@ -124,14 +131,14 @@ def _factor(covariance: Floats) -> Floats:
         return np.asarray(vectors * np.sqrt(np.maximum(values, 0.0)))
 
 
-def _moments(values: NDArray[np.float32], counts: Rows) -> tuple[Floats, Floats]:
-    """Mean and covariance of the sample that holds each row of ``values`` (N, D) ``counts`` times, (N,).
+def _moments(values: NDArray[np.float32], sample: Rows) -> tuple[Floats, Floats]:
+    """Mean and covariance of the sample that holds these rows (n,) of ``values`` (N, D), some several times.
 
     Σ w x xᵀ over the U ≤ min(N, n) rows that were drawn: in single precision within blocks of 1024 rows, in
     double over the blocks, which moves an FPD by 10⁻⁸. The values must be centred, since the mean is
     subtracted at the end.
     """
-    n, columns = int(counts.sum()), values.shape[1]
+    n, columns, counts = len(sample), values.shape[1], np.bincount(sample)
     drawn = np.flatnonzero(counts)
     roots = np.sqrt(counts[drawn].astype(np.float32))
     product, total = np.zeros((columns, columns)), np.zeros(columns)
@@ -150,14 +157,12 @@ def _extrapolated(
 ) -> tuple[float, float]:
     """Intercept in 1/n of the Fréchet distance between draws from two sets of rows, and its error."""
 
-    def distance(counts: tuple[Rows, Rows]) -> float:
-        return frechet_distance(_moments(pool, counts[0]), _moments(pool, counts[1]))
+    def distance(samples: tuple[Rows, Rows]) -> float:
+        return frechet_distance(_moments(pool, samples[0]), _moments(pool, samples[1]))
 
     values = np.empty(len(sizes))
     for i, size in enumerate(sizes.tolist()):
-        draws = [
-            (draw(rng, first, size, len(pool)), draw(rng, second, size, len(pool))) for _ in range(batches)
-        ]
+        draws = [(draw(rng, first, size), draw(rng, second, size)) for _ in range(batches)]
         values[i] = np.mean(in_threads(distance, draws))
     return _intercept(1 / sizes, values)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from caloforge.evaluation.distances.matrix import Floats, Rows, dealt_again, draw, pool_matrices, with_floor
+from caloforge.evaluation.distances.matrix import Floats, Pool, Rows, dealt_again, draw, with_floor
 from caloforge.evaluation.distances.parallel import in_threads
 from caloforge.evaluation.results import Estimate
 
@@ -49,14 +49,15 @@ def kpd(
         DataError: the matrices do not fit together or hold NaN.
     """
     matrices = (reference, generated) if second is None else (reference, generated, second)
-    pool, (x, y, *others) = pool_matrices(*matrices)
+    pool = Pool(*matrices)
+    x, y, *others = pool.rows
     showers = len(x), len(y)
     together = len(x) + len(y) <= 2 * np.sqrt(batches) * batch_size  # one kernel of all pairs costs less
-    draws = _draws(pool, x, y, seed, batches, batch_size)
+    draws = _draws(x, y, seed, batches, batch_size)
     per_deal = batches if together else 1
     dealt = PERMUTATIONS if floor else 0
     for i, rows in enumerate(dealt_again(x, y, seed, dealt)):
-        draws += _draws(pool, *rows, seed + 1 + i, per_deal, batch_size)
+        draws += _draws(*rows, seed + 1 + i, per_deal, batch_size)
     values = _mmd_of(pool, draws, together)
     value = _median_error(values[:batches])
     if not floor:
@@ -64,7 +65,7 @@ def kpd(
     levels = np.median(values[batches:].reshape(dealt, per_deal), axis=1)
     against = None
     if others:
-        draws = _draws(pool, x, others[0], seed, batches, batch_size)
+        draws = _draws(x, others[0], seed, batches, batch_size)
         against = _median_error(_mmd_of(pool, draws, together))
     return with_floor(value, levels, against, showers)
 
@@ -111,23 +112,28 @@ def polynomial_mmd(pool: Floats, first: Rows, second: Rows) -> Floats:
     return np.asarray((difference - self_terms) / (n * (n - 1)) + 2 * cross / (n**2 * (n - 1)))
 
 
-def _draws(
-    pool: Floats, first: Rows, second: Rows, seed: int, batches: int, size: int
-) -> list[tuple[Rows, Rows]]:
-    """How often each row of the pool is in pairs of draws from two sets of rows."""
-    counts = []
+def _draws(first: Rows, second: Rows, seed: int, batches: int, size: int) -> list[tuple[Rows, Rows]]:
+    """Pairs of draws from two sets of rows."""
+    pairs = []
     for i in range(batches):
         rng = np.random.default_rng(seed + 1000 * i)
-        counts.append((draw(rng, first, size, len(pool)), draw(rng, second, size, len(pool))))
-    return counts
+        pairs.append((draw(rng, first, size), draw(rng, second, size)))
+    return pairs
 
 
-def _mmd_of(pool: Floats, draws: list[tuple[Rows, Rows]], together: bool) -> Floats:
+def _mmd_of(pool: Pool, draws: list[tuple[Rows, Rows]], together: bool) -> Floats:
     """MMD² of all draws: with one kernel for all, or, where a draw is a small part of the pool, one each."""
-    if together:
-        first, second = (np.stack(counts, axis=1) for counts in zip(*draws, strict=True))
-        return polynomial_mmd(pool, first, second)
-    return np.concatenate([polynomial_mmd(pool, u[:, None], v[:, None]) for u, v in draws])
+    found = []
+    for pairs in [draws] if together else [[pair] for pair in draws]:
+        used = np.unique(np.concatenate([rows for pair in pairs for rows in pair]))
+        counts = [
+            np.stack(
+                [np.bincount(np.searchsorted(used, rows), minlength=len(used)) for rows in sample], axis=1
+            )
+            for sample in zip(*pairs, strict=True)
+        ]
+        found.append(polynomial_mmd(pool.take(used), *counts))
+    return np.concatenate(found)
 
 
 def _median_error(values: Floats) -> tuple[float, float]:

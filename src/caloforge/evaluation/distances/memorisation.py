@@ -104,7 +104,7 @@ def memorisation(
         MissingDependencyError: scipy is not installed.
     """
     for showers, what in ((training, "training"), (held_out, "held-out")):
-        generated.mesh.require_same(showers.mesh, f"{what} showers to compare")
+        generated.require_same_cells(showers, f"{what} showers to compare")
     equal = min(len(training), len(held_out), max_showers)
     if min(equal, len(generated)) < LEAST_SHOWERS:
         raise DataError(

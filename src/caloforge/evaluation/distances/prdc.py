@@ -66,7 +66,7 @@ def prdc(
         MeshError: the meshes differ.
         DataError: a sample has no more than k showers.
     """
-    reference.mesh.require_same(generated.mesh, "generated showers to compare")
+    reference.require_same_cells(generated, "generated showers to compare")
     samples = [_drawn(s, max_showers, 2, seed + i) for i, s in enumerate((reference, generated))]
     for name, sample in zip(("reference", "generated"), samples, strict=True):
         if len(sample) <= k:

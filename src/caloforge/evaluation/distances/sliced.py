@@ -13,7 +13,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from caloforge.evaluation.distances.matrix import Floats, Rows, dealt_again, pool_matrices
+from caloforge.evaluation.distances.matrix import Floats, Pool, Rows, dealt_again
 from caloforge.evaluation.distances.parallel import in_threads
 from caloforge.evaluation.results import Estimate
 
@@ -54,7 +54,9 @@ def sliced_distances(
     """
     rng = np.random.default_rng((seed, 7))
     matrices = [_some(m, rng) for m in (reference, generated, second) if m is not None]
-    pool, (x, y, *others) = pool_matrices(*matrices)
+    together = Pool(*matrices)
+    x, y, *others = together.rows
+    pool = together.take(np.arange(len(together)))
     spread = pool[x].std(axis=0)
     pool = (pool - pool[x].mean(axis=0)) / np.where(spread > 0, spread, 1.0)
     directions = rng.standard_normal((pool.shape[1], slices))

@@ -95,6 +95,10 @@ class ClusterObservables:
         self._rings = self._rings.astype(np.float64)
 
     def __call__(self, start: int, energies: NDArray[np.float32], conditions: Conditions) -> None:
+        self._parts.append(self.of(energies, conditions))
+
+    def of(self, energies: NDArray[np.float32], conditions: Conditions) -> dict[str, Floats]:
+        """The observables of showers (n, V) by name, each (n,)."""
         n = len(energies)
         if isinstance(self.mesh, RegularMesh):
             cells = energies.reshape(n, self.mesh.n_layers, -1).sum(axis=1, dtype=np.float64)
@@ -106,7 +110,7 @@ class ClusterObservables:
         observables["containment_radius"] = depth_at_share(self._in_rings(cells, point), bounds, CONTAINED)
         if isinstance(self.mesh, BoxMesh) and not self._follows:
             observables |= _in_squares(self.mesh, cells, point, conditions.energy)
-        self._parts.append(observables)
+        return observables
 
     def columns(self) -> dict[str, Floats]:
         """The observables by name, each (N,); NaN for showers without energy in the cells concerned."""

@@ -56,21 +56,31 @@ class ChosenCells:
 
     Args:
         cells: of `choose_cells`.
+        most: showers that are kept; 100,000 by default.
     """
 
-    def __init__(self, cells: Ints) -> None:
+    def __init__(self, cells: Ints, most: float | None = None) -> None:
         self.cells = np.asarray(cells, dtype=np.int64)
+        self._most = MOST_SHOWERS if most is None else most
         self._parts = [np.zeros((0, len(self.cells)), dtype=np.float32)]
         self._energies = [np.zeros(0)]
         self._step, self._kept = 1, 0
 
     def __call__(self, start: int, energies: NDArray[np.float32], conditions: Conditions) -> None:
-        rows = slice(-start % self._step, None, self._step)
+        rows = self.rows(start)
         incident = conditions.energy[rows]
-        self._parts.append((energies[rows][:, self.cells] / incident[:, None]).astype(np.float32))
+        self.keep((energies[rows][:, self.cells] / incident[:, None]).astype(np.float32), incident)
+
+    def rows(self, start: int) -> slice:
+        """Which of the showers that follow the first ``start`` are kept."""
+        return slice(-start % self._step, None, self._step)
+
+    def keep(self, shares: NDArray[np.float32], incident: Floats) -> None:
+        """Add E_cell / E_inc (n, K) and incident energies (n,) of the showers that `rows` chooses."""
+        self._parts.append(shares)
         self._energies.append(incident)
         self._kept += len(incident)
-        while self._kept > MOST_SHOWERS:
+        while self._kept > self._most:
             self._parts, self._energies = [self.shares[::2].copy()], [self.incident_energy[::2].copy()]
             self._step, self._kept = 2 * self._step, len(self._energies[0])
 

@@ -130,12 +130,18 @@ def observable_plans(
     for name in (*shapes, *(name for name in reference if name not in _OBSERVABLES)):
         if name not in generated:
             continue
-        first, second = (values[np.isfinite(values)] for values in (reference[name], generated[name]))
+        first, second = (finite(values) for values in (reference[name], generated[name]))
         if len(first):
             what = describe(name, mesh)
             edges = _whole_edges(first) if what.counts else _edges(name, first, mesh)
             plans.append(HistogramPlan(name, what.group, what.layer, what.label, edges, (first, second)))
     return plans
+
+
+def finite(values: Floats) -> Floats:
+    """Those values that are numbers; the same array where all are."""
+    known = np.isfinite(values)
+    return values if known.all() else values[known]
 
 
 def _whole_edges(values: Floats) -> Floats:

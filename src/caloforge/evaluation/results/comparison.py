@@ -102,9 +102,9 @@ class ModelComparison(Document):
     reference_showers: int
     """How many."""
     level: int
-    """Of the nearest model, as in `Verdict`: 0 not told apart … 3 easily told apart, −1 not known."""
+    """Of the worst row, as in `Verdict`: 0 not told apart … 3 easily told apart, −1 not known."""
     headline: str
-    """Which model is nearest, one sentence."""
+    """Which model is nearest, and what the others are; no less than the rows say."""
     sentences: list[str]
     """What else the numbers say, most important first."""
     columns: list[Column]

@@ -21,7 +21,7 @@ ROWS = EXAMPLES + 1
 
 @dataclass(frozen=True)
 class Parts:
-    """Programs of the methods of a loop; of ``update`` where it has one."""
+    """Programs of the methods of a loop; of ``update`` where it has one and several rounds."""
 
     loop: RowLoop
     begin: torch.export.ExportedProgram
@@ -55,12 +55,12 @@ def parts_of(loop: RowLoop, given: Sequence[Tensor]) -> Parts:
     def program(name: str, inputs: list[Tensor], *free: str) -> torch.export.ExportedProgram:
         return program_of(_Method(loop, name), inputs, [[axis] if axis else [] for axis in free])
 
-    of_rows = ["rows"] * len(rows)
+    of_rows, updates = ["rows"] * len(rows), loop.rounds > 1 and type(loop).update is not RowLoop.update
     return Parts(
         loop,
         program("begin", first, *["batch"] * len(first)),
         program("told", [place, shower, numbers], *["rows"] * 3),
-        program("update", [state, turn], "batch", "") if loop.rounds > 1 and not loop.repeated else None,
+        program("update", [state, turn], "batch", "") if updates else None,
         program("step", [state, turn, *rows], "batch", "", *of_rows),
         program("end", [state], "batch"),
     )

@@ -163,6 +163,8 @@ class _Translation:
         since, until = self._bounds(chosen, loop)
 
         def repeated(turn: Any, state: Any) -> Any:
+            for program in later:
+                (state,) = program.results([state, turn])
             for j in range(loop.parts):
                 at = w.op(
                     "Add", whole, w.op("Mul", whole, turn, torch.tensor([loop.parts])), torch.tensor([j])
@@ -172,13 +174,13 @@ class _Translation:
                 (state,) = step.results([state, turn, *part])
             return state
 
-        if loop.repeated:
+        if loop.repeated and loop.rounds > 1:
             state = w.loop(loop.rounds, state, repeated)
         else:
             parts = iter(self._split(rows, w.op("Sub", whole, until, since), loop.ends.numel()))
             for turn in torch.arange(loop.rounds)[:, None]:
-                if turn:
-                    (state,) = later[0].results([state, turn])
+                for program in later if turn else ():
+                    (state,) = program.results([state, turn])
                 for _ in range(loop.parts):
                     (state,) = step.results([state, turn, *next(parts)])
         (made,) = end.results([state])

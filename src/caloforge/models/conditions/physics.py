@@ -120,7 +120,8 @@ class PhysicsContext(IncidentContext):
         ends, thick = self.pieces[slot].unbind(dim=2)
         edges = self.edges[slot] * inward
         passed = (ends[:, None] - EDGE_MM <= edges[:, :, None]).to(thick.dtype)
-        found = torch.diff((passed * thick[:, None]).sum(dim=2), dim=1) / inward
+        before = (passed * thick[:, None]).sum(dim=2)
+        found = (before[:, 1:] - before[:, :-1]) / inward
         return torch.where(self.physics[slot, -1:] > 0, found, 1.0)
 
     def distance(self, slot: int) -> tuple[float, float]:

@@ -9,6 +9,8 @@ one shower that are known, ``L`` splits that are computed, ``M`` components.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -55,6 +57,7 @@ class StageLoop(RowLoop):
         level: the halving.
     """
 
+    repeated: ClassVar[bool] = True
     layout: Tensor
     table: Tensor
     written: Tensor

@@ -58,8 +58,7 @@ def draw_weights(classifiers: Mapping[str, ClassifierResult], folder: Path) -> l
             page.save(
                 folder,
                 "classifier_weights",
-                "Log-weights that the classifiers give to validation showers: right of 0 a shower looks like "
-                "Geant4, left of it like the generator. The end bins hold what lies beyond.",
+                "Log-weights of validation showers: right of 0 like Geant4, left like the generator.",
                 "Histograms of the classifiers' log-weights of Geant4 and generated showers.",
             )
         ]
@@ -88,9 +87,8 @@ def draw_inputs(
             page.save(
                 folder,
                 "classifier_inputs",
-                "What the classifiers rely on. Bars: AUC lost on validation showers when an input is "
-                "shuffled (related inputs stand in for each other; pale bars are whole groups shuffled "
-                "together). Diamonds: AUC above 0.5 of the input alone.",
+                "Bars: AUC lost where an input is shuffled; pale: a whole group. Diamonds: AUC above 0.5 of "
+                "the input alone.",
                 "Bars of the loss of AUC for the inputs that the classifiers rely on most.",
             )
         ]

@@ -34,6 +34,7 @@ __all__ = [
     "JoinedBins",
     "chosen_layers",
     "draw_distributions",
+    "draw_histogram",
     "draw_layer_pages",
     "draw_single_pages",
     "join_bins",

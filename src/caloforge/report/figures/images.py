@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from caloforge.detector import Mesh
 from caloforge.report.figures.marks import Floats
-from caloforge.report.figures.sheet import Drawing, Sheet, panel_sheet, sheet
+from caloforge.report.figures.sheet import SMALL, Drawing, Sheet, sheet
 from caloforge.report.figures.style import GENERATED_NAME, REFERENCE_NAME
 from caloforge.report.geometry import LayerCells, layer_cells, split_layers, visible_radius
 from caloforge.report.mean_shower import (
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     Column = tuple[str, list[Floats], Normalize, str]
 
-__all__ = ["draw_layer_images", "draw_side_view"]
+__all__ = ["draw_layer_images", "draw_side_views"]
 
 LAYERS_A_PAGE = 15
 BLOCKS = 3
@@ -115,8 +115,8 @@ def _draw_layers(
         return page.save(
             folder,
             f"mean_shower_layers_{1 + shown[0] // LAYERS_A_PAGE}",
-            f"Mean shower in layers {numbers}, within ±{half:.3g} mm of the axis; "
-            f"differences below {SIGNIFICANCE:g} standard errors are left white.",
+            f"Layers {numbers}, within ±{half:.3g} mm of the axis; white: differences below {SIGNIFICANCE:g} "
+            "standard errors.",
             f"Mean energy of every cell in layers {numbers}: Geant4, generated, relative difference.",
         )
 
@@ -131,50 +131,68 @@ def _side_map(layers: Sequence[LayerCells], parts: Sequence[Floats], bins: Float
     return np.stack(columns, axis=1)
 
 
-def draw_side_view(mesh: Mesh, reference: MeanShower, generated: MeanShower, folder: Path) -> list[Drawing]:
-    """The mean shower from the side, depth against radius (or x): both samples and their difference.
+def draw_side_views(
+    mesh: Mesh, reference: Floats, generated: Mapping[str, Floats], folder: Path
+) -> list[Drawing]:
+    """Mean showers from the side, depth against radius (or x), means (V,) MeV: small figures, one a panel.
 
+    Geant4, a generated one, and the relative difference; of several generated ones only the differences.
     Nothing where the mesh has a single layer.
     """
     layers = layer_cells(mesh)
     if len(layers) < 2:
         return []
-    split = [split_layers(mesh, means) for means in (reference.mean, generated.mean)]
-    half = visible_radius(layers, split[0])
+    split = {name: split_layers(mesh, means) for name, means in generated.items()}
+    true = split_layers(mesh, reference)
+    half = visible_radius(layers, true)
     bins = np.unique(np.concatenate([layer.b for layer in layers]))
     bins = bins[np.abs(bins) <= half * (1 + 1e-9)]
-    expected, found = (_side_map(layers, parts, bins) for parts in split)
+    expected = _side_map(layers, true, bins)
+    found = {name: _side_map(layers, parts, bins) for name, parts in split.items()}
+    energies, differences = _scales(expected.ravel(), np.concatenate([m.ravel() for m in found.values()]))
+    several = len(found) > 1
+    images = [(REFERENCE_NAME, expected, energies, ENERGIES)]
+    if not several:
+        images += [(name, cells, energies, ENERGIES) for name, cells in found.items()]
+    images += [
+        (f"{name} / {REFERENCE_NAME} − 1", relative_difference(expected, cells), differences, DIFFERENCES)
+        for name, cells in found.items()
+    ]
+    return [
+        _draw_side(f"mean_shower_{k}", layers, bins, image, folder) for k, image in enumerate(images, start=1)
+    ]
+
+
+def _draw_side(
+    name: str,
+    layers: Sequence[LayerCells],
+    bins: Floats,
+    image: tuple[str, Floats, Normalize, str],
+    folder: Path,
+) -> Drawing:
+    """One of the small figures: title, values (B, Z), their scale and colours."""
+    title, cells, norm, colours = image
     depths = [layer.z for layer in layers if layer.z is not None]
     known = len(depths) == len(layers)
     edges = np.arange(len(layers) + 1.0)
     if known:
         edges = np.array([z[0] for z in depths] + [depths[-1][1]], dtype=np.float64)
-    norms = _scales(expected.ravel(), found.ravel())
     across = "r (mm)" if layers[0].polar else "x (mm)"
-    images = (
-        (REFERENCE_NAME, expected, norms[0], ENERGIES),
-        (GENERATED_NAME, found, norms[0], ENERGIES),
-        ("relative difference", relative_difference(expected, found), norms[1], DIFFERENCES),
-    )
-    with panel_sheet(3, 3, panel=(3.5, 2.35), margins=(0.68, 0.16, 0.35, 1.5), gaps=(0.12, 0.0)) as page:
-        for k, (title, cells, norm, colours) in enumerate(images):
-            axes = page.panel(k)
-            _paint(axes, edges, bins, cells, norm, colours)
-            axes.set_title(title)
-            axes.set_xlabel("depth z (mm)" if known else "layer")
-            if not known:
-                axes.set_xticks(np.arange(len(layers)) + 0.5, [str(la.number) for la in layers])
-                axes.tick_params(which="minor", bottom=False, top=False)
-            if k == 0:
-                axes.set_ylabel(across)
-            else:
-                axes.tick_params(labelleft=False)
-        _colour_bars(page, norms, "layer and mm")
-        return [
-            page.save(
-                folder,
-                "mean_shower_side",
-                f"Mean shower seen from the side, summed over {'φ' if layers[0].polar else 'y'}.",
-                f"Mean energy against depth and {across}: Geant4, generated and relative difference.",
-            )
-        ]
+    with sheet(SMALL, 2.05, small=True) as page:
+        axes = page.axes(0.5, 0.88, SMALL - 0.6, 0.95)
+        _paint(axes, edges, bins, cells, norm, colours)
+        axes.set_title(title, fontweight="bold", pad=3)
+        axes.set_xlabel("depth z (mm)" if known else "layer", labelpad=1)
+        axes.set_ylabel(across, labelpad=2)
+        if not known:
+            axes.set_xticks(np.arange(len(layers)) + 0.5, [str(la.number) for la in layers])
+        bar = page.axes(0.5, 0.4, SMALL - 0.6, 0.08)
+        energies = colours == ENERGIES
+        label = "mean energy (MeV per layer and mm)" if energies else "relative difference"
+        page.colour_bar(bar, norm, colours, label, extend="neither" if energies else "both")
+        return page.save(
+            folder,
+            name,
+            f"Mean shower: {title}.",
+            f"{title}: mean energy of the shower against depth and {across}.",
+        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,8 +12,11 @@ from caloforge.detector import PixelDetector
 from caloforge.evaluation.results import PixelEvaluation, Quantity
 from caloforge.report.figures.marks import Floats, both_points, scale_end
 from caloforge.report.figures.sensors import unrolled
-from caloforge.report.figures.sheet import Drawing, Sheet, sheet
+from caloforge.report.figures.sheet import SMALL, Drawing, Sheet, sheet
 from caloforge.report.figures.style import GENERATED_NAME, REFERENCE_NAME
+
+if TYPE_CHECKING:
+    from matplotlib.colors import Normalize
 
 __all__ = ["draw_ladders", "draw_maps"]
 
@@ -24,8 +28,11 @@ def _limit(values: Floats) -> float:
     return scale_end(values, 20, 1.0)
 
 
-def draw_ladders(detector: PixelDetector, evaluation: PixelEvaluation, folder: Path) -> list[Drawing]:
-    """Ladders seen along the beam, coloured by occupancy and by its difference; and the numbers against φ."""
+def draw_ladders(
+    detector: PixelDetector, evaluation: PixelEvaluation, folder: Path
+) -> tuple[list[Drawing], list[Drawing]]:
+    """Ladders seen along the beam, coloured by occupancy and by its difference, as small figures of a panel
+    each; and the numbers against φ."""
     from matplotlib.colors import LogNorm, Normalize
 
     ladders = [
@@ -36,34 +43,43 @@ def draw_ladders(detector: PixelDetector, evaluation: PixelEvaluation, folder: P
     values = np.array([(q.reference, q.generated) for *_, q in ladders])
     relative = np.array([q.relative for *_, q in ladders])
     low, high = float(np.min(values[values > 0], initial=1e3)), float(np.max(values, initial=1e-6))
-    norm, limit = LogNorm(low * 0.9, max(high, low * 1.01) * 1.1, clip=True), _limit(relative)
+    norm = LogNorm(0.9 * low, 1.1 * high, clip=True) if high > 10 * low else Normalize(0, high, clip=True)
+    limit = _limit(relative)
+    difference = f"{GENERATED_NAME} / {REFERENCE_NAME} − 1"
     panels = (
-        (REFERENCE_NAME, values[:, 0], norm, "viridis"),
-        (GENERATED_NAME, values[:, 1], norm, "viridis"),
-        ("relative difference", relative, Normalize(-limit, limit, clip=True), DIFFERENCES),
+        (REFERENCE_NAME, values[:, 0], norm, "viridis", "occupancy (%)"),
+        (GENERATED_NAME, values[:, 1], norm, "viridis", "occupancy (%)"),
+        (difference, relative, Normalize(-limit, limit, clip=True), DIFFERENCES, "relative difference"),
     )
-    side, gap, left, bottom, below = 3.2, 0.2, 0.75, 1.2, 2.9
-    with sheet(left + 3 * side + 2 * gap, bottom + side + 0.4 + below) as page:
-        for k, (title, colours, scale, name) in enumerate(panels):
-            _beam_view(
-                page, (left + k * (side + gap), bottom + below, side), detector, ladders, colours, scale, name
-            )
-            page.figure.axes[-1].set_title(title, fontsize="medium")
-        span = 2 * side + gap
-        bar = page.axes(left + 0.15 * span, below + 0.75, 0.7 * span, 0.12)
-        page.colour_bar(bar, norm, "viridis", "occupancy (%)")
-        bar = page.axes(left + 2 * (side + gap) + 0.1 * side, below + 0.75, 0.8 * side, 0.12)
-        page.colour_bar(bar, panels[2][2], DIFFERENCES, f"{GENERATED_NAME} / {REFERENCE_NAME} − 1")
-        _against_phi(page, (left, 0.6, 3 * side + 2 * gap - 0.1, below - 0.9), detector, ladders)
-        return [
-            page.save(
-                folder,
-                "ladders",
-                "Mean occupancy of every ladder: seen along the beam, where the ladders are, and against φ, "
-                "relative to the layer’s mean in Geant4.",
-                "Ladders around the beam pipe coloured by occupancy: Geant4, generated, relative difference.",
-            )
-        ]
+    beam = [
+        _draw_beam(f"ladders_{k + 1}", detector, ladders, panel, folder) for k, panel in enumerate(panels)
+    ]
+    with sheet(10.4, 2.9) as page:
+        _against_phi(page, (0.75, 0.6, 9.5, 2.0), detector, ladders)
+        phi = page.save(
+            folder,
+            "ladders_phi",
+            "Mean occupancy of every ladder over its layer’s mean in Geant4, against φ.",
+            "Occupancy of ladders against φ, layer by layer: Geant4 and generated.",
+        )
+    return beam, [phi]
+
+
+def _draw_beam(
+    name: str,
+    detector: PixelDetector,
+    ladders: Sequence[Ladder],
+    panel: tuple[str, Floats, Normalize, str, str],
+    folder: Path,
+) -> Drawing:
+    title, values, norm, colours, label = panel
+    with sheet(SMALL, 2.85, small=True) as page:
+        side = SMALL - 0.7
+        _beam_view(page, (0.35, 0.6, side), detector, ladders, values, norm, colours)
+        page.figure.axes[-1].set_title(title, fontweight="bold", loc="center", pad=2)
+        page.colour_bar(page.axes(0.35, 0.42, side, 0.08), norm, colours, label)
+        caption = f"Occupancy of ladders: {title}."
+        return page.save(folder, name, caption, f"{title}: ladders around the beam pipe by {label}.")
 
 
 Ladder = tuple[int, int, Quantity]
@@ -75,7 +91,7 @@ def _beam_view(
     detector: PixelDetector,
     ladders: Sequence[Ladder],
     values: Floats,
-    norm: object,
+    norm: Normalize,
     colours: str,
 ) -> None:
     """Ladders as they stand around the beam pipe."""
@@ -94,7 +110,7 @@ def _beam_view(
         lines.append(np.stack([middle - half, middle + half]))
         reach = max(reach, float(np.abs(lines[-1]).max()))
     axes.add_collection(
-        LineCollection(lines, array=values, norm=norm, cmap=colours, linewidths=9, capstyle="butt")
+        LineCollection(lines, array=values, norm=norm, cmap=colours, linewidths=6, capstyle="butt")
     )
     if detector.tubes:
         axes.add_patch(

@@ -53,9 +53,8 @@ def draw_neighbourhoods(evaluations: Mapping[str, Evaluation], folder: Path) -> 
             page.save(
                 folder,
                 "neighbourhoods",
-                "Neighbours of lit cells, means over the showers. The grey line is Geant4; its band is what "
-                "another sample of Geant4 would scatter by (two standard deviations). Pairs: beyond as many "
-                "as cells have that are dealt out at random within their ring and layer.",
+                "Means of neighbours of lit cells. The grey band is what Geant4 scatters by, two standard "
+                "deviations.",
                 f"Means of neighbourhood observables of Geant4 and {names}, by ring, layer and distance.",
             )
         ]

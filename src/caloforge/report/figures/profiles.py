@@ -31,7 +31,13 @@ from caloforge.report.words.text import group_title
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["draw_model_profiles", "draw_model_separations", "draw_profiles", "draw_separation"]
+__all__ = [
+    "draw_model_profiles",
+    "draw_model_separations",
+    "draw_profile",
+    "draw_profiles",
+    "draw_separation",
+]
 
 
 def draw_profiles(profiles: Mapping[str, Profile], folder: Path) -> list[Drawing]:
@@ -47,7 +53,7 @@ def draw_profiles(profiles: Mapping[str, Profile], folder: Path) -> list[Drawing
     ) as page:
         for k, profile in enumerate(profiles.values()):
             axes, below = page.ratio_panel(k)
-            _draw_profile(axes, below, [profile], [GENERATED_STYLE])
+            draw_profile(axes, below, [profile], [GENERATED_STYLE])
             axes.legend(loc="upper right")
         names = ", ".join(name.replace("_", " ") for name in profiles)
         caption = f"Profiles with the standard errors of the means: {names}."
@@ -67,7 +73,7 @@ def draw_model_profiles(evaluations: Mapping[str, Evaluation], folder: Path) -> 
     ) as page:
         for k, name in enumerate(names):
             axes, below = page.ratio_panel(k, above=2.2)
-            _draw_profile(axes, below, [p[name] for p in per_model], styles)
+            draw_profile(axes, below, [p[name] for p in per_model], styles)
         labels = ", ".join(per_model[0][n].label.partition(" [")[0] for n in names)
         caption = f"Means with their standard errors: {labels}."
         alt = f"Profiles of Geant4 and {', '.join(evaluations)}, with ratios to Geant4: {labels}."
@@ -98,9 +104,7 @@ def _with_layer_means(evaluation: Evaluation) -> dict[str, Profile]:
     return found
 
 
-def _draw_profile(
-    axes: Axes, below: Axes, profiles: Sequence[Profile], styles: Sequence[SampleStyle]
-) -> None:
+def draw_profile(axes: Axes, below: Axes, profiles: Sequence[Profile], styles: Sequence[SampleStyle]) -> None:
     """One profile of all samples, and the ratios to Geant4."""
     several = len(styles) > 1
     head = profiles[0]

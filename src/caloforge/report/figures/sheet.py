@@ -21,9 +21,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.gridspec import GridSpec
 
-__all__ = ["Drawing", "Sheet", "numbered_pages", "panel_sheet", "sheet"]
+__all__ = ["SMALL", "Drawing", "Sheet", "numbered_pages", "panel_sheet", "sheet"]
 
 PNG_DPI = 110
+SMALL = 2.75
+"""Width of a figure of which three stand side by side on the first screen, inches."""
 
 Item = TypeVar("Item")
 
@@ -101,6 +103,8 @@ class Sheet:
     def save(self, folder: Path, name: str, caption: str, alt: str, *, svg: bool = False) -> Drawing:
         """Write PDF and PNG, and an SVG for slides where wanted; within `sheet`, whose style it needs.
 
+        `SMALL` figures, which phones enlarge, have twice as many dots to an inch.
+
         Raises:
             DataError: the name, which may be that of a feature in somebody's file, is not a file's.
         """
@@ -113,7 +117,7 @@ class Sheet:
             warnings.simplefilter("ignore", UserWarning)  # missing glyphs in a feature's label are no error
             about = {"Creator": "caloforge"}
             self.figure.savefig(folder / f"{name}.pdf", metadata=about | {"CreationDate": None})
-            _save_png(self.figure, folder / f"{name}.png")
+            _save_png(self.figure, folder / f"{name}.png", PNG_DPI * (2 if self.width <= SMALL else 1))
             if svg:
                 with matplotlib.rc_context({"svg.hashsalt": name}):  # the same figure is the same file
                     self.figure.savefig(folder / f"{name}.svg", metadata=about | {"Date": None})
@@ -182,12 +186,12 @@ def numbered_pages(name: str, items: Sequence[Item], size: int) -> Iterator[tupl
         yield f"{name}_{page}" if len(items) > size else name, items[start : start + size]
 
 
-def _save_png(figure: Figure, path: Path) -> None:
+def _save_png(figure: Figure, path: Path, dpi: int) -> None:
     """The figure as a PNG of 256 colours: a third of the size of full colour, and no different to look at."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from PIL import Image
 
-    figure.set_dpi(PNG_DPI)
+    figure.set_dpi(dpi)
     canvas: Any = FigureCanvasAgg(figure)
     canvas.draw()
     image = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")

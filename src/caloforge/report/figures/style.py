@@ -176,4 +176,4 @@ def legend_height(styles: Sequence[SampleStyle], width: float) -> float:
 
 
 def _legend_columns(styles: Sequence[SampleStyle], width: float) -> int:
-    return min(5, len(styles) + 1, max(1, int(width / 1.4)))
+    return min(5, len(styles) + 1, max(1, int(width / 1.35)))

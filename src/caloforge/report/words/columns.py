@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from caloforge.evaluation.comparison.ranking import best_model, common_floor
 from caloforge.evaluation.results import Column, Estimate
 from caloforge.report.words.rows import display_scale
-from caloforge.report.words.text import drowned, group_title
+from caloforge.report.words.text import drowned, group_title, with_error
 
 __all__ = ["cell_text", "floor_text", "table_columns", "value_text"]
 
@@ -71,7 +71,8 @@ def _part(key: str) -> str:
 def cell_text(key: str, estimate: Estimate) -> str:
     """A metric as it stands in a table; FPD and KPD times 1000, as the field quotes them."""
     if drowned(estimate.value, estimate.error):
-        return f"not significant (± {_plain(display_scale(key) * estimate.error)})"
+        scale = display_scale(key)
+        return with_error(scale * estimate.value, scale * estimate.error)
     return floor_text(key, estimate)
 
 

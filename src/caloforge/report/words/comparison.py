@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections.abc import Mapping, Sequence
 
 from caloforge.evaluation.comparison.ranking import badness, clearly_better, is_quality, sigmas_above_floor
-from caloforge.evaluation.results import Column, ComparedModel, Evaluation, MulticlassResult
+from caloforge.evaluation.results import Column, ComparedModel, Estimate, Evaluation, MulticlassResult
 from caloforge.report.words.columns import cell_text, floor_text
-from caloforge.report.words.significance import standing
-from caloforge.report.words.text import classifier_title, lowered, number
+from caloforge.report.words.finding import Finding
+from caloforge.report.words.significance import sigma_text, significance, standing
+from caloforge.report.words.text import classifier_title, lowered, number, scatter, with_error
 
-__all__ = ["find_warnings", "headline", "joined", "sentences", "strictest"]
+__all__ = ["find_warnings", "headline", "joined", "posterior_finding", "sentences", "strictest"]
 
 _MOST_NAMED = 4
+_SHOWERS = re.compile(r" with [\d\s]+ generated and [\d\s]+ reference showers")
 
 
 def strictest(columns: Sequence[Column], models: Sequence[ComparedModel]) -> str:
@@ -25,10 +28,11 @@ def strictest(columns: Sequence[Column], models: Sequence[ComparedModel]) -> str
 
 
 def headline(columns: Sequence[Column], models: Sequence[ComparedModel]) -> tuple[int, str]:
-    """The nearest models' level, as in `Verdict`, and their verdicts in one sentence.
+    """The level of the worst row, as in `Verdict`, and the verdicts of all models in one sentence.
 
-    Nearest are those of the lowest level; among these the strictest metric ranks, and those are equal that it
-    does not clearly rank. Models of which none is told apart are not ranked.
+    The nearest come first: those of the lowest level, and among these the strictest metric ranks; those are
+    equal that it does not clearly rank. Models of which none is told apart are not ranked. All others follow
+    with what their rows say, so that the headline says no less than the worst of them.
     """
     key = strictest(columns, models)
     ranked = _ranked(key, models)
@@ -38,17 +42,28 @@ def headline(columns: Sequence[Column], models: Sequence[ComparedModel]) -> tupl
     near = [m for m in ranked if _told(m) == lowest]
     if highest:
         near = [m for m in near if not clearly_better(key, near[0].metrics[key], m.metrics[key])]
-    levels = [-1 if m.verdict is None else m.verdict.level for m in near]
+    levels = [-1 if m.verdict is None else m.verdict.level for m in ranked]
     judge = f" by {_judge(key)}" if near[0] is ranked[0] else ""
     names = "All models" if len(near) == len(models) > 2 else joined([m.name for m in near])
     verdicts = _verdicts(near)
     if highest and len(near) > 1:
-        text = f"{names} are equally near to Geant4{judge}: {'; '.join(verdicts)}."
+        text = f"{names} are equally near to Geant4{judge}: {'; '.join(verdicts)}"
     elif len(near) < len(ranked):
-        text = f"{names} is nearest to Geant4{judge}: {verdicts[0]}."
+        text = f"{names} {'are' if len(near) > 1 else 'is'} nearest to Geant4{judge}: {'; '.join(verdicts)}"
     else:
-        text = f"{names}: {verdicts[0]}." if len(verdicts) == 1 else f"{'; '.join(verdicts)}."
-    return (max(levels) if lowest else min(levels)), text
+        text = f"{names}: {verdicts[0]}" if len(verdicts) == 1 else "; ".join(verdicts)
+    far = [m for m in ranked if m not in near]
+    if far:
+        text += "; " + "; ".join(_verdicts(far, named=True))
+    return (max(levels) if highest else min(levels)), f"{_once(text)}."
+
+
+def _once(text: str) -> str:
+    """The text, in which numbers of showers that are the same everywhere stand at the end only."""
+    told: list[str] = _SHOWERS.findall(text)
+    if len(told) > 1 and len(set(told)) == 1 and text.endswith(told[0]):
+        return text.replace(told[0], "") + told[0]
+    return text
 
 
 def _told(model: ComparedModel) -> int:
@@ -56,15 +71,27 @@ def _told(model: ComparedModel) -> int:
     return 0 if model.verdict is None else max(model.verdict.level, 0)
 
 
-def _verdicts(models: Sequence[ComparedModel]) -> list[str]:
-    """The headlines of the models' own verdicts, each once, with its models where there are several."""
-    named: dict[str, list[str]] = {}
+def _verdicts(models: Sequence[ComparedModel], *, named: bool = False) -> list[str]:
+    """The headlines of the models' own verdicts, each once, ``named`` or where there are several."""
+    found: dict[str, list[str]] = {}
     for model in models:
         said = "not judged" if model.verdict is None else lowered(model.verdict.headline.rstrip("."))
-        named.setdefault(said, []).append(model.name)
-    if len(named) == 1:
-        return list(named)
-    return [f"{joined(names)}: {said}" for said, names in named.items()]
+        found.setdefault(said, []).append(model.name)
+    if len(found) == 1 and not named:
+        return list(found)
+    return [f"{joined(names)}: {said}" for said, names in found.items()]
+
+
+def posterior_finding(found: Estimate) -> Finding:
+    """What the network that tells all samples apart says of one model, which no evaluation alone knows."""
+    value, own = with_error(found.value, found.error), scatter(found.floor, found.floor_error)
+    size = f"log-posterior {value}, Geant4 itself {own}, {sigma_text(found.sigmas())}"
+    return Finding.of(
+        significance(found.sigmas()),
+        f"One network for all samples tells it from Geant4: {size}.",
+        f"One network for all samples may tell it from Geant4: {size}.",
+        f"One network for all samples does not tell it from Geant4: {size}.",
+    )
 
 
 def sentences(

@@ -3,6 +3,7 @@
 from caloforge.evaluation.results import Evaluation
 from caloforge.report.words.finding import Finding
 from caloforge.report.words.judges import classifier_findings, distance_findings, feature_findings
+from caloforge.report.words.neighbourhoods import neighbourhood_findings
 from caloforge.report.words.physics import (
     conservation_findings,
     correlation_findings,
@@ -18,6 +19,7 @@ __all__ = ["find_all"]
 _KINDS = (
     classifier_findings,
     feature_findings,
+    neighbourhood_findings,
     response_findings,
     place_findings,
     threshold_findings,

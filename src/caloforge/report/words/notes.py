@@ -79,8 +79,8 @@ def _of_small_sample(fewest: int) -> str:
     if fewest >= PUBLISHED_SHOWERS:
         return ""
     return (
-        f"With {fewest:,} showers, fewer than {PUBLISHED_SHOWERS:,}, the protocol draws the same showers "
-        "again and again, which lifts the value: hold it against its floor, not against published values."
+        f"{fewest:,} showers, fewer than the protocol’s {PUBLISHED_SHOWERS:,}, lift the value: hold it "
+        "against its floor, not against published values."
     )
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from statistics import NormalDist
+from dataclasses import replace
 
 from caloforge.evaluation.results import Estimate, PixelEvaluation, Quantity, Verdict
 from caloforge.report.words.finding import Finding
 from caloforge.report.words.rows import Row, estimate_row
-from caloforge.report.words.significance import sigma_text, significance
-from caloforge.report.words.text import number, percent, raised, scatter, scatter_percent
+from caloforge.report.words.significance import among, sigma_text, significance
+from caloforge.report.words.text import number, percent, raised, scatter, scatter_percent, with_error
 from caloforge.report.words.verdict import CLOSE, VISIBLE
 
 __all__ = [
@@ -52,6 +52,8 @@ _TITLES = {
 }
 
 
+KEY = ("occupancy_layer_1", "image_occupancy_q99", "charge_mean", "clusters")
+"""Single numbers of the first screen."""
 CLOSE_BY, VISIBLY_OFF = 0.05, 0.2
 """Relative differences of a single number up to which events are close to Geant4's, or visibly different."""
 
@@ -92,18 +94,20 @@ def event_rows(evaluation: PixelEvaluation) -> list[Row]:
             values_text(quantity, generated=True),
             f"Geant4 {values_text(quantity, generated=False)}",
             abs(quantity.sigmas()),
+            key=quantity.label in {evaluation.quantities[name].label for name in KEY},
         )
         for quantity in headline_quantities(evaluation)
     ]
     for name, title, estimate, scale in estimates(evaluation):
-        rows.append(estimate_row(title, _MEANINGS.get(name, ""), estimate, scale))
+        row = estimate_row(title, _MEANINGS.get(name, ""), estimate, scale)
+        rows.append(replace(row, key=name in ("fid", "trees")))
     return rows
 
 
 def values_text(quantity: Quantity, *, generated: bool) -> str:
     """A sample's value with error and unit."""
     role = "generated" if generated else "reference"
-    text = scatter(getattr(quantity, role), getattr(quantity, f"{role}_error"))
+    text = with_error(getattr(quantity, role), getattr(quantity, f"{role}_error"))
     return f"{text} {quantity.unit}".rstrip()
 
 
@@ -161,7 +165,7 @@ def _estimate_findings(evaluation: PixelEvaluation) -> Iterator[Finding]:
         sigmas = estimate.sigmas()
         if not math.isfinite(sigmas):
             continue
-        value = scatter(scale * estimate.value, scale * estimate.error)
+        value = with_error(scale * estimate.value, scale * estimate.error)
         floor = scatter(scale * estimate.floor, scale * estimate.floor_error)
         text = f"{title}: {value}, Geant4 against itself {floor}, {sigma_text(sigmas)}."
         auc = estimate.value if name in evaluation.classifiers else 0.5
@@ -178,7 +182,7 @@ def _quantity_findings(evaluation: PixelEvaluation) -> Iterator[Finding]:
             f"{number(quantity.generated)} against {number(quantity.reference)} {quantity.unit}".rstrip()
             + f", {sigma_text(sigmas)}"
         )
-        size = scatter_percent(quantity.relative, quantity.error, signed=True)
+        size = percent(quantity.relative, quantity.error)
         yield Finding.of(
             significance(sigmas),
             f"{what} is off by {size} ({values}).",
@@ -193,8 +197,8 @@ def _family_findings(evaluation: PixelEvaluation) -> Iterator[Finding]:
         if not known:
             continue
         worst = max(known, key=lambda q: abs(q.sigmas()))
-        sigmas = _among(abs(worst.sigmas()), len(known))
-        size = scatter_percent(worst.relative, worst.error, signed=True)
+        sigmas = among(abs(worst.sigmas()), len(known))
+        size = percent(worst.relative, worst.error)
         most = f"{worst.label}, {size}; {sigma_text(sigmas)} among {len(known)}"
         yield Finding.of(
             significance(sigmas),
@@ -202,12 +206,6 @@ def _family_findings(evaluation: PixelEvaluation) -> Iterator[Finding]:
             f"Perhaps a {one} differs: {most}.",
             f"No {one} differs by more than chance; most {most}.",
         )
-
-
-def _among(sigmas: float, n: int) -> float:
-    """Standard deviations that say as much of a single number as these of the largest of n."""
-    p = min(0.5, n * math.erfc(sigmas / math.sqrt(2)) / 2)
-    return NormalDist().inv_cdf(1 - p) if p > 1e-15 else sigmas
 
 
 def find_event_warnings(evaluation: PixelEvaluation) -> list[str]:

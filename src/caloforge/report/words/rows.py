@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from caloforge.evaluation.differences import classifier_auc, classifier_floor, response_shift
@@ -29,6 +29,7 @@ __all__ = [
     "distance_row",
     "estimate_row",
     "is_shape",
+    "key_rows",
     "number_rows",
     "timing_rows",
 ]
@@ -36,48 +37,25 @@ __all__ = [
 DISTANCES = {
     "fpd": (
         "Fréchet distance, FPD × 10³",
-        "Distance of two Gaussians with the samples’ means and covariances of all high-level features, "
-        "extrapolated to infinitely many showers. Lower is better, 0 is perfect.",
+        "Of Gaussians with both samples’ means and covariances of all features, at infinitely many showers.",
     ),
     "kpd": (
         "Kernel distance, KPD × 10³",
-        "Maximum mean discrepancy of the high-level features with a polynomial kernel; unbiased, so it "
-        "scatters around 0 for equal samples. Lower is better.",
+        "Maximum mean discrepancy of the features, polynomial kernel; scatters around 0 for equal samples.",
     ),
     "fpd_trimmed": (
         "Fréchet distance of the central 99 %, × 10³",
-        "FPD without the hundredth of each sample that lies farthest out: what is left if few showers are "
-        "broken. Lower is better.",
+        "FPD without the hundredth that lies farthest out.",
     ),
-    "sliced_wasserstein": (
-        "Sliced Wasserstein distance",
-        "Mean over random projections of the features, in standard deviations. Lower is better.",
-    ),
+    "sliced_wasserstein": ("Sliced Wasserstein distance", "Mean over random projections of the features."),
     "sliced_ks": (
         "Sliced Kolmogorov–Smirnov distance",
-        "Mean over random projections of the largest difference of the distribution functions. Lower is "
-        "better.",
+        "Largest difference of distribution functions, mean over random projections.",
     ),
-    "precision": (
-        "Precision",
-        "Share of generated showers that lie among Geant4 showers (within reach of the 5th neighbour). "
-        "Low: impossible showers. Higher is better.",
-    ),
-    "recall": (
-        "Recall",
-        "Share of Geant4 showers that lie among generated showers. Low: kinds of showers are missing. "
-        "Higher is better.",
-    ),
-    "density": (
-        "Density",
-        "Precision that counts how many Geant4 showers surround a generated one; robust against outliers. "
-        "About 1 is good, it may exceed 1.",
-    ),
-    "coverage": (
-        "Coverage",
-        "Share of Geant4 showers with a generated one as near as their 5th Geant4 neighbour. Higher is "
-        "better.",
-    ),
+    "precision": ("Precision", "Share of generated showers among Geant4’s (5th neighbour)."),
+    "recall": ("Recall", "Share of Geant4 showers among the generated."),
+    "density": ("Density", "How many Geant4 showers surround a generated one; about 1 is good."),
+    "coverage": ("Coverage", "Share of Geant4 showers with a generated one within their 5th neighbour."),
 }
 """Title and one line of meaning of the distances; FPD and KPD are shown in thousandths."""
 THOUSANDTHS = ("fpd", "kpd", "fpd_trimmed")
@@ -93,6 +71,15 @@ class Row:
     value: str
     floor: str
     sigmas: float = math.nan
+    key: bool = False
+    """Stands on the first screen."""
+
+
+def key_rows(rows: Sequence[Row]) -> list[Row]:
+    """Those of the first screen, with the one that lies farthest beyond chance: it says no less than all."""
+    known = [row for row in rows if not math.isnan(row.sigmas)]
+    worst = max(known, key=lambda row: row.sigmas, default=None)
+    return [row for row in rows if row.key or row is worst]
 
 
 def is_shape(histogram: Histogram) -> bool:
@@ -142,21 +129,23 @@ def _samples(evaluation: Evaluation) -> Iterator[Row]:
 
 
 def _classifiers(evaluation: Evaluation) -> Iterator[Row]:
+    strongest = max(evaluation.classifiers.values(), key=classifier_sigmas, default=None)
     for result in evaluation.classifiers.values():
         floor, noise = classifier_floor(result)
         several = len(result.aucs) > 1
         yield Row(
             f"Classifier AUC, {classifier_title(result.name)}",
-            "A network learns to tell the samples apart. 0.5: it cannot, 1: it always can.",
+            "0.5: it cannot tell, 1: it always can.",
             f"{result.auc:.3f} ± {result.auc_std:.3f}" if several else f"{result.auc:.3f}",
             f"{floor:.3f} ± {noise:.3f}",
             classifier_sigmas(result),
+            key=result is strongest,
         )
         if result.curve is not None:
             expected = result.curve.expected
             yield Row(
                 f"The same with {number(result.curve.at)} showers, extrapolated",
-                "Not measured: where the AUC goes as showers are added. Few showers flatter.",
+                "Not measured.",
                 f"{expected.value:.3f} ± {expected.error:.3f}",
                 "0.500",
             )
@@ -164,7 +153,7 @@ def _classifiers(evaluation: Evaluation) -> Iterator[Row]:
 
 def _distances(evaluation: Evaluation) -> Iterator[Row]:
     for name, estimate in evaluation.distances.items():
-        yield distance_row(name, estimate.replace(note=""))  # it stands in the section on distances
+        yield replace(distance_row(name, estimate), meaning="", key=name == "fpd")  # see the section on them
 
 
 def _features(evaluation: Evaluation) -> Iterator[Row]:
@@ -175,16 +164,17 @@ def _features(evaluation: Evaluation) -> Iterator[Row]:
     floor = sum(h.separation.floor for h in evaluation.histograms) / n
     yield Row(
         f"Separation power, mean of {n} features",
-        "Difference of two histograms; 0 for the same shape, 1 where they do not overlap.",
+        "0: same shape, 1: no overlap.",
         number(value),
         number(floor),
     )
     named = int(beyond_chance(evaluation.histograms).sum())
     yield Row(
         "Features that differ by more than chance",
-        "The number of features is taken into account: among those named at most 1 % are false alarms.",
+        "At most 1 % of those named are false alarms.",
         f"{named} of {n}",
         "0",
+        key=True,
     )
 
 
@@ -198,16 +188,16 @@ def _physics(evaluation: Evaluation) -> Iterator[Row]:
         for (name, meaning), shift in zip(texts, shifts, strict=True):
             if math.isfinite(shift.value):
                 sigmas = abs(shift.value) / shift.error if shift.error > 0 else math.nan
-                yield Row(name, meaning, percent(shift.value, shift.error), "0 %", sigmas)
+                yield Row(name, meaning, percent(shift.value, shift.error), "0 %", sigmas, key=True)
     for curve in evaluation.responses:
         yield _share(
             f"Largest change of the response with {curve.condition}",
-            "Largest |generated / Geant4 − 1| of the mean response in any bin.",
+            "|generated / Geant4 − 1| in any bin.",
             curve.linearity,
         )
     for correlation in evaluation.correlations.values():
         name = f"Correlations between {correlation.name}, rms difference"
-        meaning = "Root mean square difference of all correlation coefficients."
+        meaning = ""
         yield estimate_row(name, meaning, correlation.distance)
     kept = evaluation.conservation
     if kept is not None:
@@ -222,7 +212,7 @@ def _physics(evaluation: Evaluation) -> Iterator[Row]:
     if evaluation.memorisation is not None:
         yield _share(
             "Nearer to a training than to a held-out shower",
-            "100 % for a copy of the training set, 50 % for independent showers.",
+            "50 % for independent showers.",
             evaluation.memorisation.nearer,
         )
 
@@ -236,8 +226,8 @@ def _share(name: str, meaning: str, estimate: Estimate) -> Row:
 
 def _speed(evaluation: Evaluation) -> Iterator[Row]:
     if evaluation.timing.speed_up is not None:
-        meaning = "Geant4’s time for a shower over the generator’s, at the same energies."
-        yield Row("Speed-up over Geant4", meaning, f"{number(evaluation.timing.speed_up)}×", "")
+        meaning = "At the same energies."
+        yield Row("Speed-up over Geant4", meaning, f"{number(evaluation.timing.speed_up)}×", "", key=True)
 
 
 def _span(evaluation: Evaluation, sample: str) -> str:

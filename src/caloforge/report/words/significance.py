@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from statistics import NormalDist
 
 from caloforge.evaluation.results import Significance
 from caloforge.evaluation.significance import HINT, SIGMAS
 
-__all__ = ["sigma_text", "significance", "standing"]
+__all__ = ["among", "sigma_text", "significance", "standing"]
 
 
 def significance(sigmas: float) -> Significance:
@@ -19,6 +20,14 @@ def significance(sigmas: float) -> Significance:
     if sigmas <= -SIGMAS:
         return Significance(sigmas=sigmas, says="below chance")
     return Significance(sigmas=sigmas, says="hint" if sigmas >= HINT else "agrees")
+
+
+def among(sigmas: float, n: int) -> float:
+    """Standard deviations that say as much of a single number as these of the largest of n (Bonferroni)."""
+    if math.isnan(sigmas):
+        return sigmas
+    p = min(0.5, n * math.erfc(sigmas / math.sqrt(2)) / 2)
+    return NormalDist().inv_cdf(1 - p) if p > 1e-15 else sigmas
 
 
 def standing(sigmas: float) -> str:

@@ -55,7 +55,7 @@ def _evaluation(evaluation: Evaluation) -> Table:
     for name, result in evaluation.classifiers.items():
         title = f"{classifier_title(name)} ({result.settings.get('preset') or 'custom'})"
         several = len(result.aucs) > 1
-        spread, jsd = (f" ± {s:.3f}" if several else "" for s in (result.auc_std, result.jsd_std))
+        spread = f" ± {result.auc_std:.3f}" if several else ""
         auc = classifier_auc(result)
         floor = f"{auc.floor:.3f} ± {auc.floor_error:.3f}"
         table.add_row(f"AUC {title}", f"{result.auc:.3f}{spread}", floor, standing(auc.sigmas()))
@@ -63,7 +63,8 @@ def _evaluation(evaluation: Evaluation) -> Table:
             known = result.curve.expected
             name = f"expected with {result.curve.at:,} showers"
             table.add_row(name, f"{known.value:.3f} ± {known.error:.3f}", "0.500")
-        table.add_row(f"JSD {title}", f"{result.jsd:.3f}{jsd}", "0")
+        jsd = with_error(result.jsd, result.jsd_std) if several else f"{result.jsd:.3f}"
+        table.add_row(f"JSD {title}", jsd, "0")
     for name, estimate in evaluation.distances.items():
         title = f"{name.upper()} × 10³" if name in THOUSANDTHS else name
         table.add_row(title, *_estimate(estimate, display_scale(name)))

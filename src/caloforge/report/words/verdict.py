@@ -8,6 +8,7 @@ said.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from caloforge.evaluation.comparison.ranking import is_quality, metrics_of
 from caloforge.evaluation.differences import classifier_auc, noticeable_auc, strongest_shift, worst_features
@@ -27,7 +28,7 @@ CLOSE, VISIBLE = 0.65, 0.85
 """AUCs up to which a generator is close to the reference, or visibly different from it."""
 
 
-def find_verdict(evaluation: Evaluation) -> Verdict:
+def find_verdict(evaluation: Evaluation, others: Sequence[Finding] = ()) -> Verdict:
     """What agrees, what does not, and what gives the generator away.
 
     The level follows the strongest significant difference: the AUC of a classifier, or the AUC that a single
@@ -35,9 +36,9 @@ def find_verdict(evaluation: Evaluation) -> Verdict:
     deviations on, and differs from three on; among the hundreds of features those are named that
     `beyond_chance` names. Where nothing differs, but an AUC of 0.65 could not have been seen, or a sample has
     fewer than 200 showers, the level is −1. A difference that was seen in few showers is a difference all the
-    same.
+    same. ``others`` are findings from elsewhere, such as a comparison's, which count as much.
     """
-    findings = find_all(evaluation)
+    findings = [*others, *find_all(evaluation)]
     differs = [finding for finding in findings if finding.differs]
     visible, sensitivity = _limits(evaluation)
     counts = evaluation.counts

@@ -8,13 +8,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from caloforge.data import Showers
 from caloforge.detector import Mesh
-from caloforge.evaluation.features import Features, allocate
+from caloforge.evaluation.features import Features
+from caloforge.evaluation.tables import allocate
 from caloforge.registry import Registry
 
 __all__ = ["INPUTS", "ClassifierInputs", "Columns", "Layout", "Sample", "Table", "check_names", "fill_table"]
@@ -56,7 +58,13 @@ class Layout:
 
 
 class ClassifierInputs(ABC):
-    """What one kind of classifier sees of a shower."""
+    """What one kind of classifier sees of a shower.
+
+    Attributes:
+        of_cells: whether it needs more than features.
+    """
+
+    of_cells: ClassVar[bool] = True
 
     def check(self, mesh: Mesh) -> None:  # noqa: B027
         """Raise MeshError where the inputs do not fit the mesh."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,8 @@ __all__ = ["HighInputs", "high_inputs"]
 
 class HighInputs(ClassifierInputs):
     """Features of the shower, `high_inputs`."""
+
+    of_cells: ClassVar[bool] = False
 
     def layout(self, features: Features, *, sums: bool = False) -> Layout:
         first, second = features.plane

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +32,8 @@ class PhysicsInputs(HighInputs):
 
     Boosted trees judge them: they ask for no scales and for few showers. What a shower does not have is 0.
     """
+
+    of_cells: ClassVar[bool] = True
 
     def check(self, mesh: Mesh) -> None:
         needed("sklearn.ensemble", "scikit-learn")

@@ -13,6 +13,7 @@ PRESETS.add("quick")(
         learning_rate=3e-4,
         repeats=3,
         standardise=True,
+        most=100_000,
         threads=1,
         calibration_floor=None,
         special={

@@ -13,6 +13,7 @@ _STRONG = ClassifierSettings(
     patience=6,
     repeats=3,
     standardise=True,
+    most=100_000,
     threads=1,
     calibration_floor=None,
     curve=4,
