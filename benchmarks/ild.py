@@ -58,7 +58,9 @@ SYSTEMS = {
     "wgan": System("wgan-ild-small"),
     "bib-ae": System("bib-ae-small", {"training.precision": "bf16"}),
     "l2lflows": System("l2lflows-small", BOX),
-    "conv-l2lflows": System("conv-l2lflows-small", BOX | {"settings.squeeze": [2, 2]}),
+    "conv-l2lflows": System(
+        "conv-l2lflows-small", BOX | {"settings.squeeze": [5, 5], "training.batch_size": 32}
+    ),
     "vae-flow": System("vae-flow", TURNED),
     "showertransformer": System("showertransformer", BOX | {"settings.backbone.patch": [1, 15, 15]}),
     "showertree": System("showertree", TURNED),

@@ -18,6 +18,7 @@ TYPES = {
     torch.float64: TensorProto.DOUBLE,
     torch.int64: TensorProto.INT64,
     torch.int32: TensorProto.INT32,
+    torch.uint8: TensorProto.UINT8,
     torch.int16: TensorProto.INT16,
     torch.bool: TensorProto.BOOL,
 }
