@@ -249,6 +249,11 @@ def _scatter(w: Writer, out: Like, x: Any, dim: int, index: Any, source: Any) ->
     return w.op("ScatterElements", out, x, index, source, axis=axis_of(dim, shape_of(x)))
 
 
+@operation("scatter_add")
+def _scatter_add(w: Writer, out: Like, x: Any, dim: int, index: Any, source: Any) -> Value:
+    return w.op("ScatterElements", out, x, index, source, axis=axis_of(dim, shape_of(x)), reduction="add")
+
+
 @operation("index")
 def _index(w: Writer, out: Like, x: Any, indices: Sequence[Any]) -> Any:
     used = [(axis, index) for axis, index in enumerate(indices) if index is not None]

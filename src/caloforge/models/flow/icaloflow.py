@@ -52,7 +52,7 @@ class ICaloFlow(CellFlowModel):
     def _contexts(self, incident: Tensor, energies: Tensor) -> tuple[Tensor, Tensor]:
         """What is known before any cell: of layer 0, (n, C), and of the others, (n, Z − 1, C)."""
         logs = self._log_map(energies)
-        n, others = len(logs), logs.shape[1] - 1
+        n, others = logs.shape[0], logs.shape[1] - 1
         hot = torch.eye(others, device=logs.device).expand(n, -1, -1)
         wide = incident[:, None].expand(-1, others, -1)
         rest = torch.cat([wide, logs[:, 1:, None], logs[:, :-1, None], hot], dim=2)
