@@ -301,7 +301,7 @@ class Detector(DetectorFile):
 
     @property
     def estimated_sampling_fraction(self) -> float:
-        """Energy of a shower that is read out, of energy losses: to some 10 % what Geant4 gives.
+        """Energy of a shower that is read out, of energy losses: to some 30 % what Geant4 gives.
 
         Most electrons of a shower lose as much as minimum ionising particles; those of little energy, which
         do not leave the absorber, take away up to a fifth.

@@ -47,7 +47,7 @@ def random_detector(seed: int, number: int) -> Detector:
     """The detector with this number of a series: a barrel of equal layers around the beam, or of one crystal.
 
     Its mesh has 45 × 16 × 9 cells (z, φ, r). The sampling fraction is estimated from energy losses, to some
-    10 %: measure it where absolute energies matter (docs/how-to/detectors.md).
+    30 %: measure it where absolute energies matter (docs/how-to/detectors.md).
     """
     random = np.random.default_rng([seed, number])
 

@@ -23,6 +23,7 @@ from caloforge.detector.mesh import Mesh
 from caloforge.errors import RecipeError
 from caloforge.models.autoencoder.latents import LOG_STD, kl_to_standard
 from caloforge.models.base import Batch, ConditionTensors, GeneratorModel
+from caloforge.models.conditions.detector import slots_of
 from caloforge.models.coordinates import Layers, least_energy, renormalise_layers
 from caloforge.models.coordinates.standardise import FIT_BATCH
 
@@ -121,7 +122,7 @@ class DenseVAE(GeneratorModel):
     def context(self, conditions: ConditionTensors) -> Tensor:
         """E/E_max, θ/90° and the detector as one among ``slots``, (n, K)."""
         slots = torch.arange(self.settings.slots, device=conditions.energy.device)
-        hot = conditions.detector.clamp_min(0)[:, None] == slots
+        hot = slots_of(conditions.detector)[:, None] == slots
         numbers = torch.stack([conditions.energy / self.most, conditions.theta / (math.pi / 2)], dim=1)
         return torch.cat([numbers, hot.to(numbers)], dim=1)
 

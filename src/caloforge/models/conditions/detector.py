@@ -23,7 +23,7 @@ from caloforge.errors import DetectorError, RecipeError
 from caloforge.models.base import ConditionTensors
 from caloforge.models.conditions.incident import IncidentContext
 
-__all__ = ["DetectorContext"]
+__all__ = ["DetectorContext", "regular_edges", "slots_of"]
 
 log = logging.getLogger(__name__)
 
@@ -95,7 +95,7 @@ def detector_properties(name: str, mesh: Mesh, described: Detector | None = None
     Lengths in units of 5 mm. They are those of the description, or of the detector that comes with caloforge
     under this name. Where there is neither they are 0, but for its cells, and that is logged as a warning.
     """
-    dz, dr = (float(np.diff(edges).mean()) / UNIT_MM for edges in _edges(mesh))
+    dz, dr = (float(np.diff(edges).mean()) / UNIT_MM for edges in regular_edges(mesh))
     try:
         detector = described or Detector.load(name)
         x0, moliere = detector.radiation_length_mm / UNIT_MM, detector.moliere_radius_mm / UNIT_MM
@@ -112,7 +112,7 @@ def detector_properties(name: str, mesh: Mesh, described: Detector | None = None
     return torch.cat([numbers.log(), torch.ones(1)])
 
 
-def _edges(mesh: Mesh) -> tuple[Sequence[float], Sequence[float]]:
+def regular_edges(mesh: Mesh) -> tuple[Sequence[float], Sequence[float]]:
     """Edges along z and across, mm; all of a regular mesh."""
     assert isinstance(mesh, CylinderMesh | BoxMesh)
     return mesh.z_edges, mesh.r_edges if isinstance(mesh, CylinderMesh) else mesh.x_edges

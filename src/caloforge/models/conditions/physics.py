@@ -18,9 +18,10 @@ from torch import Tensor
 
 from caloforge.detector.detector import Detector, FlatLayer
 from caloforge.detector.materials import ATOMIC
-from caloforge.detector.mesh import CylinderMesh, Mesh
+from caloforge.detector.mesh import Mesh
 from caloforge.errors import DetectorError
 from caloforge.models.base import ConditionTensors
+from caloforge.models.conditions.detector import regular_edges, slots_of
 from caloforge.models.conditions.incident import IncidentContext
 
 __all__ = ["PhysicsContext", "physics_of"]
@@ -106,16 +107,16 @@ class PhysicsContext(IncidentContext):
         self.physics[slot] = torch.cat([numbers, torch.ones(1)])
         self.pieces[slot] = 0.0
         self.pieces[slot, : len(pieces)] = pieces
-        self.edges[slot] = torch.tensor(_z_edges(mesh))
+        self.edges[slot] = torch.tensor(regular_edges(mesh)[0])
 
     def _raw(self, c: ConditionTensors) -> Tensor:
         cosine = c.theta.cos()
         told = torch.stack([c.energy.log(), cosine, cosine.square(), self._is_neutral(c)], dim=-1)
-        return torch.cat([told.to(self.mean.dtype), self.physics[c.detector.clamp_min(0)]], dim=1)
+        return torch.cat([told.to(self.mean.dtype), self.physics[slots_of(c.detector)]], dim=1)
 
     def content(self, conditions: ConditionTensors) -> Tensor:
         """How much of each layer of the mesh is read out along the particle's line, over the mean, (n, Z)."""
-        slot = conditions.detector.clamp_min(0)
+        slot = slots_of(conditions.detector)
         inward = conditions.theta.sin().clamp_min(0.1)[:, None]
         ends, thick = self.pieces[slot].unbind(dim=2)
         edges = self.edges[slot] * inward
@@ -143,8 +144,7 @@ def physics_of(detector: Detector, mesh: Mesh) -> Tensor:
     Raises DetectorError where the composition of a material is not known.
     """
     x0, moliere = detector.radiation_length_mm, detector.moliere_radius_mm
-    edges = _z_edges(mesh)
-    dz, dr = (edges[-1] - edges[0]) / (len(edges) - 1), _across(mesh)
+    dz, dr = (float(np.diff(edges).mean()) for edges in regular_edges(mesh))
     read = [layer for layer in detector.layers if layer.sensitive]
     dead = [layer for layer in detector.layers if not layer.sensitive]
     n = len(read)
@@ -181,18 +181,9 @@ def _atomic_number(detector: Detector, layers: list[FlatLayer]) -> float:
     return weighted / total
 
 
-def _z_edges(mesh: Mesh) -> list[float]:
-    return [float(z) for z in mesh.z_edges]  # type: ignore[attr-defined]
-
-
-def _across(mesh: Mesh) -> float:
-    edges = mesh.r_edges if isinstance(mesh, CylinderMesh) else mesh.x_edges  # type: ignore[attr-defined]
-    return float(np.diff(edges).mean())
-
-
 def _pieces(detector: Detector, mesh: Mesh) -> Tensor:
     """Ends and relative thicknesses of what is read out, (P, 2)."""
-    edges = _z_edges(mesh)
+    edges, _ = regular_edges(mesh)
     dz = (edges[-1] - edges[0]) / (len(edges) - 1)
     found = list(_cut(detector, edges[-1], dz / PIECES_OF_CELL))
     if len(found) > PIECES:

@@ -23,6 +23,7 @@ from caloforge.detector.detector import Detector
 from caloforge.detector.mesh import Mesh
 from caloforge.errors import CheckpointError, RecipeError
 from caloforge.models.base import ConditionTensors
+from caloforge.models.conditions.detector import slots_of
 from caloforge.models.conditions.physics import PhysicsContext, physics_of
 from caloforge.models.coordinates import energy_range
 from caloforge.models.tree.content import LayerContent
@@ -111,10 +112,8 @@ class JointShowerTree(ShowerTree):
 
     @torch.no_grad()
     def _introduce_all(self, showers: Showers) -> None:
-        described, meshes = (
-            described_detectors(showers),
-            self.meshes or dict.fromkeys(self.detectors, self.mesh),
-        )
+        described = described_detectors(showers)
+        meshes = self.meshes or dict.fromkeys(self.detectors, self.mesh)
         for slot, name in enumerate(self.detectors):
             if self.incident.taken[slot]:
                 continue
@@ -131,7 +130,7 @@ class JointShowerTree(ShowerTree):
         self.threshold.fill_(1.0)  # energies are in units of the threshold
 
     def _in_units(self, conditions: C) -> C:
-        slot = conditions.detector.clamp_min(0)
+        slot = slots_of(conditions.detector)
         unit = self.thresholds[slot]
         changed: dict[str, Any] = {"energy": conditions.energy * self.response[slot] / unit}
         for name in ("energies", "layer_energies"):
@@ -142,7 +141,7 @@ class JointShowerTree(ShowerTree):
 
     def decode(self, noise: Mapping[str, Tensor], conditions: ConditionTensors) -> Tensor:
         made = super().decode(noise, conditions)
-        return made * self.thresholds[conditions.detector.clamp_min(0)][:, None, None, None]
+        return made * self.thresholds[slots_of(conditions.detector)][:, None, None, None]
 
 
 def _threshold(detector: Detector) -> float:
