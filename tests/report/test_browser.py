@@ -263,7 +263,7 @@ def test_print_holds_what_is_folded(browser: Any, sample: Callable[[str], Any]) 
     assert not browser.find_element("css selector", "#features table").is_displayed()
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
     try:
-        assert browser.execute_script(folded)
+        wait(browser, folded)  # what was folded is laid out in a frame of its own
         assert not browser.find_element("css selector", "nav").is_displayed()
     finally:
         browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
