@@ -1,7 +1,7 @@
 """All families in one table, with the picture of quality against speed; docs/explanation/families.md.
 
     python benchmarks/families.py TRAIN.h5 TEST.h5 -o families [--models FOLDER] [--only gflash,vae-flow]
-        [--judges low,high,boosted] [--minutes 10] [--write docs]
+        [--judges low,high,boosted] [--minutes 10] [--earlier docs/results/families.json] [--write docs]
 
 Electrons of 1-50 GeV in par04-siw. What stands in FOLDER under a family's name, trained anywhere, is taken as
 it is; parametrisations and the models that come with caloforge need no training; all others are trained from
@@ -18,7 +18,7 @@ import argparse
 import json
 import math
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
@@ -26,7 +26,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from minutes import changes_for, how_trained, is_trained, place_of, told
+from family_table import RIGHT, table
+from minutes import changes_for, how_trained, is_trained, place_of
 from neighbourhoods import ROWS, observe
 from systems import System, trained, used
 
@@ -37,7 +38,6 @@ from caloforge.runtime.processor import processor_name
 from caloforge.runtime.provenance import commit_of
 
 SEED = 1
-RIGHT = "Geant4 again"
 BATCHES = (1, 100, 1000)
 GEANT4 = 40
 """Showers of Geant4 that are timed beside each family."""
@@ -174,37 +174,6 @@ def measured(name: str, given: argparse.Namespace, test: Showers, kept: Kept) ->
     return row
 
 
-def deviation(row: Mapping[str, Any], truth: Mapping[str, Sequence[float]]) -> float:
-    """Of the neighbourhoods, the largest relative deviation from Geant4's."""
-    return float(max(abs(row["neighbours"][key][0] / truth[key][0] - 1) for key in ROWS))
-
-
-def table(rows: Mapping[str, Mapping[str, Any]], truth: Mapping[str, Sequence[float]]) -> str:
-    """Markdown, the best first by the strongest judge."""
-    judges = list(next(iter(rows.values()))["strong"])
-    heads = ["", "is", *(f"strong AUC, {judge}" for judge in judges), "quick AUC, cells", "high"]
-    heads += ["FPD (by chance)", "KPD·10³", "recall", "separation", "response", "resolution", "neighbours"]
-    heads += ["ms at 1 / 100 / 1000", "× Geant4", "MiB", "parameters", "showers", "minutes of training"]
-    lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
-    for name, row in sorted(rows.items(), key=lambda item: item[1]["strong"][judges[-1]]["auc"][0]):
-        cells = [name, row["kind"], *("{:.3f} ± {:.3f}".format(*row["strong"][j]["auc"]) for j in judges)]
-        cells += ["{:.3f} ± {:.3f}".format(*row["auc"][key]) for key in ("low", "high")]
-        cells.append("{0:.3g} ({2:.2g})".format(*row["fpd"]))
-        cells.append("{0:.3g} ({2:.2g})".format(*(1e3 * value for value in row["kpd"])))
-        cells += [f"{row['recall'][0]:.2f}", f"{row['separation'][0]:.4f}"]
-        cells += ["{:.3f}–{:.3f}".format(*row["response"]), "{:.2f}–{:.2f}".format(*row["resolution"])]
-        cells.append(f"{100 * deviation(row, truth):.0f} %")
-        if "ms" in row:
-            ms, training = row["ms"], row["training"]
-            cells += [" / ".join(f"{value:.3g}" if value else "–" for value in ms.values())]
-            cells += [f"{row['geant4_ms'] / min(filter(None, ms.values())):.0f}", f"{row['memory_mib']:.0f}"]
-            cells += [f"{row['parameters'] / 1e6:.2f} M", str(training["showers"] or "–"), told(training)]
-        else:
-            cells += [""] * 6
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
-
-
 def draw(rows: Mapping[str, Mapping[str, Any]], path: Path) -> None:
     """AUC of each judge against ms a shower at batch 100."""
     import matplotlib
@@ -247,6 +216,15 @@ def about_here() -> dict[str, str]:
     }
 
 
+def earlier(path: Path, truth: Mapping[str, Any]) -> dict[str, Any]:
+    """Rows of a table that is there; an error where its showers of Geant4 were others."""
+    there = json.loads(path.read_text())
+    if there["neighbours of Geant4"] != truth:
+        raise SystemExit(f"the rows of {path} were judged on other showers than these; leave out --earlier")
+    rows: dict[str, Any] = there["rows"]
+    return rows
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -258,6 +236,7 @@ def main() -> None:
     parser.add_argument("--only", default=",".join(FAMILIES), help="families, by their names")
     parser.add_argument("--judges", default=",".join(JUDGES), help="strong ones")
     parser.add_argument("--minutes", type=float, help="of the processor, for each training")
+    parser.add_argument("--earlier", type=Path, help="families.json with the other rows, on the same test")
     parser.add_argument("--geant4", type=int, default=GEANT4, help="showers that are timed")
     parser.add_argument("--write", type=Path, metavar="DOCS", help="put numbers and picture there")
     given = parser.parse_args()
@@ -268,11 +247,12 @@ def main() -> None:
     given.out.mkdir(parents=True, exist_ok=True)
     test, kept = open_showers(given.test), Kept(given.out)
     truth = kept("Geant4.neighbours", neighbours, test)
-    rows: dict[str, Any] = {}
-    for name in [RIGHT, *(name for name in FAMILIES if name in given.only.split(","))]:
-        rows[name] = json.loads(json.dumps(measured(name, given, test, kept)))
+    rows = earlier(given.earlier, truth) if given.earlier else {}
+    wanted = [name for name in FAMILIES if name in given.only.split(",")]
+    for name in wanted if RIGHT in rows else [RIGHT, *wanted]:
+        rows[name] = json.loads(json.dumps(measured(name, given, test, kept))) | {"about": about_here()}
         numbers, picture = given.out / "families.json", given.out / "families.svg"
-        results = {"about": about_here(), "rows": rows, "neighbours of Geant4": truth}
+        results = {"rows": rows, "neighbours of Geant4": truth}
         numbers.write_text(json.dumps(results, indent=1) + "\n")
         (given.out / "table.md").write_text(table(rows, truth))
         print(f"{name} done", flush=True)

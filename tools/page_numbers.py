@@ -3,19 +3,23 @@
 python tools/page_numbers.py            # or: make numbers
 
 Between ``<!-- numbers: NAME -->`` and ``<!-- end -->`` stands what NAME gives: "families" a table of all or
-of those named after it, "measured" all rows of measured.json or those named, and "families.FAMILY.ms" and the
-like single numbers.
+of those named after it, "families.all" all that is known of them, "families.about" where, "measured" all rows
+of measured.json or those named, and "families.FAMILY.ms" and the like single numbers.
 """
 
 from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
+sys.path.append(str(ROOT / "benchmarks"))
+from family_table import RIGHT, table  # noqa: E402
+
 RESULTS = ROOT / "docs/results"
 BLOCK = re.compile(r"(<!-- numbers: ([^>]*?) -->)(.*?)(<!-- end -->)", re.DOTALL)
 Row = Mapping[str, Any]
@@ -46,11 +50,21 @@ def families(rows: Mapping[str, Row], names: list[str]) -> str:
     heads = ("family", "is", "AUC, boosted trees", "AUC, high-level", "ms a shower", "× Geant4")
     lines = [heads, ("---",) * len(heads)]
     for name, row in sorted(rows.items(), key=lambda item: item[1]["strong"]["boosted"]["auc"][0]):
-        if names and name not in (*names, "Geant4 again"):
+        if names and name not in (*names, RIGHT):
             continue
         timed = [NUMBERS[key](row) if "ms" in row else "" for key in ("ms", "speed")]
         lines.append((name, row["kind"], NUMBERS["boosted"](row), NUMBERS["high"](row), *timed))
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def where(rows: Mapping[str, Row]) -> str:
+    """Where and when rows were measured, those of most of them first."""
+    places: dict[str, list[str]] = {}
+    for name, row in rows.items():
+        place = "{machine}, {date}, commit ".format(**row["about"]) + row["about"]["commit"][:7]
+        places.setdefault(place, []).append(name)
+    first, *others = sorted(places, key=lambda place: -len(places[place]))
+    return "; ".join([first, *(f"{', '.join(places[place])}: {place}" for place in others)])
 
 
 def measured(kept: Mapping[str, Any], names: list[str]) -> str:
@@ -74,10 +88,9 @@ def rendered(wanted: str) -> str:
     if name == "families":
         return f"\n\n{families(results['rows'], rest)}\n\n"
     if name == "families.about":
-        about = results.get("about")
-        if about is None:
-            return "origin not recorded"
-        return f"{about['machine']}, {about['date']}, commit {about['commit'][:7]}"
+        return where(results["rows"])
+    if name == "families.all":
+        return f"\n\n{table(results['rows'], results['neighbours of Geant4'])}\n"
     _, family, number = name.split(".")
     return NUMBERS[number](results["rows"][family])
 
