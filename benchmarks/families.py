@@ -20,22 +20,19 @@ import math
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import date
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from family_table import RIGHT, table
-from minutes import changes_for, how_trained, is_trained, place_of
+from minutes import about_here, changes_for, how_trained, is_trained, place_of
 from neighbourhoods import ROWS, observe
 from systems import System, trained, used
 
 from caloforge.checkpoint import Checkpoint
 from caloforge.data import Showers, open_showers
 from caloforge.evaluation import PRESETS, compute_features, evaluate, train_classifier
-from caloforge.runtime.processor import processor_name
-from caloforge.runtime.provenance import commit_of
 
 SEED = 1
 BATCHES = (1, 100, 1000)
@@ -205,15 +202,6 @@ def draw(rows: Mapping[str, Mapping[str, Any]], path: Path) -> None:
     figure.legend(points, colours, fontsize=7, loc="outside lower center", ncols=len(colours))
     figure.savefig(path, metadata={"Date": None})
     plt.close(figure)
-
-
-def about_here() -> dict[str, str]:
-    """Where and when the numbers were measured."""
-    return {
-        "machine": f"one thread of a {processor_name()}",
-        "commit": commit_of(Path(__file__).parents[1]),
-        "date": date.today().isoformat(),
-    }
 
 
 def earlier(path: Path, truth: Mapping[str, Any]) -> dict[str, Any]:

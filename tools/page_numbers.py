@@ -3,8 +3,9 @@
 python tools/page_numbers.py            # or: make numbers
 
 Between ``<!-- numbers: NAME -->`` and ``<!-- end -->`` stands what NAME gives: "families" a table of all or
-of those named after it, "families.all" all that is known of them, "families.about" where, "measured" all rows
-of measured.json or those named, and "families.FAMILY.ms" and the like single numbers.
+of those named after it, "families.all" all that is known of them, "families.about" where, "ild" the table
+of the ILD, "measured" all rows of measured.json or those named, "families.FAMILY.ms" and the like single
+numbers.
 """
 
 from __future__ import annotations
@@ -79,11 +80,22 @@ def measured(kept: Mapping[str, Any], names: list[str]) -> str:
     return "\n".join(lines)
 
 
+def ild(kept: Mapping[str, Any]) -> str:
+    """Systems that were trained for as long on photons in the ILD, and where."""
+    heads = kept["heads"]
+    lines = ["| " + " | ".join(line) + " |" for line in (heads, ["---"] * len(heads), *kept["rows"])]
+    told = "{minutes:g} minutes each of {machine}; {learned from:,} photons to learn from, {judged on:,} others to "
+    told += "judge by; {date}, commit {commit:.7}."
+    return "\n".join([*lines, "", told.format(**kept["about"])])
+
+
 def rendered(wanted: str) -> str:
     """What a mark asks for."""
     name, *rest = wanted.split()
     if name == "measured":
         return f"\n\n{measured(read('measured'), rest)}\n\n"
+    if name == "ild":
+        return f"\n\n{ild(read('ild'))}\n\n"
     results = read("families")
     if name == "families":
         return f"\n\n{families(results['rows'], rest)}\n\n"
