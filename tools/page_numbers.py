@@ -84,8 +84,8 @@ def ild(kept: Mapping[str, Any]) -> str:
     """Systems that were trained for as long on photons in the ILD, and where."""
     heads = kept["heads"]
     lines = ["| " + " | ".join(line) + " |" for line in (heads, ["---"] * len(heads), *kept["rows"])]
-    told = "{minutes:g} minutes each of {machine}; {learned from:,} photons to learn from, {judged on:,} others to "
-    told += "judge by; {date}, commit {commit:.7}."
+    told = "{minutes:g} minutes each of {machine}; {learned from:,} photons to learn from, {judged on:,} "
+    told += "others to judge by; {date}, commit {commit:.7}."
     return "\n".join([*lines, "", told.format(**kept["about"])])
 
 
