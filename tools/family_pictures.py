@@ -10,6 +10,7 @@ rate 1 from Geant4, and as many from each model that comes with caloforge.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -110,7 +111,7 @@ FLOWS: dict[str, list[list[str]]] = {
         ["event: 40 images"],
     ],
 }
-"""Rows of boxes from top to bottom; every box of a row goes into those of the next."""
+"""Rows of boxes from top to bottom; a box goes into those of the next row, or, where both have as many, into its own."""
 MODELS = {
     "l2lflows": "conv-l2lflows-siw",
     "showertransformer": "showertransformer-siw",
@@ -144,7 +145,8 @@ def boxes(rows: Sequence[Sequence[str]]) -> tuple[list[str], int]:
             left += wide + 12
         if i:
             above = y - GAP
-            pairs = [(a, b) for a in centres[-2] for b in centres[-1]]
+            level = len(centres[-2]) == len(centres[-1])
+            pairs = zip(*centres[-2:], strict=True) if level else itertools.product(*centres[-2:])
             found += [
                 f'<path d="M{a:.0f} {above} L{b:.0f} {y - 2}" stroke="{INK}" marker-end="url(#tip)"/>'
                 for a, b in pairs

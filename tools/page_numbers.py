@@ -3,7 +3,8 @@
 python tools/page_numbers.py            # or: make numbers
 
 Between ``<!-- numbers: NAME -->`` and ``<!-- end -->`` stands what NAME gives: "families" a table of all or
-of those named after it, "measured" all rows of measured.json or those named, and "families.FAMILY.ms" and the
+of those named after it, "measured" all rows of measured.json or those named, "profiles.showers" and "profiles.events" what the pictures of
+families show, and "families.FAMILY.ms" and the
 like single numbers.
 """
 
@@ -70,6 +71,10 @@ def rendered(wanted: str) -> str:
     name, *rest = wanted.split()
     if name == "measured":
         return f"\n\n{measured(read('measured'), rest)}\n\n"
+    if name.startswith("profiles."):
+        about = read("profiles")["about"]
+        made = about[name.removeprefix("profiles.")]
+        return f"Grey: Geant4, line: made. {made}; {about['date']}, commit {about['commit'][:7]}"
     results = read("families")
     if name == "families":
         return f"\n\n{families(results['rows'], rest)}\n\n"
