@@ -111,7 +111,7 @@ FLOWS: dict[str, list[list[str]]] = {
         ["event: 40 images"],
     ],
 }
-"""Rows of boxes from top to bottom; a box goes into those of the next row, or, where both have as many, into its own."""
+"""Rows of boxes from top to bottom; a box goes into all of the next row, or one into one."""
 MODELS = {
     "l2lflows": "conv-l2lflows-siw",
     "showertransformer": "showertransformer-siw",

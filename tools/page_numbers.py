@@ -3,9 +3,8 @@
 python tools/page_numbers.py            # or: make numbers
 
 Between ``<!-- numbers: NAME -->`` and ``<!-- end -->`` stands what NAME gives: "families" a table of all or
-of those named after it, "measured" all rows of measured.json or those named, "profiles.showers" and "profiles.events" what the pictures of
-families show, and "families.FAMILY.ms" and the
-like single numbers.
+of those named after it, "measured" all rows of measured.json or those named, "profiles.showers" and
+"profiles.events" what the pictures of families show, and "families.FAMILY.ms" and the like single numbers.
 """
 
 from __future__ import annotations
