@@ -18,7 +18,7 @@ def memorisation_verdict(result: Memorisation, one: str = "shower") -> str:
         )
     found = significance(nearer.sigmas())
     chance = f"chance {nearer.floor:.1%} ± {nearer.error:.1%}, {sigma_text(found.sigmas)}"
-    share = f"{nearer.value:.1%} ({chance})"
+    share = f"{nearer.value:.1%} of generated {one}s ({chance})"
     near = f"nearer to a training than to a held-out {one}"
     if found.says == "told apart":
         return (
