@@ -172,36 +172,86 @@ def measured(name: str, given: argparse.Namespace, test: Showers, kept: Kept) ->
 
 
 def draw(rows: Mapping[str, Mapping[str, Any]], path: Path) -> None:
-    """AUC of each judge against ms a shower at batch 100."""
+    """AUC of each judge, one panel below the other, against ms a shower at batch 100; as wide as a phone.
+
+    Every family has a line through all panels, with its name at the top.
+    """
     import matplotlib
 
     matplotlib.use("svg")
     import matplotlib.pyplot as plt
 
     timed = {name: row for name, row in rows.items() if "ms" in row}
+    order = sorted(timed, key=lambda name: timed[name]["ms"]["100"])
     judges = list(next(iter(rows.values()))["strong"])
-    there = {row["kind"] for row in timed.values()}
-    kinds = [kind for kind in dict.fromkeys(f.kind for f in FAMILIES.values()) if kind in there]
+    kinds = [kind for kind in dict.fromkeys(f.kind for f in FAMILIES.values()) if kind in kinds_of(timed)]
     colours = {kind: f"C{i}" for i, kind in enumerate(kinds)}
-    figure, axes = plt.subplots(1, len(judges), figsize=(4.6 * len(judges), 4.4), layout="constrained")
-    told = {"low": "cells", "high": "high-level features", "boosted": "neighbourhoods, boosted trees"}
-    for axis, judge in zip(np.atleast_1d(axes), judges, strict=True):
-        for i, (name, row) in enumerate(sorted(timed.items(), key=lambda item: item[1]["ms"]["100"])):
-            x, (y, error) = row["ms"]["100"], row["strong"][judge]["auc"]
-            axis.errorbar(x, y, error, fmt="o", color=colours[row["kind"]])
-            where = (7, -12 - 11 * (i % 5))  # those beside each other one below the other
-            line = {"arrowstyle": "-", "lw": 0.3}
-            axis.annotate(name, (x, y), where, textcoords="offset points", fontsize=7, arrowprops=line)
-        geant4 = float(np.mean([row["geant4_ms"] for row in timed.values()]))
-        axis.axvline(geant4, color="black", lw=1)
-        axis.annotate("Geant4 ", (geant4, 0.46), ha="right", fontsize=7)
-        axis.axhline(0.5, color="grey", lw=0.8, ls=":")
-        axis.set(xscale="log", ylim=(0.42, 1.04), xlabel="ms a shower, one thread, batch 100")
-        axis.set_ylabel(f"AUC, {told.get(judge, judge)} (½ is Geant4)")
-    points = [axis.plot([], [], "o", color=colour)[0] for colour in colours.values()]
-    figure.legend(points, colours, fontsize=7, loc="outside lower center", ncols=len(colours))
-    figure.savefig(path, metadata={"Date": None})
-    plt.close(figure)
+    told = {"low": "cells", "high": "high-level features", "boosted": "boosted trees: neighbours"}
+    geant4 = float(np.mean([row["geant4_ms"] for row in timed.values()]))
+    ms = [timed[name]["ms"]["100"] for name in order] + [geant4]
+    # text stays text, in the reader's font
+    with plt.rc_context({"svg.fonttype": "none", "font.size": 10, "font.family": "sans-serif"}):
+        figure, panels = plt.subplots(
+            len(judges), 1, figsize=(5, 2.9 + 1.75 * len(judges)), sharex=True, squeeze=False
+        )
+        tall = figure.get_figheight()
+        figure.subplots_adjust(left=0.13, right=0.98, top=1 - 1.55 / tall, bottom=1.15 / tall)
+        axes = panels[:, 0]
+        axes[0].set(xscale="log", xlim=(0.5 * min(ms), 1.6 * max(ms)))
+        for axis, judge in zip(axes, judges, strict=True):
+            axis.axhline(0.5, color="grey", lw=0.8, ls=":")
+            axis.axvline(geant4, color="black", lw=0.8)
+            for name in order:
+                x, (y, error) = timed[name]["ms"]["100"], timed[name]["strong"][judge]["auc"]
+                axis.axvline(x, color="0.85", lw=0.6, zorder=0)
+                axis.errorbar(x, y, error, fmt="o", ms=5, color=colours[timed[name]["kind"]])
+            axis.set(ylim=(0.42, 1.06), ylabel="AUC")
+            axis.text(0.98, 0.06, told.get(judge, judge), ha="right", transform=axis.transAxes)
+        names = {**dict(zip(order, ms, strict=False)), "Geant4": geant4}
+        places = spread(
+            axes[0]
+            .transAxes.inverted()
+            .transform(axes[0].transData.transform([(x, 1) for x in names.values()]))[:, 0],
+            0.055,
+        )
+        for (name, x), place in zip(names.items(), places, strict=True):
+            colour = "black" if name == "Geant4" else colours[timed[name]["kind"]]
+            axes[0].annotate(
+                name,
+                (x, 1),
+                (place, 1.12),
+                xycoords=axes[0].get_xaxis_transform(),
+                textcoords="axes fraction",
+                rotation=65,
+                ha="left",
+                va="bottom",
+                rotation_mode="anchor",
+                color=colour,
+                arrowprops={"arrowstyle": "-", "lw": 0.6, "color": "0.7", "shrinkA": 0, "shrinkB": 0},
+            )
+        axes[-1].set_xlabel("ms a shower, one thread, batch 100")
+        points = [axes[0].plot([], [], "o", ms=5, color=colour)[0] for colour in colours.values()]
+        figure.legend(
+            points, colours, loc="lower center", ncols=4, frameon=False, handletextpad=0, columnspacing=1
+        )
+        figure.savefig(path, metadata={"Date": None})
+        plt.close(figure)
+
+
+def kinds_of(rows: Mapping[str, Mapping[str, Any]]) -> set[str]:
+    return {row["kind"] for row in rows.values()}
+
+
+def spread(places: Sequence[float], least: float) -> list[float]:
+    """Ascending places, moved apart to ``least``: to the right, and back where that passes the end, 0.9."""
+    moved = list(places)
+    for i in range(1, len(moved)):
+        moved[i] = max(moved[i], moved[i - 1] + least)
+    shift = max(0.0, moved[-1] - 0.9) if moved else 0.0
+    moved[-1] -= shift
+    for i in range(len(moved) - 2, -1, -1):
+        moved[i] = min(moved[i], moved[i + 1] - least)
+    return moved
 
 
 def earlier(path: Path, truth: Mapping[str, Any]) -> dict[str, Any]:

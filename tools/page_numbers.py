@@ -4,8 +4,8 @@ python tools/page_numbers.py            # or: make numbers
 
 Between ``<!-- numbers: NAME -->`` and ``<!-- end -->`` stands what NAME gives: "families" a table of all or
 of those named after it, "families.all" all that is known of them, "families.about" where, "ild" the table
-of the ILD, "measured" all rows of measured.json or those named, "families.FAMILY.ms" and the like single
-numbers.
+of the ILD, "measured" all rows of measured.json or those named, "profiles.showers" and "profiles.events" what
+the pictures of families show, "families.FAMILY.ms" and the like single numbers.
 """
 
 from __future__ import annotations
@@ -96,6 +96,10 @@ def rendered(wanted: str) -> str:
         return f"\n\n{measured(read('measured'), rest)}\n\n"
     if name == "ild":
         return f"\n\n{ild(read('ild'))}\n\n"
+    if name.startswith("profiles."):
+        about = read("profiles")["about"]
+        made = about[name.removeprefix("profiles.")]
+        return f"Grey: Geant4, line: made. {made}; {about['date']}, commit {about['commit'][:7]}"
     results = read("families")
     if name == "families":
         return f"\n\n{families(results['rows'], rest)}\n\n"

@@ -129,7 +129,7 @@ def test_what_spoils_the_numbers_is_said(make: Make) -> None:
     for expected in (
         "only 200 showers",
         "3 of 200 generated",
-        "energy of the samples",
+        "incident energy is distributed differently",
         "differ in particle",
         "e_ratio",
     ):

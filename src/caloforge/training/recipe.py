@@ -204,7 +204,13 @@ class TrainingSettings(PartSettings):
 
 
 class DataSettings(Settings):
-    """The ``[data]`` table: kinds of mesh, particles and detectors the recipe is for; empty means any."""
+    """The ``[data]`` table: what the recipe is for; empty means any.
+
+    Attributes:
+        meshes: kinds of mesh.
+        particles: incident particles.
+        detectors: detectors, by name.
+    """
 
     meshes: tuple[str, ...] = ()
     particles: tuple[str, ...] = ()
