@@ -173,7 +173,8 @@ class TrainingSettings(PartSettings):
 
     @model_validator(mode="after")
     def _best_by_showers(self) -> Self:
-        ways = [part.update for part in (self, *self.parts.values())]
+        parts: list[PartSettings] = [self, *self.parts.values()]
+        ways = [part.update for part in parts]
         if "best" in ways and (self.select is not None or self.validation_fraction == 0):
             raise ValueError(
                 "the best update is found by the loss of held-out showers; give a validation_fraction and no "
