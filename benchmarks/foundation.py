@@ -4,6 +4,8 @@
     python benchmarks/foundation.py curve FOUNDATION new.h5 -o curve [--sizes 0,30,100,250] \\
         [--scratch 250] [--test 400] [--steps 250] [--longer 4]
     python benchmarks/foundation.py slices MODEL test.h5... -o slices
+    python benchmarks/foundation.py ship FOUNDATION --tables curve/curve.md,slices/slices.md \\
+        --bench bench.json --limits "what it cannot do"
 
 ``simulate`` shoots electrons and photons of all energies and directions at each detector, many of few GeV and
 few of many. ``curve`` takes the last showers of new.h5 as the test; the model is adapted to the first n of
@@ -12,12 +14,14 @@ GFlash, and for the first showers of new.h5 where there are as many, the table h
 test showers, the AUC of boosted trees and of the network ``high`` of the preset ``strong``, the sliced
 Wasserstein distance of high-level features, the response, how far the mean profiles along and across are
 off, and the largest relative deviation of the means of neighbourhoods.py. ``slices`` says how good a model is
-by particle, angle and energy; each file has showers of one detector. What is trained is kept. One thread.
+by particle, angle and energy; each file has showers of one detector. ``ship`` puts the model into the package
+with a card of those tables and of what ``caloforge bench`` measured. What is trained is kept. One thread.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import time
 import zlib
 from collections.abc import Iterator
@@ -28,9 +32,11 @@ import numpy as np
 import torch
 from neighbourhoods import ROWS, observe
 from numpy.typing import NDArray
+from pretrained import changed_in
 
 from caloforge.checkpoint import Checkpoint
 from caloforge.checkpoint.introduced import with_detector
+from caloforge.checkpoint.pretrained import CARD, PRETRAINED
 from caloforge.data import Showers, open_showers
 from caloforge.data.conditions import Conditions
 from caloforge.data.described import described_detectors
@@ -251,6 +257,90 @@ def run_slices(given: argparse.Namespace) -> None:
                 table.add([detector.name, *names, *sliced_row(*pair)])
 
 
+CARD_TEXT = """# foundation
+
+One tree of energy splits for every calorimeter on cylinders of {mesh}: it is told the physics of a
+detector, not its name, and makes showers in detectors that it was not trained on.
+
+## Data
+
+{showers:,} showers of {particles} in {detectors} detectors, {training:,} of them for the
+weights and the rest for stopping: detectors drawn at random by `caloforge detectors --random` (seed 1) and
+{named}; {low:.3g} to {high:.3g} GeV, many of few GeV and few of many,
+θ = {theta[0]:.2f} to {theta[1]:.2f} rad, all φ; by real Geant4 with caloforge's reduced electromagnetic data,
+`python benchmarks/foundation.py simulate`.
+Fingerprint of the data: {data}.
+
+## Recipe and command
+
+    caloforge train foundation data/*.h5 {options} -o foundation
+
+{steps} steps of batches of {batch}, {seconds:.0f} s of one processor thread.
+caloforge {version}, torch {torch}.
+Fingerprint of the checkpoint: {fingerprint}.
+
+## Seed
+
+Seed {seed}.
+
+## Metrics
+
+{speed}
+
+By `python benchmarks/foundation.py` (docs/how-to/foundation.md); none of these showers was trained on.
+
+{tables}
+
+## Valid range
+
+Detectors on cylinders of as many cells whose materials are known, {particles}, energies and angles
+as above. What is logged says how far a detector is from those that it knows.
+
+## Limits
+
+{limits}
+"""
+
+
+def run_ship(given: argparse.Namespace) -> None:
+    checkpoint = Checkpoint.load(given.foundation)
+    recipe, valid, made = checkpoint.recipe, checkpoint.valid_range, checkpoint.provenance
+    named = [name for name in checkpoint.detectors if not name.startswith("random-")]
+    timed = json.loads(given.bench.read_text())
+    text = CARD_TEXT.format(
+        mesh=" × ".join(map(str, checkpoint.mesh.shape)),
+        showers=made["n_showers"],
+        training=made["n_training"],
+        detectors=len(checkpoint.detectors),
+        particles=" and ".join(valid["particle"]),
+        named=", ".join(named),
+        low=valid["energy"][0] / 1000,
+        high=valid["energy"][1] / 1000,
+        theta=valid["theta"],
+        data=made["fingerprints"]["data"],
+        options=" ".join(
+            [*(f"--set {c}" for c in changed_in("foundation", recipe)), f"--seed {checkpoint.seed}"]
+        ),
+        steps=checkpoint.metrics["steps"],
+        batch=recipe["training"]["batch_size"],
+        seconds=checkpoint.metrics["seconds"],
+        version=made["caloforge"],
+        torch=made["packages"]["torch"],
+        fingerprint=checkpoint.fingerprint,
+        seed=checkpoint.seed,
+        speed="\n".join(
+            f"* ms a shower in par04-siw, one thread, batch {row['batch_size']}: "
+            f"{row['processor_ms']:.3g} (Geant4 {timed['geant4']['ms']:.0f} in the same run)"
+            for row in timed["rows"]
+        ),
+        tables="\n\n".join(path.read_text().strip() for path in given.tables),
+        limits=given.limits,
+    )
+    folder = PRETRAINED / "foundation"
+    checkpoint.save(folder, overwrite=True)
+    (folder / CARD).write_text(text, encoding="utf-8")
+
+
 def numbers(text: str) -> list[int]:
     return [int(n) for n in text.split(",") if n]
 
@@ -282,6 +372,12 @@ def main() -> None:
     one.add_argument("showers", nargs="+", type=Path)
     one.add_argument("-o", "--out", type=Path, required=True)
     one.set_defaults(run=run_slices)
+    one = commands.add_parser("ship")
+    one.add_argument("foundation")
+    one.add_argument("--tables", type=lambda text: [Path(path) for path in text.split(",")], required=True)
+    one.add_argument("--bench", type=Path, required=True)
+    one.add_argument("--limits", required=True)
+    one.set_defaults(run=run_ship)
     given = parser.parse_args()
     given.run(given)
 
