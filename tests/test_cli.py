@@ -84,6 +84,12 @@ def test_lists() -> None:
     assert "layer-flow" in succeeds("recipes")
 
 
+def test_a_list_that_goes_to_no_terminal_is_whole() -> None:
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in succeeds("models").splitlines()]
+    whole = ["showertransformer-siw", "par04-siw", "e-", "1-50 GeV", "45 × 16 × 9", "7,736,235"]
+    assert whole in rows
+
+
 def test_generate_like_a_file_is_reproducible(folder: Path, tmp_path: Path) -> None:
     for name, batch in (("a.h5", 7), ("b.h5", 80)):
         told = succeeds(

@@ -115,6 +115,12 @@ def test_a_detector_without_a_trained_model_is_answered_by_gflash(detector, ener
     np.testing.assert_array_equal(named.energies, made.energies)
 
 
+def test_a_particle_is_refused_before_gflash_is_announced(caplog):
+    with pytest.raises(ConditionError, match=r"e\+, gamma, not 'pi\+'"):
+        generate(detector="odd-ecal", particle="pi+", energy="10GeV", n=3, progress=False)
+    assert not caplog.messages
+
+
 def test_gflash_draws_impact_points_where_the_detector_has_a_spread():
     made = generate("gflash:lhcb-ecal", energy="10GeV", n=3, progress=False)
     assert len(np.unique(made.conditions.impact)) == 6

@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from caloforge.cli.options import Seed
-from caloforge.cli.output import console, say
+from caloforge.cli.output import console, say, show
 
 __all__ = ["detectors", "models", "recipes"]
 
@@ -50,7 +50,7 @@ def detectors(
             ", ".join(source.name for source in pixels.sources),
         )
         table.add_row(name, cells, "background", sources, escape(pixels.description))
-    console.print(table)
+    show(table)
 
 
 def recipes() -> None:
@@ -64,7 +64,7 @@ def recipes() -> None:
     for name in Recipe.names():
         recipe = Recipe.load(name)
         table.add_row(name, recipe.model, escape(recipe.description))
-    console.print(table)
+    show(table)
 
 
 def models(
@@ -107,7 +107,7 @@ def models(
             " × ".join(map(str, checkpoint.mesh.shape)),
             f"{model.n_parameters:,}",
         )
-    console.print(table)
+    show(table)
 
 
 def _exports() -> None:
@@ -132,4 +132,4 @@ def _exports() -> None:
                 table.add_row(known, contract, f"caloforge export --to {' or '.join(promised.formats)}")
             except ExportError as error:
                 table.add_row(known, contract, escape(f"no: {error}"))
-    console.print(table)
+    show(table)
