@@ -137,7 +137,7 @@ def test_a_detector_is_enough_to_generate(tmp_path: Path) -> None:
 
 
 def test_any_detector_file_is_enough_to_generate(tmp_path: Path) -> None:
-    text = (FILES / "par04-scipb.toml").read_text().replace('name = "par04-scipb"', 'name = "mine"')
+    text = (FILES / "ild-ecal.toml").read_text().replace('name = "ild-ecal"', 'name = "mine"')
     (tmp_path / "anything.toml").write_text(text)
     ask = ["generate", "--detector", "anything.toml", "--energy", "10GeV", "-n", 100]
     done = caloforge(*ask, cwd=tmp_path)

@@ -78,6 +78,7 @@ def models(
 
     from caloforge.checkpoint import Checkpoint
     from caloforge.checkpoint.pretrained import default_models, model_card, pretrained_names
+    from caloforge.registry import enumerated
 
     if name is not None:
         console.print(Markdown(model_card(name)))
@@ -86,7 +87,8 @@ def models(
         _exports()
         return
     taken = ", ".join(f"{name} for {detector}" for detector, name in default_models().items())
-    table = Table(caption=f"caloforge generate --detector takes {taken}, and GFlash for any other")
+    others = "foundation, or else GFlash, for any other"
+    table = Table(caption=f"caloforge generate --detector takes {taken}, and {others}")
     for heading in ("name", "detector", "particles", "energies", "cells", "parameters"):
         table.add_column(heading, no_wrap=heading == "name")
     for known in pretrained_names():
@@ -101,7 +103,7 @@ def models(
             particles, energies = ", ".join(valid["particle"]), f"{low / 1000:.3g}-{high / 1000:.3g} GeV"
         table.add_row(
             known,
-            ", ".join(checkpoint.detectors),
+            enumerated(checkpoint.detectors, 5),
             particles,
             energies,
             " × ".join(map(str, checkpoint.mesh.shape)),

@@ -88,13 +88,19 @@ def _untold(detector: str, particle: str | None) -> Checkpoint:
     name = default_model(detector)
     if not name.startswith(GFLASH):
         return Checkpoint.load(pretrained_folder(name))
+    reason = None
     if FOUNDATION in pretrained_names():
         try:
-            return _introduced(Checkpoint.load(FOUNDATION), detector)
-        except (CheckpointError, DetectorError) as error:
-            log.warning("the model for all detectors cannot be used: %s", error)
+            foundation = Checkpoint.load(FOUNDATION)
+            if particle is not None:
+                trained_name(foundation, "particle", particle)
+            return _introduced(foundation, detector)
+        except (CheckpointError, ConditionError, DetectorError) as error:
+            reason = error
     found = Checkpoint.load(name)
     trained_name(found, "particle", particle)
+    if reason is not None:
+        log.warning("the model for all detectors cannot be used: %s", reason)
     log.warning(
         "no trained model for %s comes with caloforge: these showers are GFlash's, a parametrisation "
         "from the detector's description alone, which was fitted to no showers and agrees with "
