@@ -1,7 +1,7 @@
 """All families in one table, with the picture of quality against speed; docs/explanation/families.md.
 
     python benchmarks/families.py TRAIN.h5 TEST.h5 -o families [--models FOLDER] [--only gflash,vae-flow]
-        [--judges low,high,boosted] [--minutes 10] [--write docs]
+        [--judges low,high,boosted] [--minutes 10] [--earlier docs/results/families.json] [--write docs]
 
 Electrons of 1-50 GeV in par04-siw. What stands in FOLDER under a family's name, trained anywhere, is taken as
 it is; parametrisations and the models that come with caloforge need no training; all others are trained from
@@ -20,24 +20,21 @@ import math
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import date
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from minutes import changes_for, how_trained, is_trained, place_of, told
+from family_table import RIGHT, table
+from minutes import about_here, changes_for, how_trained, is_trained, place_of
 from neighbourhoods import ROWS, observe
 from systems import System, trained, used
 
 from caloforge.checkpoint import Checkpoint
 from caloforge.data import Showers, open_showers
 from caloforge.evaluation import PRESETS, compute_features, evaluate, train_classifier
-from caloforge.runtime.processor import processor_name
-from caloforge.runtime.provenance import commit_of
 
 SEED = 1
-RIGHT = "Geant4 again"
 BATCHES = (1, 100, 1000)
 GEANT4 = 40
 """Showers of Geant4 that are timed beside each family."""
@@ -174,77 +171,96 @@ def measured(name: str, given: argparse.Namespace, test: Showers, kept: Kept) ->
     return row
 
 
-def deviation(row: Mapping[str, Any], truth: Mapping[str, Sequence[float]]) -> float:
-    """Of the neighbourhoods, the largest relative deviation from Geant4's."""
-    return float(max(abs(row["neighbours"][key][0] / truth[key][0] - 1) for key in ROWS))
-
-
-def table(rows: Mapping[str, Mapping[str, Any]], truth: Mapping[str, Sequence[float]]) -> str:
-    """Markdown, the best first by the strongest judge."""
-    judges = list(next(iter(rows.values()))["strong"])
-    heads = ["", "is", *(f"strong AUC, {judge}" for judge in judges), "quick AUC, cells", "high"]
-    heads += ["FPD (by chance)", "KPD·10³", "recall", "separation", "response", "resolution", "neighbours"]
-    heads += ["ms at 1 / 100 / 1000", "× Geant4", "MiB", "parameters", "showers", "minutes of training"]
-    lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
-    for name, row in sorted(rows.items(), key=lambda item: item[1]["strong"][judges[-1]]["auc"][0]):
-        cells = [name, row["kind"], *("{:.3f} ± {:.3f}".format(*row["strong"][j]["auc"]) for j in judges)]
-        cells += ["{:.3f} ± {:.3f}".format(*row["auc"][key]) for key in ("low", "high")]
-        cells.append("{0:.3g} ({2:.2g})".format(*row["fpd"]))
-        cells.append("{0:.3g} ({2:.2g})".format(*(1e3 * value for value in row["kpd"])))
-        cells += [f"{row['recall'][0]:.2f}", f"{row['separation'][0]:.4f}"]
-        cells += ["{:.3f}–{:.3f}".format(*row["response"]), "{:.2f}–{:.2f}".format(*row["resolution"])]
-        cells.append(f"{100 * deviation(row, truth):.0f} %")
-        if "ms" in row:
-            ms, training = row["ms"], row["training"]
-            cells += [" / ".join(f"{value:.3g}" if value else "–" for value in ms.values())]
-            cells += [f"{row['geant4_ms'] / min(filter(None, ms.values())):.0f}", f"{row['memory_mib']:.0f}"]
-            cells += [f"{row['parameters'] / 1e6:.2f} M", str(training["showers"] or "–"), told(training)]
-        else:
-            cells += [""] * 6
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
-
-
 def draw(rows: Mapping[str, Mapping[str, Any]], path: Path) -> None:
-    """AUC of each judge against ms a shower at batch 100."""
+    """AUC of each judge, one panel below the other, against ms a shower at batch 100; as wide as a phone.
+
+    Every family has a line through all panels, with its name at the top.
+    """
     import matplotlib
 
     matplotlib.use("svg")
     import matplotlib.pyplot as plt
 
     timed = {name: row for name, row in rows.items() if "ms" in row}
+    order = sorted(timed, key=lambda name: timed[name]["ms"]["100"])
     judges = list(next(iter(rows.values()))["strong"])
-    there = {row["kind"] for row in timed.values()}
-    kinds = [kind for kind in dict.fromkeys(f.kind for f in FAMILIES.values()) if kind in there]
+    kinds = [kind for kind in dict.fromkeys(f.kind for f in FAMILIES.values()) if kind in kinds_of(timed)]
     colours = {kind: f"C{i}" for i, kind in enumerate(kinds)}
-    figure, axes = plt.subplots(1, len(judges), figsize=(4.6 * len(judges), 4.4), layout="constrained")
-    told = {"low": "cells", "high": "high-level features", "boosted": "neighbourhoods, boosted trees"}
-    for axis, judge in zip(np.atleast_1d(axes), judges, strict=True):
-        for i, (name, row) in enumerate(sorted(timed.items(), key=lambda item: item[1]["ms"]["100"])):
-            x, (y, error) = row["ms"]["100"], row["strong"][judge]["auc"]
-            axis.errorbar(x, y, error, fmt="o", color=colours[row["kind"]])
-            where = (7, -12 - 11 * (i % 5))  # those beside each other one below the other
-            line = {"arrowstyle": "-", "lw": 0.3}
-            axis.annotate(name, (x, y), where, textcoords="offset points", fontsize=7, arrowprops=line)
-        geant4 = float(np.mean([row["geant4_ms"] for row in timed.values()]))
-        axis.axvline(geant4, color="black", lw=1)
-        axis.annotate("Geant4 ", (geant4, 0.46), ha="right", fontsize=7)
-        axis.axhline(0.5, color="grey", lw=0.8, ls=":")
-        axis.set(xscale="log", ylim=(0.42, 1.04), xlabel="ms a shower, one thread, batch 100")
-        axis.set_ylabel(f"AUC, {told.get(judge, judge)} (½ is Geant4)")
-    points = [axis.plot([], [], "o", color=colour)[0] for colour in colours.values()]
-    figure.legend(points, colours, fontsize=7, loc="outside lower center", ncols=len(colours))
-    figure.savefig(path, metadata={"Date": None})
-    plt.close(figure)
+    told = {"low": "cells", "high": "high-level features", "boosted": "boosted trees: neighbours"}
+    geant4 = float(np.mean([row["geant4_ms"] for row in timed.values()]))
+    ms = [timed[name]["ms"]["100"] for name in order] + [geant4]
+    # text stays text, in the reader's font
+    with plt.rc_context({"svg.fonttype": "none", "font.size": 10, "font.family": "sans-serif"}):
+        figure, panels = plt.subplots(
+            len(judges), 1, figsize=(5, 2.9 + 1.75 * len(judges)), sharex=True, squeeze=False
+        )
+        tall = figure.get_figheight()
+        figure.subplots_adjust(left=0.13, right=0.98, top=1 - 1.55 / tall, bottom=1.15 / tall)
+        axes = panels[:, 0]
+        axes[0].set(xscale="log", xlim=(0.5 * min(ms), 1.6 * max(ms)))
+        for axis, judge in zip(axes, judges, strict=True):
+            axis.axhline(0.5, color="grey", lw=0.8, ls=":")
+            axis.axvline(geant4, color="black", lw=0.8)
+            for name in order:
+                x, (y, error) = timed[name]["ms"]["100"], timed[name]["strong"][judge]["auc"]
+                axis.axvline(x, color="0.85", lw=0.6, zorder=0)
+                axis.errorbar(x, y, error, fmt="o", ms=5, color=colours[timed[name]["kind"]])
+            axis.set(ylim=(0.42, 1.06), ylabel="AUC")
+            axis.text(0.98, 0.06, told.get(judge, judge), ha="right", transform=axis.transAxes)
+        names = {**dict(zip(order, ms, strict=False)), "Geant4": geant4}
+        places = spread(
+            axes[0]
+            .transAxes.inverted()
+            .transform(axes[0].transData.transform([(x, 1) for x in names.values()]))[:, 0],
+            0.055,
+        )
+        for (name, x), place in zip(names.items(), places, strict=True):
+            colour = "black" if name == "Geant4" else colours[timed[name]["kind"]]
+            axes[0].annotate(
+                name,
+                (x, 1),
+                (place, 1.12),
+                xycoords=axes[0].get_xaxis_transform(),
+                textcoords="axes fraction",
+                rotation=65,
+                ha="left",
+                va="bottom",
+                rotation_mode="anchor",
+                color=colour,
+                arrowprops={"arrowstyle": "-", "lw": 0.6, "color": "0.7", "shrinkA": 0, "shrinkB": 0},
+            )
+        axes[-1].set_xlabel("ms a shower, one thread, batch 100")
+        points = [axes[0].plot([], [], "o", ms=5, color=colour)[0] for colour in colours.values()]
+        figure.legend(
+            points, colours, loc="lower center", ncols=4, frameon=False, handletextpad=0, columnspacing=1
+        )
+        figure.savefig(path, metadata={"Date": None})
+        plt.close(figure)
 
 
-def about_here() -> dict[str, str]:
-    """Where and when the numbers were measured."""
-    return {
-        "machine": f"one thread of a {processor_name()}",
-        "commit": commit_of(Path(__file__).parents[1]),
-        "date": date.today().isoformat(),
-    }
+def kinds_of(rows: Mapping[str, Mapping[str, Any]]) -> set[str]:
+    return {row["kind"] for row in rows.values()}
+
+
+def spread(places: Sequence[float], least: float) -> list[float]:
+    """Ascending places, moved apart to ``least``: to the right, and back where that passes the end, 0.9."""
+    moved = list(places)
+    for i in range(1, len(moved)):
+        moved[i] = max(moved[i], moved[i - 1] + least)
+    shift = max(0.0, moved[-1] - 0.9) if moved else 0.0
+    moved[-1] -= shift
+    for i in range(len(moved) - 2, -1, -1):
+        moved[i] = min(moved[i], moved[i + 1] - least)
+    return moved
+
+
+def earlier(path: Path, truth: Mapping[str, Any]) -> dict[str, Any]:
+    """Rows of a table that is there; an error where its showers of Geant4 were others."""
+    there = json.loads(path.read_text())
+    if there["neighbours of Geant4"] != truth:
+        raise SystemExit(f"the rows of {path} were judged on other showers than these; leave out --earlier")
+    rows: dict[str, Any] = there["rows"]
+    return rows
 
 
 def main() -> None:
@@ -258,6 +274,7 @@ def main() -> None:
     parser.add_argument("--only", default=",".join(FAMILIES), help="families, by their names")
     parser.add_argument("--judges", default=",".join(JUDGES), help="strong ones")
     parser.add_argument("--minutes", type=float, help="of the processor, for each training")
+    parser.add_argument("--earlier", type=Path, help="families.json with the other rows, on the same test")
     parser.add_argument("--geant4", type=int, default=GEANT4, help="showers that are timed")
     parser.add_argument("--write", type=Path, metavar="DOCS", help="put numbers and picture there")
     given = parser.parse_args()
@@ -268,11 +285,12 @@ def main() -> None:
     given.out.mkdir(parents=True, exist_ok=True)
     test, kept = open_showers(given.test), Kept(given.out)
     truth = kept("Geant4.neighbours", neighbours, test)
-    rows: dict[str, Any] = {}
-    for name in [RIGHT, *(name for name in FAMILIES if name in given.only.split(","))]:
-        rows[name] = json.loads(json.dumps(measured(name, given, test, kept)))
+    rows = earlier(given.earlier, truth) if given.earlier else {}
+    wanted = [name for name in FAMILIES if name in given.only.split(",")]
+    for name in wanted if RIGHT in rows else [RIGHT, *wanted]:
+        rows[name] = json.loads(json.dumps(measured(name, given, test, kept))) | {"about": about_here()}
         numbers, picture = given.out / "families.json", given.out / "families.svg"
-        results = {"about": about_here(), "rows": rows, "neighbours of Geant4": truth}
+        results = {"rows": rows, "neighbours of Geant4": truth}
         numbers.write_text(json.dumps(results, indent=1) + "\n")
         (given.out / "table.md").write_text(table(rows, truth))
         print(f"{name} done", flush=True)

@@ -3,32 +3,47 @@
     python benchmarks/foundation.py simulate DETECTOR... -n 50 -o data [--most MEV] [--seed 1]
     python benchmarks/foundation.py curve FOUNDATION new.h5 -o curve [--sizes 0,30,100,250] \\
         [--scratch 250] [--test 400] [--steps 250] [--longer 4]
+    python benchmarks/foundation.py slices MODEL test.h5... -o slices
+    python benchmarks/foundation.py ship FOUNDATION --tables curve/curve.md,slices/slices.md \\
+        --bench bench.json --limits "what it cannot do"
 
 ``simulate`` shoots electrons and photons of all energies and directions at each detector, many of few GeV and
 few of many. ``curve`` takes the last showers of new.h5 as the test; the model is adapted to the first n of
-the others, 0 for none, and trained from scratch on as many, in as many steps and in more. For each, and for
-GFlash, the table has the exact likelihood of the test showers, the AUC of boosted trees, the response, and
-how far the mean profiles along and across are off. What is there is kept. One thread.
+the others, 0 for none, and trained from scratch on as many, in as many steps and in more. For each, for
+GFlash, and for the first showers of new.h5 where there are as many, the table has the exact likelihood of the
+test showers, the AUC of boosted trees and of the network ``high`` of the preset ``strong``, the sliced
+Wasserstein distance of high-level features, the response, how far the mean profiles along and across are
+off, and the largest relative deviation of the means of neighbourhoods.py. ``slices`` says how good a model is
+by particle, angle and energy; each file has showers of one detector. ``ship`` puts the model into the package
+with a card of those tables and of what ``caloforge bench`` measured. What is trained is kept. One thread.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import time
 import zlib
 from collections.abc import Iterator
+from itertools import pairwise, product
 from pathlib import Path
 
 import numpy as np
 import torch
+from neighbourhoods import ROWS, observe
+from numpy.typing import NDArray
+from pretrained import changed_in
 
 from caloforge.checkpoint import Checkpoint
 from caloforge.checkpoint.introduced import with_detector
+from caloforge.checkpoint.pretrained import CARD, PRETRAINED
 from caloforge.data import Showers, open_showers
 from caloforge.data.conditions import Conditions
 from caloforge.data.described import described_detectors
+from caloforge.data.particles import pdg_name
 from caloforge.detector import Detector
-from caloforge.evaluation import PRESETS, compute_features, train_classifier
+from caloforge.evaluation import PRESETS, Features, compute_features, feature_matrix, train_classifier
+from caloforge.evaluation.distances import sliced_distances
 from caloforge.geant4 import simulate
 from caloforge.generation import generate
 from caloforge.models.base import Batch
@@ -92,6 +107,51 @@ def profile_error(made: Showers, true: Showers) -> float:
     return max(float(np.abs(a - b).sum() / 2) for a, b in zip(*shares, strict=True))
 
 
+Sample = tuple[Showers, Features]
+
+
+def measured(showers: Showers) -> Sample:
+    return showers, compute_features(showers)
+
+
+def auc(which: str, true: Sample, made: Sample) -> str:
+    """Of boosted trees or of a network of the preset ``strong``, trained once."""
+    preset = PRESETS["boosted" if which == "boosted" else "strong"]
+    judged = train_classifier(which, true, made, preset.replace(repeats=1, curve=0))
+    return f"{judged.auc:.3f} ± {judged.auc_noise:.3f}"
+
+
+class Judge:
+    """Compares showers with those of a test, number by number."""
+
+    heads = ("boosted AUC", "strong AUC, high", "sliced Wasserstein", "of chance", "ΣE, made over true")
+    heads += ("profiles off by", "neighbours off by", "most")
+
+    def __init__(self, test: Showers) -> None:
+        self.true, self.near = measured(test), self._near(test)
+
+    def __call__(self, showers: Showers) -> list[str]:
+        made, (test, true) = measured(showers), self.true
+        apart = sliced_distances(feature_matrix(true), feature_matrix(made[1]))["sliced_wasserstein"]
+        off = {row: abs(mean / self.near[row] - 1) for row, mean in self._near(showers).items()}
+        most = max(off, key=lambda row: off[row])
+        return [
+            auc("boosted", self.true, made),
+            auc("high", self.true, made),
+            f"{apart.value:.3f} ± {apart.error:.3f}",
+            f"{apart.floor:.3f} ± {apart.floor_error:.3f}",
+            f"{made[1].e_ratio.mean() / true.e_ratio.mean():.3f}",
+            f"{profile_error(showers, test):.3f}",
+            f"{off[most]:.2f}",
+            most,
+        ]
+
+    @staticmethod
+    def _near(showers: Showers) -> dict[str, float]:
+        columns = observe(showers)
+        return {row: float(np.nanmean(columns[row])) for row in ROWS}
+
+
 def models(given: argparse.Namespace, foundation: Checkpoint, known: Showers) -> Iterator[tuple]:
     """Name, showers, steps, processor seconds, checkpoint."""
     (detector,) = described_detectors(known).values()
@@ -116,29 +176,169 @@ def models(given: argparse.Namespace, foundation: Checkpoint, known: Showers) ->
         yield kind, n, model.metrics["steps"], time.process_time() - begin, model
 
 
+class Table:
+    """A table in a file, written anew with each row."""
+
+    def __init__(self, path: Path, heads: tuple[str, ...]) -> None:
+        self.path, self.rows = path, [list(heads), ["---"] * len(heads)]
+        path.parent.mkdir(parents=True, exist_ok=True)
+
+    def add(self, row: list[str]) -> None:
+        self.rows.append(row)
+        lines = ["| " + " | ".join(cells) + " |" for cells in self.rows]
+        self.path.write_text("\n".join(lines) + "\n")
+        print(lines[-1], flush=True)
+
+
 def run_curve(given: argparse.Namespace) -> None:
     torch.set_num_threads(1)
-    given.out.mkdir(parents=True, exist_ok=True)
     showers = open_showers(given.showers)
-    known, test = showers[: len(showers) - given.test], showers[len(showers) - given.test :]
-    truth, rows = compute_features(test), []
-    heads = ("model", "showers", "steps", "processor s", "nats of layers", "of cells", "±", "boosted AUC")
-    heads += ("ΣE, made over true", "profiles off by")
+    known, test = showers[: len(showers) - given.test], showers[len(showers) - given.test :].load()
+    judge = Judge(test)
+    heads = ("model", "showers", "steps", "processor s", "nats of layers", "of cells", "±", *judge.heads)
+    table = Table(given.out / "curve.md", heads)
+    if len(known) >= len(test):
+        table.add(["Geant4 again", *[""] * 6, *judge(known[: len(test)].load())])
     for kind, n, steps, seconds, model in models(given, Checkpoint.load(given.foundation), known):
         made = generate(model, like=test, seed=2, threads=1, allow_extrapolation=True, progress=False)
-        judged = train_classifier(
-            "boosted", (test, truth), (made, compute_features(made)), PRESETS["boosted"].replace(repeats=1)
-        )
-        ratio = made.energies.sum(dtype=float) / test.energies.sum(dtype=float)
-        likely = ["", "", ""]
-        if model.trained:
-            likely = [f"{number:.1f}" for number in nats(model, test)]
-        row = [kind, str(n), str(steps), f"{seconds:.0f}", *likely]
-        row += [f"{judged.auc:.3f} ± {judged.auc_noise:.3f}", f"{ratio:.3f}"]
-        rows.append([*row, f"{profile_error(made, test):.3f}"])
-        lines = ["| " + " | ".join(cells) + " |" for cells in (heads, ["---"] * len(heads), *rows)]
-        (given.out / "curve.md").write_text("\n".join(lines) + "\n")
-        print(lines[-1], flush=True)
+        likely = [f"{number:.1f}" for number in nats(model, test)] if model.trained else [""] * 3
+        table.add([kind, str(n), str(steps), f"{seconds:.0f}", *likely, *judge(made)])
+
+
+SLICES = (1.0, 5.0, 20.0, 100.0, 1000.0)
+"""Edges in energy, GeV."""
+INCLINED = 20
+"""Degrees from normal incidence."""
+FEW = 100
+"""Showers below which classifiers are not asked."""
+
+
+def slices(showers: Showers, detector: Detector) -> Iterator[tuple[tuple[str, str, str], NDArray[np.bool_]]]:
+    """Particle, angle, energy, and the showers of the slice, (N,); all, of one of the three, and of each."""
+    c = showers.conditions
+    inclined = np.abs(c.theta - detector.normal_theta) > np.radians(INCLINED)
+    gev, everything = c.energy / 1000, np.ones(len(c), dtype=bool)
+    choices = [
+        {pdg_name(int(code)): c.particle == code for code in np.unique(c.particle)},
+        {f"≤ {INCLINED}°": ~inclined, f"> {INCLINED}°": inclined},
+        {f"{a:g}-{b:g} GeV": (gev >= a) & (gev < b) for a, b in pairwise(SLICES)},
+    ]
+    for names in product(*(("all", *choice) for choice in choices)):
+        masks = [choice[name] for name, choice in zip(names, choices, strict=True) if name != "all"]
+        if len(masks) != 2:
+            yield names, np.logical_and.reduce([everything, *masks])
+
+
+def sliced_row(true: Sample, made: Sample) -> list[str]:
+    """Response and its width, made over true, with errors; profiles; AUC."""
+    n, each = len(true[0]), [features.e_ratio for _, features in (made, true)]
+    ratio = each[0].mean() / each[1].mean()
+    error = ratio * np.hypot(*[r.std() / r.mean() for r in each]) / n**0.5
+    width = each[0].std() / each[1].std()
+    chance = profile_error(true[0][::2], true[0][1::2]) / 2**0.5
+    row = [str(n), f"{ratio:.3f} ± {error:.3f}", f"{width:.2f} ± {width / n**0.5:.2f}"]
+    row += [f"{profile_error(made[0], true[0]):.3f}", f"{chance:.3f}"]
+    return [*row, auc("boosted", true, made) if n >= FEW else ""]
+
+
+def run_slices(given: argparse.Namespace) -> None:
+    torch.set_num_threads(1)
+    heads = ("detector", "particle", "angle", "energy", "n", "ΣE, made over true", "its width")
+    heads += ("profiles off by", "of chance", "boosted AUC")
+    table, checkpoint = Table(given.out / "slices.md", heads), Checkpoint.load(given.model)
+    for path in given.showers:
+        test = open_showers(path).load()
+        (detector,) = described_detectors(test).values()
+        model = checkpoint if detector.name in checkpoint.detectors else with_detector(checkpoint, detector)
+        made = generate(model, like=test, seed=2, threads=1, allow_extrapolation=True, progress=False)
+        for names, chosen in slices(test, detector):
+            if chosen.sum() > 1:
+                pair = (measured(showers[np.flatnonzero(chosen)]) for showers in (test, made))
+                table.add([detector.name, *names, *sliced_row(*pair)])
+
+
+CARD_TEXT = """# foundation
+
+One tree of energy splits for every calorimeter on cylinders of {mesh}: it is told the physics of a
+detector, not its name, and makes showers in detectors that it was not trained on.
+
+## Data
+
+{showers:,} showers of {particles} in {detectors} detectors, {training:,} of them for the
+weights and the rest for stopping: detectors drawn at random by `caloforge detectors --random` (seed 1) and
+{named}; {low:.3g} to {high:.3g} GeV, many of few GeV and few of many,
+θ = {theta[0]:.2f} to {theta[1]:.2f} rad, all φ; by real Geant4 with caloforge's reduced electromagnetic data,
+`python benchmarks/foundation.py simulate`.
+Fingerprint of the data: {data}.
+
+## Recipe and command
+
+    caloforge train foundation data/*.h5 {options} -o foundation
+
+{steps} steps of batches of {batch}, {seconds:.0f} s of one processor thread.
+caloforge {version}, torch {torch}.
+Fingerprint of the checkpoint: {fingerprint}.
+
+## Seed
+
+Seed {seed}.
+
+## Metrics
+
+{speed}
+
+By `python benchmarks/foundation.py` (docs/how-to/foundation.md); none of these showers was trained on.
+
+{tables}
+
+## Valid range
+
+Detectors on cylinders of as many cells whose materials are known, {particles}, energies and angles
+as above. What is logged says how far a detector is from those that it knows.
+
+## Limits
+
+{limits}
+"""
+
+
+def run_ship(given: argparse.Namespace) -> None:
+    checkpoint = Checkpoint.load(given.foundation)
+    recipe, valid, made = checkpoint.recipe, checkpoint.valid_range, checkpoint.provenance
+    named = [name for name in checkpoint.detectors if not name.startswith("random-")]
+    timed = json.loads(given.bench.read_text())
+    text = CARD_TEXT.format(
+        mesh=" × ".join(map(str, checkpoint.mesh.shape)),
+        showers=made["n_showers"],
+        training=made["n_training"],
+        detectors=len(checkpoint.detectors),
+        particles=" and ".join(valid["particle"]),
+        named=", ".join(named),
+        low=valid["energy"][0] / 1000,
+        high=valid["energy"][1] / 1000,
+        theta=valid["theta"],
+        data=made["fingerprints"]["data"],
+        options=" ".join(
+            [*(f"--set {c}" for c in changed_in("foundation", recipe)), f"--seed {checkpoint.seed}"]
+        ),
+        steps=checkpoint.metrics["steps"],
+        batch=recipe["training"]["batch_size"],
+        seconds=checkpoint.metrics["seconds"],
+        version=made["caloforge"],
+        torch=made["packages"]["torch"],
+        fingerprint=checkpoint.fingerprint,
+        seed=checkpoint.seed,
+        speed="\n".join(
+            f"* ms a shower in par04-siw, one thread, batch {row['batch_size']}: "
+            f"{row['processor_ms']:.3g} (Geant4 {timed['geant4']['ms']:.0f} in the same run)"
+            for row in timed["rows"]
+        ),
+        tables="\n\n".join(path.read_text().strip() for path in given.tables),
+        limits=given.limits,
+    )
+    folder = PRETRAINED / "foundation"
+    checkpoint.save(folder, overwrite=True)
+    (folder / CARD).write_text(text, encoding="utf-8")
 
 
 def numbers(text: str) -> list[int]:
@@ -167,6 +367,17 @@ def main() -> None:
     one.add_argument("--longer", type=int, default=4, help="times as many steps from scratch, too")
     one.add_argument("--test", type=int, default=400)
     one.set_defaults(run=run_curve)
+    one = commands.add_parser("slices")
+    one.add_argument("model")
+    one.add_argument("showers", nargs="+", type=Path)
+    one.add_argument("-o", "--out", type=Path, required=True)
+    one.set_defaults(run=run_slices)
+    one = commands.add_parser("ship")
+    one.add_argument("foundation")
+    one.add_argument("--tables", type=lambda text: [Path(path) for path in text.split(",")], required=True)
+    one.add_argument("--bench", type=Path, required=True)
+    one.add_argument("--limits", required=True)
+    one.set_defaults(run=run_ship)
     given = parser.parse_args()
     given.run(given)
 

@@ -2,7 +2,7 @@
 
     caloforge simulate ild-ecal -n 12000 --particle gamma --energy 10-100GeV -o train.h5
     caloforge simulate ild-ecal -n 2000 --particle gamma --energy 10-100GeV --seed 1 -o test.h5
-    python benchmarks/ild.py train.h5 test.h5 -o ild [--minutes 30] [--models FOLDER] [--only bib-ae]
+    python benchmarks/ild.py train.h5 test.h5 -o ild [--minutes 30] [--only bib-ae] [--write docs]
 
 Each system is trained from its recipe for so many minutes of one thread (a few steps are timed first, so that
 its schedule ends there), unless FOLDER has it, generates showers at the conditions of test.h5, and is timed
@@ -10,6 +10,7 @@ beside Geant4 by `caloforge bench`; the first showers of train.h5, as many, are 
 Given are AUC and JSD of a classifier of the ten features of the study (preset ``quick``), what its figures
 show: mean and width of visible energy, most probable energy of a cell (the MIP), depth of the centre of
 gravity; ms at batch 1 and 100, parameters. What is there is kept: an interrupted run goes on.
+``--write`` puts numbers and picture beside the docs.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -25,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from minutes import changes_for, how_trained, is_trained, place_of, told
+from minutes import about_here, changes_for, how_trained, is_trained, place_of, told
 from numpy.typing import NDArray
 
 from caloforge import generate, train
@@ -136,8 +138,8 @@ def most_probable(cells: Floats) -> float:
     return float(np.exp(edges[top : top + 2].mean()))
 
 
-def row(name: str, sample: Sample, reference: Sample, folder: Path, model: Path | None) -> str:
-    """One line of the table."""
+def row(name: str, sample: Sample, reference: Sample, folder: Path, model: Path | None) -> list[str]:
+    """The cells of a row."""
     result = train_classifier("ild", reference[:2], sample[:2], PRESETS["quick"])
     ten, cells = sample[2:]
     columns = [
@@ -156,7 +158,7 @@ def row(name: str, sample: Sample, reference: Sample, folder: Path, model: Path 
         columns.append(told(how_trained(Checkpoint.load(model))))
     else:
         columns += ["", "", ""]
-    return "| " + " | ".join(columns) + " |"
+    return columns
 
 
 def draw(samples: Mapping[str, Sample], path: Path) -> None:
@@ -178,7 +180,7 @@ def draw(samples: Mapping[str, Sample], path: Path) -> None:
     ):
         axis.set_xlabel(label)
     axes[0].legend()
-    figure.savefig(path)
+    figure.savefig(path, metadata={"Date": None})
 
 
 def main() -> None:
@@ -191,6 +193,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--models", type=Path, help="folder of trained models under the systems' names")
     parser.add_argument("--only", default=",".join(SYSTEMS), help="systems, by their names")
+    parser.add_argument("--write", type=Path, metavar="DOCS", help="put numbers and picture there")
     given = parser.parse_args()
     unknown = set(given.only.split(",")) - set(SYSTEMS)
     if unknown:
@@ -206,12 +209,15 @@ def main() -> None:
     draw(observed, given.out / "ild.svg")
     reference = observed.pop("Geant4")
     heads = ["system", "AUC of ten features", "JSD", "ΣE/E, σ/mean", "cells", "MIP, MeV", "centre z, σ, mm"]
-    heads += ["ms at 1 / 100", "parameters", "training, min"]
-    lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
-    lines += [row(name, sample, reference, given.out, models.get(name)) for name, sample in observed.items()]
-    text = "\n".join(lines) + "\n"
-    (given.out / "table.md").write_text(text)
-    print(text)
+    heads += ["ms at 1 / 100", "parameters", "minutes of training"]
+    rows = [row(name, sample, reference, given.out, models.get(name)) for name, sample in observed.items()]
+    numbers, picture = given.out / "ild.json", given.out / "ild.svg"
+    about = about_here() | {"minutes": given.minutes, "learned from": len(learning), "judged on": len(truth)}
+    numbers.write_text(json.dumps({"about": about, "heads": heads, "rows": rows}, indent=1) + "\n")
+    print(numbers.read_text())
+    if given.write:
+        shutil.copyfile(numbers, given.write / "results" / numbers.name)
+        shutil.copyfile(picture, given.write / "images" / picture.name)
 
 
 if __name__ == "__main__":

@@ -1,19 +1,22 @@
-"""Trainings that take so many minutes of a processor each; how many steps that is, is measured first."""
+"""Trainings that take so many minutes of a processor each, how many steps that is, and where that was."""
 
 from __future__ import annotations
 
 import tempfile
 import time
 from collections.abc import Mapping
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 from caloforge import train
 from caloforge.checkpoint import Checkpoint
 from caloforge.data import Showers
+from caloforge.runtime.processor import processor_name
+from caloforge.runtime.provenance import commit_of
 from caloforge.training.recipe import Recipe
 
-__all__ = ["changes_for", "how_trained", "is_trained", "place_of", "told"]
+__all__ = ["about_here", "changes_for", "how_trained", "is_trained", "place_of", "told"]
 
 SHORT, LONG = 10, (20, 200)
 """Steps of trials: two short ones, of which the first warms up, and how many more a longer one has, as many
@@ -21,6 +24,15 @@ as take about `TRIAL` seconds; the difference is what they take."""
 TRIAL = 30.0
 MEASUREMENTS = 10
 """Of the figure of merit, in trainings that choose weights by it."""
+
+
+def about_here() -> dict[str, str]:
+    """Where and when numbers are measured."""
+    return {
+        "machine": f"one thread of a {processor_name()}",
+        "commit": commit_of(Path(__file__).parents[1]),
+        "date": date.today().isoformat(),
+    }
 
 
 def changes_for(

@@ -66,6 +66,11 @@ def _changes(recipe: dict[str, Any], other: dict[str, Any], prefix: str = "") ->
     return changes
 
 
+def changed_in(name: str, recipe: dict[str, Any]) -> list[str]:
+    """What ``--set`` makes this recipe of the one of that name."""
+    return _changes(Recipe.load(name).to_dict(), recipe)
+
+
 def card(
     name: str,
     checkpoint: Checkpoint,
@@ -94,8 +99,12 @@ def card(
     length = f"{training['steps']} steps" if "steps" in training else f"{training['epochs']} epochs"
     halved = any(tensor.dtype == torch.float16 for tensor in checkpoint.tensors.values())
     stored = " The network is stored in float16." if halved else ""
-    changed = _changes(Recipe.load(recipe_name).to_dict(), recipe)
-    options = " ".join([*(f"--set {change}" for change in changed), f"--seed {checkpoint.seed} --out"])
+    options = " ".join(
+        [
+            *(f"--set {change}" for change in changed_in(recipe_name, recipe)),
+            f"--seed {checkpoint.seed} --out",
+        ]
+    )
     on_gpu = made["settings"].get("device", "cpu") != "cpu"
     where = "a GPU (steps as CUDA graphs)" if on_gpu else "one processor thread"
     size = training["batch_size"] * training.get("scale", 1)

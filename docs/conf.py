@@ -18,7 +18,8 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
     "sphinx_copybutton",
-    "reference",  # docs/_ext/reference.py
+    "mathml",  # docs/_ext
+    "reference",
 ]
 exclude_patterns = ["_ext"]
 nitpicky = False
@@ -52,6 +53,7 @@ napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_attr_annotations = False
 
+html_math_renderer = "mathml"
 html_theme = "furo"
 html_title = "caloforge"
 html_static_path = ["_static"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import importlib.util
 import json
 import os
@@ -21,7 +22,7 @@ import torch
 import toy_models
 from typer.testing import CliRunner
 
-from caloforge.bench import BenchResult, bench
+from caloforge.bench import BenchResult, BenchRow, bench
 from caloforge.bench.setting import choose_conditions, time_geant4
 from caloforge.bench.worker import measure
 from caloforge.checkpoint import Checkpoint
@@ -172,6 +173,26 @@ def test_rows_say_what_was_measured(checkpoint: Checkpoint, tmp_path: Path) -> N
     assert result.machine["torch"] == torch.__version__
     assert result.summary().row_count == 2
     assert BenchResult.read(tmp_path / "b.json").to_dict() == result.to_dict()
+
+
+def test_an_interrupted_benchmark_without_a_file_says_its_numbers(
+    checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measured(key: tuple[str, int, int], job: dict[str, Any]) -> BenchRow:
+        if key[2] == 3:
+            signal.raise_signal(signal.SIGINT)
+        rows.append(measure_one(key, job))
+        return rows[-1]
+
+    bench_run = importlib.import_module("caloforge.bench.run")
+    rows, measure_one = list[BenchRow](), bench_run._measure
+    monkeypatch.setattr(bench_run, "_measure", measured)
+    with pytest.raises(KeyboardInterrupt) as stop:
+        run(checkpoint, batch_sizes=[1, 2, 3, 4])
+    assert str(stop.value).splitlines() == [
+        "2 of 4 configurations were measured",
+        *(f"cpu, threads: 1, batch {row.batch_size}: {row.ms:.4g} ms per shower" for row in rows),
+    ]
 
 
 def test_an_interrupted_benchmark_goes_on(checkpoint: Checkpoint, tmp_path: Path) -> None:

@@ -84,6 +84,12 @@ def test_lists() -> None:
     assert "layer-flow" in succeeds("recipes")
 
 
+def test_a_list_that_goes_to_no_terminal_is_whole() -> None:
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in succeeds("models").splitlines()]
+    whole = ["showertransformer-siw", "par04-siw", "e-", "1-50 GeV", "45 × 16 × 9", "7,736,235"]
+    assert whole in rows
+
+
 def test_generate_like_a_file_is_reproducible(folder: Path, tmp_path: Path) -> None:
     for name, batch in (("a.h5", 7), ("b.h5", 80)):
         told = succeeds(
@@ -131,7 +137,7 @@ def test_a_detector_is_enough_to_generate(tmp_path: Path) -> None:
 
 
 def test_any_detector_file_is_enough_to_generate(tmp_path: Path) -> None:
-    text = (FILES / "par04-scipb.toml").read_text().replace('name = "par04-scipb"', 'name = "mine"')
+    text = (FILES / "ild-ecal.toml").read_text().replace('name = "ild-ecal"', 'name = "mine"')
     (tmp_path / "anything.toml").write_text(text)
     ask = ["generate", "--detector", "anything.toml", "--energy", "10GeV", "-n", 100]
     done = caloforge(*ask, cwd=tmp_path)

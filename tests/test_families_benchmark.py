@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import sys
 from importlib import import_module
@@ -49,3 +50,21 @@ def test_a_run_goes_on_where_it_stopped(families: ModuleType, tmp_path: Path) ->
     *heads, line = families.table({"gflash": row}, truth).splitlines()
     assert {head.count("|") for head in heads} == {line.count("|")}
     assert "| 100 |" in line  # × Geant4
+
+
+def test_the_picture_is_as_wide_as_a_phone_and_names_every_family(
+    families: ModuleType, tmp_path: Path
+) -> None:
+    rows = json.loads((BENCHMARKS.parent / "docs/results/families.json").read_text())["rows"]
+    families.draw(rows, tmp_path / "families.svg")
+    picture = (tmp_path / "families.svg").read_text()
+    assert 'width="360pt"' in picture  # of letters of 10 pt
+    assert all(f">{name}</text>" in picture for name, row in rows.items() if "ms" in row)
+
+
+def test_names_are_moved_apart_and_stay_in_order(families: ModuleType) -> None:
+    places = families.spread([0.1, 0.11, 0.12, 0.5, 0.89, 0.95], 0.05)
+    assert all(b - a >= 0.05 - 1e-12 for a, b in itertools.pairwise(places))
+    assert places[-1] <= 0.9 + 1e-12
+    assert places[0] == pytest.approx(0.1)
+    assert places[3] == pytest.approx(0.5)

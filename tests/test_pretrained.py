@@ -16,6 +16,7 @@ def test_there_are_some_and_they_are_small():
     known = {
         "conv-l2lflows-siw",
         "fast-siw",
+        "foundation",
         "pxd-clusters",
         "showertransformer-siw",
         "showertree-siw",

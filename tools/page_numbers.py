@@ -3,19 +3,24 @@
 python tools/page_numbers.py            # or: make numbers
 
 Between ``<!-- numbers: NAME -->`` and ``<!-- end -->`` stands what NAME gives: "families" a table of all or
-of those named after it, "measured" all rows of measured.json or those named, and "families.FAMILY.ms" and the
-like single numbers.
+of those named after it, "families.all" all that is known of them, "families.about" where, "ild" the table
+of the ILD, "measured" all rows of measured.json or those named, "profiles.showers" and "profiles.events" what
+the pictures of families show, "families.FAMILY.ms" and the like single numbers.
 """
 
 from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
+sys.path.append(str(ROOT / "benchmarks"))
+from family_table import RIGHT, table  # noqa: E402
+
 RESULTS = ROOT / "docs/results"
 BLOCK = re.compile(r"(<!-- numbers: ([^>]*?) -->)(.*?)(<!-- end -->)", re.DOTALL)
 Row = Mapping[str, Any]
@@ -46,11 +51,21 @@ def families(rows: Mapping[str, Row], names: list[str]) -> str:
     heads = ("family", "is", "AUC, boosted trees", "AUC, high-level", "ms a shower", "× Geant4")
     lines = [heads, ("---",) * len(heads)]
     for name, row in sorted(rows.items(), key=lambda item: item[1]["strong"]["boosted"]["auc"][0]):
-        if names and name not in (*names, "Geant4 again"):
+        if names and name not in (*names, RIGHT):
             continue
         timed = [NUMBERS[key](row) if "ms" in row else "" for key in ("ms", "speed")]
         lines.append((name, row["kind"], NUMBERS["boosted"](row), NUMBERS["high"](row), *timed))
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def where(rows: Mapping[str, Row]) -> str:
+    """Where and when rows were measured, those of most of them first."""
+    places: dict[str, list[str]] = {}
+    for name, row in rows.items():
+        place = "{machine}, {date}, commit ".format(**row["about"]) + row["about"]["commit"][:7]
+        places.setdefault(place, []).append(name)
+    first, *others = sorted(places, key=lambda place: -len(places[place]))
+    return "; ".join([first, *(f"{', '.join(places[place])}: {place}" for place in others)])
 
 
 def measured(kept: Mapping[str, Any], names: list[str]) -> str:
@@ -65,19 +80,33 @@ def measured(kept: Mapping[str, Any], names: list[str]) -> str:
     return "\n".join(lines)
 
 
+def ild(kept: Mapping[str, Any]) -> str:
+    """Systems that were trained for as long on photons in the ILD, and where."""
+    heads = kept["heads"]
+    lines = ["| " + " | ".join(line) + " |" for line in (heads, ["---"] * len(heads), *kept["rows"])]
+    told = "{minutes:g} minutes each of {machine}; {learned from:,} photons to learn from, {judged on:,} "
+    told += "others to judge by; {date}, commit {commit:.7}."
+    return "\n".join([*lines, "", told.format(**kept["about"])])
+
+
 def rendered(wanted: str) -> str:
     """What a mark asks for."""
     name, *rest = wanted.split()
     if name == "measured":
         return f"\n\n{measured(read('measured'), rest)}\n\n"
+    if name == "ild":
+        return f"\n\n{ild(read('ild'))}\n\n"
+    if name.startswith("profiles."):
+        about = read("profiles")["about"]
+        made = about[name.removeprefix("profiles.")]
+        return f"Grey: Geant4, line: made. {made}; {about['date']}, commit {about['commit'][:7]}"
     results = read("families")
     if name == "families":
         return f"\n\n{families(results['rows'], rest)}\n\n"
     if name == "families.about":
-        about = results.get("about")
-        if about is None:
-            return "origin not recorded"
-        return f"{about['machine']}, {about['date']}, commit {about['commit'][:7]}"
+        return where(results["rows"])
+    if name == "families.all":
+        return f"\n\n{table(results['rows'], results['neighbours of Geant4'])}\n"
     _, family, number = name.split(".")
     return NUMBERS[number](results["rows"][family])
 

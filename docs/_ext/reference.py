@@ -110,8 +110,10 @@ class Keys(Generated):
         module, _, name = self.arguments[0].partition(":")
         model = getattr(importlib.import_module(module), name)
         meaning = attributes_of(model)
+        if missing := [key for key in model.model_fields if not meaning.get(key)]:
+            raise self.error(f"{self.arguments[0]} does not say what {', '.join(missing)} mean")
         rows = [
-            (f"`{field.alias or key}`", kind_of(field), limits_of(field), meaning.get(key, ""))
+            (f"`{field.alias or key}`", kind_of(field), limits_of(field), meaning[key])
             for key, field in model.model_fields.items()
         ]
         return [summary_of(model), "", *table(("key", "is", "default, limits", "meaning"), rows)]

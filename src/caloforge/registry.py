@@ -22,7 +22,7 @@ import importlib.util
 import os
 import pkgutil
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from caloforge.errors import CaloforgeError, CodeError, RecipeError
@@ -30,7 +30,7 @@ from caloforge.errors import CaloforgeError, CodeError, RecipeError
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
-__all__ = ["Registry", "allow_code", "load_object", "suggestion"]
+__all__ = ["Registry", "allow_code", "enumerated", "load_object", "suggestion"]
 
 ALLOWED = "CALOFORGE_ALLOW_CODE"
 """Environment variable with the allowed packages, so that child processes have them too."""
@@ -256,6 +256,12 @@ def _within(module_name: str, package: str) -> bool:
 
 def _derived_from_ours(part: object) -> bool:
     return isinstance(part, type) and any(_within(base.__module__, "caloforge") for base in part.__mro__)
+
+
+def enumerated(names: Sequence[str], most: int = 10) -> str:
+    """Names in a row; of very many the first, and how many more there are."""
+    more = len(names) - most
+    return ", ".join(names) if more <= 1 else f"{', '.join(names[:most])} and {more} more"
 
 
 def suggestion(name: str, known: list[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import subprocess
@@ -15,7 +16,7 @@ from rich.console import Console
 
 from caloforge.data import Conditions, Showers, write_showers
 from caloforge.detector import CylinderMesh, Mesh, calochallenge_mesh
-from caloforge.errors import DataError, MeshError, RecipeError
+from caloforge.errors import ConditionError, DataError, MeshError, RecipeError
 from caloforge.evaluation import ClassifierSettings, Evaluation
 from caloforge.evaluation.binning import log_edges
 from caloforge.evaluation.histograms import CellCounts
@@ -129,7 +130,7 @@ def test_what_spoils_the_numbers_is_said(make: Make) -> None:
     for expected in (
         "only 200 showers",
         "3 of 200 generated",
-        "energy of the samples",
+        "incident energy is distributed differently",
         "differ in particle",
         "e_ratio",
     ):
@@ -217,6 +218,18 @@ def test_cells_below_an_energy_are_counted_beyond_those_that_are_kept(
         assert found.below(float(lit[place]), counts) == place
     for place in (1000, len(lit) // 2):  # and by the histogram beyond
         assert found.below(float(lit[place]), counts) == pytest.approx(place, rel=0.1)
+
+
+def test_impact_points_are_in_all_samples_or_in_none(make: Make) -> None:
+    def ends_at_once(*told: object) -> None:
+        pytest.fail(f"work was begun: {told}")
+
+    plain = make(MESH)
+    known = dataclasses.replace(plain.conditions, impact=np.zeros((len(plain), 2)))
+    placed = Showers(plain.energies, known, MESH)
+    for pair, told in (((placed, plain), "has impact points, they have none"), ((plain, placed), "has no")):
+        with pytest.raises(ConditionError, match=f"generated showers to evaluate: the reference {told}"):
+            evaluate(*pair, progress=ends_at_once)
 
 
 def test_mistakes_are_named(make: Make, tmp_path: Path) -> None:

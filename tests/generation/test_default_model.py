@@ -70,6 +70,7 @@ def several(checkpoint: Checkpoint) -> Checkpoint:
 
 def test_every_detector_of_a_shipped_model_has_a_default_and_no_other():
     trained = {name: set(Checkpoint.load(name).detectors) for name in pretrained_names()}
+    trained.pop("foundation")  # of any detector
     defaults = default_models()
     assert set(defaults) == set().union(*trained.values())
     for detector, name in defaults.items():
@@ -99,7 +100,7 @@ def test_what_has_no_model_is_told():
 
 
 @pytest.mark.parametrize("energy", ["10GeV", 1e4])
-@pytest.mark.parametrize("detector", ["odd-ecal", "ild-ecal"])
+@pytest.mark.parametrize("detector", ["ild-ecal"])
 def test_a_detector_without_a_trained_model_is_answered_by_gflash(detector, energy, caplog):
     made = generate(detector=detector, energy=energy, n=3, progress=False)
     assert f"no trained model for {detector} comes with caloforge: these showers are GFlash's" in caplog.text
@@ -113,6 +114,34 @@ def test_a_detector_without_a_trained_model_is_answered_by_gflash(detector, ener
     assert made.provenance["checkpoint"]["provenance"]["untrained"]
     named = generate(f"gflash:{detector}", conditions=made.conditions, progress=False)
     np.testing.assert_array_equal(named.energies, made.energies)
+
+
+def test_a_particle_is_refused_before_gflash_is_announced(caplog):
+    with pytest.raises(ConditionError, match=r"e\+, gamma, not 'pi\+'"):
+        generate(detector="odd-ecal", particle="pi+", energy="10GeV", n=3, progress=False)
+    assert not caplog.messages
+
+
+@pytest.mark.parametrize("detector", ["odd-ecal", "allegro-ecal"])
+def test_a_detector_without_a_model_of_its_own_is_answered_by_that_of_all_detectors(detector, caplog):
+    made = generate(detector=detector, energy="10GeV", n=50, progress=False)
+    told = f"foundation was trained on no showers in {detector}" in caplog.text
+    assert told == (detector == "allegro-ecal")
+    assert set(made.conditions.detector) == {detector}
+    assert set(made.conditions.particle) == {11}
+    assert made.conditions.theta == pytest.approx([Detector.load(detector).normal_theta] * 50, abs=0.02)
+    assert made.energies.reshape(50, -1).sum(1).mean() / 1e4 == pytest.approx(1, abs=0.1)
+    assert made.provenance["checkpoint"]["model"] == "tree.joint:JointShowerTree"
+    named = generate("foundation", conditions=made.conditions, detector=detector, progress=False)
+    np.testing.assert_array_equal(named.energies, made.energies)
+
+
+def test_a_particle_that_the_model_of_all_detectors_does_not_know_is_gflashs(caplog):
+    made = generate(detector="odd-ecal", energy="10GeV", n=3, particle="e+", progress=False)
+    assert made.provenance["checkpoint"]["model"] == "parametrised.gflash:GFlash"
+    assert "the model for all detectors cannot be used: foundation was trained on particles" in caplog.text
+    with pytest.raises(ConditionError, match="not 'pi-'"):
+        generate(detector="odd-ecal", energy="10GeV", n=3, particle="pi-", progress=False)
 
 
 def test_gflash_draws_impact_points_where_the_detector_has_a_spread():
@@ -133,25 +162,23 @@ def test_the_model_of_a_fixed_detector_is_told_impact_points_directions_and_part
     assert np.median(centre) == pytest.approx(130 * np.tan(np.radians(15)), abs=8)
 
 
-def test_a_detector_of_ones_own_is_answered(tmp_path, caplog):
-    own = Detector.load("odd-ecal").to_dict() | {"name": "mine"}
-    text = (FILES / "odd-ecal.toml").read_text().replace('name = "odd-ecal"', 'name = "mine"')
+@pytest.mark.parametrize(
+    ("like", "model"),
+    [("ild-ecal", "parametrised.gflash:GFlash"), ("odd-ecal", "tree.joint:JointShowerTree")],
+)
+def test_a_detector_of_ones_own_is_answered(like, model, tmp_path):
+    own = Detector.load(like).to_dict() | {"name": "mine"}
+    text = (FILES / f"{like}.toml").read_text().replace(f'name = "{like}"', 'name = "mine"')
     (tmp_path / "anything.toml").write_text(text)
-    made = generate(
-        detector=str(tmp_path / "anything.toml"), energy="10GeV", n=4, particle="gamma", progress=False
-    )
+    ask = {"detector": str(tmp_path / "anything.toml"), "energy": "10GeV", "particle": "gamma"}
+    made = generate(**ask, n=4, progress=False)
     assert set(made.conditions.detector) == {"mine"}
     assert set(made.conditions.particle) == {22}
-    settings = made.provenance["checkpoint"]["settings"]
-    assert Detector.from_dict(settings["detector"]) == Detector.from_dict(own)
-    tail = generate(
-        detector=str(tmp_path / "anything.toml"),
-        energy="10GeV",
-        n=2,
-        first=2,
-        particle="gamma",
-        progress=False,
-    )
+    about = made.provenance["checkpoint"]
+    assert about["model"] == model
+    introduced = about["provenance"].get("introduced", {"mine": about["settings"]})
+    assert Detector.from_dict(introduced["mine"]["detector"]) == Detector.from_dict(own)
+    tail = generate(**ask, n=2, first=2, progress=False)
     np.testing.assert_array_equal(tail.energies, made.energies[2:])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 import torch
 from described import showers_in, small_detector
 
-from caloforge.checkpoint import Checkpoint
+from caloforge.checkpoint import Checkpoint, pretrained
 from caloforge.checkpoint.introduced import with_detector
 from caloforge.data import Showers
 from caloforge.detector import CylinderMesh, Detector
@@ -133,6 +134,39 @@ def test_a_detector_that_it_never_saw_is_taken_by_its_description(
     assert "standard deviations from the nearest" in caplog.text
     known = resolve_checkpoint(joint, "thin")
     assert known is joint
+
+
+@pytest.fixture
+def shipped(joint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Checkpoint:
+    """As if the model came with caloforge, and no other."""
+    (tmp_path / "pretrained").mkdir()
+    (tmp_path / "pretrained" / "defaults.toml").write_text("")
+    monkeypatch.setattr(pretrained, "PRETRAINED", tmp_path / "pretrained")
+    replace(joint).save(tmp_path / "pretrained" / "foundation")
+    (tmp_path / "pretrained" / "foundation" / "CARD.md").write_text("# foundation")
+    return joint
+
+
+def test_a_model_for_all_detectors_that_is_shipped_comes_before_the_parametrisation(
+    shipped: Checkpoint, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "between.toml"
+    file.write_text(to_toml(BETWEEN.to_dict()))
+    asked: dict[str, Any] = {"detector": str(file), "energy": 1e4, "n": 5, "seed": 2, "progress": False}
+    made = generate(**asked)
+    assert made.provenance["checkpoint"]["model"] == "tree.joint:JointShowerTree"
+    np.testing.assert_array_equal(made.energies, generate(shipped, **asked).energies)
+    assert "trained on no showers in between" in caplog.text
+    assert "GFlash" not in caplog.text
+
+
+def test_where_the_shipped_model_cannot_be_used_the_parametrisation_answers(
+    shipped: Checkpoint, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = generate(detector="odd-ecal", energy=1e4, n=2, progress=False)
+    assert made.provenance["checkpoint"]["model"] == "parametrised.gflash:GFlash"
+    assert "the model for all detectors cannot be used: odd-ecal is read out on" in caplog.text
+    assert "no trained model for odd-ecal comes with caloforge" in caplog.text
 
 
 def test_what_it_cannot_make_is_said(joint: Checkpoint) -> None:

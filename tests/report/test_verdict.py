@@ -128,10 +128,10 @@ def test_a_fault_is_named_and_gives_the_generator_away():
     assert "layer 2" in verdict.giveaway
     assert "r differs in 1 of 4 histograms, most the" in verdict.differs[0]
     assert any("Less, but more than chance: " in text for text in verdict.differs)
-    assert any("response" in text and "agrees within its error" in text for text in verdict.agrees)
+    assert any("Mean response" in text and "agrees: " in text for text in verdict.agrees)
     shifted = find_verdict(judged(reference, changed(generated, stronger)))
     assert shifted.level >= 1
-    assert "total energy / incident energy: its mean lies 0.4" in shifted.giveaway
+    assert "total energy / incident energy: mean 0.4" in shifted.giveaway
     assert any("response" in text and "too high: +4" in text for text in shifted.differs)
 
 
@@ -292,12 +292,12 @@ def correlation(value: float) -> Correlation:
                     )
                 }
             },
-            "recall",
+            "Recall",
         ),
         (
             {"correlations": {"layers": correlation(0.035)}},
             {"correlations": {"layers": correlation(0.2)}},
-            "correlations between layers",
+            "Correlations between layers differ",
         ),
         ({"slices": slices(0.0, 0.001, -0.001)}, {"slices": slices(0.0, 0.06, 0.001)}, "incident energy"),
         ({"conservation": CONSERVED}, {"conservation": CONSERVED.replace(generated_above=0.05)}, "ΣE/E_inc"),

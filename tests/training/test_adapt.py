@@ -207,6 +207,56 @@ def test_the_recipe_of_an_adaptation(parent):
     assert (recipe.training.steps, recipe.training.clip) == (500, 3.0)
 
 
+def test_few_showers_are_learnt_by_tables_and_steps_are_those_of_each_update(parent):
+    def chosen(n, update, start=parent):
+        training = adaptation_recipe(start, n, steps=40, update=update).training
+        return training.update, training.steps
+
+    assert chosen(200, None) == chosen(200, "all") == ("all", 40)
+    assert chosen(200, "best") == ("best", 120)
+    assert chosen(29, "best") == ("tables", 40)
+    assert chosen(29, "low-rank") == ("low-rank", 40)
+    with pytest.raises(RecipeError, match=r"training\.update"):
+        adaptation_recipe(parent, 200, update="some")
+    with pytest.raises(RecipeError, match="give a validation_fraction"):
+        adaptation_recipe(parent, 200, update="best", overrides={"training.validation_fraction": 0.0})
+
+
+def test_each_update_moves_its_own_weights(parent, tmp_path):
+    before, moved = parent.network(), {}
+    for update in ("tables", "low-rank", "all"):
+        change = RATES | {"training.rank": 1, "training.ema": 0}
+        child = adapted(parent, tmp_path / update, steps=20, update=update, overrides=change).network()
+        moved[update] = {
+            name: (weight - old).detach()
+            for (name, weight), old in zip(child.named_parameters(), before.parameters(), strict=True)
+        }
+    for name, old in before.named_parameters():
+        assert bool(moved["tables"][name].any()) == (old.ndim < 2), name
+        assert moved["low-rank"][name].any(), name
+    moves = {update: of["network.3.weight"] for update, of in moved.items()}
+    rank = {update: torch.linalg.matrix_rank(move, rtol=1e-4) for update, move in moves.items()}
+    assert rank["low-rank"] == 1 < rank["all"]
+
+
+def test_the_best_update_is_kept_and_the_start_where_none_is_better(parent, tmp_path):
+    child = adapted(parent, tmp_path / "a", steps=40, update="best", overrides=RATES)
+    part = child.metrics["parts"]["model"]
+    rows = [
+        json.loads(line)["parts"]["model"] for line in (tmp_path / "a" / "log.jsonl").read_text().splitlines()
+    ]
+    ways = [row["update"] for row in rows]
+    assert list(dict.fromkeys(ways)) == ["tables", "low-rank", "all"]
+    best = min(range(len(rows)), key=lambda i: rows[i]["validation_loss"])
+    assert part["validation_loss"] == rows[best]["validation_loss"]
+    assert (part["best_epoch"], part["update"]) == (best, ways[best])
+    wild = {"training.learning_rate": 1.0, "training.schedule": "constant", "training.ema": 0}
+    again = adapted(child, tmp_path / "b", steps=9, update="best", overrides=wild)
+    assert again.metrics["parts"]["model"]["update"] == "none"
+    for name, weight in child.network().named_parameters():
+        assert torch.equal(again.tensors[name], weight)
+
+
 class Stops(JointGaussian):
     """Interrupts itself in one of its steps."""
 
@@ -216,6 +266,20 @@ class Stops(JointGaussian):
         type(self).count += 1
         if self.count == self.at:
             os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.parametrize("at", [8, 20, 32])  # in each of the updates
+def test_a_stopped_choice_of_updates_goes_on_to_the_same_weights(parent, tmp_path, monkeypatch, at):
+    monkeypatch.setattr(joint_models, "JointGaussian", Stops)
+    how = {"steps": 12, "update": "best", "overrides": RATES | {"training.rank": 1}}
+    Stops.count, Stops.at = 0, None
+    whole = adapted(parent, tmp_path / "whole", **how)
+    Stops.count, Stops.at = 0, at
+    with pytest.raises(KeyboardInterrupt, match="resume=True"):
+        adapted(parent, tmp_path / "cut", **how)
+    resumed = adapted(parent, tmp_path / "cut", **how, resume=True)
+    assert resumed.fingerprint == whole.fingerprint
+    assert resumed.metrics["parts"] == whole.metrics["parts"]
 
 
 def test_a_stopped_adaptation_goes_on_to_the_same_weights(parent, tmp_path, monkeypatch):

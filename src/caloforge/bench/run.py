@@ -100,7 +100,7 @@ def bench(
         CaloforgeError: a device is not there, or a process failed.
         ConditionError: an option is senseless, or energies lie outside the trained range.
         DataError: the file exists, is of another benchmark, or cannot be written.
-        KeyboardInterrupt: Ctrl-C; what is measured is in the file.
+        KeyboardInterrupt: Ctrl-C; what is measured is in the file, or without one in the message.
     """
     target, seed = None if out is None else output_file(out), checked_seed(seed)
     if min([repetitions, *batch_sizes]) < 1 or not 0 < budget_s < math.inf:
@@ -160,9 +160,11 @@ def bench(
         }
 
         def kept() -> str:
-            done = sum(row.repetitions > 0 for row in rows.values())
-            where = f" and kept in {target}; go on with resume=True (--resume)" if target else ""
-            return f"{done} of {len(rows)} configurations were measured{where}"
+            done = [row for row in rows.values() if row.repetitions]
+            told = f"{len(done)} of {len(rows)} configurations were measured"
+            if target:
+                return f"{told} and kept in {target}; go on with resume=True (--resume)"
+            return "\n".join([told, *(f"{_words(row.key)}: {row.ms:.4g} ms per shower" for row in done)])
 
         with Display(enabled=progress, transient=True) as show, stoppable(kept):
             time = result.geant4
@@ -173,9 +175,7 @@ def bench(
             for i, key in enumerate(wanted):
                 if rows[key].repetitions:
                     continue
-                device, n_threads, size = key
-                about = f"{device}, threads: {n_threads}, batch {size:,}"
-                show("benchmark", i, len(wanted), about)
+                show("benchmark", i, len(wanted), _words(key))
                 rows[key] = _measure(key, job)
                 current = keep(time)
         return current
@@ -251,6 +251,11 @@ def _resumed(new: BenchResult, old: BenchResult, path: Path) -> BenchResult:
     return new.replace(geant4=old.geant4, rows=old.rows)
 
 
+def _words(key: tuple[str, int, int]) -> str:
+    device, threads, size = key
+    return f"{device}, threads: {threads}, batch {size:,}"
+
+
 def _row(key: tuple[str, int, int], **measured: Any) -> BenchRow:
     device, threads, size = key
     return BenchRow(device=device, threads=threads, batch_size=size, **measured)
@@ -269,8 +274,7 @@ def _measure(key: tuple[str, int, int], job: dict[str, Any]) -> BenchRow:
         if error.status == -signal.SIGKILL:
             remark = "not measured: the system ended the process, as it does without memory"
             return _row(key, remark=remark)
-        failed = f"{device}, threads: {threads}, batch {size} failed"
-        raise CaloforgeError(f"{failed}: {error.details}") from None
+        raise CaloforgeError(f"{_words(key)} failed: {error.details}") from None
     if "refusal" in reply:
         raise CheckpointError(reply["refusal"])
     times = np.array(reply.pop("times"))

@@ -24,6 +24,7 @@ from caloforge.errors import CheckpointError, MeshError, RecipeError
 from caloforge.models.base import GeneratorModel, NoiseModel
 from caloforge.models.pixels.base import PixelModel
 from caloforge.models.trainable import Trainable, load_trainable_class
+from caloforge.registry import enumerated
 from caloforge.runtime.provenance import provenance
 from caloforge.settings import explain, with_overrides
 
@@ -229,8 +230,8 @@ class Checkpoint:
         if detector in self.meshes or not self._other_meshes():
             return self.meshes.get(detector, self.mesh)
         raise CheckpointError(
-            f"the checkpoint {self.path or ''} makes showers in {', '.join(self.meshes)}, each on cells of "
-            f"its own, but not in {detector!r}; choose one of these, or adapt it (caloforge adapt)"
+            f"the checkpoint {self.path or ''} makes showers in {enumerated(list(self.meshes))}, each on "
+            f"cells of its own, but not in {detector!r}; choose one of these, or adapt it (caloforge adapt)"
         )
 
     def range_of(self, detector: str) -> dict[str, Any]:

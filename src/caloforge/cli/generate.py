@@ -100,7 +100,7 @@ def generate(
     from caloforge.runtime.shards import Shard
 
     part = Shard.parse(shard)
-    model = resolve_checkpoint(checkpoint, detector, overrides(settings))
+    model = resolve_checkpoint(checkpoint, detector, overrides(settings), particle)
     if model.mesh.kind == "pixel":
         told = {
             "energy": energy,

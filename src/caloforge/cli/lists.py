@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from caloforge.cli.options import Seed
-from caloforge.cli.output import console, say
+from caloforge.cli.output import console, say, show
 
 __all__ = ["detectors", "models", "recipes"]
 
@@ -50,7 +50,7 @@ def detectors(
             ", ".join(source.name for source in pixels.sources),
         )
         table.add_row(name, cells, "background", sources, escape(pixels.description))
-    console.print(table)
+    show(table)
 
 
 def recipes() -> None:
@@ -64,7 +64,7 @@ def recipes() -> None:
     for name in Recipe.names():
         recipe = Recipe.load(name)
         table.add_row(name, recipe.model, escape(recipe.description))
-    console.print(table)
+    show(table)
 
 
 def models(
@@ -78,6 +78,7 @@ def models(
 
     from caloforge.checkpoint import Checkpoint
     from caloforge.checkpoint.pretrained import default_models, model_card, pretrained_names
+    from caloforge.registry import enumerated
 
     if name is not None:
         console.print(Markdown(model_card(name)))
@@ -86,7 +87,8 @@ def models(
         _exports()
         return
     taken = ", ".join(f"{name} for {detector}" for detector, name in default_models().items())
-    table = Table(caption=f"caloforge generate --detector takes {taken}, and GFlash for any other")
+    others = "foundation, or else GFlash, for any other"
+    table = Table(caption=f"caloforge generate --detector takes {taken}, and {others}")
     for heading in ("name", "detector", "particles", "energies", "cells", "parameters"):
         table.add_column(heading, no_wrap=heading == "name")
     for known in pretrained_names():
@@ -101,13 +103,13 @@ def models(
             particles, energies = ", ".join(valid["particle"]), f"{low / 1000:.3g}-{high / 1000:.3g} GeV"
         table.add_row(
             known,
-            ", ".join(checkpoint.detectors),
+            enumerated(checkpoint.detectors, 5),
             particles,
             energies,
             " × ".join(map(str, checkpoint.mesh.shape)),
             f"{model.n_parameters:,}",
         )
-    console.print(table)
+    show(table)
 
 
 def _exports() -> None:
@@ -132,4 +134,4 @@ def _exports() -> None:
                 table.add_row(known, contract, f"caloforge export --to {' or '.join(promised.formats)}")
             except ExportError as error:
                 table.add_row(known, contract, escape(f"no: {error}"))
-    console.print(table)
+    show(table)

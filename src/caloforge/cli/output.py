@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.table import Table
 from rich.text import Text
 
 from caloforge.runtime.screen import Screen
@@ -24,6 +25,7 @@ __all__ = [
     "note",
     "say",
     "say_trained",
+    "show",
     "show_log",
     "speaks",
     "warn",
@@ -31,8 +33,15 @@ __all__ = [
 
 console = Screen()
 errors = Screen(stderr=True)
+WIDE = 1000
+"""Columns for a table that goes to a file or another program."""
 speaks = int(os.environ.get("WORLD_SIZE", "1")) == 1 or os.environ.get("RANK", "0") == "0"
 """False in all but the first of several processes that torchrun started, which say what it says."""
+
+
+def show(table: Table) -> None:
+    """Print a table, on a terminal within its width, elsewhere in full."""
+    (console if console.is_terminal else Screen(width=WIDE)).print(table)
 
 
 def say(text: str) -> None:

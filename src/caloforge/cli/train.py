@@ -104,6 +104,10 @@ def adapt(
     steps: Annotated[
         int | None, typer.Option(help="Batches to train on; by default a tenth of the training's.", min=1)
     ] = None,
+    update: Annotated[
+        str | None,
+        typer.Option(help="What is learnt: tables, low-rank, all, or best, by showers that are held out."),
+    ] = None,
     seed: Seed = 0,
     resume: Resume = False,
     overwrite: Overwrite = False,
@@ -126,6 +130,7 @@ def adapt(
         out=out,
         n=n,
         steps=steps,
+        update=update,
         seed=seed,
         resume=resume,
         overwrite=overwrite,

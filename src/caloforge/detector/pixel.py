@@ -47,7 +47,13 @@ MOST_CELLS = 4096
 
 
 class Tube(Table):
-    """A cylinder shell around the beam, such as a part of the beam pipe; everywhere along it."""
+    """A cylinder shell around the beam, such as a part of the beam pipe; everywhere along it.
+
+    Attributes:
+        material: of Geant4's table (``G4_Be``), or one of ``[[materials]]``.
+        inner_radius_mm: where it begins.
+        outer_radius_mm: where it ends.
+    """
 
     material: str
     inner_radius_mm: float = Field(ge=0)
@@ -55,14 +61,25 @@ class Tube(Table):
 
 
 class Pitch(Table):
-    """So many cells of one size."""
+    """So many cells of one size.
+
+    Attributes:
+        cells: how many.
+        um: their size, µm.
+    """
 
     cells: int = Field(ge=1, le=MOST_CELLS)
     um: float = Field(gt=0)
 
 
 class PlacedSensor(Table):
-    """Where a sensor and its module are along the beam: the middles of the module and of its active area."""
+    """Where a sensor and its module are along the beam.
+
+    Attributes:
+        module_z_mm: middle of the module.
+        active_z_mm: middle of its active area.
+        flip_v: cells are counted from the upper end of v.
+    """
 
     module_z_mm: float
     active_z_mm: float
@@ -75,6 +92,21 @@ class PixelLayer(Table):
     A ladder's module, a slab of ``material`` that is thinned to the active area, lies at ``radius_mm``,
     shifted tangentially by ``shift_mm`` and turned by its azimuth; its active plane lies ``active_w_mm``
     further out.
+
+    Attributes:
+        ladders: how many, evenly around the beam.
+        first_phi_deg: azimuth of the first one.
+        radius_mm: of the middle of a module.
+        shift_mm: of a module along u, which makes a windmill.
+        module_u_mm: size of a module along u, r-φ.
+        module_v_mm: the same along v, the beam.
+        module_w_mm: the same along w, outward.
+        material: of a module and its sensor.
+        active_w_mm: of the active plane, from the middle of the module, outward.
+        thickness_um: of the active plane.
+        pitches_u: cells along u, in groups of one size.
+        pitches_v: cells along v, in groups of one size.
+        sensors: of a ladder, in their order.
     """
 
     ladders: int = Field(ge=1, le=1000)
@@ -130,6 +162,21 @@ class Readout(Table):
     Energy becomes electrons, in steps of at most ``segment_um`` and groups of at most ``group_electrons``,
     which diffuse and are shifted along u by the Lorentz force while they drift; noise and a pedestal are
     added, what exceeds ``bits`` is cut off, and what then is below the threshold is suppressed.
+
+    Attributes:
+        ev_per_electron: energy that frees an electron.
+        electrons_per_adu: charge of one unit of the converter.
+        noise_electrons: σ of the noise of a cell.
+        pedestal_adu: mean that is added before and taken off after the converter.
+        pedestal_spread_adu: how much it differs from cell to cell, σ.
+        bits: of the converter.
+        threshold_adu: least charge that is kept, above the pedestal.
+        noise_hits: share of all cells that noise alone lights.
+        diffusion_um: σ along u and v while electrons drift.
+        lorentz_um: shift along u while electrons drift.
+        segment_um: longest piece of a track that is one deposit.
+        group_electrons: most electrons that move together.
+        window_us: begin and end of the time in which sources send particles.
     """
 
     ev_per_electron: float = Field(gt=0)
@@ -160,9 +207,13 @@ class Readout(Table):
 
 
 class _Source(Table):
-    """A source of background; ``mean`` is its mean number in the window at rate factor 1.
+    """A source of background.
 
-    ``rate_spread`` is the σ of the logarithm of its own factor, which varies from event to event.
+    Attributes:
+        name: lower-case letters, digits and ``_``; ``--rate`` names it.
+        mean: mean number of its primaries (pairs) in the window at rate factor 1.
+        rate_spread: σ of the logarithm of its own factor, which varies from event to event.
+        kind: which source it is.
     """
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
@@ -173,8 +224,14 @@ class _Source(Table):
 class TwoPhoton(_Source):
     """e+e− pairs of two-photon processes from the interaction point.
 
-    dN/dp_T ∝ p_T^−``power``, flat in rapidity around ``boost``; the two are back to back in φ, and apart in
-    rapidity as for a flat cos θ* of the pair.
+    The two are back to back in φ, and apart in rapidity as for a flat cos θ* of the pair.
+
+    Attributes:
+        pt_mev: least and largest transverse momentum.
+        power: k in dN/dp_T ∝ p_T^−k.
+        rapidity: the pair's is flat up to ± this around ``boost``.
+        boost: mean rapidity of the pairs, along z.
+        spot_mm: σ of the interaction point along x, y and z.
     """
 
     kind: Literal["two-photon"]
@@ -188,10 +245,17 @@ class TwoPhoton(_Source):
 class SingleBeam(_Source):
     """Secondaries of beam particles that are lost far away: they leave a cylinder at grazing angles.
 
-    ``share`` says how many of them are e−, e+ and photons, ``forward`` how many fly along +z, and
-    ``phi_excess`` a in 1 + a cos(φ − ``phi_deg``). Kinetic energies are a power law, angles to the beam
-    exponential with the mean ``angle_rad``, azimuths of the direction normal around the radial one with
-    ``swirl_rad``.
+    Attributes:
+        share: how many of them are ``e-``, ``e+`` and ``gamma``; any scale.
+        energy_mev: least and largest kinetic energy.
+        power: k in dN/dE ∝ E^−k.
+        angle_rad: mean angle to the beam, exponentially distributed.
+        swirl_rad: σ of the azimuth of the direction around the radial one.
+        forward: share that flies along +z.
+        phi_excess: a in 1 + a cos(φ − ``phi_deg``), the density of the azimuths where they start.
+        phi_deg: azimuth where most of them start.
+        radius_mm: of the cylinder that they leave.
+        z_mm: its ends along the beam.
     """
 
     kind: Literal["single-beam"]
@@ -208,7 +272,14 @@ class SingleBeam(_Source):
 
 
 class Synchrotron(_Source):
-    """Photons of synchrotron radiation that leave the beam pipe: exponential in energy."""
+    """Photons of synchrotron radiation that leave the beam pipe: exponential in energy.
+
+    Attributes:
+        mean_energy_kev: mean above the least energy.
+        least_energy_kev: where the spectrum begins.
+        radius_mm: of the cylinder that they leave.
+        z_mm: its ends along the beam.
+    """
 
     kind: Literal["synchrotron"]
     mean_energy_kev: float = Field(gt=0)

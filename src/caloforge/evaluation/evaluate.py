@@ -50,7 +50,15 @@ from caloforge.evaluation.slices import slice_edges, slice_metrics
 from caloforge.runtime.provenance import provenance
 from caloforge.runtime.streams import checked_seed
 
-__all__ = ["LEAST_SHOWERS", "EvaluationOptions", "Progress", "Source", "evaluate", "opened"]
+__all__ = [
+    "LEAST_SHOWERS",
+    "EvaluationOptions",
+    "Progress",
+    "Source",
+    "evaluate",
+    "opened",
+    "require_comparable",
+]
 
 LEAST_SHOWERS = 20
 
@@ -120,7 +128,8 @@ def evaluate(
         MeshError: the samples are on different meshes, or a classifier does not fit the mesh.
         DataError: a sample has fewer than 20 showers or no energy at all, a file is unreadable, features were
             made with another reference, or cells are needed that are not there.
-        ConditionError: a slice is unknown or malformed, or the threshold no energy.
+        ConditionError: a slice is unknown or malformed, the threshold no energy, or only some of the samples
+            have impact points.
         RecipeError: the classifiers are unknown.
         MissingDependencyError: an optional package is not installed.
     """
@@ -261,6 +270,17 @@ def opened(source: Source | Reading) -> Showers:
     return source if isinstance(source, Showers) else open_showers(source)
 
 
+def require_comparable(reference: Showers, showers: Showers, what: str) -> None:
+    """Raise MeshError unless both are on the same cells, ConditionError where one alone has impact points."""
+    reference.require_same_cells(showers, what)
+    known, found = (each.conditions.impact is not None for each in (reference, showers))
+    if known != found:
+        has, have = ("has", "have none") if known else ("has no", "have some")
+        raise ConditionError(
+            f"{what}: the reference {has} impact points, they {have}; take files with them, or files without"
+        )
+
+
 def _require_scales(reference: Source | Reading, generated: Reading) -> None:
     """DataError unless features of the reference are given, too, with which the generated ones were made."""
     if not isinstance(reference, Reading) or reference.scales != generated.scales:
@@ -286,7 +306,7 @@ def _without_cells(
 def _checked(source: Source | Reading, role: str, reference: Showers | None) -> Showers:
     showers = opened(source)
     if reference is not None:
-        reference.require_same_cells(showers, f"{role} to evaluate")
+        require_comparable(reference, showers, f"{role} to evaluate")
     if len(showers) < LEAST_SHOWERS:
         raise DataError(f"{len(showers)} {role}; an evaluation needs at least {LEAST_SHOWERS}")
     if all(s is None or has_cells(s) for s in (showers, reference)):

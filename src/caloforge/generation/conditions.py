@@ -91,7 +91,7 @@ class _Names:
             else None
         )
         self.particle = (
-            trained_name(checkpoint, "particle", particle)
+            trained_name(checkpoint, "particle", particle, self.detector)
             if needed or particle is not None or len(known["particle"]) == 1
             else None
         )

@@ -33,7 +33,7 @@ from caloforge.detector.mesh import Mesh
 from caloforge.errors import CheckpointError, ConditionError, DataError, DetectorError
 from caloforge.generation.conditions import incident_conditions
 from caloforge.generation.given import GivenShowers
-from caloforge.generation.trained import check_range, trained_mesh
+from caloforge.generation.trained import check_range, trained_mesh, trained_name
 from caloforge.models.base import GeneratorModel
 from caloforge.runtime.provenance import code_version
 from caloforge.runtime.shards import Shard
@@ -53,6 +53,7 @@ def resolve_checkpoint(
     checkpoint: Checkpoint | str | os.PathLike[str] | None,
     detector: str | None = None,
     settings: Mapping[str, Any] | None = None,
+    particle: str | None = None,
 ) -> Checkpoint:
     """The checkpoint, or the one for ``detector``, a name or file, with changed settings.
 
@@ -61,6 +62,7 @@ def resolve_checkpoint(
     on, by its description.
 
     Raises:
+        ConditionError: GFlash would have to be used, and is not for ``particle``.
         CheckpointError: neither is given, or the checkpoint is unusable.
         DetectorError: there is no such detector, or no trained model, and GFlash cannot be used for it.
         RecipeError: there is no such setting, or its value is illegal.
@@ -72,7 +74,7 @@ def resolve_checkpoint(
                 f"detector: --detector {', '.join(default_models())} (a trained model), or any other name or "
                 "file (a parametrisation)"
             )
-        checkpoint = _untold(detector)
+        checkpoint = _untold(detector, particle)
     checkpoint = Checkpoint.load(checkpoint)
     if detector is not None:
         checkpoint = weights_for(checkpoint, Detector.name_of(detector))
@@ -81,16 +83,24 @@ def resolve_checkpoint(
     return checkpoint.with_settings(settings or {})
 
 
-def _untold(detector: str) -> Checkpoint:
-    """The model for a detector where none is named."""
+def _untold(detector: str, particle: str | None) -> Checkpoint:
+    """The model for a detector where none is named; GFlash only for a particle that it knows."""
     name = default_model(detector)
     if not name.startswith(GFLASH):
         return Checkpoint.load(pretrained_folder(name))
+    reason = None
     if FOUNDATION in pretrained_names():
         try:
-            return _introduced(Checkpoint.load(FOUNDATION), detector)
-        except (CheckpointError, DetectorError) as error:
-            log.warning("the model for all detectors cannot be used: %s", error)
+            foundation = Checkpoint.load(FOUNDATION)
+            if particle is not None:
+                trained_name(foundation, "particle", particle)
+            return _introduced(foundation, detector)
+        except (CheckpointError, ConditionError, DetectorError) as error:
+            reason = error
+    found = Checkpoint.load(name)
+    trained_name(found, "particle", particle)
+    if reason is not None:
+        log.warning("the model for all detectors cannot be used: %s", reason)
     log.warning(
         "no trained model for %s comes with caloforge: these showers are GFlash's, a parametrisation "
         "from the detector's description alone, which was fitted to no showers and agrees with "
@@ -100,7 +110,7 @@ def _untold(detector: str) -> Checkpoint:
         detector,
         detector,
     )
-    return Checkpoint.load(name)
+    return found
 
 
 def _introduced(checkpoint: Checkpoint, detector: str) -> Checkpoint:
@@ -227,7 +237,7 @@ class GenerationRequest(Request):
         shard = Shard.parse(shard)
         low, high = (0, 1) if n is None else shard.span(n)
         checked_count(high - low, first + low)
-        checkpoint = resolve_checkpoint(checkpoint, detector, settings)
+        checkpoint = resolve_checkpoint(checkpoint, detector, settings, particle)
         checkpoint.require_makes()
         detector = None if detector is None else Detector.name_of(detector)
         coarse = None if given is None else GivenShowers.open(given, copies)

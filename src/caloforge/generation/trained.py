@@ -12,6 +12,7 @@ from caloforge.data.conditions import Conditions
 from caloforge.data.particles import pdg_code, pdg_name
 from caloforge.detector.mesh import Mesh
 from caloforge.errors import ConditionError
+from caloforge.registry import enumerated
 
 __all__ = ["MARGIN_RAD", "check_range", "trained_mesh", "trained_name"]
 
@@ -23,16 +24,23 @@ MARGIN_RAD = 1e-3
 MARGIN_MM = 1e-3
 
 
-def trained_name(checkpoint: Checkpoint, kind: Literal["detector", "particle"], name: str | None) -> str:
+def trained_name(
+    checkpoint: Checkpoint,
+    kind: Literal["detector", "particle"],
+    name: str | None,
+    detector: str | None = None,
+) -> str:
     """The detector or particle called ``name``, or, for None, the usual or only one that the model is for.
+
+    What is usual may be another in each ``detector``.
 
     Raises:
         ConditionError: the model was not trained on it, or on several and none is named.
     """
     known = _known(checkpoint, kind)
     if name is None:
-        name = checkpoint.valid_range.get("usual", {}).get(kind)
-    names = ", ".join(filter(None, known)) or "without a name"
+        name = checkpoint.range_of(detector or "").get("usual", {}).get(kind)
+    names = enumerated(list(filter(None, known))) or "without a name"
     trained = f"{checkpoint.name} {_stands(checkpoint)} {kind}{'s' * (len(known) > 1)} {names}"
     if name is not None and name not in known:
         raise ConditionError(f"{trained}, not {name!r}; take one of its own, or another checkpoint")
@@ -54,7 +62,7 @@ def trained_mesh(checkpoint: Checkpoint, conditions: Conditions) -> Mesh:
     strange = sorted(set(conditions.detector.tolist()) - set(known))
     if strange and len(known) > 1:
         raise ConditionError(
-            f"{checkpoint.name} knows the detectors {', '.join(known)}, and {strange[0]!r} could be "
+            f"{checkpoint.name} knows the detectors {enumerated(known)}, and {strange[0]!r} could be "
             "taken for any of them; give conditions with one of these, or adapt the model (caloforge adapt)"
         )
     if strange and known:
@@ -119,7 +127,7 @@ def check_range(conditions: Conditions, checkpoint: Checkpoint) -> None:
         if strange:
             raise ConditionError(
                 f"{name} of shower {names.index(strange[0])} is {strange[0]!r}, but the model "
-                f"{_stands(checkpoint)} {', '.join(map(repr, known))}; {hint}"
+                f"{_stands(checkpoint)} {enumerated(list(map(repr, known)))}; {hint}"
             )
 
 

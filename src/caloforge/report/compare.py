@@ -24,7 +24,7 @@ from caloforge.evaluation.classifiers.inputs import check_names
 from caloforge.evaluation.comparison.posterior import REFERENCE_CLASS, multiclass_posterior, with_posterior
 from caloforge.evaluation.comparison.published import published_results
 from caloforge.evaluation.comparison.ranking import metrics_of, pareto_names, quality_keys
-from caloforge.evaluation.evaluate import LEAST_SHOWERS, Source, opened
+from caloforge.evaluation.evaluate import LEAST_SHOWERS, Source, opened, require_comparable
 from caloforge.evaluation.progress import Progress, reporting
 from caloforge.evaluation.results import (
     COMPARISON_FILE,
@@ -102,6 +102,7 @@ def compare(
 
     Raises:
         MeshError: a sample is on another mesh than the reference.
+        ConditionError: some samples have impact points and some have none.
         DataError: a file is unreadable, a sample has too few showers, names are not unique, or ``out`` holds
             other results.
         RecipeError, MissingDependencyError: as `evaluate`.
@@ -195,7 +196,7 @@ def _checked(
     for name, source in _named_sources(generated):
         _check_name(name, [task.name for task in tasks])
         showers = opened(source)
-        truth.require_same_cells(showers, f"generated showers {name!r} to compare")
+        require_comparable(truth, showers, f"generated showers {name!r} to compare")
         if len(showers) < LEAST_SHOWERS:
             raise DataError(
                 f"{len(showers)} showers in {name!r}; a comparison needs at least {LEAST_SHOWERS}"

@@ -35,15 +35,14 @@ def neighbourhoods(evaluation: Evaluation, *, whole: bool) -> Table:
                 "" if separation is None else f"{number(separation.value)} ({number(separation.floor, 2)})",
             )
         )
-    head = ("Per shower", "Geant4", "Generated", "Beyond chance", "AUC alone", "Separation (by chance)")
+    head = ("Per shower", "Geant4", "Generated", "Beyond chance (chance)", "AUC alone", "Separation (chance)")
     caption = "Neighbours of lit cells" if whole else "By ring, layer and distance"
     return Table(caption, head, rows, scrolls=caption)
 
 
 def _beyond(sigmas: float, difference: Estimate) -> Cell:
     """How far a difference lies beyond its floor, with the floor beneath."""
-    chance = f"by chance {scatter(difference.floor, difference.floor_error)}"
-    return sigmas_cell(sigmas, chance)
+    return sigmas_cell(sigmas, scatter(difference.floor, difference.floor_error))
 
 
 def compared_neighbourhoods(comparison: ModelComparison) -> Table:

@@ -33,13 +33,13 @@ from caloforge.runtime.structured import json_text
 __all__ = ["Cell", "Table"]
 
 CLASSIFIER_INPUTS = {
-    "low": "A dense network that sees every cell’s energy over E_inc.",
-    "low-normed": "A dense network that sees cells over the energy of their layer, and the layers’ energies.",
-    "high": "A dense network that sees energies, centres, widths and sparsity of the layers.",
-    "resnet": "A 3D ResNet-18 that sees the whole shower as an image.",
-    "c2st": "A 2D ResNet-18 that sees the plane across the shower, layers as channels (LHCb’s test).",
-    "strong": "A dense network that sees cells, their sums and ranks, and the neighbours of lit cells.",
-    "boosted": "Boosted trees that see features, rings, the spectrum and the neighbours of lit cells.",
+    "low": "Dense: every cell’s energy over E_inc.",
+    "low-normed": "Dense: cells over the energy of their layer, and layers’ energies.",
+    "high": "Dense: energies, centres, widths and sparsity of layers.",
+    "resnet": "3D ResNet-18: the whole shower as an image.",
+    "c2st": "2D ResNet-18: the plane across the shower, layers as channels (LHCb’s test).",
+    "strong": "Dense: cells, their sums and ranks, neighbours of lit cells.",
+    "boosted": "Boosted trees: features, rings, spectrum, neighbours of lit cells.",
 }
 ORIGINS = {"reference": "Geant4 showers", "generated": "Generated showers"}
 
@@ -276,15 +276,12 @@ def neighbours(known: Memorisation, one: str = "shower") -> Table:
     chance = nearer.floor if math.isfinite(nearer.floor) else nearer.ideal
     rows: list[Row] = [
         (
-            Cell(
-                f"Nearer to a training than to a held-out {one}",
-                beneath="100 % for a copy of the training set.",
-            ),
+            Cell(f"Nearer to a training than to a held-out {one}", beneath="100 %: copies."),
             percent(nearer.value, nearer.error, signed=False),
             percent(chance, signed=False),
         ),
         (
-            Cell("As near as copies", beneath=f"Nearer than all but 0.1 % of the held-out {one}s are."),
+            Cell("As near as copies", beneath=f"Nearer than 99.9 % of held-out {one}s."),
             number(known.copies),
             number(known.copies_expected, 2),
         ),

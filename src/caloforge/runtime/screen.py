@@ -26,10 +26,11 @@ class Screen(Console):
 
     Args:
         stderr: write on standard error instead of standard output.
+        width: columns; by default those of the terminal, or 80.
     """
 
-    def __init__(self, *, stderr: bool = False) -> None:
-        super().__init__(stderr=stderr)
+    def __init__(self, *, stderr: bool = False, width: int | None = None) -> None:
+        super().__init__(stderr=stderr, width=width)
 
     def shown(self, text: str) -> str:
         """What is written of a text; characters that the encoding lacks become escapes, ``\\u2192``."""

@@ -1,8 +1,9 @@
 """Adapting a trained model to a new detector, or to new showers of a known one, with few showers.
 
-All weights are trained on, from where they are, with a smaller learning rate and for fewer steps. A new
-detector takes a spare slot of the model (Raikwar, Zaborowska, McKeown et al., CaloDiT-2, arXiv:2509.07700,
-who need up to 25 times fewer showers and 20 times fewer steps than from scratch).
+Weights are trained on, all or a few numbers of them (see `updates`), from where they are, with a smaller
+learning rate and for fewer steps. A new detector takes a spare slot of the model (Raikwar, Zaborowska,
+McKeown et al., CaloDiT-2, arXiv:2509.07700, who need up to 25 times fewer showers and 20 times fewer steps
+than from scratch).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from caloforge.errors import DataError
 from caloforge.settings import with_overrides
 from caloforge.training.loop import train
 from caloforge.training.recipe import Recipe
+from caloforge.training.updates import UPDATES
 
 __all__ = ["adapt", "adaptation_recipe"]
 
@@ -32,6 +34,8 @@ PATIENCE = 0.25
 FEWEST_EPOCHS = 5
 MOST_HELD_OUT, HELD_OUT = 0.2, 100
 """A fifth of few showers is held out, until it is so many: of fewer the loss says little."""
+FEW = 30
+"""Of fewer showers the best update is that of tables."""
 
 
 def adapt(
@@ -41,6 +45,7 @@ def adapt(
     out: str | os.PathLike[str],
     n: int | None = None,
     steps: int | None = None,
+    update: str | None = None,
     seed: int = 0,
     resume: bool = False,
     overwrite: bool = False,
@@ -60,7 +65,10 @@ def adapt(
         showers: showers to adapt to, or their file.
         out: folder of the new checkpoint.
         n: take only the first n of the showers.
-        steps: batches to train on; by default a tenth of those of the training, but at least 100.
+        steps: batches to train on, for each update; by default a tenth of those of the training, but at
+            least 100.
+        update: what is learnt, "tables", "low-rank", "all" or "best" of them, see `PartSettings`; by default
+            what the recipe says, "all".
         seed: seed of the split, the order and all noise.
         resume, overwrite, device, threads, precision, progress: as for `train`.
         overrides: changes to the recipe of `adaptation_recipe`, under ``training`` only.
@@ -81,7 +89,7 @@ def adapt(
         showers = showers[:n]
     steps = None if steps is None else whole_number("steps", steps)
     return train(
-        adaptation_recipe(checkpoint, len(showers), steps=steps, overrides=overrides),
+        adaptation_recipe(checkpoint, len(showers), steps=steps, update=update, overrides=overrides),
         showers,
         out=out,
         seed=seed,
@@ -96,19 +104,28 @@ def adapt(
 
 
 def adaptation_recipe(
-    checkpoint: Checkpoint, n: int, *, steps: int | None = None, overrides: Mapping[str, Any] | None = None
+    checkpoint: Checkpoint,
+    n: int,
+    *,
+    steps: int | None = None,
+    update: str | None = None,
+    overrides: Mapping[str, Any] | None = None,
 ) -> Recipe:
     """The checkpoint's recipe as it is changed for adaptation with n showers.
 
     Learning rates are 0.3 of those of the training, steps a tenth, and each part stops when its validation
     loss was no better for a quarter of the epochs. One that was adapted already is adapted again with the
-    rates and steps of that time. The recipe may be for other detectors than the new one.
+    rates and steps of that time. The recipe may be for other detectors than the new one. The best update of
+    fewer than 30 showers is that of tables.
     """
     recipe = Recipe.load(checkpoint.recipe)
     training = recipe.training
     fresh = "start" not in checkpoint.provenance  # the recipe of an adapted model is one of adaptation
-    rate, share = (LEARNING_RATE, STEPS) if fresh else (1.0, 1.0)
+    rate, share = (LEARNING_RATE, STEPS) if fresh else (1.0, 1 / _ways(training.update))
     steps = steps or max(FEWEST_STEPS, round(share * int(checkpoint.metrics.get("steps", 0))))
+    update = update or training.update
+    if update == "best" and n < FEW:
+        update = "tables"
     held_out = training.validation_fraction
     if held_out:
         held_out = max(held_out, min(MOST_HELD_OUT, HELD_OUT / n))
@@ -117,7 +134,8 @@ def adaptation_recipe(
     changes: dict[str, Any] = {
         "data.detectors": None,
         "training.select": None,  # patience decides instead
-        "training.steps": steps,
+        "training.steps": steps * _ways(update),
+        "training.update": None if update == "all" else update,
         "training.validation_fraction": held_out,
         "training.learning_rate": rate * training.learning_rate,
         "training.patience": max(FEWEST_EPOCHS, round(PATIENCE * epochs)),
@@ -127,3 +145,8 @@ def adaptation_recipe(
         if "learning_rate" in part.model_fields_set:
             changes[f"training.parts.{name}.learning_rate"] = rate * part.learning_rate
     return Recipe.load(with_overrides(recipe.to_dict(), changes), overrides)
+
+
+def _ways(update: str) -> int:
+    """How many updates are made one after the other."""
+    return len(UPDATES) if update == "best" else 1

@@ -14,6 +14,7 @@ from caloforge.models.trainable import Trainable
 from caloforge.training.recipe import PartSettings, TrainingSettings
 from caloforge.training.schedules import SCHEDULES
 from caloforge.training.team import Team
+from caloforge.training.updates import UPDATES
 
 __all__ = ["PartTrainer", "learning_rate", "part_trainers"]
 
@@ -30,7 +31,8 @@ class PartTrainer:
 
     Weight decay applies to parameters with two axes or more: biases, scales and the like are not decayed.
     Buffers of the modules that own the part's parameters (such as batch-norm statistics) are kept with the
-    best weights.
+    best weights. A part that is updated in several ways does so one after the other, each from the best
+    weights so far, for an equal share of the updates or until patience is over.
 
     Args:
         model: the model.
@@ -38,6 +40,11 @@ class PartTrainer:
         parameters: its parameters.
         settings: how they are optimised.
         n_updates: updates that a whole training makes.
+
+    Attributes:
+        ways: names of `UPDATES`, those that have something to learn.
+        way: number of the one under way.
+        best_way: name of the one of the best weights; "none" where these are those of the start.
     """
 
     def __init__(
@@ -48,7 +55,7 @@ class PartTrainer:
         settings: PartSettings,
         n_updates: int,
     ) -> None:
-        self.name, self.parameters, self.settings, self.n_updates = name, parameters, settings, n_updates
+        self.name, self.parameters, self.settings = name, parameters, settings
         chosen = {id(p) for p in parameters}
         self.buffers = [
             buffer
@@ -56,29 +63,41 @@ class PartTrainer:
             if any(id(p) in chosen for p in module.parameters(recurse=False))
             for buffer in module.buffers(recurse=False)
         ]
+        wanted = list(UPDATES) if settings.update == "best" else [settings.update]
+        self.ways = [way for way in wanted if UPDATES[way](parameters, settings.rank).learnt]
+        if not self.ways:
+            raise TrainingError(f"part {name!r} has no biases or scales to learn; update it otherwise")
+        self.n_updates = -(-n_updates // len(self.ways))
+        self.best: list[Tensor] | None = None
+        self.best_loss, self.best_epoch, self.best_way = math.inf, -1, self.ways[0]
+        self.updates_before = 0
+        self.stopped = False
+        self._begin(0)
+
+    def _begin(self, way: int) -> None:
+        """Update from now on in another way, from the weights as they are."""
+        self.way, self.updates, self.epochs_without_gain = way, 0, 0
+        settings = self.settings
+        self.update_of = UPDATES[self.ways[way]](self.parameters, settings.rank)
+        learnt = self.update_of.learnt
         groups = [
-            {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": settings.weight_decay},
-            {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+            {"params": [p for p in learnt if p.ndim >= 2], "weight_decay": settings.weight_decay},
+            {"params": [p for p in learnt if p.ndim < 2], "weight_decay": 0.0},
         ]
         self.optimiser = torch.optim.AdamW(
             [group for group in groups if group["params"]],
             lr=settings.learning_rate,
             betas=settings.betas,
             eps=settings.epsilon,
-            fused=all(p.device.type in FUSED for p in parameters),
+            fused=all(p.device.type in FUSED for p in learnt),
         )
         # of each update of a step: learning rate, and share of the new weights in their average
         self.rates: Tensor | None = None
-        if all(p.device.type == "cuda" for p in parameters):  # a CUDA graph reads them from there
-            self.rates = torch.zeros(settings.repeat, 2, device=parameters[0].device)
+        if all(p.device.type == "cuda" for p in learnt):  # a CUDA graph reads them from there
+            self.rates = torch.zeros(settings.repeat, 2, device=learnt[0].device)
             for group in self.optimiser.param_groups:
                 group["capturable"], group["lr"] = True, torch.zeros((), device=self.rates.device)
-        self.ema = None if settings.ema == 0 else [p.detach().clone() for p in parameters]
-        self.best: list[Tensor] | None = None
-        self.best_loss, self.best_epoch = math.inf, -1
-        self.updates = 0
-        self.epochs_without_gain = 0
-        self.stopped = False
+        self.ema = None if settings.ema == 0 else [p.detach().clone() for p in self.parameters]
 
     @property
     def rate(self) -> float:
@@ -128,20 +147,24 @@ class PartTrainer:
                 group["lr"].copy_(rate)
             else:
                 group["lr"] = rate
-        self.optimiser.zero_grad(set_to_none=True)
-        accelerator.backward(losses["loss"], inputs=self.parameters)
+        weights = self.update_of.weights
+        for p in weights:
+            p.grad = None
+        accelerator.backward(losses["loss"], inputs=weights)
         logged = {name: value.detach().float() for name, value in losses.items()}
         if team.size > 1:
-            learning = [p for p in self.parameters if p.grad is not None]
+            learning = [p for p in weights if p.grad is not None]
             gradients = [p.grad for p in learning if p.grad is not None]
             means = team.mean([*gradients, *logged.values()], weight)
             for p in learning:
                 p.grad = means.pop(0)
             logged = dict(zip(logged, means, strict=True))
         if self.settings.clip is not None:
-            norm = nn.utils.clip_grad_norm_(self.parameters, self.settings.clip)
+            norm = nn.utils.clip_grad_norm_(weights, self.settings.clip)
             logged["gradient_norm"] = norm.detach().float()
+        self.update_of.take_gradients()
         self.optimiser.step()
+        self.update_of.change_weights()
         self._count_changes()
         if self.ema is not None:
             with torch.no_grad():
@@ -173,14 +196,31 @@ class PartTrainer:
             self.epochs_without_gain += 1
             patience = self.settings.patience
             if patience is not None and self.epochs_without_gain >= patience:
-                self.stopped = True
-                self.restore_best()
+                self._end()
+                return
+        if self.updates >= self.n_updates and self.way + 1 < len(self.ways):
+            self._end()
+
+    def _end(self) -> None:
+        """Go on from the best weights in the next way, or stop."""
+        self.restore_best()
+        self.stopped = self.way + 1 == len(self.ways)
+        if not self.stopped:
+            self.updates_before += self.updates
+            self._begin(self.way + 1)
 
     def keep(self, epoch: int, loss: float | None = None) -> None:
         """Keep averaged weights and buffers as the best; ``loss`` is their validation loss, if known."""
         current = [*self.averaged(), *self.buffers]
         self.best = [tensor.detach().clone() for tensor in current]
         self.best_loss, self.best_epoch = math.inf if loss is None else loss, epoch
+        self.best_way = self.ways[self.way]
+
+    def keep_start(self, loss: float) -> None:
+        """Keep the weights that it begins with, where several ways are tried."""
+        if len(self.ways) > 1:
+            self.keep(-1, loss)
+            self.best_way = "none"
 
     @torch.no_grad()
     def restore_best(self) -> None:
@@ -194,10 +234,13 @@ class PartTrainer:
         tensors: dict[str, Tensor] = {}
         for i, slots in self.optimiser.state_dict()["state"].items():
             tensors |= {f"{self.name}/optimiser/{i}/{key}": value for key, value in slots.items()}
-        for kind, values in (("ema", self.ema), ("best", self.best)):
+        for kind, values in (("ema", self.ema), ("best", self.best), ("way", self.update_of.tensors())):
             tensors |= {f"{self.name}/{kind}/{j}": value for j, value in enumerate(values or [])}
         return tensors, {
+            "way": self.way,
+            "best_way": self.best_way,
             "updates": self.updates,
+            "updates_before": self.updates_before,
             "best_loss": self.best_loss if math.isfinite(self.best_loss) else None,
             "best_epoch": self.best_epoch,
             "epochs_without_gain": self.epochs_without_gain,
@@ -207,8 +250,9 @@ class PartTrainer:
     @torch.no_grad()
     def load_state(self, tensors: dict[str, Tensor], numbers: dict[str, Any]) -> None:
         """Go on from `state`."""
+        self._begin(int(numbers.get("way", 0)))
         slots: dict[int, dict[str, Tensor]] = {}
-        lists: dict[str, dict[int, Tensor]] = {"ema": {}, "best": {}}
+        lists: dict[str, dict[int, Tensor]] = {"ema": {}, "best": {}, "way": {}}
         for name, tensor in tensors.items():
             part, kind, number, *key = name.split("/")
             if part == self.name and kind == "optimiser":
@@ -223,6 +267,10 @@ class PartTrainer:
                 average.copy_(lists["ema"][j])
         if lists["best"]:
             self.best = [lists["best"][j].to(t.device, t.dtype) for j, t in enumerate(targets)]
+        for j, tensor in enumerate(self.update_of.tensors()):
+            tensor.copy_(lists["way"][j])
+        self.best_way = str(numbers.get("best_way", self.best_way))
+        self.updates_before = int(numbers.get("updates_before", 0))
         self.updates = int(numbers["updates"])
         self.best_loss = math.inf if numbers["best_loss"] is None else float(numbers["best_loss"])
         self.best_epoch = int(numbers["best_epoch"])

@@ -64,6 +64,10 @@ class PartSettings(Settings):
         keep: "best" keeps the weights with the least validation loss, "last" the last (adversarial parts).
         every: the part is trained in every so many-th step.
         repeat: updates per step, on the same showers with new random numbers.
+        update: what is learnt: "all" weights, "tables" (biases and scales), "low-rank" (these, and matrices
+            by few rows and columns), or "best", one after the other as long as held-out showers gain, see
+            `UPDATES`.
+        rank: of the low-rank ones.
     """
 
     largest_number: ClassVar[int] = 1_000_000_000
@@ -81,6 +85,8 @@ class PartSettings(Settings):
     keep: Literal["best", "last"] = "best"
     every: int = Field(1, ge=1)
     repeat: int = Field(1, ge=1)
+    update: Literal["all", "tables", "low-rank", "best"] = "all"
+    rank: int = Field(8, ge=1)
 
     @field_validator("schedule")
     @classmethod
@@ -165,6 +171,17 @@ class TrainingSettings(PartSettings):
             raise ValueError("select and patience would both decide which weights are kept; leave one out")
         return self
 
+    @model_validator(mode="after")
+    def _best_by_showers(self) -> Self:
+        parts: list[PartSettings] = [self, *self.parts.values()]
+        ways = [part.update for part in parts]
+        if "best" in ways and (self.select is not None or self.validation_fraction == 0):
+            raise ValueError(
+                "the best update is found by the loss of held-out showers; give a validation_fraction and no "
+                "select, or another update"
+            )
+        return self
+
     def scaled(self) -> Self:
         """The settings of a training with ``scale`` times as many showers a step, and as many fewer steps.
 
@@ -204,7 +221,13 @@ class TrainingSettings(PartSettings):
 
 
 class DataSettings(Settings):
-    """The ``[data]`` table: kinds of mesh, particles and detectors the recipe is for; empty means any."""
+    """The ``[data]`` table: what the recipe is for; empty means any.
+
+    Attributes:
+        meshes: kinds of mesh.
+        particles: incident particles.
+        detectors: detectors, by name.
+    """
 
     meshes: tuple[str, ...] = ()
     particles: tuple[str, ...] = ()

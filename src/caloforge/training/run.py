@@ -108,6 +108,8 @@ class TrainingRun:
         if resumed:
             load_state(self.state_folder, self.trainer, self.identity)
             self.trainer.last_saved = str(folder)
+        else:
+            self.trainer.judge_start()
         self._saved_at, self._save_seconds = time.monotonic(), 0.0
 
     def finish(self, interrupt: Interrupt, *, progress: bool, keep_resume: bool) -> Checkpoint:

@@ -79,7 +79,7 @@ class Steps:
             return Logged([], torch.zeros(0))
         for part in due:
             part.begin_step()
-        key = tuple(part.name for part in due)
+        key = tuple(f"{part.name}/{part.way}" for part in due)
         inputs = {name: column for name, column in vars(batch).items() if column is not None}
         values = self._step(key, due, type(batch))(inputs)
         for part in due:

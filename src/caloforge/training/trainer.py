@@ -199,8 +199,12 @@ class Trainer:
             if part.stopped:
                 rows[name] = {"stopped": True, "best_epoch": part.best_epoch}
                 continue
-            row = {key: total / count for key, (total, count) in self.position.sums.get(name, {}).items()}
+            row: dict[str, Any] = {
+                key: total / count for key, (total, count) in self.position.sums.get(name, {}).items()
+            }
             row["learning_rate"] = part.rate
+            if len(part.ways) > 1:
+                row["update"] = part.ways[part.way]
             row |= {f"validation_{key}": value for key, value in held_out.get(name, {}).items()}
             if self.selection is None:
                 part.finish_epoch(self.position.epoch, row.get("validation_loss"))
@@ -222,6 +226,12 @@ class Trainer:
             "showers_per_second": round(n_steps * self.loader.batch_size / max(seconds, 1e-9), 2),
             "peak_memory_mib": peak_memory_mib(self.loader.device),
         }
+
+    def judge_start(self) -> None:
+        """Where several ways to update are tried, the weights of the start are the first to be kept."""
+        if any(len(part.ways) > 1 for part in self.parts.values()):
+            for name, losses in self._validate().items():
+                self.parts[name].keep_start(losses["loss"])
 
     @torch.no_grad()
     def _validate(self) -> dict[str, dict[str, float]]:
@@ -302,7 +312,8 @@ class Trainer:
                 name: {
                     "best_epoch": part.best_epoch,
                     "validation_loss": part.best_loss if math.isfinite(part.best_loss) else None,
-                    "updates": part.updates,
+                    "updates": part.updates_before + part.updates,
+                    **({"update": part.best_way} if len(part.ways) > 1 else {}),
                 }
                 for name, part in self.parts.items()
             },

@@ -51,8 +51,8 @@ def draw_amplification(result: AmplificationResult, folder: Path) -> Drawing:
         return page.save(
             folder,
             "amplification",
-            "Error of generated samples in bins of equal truth probability against their size; the arrow is "
-            "the amplification, from the training sample to the true sample of the same error.",
+            "Error in bins of equal truth probability against the size of a sample. Arrow: amplification, to "
+            "the true sample of the same error.",
             f"Error against number of showers for generated and true samples. Amplification: {factors}.",
             svg=True,
         )
@@ -105,8 +105,7 @@ def draw_upsampling(result: UpsamplingResult, folder: Path) -> Drawing:
         return page.save(
             folder,
             "upsampling",
-            "AUC and JSD, against the reference, of fine showers made of few coarse ones, and of that many "
-            "reference showers repeated as often.",
+            "AUC and JSD of fine showers made of few coarse ones; of reference showers repeated as often.",
             f"AUC and JSD against the number of coarse showers: {aucs}.",
             svg=True,
         )

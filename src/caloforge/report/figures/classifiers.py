@@ -58,7 +58,7 @@ def draw_weights(classifiers: Mapping[str, ClassifierResult], folder: Path) -> l
             page.save(
                 folder,
                 "classifier_weights",
-                "Log-weights of validation showers: right of 0 like Geant4, left like the generator.",
+                "Log-weights: right of 0 like Geant4, left like the generator.",
                 "Histograms of the classifiers' log-weights of Geant4 and generated showers.",
             )
         ]
@@ -87,8 +87,7 @@ def draw_inputs(
             page.save(
                 folder,
                 "classifier_inputs",
-                "Bars: AUC lost where an input is shuffled; pale: a whole group. Diamonds: AUC above 0.5 of "
-                "the input alone.",
+                "Bars: AUC lost where an input is shuffled; pale: a group. Diamonds: AUC − 0.5 of one alone.",
                 "Bars of the loss of AUC for the inputs that the classifiers rely on most.",
             )
         ]
@@ -139,7 +138,7 @@ def draw_neighbours(memorisation: Memorisation, folder: Path, one: str = "shower
         return page.save(
             folder,
             "memorisation",
-            f"Distance to the nearest {one}. A generator that copies its training set has generated {one}s "
-            "(solid) far left of the held-out ones (grey).",
+            f"Distance to the nearest {one}; of copies, generated ones (solid) lie far left of held-out ones "
+            "(grey).",
             f"Histograms of the distance to the nearest training and held-out {one}.",
         )

@@ -62,8 +62,7 @@ def draw_heat_map(comparison: ModelComparison, folder: Path) -> Drawing:
         return page.save(
             folder,
             "distance_from_chance",
-            "How far each metric lies above what two samples of Geant4 of these sizes would give. White: not "
-            "more than chance.",
+            "How far each metric lies above what two samples of Geant4 give. White: not more than chance.",
             f"Heat map of {len(columns)} metrics of {', '.join(names)}.",
         )
 
@@ -124,10 +123,8 @@ def draw_posterior(comparison: ModelComparison, folder: Path) -> list[Drawing]:
             page.save(
                 folder,
                 "log_posterior",
-                "One network for all samples. Left: to which class it gives Geant4’s showers; the model "
-                "farthest to the right is nearest to Geant4, one that reaches Geant4’s own band is not told "
-                "from it, 0 is chance. Right: where the showers of each sample go; models that share showers "
-                "resemble each other.",
+                "Left: to which class one network gives Geant4’s showers; farthest right is nearest to "
+                "Geant4, in its band not told from it. Right: where each sample’s showers go.",
                 f"Log-posteriors and confusion matrix of {', '.join(names)}.",
             )
         ]
@@ -161,8 +158,7 @@ def draw_slices(evaluations: Mapping[str, Evaluation], folder: Path) -> list[Dra
                 page.save(
                     folder,
                     f"slices_{condition}",
-                    f"Quality in bins of the {label.partition(' [')[0]}: {words}. Grey bands are "
-                    "what equal samples give, one standard deviation.",
+                    f"In bins of the {label.partition(' [')[0]}: {words}. Grey: chance, one σ.",
                     f"{words} of {', '.join(evaluations)} against {label}.",
                 )
             )

@@ -47,8 +47,7 @@ def _draw(correlation: Correlation, folder: Path) -> Drawing:
         ),
         folder,
         f"correlation_{correlation.name}",
-        f"Correlations between {what}; grey where a quantity never varies. The scale of the differences "
-        f"ends at ±{limit:g}.",
+        f"Correlations between {what}. Grey: never varies.",
         f"Matrices of correlation coefficients between {what}: Geant4, generated and their difference.",
     )
 
@@ -76,8 +75,7 @@ def draw_sensor_correlations(
             matrices,
             folder,
             f"correlation_{name}",
-            f"Rank correlations (Spearman) between the sensors’ {part.label} over the events; the scale of "
-            f"the differences ends at ±{limit:g}.",
+            f"Rank correlations (Spearman) between the sensors’ {part.label}.",
             f"Matrices of rank correlations of the sensors’ {part.label}: Geant4, generated, difference.",
         )
     return drawn

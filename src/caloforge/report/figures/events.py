@@ -68,8 +68,7 @@ def draw_events(mesh: Mesh, pairs: Sequence[EventPair], folder: Path) -> list[Dr
             page.save(
                 folder,
                 "event_display",
-                "Single showers seen from the side, a point a cell; each generated one is the nearest in "
-                "energy.",
+                "Single showers from the side, a point a cell.",
                 "Single showers of Geant4 and generated ones at nearly the same energies, seen from the "
                 "side.",
             )

@@ -234,7 +234,7 @@ def _draw_layer_page(name: str, title: str, part: Sequence[Histogram], folder: P
         return page.save(
             folder,
             name,
-            f"{title}{which}, with ratios generated / Geant4.",
+            f"{title}{which}.",
             f"Histograms of {title.lower()}{which}, Geant4 and generated with their ratio; "
             f"the largest separation power is {_short(worst.separation.value)}{place}.",
         )

@@ -16,7 +16,6 @@ from caloforge.report.figures.style import GENERATED_NAME, REFERENCE_NAME
 from caloforge.report.geometry import LayerCells, layer_cells, split_layers, visible_radius
 from caloforge.report.mean_shower import (
     DIFFERENCE_LIMIT,
-    SIGNIFICANCE,
     MeanShower,
     colour_range,
     relative_difference,
@@ -115,8 +114,7 @@ def _draw_layers(
         return page.save(
             folder,
             f"mean_shower_layers_{1 + shown[0] // LAYERS_A_PAGE}",
-            f"Layers {numbers}, within ±{half:.3g} mm of the axis; white: differences below {SIGNIFICANCE:g} "
-            "standard errors.",
+            f"Layers {numbers}, within ±{half:.3g} mm of the axis.",
             f"Mean energy of every cell in layers {numbers}: Geant4, generated, relative difference.",
         )
 

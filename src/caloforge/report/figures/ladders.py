@@ -59,7 +59,7 @@ def draw_ladders(
         phi = page.save(
             folder,
             "ladders_phi",
-            "Mean occupancy of every ladder over its layer’s mean in Geant4, against φ.",
+            "Occupancy of ladders over their layer’s mean in Geant4.",
             "Occupancy of ladders against φ, layer by layer: Geant4 and generated.",
         )
     return beam, [phi]
@@ -207,8 +207,7 @@ def draw_maps(detector: PixelDetector, evaluation: PixelEvaluation, folder: Path
             page.save(
                 folder,
                 "occupancy_maps",
-                "Mean occupancy of the unrolled layers in blocks of cells, and the relative difference in "
-                "six v-segments of every sensor.",
+                "Mean occupancy of the unrolled layers, and the relative difference in six v-segments.",
                 "Occupancy maps of Geant4 and generated events, and their relative difference by v-segments.",
             )
         ]

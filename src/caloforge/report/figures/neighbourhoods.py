@@ -53,8 +53,7 @@ def draw_neighbourhoods(evaluations: Mapping[str, Evaluation], folder: Path) -> 
             page.save(
                 folder,
                 "neighbourhoods",
-                "Means of neighbours of lit cells. The grey band is what Geant4 scatters by, two standard "
-                "deviations.",
+                "Neighbours of lit cells. Grey: Geant4’s scatter, two standard deviations.",
                 f"Means of neighbourhood observables of Geant4 and {names}, by ring, layer and distance.",
             )
         ]

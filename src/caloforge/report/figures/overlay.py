@@ -42,8 +42,7 @@ def draw_overlay(evaluation: PixelEvaluation, folder: Path) -> list[Drawing]:
             page.save(
                 folder,
                 "overlay",
-                "Share of the clusters of minimum-ionising particles that background merges with, and that "
-                "it hides, having more charge in the common cluster.",
+                "Signal clusters that background merges with, or hides with more charge.",
                 "Shares of merged and hidden signal clusters by layer and angle, Geant4 and generated.",
             )
         ]
@@ -79,8 +78,7 @@ def draw_rates(curve: RateCurve, folder: Path) -> list[Drawing]:
             page.save(
                 folder,
                 "rates",
-                "Mean occupancy of each layer against the mean of the rate factors; the ratio is of "
-                "occupancies over rates.",
+                "Occupancy of layers against the rates; the ratio is of occupancies over rates.",
                 "Occupancy against the rate, Geant4 and generated with their ratio.",
             )
         ]

@@ -56,7 +56,7 @@ def draw_profiles(profiles: Mapping[str, Profile], folder: Path) -> list[Drawing
             draw_profile(axes, below, [profile], [GENERATED_STYLE])
             axes.legend(loc="upper right")
         names = ", ".join(name.replace("_", " ") for name in profiles)
-        caption = f"Profiles with the standard errors of the means: {names}."
+        caption = f"Mean profiles: {names}."
         alt = f"Mean profiles, {names}: Geant4 and generated with their ratio."
         return [page.save(folder, "profiles", caption, alt)]
 
@@ -75,7 +75,7 @@ def draw_model_profiles(evaluations: Mapping[str, Evaluation], folder: Path) -> 
             axes, below = page.ratio_panel(k, above=2.2)
             draw_profile(axes, below, [p[name] for p in per_model], styles)
         labels = ", ".join(per_model[0][n].label.partition(" [")[0] for n in names)
-        caption = f"Means with their standard errors: {labels}."
+        caption = f"Means: {labels}."
         alt = f"Profiles of Geant4 and {', '.join(evaluations)}, with ratios to Geant4: {labels}."
         return [page.save(folder, "profiles", caption, alt)]
 
@@ -205,8 +205,7 @@ def _draw_separations(
             page.save(
                 folder,
                 "separation_by_layer",
-                "Separation power by layer; the grey band is what two samples of the same origin would give, "
-                "± 3σ.",
+                "Separation power by layer. Grey: chance ± 3σ.",
                 f"Separation power against layer{models} for {', '.join(map(group_title, groups))}.",
             )
         ]

@@ -46,13 +46,11 @@ def draw_plane(comparison: ModelComparison, folder: Path) -> list[Drawing]:
         for k, key in enumerate(keys):
             _draw_plane(page.panel(k), comparison, key, styles)
         caption = (
-            "Quality against time per shower, better towards the lower left. The line is the Pareto front of "
-            "the models measured here; the star is Geant4."
+            "Better towards the lower left. Line: Pareto front of the models measured here; star: Geant4."
         )
         if comparison.published:
             caption += (
-                " Open circles are published results for other showers, on a GPU at batches of 100 where "
-                "published: not measured here and not comparable with quick classifiers."
+                " Open circles: published for other showers, on a GPU; not comparable with quick classifiers."
             )
         names = ", ".join(m.name for m in timed)
         alt = f"Quality metrics against ms per shower of {names}."

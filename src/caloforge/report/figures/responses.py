@@ -42,7 +42,7 @@ def _draw(curve: ResponseCurve, folder: Path) -> Drawing:
         return page.save(
             folder,
             f"response_{curve.condition}",
-            f"Response and resolution against {what}, with statistical errors; below, generated / Geant4.",
+            f"Response and resolution against {what}.",
             f"Mean and relative spread of the total energy over the incident energy in bins of {what}, "
             "Geant4 and generated with their ratio.",
         )

@@ -139,9 +139,8 @@ def draw_unrolled(
             page.save(
                 folder,
                 "event_unrolled",
-                "One whole event of each sample: of Geant4 the one with the median number of lit pixels, of "
-                "the generated ones that of the nearest rates. Every layer is unrolled. "
-                f"{BLOCK[0]} × {BLOCK[1]} cells are drawn as one, by their largest charge.",
+                "One event of each sample, layers unrolled: Geant4’s with the median of lit pixels, the "
+                f"generated one of the nearest rates. {BLOCK[0]} × {BLOCK[1]} cells drawn as one.",
                 "All sensors of one event, Geant4 on the left and generated on the right.",
             )
         ]
@@ -181,7 +180,7 @@ def draw_sensors(
             page.save(
                 folder,
                 "sensors",
-                f"Sensors {names} of the same events, cell by cell, the first {n_v} cells along v.",
+                f"Sensors {names} of these events, the first {n_v} cells along v.",
                 f"Images of the sensors {names}, Geant4 on the left and generated on the right.",
             )
         ]

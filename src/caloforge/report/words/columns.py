@@ -70,14 +70,14 @@ def _part(key: str) -> str:
 
 def cell_text(key: str, estimate: Estimate) -> str:
     """A metric as it stands in a table; FPD and KPD times 1000, as the field quotes them."""
-    if drowned(estimate.value, estimate.error):
-        scale = display_scale(key)
-        return with_error(scale * estimate.value, scale * estimate.error)
-    return floor_text(key, estimate)
+    value, error = (display_scale(key) * x for x in (estimate.value, estimate.error))
+    return with_error(value, error) if drowned(value, error) else value_text(value, error)
 
 
 def floor_text(key: str, estimate: Estimate) -> str:
-    """What chance gives, in the same way: a mean and how it scatters."""
+    """What chance gives, a mean and how it scatters; Geant4's own log-posterior is a result as any other."""
+    if key == "log_posterior":
+        return cell_text(key, estimate)
     scale = display_scale(key)
     return value_text(scale * estimate.value, scale * estimate.error)
 

@@ -12,7 +12,7 @@ from caloforge.evaluation.results import Column, ComparedModel, Estimate, Evalua
 from caloforge.report.words.columns import cell_text, floor_text
 from caloforge.report.words.finding import Finding
 from caloforge.report.words.significance import sigma_text, significance, standing
-from caloforge.report.words.text import classifier_title, lowered, number, scatter, with_error
+from caloforge.report.words.text import classifier_title, lowered, number, with_error
 
 __all__ = ["find_warnings", "headline", "joined", "posterior_finding", "sentences", "strictest"]
 
@@ -84,7 +84,7 @@ def _verdicts(models: Sequence[ComparedModel], *, named: bool = False) -> list[s
 
 def posterior_finding(found: Estimate) -> Finding:
     """What the network that tells all samples apart says of one model, which no evaluation alone knows."""
-    value, own = with_error(found.value, found.error), scatter(found.floor, found.floor_error)
+    value, own = with_error(found.value, found.error), with_error(found.floor, found.floor_error)
     size = f"log-posterior {value}, Geant4 itself {own}, {sigma_text(found.sigmas())}"
     return Finding.of(
         significance(found.sigmas()),
@@ -121,9 +121,8 @@ def find_warnings(
     counts = {model.showers for model in models}
     if len(counts) > 1:
         found.append(
-            f"The samples have different sizes ({min(counts)} to {max(counts)} showers). Floors of "
-            "separation powers and of distances depend on the size, and so do classifiers: more showers "
-            "train a stronger judge."
+            f"The samples have different sizes ({min(counts)} to {max(counts)} showers): floors depend on "
+            "that, and more showers train a stronger judge."
         )
     for key, what in (
         ("device", "devices"),
@@ -148,9 +147,7 @@ def find_warnings(
     versions = {name: made.get("caloforge") for name, made in made_by.items()}
     if len(set(versions.values())) > 1:
         listed = ", ".join(f"{name}: {version}" for name, version in versions.items())
-        found.append(
-            f"The evaluations were made by different versions of caloforge ({listed}); use --overwrite."
-        )
+        found.append(f"Evaluations of different versions of caloforge ({listed}); use --overwrite.")
     return found
 
 
@@ -191,7 +188,7 @@ def _posteriors(columns: Sequence[Column], models: Sequence[ComparedModel]) -> l
     least = joined(near) + (", level within the errors" if len(near) > 1 else "")
     return [
         f"One network for all samples takes Geant4's showers most readily for those of {least} "
-        f"(log-posterior {listed}; Geant4 itself {floor_text(key, own)}; chance 0)."
+        f"(log-posterior {listed}; Geant4 itself {floor_text(key, own)})."
     ]
 
 
@@ -213,10 +210,9 @@ def _leaders(columns: Sequence[Column], models: Sequence[ComparedModel]) -> list
             more = f" and {rest} more" if rest else ""
             listed = f"{', '.join(named)}{more}" if more else joined(named)
             text.append(
-                f"{model.name} is best, by more than the errors, in {len(led)} of {len(quality)} metrics: "
-                f"{listed}."
+                f"{model.name} is best, beyond the errors, in {len(led)} of {len(quality)} metrics: {listed}."
             )
-    return text or ["In no metric is one model better than all others by more than the errors."]
+    return text or ["In no metric is one model best beyond the errors."]
 
 
 def _level_pairs(columns: Sequence[Column], models: Sequence[ComparedModel]) -> list[str]:
@@ -239,7 +235,7 @@ def _level_pairs(columns: Sequence[Column], models: Sequence[ComparedModel]) -> 
         if keys and not ranked:
             text.append(
                 f"{first.name} and {second.name} are equally near to Geant4: none of {len(keys)} metrics "
-                "differs by more than the errors."
+                "ranks them."
             )
     return text
 
@@ -247,7 +243,7 @@ def _level_pairs(columns: Sequence[Column], models: Sequence[ComparedModel]) -> 
 def _fastest(models: Sequence[ComparedModel]) -> list[str]:
     timed = [m for m in models if "ms" in m.metrics]
     if not timed:
-        return ["No file tells how long its showers took, so the models are not compared in speed."]
+        return ["No file tells how long its showers took."]
     best = min(timed, key=lambda m: m.metrics["ms"].value)
     as_fast = [
         m.name
@@ -279,7 +275,7 @@ def _fronts(
         for i, name in enumerate(names):  # fastest first: a slower one must be better than those before it
             here = by_name[name].metrics[key]
             sure = all(clearly_better(key, here, by_name[other].metrics[key]) for other in names[:i])
-            told.append(name if sure else f"{name} (not by more than the errors)")
+            told.append(name if sure else f"{name} (within the errors)")
         fronts.setdefault(tuple(told), []).append(labels[key])
     return [
         f"On the Pareto front of time and {joined(keys)}: {joined(names)}." for names, keys in fronts.items()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from statistics import NormalDist
 
 from caloforge.evaluation.differences import classifier_auc, noticeable
@@ -18,7 +18,7 @@ from caloforge.report.words.text import (
     group_title,
     lowered,
     number,
-    scatter,
+    raised,
     with_error,
 )
 
@@ -40,31 +40,28 @@ def classifier_findings(evaluation: Evaluation) -> Iterator[Finding]:
     for result in sorted(evaluation.classifiers.values(), key=lambda r: -r.auc):
         auc, name = classifier_auc(result), classifier_title(result.name)
         found = significance(auc.sigmas())
-        chance = f"{auc.floor:.3f} ± {auc.floor_error:.3f} by chance, {sigma_text(found.sigmas)}"
-        size = f"{result.auc:.3f} ({chance}"
+        size = f"AUC {result.auc:.3f}, {sigma_text(found.sigmas)}"
         if found.says == "below chance":
-            text = (
-                f"The AUC of the classifier of {name} lies below chance, {size}): are some showers in both?"
-            )
+            text = f"The classifier of {name} lies below chance, {size}: are some showers in both samples?"
             yield Finding(text, True, repeats=True)
             continue
         more = _with_more(result)
-        seen = f"from {noticeable(result):.3f} it would be noticed"
+        seen = f"{noticeable(result):.3f} would be noticed"
         yield Finding.of(
             found,
-            f"A classifier of {name} tells them apart with an AUC of {size}){more}.",
-            f"A classifier of {name} may tell them apart: AUC {size}){more}.",
-            f"A classifier of {name} cannot tell them apart: AUC {size}; {seen}){more}.",
+            f"A classifier of {name} tells them apart: {size}{more}.",
+            f"A classifier of {name} may tell them apart: {size}{more}.",
+            f"A classifier of {name} cannot tell them apart: {size}; {seen}{more}.",
             auc=result.auc,
         )
 
 
 def _with_more(result: ClassifierResult) -> str:
-    """``; with 100,000 showers 0.97 ± 0.01 is to be expected``, where there is a learning curve."""
+    """``; with 100,000 showers 0.97 ± 0.01 expected``, where there is a learning curve."""
     if result.curve is None:
         return ""
     expected = with_error(result.curve.expected.value, result.curve.expected.error)
-    return f"; with {number(result.curve.at)} showers {expected} is to be expected"
+    return f"; with {number(result.curve.at)} showers {expected} expected"
 
 
 def feature_findings(evaluation: Evaluation) -> Iterator[Finding]:
@@ -95,19 +92,19 @@ def feature_findings(evaluation: Evaluation) -> Iterator[Finding]:
     same = [lowered(group_title(group)) for group in groups if group not in worst]
     if same:
         seen = detectable_auc(evaluation.histograms)
-        text = f"No more than chance in {_count(same, 'kind')} of features: {', '.join(same)}"
+        text = f"Not seen to differ: {', '.join(same)}"
         if math.isfinite(seen):
-            text += f" (a shift of {_shift_of(seen)} standard deviations in one of them would be noticed)"
+            text += f"; a shift of {_shift_of(seen)} standard deviations would be noticed"
         yield Finding(f"{text}.", False)
 
 
 def _separation(evaluation: Evaluation, histogram: Histogram) -> str:
-    """``its mean lies 0.40 standard deviations too high; separation power 0.210, by chance …``."""
+    """``mean 0.40 standard deviations too high, separation power 0.210 (chance …)``."""
     compared = evaluation.features.get(histogram.name)
     how = how_it_differs(compared) if compared is not None else ""
     separation = histogram.separation
-    text = f"separation power {number(separation.value)}, by chance {number(separation.floor)}"
-    return f"{how}; {text}" if how else text
+    text = f"separation power {number(separation.value)} (chance {number(separation.floor)})"
+    return f"{how}, {text}" if how else text
 
 
 def how_it_differs(compared: Comparison, least: float = 0.1) -> str:
@@ -117,10 +114,10 @@ def how_it_differs(compared: Comparison, least: float = 0.1) -> str:
     shift = (compared.generated_mean - compared.reference_mean) / compared.reference_std
     spread = compared.generated_std / compared.reference_std - 1
     if abs(shift) >= max(least, abs(spread) / 2):
-        size = f"{abs(shift):.2f}" if abs(shift) < 5 else "more than 5"
-        return f"its mean lies {size} standard deviations too {'high' if shift > 0 else 'low'}"
+        size = f"{abs(shift):.2f}" if abs(shift) < 5 else "over 5"
+        return f"mean {size} standard deviations too {'high' if shift > 0 else 'low'}"
     if abs(spread) >= least:
-        return f"its spread is {100 * abs(spread):.0f} % too {'wide' if spread > 0 else 'narrow'}"
+        return f"spread {100 * abs(spread):.0f} % too {'wide' if spread > 0 else 'narrow'}"
     return ""
 
 
@@ -133,19 +130,14 @@ def distance_findings(evaluation: Evaluation) -> Iterator[Finding]:
             continue  # without a floor nothing can be said; the number stands in the tables
         title, scale = _DISTANCES.get(name, name), display_scale(name)
         value = with_error(scale * estimate.value, scale * estimate.error)
-        chance = scatter(scale * estimate.floor, scale * estimate.floor_error)
         way, found = "below" if estimate.higher_is_better else "above", significance(sigmas)
-        text = f"{title} is {value}, {sigma_text(sigmas)} {way} chance ({chance})."
         if found.says in ("told apart", "hint"):
-            yield Finding.of(found, f"The {text}", f"The {text}", "")
+            text = f"{raised(title)} {value}, {sigma_text(sigmas)} {way} chance."
+            yield Finding.of(found, text, text, "")
         else:
-            same.append(f"{title} {value} ({chance} by chance, {sigma_text(sigmas)})")
+            same.append(f"{title} {value} ({sigma_text(sigmas)})")
     if same:
         yield Finding(f"Distances within chance: {', '.join(same)}.", False)
-
-
-def _count(items: Sequence[str], noun: str) -> str:
-    return f"{len(items)} {noun}{'s' if len(items) != 1 else ''}"
 
 
 def _shift_of(auc: float) -> str:

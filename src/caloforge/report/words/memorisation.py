@@ -14,25 +14,24 @@ def memorisation_verdict(result: Memorisation, one: str = "shower") -> str:
     if result.significant:
         return (
             f"{copies:,} of {result.counts['generated']:,} generated {one}s are nearly copies of training "
-            f"{one}s, where about {expected:.1f} would be by chance: the generator repeats what it was "
-            "trained on."
+            f"{one}s (chance {expected:.1f}): the generator repeats what it was trained on."
         )
     found = significance(nearer.sigmas())
-    chance = f"by chance {nearer.floor:.1%} ± {nearer.error:.1%}, {sigma_text(found.sigmas)}"
-    share = f"{nearer.value:.1%} ({chance})"
+    chance = f"chance {nearer.floor:.1%} ± {nearer.error:.1%}, {sigma_text(found.sigmas)}"
+    share = f"{nearer.value:.1%} of generated {one}s ({chance})"
+    near = f"nearer to a training than to a held-out {one}"
     if found.says == "told apart":
         return (
-            f"{share} of the generated {one}s are nearer to a training {one} than to a held-out one: the "
-            f"generator has partly memorised its training {one}s, though it makes no copies."
+            f"{share} are {near}: the generator has partly memorised its training {one}s, though it makes no "
+            "copies."
         )
     if found.says == "below chance":
         return (
-            f"Only {share} of the generated {one}s are nearer to a training {one} than to a held-out one: "
-            f"training and held-out {one}s are not of one kind, so this check says nothing."
+            f"Only {share} are {near}: training and held-out {one}s are not of one kind, so this check says "
+            "nothing."
         )
     sign = "A hint" if found.says == "hint" else "No sign"
     return (
-        f"{sign} of memorisation: {share} of the generated {one}s are nearer to a training {one} than to "
-        f"a held-out one, and {copies} are nearly copies, where about {expected:.1f} would be by chance. "
-        f"Training {one}s that were turned, mirrored or recombined would not be noticed."
+        f"{sign} of memorisation: {share} are {near}, {copies} nearly copies (chance {expected:.1f}). "
+        f"Turned, mirrored or recombined training {one}s would not be noticed."
     )

@@ -25,12 +25,12 @@ def neighbourhood_findings(evaluation: Evaluation) -> Iterator[Finding]:
         return
     name = max(known, key=known.__getitem__)
     metric, sigmas, n = evaluation.neighbourhoods[name], known[name], len(evaluation.neighbourhoods)
-    most = f"most {metric.label} ({sigma_text(sigmas)} among {n} means)"
-    alone = f"{most}, which alone has an AUC of {metric.auc.value:.3f}"
+    most = f"most {metric.label} ({sigma_text(sigmas)} among {n})"
+    alone = f"{most}, AUC alone {metric.auc.value:.3f}"
     yield Finding.of(
         significance(sigmas),
         f"Neighbours of lit cells differ, {alone}.",
         f"Neighbours of lit cells may differ, {alone}.",
-        f"Neighbours of lit cells agree within chance, {most}.",
+        f"Neighbours of lit cells agree, {most}.",
         auc=metric.auc.value,
     )

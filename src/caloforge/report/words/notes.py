@@ -62,13 +62,13 @@ def note_of(name: str, estimate: Estimate, counts: Mapping[str, int]) -> str:
     if name in ("fpd", "kpd", "fpd_trimmed"):
         return _of_small_sample(min(first, second))
     if name.startswith("auc_"):
-        few = f"only {first} reference and {second} generated validation showers: this says nothing"
+        few = f"only {first} reference and {second} generated validation showers: says nothing"
         return few if min(first, second) < FEW_SCORES else ""
     said = []
     if first < counts["reference"] or second < counts["generated"]:
         said.append(
-            f"Of {counts['reference']:,} and {counts['generated']:,} showers {first:,} and {second:,} were "
-            "used, drawn at random."
+            f"Of {first:,} and {second:,} showers of {counts['reference']:,} and {counts['generated']:,}, "
+            "drawn at random."
         )
     if estimate.outside:
         said.append(f"{estimate.outside:,} cells below 10⁻⁹ or above 10⁷ MeV were taken as such.")
@@ -79,12 +79,11 @@ def _of_small_sample(fewest: int) -> str:
     if fewest >= PUBLISHED_SHOWERS:
         return ""
     return (
-        f"{fewest:,} showers, fewer than the protocol’s {PUBLISHED_SHOWERS:,}, lift the value: hold it "
-        "against its floor, not against published values."
+        f"{fewest:,} showers, not the protocol’s {PUBLISHED_SHOWERS:,}: do not compare with published values."
     )
 
 
 def slice_note(part: Slice) -> str:
     """A sentence where there are too few showers to say anything."""
     few = [f"{n} {role}" for role, n in part.counts.items() if n < FEW_IN_SLICE]
-    return f"Only {' and '.join(few)} showers: too few to say anything." if few else ""
+    return f"Only {' and '.join(few)} showers: too few." if few else ""

@@ -11,7 +11,7 @@ from caloforge.evaluation.significance import equivalent_auc
 from caloforge.report.words.finding import Finding
 from caloforge.report.words.notes import slice_note
 from caloforge.report.words.significance import sigma_text, significance
-from caloforge.report.words.text import number, percent, scatter, scatter_percent
+from caloforge.report.words.text import number, percent, scatter_percent
 
 __all__ = [
     "conservation_findings",
@@ -28,7 +28,7 @@ def response_findings(evaluation: Evaluation) -> Iterator[Finding]:
     if shifts is not None:
         compared = evaluation.features["e_ratio"]
         for name, wrong, shift in zip(
-            ("mean energy response ⟨ΣE/E_inc⟩", "spread of ΣE/E_inc"),
+            ("Mean response ⟨ΣE/E_inc⟩", "Spread of ΣE/E_inc"),
             (("high", "low"), ("wide", "narrow")),
             shifts,
             strict=True,
@@ -44,9 +44,9 @@ def response_findings(evaluation: Evaluation) -> Iterator[Finding]:
                 auc = equivalent_auc(d**2 / 4)
             yield Finding.of(
                 found,
-                f"The {name} is too {way}: {size}.",
-                f"The {name} may be too {way}: {size}.",
-                f"The {name} agrees within its error: {percent(shift.value, shift.error)}.",
+                f"{name} too {way}: {size}.",
+                f"{name} perhaps too {way}: {size}.",
+                f"{name} agrees: {percent(shift.value, shift.error)}.",
                 auc=auc,
             )
     for curve in evaluation.responses:
@@ -54,14 +54,13 @@ def response_findings(evaluation: Evaluation) -> Iterator[Finding]:
         sigmas = estimate.sigmas()
         if not math.isfinite(sigmas) or math.isnan(estimate.floor):
             continue
-        floor = scatter_percent(estimate.floor, estimate.floor_error)
-        text = f"by up to {percent(estimate.value, signed=False)} in a bin of {_condition(curve.condition)}"
-        chance = f"by chance {floor}, {sigma_text(sigmas)}"
+        size = f"up to {percent(estimate.value, signed=False)} in a bin of {_condition(curve.condition)}"
+        size += f", {sigma_text(sigmas)}"
         yield Finding.of(
             significance(sigmas),
-            f"The response is off {text} ({chance}).",
-            f"The response may be off {text} ({chance}).",
-            f"The response differs {text}, which chance gives as well ({floor}).",
+            f"Response off by {size}.",
+            f"Response perhaps off by {size}.",
+            f"Response within chance: {size}.",
         )
 
 
@@ -86,7 +85,7 @@ def place_findings(evaluation: Evaluation) -> Iterator[Finding]:
         given = ", given all other layers," if kind == "layer" else ""
         yield Finding(f"The mean{given} differs in {number(found)} of {number(tested)} {name}{most}.", True)
     if same:
-        yield Finding(f"No mean differs by more than chance among {' and '.join(same)}.", False)
+        yield Finding(f"No mean differs among {' and '.join(same)}.", False)
 
 
 def correlation_findings(evaluation: Evaluation) -> Iterator[Finding]:
@@ -96,14 +95,13 @@ def correlation_findings(evaluation: Evaluation) -> Iterator[Finding]:
         sigmas = distance.sigmas()
         if math.isnan(distance.floor) or not math.isfinite(sigmas):
             continue
-        what = f"correlations between {correlation.name}"
-        floor = scatter(distance.floor, distance.floor_error)
-        size = f"{number(distance.value, 2)} root mean square, by chance {floor}, {sigma_text(sigmas)}"
+        what = f"Correlations between {correlation.name}"
+        size = f"root mean square {number(distance.value, 2)}, {sigma_text(sigmas)}"
         yield Finding.of(
             significance(sigmas),
-            f"The {what} differ: {size}.",
-            f"The {what} may differ: {size}.",
-            f"The {what} agree within chance: {size}.",
+            f"{what} differ: {size}.",
+            f"{what} may differ: {size}.",
+            f"{what} agree: {size}.",
         )
 
 
@@ -118,13 +116,13 @@ def slice_findings(evaluation: Evaluation) -> Iterator[Finding]:
             continue
         uneven = uneven_slices(parts)
         if uneven is None:
-            text = f"No range of {_condition(condition)} is significantly worse than the others."
+            text = f"No range of {_condition(condition)} is significantly worse than others."
             yield Finding(text, False)
         else:
             worst, excess, others = uneven
             text = (
-                f"Quality depends on {_condition(condition)}: the separation power above chance, mean of the "
-                f"features, is {number(excess, 2)} at {worst.label} and {number(others, 2)} elsewhere."
+                f"Quality depends on {_condition(condition)}: mean separation power above chance "
+                f"{number(excess, 2)} at {worst.label}, {number(others, 2)} elsewhere."
             )
             yield Finding(text, True)
 
@@ -136,16 +134,16 @@ def conservation_findings(evaluation: Evaluation) -> Iterator[Finding]:
         return
     above = kept.generated_above - kept.reference_above
     size = (
-        f"{percent(kept.generated_above, signed=False)} of the generated showers have ΣE/E_inc above "
-        f"{number(kept.limit)}, {percent(kept.reference_above, signed=False)} of Geant4’s"
+        f"ΣE/E_inc above {number(kept.limit)} in {percent(kept.generated_above, signed=False)} of showers, "
+        f"Geant4 {percent(kept.reference_above, signed=False)}"
     )
     found = significance(above / max(kept.expected_error, 1e-12))
-    more = f"{size}; the largest is {number(kept.largest)}, {sigma_text(found.sigmas)}"
+    more = f"{size}, {sigma_text(found.sigmas)}; largest {number(kept.largest)}"
     yield Finding.of(
         found,
         f"Too much energy: {more}.",
         f"Perhaps too much energy: {more}.",
-        f"Energies stay where Geant4’s are: {size}.",
+        f"Not too much energy: {size}.",
     )
     if kept.negative_or_empty:
         n, total = kept.negative_or_empty, evaluation.counts["generated"]

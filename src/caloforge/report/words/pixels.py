@@ -37,12 +37,11 @@ FAMILIES = {
 """Groups of quantities that are judged together, by what one of them is."""
 RATES_APART = 0.02
 _MEANINGS = {
-    "fid": "Distance of two Gaussians with the means and covariances of the sensor network’s features of "
-    "images. Those of other networks cannot be compared with it. Lower is better.",
-    "kid": "Maximum mean discrepancy of the same features with a polynomial kernel; unbiased, so it scatters "
-    "around 0 for equal samples. Lower is better.",
-    "linear": "A logistic regression that sees pixels, charges and clusters of all sensors. 0.5 cannot tell.",
-    "trees": "Boosted trees that see the same. 0.5 cannot tell.",
+    "fid": "Of Gaussians with the means and covariances of the sensor network’s features; only comparable "
+    "with one network.",
+    "kid": "Maximum mean discrepancy of the same features; scatters around 0 for equal samples.",
+    "linear": "Sees pixels, charges and clusters of all sensors. 0.5 cannot tell.",
+    "trees": "They see the same.",
 }
 _TITLES = {
     "fid": "Fréchet distance of images, FID × 10³",
@@ -156,7 +155,7 @@ def find_event_verdict(evaluation: PixelEvaluation) -> Verdict:
         hints=[finding.text for finding in findings if finding.hint],
         giveaway="" if worst is None else f"The {worst.label}: {percent(worst.relative, worst.error)}.",
         significance={name: significance(e.sigmas()) for name, _, e, _ in estimates(evaluation)},
-        limits=f"There are only {number(fewest)} events in the smaller sample." if fewest < TOO_FEW else "",
+        limits=f"The smaller sample has only {number(fewest)} events." if fewest < TOO_FEW else "",
     )
 
 
@@ -216,7 +215,7 @@ def find_event_warnings(evaluation: PixelEvaluation) -> list[str]:
 def _about_rates(evaluation: PixelEvaluation) -> Iterator[str]:
     known = [evaluation.rates.get(role, {}) for role in ("reference", "generated")]
     if not all(known):
-        yield "The rates of a sample are not known, so that nothing can be said at given rates."
+        yield "The rates of a sample are not known: nothing is said at given rates."
         return
     pairs = {name: (first, known[1].get(name)) for name, first in known[0].items()}
     unknown = [name for name, (_, second) in pairs.items() if second is None]
@@ -229,17 +228,17 @@ def _about_rates(evaluation: PixelEvaluation) -> Iterator[str]:
     ]
     if apart:
         yield (
-            f"The mean rates of generated and true events differ, {', '.join(apart)}, and every number here "
-            "sees that. Generate at those of the truth (caloforge generate --like)."
+            f"Mean rates differ, {', '.join(apart)}, and every number here sees that: generate at those of "
+            "the truth (caloforge generate --like)."
         )
     if evaluation.rate_curve is None:
-        yield "The rates hardly vary or are too few to say how occupancies follow them."
+        yield "The rates hardly vary: nothing is said of how occupancies follow them."
 
 
 def _about_counts(counts: dict[str, int]) -> Iterator[str]:
     fewest = min(counts["reference"], counts["generated"])
     if fewest < FEW_EVENTS:
-        yield f"There are only {number(fewest)} events in the smaller sample: floors and errors are large."
+        yield f"The smaller sample has only {number(fewest)} events: floors and errors are large."
     if "training" in counts and min(counts.values()) < 20:
         yield "Whether training events are repeated cannot be told from fewer than 20 events of a sample."
 
@@ -248,6 +247,6 @@ def _about_network(evaluation: PixelEvaluation) -> Iterator[str]:
     network = evaluation.network
     if network is not None and network.accuracy_end < 0.5:
         yield (
-            f"The sensor network names layer and end of only {network.accuracy_end:.0%} of true images: it "
-            "has seen too few, and FID and KID say little."
+            f"The sensor network names layer and end of only {network.accuracy_end:.0%} of true images: FID "
+            "and KID say little."
         )

@@ -23,10 +23,9 @@ def repeat_findings(evaluation: Evaluation) -> Iterator[Finding]:
         found = significance(known.nearer.sigmas())
         chance = known.nearer.floor if math.isfinite(known.nearer.floor) else known.nearer.ideal
         text = (
-            f"{percent(known.nearer.value, known.nearer.error, signed=False)} of the generated showers are "
-            "nearer to a training shower than to a held-out one "
-            f"({percent(chance, signed=False)} by chance), "
-            f"{number(known.copies)} are as near as copies ({number(known.copies_expected, 2)} by chance)"
+            f"{percent(known.nearer.value, known.nearer.error, signed=False)} nearer to a training than to a "
+            f"held-out shower (chance {percent(chance, signed=False)}), {number(known.copies)} as near as "
+            f"copies (chance {number(known.copies_expected, 2)})"
         )
         told = f"The generator repeats training showers: {text}."
         if known.significant:
@@ -50,8 +49,8 @@ def repeat_findings(evaluation: Evaluation) -> Iterator[Finding]:
         yield Finding(text, True, repeats=True)
     if not shared and _too_alike(evaluation.histograms):
         text = (
-            "The histograms agree better than those of independent samples could: the generated showers "
-            "seem to be the reference showers."
+            "Histograms agree better than independent samples could: the generated showers seem to be the "
+            "reference showers."
         )
         yield Finding(text, True, repeats=True)
 

@@ -37,25 +37,19 @@ __all__ = [
 DISTANCES = {
     "fpd": (
         "Fréchet distance, FPD × 10³",
-        "Of Gaussians with both samples’ means and covariances of all features, at infinitely many showers.",
+        "Of Gaussians with the features’ means and covariances, at infinitely many showers.",
     ),
     "kpd": (
         "Kernel distance, KPD × 10³",
-        "Maximum mean discrepancy of the features, polynomial kernel; scatters around 0 for equal samples.",
+        "Maximum mean discrepancy, polynomial kernel; scatters around 0 for equal samples.",
     ),
-    "fpd_trimmed": (
-        "Fréchet distance of the central 99 %, × 10³",
-        "FPD without the hundredth that lies farthest out.",
-    ),
-    "sliced_wasserstein": ("Sliced Wasserstein distance", "Mean over random projections of the features."),
-    "sliced_ks": (
-        "Sliced Kolmogorov–Smirnov distance",
-        "Largest difference of distribution functions, mean over random projections.",
-    ),
-    "precision": ("Precision", "Share of generated showers among Geant4’s (5th neighbour)."),
-    "recall": ("Recall", "Share of Geant4 showers among the generated."),
-    "density": ("Density", "How many Geant4 showers surround a generated one; about 1 is good."),
-    "coverage": ("Coverage", "Share of Geant4 showers with a generated one within their 5th neighbour."),
+    "fpd_trimmed": ("Fréchet distance of the central 99 %, × 10³", "FPD without the outermost hundredth."),
+    "sliced_wasserstein": ("Sliced Wasserstein distance", "Mean over random projections."),
+    "sliced_ks": ("Sliced Kolmogorov–Smirnov distance", "Mean over random projections."),
+    "precision": ("Precision", "Generated showers among Geant4’s."),
+    "recall": ("Recall", "Geant4 showers among the generated."),
+    "density": ("Density", "Geant4 showers around a generated one; 1 is good."),
+    "coverage": ("Coverage", "Geant4 showers with a generated one near."),
 }
 """Title and one line of meaning of the distances; FPD and KPD are shown in thousandths."""
 THOUSANDTHS = ("fpd", "kpd", "fpd_trimmed")
@@ -135,7 +129,7 @@ def _classifiers(evaluation: Evaluation) -> Iterator[Row]:
         several = len(result.aucs) > 1
         yield Row(
             f"Classifier AUC, {classifier_title(result.name)}",
-            "0.5: it cannot tell, 1: it always can.",
+            "0.5: cannot tell, 1: always can.",
             f"{result.auc:.3f} ± {result.auc_std:.3f}" if several else f"{result.auc:.3f}",
             f"{floor:.3f} ± {noise:.3f}",
             classifier_sigmas(result),
@@ -171,7 +165,7 @@ def _features(evaluation: Evaluation) -> Iterator[Row]:
     named = int(beyond_chance(evaluation.histograms).sum())
     yield Row(
         "Features that differ by more than chance",
-        "At most 1 % of those named are false alarms.",
+        "At most 1 % false alarms.",
         f"{named} of {n}",
         "0",
         key=True,
@@ -182,8 +176,8 @@ def _physics(evaluation: Evaluation) -> Iterator[Row]:
     shifts = response_shift(evaluation)
     if shifts is not None:
         texts = (
-            ("Mean response, generated / Geant4 − 1", "Mean of ΣE/E_inc: is the energy right?"),
-            ("Spread of the response, generated / Geant4 − 1", "Spread of ΣE/E_inc relative to its mean."),
+            ("Mean response, generated / Geant4 − 1", "Of ΣE/E_inc."),
+            ("Spread of the response, generated / Geant4 − 1", "Relative to the mean."),
         )
         for (name, meaning), shift in zip(texts, shifts, strict=True):
             if math.isfinite(shift.value):
@@ -204,7 +198,7 @@ def _physics(evaluation: Evaluation) -> Iterator[Row]:
         sigmas = (kept.generated_above - kept.reference_above) / max(kept.expected_error, 1e-12)
         yield Row(
             f"Showers with ΣE/E_inc above {number(kept.limit)}",
-            "More energy than Geant4 ever shows.",
+            "More than Geant4 ever shows.",
             percent(kept.generated_above, signed=False),
             scatter_percent(kept.reference_above, kept.expected_error),
             sigmas,
@@ -212,7 +206,7 @@ def _physics(evaluation: Evaluation) -> Iterator[Row]:
     if evaluation.memorisation is not None:
         yield _share(
             "Nearer to a training than to a held-out shower",
-            "50 % for independent showers.",
+            "50 %: independent.",
             evaluation.memorisation.nearer,
         )
 

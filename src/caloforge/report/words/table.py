@@ -36,11 +36,9 @@ PARTS = {
 """Headings of the parts of the table."""
 GEANT4_ROW = "Geant4 against itself"
 PUBLISHED_NOTE = (
-    "Published rows were not measured here. They hold for the CaloChallenge's own showers (100,000 of each "
-    "kind, up to 1 TeV) and its large classifiers, mean of 10 trainings. Few showers and quick classifiers "
-    "give a smaller AUC, few showers a larger FPD, so measured rows must not be ranked against them; for "
-    "that use the preset calochallenge on the challenge's files. Published times are those of the "
-    "challenge's GPU, batches of 100 where published."
+    "Published rows were not measured here: 100,000 showers of the CaloChallenge, large classifiers, times "
+    "of its GPU. Measured rows of few showers and quick classifiers must not be ranked against them; for "
+    "that use the preset calochallenge on the challenge's files."
 )
 
 

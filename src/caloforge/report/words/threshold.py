@@ -25,13 +25,13 @@ def threshold_findings(evaluation: Evaluation) -> Iterator[Finding]:
     low, high = (f"{number(1000 * e, 4)} keV" for e in sorted(smallest))
     if cells.reference_below * min(ratio, 1.0) > SURE:
         text = (
-            f"No generated cell is below {high}, where Geant4 has {number(cells.reference_below)} cells, "
-            f"down to {low}: the threshold is higher."
+            f"No generated cell below {high}, {number(cells.reference_below)} of Geant4’s, down to {low}: "
+            "the threshold is higher."
         )
     elif cells.generated_below * min(1 / ratio, 1.0) > SURE:
         text = (
-            f"{number(cells.generated_below)} generated cells are below {high}, where Geant4 has none, down "
-            f"to {low}: the threshold is lower, or was not applied."
+            f"{number(cells.generated_below)} generated cells below {high}, none of Geant4’s, down to {low}: "
+            "the threshold is lower, or was not applied."
         )
     else:
         yield Finding(f"Cells begin at the same energy, {low}.", False)

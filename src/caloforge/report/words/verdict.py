@@ -51,10 +51,10 @@ def find_verdict(evaluation: Evaluation, others: Sequence[Finding] = ()) -> Verd
     limits = [sensitivity] if sensitivity else []
     if level == -1:
         poorer = "reference" if counts["reference"] <= counts["generated"] else "generated"
-        text = f"Nothing differs by more than chance in {number(fewest)} {poorer} showers, but that says"
-        limits.insert(0, f"{text} little: a poor generator would pass as well.")
+        text = f"{number(fewest)} {poorer} showers say little: a poor generator would pass as well."
+        limits.insert(0, text)
     elif fewest < TOO_FEW:
-        limits.insert(0, f"There are only {number(fewest)} showers in the smaller sample.")
+        limits.insert(0, f"The smaller sample has only {number(fewest)} showers.")
     return Verdict(
         level=level,
         headline=_headline(level, evaluation, findings),
@@ -108,15 +108,15 @@ def _limits(evaluation: Evaluation) -> tuple[float, str]:
     if math.isfinite(network):
         train = min(result.showers[0] for result in evaluation.classifiers.values())
         texts.append(
-            f"a classifier's AUC below {network:.3f} (networks trained on {number(train)} showers of each "
-            "sample also overlook subtle faults)"
+            f"an AUC below {network:.3f} (networks that saw {number(train)} showers of each sample also "
+            "overlook subtle faults)"
         )
     if math.isfinite(single):
-        texts.append(f"a single feature that alone would give an AUC below {single:.3f}")
+        texts.append(f"a feature that alone gives an AUC below {single:.3f}")
     if not texts:
         return math.nan, ""
     seen = min(auc for auc in (network, single) if math.isfinite(auc))
-    return seen, f"Too small to be seen with these samples: {'; '.join(texts)}."
+    return seen, f"Too small to be seen here: {'; '.join(texts)}."
 
 
 def _first_culprit(evaluation: Evaluation, differs: list[Finding]) -> str:
@@ -133,8 +133,7 @@ def _giveaway(evaluation: Evaluation) -> str:
         how = how_it_differs(compared) if compared is not None else ""
         texts.append(
             f"the {feature_words(histogram.name, [histogram])}{': ' + how if how else ''} (separation power "
-            f"{number(separation.value)}, by chance {number(separation.floor)} ± "
-            f"{number(separation.floor_std, 2)})"
+            f"{number(separation.value)}, chance {number(separation.floor)})"
         )
     shift = strongest_shift(evaluation)
     if shift is not None and not texts:
@@ -148,7 +147,7 @@ def _giveaway(evaluation: Evaluation) -> str:
             continue
         texts.append(
             f"the classifier of {classifier_title(result.name)} relies most on the "
-            f"{feature_words(share.name, evaluation.histograms)} (its AUC drops by {share.drop:.3f} ± "
+            f"{feature_words(share.name, evaluation.histograms)} (AUC falls by {share.drop:.3f} ± "
             f"{share.error:.3f} without it)"
         )
     text = "; ".join(texts)

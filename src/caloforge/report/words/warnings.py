@@ -66,14 +66,11 @@ def _conditions(counts: Mapping[str, int], conditions: Mapping[str, Any]) -> Ite
             continue
         spans = (f"{role} {_range(conditions[role][name], unit)}" for role in ("reference", "generated"))
         text = (
-            f"The incident {name} of the samples is distributed differently: {', '.join(spans)} ({how}, "
-            f"p = {test['p_value']:.2g}). Every number here also sees that and not only the showers"
+            f"The incident {name} is distributed differently: {', '.join(spans)} ({how}, "
+            f"p = {test['p_value']:.2g}). Every number here sees that, too"
         )
         if name == "energy":
-            text += (
-                "; the CaloChallenge demands the same energies. Generate at those of the reference "
-                "(caloforge generate --like)"
-            )
+            text += ": generate at the reference’s energies (caloforge generate --like)"
         yield f"{text}."
     for role, other in (("generated", "reference"), ("reference", "generated")):
         share = conditions.get("energy_outside", {}).get(role, 0.0)
@@ -98,8 +95,8 @@ def _repeats(counts: Mapping[str, int]) -> Iterator[str]:
     if copies:
         what = "All" if copies == total else f"{copies} of {total}"
         yield (
-            f"{what} generated showers are in the reference, cell by cell: the samples are not independent, "
-            "and agreement says nothing about a generator."
+            f"{what} generated showers are in the reference, cell by cell: agreement says nothing about a "
+            "generator."
         )
     for role in ("generated", "reference"):
         repeated = counts.get(f"{role}_repeated", 0)
@@ -123,9 +120,8 @@ def _few_showers(counts: Mapping[str, int], classifiers: Mapping[str, Classifier
     judged = min((r.showers[2] for r in classifiers.values()), default=max(1, int(JUDGED * fewest)))
     auc = min(1.0, 0.5 + SIGMAS * auc_noise(judged, judged))
     yield (
-        f"There are only {fewest} showers in the smaller sample: a mean can be told apart from about "
-        f"{shift:.2g} standard deviations on ({SIGMAS}σ), and an AUC from {auc:.2f} on "
-        f"({judged} showers of each sample to judge by)."
+        f"The smaller sample has only {fewest} showers: seen are means about {shift:.2g} standard deviations "
+        f"apart, and an AUC from {auc:.2f} on ({judged} showers of each judged)."
     )
 
 
@@ -145,8 +141,7 @@ def _low_cells(histograms: Sequence[Histogram]) -> Iterator[str]:
         if generated - reference > LOW_CELLS_LEVEL:
             yield (
                 f"{generated:.2%} of the generated cells with energy lie below the threshold of {threshold} "
-                f"({reference:.2%} of the reference's): was the threshold not applied? They count as hits in "
-                "sparsities and in the classifiers' inputs."
+                f"({reference:.2%} of the reference's): was the threshold not applied? They count as hits."
             )
         elif reference > LOW_CELLS_LEVEL:
             yield (
@@ -184,8 +179,8 @@ def _entries(inside: NDArray[np.float64], outside: tuple[float, float], showers:
 def _small_classifiers(classifiers: Mapping[str, ClassifierResult]) -> Iterator[str]:
     if any(result.settings.get("preset") != "calochallenge" for result in classifiers.values()):
         yield (
-            "The classifiers are smaller than the CaloChallenge's; do not hold their AUC against published "
-            "numbers, use the preset calochallenge for that."
+            "These classifiers are smaller than the CaloChallenge's: to compare with published AUCs, use the "
+            "preset calochallenge."
         )
 
 
@@ -193,6 +188,6 @@ def _few_to_compare(counts: Mapping[str, int]) -> Iterator[str]:
     fewest = min(counts["generated"], counts["reference"], counts.get("training", LEAST_SHOWERS))
     if "training" in counts and fewest < LEAST_SHOWERS:
         yield (
-            f"Whether training showers are repeated cannot be told from {fewest} showers of a sample; "
+            f"{fewest} showers of a sample are too few to tell whether training showers are repeated: "
             f"{LEAST_SHOWERS} of each are needed."
         )
