@@ -84,7 +84,8 @@ def ild(kept: Mapping[str, Any]) -> str:
     """Systems that were trained for as long on photons in the ILD, and where."""
     heads = kept["heads"]
     lines = ["| " + " | ".join(line) + " |" for line in (heads, ["---"] * len(heads), *kept["rows"])]
-    told = "{minutes:g} minutes each of {machine}; {learned from:,} photons to learn from, {judged on:,} "
+    told = "{minutes:g} minutes each by a first estimate (the last column says how long it was), {machine}; "
+    told += "{learned from:,} photons to learn from, {judged on:,} "
     told += "others to judge by; {date}, commit {commit:.7}."
     return "\n".join([*lines, "", told.format(**kept["about"])])
 

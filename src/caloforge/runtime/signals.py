@@ -32,7 +32,7 @@ STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 TOGETHER = 2.0
 """Seconds in which further signals mean the same: a terminal and a launcher may each send one."""
 AGAIN = 0.1
-"""Seconds after which a signal comes again whose exception got lost."""
+"""Seconds after which a signal comes once more that struck where Python drops exceptions."""
 log = logging.getLogger(__name__)
 _is_told: ContextVar[bool] = ContextVar("is_told", default=False)
 """True in a block of `stoppable` that says what is kept."""
@@ -84,9 +84,11 @@ def catch_signals() -> Iterator[Interrupt]:
             _set(before)
             signal.raise_signal(number)
 
-    before = _handlers(lambda number, known: number != signal.SIGHUP or known != signal.SIG_IGN)
-    with _in_place_of(before, receive):
+    before = _replaced(receive, lambda number, known: number != signal.SIGHUP or known != signal.SIG_IGN)
+    try:
         yield interrupt
+    finally:
+        _set(before)
     if interrupt.signal and _is_told.get():
         signal.raise_signal(interrupt.signal)
 
@@ -95,72 +97,45 @@ def catch_signals() -> Iterator[Interrupt]:
 def stoppable(kept: Callable[[], str] | None = None) -> Iterator[None]:
     """In this block the `STOPPING` signals that would end the program at once raise `Stopped`.
 
-    What a handler raises can get lost: Python drops it where it calls back for an object that goes, others do
-    in an ``except:``. The signal then comes again; where the block ends before that, as in `catch_signals`.
+    Python drops what is raised while it calls back for an object that goes; the signal then comes once more.
 
     Args:
         kept: says what is kept and how to go on, where a signal, Ctrl-C too, ends the block. Of blocks within
             each other the outermost has the word, since it knows what was asked for.
     """
-    stop: BaseException | None = None
-    since, again, ended, at_the_end = -math.inf, False, threading.Event(), threading.Lock()
+    since = -math.inf
 
     def receive(number: int, frame: FrameType | None) -> None:
-        nonlocal stop, since, again
-        if again:
-            again = False
-            if ended.is_set() or _is_handled(stop):
-                return
-        else:
-            before_that, since = since, time.monotonic()
-            if since - before_that <= TOGETHER:
-                return
-        first, stop = stop is None, _stop(number)
-        if first:
-            threading.Thread(target=repeat, args=(number,), daemon=True).start()
-        raise stop
+        nonlocal since
+        before_that, since = since, time.monotonic()
+        if since - before_that > TOGETHER:
+            raise Stopped(number)
 
-    def repeat(number: int) -> None:
-        nonlocal again
-        while not ended.wait(AGAIN):
-            with at_the_end:  # a signal without our handler would end the process
-                if not ended.is_set() and signal.getsignal(number) is receive:
-                    again = True
-                    os.kill(os.getpid(), number)
-
-    def without_ours(lost: sys.UnraisableHookArgs) -> None:
-        if stop is None or lost.exc_value is not stop:
+    def not_heard(lost: sys.UnraisableHookArgs) -> None:
+        nonlocal since
+        if not isinstance(lost.exc_value, KeyboardInterrupt | Stopped):
             hook(lost)
+            return
+        number = lost.exc_value.number if isinstance(lost.exc_value, Stopped) else signal.SIGINT
+        since = -math.inf
+        again = threading.Timer(AGAIN, os.kill, (os.getpid(), number))
+        again.daemon = True
+        again.start()
 
-    ends_at_once = (signal.SIG_DFL, signal.default_int_handler)
-    before, outer = _handlers(lambda number, known: known in ends_at_once), _is_told.get()
-    hook = sys.unraisablehook
-    with _in_place_of(before, receive):
-        try:
-            _is_told.set(outer or kept is not None)
-            sys.unraisablehook = without_ours
-            yield
-            if stop is not None and _is_told.get():
-                raise stop
-        except (KeyboardInterrupt, Stopped) as end:
-            if kept is None or outer:
-                raise
-            _is_told.set(False)
-            raise_interrupt(end.number if isinstance(end, Stopped) else signal.SIGINT, kept())
-        finally:
-            with at_the_end:
-                ended.set()
-            stop = None
-            sys.unraisablehook = hook
-            _is_told.set(outer)
-
-
-def _is_handled(error: BaseException | None) -> bool:
-    """Whether ``except``, ``finally`` or ``with`` now deal with ``error``, or with one that came of it."""
-    now = sys.exception()
-    while now is not None and now is not error:
-        now = now.__context__
-    return now is not None
+    before, outer = _replaced(receive, lambda number, known: known == signal.SIG_DFL), _is_told.get()
+    _is_told.set(outer or kept is not None)
+    hook, sys.unraisablehook = sys.unraisablehook, not_heard
+    try:
+        yield
+    except (KeyboardInterrupt, Stopped) as stop:
+        if kept is None or outer:
+            raise
+        _is_told.set(False)
+        raise_interrupt(stop.number if isinstance(stop, Stopped) else signal.SIGINT, kept())
+    finally:
+        sys.unraisablehook = hook
+        _is_told.set(outer)
+        _set(before)
 
 
 @contextmanager
@@ -170,11 +145,13 @@ def interrupts_deferred() -> Iterator[None]:
     A signal without a handler ends the process at once, as always. The second of two signals is forgotten.
     """
     caught: list[tuple[int, FrameType | None]] = []
-    before = _handlers(lambda number, known: callable(known))
+    before = _replaced(
+        lambda number, frame: caught.append((number, frame)), lambda number, known: callable(known)
+    )
     try:
-        with _in_place_of(before, lambda number, frame: caught.append((number, frame))):
-            yield
+        yield
     finally:
+        _set(before)
         for number, frame in caught[:1]:
             before[signal.Signals(number)](number, frame)
 
@@ -191,44 +168,31 @@ def signals_held_back() -> Iterator[None]:
 
 def raise_interrupt(number: int, message: str) -> None:
     """Stop as the signal asks: KeyboardInterrupt for Ctrl-C, otherwise `Stopped`, with a word in the log."""
-    if number != signal.SIGINT and not _is_told.get():
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt(message) from None
+    if not _is_told.get():
         log.warning("%s", message)
-    raise _stop(number, message) from None
+    raise Stopped(number, message) from None
 
 
-def _stop(number: int, message: str = "") -> KeyboardInterrupt | Stopped:
-    return KeyboardInterrupt(message) if number == signal.SIGINT else Stopped(number, message)
+def _replaced(
+    handler: Callable[[int, FrameType | None], None], where: Callable[[signal.Signals, Any], bool]
+) -> Handlers:
+    """Set ``handler`` for the signals ``where`` theirs is to be replaced; returns the handlers before.
 
-
-def _handlers(where: Callable[[signal.Signals, Any], bool]) -> Handlers:
-    """Handlers of the `STOPPING` signals, those for which ``where`` holds.
-
-    None outside the main thread, where Python neither sets handlers nor runs them.
+    Empty outside the main thread, where Python neither sets handlers nor runs them.
     """
     if threading.current_thread() is not threading.main_thread():
         return {}
     known = {number: signal.getsignal(number) for number in STOPPING}
-    return {number: each for number, each in known.items() if where(number, each)}
-
-
-@contextmanager
-def _in_place_of(handlers: Handlers, handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    try:
-        _set(dict.fromkeys(handlers, handler))
-        yield
-    finally:
-        _set(handlers)
+    before = {number: each for number, each in known.items() if where(number, each)}
+    for number in before:
+        signal.signal(number, handler)
+    return before
 
 
 def _set(handlers: Handlers) -> None:
-    """Set handlers, all of them, also where one that is called meanwhile raises an exception."""
-    left = list(handlers.items())
-    try:
-        while left:
-            number, handler = left[-1]
-            known = signal.SIG_DFL if handler is None else handler  # None: set by other than Python
-            signal.signal(number, known)
-            left.pop()
-    finally:
-        if left:
-            _set(dict(left))
+    for number, handler in handlers.items():
+        signal.signal(
+            number, signal.SIG_DFL if handler is None else handler
+        )  # None: set by other than Python
