@@ -184,7 +184,8 @@ def draw(rows: Mapping[str, Mapping[str, Any]], path: Path) -> None:
     timed = {name: row for name, row in rows.items() if "ms" in row}
     order = sorted(timed, key=lambda name: timed[name]["ms"]["100"])
     judges = list(next(iter(rows.values()))["strong"])
-    kinds = [kind for kind in dict.fromkeys(f.kind for f in FAMILIES.values()) if kind in kinds_of(timed)]
+    there = {row["kind"] for row in timed.values()}
+    kinds = [kind for kind in dict.fromkeys(f.kind for f in FAMILIES.values()) if kind in there]
     colours = {kind: f"C{i}" for i, kind in enumerate(kinds)}
     told = {"low": "cells", "high": "high-level features", "boosted": "boosted trees: neighbours"}
     geant4 = float(np.mean([row["geant4_ms"] for row in timed.values()]))
@@ -236,10 +237,6 @@ def draw(rows: Mapping[str, Mapping[str, Any]], path: Path) -> None:
         )
         figure.savefig(path, metadata={"Date": None})
         plt.close(figure)
-
-
-def kinds_of(rows: Mapping[str, Mapping[str, Any]]) -> set[str]:
-    return {row["kind"] for row in rows.values()}
 
 
 def spread(places: Sequence[float], least: float) -> list[float]:

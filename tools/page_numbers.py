@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,10 @@ NUMBERS: dict[str, Callable[[Row], str]] = {
 }
 
 
+def markdown(lines: Sequence[Sequence[str]]) -> str:
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
 def families(rows: Mapping[str, Row], names: list[str]) -> str:
     """The families by how well boosted trees tell them, best first, with Geant4 itself."""
     heads = ("family", "is", "AUC, boosted trees", "AUC, high-level", "ms a shower", "× Geant4")
@@ -55,7 +59,7 @@ def families(rows: Mapping[str, Row], names: list[str]) -> str:
             continue
         timed = [NUMBERS[key](row) if "ms" in row else "" for key in ("ms", "speed")]
         lines.append((name, row["kind"], NUMBERS["boosted"](row), NUMBERS["high"](row), *timed))
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return markdown(lines)
 
 
 def where(rows: Mapping[str, Row]) -> str:
@@ -83,11 +87,10 @@ def measured(kept: Mapping[str, Any], names: list[str]) -> str:
 def ild(kept: Mapping[str, Any]) -> str:
     """Systems that were trained for as long on photons in the ILD, and where."""
     heads = kept["heads"]
-    lines = ["| " + " | ".join(line) + " |" for line in (heads, ["---"] * len(heads), *kept["rows"])]
     told = "{minutes:g} minutes each by a first estimate (the last column says how long it was), {machine}; "
     told += "{learned from:,} photons to learn from, {judged on:,} "
     told += "others to judge by; {date}, commit {commit:.7}."
-    return "\n".join([*lines, "", told.format(**kept["about"])])
+    return f"{markdown([heads, ['---'] * len(heads), *kept['rows']])}\n\n{told.format(**kept['about'])}"
 
 
 def rendered(wanted: str) -> str:

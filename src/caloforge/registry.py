@@ -22,7 +22,7 @@ import importlib.util
 import os
 import pkgutil
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from caloforge.errors import CaloforgeError, CodeError, RecipeError
@@ -258,10 +258,11 @@ def _derived_from_ours(part: object) -> bool:
     return isinstance(part, type) and any(_within(base.__module__, "caloforge") for base in part.__mro__)
 
 
-def enumerated(names: Sequence[str], most: int = 10) -> str:
+def enumerated(names: Iterable[str], most: int = 10) -> str:
     """Names in a row; of very many the first, and how many more there are."""
-    more = len(names) - most
-    return ", ".join(names) if more <= 1 else f"{', '.join(names[:most])} and {more} more"
+    known = list(names)
+    more = len(known) - most
+    return ", ".join(known) if more <= 1 else f"{', '.join(known[:most])} and {more} more"
 
 
 def suggestion(name: str, known: list[str]) -> str:

@@ -230,7 +230,7 @@ class Checkpoint:
         if detector in self.meshes or not self._other_meshes():
             return self.meshes.get(detector, self.mesh)
         raise CheckpointError(
-            f"the checkpoint {self.path or ''} makes showers in {enumerated(list(self.meshes))}, each on "
+            f"the checkpoint {self.path or ''} makes showers in {enumerated(self.meshes)}, each on "
             f"cells of its own, but not in {detector!r}; choose one of these, or adapt it (caloforge adapt)"
         )
 

@@ -9,12 +9,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.table import Table
 from rich.text import Text
 
 from caloforge.runtime.screen import Screen
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from caloforge.checkpoint import Checkpoint
 
 __all__ = [

@@ -72,7 +72,7 @@ def resolve_checkpoint(
             raise CheckpointError(
                 "say which model: the folder of a checkpoint, a name (caloforge models lists them), or a "
                 f"detector: --detector {', '.join(default_models())} (a trained model), or any other name or "
-                "file (a parametrisation)"
+                "file (the model for all detectors, or a parametrisation)"
             )
         checkpoint = _untold(detector, particle)
     checkpoint = Checkpoint.load(checkpoint)

@@ -40,7 +40,7 @@ def trained_name(
     known = _known(checkpoint, kind)
     if name is None:
         name = checkpoint.range_of(detector or "").get("usual", {}).get(kind)
-    names = enumerated(list(filter(None, known))) or "without a name"
+    names = enumerated(filter(None, known)) or "without a name"
     trained = f"{checkpoint.name} {_stands(checkpoint)} {kind}{'s' * (len(known) > 1)} {names}"
     if name is not None and name not in known:
         raise ConditionError(f"{trained}, not {name!r}; take one of its own, or another checkpoint")
@@ -127,7 +127,7 @@ def check_range(conditions: Conditions, checkpoint: Checkpoint) -> None:
         if strange:
             raise ConditionError(
                 f"{name} of shower {names.index(strange[0])} is {strange[0]!r}, but the model "
-                f"{_stands(checkpoint)} {enumerated(list(map(repr, known)))}; {hint}"
+                f"{_stands(checkpoint)} {enumerated(map(repr, known))}; {hint}"
             )
 
 
