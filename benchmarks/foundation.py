@@ -214,8 +214,15 @@ FEW = 100
 
 
 def slices(showers: Showers, detector: Detector) -> Iterator[tuple[tuple[str, str, str], NDArray[np.bool_]]]:
-    """Particle, angle, energy, and the showers of the slice, (N,); all, of one of the three, and of each."""
+    """Particle, angle, energy, and the showers of the slice, (N,); all, of one of the three, and of each.
+
+    Showers of a single energy are one slice, which is called by its values.
+    """
     c = showers.conditions
+    if np.ptp(c.energy) == 0:
+        particle, theta = pdg_name(int(c.particle[0])), np.degrees(c.theta[0])
+        yield (particle, f"θ {theta:g}°", f"{c.energy[0] / 1000:g} GeV"), np.ones(len(c), dtype=bool)
+        return
     inclined = np.abs(c.theta - detector.normal_theta) > np.radians(INCLINED)
     gev, everything = c.energy / 1000, np.ones(len(c), dtype=bool)
     choices = [
