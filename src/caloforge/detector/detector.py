@@ -6,6 +6,7 @@ Lengths are mm, energies MeV, angles rad, densities g/cm³. See docs/how-to/dete
 from __future__ import annotations
 
 import itertools
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -191,16 +192,9 @@ class Detector(DetectorFile):
         self.mesh  # noqa: B018  (a mesh that cannot be built is an error of the file)
 
     @property
-    def layers(self) -> list[FlatLayer]:
+    def layers(self) -> tuple[FlatLayer, ...]:
         """Every layer of the stack in order, with its depths."""
-        flat, start = [], 0.0
-        for stack in self.stack:
-            for _ in range(stack.repeat):
-                for layer in stack.layers:
-                    stop = start + layer.thickness_mm
-                    flat.append(FlatLayer(layer.material, start, stop, layer.sensitive))
-                    start = stop
-        return flat
+        return _unrolled(self.stack)
 
     @property
     def depth_mm(self) -> float:
@@ -312,3 +306,15 @@ class Detector(DetectorFile):
     def _losses(self, layers: list[FlatLayer]) -> float:
         """Energy loss in these layers, MeV."""
         return sum(minimum_ionisation(*self.composition(x.material)) * (x.stop - x.start) for x in layers)
+
+
+@cache
+def _unrolled(stacks: tuple[Stack, ...]) -> tuple[FlatLayer, ...]:
+    flat, start = [], 0.0
+    for stack in stacks:
+        for _ in range(stack.repeat):
+            for layer in stack.layers:
+                stop = start + layer.thickness_mm
+                flat.append(FlatLayer(layer.material, start, stop, layer.sensitive))
+                start = stop
+    return tuple(flat)
