@@ -6,6 +6,7 @@ Lengths are mm, energies MeV, angles rad, densities g/cm³. See docs/how-to/dete
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple
@@ -283,7 +284,7 @@ class Detector(DetectorFile):
         )
         return 10 * depth * SCALE_ENERGY / inverse
 
-    def in_radiation_lengths(self, layers: list[FlatLayer]) -> float:
+    def in_radiation_lengths(self, layers: Sequence[FlatLayer]) -> float:
         """Thickness of these layers together."""
         return sum((x.stop - x.start) / radiation_length_mm(*self.composition(x.material)) for x in layers)
 
@@ -303,7 +304,7 @@ class Detector(DetectorFile):
         fraction = self._losses([x for x in self.layers if x.sensitive]) / self._losses(self.layers)
         return fraction * (0.8 + 0.2 * fraction)
 
-    def _losses(self, layers: list[FlatLayer]) -> float:
+    def _losses(self, layers: Sequence[FlatLayer]) -> float:
         """Energy loss in these layers, MeV."""
         return sum(minimum_ionisation(*self.composition(x.material)) * (x.stop - x.start) for x in layers)
 
