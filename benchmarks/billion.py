@@ -127,7 +127,7 @@ def tiny_files(folder: Path, files: int) -> Campaign:
     run_campaign(campaign, share=f"1/{files}", workers=1, progress=False)
     shards = list(campaign)
     first = open_showers(campaign.file(shards[0]))
-    from caloforge.campaign.work import Generate
+    from caloforge.campaign.showers import Generate
 
     assert isinstance(campaign.work, Generate)
     asked = campaign.work._asked(campaign.home)
