@@ -6,8 +6,9 @@
     python benchmarks/million.py processes FILE [-n 2000] [--recipe NAME] [--processes 1 2]    # by torchrun
 
 An epoch is read from disk in the order of a training, to its end, and again from its middle on, as a training
-that was stopped there does: the batches must be the same to the last bit. ``--times`` joins the file with itself. ``evaluate`` judges the second n
-showers of the file by the first n. ``processes`` trains for three epochs and tells the rate of the last.
+that was stopped there does: the batches must be the same to the last bit. ``--times`` joins the file with
+itself. ``evaluate`` judges the second n showers of the file by the first n. ``processes`` trains for three
+epochs and tells the rate of the last.
 Results go into docs/results/million.json.
 """
 
