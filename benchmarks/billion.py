@@ -1,16 +1,17 @@
 """What a billion showers of par04-siw take, and which command of a campaign suffers first of many files.
 
     python benchmarks/billion.py models [-n 1000]         # processor time, memory and bytes of each model
-    python benchmarks/billion.py sizes [--model NAME]     # whether cost a shower stays the same, 10³ to 10⁵
+    python benchmarks/billion.py sizes [FOLDER] [--model NAME] [--sizes 1000 …]   # cost a shower, 10³ to 10⁶
     python benchmarks/billion.py files FOLDER [--files N]  # commands of campaigns of many tiny files
+    python benchmarks/billion.py real FOLDER [--files N]  # the same, of files of 20 showers that are made
     python benchmarks/billion.py table                    # that of docs/how-to/production.md
 
-The first three put what they measure into docs/results/billion.json, from which, with families.json beside
-it, the last one adds up. Each model runs in a process of its own, on one thread, and processor time is
+All but the last put what they measure into docs/results/billion.json, from which, with families.json beside
+it, that one adds up. Each model runs in a process of its own, on one thread, and processor time is
 counted, so that other programs of the machine disturb it little. Times on an H200 are those of
-docs/how-to/gpu.md, which `benchmarks/gpu.py` has measured. The tiny files are not generated, which would take
-a quarter of an hour: they are written and sealed with the conditions, numbers and provenance that theirs
-would have, without energy.
+docs/how-to/gpu.md, which `benchmarks/gpu.py` has measured. The tiny files are not generated: they are written
+and sealed with the conditions, numbers and provenance that theirs would have, without energy. ``real`` goes
+on with what there is, and tells the time of what was missing; ``sizes`` leaves its largest file in FOLDER.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import subprocess
 import sys
 import tempfile
@@ -28,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from measure import peak_mib
+from measure import keep, peak_mib, timed
 
 from caloforge.campaign import Campaign, merge_campaign, plan_campaign, run_campaign, verify_campaign
 from caloforge.campaign.campaign import Seal
@@ -43,7 +45,8 @@ RESULTS = Path(__file__).parents[1] / "docs" / "results"
 FILE, FAMILIES = RESULTS / "billion.json", RESULTS / "families.json"
 ENERGY = "1-50GeV"
 BILLION = 10**9
-SHARD = 100_000
+REPEATS, FEW = 5, 10_000
+"""Measurements of so many showers at most, whose processor time other programs would decide."""
 MODELS = {  # name here, in families.json, and ms a shower of blocks of 1000 on an H200 (docs/how-to/gpu.md)
     "showertree-siw": ("showertree", 0.11),
     "supercalo-siw": ("supercalo", 0.070),
@@ -54,19 +57,15 @@ MODELS = {  # name here, in families.json, and ms a shower of blocks of 1000 on 
 }
 
 
-def kept(name: str, value: Any) -> None:
-    """Put a result into the file of results."""
-    told = json.loads(FILE.read_text()) if FILE.exists() else {}
-    write_json(FILE, told | {name: value})
-
-
-def one(model: str, n: int) -> dict[str, float]:
-    """Processor time, memory and bytes of n showers of a model, in this process."""
-    with tempfile.TemporaryDirectory() as folder:
+def one(model: str, n: int, folder: Path | None) -> dict[str, float]:
+    """Processor time, memory and bytes of n showers of a model, in this process, and perhaps their file."""
+    with tempfile.TemporaryDirectory() as scratch:
         for i, count in enumerate((min(n, 300), n)):  # the first warms up
             began = time.process_time()
-            out = Path(folder) / f"{i}.h5"
-            made = generate(model, energy=ENERGY, n=count, out=out, seed=i, threads=1, progress=False)
+            out = Path(scratch if folder is None or i == 0 else folder) / f"{count}.h5"
+            made = generate(
+                model, energy=ENERGY, n=count, out=out, seed=i, threads=1, overwrite=True, progress=False
+            )
             took = time.process_time() - began
         size = out.stat().st_size
         told = made.provenance["performance"]
@@ -79,10 +78,13 @@ def one(model: str, n: int) -> dict[str, float]:
     }
 
 
-def apart(model: str, n: int) -> dict[str, float]:
+def apart(model: str, n: int, folder: Path | None = None) -> dict[str, float]:
     """The same, in a process of its own."""
-    command = [sys.executable, __file__, "one", "--model", model, "-n", str(n)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    command = [sys.executable, __file__, "one", *([str(folder)] if folder else []), "--model", model]
+    one_thread = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*command, "-n", str(n)], stdout=subprocess.PIPE, text=True, check=True, env=one_thread
+    )
     return json.loads(done.stdout)
 
 
@@ -92,27 +94,40 @@ def models(n: int) -> None:
     for model in MODELS:
         found[model] = apart(model, n)
         print(f"{model:24}" + "".join(f"{key} {value:.5g}  " for key, value in found[model].items()))
-        kept("models", found)
+        keep(FILE, "models", found)
 
 
-def sizes(model: str) -> None:
-    """Cost a shower of 10³, 10⁴ and 10⁵ showers."""
-    found = {str(n): apart(model, n) for n in (1_000, 10_000, 100_000)}
-    for n, row in found.items():
-        print(f"{n:>8}: {row['ms']:.4f} ms, {row['bytes']:.0f} bytes a shower, {row['mib']:.0f} MiB")
-    kept("sizes", {"model": model, "rows": found})
+def sizes(model: str, counts: list[int], folder: Path | None) -> None:
+    """Cost a shower where so many are made at once; the median of five measurements of few showers."""
+    for n in counts:
+        last = folder if n == max(counts) else None
+        found = sorted((apart(model, n, last) for _ in range(REPEATS if n <= FEW else 1)), key=_ms)
+        row = found[len(found) // 2] | {"all": [_ms(one) for one in found]}
+        print(
+            f"{n:>8}: {row['ms']:.4f} ms, {row['bytes']:.0f} bytes a shower, {row['mib']:.0f} MiB", flush=True
+        )
+        keep(FILE, f"{n} showers of {model}", row)
+
+
+def _ms(row: dict[str, float]) -> float:
+    return row["ms"]
+
+
+def campaign_of(folder: Path, files: int, showers: int) -> Campaign:
+    """A campaign of many files of a few showers each, of which nothing is made."""
+    folder.mkdir(parents=True, exist_ok=True)
+    told = f'n = {showers * files}\nseed = 7\nshard_size = {showers}\nout = "made/{{shard}}.h5"\n[generate]\n'
+    (folder / "tiny.toml").write_text(told + f'model = "gflash:par04-siw"\nenergy = "{ENERGY}"\n')
+    return Campaign.load(folder / "tiny.toml")
 
 
 def tiny_files(folder: Path, files: int) -> Campaign:
     """A complete campaign of many files of two showers each."""
-    folder.mkdir(parents=True)
-    told = f'n = {2 * files}\nseed = 7\nshard_size = 2\nout = "made/{{shard}}.h5"\n[generate]\n'
-    (folder / "tiny.toml").write_text(told + f'model = "gflash:par04-siw"\nenergy = "{ENERGY}"\n')
-    campaign = Campaign.load(folder / "tiny.toml")
+    campaign = campaign_of(folder, files, 2)
     run_campaign(campaign, share=f"1/{files}", workers=1, progress=False)
     shards = list(campaign)
     first = open_showers(campaign.file(shards[0]))
-    from caloforge.campaign.work import Generate
+    from caloforge.campaign.showers import Generate
 
     assert isinstance(campaign.work, Generate)
     asked = campaign.work._asked(campaign.home)
@@ -136,16 +151,16 @@ def tiny_files(folder: Path, files: int) -> Campaign:
     return Campaign.load(campaign.path)
 
 
-def timed(what: Callable[[], Any]) -> dict[str, float]:
-    """Processor and wall time of a call."""
-    cpu, wall = time.process_time(), time.perf_counter()
-    what()
-    return {"cpu": time.process_time() - cpu, "wall": time.perf_counter() - wall}
-
-
-def many_files(folder: Path, files: int, *, merged: bool) -> None:
-    """What each command takes where there are many files and next to nothing in them."""
-    found: dict[str, Any] = {"files": files, "made": timed(lambda: tiny_files(folder, files))}
+def many_files(folder: Path, files: int, *, real: bool, merged: bool) -> None:
+    """What each command takes where there are many files and little or next to nothing in them."""
+    found: dict[str, Any] = {"files": files, "real": real}
+    if real:
+        campaign = campaign_of(folder, files, 20)
+        found["missing"] = len(campaign.missing())
+        found["made"] = timed(lambda: run_campaign(campaign, progress=False))
+    else:
+        found["made"] = timed(lambda: tiny_files(folder, files))
+    print(f"{'made':20}{found['made']['cpu']:10.2f} s of a core{found['made']['wall']:10.2f} s", flush=True)
     campaign = Campaign.load(folder / "tiny.toml")
     virtual = folder / "all.h5"
     commands: dict[str, Callable[[], Any]] = {
@@ -167,7 +182,7 @@ def many_files(folder: Path, files: int, *, merged: bool) -> None:
     found["bytes of a file"] = float(np.mean(sizes))
     if merged:
         found["bytes of the virtual one"] = virtual.stat().st_size
-    kept(f"{files} files", found)
+    keep(FILE, f"{files} {'real ' if real else ''}files", found)
 
 
 def complete(campaign: Campaign) -> None:
@@ -203,23 +218,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=("models", "sizes", "files", "table", "one"))
-    parser.add_argument("folder", type=Path, nargs="?", help="a new one, for the files")
+    parser.add_argument("what", choices=("models", "sizes", "files", "real", "table", "one"))
+    parser.add_argument("folder", type=Path, nargs="?", help="for the files")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[10**k for k in range(3, 7)])
     parser.add_argument("--model", default="fast-siw")
     parser.add_argument("-n", type=int, default=1000)
     parser.add_argument("--files", type=int, default=10_000)
     parser.add_argument("--no-merge", action="store_true", help="without merged files, which take longest")
     options = parser.parse_args()
     if options.what == "one":
-        print(json.dumps(one(options.model, options.n)))
+        print(json.dumps(one(options.model, options.n, options.folder)))
     elif options.what == "models":
         models(options.n)
     elif options.what == "sizes":
-        sizes(options.model)
-    elif options.what == "files":
+        sizes(options.model, options.sizes, options.folder)
+    elif options.what in ("files", "real"):
         if options.folder is None:
-            parser.error("name a new folder for the files")
-        many_files(options.folder, options.files, merged=not options.no_merge)
+            parser.error("name a folder for the files")
+        real = options.what == "real"
+        many_files(options.folder, options.files, real=real, merged=not options.no_merge)
     else:
         table()
 

@@ -214,8 +214,15 @@ FEW = 100
 
 
 def slices(showers: Showers, detector: Detector) -> Iterator[tuple[tuple[str, str, str], NDArray[np.bool_]]]:
-    """Particle, angle, energy, and the showers of the slice, (N,); all, of one of the three, and of each."""
+    """Particle, angle, energy, and the showers of the slice, (N,); all, of one of the three, and of each.
+
+    Showers of a single energy are one slice, which is called by its values.
+    """
     c = showers.conditions
+    if np.ptp(c.energy) == 0:
+        particle, theta = pdg_name(int(c.particle[0])), np.degrees(c.theta[0])
+        yield (particle, f"θ {theta:g}°", f"{c.energy[0] / 1000:g} GeV"), np.ones(len(c), dtype=bool)
+        return
     inclined = np.abs(c.theta - detector.normal_theta) > np.radians(INCLINED)
     gev, everything = c.energy / 1000, np.ones(len(c), dtype=bool)
     choices = [
@@ -229,14 +236,31 @@ def slices(showers: Showers, detector: Detector) -> Iterator[tuple[tuple[str, st
             yield names, np.logical_and.reduce([everything, *masks])
 
 
+def moments(features: Features) -> dict[str, NDArray[np.float64]]:
+    """Mean depth and length, in layers, and mean radius, mm, of each shower, (n,)."""
+    shares = features.e_layer / features.e_layer.sum(axis=1, keepdims=True)
+    layers = np.arange(shares.shape[1]) + 0.5
+    depth = shares @ layers
+    length = np.sqrt(np.maximum(shares @ layers**2 - depth**2, 0))
+    return {"depth": depth, "length": length, "radius": (shares * features.centre["r"]).sum(axis=1)}
+
+
+def over(made: NDArray[np.float64], true: NDArray[np.float64]) -> str:
+    """Ratio of two means, and its error."""
+    ratio = made.mean() / true.mean()
+    return (
+        f"{ratio:.3f} ± {ratio * np.hypot(*[x.std() / x.mean() / len(x) ** 0.5 for x in (made, true)]):.3f}"
+    )
+
+
 def sliced_row(true: Sample, made: Sample) -> list[str]:
-    """Response and its width, made over true, with errors; profiles; AUC."""
+    """Response and its width, and moments, made over true, with errors; profiles; AUC."""
     n, each = len(true[0]), [features.e_ratio for _, features in (made, true)]
-    ratio = each[0].mean() / each[1].mean()
-    error = ratio * np.hypot(*[r.std() / r.mean() for r in each]) / n**0.5
     width = each[0].std() / each[1].std()
     chance = profile_error(true[0][::2], true[0][1::2]) / 2**0.5
-    row = [str(n), f"{ratio:.3f} ± {error:.3f}", f"{width:.2f} ± {width / n**0.5:.2f}"]
+    row = [str(n), over(*each), f"{width:.2f} ± {width / n**0.5:.2f}"]
+    there, here = (moments(features) for _, features in (true, made))
+    row += [over(here[name], there[name]) for name in there]
     row += [f"{profile_error(made[0], true[0]):.3f}", f"{chance:.3f}"]
     return [*row, auc("boosted", true, made) if n >= FEW else ""]
 
@@ -244,7 +268,7 @@ def sliced_row(true: Sample, made: Sample) -> list[str]:
 def run_slices(given: argparse.Namespace) -> None:
     torch.set_num_threads(1)
     heads = ("detector", "particle", "angle", "energy", "n", "ΣE, made over true", "its width")
-    heads += ("profiles off by", "of chance", "boosted AUC")
+    heads += ("depth", "length", "radius", "profiles off by", "of chance", "boosted AUC")
     table, checkpoint = Table(given.out / "slices.md", heads), Checkpoint.load(given.model)
     for path in given.showers:
         test = open_showers(path).load()

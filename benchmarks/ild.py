@@ -3,6 +3,7 @@
     caloforge simulate ild-ecal -n 12000 --particle gamma --energy 10-100GeV -o train.h5
     caloforge simulate ild-ecal -n 2000 --particle gamma --energy 10-100GeV --seed 1 -o test.h5
     python benchmarks/ild.py train.h5 test.h5 -o ild [--minutes 30] [--only bib-ae] [--write docs]
+        [--earlier docs/results/ild.json]
 
 Each system is trained from its recipe for so many minutes of one thread (a few steps are timed first, so that
 its schedule ends there), unless FOLDER has it, generates showers at the conditions of test.h5, and is timed
@@ -183,6 +184,14 @@ def draw(samples: Mapping[str, Sample], path: Path) -> None:
     figure.savefig(path, metadata={"Date": None})
 
 
+def joined(rows: list[list[str]], earlier: list[list[str]]) -> list[list[str]]:
+    """Rows of both, new ones in the place of old ones; an error where Geant4 had made other showers."""
+    if earlier[0] != rows[0]:
+        raise SystemExit(f"the earlier rows are of other showers: {earlier[0]}, now {rows[0]}")
+    found = {row[0]: row for row in (*earlier, *rows)}
+    return [found[name] for name in (rows[0][0], *SYSTEMS) if name in found]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -193,7 +202,8 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--models", type=Path, help="folder of trained models under the systems' names")
     parser.add_argument("--only", default=",".join(SYSTEMS), help="systems, by their names")
-    parser.add_argument("--write", type=Path, metavar="DOCS", help="put numbers and picture there")
+    parser.add_argument("--earlier", type=Path, help="ild.json with the other rows, of the same showers")
+    parser.add_argument("--write", type=Path, metavar="DOCS", help="put numbers, and picture of all, there")
     given = parser.parse_args()
     unknown = set(given.only.split(",")) - set(SYSTEMS)
     if unknown:
@@ -211,13 +221,16 @@ def main() -> None:
     heads = ["system", "AUC of ten features", "JSD", "ΣE/E, σ/mean", "cells", "MIP, MeV", "centre z, σ, mm"]
     heads += ["ms at 1 / 100", "parameters", "minutes of training"]
     rows = [row(name, sample, reference, given.out, models.get(name)) for name, sample in observed.items()]
+    if given.earlier:
+        rows = joined(rows, json.loads(given.earlier.read_text())["rows"])
     numbers, picture = given.out / "ild.json", given.out / "ild.svg"
     about = about_here() | {"minutes": given.minutes, "learned from": len(learning), "judged on": len(truth)}
     numbers.write_text(json.dumps({"about": about, "heads": heads, "rows": rows}, indent=1) + "\n")
     print(numbers.read_text())
     if given.write:
         shutil.copyfile(numbers, given.write / "results" / numbers.name)
-        shutil.copyfile(picture, given.write / "images" / picture.name)
+        if not given.earlier:
+            shutil.copyfile(picture, given.write / "images" / picture.name)
 
 
 if __name__ == "__main__":

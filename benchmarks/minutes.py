@@ -28,8 +28,10 @@ MEASUREMENTS = 10
 
 def about_here() -> dict[str, str]:
     """Where and when numbers are measured."""
+    processor = processor_name()
+    article = "an" if processor[:1] in "AEIO" else "a"
     return {
-        "machine": f"one thread of a {processor_name()}",
+        "machine": f"one thread of {article} {processor}",
         "commit": commit_of(Path(__file__).parents[1]),
         "date": date.today().isoformat(),
     }

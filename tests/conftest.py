@@ -9,7 +9,18 @@ import pytest
 from caloforge.runtime.cores import wait_passively
 
 SHARED = Path(__file__).parent / "shared"
-FIRST = ("test_quickstart.py", "test_bench.py", "test_cli.py")
+FIRST = (
+    "test_quickstart.py",
+    "test_browser.py",
+    "test_bench.py",
+    "test_several_processes.py",
+    "test_laws.py",
+    "test_readme.py",
+    "test_feature_shards.py",
+    "test_cli.py",
+    "test_report_files.py",
+    "test_compare_page.py",
+)
 """What takes longest begins first, not to be left to one process at the end."""
 wait_passively()  # as the command does, before torch is loaded: several processes of tests share the cores
 

@@ -36,7 +36,7 @@ def fastest(row: Row) -> float:
 
 
 NUMBERS: dict[str, Callable[[Row], str]] = {
-    "ms": lambda row: f"{fastest(row):.2g}",
+    "ms": lambda row: f"{float(f'{fastest(row):.2g}'):g}",
     "speed": lambda row: f"{row['geant4_ms'] / fastest(row):,.0f}",
     "geant4": lambda row: f"{row['geant4_ms']:.0f}",
     "boosted": lambda row: "{:.2f} ± {:.2f}".format(*row["strong"]["boosted"]["auc"]),

@@ -279,7 +279,7 @@ def test_no_space_and_strangers_are_refused_before_any_work(asked: Asked) -> Non
         ({"work": {"model": None}}, "say which model"),
         (
             {"work": {"detector": "belle2-pxd"}},
-            "belle2-pxd is a pixel detector, and campaigns are of showers",
+            r"belle2-pxd is a pixel detector.*\[generate_events\] and \[simulate_events\]",
         ),
     ],
 )

@@ -1,4 +1,4 @@
-"""Campaigns on a real Slurm of one machine, where its programs are installed, and on a real Dask cluster."""
+"""Campaigns and a training on a real Slurm of one machine, if it is installed, and on a real Dask cluster."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import os
 import platform
 import shutil
 import signal
+import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -15,9 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from toy_models import toy_showers
 
 from caloforge.campaign import Campaign, run_campaign, submit_campaign, verify_campaign
 from caloforge.campaign.submit import Jobs, script
+from caloforge.checkpoint import Checkpoint
+from caloforge.data import write_showers
 from caloforge.errors import ConditionError, DataError
 from caloforge.runtime.shards import Shard
 
@@ -53,6 +58,14 @@ PartitionName=all Nodes={host} Default=YES MaxTime=INFINITE State=UP
 """
 
 
+TRAINING_GUIDE = Path(__file__).parents[2] / "docs" / "how-to" / "training.md"
+RECIPE = """\
+model = "flow.inductive:InductiveLayerFlow"
+settings = { hidden = 16, scale = 4.0 }
+training = { epochs = 100, batch_size = 30, learning_rate = 1e-3, ema = 0.9 }
+"""
+
+
 def wait_for(what: Callable[[], Any], seconds: float = 300) -> None:
     deadline = time.monotonic() + seconds
     while not what():
@@ -85,6 +98,9 @@ def slurm(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         wait_for(lambda: "idle" in subprocess.run(["sinfo", "-h"], capture_output=True, text=True).stdout)
         yield folder
     finally:
+        subprocess.run(
+            ["scancel", "--user=root", "--signal=KILL", "--full"], check=False
+        )  # left by a failure
         for process in reversed(processes):
             process.terminate()
             process.wait(30)
@@ -109,6 +125,56 @@ def test_a_real_slurm_stops_and_goes_on(slurm: Path, asked: Asked) -> None:
     wait_for(lambda: "JobState=COMPLETED" in told() or "JobState=FAILED" in told())
     assert "files made" in log.read_text(), log.read_text()
     assert verify_campaign(campaign) == []
+
+
+@pytest.mark.slow
+def test_a_training_of_two_processes_is_stopped_by_slurm_and_goes_on(slurm: Path, tmp_path: Path) -> None:
+    """By the script of docs/how-to/training.md, for one machine without GPUs."""
+    (tmp_path / "recipe.toml").write_text(RECIPE)
+    write_showers(toy_showers(145), tmp_path / "showers.h5")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    here = {
+        "--nodes=4": "--nodes=1",
+        "#SBATCH --gpus-per-node=4\n": "",
+        "--cpus-per-task=32": f"--cpus-per-task={os.cpu_count()}",
+        "OMP_NUM_THREADS=8": "OMP_NUM_THREADS=1",
+        "--nproc-per-node 4": "--nproc-per-node 2",
+        ":29500": f":{port}",
+        "RECIPE showers-*.h5 --out model": "recipe.toml showers.h5 --out model --device cpu",
+    }
+    script = TRAINING_GUIDE.read_text("utf-8").partition("```sh\n#!/bin/bash")[2].partition("```")[0]
+    for told, meant in here.items():
+        assert told in script, told
+        script = script.replace(told, meant)
+    words = ["sbatch", "--parsable", f"--output={tmp_path}/log", f"--chdir={tmp_path}"]
+    launcher = Path(sys.executable).parent
+    environment = os.environ | {"PATH": f"{launcher}:{os.environ['PATH']}"}
+    sent = subprocess.run(
+        words, input=f"#!/bin/bash{script}", env=environment, capture_output=True, text=True, check=True
+    )
+    job, epochs = sent.stdout.strip(), tmp_path / "model" / "log.jsonl"
+
+    def log() -> str:
+        return (tmp_path / "log").read_text()
+
+    def told() -> str:
+        return subprocess.run(["scontrol", "show", "job", job], capture_output=True, text=True).stdout
+
+    wait_for(lambda: epochs.exists() and len(epochs.read_text().splitlines()) > 2)
+    subprocess.run(["scancel", "--batch", "--signal=USR1", job], check=True)
+    wait_for(lambda: "Restarts=1" in told())
+    assert len(epochs.read_text().splitlines()) < 100, log()
+    wait_for(lambda: "JobState=COMPLETED" in told() or "JobState=FAILED" in told(), 900)
+    assert not (tmp_path / "model" / "resume").exists(), log()
+    alone = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(port)]
+    train = ["-m", "caloforge", "train", "recipe.toml", "showers.h5", "--out", "whole", "--device", "cpu"]
+    subprocess.run(
+        [sys.executable, *alone, *train], cwd=tmp_path, env=environment | {"OMP_NUM_THREADS": "1"}, check=True
+    )
+    resumed, whole = (Checkpoint.load(tmp_path / name).tensors for name in ("model", "whole"))
+    assert all(tensor.equal(whole[name]) for name, tensor in resumed.items())
 
 
 def test_what_is_submitted(asked: Asked, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

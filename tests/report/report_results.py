@@ -24,7 +24,7 @@ from caloforge.evaluation.results import (
     TellTale,
 )
 
-FULL = ("cylinder", "unknown-depth", "ragged-box")
+FULL = ("cylinder", "ragged-box")
 """Meshes whose report has every section; the others have only what an evaluation always has."""
 
 SHAPES = {

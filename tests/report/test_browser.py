@@ -39,12 +39,16 @@ def draw_scenes(browser: Any) -> None:
     wait(browser, "return document.getElementById('scenes').dataset.drawn === 'true'")
 
 
-@pytest.mark.parametrize("kind", ["cylinder", "image", "unknown-depth"])
+@pytest.mark.parametrize(
+    ("kind", "width"), [("cylinder", 1280), ("image", 1280), ("unknown-depth", 400), ("ragged-box", 400)]
+)
 def test_page_draws_everything_without_a_network(
-    browser: Any, sample: Callable[[str], Any], kind: str
+    browser: Any, sample: Callable[[str], Any], kind: str, width: int
 ) -> None:
-    show(browser, sample(kind).page)
+    """And does not scroll sideways."""
+    show(browser, sample(kind).page, width)
     draw_scenes(browser)
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= width
     assert browser.execute_script("return document.querySelectorAll('.scene canvas').length") >= 2
     triangles = (
         "return ['reference', 'generated'].map(n => document.getElementById('scene-' + n).data[0].i.length)"
@@ -170,16 +174,6 @@ def test_threshold_hides_cells_and_cameras_turn_together(browser: Any, sample: C
     assert complaints(browser) == []
 
 
-@pytest.mark.parametrize("kind", ["cylinder", "ragged-box"])
-def test_narrow_screen_does_not_scroll_sideways(
-    browser: Any, sample: Callable[[str], Any], kind: str
-) -> None:
-    show(browser, sample(kind).page, width=400)
-    draw_scenes(browser)
-    width = browser.execute_script("return document.documentElement.scrollWidth")
-    assert width <= 400
-
-
 def test_tables_stack_on_a_narrow_screen(browser: Any, sample: Callable[[str], Any]) -> None:
     """All of them, and none is cut or scrolls sideways; on a wide screen none does either."""
     cut = (
@@ -216,8 +210,7 @@ def test_dark_mode_is_readable(browser: Any, sample: Callable[[str], Any]) -> No
     assert len(seen) == 2
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1200, 400])
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1200), ("dark", 400)])
 def test_keyboards_and_screen_readers_are_served(
     browser: Any, sample: Callable[[str], Any], scheme: str, width: int
 ) -> None:

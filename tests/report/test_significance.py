@@ -169,6 +169,31 @@ def test_the_network_for_all_samples_counts_in_a_models_verdict(equal: Evaluatio
     assert "log-posterior not significant (± 811), Geant4 itself not significant (± 29\u202f199)" in lost.text
 
 
+@pytest.mark.parametrize(("key", "say"), [("log_posterior", "most readily"), ("fpd", "Pareto front")])
+def test_no_order_follows_from_numbers_that_are_all_drowned(
+    equal: Evaluation,  # noqa: F811
+    key: str,
+    say: str,
+) -> None:
+    def told(second: float) -> str:
+        found = {"first": -0.01, "second": second}
+        models = [
+            m.replace(
+                metrics={
+                    **m.metrics,
+                    key: Estimate(value=found[m.name], error=0.3, floor=0.1, floor_error=0.4),
+                    "ms": Estimate(value=1.0),
+                }
+            )
+            for m in (model(name, equal, 0.5) for name in found)
+        ]
+        columns = table_columns({m.name: m.metrics for m in models})
+        return " ".join(sentences(columns, models, {key: list(found)}))
+
+    assert say in told(0.9)
+    assert say not in told(0.2)
+
+
 def test_equal_numbers_of_showers_are_told_once(equal: Evaluation) -> None:  # noqa: F811
     level, text = said(model("good", equal, 0.64), model("bad", equal, 0.95))
     assert level == 3

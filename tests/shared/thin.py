@@ -10,7 +10,7 @@ __all__ = ["write_thin"]
 
 
 def write_thin(path: Path) -> None:
-    """Write the file of a detector that is the first tenth of par04-siw."""
+    """Write the file of a detector that is the first fifteenth of par04-siw."""
     whole = (FILES / "par04-siw.toml").read_text()
-    thin = whole.replace("repeat = 90", "repeat = 10").replace("n_z = 45", "n_z = 5")
+    thin = whole.replace("repeat = 90", "repeat = 6").replace("n_z = 45", "n_z = 3")
     path.write_text(thin.replace('name = "par04-siw"', f'name = "{path.stem}"'))

@@ -251,10 +251,12 @@ def test_the_best_update_is_kept_and_the_start_where_none_is_better(parent, tmp_
     assert part["validation_loss"] == rows[best]["validation_loss"]
     assert (part["best_epoch"], part["update"]) == (best, ways[best])
     wild = {"training.learning_rate": 1.0, "training.schedule": "constant", "training.ema": 0}
-    again = adapted(child, tmp_path / "b", steps=9, update="best", overrides=wild)
-    assert again.metrics["parts"]["model"]["update"] == "none"
-    for name, weight in child.network().named_parameters():
-        assert torch.equal(again.tensors[name], weight)
+    for update in ("best", "all"):
+        again = adapted(child, tmp_path / update, steps=9, update=update, overrides=wild)
+        part = again.metrics["parts"]["model"]
+        assert (part["best_epoch"], part.get("update", "none")) == (-1, "none")
+        for name, weight in child.network().named_parameters():
+            assert torch.equal(again.tensors[name], weight)
 
 
 class Stops(JointGaussian):

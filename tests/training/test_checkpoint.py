@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from caloforge.data import Conditions, Showers
 from caloforge.detector import CylinderMesh, Detector
 from caloforge.errors import CheckpointError, ConditionError
 from caloforge.generation import generate
+from caloforge.models.tree.model import ShowerTree
 from caloforge.training import train
 
 
@@ -136,3 +138,14 @@ def test_another_mesh_is_refused(saved):
     with pytest.raises(CheckpointError, match="train on this mesh"):
         saved.require_mesh(CylinderMesh.regular(), "file.h5")
     saved.require_mesh(MESH, "file.h5")
+
+
+def test_models_of_many_cells_are_built_and_far_larger_ones_than_there_are_weights_for_are_not():
+    tree = ShowerTree(
+        Detector.load("ild-ecal").mesh, ShowerTree.example
+    )  # its tables of places outnumber its weights
+    checkpoint = Checkpoint.from_model(tree, "tree.model:ShowerTree", {}, seed=0, metrics={})
+    assert set(checkpoint.network().state_dict()) == set(tree.state_dict())
+    larger = replace(checkpoint, settings={**checkpoint.settings, "width": 6_000})
+    with pytest.raises(CheckpointError, match="far larger model than the weights"):
+        larger.network()

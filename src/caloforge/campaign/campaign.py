@@ -6,7 +6,7 @@ shard_size = 10_000               # showers of a file, at most
 out = "siw/{shard}.h5"            # from this file's folder on; one campaign a folder
 host = "x86_64 GenuineIntel avx"  # class of the hosts; by default that of the first one
 
-[generate]                        # or [simulate], see `caloforge.campaign.work`
+[generate]                        # or [simulate], [generate_events], [simulate_events]
 model = "showertree-siw"
 energy = "1-100GeV"
 
@@ -28,10 +28,10 @@ from typing import Any, ClassVar, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from caloforge.campaign.events import GenerateEvents, SimulateEvents
 from caloforge.campaign.record import Cost, Record, plain
-from caloforge.campaign.work import Generate, Simulate, Work
-from caloforge.data.packing import PackedEnergies
-from caloforge.data.showers import Showers
+from caloforge.campaign.showers import Generate, Simulate
+from caloforge.campaign.work import Product, Work
 from caloforge.errors import DataError, RecipeError
 from caloforge.runtime.chunks import differences
 from caloforge.runtime.files import read_json, read_toml
@@ -43,10 +43,7 @@ __all__ = ["Campaign", "CampaignFile", "Seal"]
 
 PLACE = "{shard}"
 WHOLE = Shard()
-FEW = 4
-"""Showers that are probed before the campaign begins, where they are not made in blocks."""
-ROW_BYTES = 80
-"""Bytes of a shower's conditions."""
+KINDS = ("generate", "simulate", "generate_events", "simulate_events")
 
 
 class CampaignFile(Settings):
@@ -61,6 +58,8 @@ class CampaignFile(Settings):
     host: str | None = None
     generate: Generate | None = None
     simulate: Simulate | None = None
+    generate_events: GenerateEvents | None = None
+    simulate_events: SimulateEvents | None = None
 
     @field_validator("out")
     @classmethod
@@ -72,9 +71,18 @@ class CampaignFile(Settings):
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
-        if (self.generate is None) == (self.simulate is None):
-            raise ValueError("give one of the tables [generate] and [simulate]")
+        if len(self._tables()) != 1:
+            tables = ", ".join(f"[{name}]" for name in KINDS)
+            raise ValueError(f"give one of the tables {tables}")
         return self
+
+    def _tables(self) -> dict[str, Work]:
+        return {name: work for name in KINDS if (work := getattr(self, name)) is not None}
+
+    @property
+    def table(self) -> tuple[str, Work]:
+        """The name of its table, and how that makes showers."""
+        return next(iter(self._tables().items()))
 
 
 @dataclass(frozen=True)
@@ -127,13 +135,12 @@ class Campaign:
 
     def __init__(self, path: Path, told: CampaignFile) -> None:
         self.path, self.home = path, path.resolve().parent
-        work = told.generate or told.simulate
-        assert work is not None
+        kind, work = told.table
         self.work: Work = work
         given = work.total(self.home)
         n = told.n or given
         if n is None:
-            raise RecipeError(f"{path}: n: say how many showers are to be made")
+            raise RecipeError(f"{path}: n: say how many {work.what} are to be made")
         if given is not None and n > given:
             raise RecipeError(f"{path}: n: {n:,} showers are wanted, but there are conditions for {given:,}")
         self.n, self.seed, self.host = n, told.seed, told.host
@@ -143,7 +150,6 @@ class Campaign:
         out = self.home / told.out
         self.folder, self.pattern = out.parent, out.name
         digest = work.expected(n, self.seed, Shard(), self.home) if given is not None else None
-        kind = "generate" if told.generate is not None else "simulate"
         fields = type(work).model_fields.items()
         usual = {name: field.get_default(call_default_factory=True) for name, field in fields}
         table, self._usual = (
@@ -226,7 +232,7 @@ class Campaign:
         record, decided = self.begun(), self.decided_here()
         if record is None:
             self.refuse_strangers()
-            cost = self.cost(decided.get("block_size", FEW))
+            cost = self.cost(decided.get("block_size", self.work.few))
             self.require_free(cost.disk(self.n, self.shards))
             record = Record(self.asked, decided, cost).write(self.folder)
             record.require_asked(self.asked, self._usual, self.folder)
@@ -244,11 +250,7 @@ class Campaign:
 
     def cost(self, wanted: int) -> Cost:
         """What showers cost, by a probe of about so many."""
-        made, seconds, memory = self.work.probe(self.n, self.seed, min(wanted, self.n), self.home)
-        packed = PackedEnergies.pack(made.energies.reshape(len(made), -1))
-        rest = sum(column.itemsize * column[0].size for column in made.extra.values())
-        bytes_each = packed.content.nbytes / len(made) + ROW_BYTES + rest
-        return Cost(seconds / len(made), bytes_each, memory, len(made))
+        return self.work.probe(self.n, self.seed, min(wanted, self.n), self.home)[1]
 
     def require_space(self, record: Record, missing: Sequence[Shard]) -> None:
         """DataError where these shards do not fit on the disk."""
@@ -271,7 +273,7 @@ class Campaign:
                 "another place (out)"
             )
 
-    def differs(self, showers: Showers, shard: Shard, record: Record) -> str:
+    def differs(self, showers: Product, shard: Shard, record: Record) -> str:
         """In what a file is not a shard of this campaign, in words; "" where it is."""
         try:
             decided = plain(self.work.decided_by(showers.provenance))
@@ -282,8 +284,8 @@ class Campaign:
             return found
         start, stop = shard.span(self.n)
         if (first, first + n) != (start, stop) or len(showers) != n:
-            return f"it holds the showers {first} to {first + n - 1}, not {start} to {stop - 1}"
+            return f"it holds the {self.work.what} {first} to {first + n - 1}, not {start} to {stop - 1}"
         expected = self.work.expected(self.n, self.seed, shard, self.home)
         if expected != self.work.digest(showers.provenance):
-            return "its showers have other conditions"
+            return f"its {self.work.what} have other conditions"
         return ""

@@ -7,7 +7,6 @@ from dataclasses import asdict
 from typing import Literal
 
 from caloforge.campaign.campaign import Campaign, Seal
-from caloforge.data.formats import open_showers
 from caloforge.errors import BusyError, CaloforgeError, DataError
 from caloforge.runtime.files import write_json
 from caloforge.runtime.locks import LOCK, file_lock
@@ -32,7 +31,7 @@ def make_shard(campaign: Campaign, shard: Shard) -> Outcome:
             if campaign.is_finished(shard, record):
                 return "finished"
             if path.exists():  # of somebody who was killed before it was sealed, or of another command
-                for _ in open_showers(path).batches():
+                for _ in campaign.work.opened(path).batches():
                     pass
             showers = campaign.work.make(campaign.n, campaign.seed, shard, path, campaign.home)
             if found := campaign.differs(showers, shard, record):

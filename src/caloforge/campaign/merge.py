@@ -9,8 +9,9 @@ from pathlib import Path
 import h5py
 
 from caloforge.campaign.campaign import Campaign
+from caloforge.campaign.showers import OfShowers
 from caloforge.campaign.verify import merged_differs, told_of, verify_campaign
-from caloforge.data.formats import open_showers
+from caloforge.campaign.work import Product
 from caloforge.data.showers import Showers
 from caloforge.data.writer import ShowerWriter
 from caloforge.errors import DataError
@@ -54,7 +55,7 @@ def merge_campaign(
     virtual: bool = False,
     overwrite: bool = False,
     progress: Callable[[str, int, int], None] | None = None,
-) -> Showers:
+) -> Product:
     """Make one file of a complete campaign, streaming; one that is there already is compared and left.
 
     Args:
@@ -72,17 +73,22 @@ def merge_campaign(
     def show(what: str) -> Callable[[int, int], None]:
         return lambda done, total: None if progress is None else progress(what, done, total)
 
-    target, record = output_file(out), campaign.begun()
+    target, record, work = output_file(out), campaign.begun(), campaign.work
     if not virtual and campaign.n > MOST_SHOWERS:
         raise DataError(
-            f"{campaign.n:,} showers are too many for one file ({MOST_SHOWERS:,} at most); read the shards "
-            "one by one"
+            f"{campaign.n:,} {work.what} are too many for one file ({MOST_SHOWERS:,} at most); read the "
+            "shards one by one"
+        )
+    if virtual and not isinstance(work, OfShowers):
+        raise DataError(
+            f"no virtual data set can be made of {work.what}: where the hits of one begin is told by their "
+            "number in the whole file; merge them without --virtual"
         )
     problems = verify_campaign(campaign, show("verifying"))
     if problems or record is None:
         raise DataError(f"{campaign.path} is not complete, and nothing is merged.\n{told_of(problems)}")
     if target.exists() and not overwrite:
-        merged = open_showers(target, allow_external=True)
+        merged = work.opened(target, allow_external=True)
         why = merged_differs(campaign, merged, show("comparing"))
         if merged.provenance.get(MARK) == record.mark and not why:
             return merged
@@ -91,15 +97,15 @@ def merge_campaign(
             "choose another name or allow overwriting (--overwrite)"
         )
     paths = [campaign.file(shard) for shard in campaign]
-    first = open_showers(paths[0])
+    first = work.opened(paths[0])
     told = {"seed": campaign.seed, "n": campaign.n, "shards": campaign.shards, "virtual": virtual}
     made_by = provenance("merge", **told) | {MARK: record.mark, "source": first.provenance}
-    writer = _VirtualWriter(target, first.mesh, provenance=made_by, overwrite=overwrite)
-    with writer:
-        if virtual:
-            writer.link(paths, [stop - start for start, stop in (s.span(campaign.n) for s in campaign)])
-        else:
+    if isinstance(first, Showers) and virtual:
+        with _VirtualWriter(target, first.mesh, provenance=made_by, overwrite=overwrite) as file:
+            file.link(paths, [stop - start for start, stop in (s.span(campaign.n) for s in campaign)])
+    else:
+        with work.writer(target, first, made_by, overwrite=overwrite) as writer:
             for number, path in enumerate(paths, 1):
-                writer.append_all(open_showers(path))
+                writer.append_all(work.opened(path))
                 show("merging")(number, len(paths))
-    return open_showers(target, allow_external=virtual)
+    return work.opened(target, allow_external=virtual)

@@ -12,8 +12,8 @@ from caloforge.campaign.record import Cost
 __all__ = ["Plan", "plan_campaign"]
 
 PROBE_SECONDS = 3.0
-FIRST, GROWTH, MOST_PROBED = 16, 8, 10_000
-"""Showers of the first probe, and how they grow."""
+FIRST, GROWTH, MOST_PROBED = 4, 8, 10_000
+"""Showers of the first probe, in `Work.few`, and how they grow."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,8 @@ def plan_campaign(campaign: Campaign) -> Plan:
         record.require_decided(decided, campaign.folder)
     else:
         campaign.refuse_strangers()
-    wanted, cost = FIRST, campaign.cost(FIRST)
+    wanted = FIRST * campaign.work.few
+    cost = campaign.cost(wanted)
     while cost.seconds * cost.showers < PROBE_SECONDS and cost.showers < campaign.n and wanted <= MOST_PROBED:
         wanted *= GROWTH
         cost = campaign.cost(wanted)

@@ -6,12 +6,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from caloforge.campaign.campaign import Campaign, Seal
 from caloforge.campaign.record import Record
-from caloforge.data.formats import open_showers
-from caloforge.data.showers import Showers
+from caloforge.campaign.work import Product
 from caloforge.errors import DataError
 from caloforge.runtime.shards import Shard
 
@@ -92,7 +89,7 @@ def verify_campaign(campaign: Campaign, progress: Callable[[int, int], None] | N
 def _problem(campaign: Campaign, shard: Shard, record: Record) -> Problem | None:
     path, state = campaign.file(shard), _state(campaign, shard, None)
     start, stop = shard.span(campaign.n)
-    what = f"shard {shard}, showers {start} to {stop - 1}"
+    what = f"shard {shard}, {campaign.work.what} {start} to {stop - 1}"
     if state != "whole":
         kind = "unfinished" if state == "begun" else "missing"
         return Problem(kind, what, f"{path} is not there; caloforge campaign run makes it")
@@ -101,7 +98,7 @@ def _problem(campaign: Campaign, shard: Shard, record: Record) -> Problem | None
         seal = Seal.read(campaign.seal(shard))
         if seal is None:
             return Problem("unfinished", what, f"{path} is not sealed; caloforge campaign run does that")
-        showers = open_showers(path)
+        showers = campaign.work.opened(path)
         if problem := _misplaced(campaign, showers, shard, record, path):
             return problem
         if seal.campaign != record.mark or seal.shard != str(shard):
@@ -114,21 +111,21 @@ def _problem(campaign: Campaign, shard: Shard, record: Record) -> Problem | None
 
 
 def _misplaced(
-    campaign: Campaign, showers: Showers, shard: Shard, record: Record, path: Path
+    campaign: Campaign, showers: Product, shard: Shard, record: Record, path: Path
 ) -> Problem | None:
     """The problem of a file that is not this shard: another one of the campaign, or none of it."""
     found = campaign.differs(showers, shard, record)
     if not found:
         return None
     start, stop = shard.span(campaign.n)
-    lost = f"so that the showers {start} to {stop - 1} are missing"
+    lost = f"so that the {campaign.work.what} {start} to {stop - 1} are missing"
     for other in _candidates(campaign, showers):
         if not campaign.differs(showers, other, record):
             return Problem("doubled", str(path), f"it is shard {other} under another name, {lost}")
     return Problem("foreign", str(path), f"{found}, {lost}; move it elsewhere")
 
 
-def _candidates(campaign: Campaign, showers: Showers) -> Iterator[Shard]:
+def _candidates(campaign: Campaign, showers: Product) -> Iterator[Shard]:
     """Shards that showers may be, by the number of the first one."""
     try:
         first, _ = campaign.work.numbers(showers.provenance)
@@ -152,21 +149,16 @@ def told_of(problems: list[Problem]) -> str:
 
 
 def merged_differs(
-    campaign: Campaign, merged: Showers, progress: Callable[[int, int], None] | None = None
+    campaign: Campaign, merged: Product, progress: Callable[[int, int], None] | None = None
 ) -> str:
     """In what a merged file differs from the shards in their order, in words; "" where it does not."""
+    work = campaign.work
     if len(merged) != campaign.n:
-        return f"it has {len(merged):,} showers, and the campaign {campaign.n:,}"
+        return f"it has {len(merged):,} {work.what}, and the campaign {campaign.n:,}"
     for shard in campaign:
         start, stop = shard.span(campaign.n)
-        part, own = merged[start:stop], open_showers(campaign.file(shard))
-        if part.conditions != own.conditions or not _equal(part, own):
-            return f"the showers {start} to {stop - 1} are not those of shard {shard}: the order is wrong"
+        if not work.equal(merged[start:stop], work.opened(campaign.file(shard))):
+            return f"the {work.what} {start} to {stop - 1} are not those of shard {shard}: the order is wrong"
         if progress is not None:
             progress(shard.number, campaign.shards)
     return ""
-
-
-def _equal(one: Showers, other: Showers) -> bool:
-    pairs = zip(one.batches(), other.batches(), strict=True)
-    return all(np.array_equal(a, b) for (a, _), (b, _) in pairs)

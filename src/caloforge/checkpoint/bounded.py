@@ -21,8 +21,8 @@ UNBUILT = (ValueError, TypeError, LookupError, ArithmeticError, RuntimeError, Me
 """What models raise for settings or cells that they cannot be built for, MeshError and RecipeError too."""
 TIMES = 4
 """Weights may be this many times those that are there, since some are shared or made for a while only."""
-TENSORS, NUMBERS = 1000, 10_000_000
-"""… and these more."""
+TENSORS, NUMBERS = 1000, 100_000_000
+"""… and these more: tables of where cells lie are made anew, a thousand numbers for each of 100,000 cells."""
 
 
 @contextmanager

@@ -41,7 +41,8 @@ def plan(file: File, allow_code: AllowCode = None) -> None:
     campaign = _opened(file)
     found = plan_campaign(campaign)
     cost = found.cost
-    say(f"{found.showers:,} showers in {found.shards:,} files, {campaign.folder / campaign.pattern}")
+    where = campaign.folder / campaign.pattern
+    say(f"{found.showers:,} {campaign.work.what} in {found.shards:,} files, {where}")
     say(f"missing: {found.missing:,} files")
     say(f"time: {1e3 * cost.seconds:.3g} ms of a core each ({cost.showers} were probed)")
     say(f"      {found.shard_seconds:,.0f} s a file, {found.core_hours:,.2f} core hours in all")
@@ -121,7 +122,7 @@ def status(file: File, allow_code: AllowCode = None) -> None:
     counts = shard_states(campaign)
     for state, count in counts.items():
         say(f"{count:>9,} {state} ({STATES[state]})")
-    say(f"{campaign.shards:>9,} files of {campaign.n:,} showers in {campaign.folder}")
+    say(f"{campaign.shards:>9,} files of {campaign.n:,} {campaign.work.what} in {campaign.folder}")
 
 
 @app.command()
@@ -133,7 +134,6 @@ def verify(
     """Prove that a campaign is complete, or name what is missing, damaged, doubled or foreign."""
     from caloforge.campaign import verify_campaign
     from caloforge.campaign.verify import merged_differs, told_of
-    from caloforge.data import open_showers
 
     campaign = _opened(file)
     with Display("files") as show:
@@ -141,10 +141,10 @@ def verify(
         if problems:
             raise DataError(f"{file} is not complete\n{told_of(problems)}")
         if merged is not None:
-            opened = open_showers(merged, allow_external=True)
+            opened = campaign.work.opened(merged, allow_external=True)
             if why := merged_differs(campaign, opened, partial(show, "comparing")):
                 raise DataError(f"{merged} is not the merged campaign: {why}; merge it anew (--overwrite)")
-    whole = f"{campaign.n:,} showers in {campaign.shards:,} files"
+    whole = f"{campaign.n:,} {campaign.work.what} in {campaign.shards:,} files"
     say(f"complete: {whole}, each number once, of one code and host class")
 
 
@@ -163,6 +163,6 @@ def merge(
 
     campaign = _opened(file)
     with Display("files") as show:
-        showers = merge_campaign(campaign, out, virtual=virtual, overwrite=overwrite, progress=show)
+        made = merge_campaign(campaign, out, virtual=virtual, overwrite=overwrite, progress=show)
     told = " (which reads from these)" if virtual else ""
-    say(f"{len(showers)} showers of {campaign.shards} files → {out}{told}")
+    say(f"{len(made)} {campaign.work.what} of {campaign.shards} files → {out}{told}")

@@ -6,6 +6,8 @@ Lengths are mm, energies MeV, angles rad, densities g/cm³. See docs/how-to/dete
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -191,16 +193,9 @@ class Detector(DetectorFile):
         self.mesh  # noqa: B018  (a mesh that cannot be built is an error of the file)
 
     @property
-    def layers(self) -> list[FlatLayer]:
+    def layers(self) -> tuple[FlatLayer, ...]:
         """Every layer of the stack in order, with its depths."""
-        flat, start = [], 0.0
-        for stack in self.stack:
-            for _ in range(stack.repeat):
-                for layer in stack.layers:
-                    stop = start + layer.thickness_mm
-                    flat.append(FlatLayer(layer.material, start, stop, layer.sensitive))
-                    start = stop
-        return flat
+        return _unrolled(self.stack)
 
     @property
     def depth_mm(self) -> float:
@@ -289,7 +284,7 @@ class Detector(DetectorFile):
         )
         return 10 * depth * SCALE_ENERGY / inverse
 
-    def in_radiation_lengths(self, layers: list[FlatLayer]) -> float:
+    def in_radiation_lengths(self, layers: Sequence[FlatLayer]) -> float:
         """Thickness of these layers together."""
         return sum((x.stop - x.start) / radiation_length_mm(*self.composition(x.material)) for x in layers)
 
@@ -309,6 +304,18 @@ class Detector(DetectorFile):
         fraction = self._losses([x for x in self.layers if x.sensitive]) / self._losses(self.layers)
         return fraction * (0.8 + 0.2 * fraction)
 
-    def _losses(self, layers: list[FlatLayer]) -> float:
+    def _losses(self, layers: Sequence[FlatLayer]) -> float:
         """Energy loss in these layers, MeV."""
         return sum(minimum_ionisation(*self.composition(x.material)) * (x.stop - x.start) for x in layers)
+
+
+@cache
+def _unrolled(stacks: tuple[Stack, ...]) -> tuple[FlatLayer, ...]:
+    flat, start = [], 0.0
+    for stack in stacks:
+        for _ in range(stack.repeat):
+            for layer in stack.layers:
+                stop = start + layer.thickness_mm
+                flat.append(FlatLayer(layer.material, start, stop, layer.sensitive))
+                start = stop
+    return tuple(flat)

@@ -8,7 +8,7 @@ material with the second placed in it: the surfaces where materials meet are the
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -99,7 +99,7 @@ class _Builder:
         middle = (start + stop) / 2
         return self.place(box, material, mother, middle - mother_middle), middle
 
-    def fill(self, layers: list[FlatLayer], mother: Any, mother_middle: float) -> None:
+    def fill(self, layers: Sequence[FlatLayer], mother: Any, mother_middle: float) -> None:
         """Put layers into ``mother``, as halves of halves."""
         first = layers[0]
         others = [la for la in layers if (la.material, la.sensitive) != (first.material, first.sensitive)]

@@ -39,7 +39,7 @@ from caloforge.runtime.shards import Shard
 from caloforge.runtime.signals import catch_signals
 from caloforge.runtime.streams import checked_count, checked_seed
 
-__all__ = ["EventRequest", "generate_events", "make_event"]
+__all__ = ["EventRequest", "drawn_rates", "generate_events", "known_rates", "make_event"]
 
 CHUNK_EVENTS = 50
 """Events held in memory until they are saved, at most."""
@@ -55,6 +55,19 @@ def make_event(model: PixelModel, seed: int, number: int, rates: NDArray[np.floa
     noise["key"] = draw_key(seed, numbers, model.device)
     known = torch.tensor(rates[None], dtype=torch.float32, device=model.device)
     return model.hits(noise, known)
+
+
+def drawn_rates(
+    model: PixelModel, rate: Rate | None, seed: int, numbers: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Rates (N, B) of the events of these numbers, for what is asked of `generate_events`."""
+    ranges = parse_rates(1.0 if rate is None else rate, model.detector)
+    return event_rates(model.detector, ranges, seed, numbers, streams="generation.pixel")
+
+
+def known_rates(model: PixelModel, rates: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Rates (N, B) as far as the model is told of them; unknown where it is not."""
+    return rates if model.uses_rates else np.full_like(rates, np.nan)
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,13 +124,11 @@ class EventRequest(Request):
             low, high = shard.span(1 if n is None else n)
             first += low
             numbers = np.arange(first, first + checked_count(high - low, first))
-            ranges = parse_rates(1.0 if rate is None else rate, model.detector)
-            rates = event_rates(model.detector, ranges, seed, numbers, streams="generation.pixel")
+            rates = drawn_rates(model, rate, seed, numbers)
         checked_count(len(rates), first)
-        if not model.uses_rates:
-            if rate is not None or like is not None:
-                log.warning("this model is not told of rates: its events are those that it was trained on")
-            rates = np.full_like(rates, np.nan)
+        if not model.uses_rates and (rate is not None or like is not None):
+            log.warning("this model is not told of rates: its events are those that it was trained on")
+        rates = known_rates(model, rates)
         return cls(checkpoint, model, rates, seed, first, shard)
 
     def __len__(self) -> int:

@@ -319,7 +319,7 @@ def _assemble(
         reference_showers=len(truth),
         level=level,
         headline=first,
-        sentences=sentences(columns, models, pareto, judged),
+        sentences=sentences(columns, models, pareto),
         columns=columns,
         models=models,
         pareto=pareto,

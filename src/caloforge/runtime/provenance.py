@@ -23,12 +23,17 @@ COMMIT = Path(__file__).with_name("COMMIT")
 @cache
 def code_version() -> str:
     """Version of caloforge with its commit: of the checkout it runs from, or that it was built from."""
-    try:
-        release = version("caloforge")
-    except PackageNotFoundError:
-        release = "unknown"
+    release = _version("caloforge")
     commit = commit_of(Path(__file__).resolve().parents[3]) or read_text(COMMIT).strip()
     return f"{release} ({commit})" if commit else release
+
+
+@cache
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "unknown"
 
 
 def commit_of(checkout: Path) -> str:
@@ -54,13 +59,7 @@ def provenance(action: str, **settings: Any) -> dict[str, Any]:
     Versions are named only of packages that are already imported, so that asking imports nothing.
     """
     packages = ("numpy", "h5py", "torch", "geant4_pybind")
-    versions = {}
-    for name in packages:
-        if name in sys.modules:
-            try:
-                versions[name] = version(name)
-            except PackageNotFoundError:
-                versions[name] = "unknown"
+    versions = {name: _version(name) for name in packages if name in sys.modules}
     return {
         "action": action,
         "caloforge": code_version(),

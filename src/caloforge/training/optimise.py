@@ -217,10 +217,9 @@ class PartTrainer:
         self.best_way = self.ways[self.way]
 
     def keep_start(self, loss: float) -> None:
-        """Keep the weights that it begins with, where several ways are tried."""
-        if len(self.ways) > 1:
-            self.keep(-1, loss)
-            self.best_way = "none"
+        """Keep the weights that it begins with, of which the epoch is -1."""
+        self.keep(-1, loss)
+        self.best_way = "none"
 
     @torch.no_grad()
     def restore_best(self) -> None:

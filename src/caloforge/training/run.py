@@ -108,7 +108,7 @@ class TrainingRun:
         if resumed:
             load_state(self.state_folder, self.trainer, self.identity)
             self.trainer.last_saved = str(folder)
-        else:
+        elif task.start is not None:
             self.trainer.judge_start()
         self._saved_at, self._save_seconds = time.monotonic(), 0.0
 

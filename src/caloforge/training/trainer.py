@@ -228,10 +228,9 @@ class Trainer:
         }
 
     def judge_start(self) -> None:
-        """Where several ways to update are tried, the weights of the start are the first to be kept."""
-        if any(len(part.ways) > 1 for part in self.parts.values()):
-            for name, losses in self._validate().items():
-                self.parts[name].keep_start(losses["loss"])
+        """Keep the weights of a trained model: what is learnt must do better on those held out."""
+        for name, losses in self._validate().items():
+            self.parts[name].keep_start(losses["loss"])
 
     @torch.no_grad()
     def _validate(self) -> dict[str, dict[str, float]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -105,6 +105,7 @@ def _elsewhere(file: h5py.File, *, look: bool) -> Iterator[_Elsewhere]:
     """What is in other files; where these are to be looked at, also what of it is missing."""
     groups: list[tuple[str, h5py.Group]] = [("", file)]
     seen = {file.id}
+    parts: dict[Path, list[tuple[str, h5py.VDSmap]]] = {}  # by file, so that each is opened once
     for prefix, group in groups:  # which grow
         for key in group:
             if isinstance(key, bytes):
@@ -119,7 +120,14 @@ def _elsewhere(file: h5py.File, *, look: bool) -> Iterator[_Elsewhere]:
                 seen.add(item.id)
                 groups.append((f"{name}/", item))
             elif isinstance(item, h5py.Dataset):
-                yield from (_Elsewhere(name, *source) for source in _sources(item, look=look))
+                if look and item.is_virtual:
+                    for source in item.virtual_sources():
+                        parts.setdefault(_place(item, source), []).append((name, source))
+                told = _sources(item, look=look and not item.is_virtual)
+                yield from (_Elsewhere(name, *source) for source in told)
+    for path, mapped in parts.items():
+        for (name, source), gone in zip(mapped, _gone(path, [source for _, source in mapped]), strict=True):
+            yield _Elsewhere(name, _by(source), gone)
 
 
 def _sources(stored: h5py.Dataset, *, look: bool) -> Iterator[tuple[str, str]]:
@@ -135,28 +143,40 @@ def _sources(stored: h5py.Dataset, *, look: bool) -> Iterator[tuple[str, str]]:
         for source in stored.virtual_sources():
             mapped += source.vspace.get_select_npoints()
             if look or source.file_name != ".":
-                yield f"{source.file_name} (a virtual data set)", _gone(stored, source) if look else ""
+                yield _by(source), _gone(_place(stored, source), [source])[0] if look else ""
         if mapped < stored.size:
             yield "no file at all", f"{stored.size - mapped} values are missing (a virtual data set)"
 
 
-def _gone(stored: h5py.Dataset, source: h5py.VDSmap) -> str:
-    """What is missing of one source of a virtual data set."""
+def _by(source: h5py.VDSmap) -> str:
+    return f"{source.file_name} (a virtual data set)"
+
+
+def _place(stored: h5py.Dataset, source: h5py.VDSmap) -> Path:
+    """The file of one source of a virtual data set."""
     here = Path(stored.file.filename)
-    path = here if source.file_name == "." else here.parent / source.file_name
+    return here if source.file_name == "." else here.parent / source.file_name
+
+
+def _gone(path: Path, sources: Sequence[h5py.VDSmap]) -> list[str]:
+    """What is missing of each of the sources that are in one file."""
     if not path.is_file():
-        return f"{path} is missing"
+        return [f"{path} is missing"] * len(sources)
     try:
         with h5py.File(path, "r", locking="best-effort") as other:
-            item = other.get(source.dset_name)
-            if not isinstance(item, h5py.Dataset):
-                return f"data set {source.dset_name!r} is missing"
-            if not _fits(source, item):
-                return f"data set {source.dset_name!r} has another shape, {item.shape}"
-            require_stored(item, allow_external=True)
-            return next((missing for _, missing in _sources(item, look=True) if missing), "")
+            return [_gone_of(other, source) for source in sources]
     except OSError as error:
-        return f"{path} is unreadable ({error})"
+        return [f"{path} is unreadable ({error})"] * len(sources)
+
+
+def _gone_of(other: h5py.File, source: h5py.VDSmap) -> str:
+    item = other.get(source.dset_name)
+    if not isinstance(item, h5py.Dataset):
+        return f"data set {source.dset_name!r} is missing"
+    if not _fits(source, item):
+        return f"data set {source.dset_name!r} has another shape, {item.shape}"
+    require_stored(item, allow_external=True)
+    return next((missing for _, missing in _sources(item, look=True) if missing), "")
 
 
 def _fits(source: h5py.VDSmap, item: h5py.Dataset) -> bool:

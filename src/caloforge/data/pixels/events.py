@@ -19,7 +19,7 @@ from caloforge.data.pixels.hits import PixelHits
 from caloforge.detector.pixel import PixelDetector
 from caloforge.errors import ConditionError, DataError
 
-__all__ = ["EVENTS", "ArrayHits", "HitSource", "PixelConditions", "PixelEvents"]
+__all__ = ["EVENTS", "ArrayHits", "HitSource", "PixelConditions", "PixelEvents", "rates_digest"]
 
 EVENTS = 20
 """Events of a batch: about 1.4 million hits of Belle II's pixel detector, 7 MB."""
@@ -70,6 +70,11 @@ class _Joined:
             if start < first + len(part) and stop > first
         ]
         return PixelHits.concatenate(pieces) if pieces else self._parts[0].read(0, 0)
+
+
+def rates_digest(rates: NDArray[np.float64]) -> str:
+    """Sixteen hexadecimal digits that differ where a rate (N, B) does."""
+    return hashlib.sha256(np.ascontiguousarray(rates).tobytes()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -131,8 +136,8 @@ class PixelConditions:
 
     @property
     def digest(self) -> str:
-        """Sixteen hexadecimal digits that differ where a rate does."""
-        return hashlib.sha256(np.ascontiguousarray(self.rates).tobytes()).hexdigest()[:16]
+        """That of the rates, see `rates_digest`."""
+        return rates_digest(self.rates)
 
     def __len__(self) -> int:
         return len(self.rates)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caloforge.evaluation.distances.matrix import Floats, Pool, Rows, dealt_again, draw, taken, with_floor
-from caloforge.evaluation.distances.parallel import in_threads
+from caloforge.evaluation.distances.parallel import threads
 from caloforge.evaluation.results import Estimate
 from caloforge.evaluation.tables import row_blocks
 
@@ -161,9 +161,10 @@ def _extrapolated(
         return frechet_distance(_moments(pool, samples[0]), _moments(pool, samples[1]))
 
     values = np.empty(len(sizes))
-    for i, size in enumerate(sizes.tolist()):
-        draws = [(draw(rng, first, size), draw(rng, second, size)) for _ in range(batches)]
-        values[i] = np.mean(in_threads(distance, draws))
+    with threads() as each:
+        for i, size in enumerate(sizes.tolist()):
+            draws = [(draw(rng, first, size), draw(rng, second, size)) for _ in range(batches)]
+            values[i] = np.mean([*each(distance, draws)])
     return _intercept(1 / sizes, values)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caloforge.evaluation.distances.matrix import Floats, Pool, Rows, dealt_again, draw, with_floor
-from caloforge.evaluation.distances.parallel import in_threads
+from caloforge.evaluation.distances.parallel import threads
 from caloforge.evaluation.results import Estimate
 
 __all__ = ["BATCHES", "BATCH_SIZE", "kpd", "polynomial_mmd"]
@@ -106,7 +106,8 @@ def polynomial_mmd(pool: Floats, first: Rows, second: Rows) -> Floats:
         )
         return part if i == j else 2 * part
 
-    forms = np.stack(in_threads(form, [(i, j) for i in starts for j in starts if j >= i]))
+    with threads() as each:
+        forms = np.stack([*each(form, [(i, j) for i in starts for j in starts if j >= i])])
     difference, total = np.split(forms.sum(axis=0), 2)
     cross = (total - difference) / 4
     return np.asarray((difference - self_terms) / (n * (n - 1)) + 2 * cross / (n**2 * (n - 1)))

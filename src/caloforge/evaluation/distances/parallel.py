@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from contextlib import contextmanager
+from typing import Any
 
 from caloforge.evaluation.packages import needed
 from caloforge.runtime.cores import usable_threads
 
-__all__ = ["in_threads"]
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
+__all__ = ["threads"]
 
 
-def in_threads(function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
-    """``function`` of every item, in order, several at once; NumPy lets go of the interpreter meanwhile.
+@contextmanager
+def threads() -> Iterator[Callable[..., Iterator[Any]]]:
+    """A ``map`` that takes several items at once, in order; NumPy lets go of the interpreter meanwhile.
 
     Each thread multiplies on its own: one BLAS on several threads waits for the slowest of them at every
-    small product, which on a busy machine costs several times as much as it gains.
+    small product, which on a busy machine costs several times as much as it gains. Finding the BLAS takes
+    milliseconds: hence one ``map`` for many small products.
     """
     threadpool_limits = needed("threadpoolctl", "threadpoolctl").threadpool_limits
     with threadpool_limits(limits=1, user_api="blas"), ThreadPoolExecutor(usable_threads()) as pool:
-        return list(pool.map(function, items))
+        yield pool.map

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caloforge.evaluation.distances.matrix import Floats, Pool, Rows, dealt_again
-from caloforge.evaluation.distances.parallel import in_threads
+from caloforge.evaluation.distances.parallel import threads
 from caloforge.evaluation.results import Estimate
 
 __all__ = ["MOST_SHOWERS", "PERMUTATIONS", "SLICES", "sliced_distances"]
@@ -64,19 +64,21 @@ def sliced_distances(
     order = np.argsort(projected, axis=0, kind="stable")
     steps = np.diff(np.take_along_axis(projected, order, axis=0), axis=0)
 
-    def between(first: Rows, other: Rows) -> Floats:
+    def between(rows: tuple[Rows, Rows]) -> Floats:
+        first, other = rows
         weights = np.bincount(first, minlength=len(pool)) / len(first)
         weights = weights - np.bincount(other, minlength=len(pool)) / len(other)
         return _distances(weights, order, steps)
 
-    value = between(x, y)
+    value = between((x, y))
     again = [(rng.choice(x, len(x)), rng.choice(y, len(y))) for _ in range(BOOTSTRAPS)]
-    error = np.array(in_threads(lambda rows: between(*rows), again)).std(axis=0, ddof=1)
-    dealt = np.array(in_threads(lambda rows: between(*rows), list(dealt_again(x, y, seed, permutations))))
+    with threads() as each:
+        error = np.array([*each(between, again)]).std(axis=0, ddof=1)
+        dealt = np.array([*each(between, dealt_again(x, y, seed, permutations))])
     p_value = (1 + (dealt >= value).sum(axis=0)) / (1 + len(dealt))
     floor, scatter, origin = dealt.mean(axis=0), dealt.std(axis=0, ddof=1), "permutation"
     if others:
-        floor, scatter, origin = between(x, others[0]), math.sqrt(2) * scatter, "second reference"
+        floor, scatter, origin = between((x, others[0])), math.sqrt(2) * scatter, "second reference"
     return {
         name: Estimate(
             value=float(value[i]),

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -170,7 +170,7 @@ def physics_of(detector: Detector, mesh: Mesh) -> Tensor:
     return torch.tensor(numbers).log()
 
 
-def _atomic_number(detector: Detector, layers: list[FlatLayer]) -> float:
+def _atomic_number(detector: Detector, layers: Sequence[FlatLayer]) -> float:
     """Mean, by mass."""
     total = weighted = 0.0
     for layer in layers:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,6 +31,30 @@ SAMPLED, SPREAD, STRAGGLING = 0.9, 1.4, 0.5
 
 
 @dataclass(frozen=True)
+class _Material:
+    """Density (g/cm³), X0 (g/cm²), mean atomic number, critical energy (2.66 MeV) and ionisation."""
+
+    density: float
+    x0: float
+    z: float
+    critical: float
+    ionisation: float
+
+    @classmethod
+    def of(cls, density: float, fractions: Mapping[str, float]) -> _Material:
+        """That of a density and mass fractions by element."""
+        elements = [(part, *ATOMIC[symbol]) for symbol, part in fractions.items()]
+        x0 = 1 / sum(part / radiation_length(number, a) for part, number, a in elements)
+        z = sum(part * number for part, number, _ in elements)
+        a_mean = sum(part * a for part, _, a in elements)
+        losses = (part * number / a * (3.94 - 0.2527 * math.log(number)) for part, number, a in elements)
+        return cls(density, x0, z, (x0 * z / a_mean) ** 1.1, sum(losses))
+
+
+Materials = Mapping[str, _Material]
+
+
+@dataclass(frozen=True)
 class _Mixture:
     """Layers as one material: its mass (g/cm²), radiation lengths, and means weighted by mass."""
 
@@ -41,20 +65,14 @@ class _Mixture:
     ionisation: float
 
     @classmethod
-    def of(cls, detector: Detector, layers: Iterable[FlatLayer]) -> _Mixture:
+    def of(cls, materials: Materials, layers: Iterable[FlatLayer]) -> _Mixture:
         mass = lengths = z = critical = ionisation = 0.0
         for layer in layers:
-            density, fractions = detector.composition(layer.material)
-            m = density * (layer.stop - layer.start) / 10
-            elements = [(part, *ATOMIC[symbol]) for symbol, part in fractions.items()]
-            x0 = 1 / sum(part / radiation_length(number, a) for part, number, a in elements)
-            z_mean = sum(part * number for part, number, _ in elements)
-            a_mean = sum(part * a for part, _, a in elements)
-            mass, lengths, z = mass + m, lengths + m / x0, z + m * z_mean
-            critical += m / x0 * 2.66 * (x0 * z_mean / a_mean) ** 1.1
-            ionisation += m * sum(
-                part * number / a * (3.94 - 0.2527 * math.log(number)) for part, number, a in elements
-            )
+            made_of = materials[layer.material]
+            m = made_of.density * (layer.stop - layer.start) / 10
+            mass, lengths, z = mass + m, lengths + m / made_of.x0, z + m * made_of.z
+            critical += m / made_of.x0 * 2.66 * made_of.critical
+            ionisation += m * made_of.ionisation
         return cls(mass, lengths, z / mass, critical / lengths, ionisation)
 
 
@@ -100,16 +118,19 @@ class Medium:
             DetectorError: the composition of one of its materials is not known.
         """
         layers = detector.layers
-        whole = _Mixture.of(detector, layers)
+        materials = {
+            name: _Material.of(*detector.composition(name)) for name in {layer.material for layer in layers}
+        }
+        whole = _Mixture.of(materials, layers)
         read = [layer for layer in layers if layer.sensitive]
         passive = [layer for layer in layers if not layer.sensitive]
-        sampling = bool(passive) and _Mixture.of(detector, passive).lengths > HOMOGENEOUS * whole.lengths
+        sampling = bool(passive) and _Mixture.of(materials, passive).lengths > HOMOGENEOUS * whole.lengths
         planes = _planes(read) if sampling else np.array([[0.0, detector.depth_mm]])
         ends = np.array([0.0, *(layer.stop for layer in layers)])
-        lengths = np.cumsum([0.0, *(_Mixture.of(detector, [layer]).lengths for layer in layers)])
+        lengths = np.cumsum([0.0, *(_Mixture.of(materials, [layer]).lengths for layer in layers)])
         between = (planes[:-1, 1] + planes[1:, 0]) / 2
         middles = np.array([0.0, *between, detector.depth_mm])
-        active = _Mixture.of(detector, read)
+        active = _Mixture.of(materials, read)
         return cls(
             sampling=sampling,
             x0_mm=detector.depth_mm / whole.lengths,
@@ -117,14 +138,14 @@ class Medium:
             critical_mev=whole.critical,
             z=whole.z,
             frequency=len(planes) / whole.lengths if sampling else math.inf,
-            e_hat=1 / (1 + 0.007 * (_Mixture.of(detector, passive).z - active.z)) if sampling else 1.0,
+            e_hat=1 / (1 + 0.007 * (_Mixture.of(materials, passive).z - active.z)) if sampling else 1.0,
             period=whole.lengths / len(planes),
             active=active.mass / len(planes),
             starts=planes[:, 0],
             stops=planes[:, 1],
             bounds=np.interp(middles, ends, lengths),
             middles=middles,
-            weights=_seen(detector, middles) if sampling else np.ones(1),
+            weights=_seen(layers, materials, middles) if sampling else np.ones(1),
         )
 
     def resolution(self, cosine: Tensor) -> Tensor:
@@ -152,17 +173,17 @@ def _planes(read: list[FlatLayer]) -> Floats:
     return np.array(planes)
 
 
-def _seen(detector: Detector, middles: Floats) -> Floats:
+def _seen(layers: Sequence[FlatLayer], materials: Materials, middles: Floats) -> Floats:
     """Ionisation in what is read out by that in all between ``middles``, relative to the whole detector's."""
 
     def ionisation(layers: Iterable[FlatLayer]) -> Floats:
         total = np.zeros(len(middles) - 1)
         for layer in layers:
             inside = np.minimum(layer.stop, middles[1:]) - np.maximum(layer.start, middles[:-1])
-            per_mm = _Mixture.of(detector, [layer]).ionisation / (layer.stop - layer.start)
+            per_mm = _Mixture.of(materials, [layer]).ionisation / (layer.stop - layer.start)
             total += per_mm * inside.clip(min=0)
         return total
 
-    read, every = ionisation(la for la in detector.layers if la.sensitive), ionisation(detector.layers)
+    read, every = ionisation(layer for layer in layers if layer.sensitive), ionisation(layers)
     relative: Floats = read / every / (read.sum() / every.sum())
     return relative

@@ -8,11 +8,11 @@ import re
 from collections.abc import Mapping, Sequence
 
 from caloforge.evaluation.comparison.ranking import badness, clearly_better, is_quality, sigmas_above_floor
-from caloforge.evaluation.results import Column, ComparedModel, Estimate, Evaluation, MulticlassResult
+from caloforge.evaluation.results import Column, ComparedModel, Estimate, Evaluation
 from caloforge.report.words.columns import cell_text, floor_text
 from caloforge.report.words.finding import Finding
 from caloforge.report.words.significance import sigma_text, significance, standing
-from caloforge.report.words.text import classifier_title, lowered, number, with_error
+from caloforge.report.words.text import classifier_title, drowned, lowered, number, with_error
 
 __all__ = ["find_warnings", "headline", "joined", "posterior_finding", "sentences", "strictest"]
 
@@ -95,15 +95,12 @@ def posterior_finding(found: Estimate) -> Finding:
 
 
 def sentences(
-    columns: Sequence[Column],
-    models: Sequence[ComparedModel],
-    pareto: Mapping[str, Sequence[str]],
-    multiclass: MulticlassResult | None = None,
+    columns: Sequence[Column], models: Sequence[ComparedModel], pareto: Mapping[str, Sequence[str]]
 ) -> list[str]:
     """What the table says, most important first."""
     return [
         *_ranking(columns, models),
-        *([] if multiclass is None else _posteriors(columns, models)),
+        *_posteriors(columns, models),
         *_leaders(columns, models),
         *_level_pairs(columns, models),
         *_fastest(models),
@@ -151,6 +148,12 @@ def find_warnings(
     return found
 
 
+def _is_result(key: str, models: Sequence[ComparedModel]) -> bool:
+    """False where a metric is drowned in its error for all models that have it: no order follows from it."""
+    known = [m.metrics[key] for m in models if key in m.metrics]
+    return not all(drowned(estimate.value, estimate.error) for estimate in known)
+
+
 def _ranked(key: str, models: Sequence[ComparedModel]) -> list[ComparedModel]:
     return sorted((m for m in models if key in m.metrics), key=lambda m: badness(m.metrics[key]))
 
@@ -178,8 +181,10 @@ def joined(names: Sequence[str]) -> str:
 
 
 def _posteriors(columns: Sequence[Column], models: Sequence[ComparedModel]) -> list[str]:
-    """To which models the multi-class classifier gives Geant4's showers."""
+    """To which models the multi-class classifier gives Geant4's showers, if there is one that ranks them."""
     key = "log_posterior"
+    if not _is_result(key, models):
+        return []
     own = next(c.floor for c in columns if c.key == key)
     ranked = _ranked(key, models)
     best = ranked[0]
@@ -271,6 +276,8 @@ def _fronts(
     by_name = {m.name: m for m in models}
     fronts: dict[tuple[str, ...], list[str]] = {}
     for key, names in pareto.items():
+        if not _is_result(key, models):
+            continue
         told = []
         for i, name in enumerate(names):  # fastest first: a slower one must be better than those before it
             here = by_name[name].metrics[key]
