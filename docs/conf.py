@@ -20,6 +20,7 @@ extensions = [
     "sphinx_copybutton",
     "mathml",  # docs/_ext
     "reference",
+    "streams",
 ]
 exclude_patterns = ["_ext"]
 nitpicky = False
