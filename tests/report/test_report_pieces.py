@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 import os
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -272,6 +273,9 @@ def workers() -> list[str]:
 def test_second_process_ends_with_the_first_one(sample, tmp_path):
     groups = {name: sample("box").evaluation.histograms[:1] for name in ("first", "second")}
     with GroupPages(groups, tmp_path, processes=2):
+        end = time.monotonic() + 10
+        while not workers() and time.monotonic() < end:  # a process has no name yet while it begins
+            time.sleep(0.01)
         assert len(workers()) == 1
     assert workers() == []
 
