@@ -248,9 +248,8 @@ def moments(features: Features) -> dict[str, NDArray[np.float64]]:
 def over(made: NDArray[np.float64], true: NDArray[np.float64]) -> str:
     """Ratio of two means, and its error."""
     ratio = made.mean() / true.mean()
-    return (
-        f"{ratio:.3f} ± {ratio * np.hypot(*[x.std() / x.mean() / len(x) ** 0.5 for x in (made, true)]):.3f}"
-    )
+    errors = [x.std() / x.mean() / len(x) ** 0.5 for x in (made, true)]
+    return f"{ratio:.3f} ± {ratio * np.hypot(*errors):.3f}"
 
 
 def sliced_row(true: Sample, made: Sample) -> list[str]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from caloforge.runtime.files import write_json
 
-__all__ = ["keep", "peak_mib", "processor_seconds", "timed"]
+__all__ = ["keep", "peak_mib", "timed"]
 
 
 def peak_mib() -> float:

@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from measure import keep, peak_mib, processor_seconds
+from measure import keep, peak_mib, timed
 
 FILE = Path(__file__).parents[1] / "docs" / "results" / "million.json"
 EPOCHS = 3
@@ -59,18 +59,14 @@ def epoch(given: argparse.Namespace) -> dict[str, Any]:
             digesting += time.thread_time() - began
             yield state.hexdigest()
 
-    cpu, wall = processor_seconds(), time.perf_counter()
-    whole = list(digests(0))
-    found = {
-        "showers": loader.n,
-        "batches": len(whole),
-        "cpu": processor_seconds() - cpu - digesting,
-        "wall": time.perf_counter() - wall,
-    }
+    whole: list[str] = []
+    spent = timed(lambda: whole.extend(digests(0)))
+    spent["cpu"] -= digesting
     middle = len(whole) // 2
     if list(digests(middle)) != whole[middle:]:
         raise SystemExit("an epoch that goes on in its middle is another one")
-    return found | {"peak_mib": peak_mib(), "above_imports_mib": peak_mib() - before}
+    told = {"showers": loader.n, "batches": len(whole), **spent}
+    return told | {"peak_mib": peak_mib(), "above_imports_mib": peak_mib() - before}
 
 
 def evaluate(given: argparse.Namespace) -> dict[str, Any]:
@@ -82,14 +78,18 @@ def evaluate(given: argparse.Namespace) -> dict[str, Any]:
 
     showers = open_showers(given.file)
     samples = showers[: given.n], showers[given.n : 2 * given.n]
-    cpu, wall = processor_seconds(), time.perf_counter()
-    with AnonymousMemory() as memory:
+    aucs: dict[str, float] = {}
+
+    def judged() -> None:
         found = judge(*samples, classifiers=given.classifiers, progress=False)
+        aucs.update({name: result.auc for name, result in found.classifiers.items()})
+
+    with AnonymousMemory() as memory:
+        spent = timed(judged)
     return {
         "showers": [len(sample) for sample in samples],
-        "classifiers": {name: result.auc for name, result in found.classifiers.items()},
-        "cpu": processor_seconds() - cpu,
-        "wall": time.perf_counter() - wall,
+        "classifiers": aucs,
+        **spent,
         "peak_mib": peak_mib(),
         "anonymous_mib": memory.peak,
     }

@@ -5,10 +5,10 @@ from __future__ import annotations
 import zlib
 from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, field_validator
 
 from caloforge.campaign.record import Cost
 from caloforge.campaign.work import Generated, Made, Simulated, Work, checkpoint_of, place_of
@@ -64,23 +64,15 @@ class GenerateEvents(OfEvents, Generated):
     """``[generate_events]``: what `caloforge.generation.generate_events` is asked for.
 
     Attributes:
-        model: a checkpoint's folder or name; by default the model of the detector.
-        detector, rate, settings, device, precision, kernels: as there, in text.
+        model, detector: see `Generated`.
+        rate, settings, device, precision, kernels: as there, in text.
     """
 
-    model: str | None = None
-    detector: str | None = None
     rate: str | None = None
     settings: dict[str, Any] = Field(default_factory=dict)
     device: str = "auto"
     precision: str = "auto"
     kernels: str = "auto"
-
-    @model_validator(mode="after")
-    def _one_source(self) -> Self:
-        if self.model is None and self.detector is None:
-            raise ValueError("say which model, or the detector whose model is taken")
-        return self
 
     def _which(self, folder: Path) -> tuple[str | None, str | None, str]:
         """What `checkpoint_of` is told."""

@@ -64,15 +64,13 @@ class Generate(OfShowers, Generated):
     """``[generate]``: what `caloforge.generate` is asked for.
 
     Attributes:
-        model: a checkpoint's folder or name; by default the model of the detector.
-        detector, particle, energy, spectrum, theta, phi: as `caloforge.generate` has them, in text.
+        model, detector: see `Generated`.
+        particle, energy, spectrum, theta, phi: as `caloforge.generate` has them, in text.
         conditions: files of showers whose conditions are taken, one after the other, in place of the energy.
         settings: other values of the model's settings, by dotted key.
         device, precision, kernels, allow_extrapolation: as there.
     """
 
-    model: str | None = None
-    detector: str | None = None
     particle: str | None = None
     energy: str | None = None
     spectrum: str = "log-uniform"
@@ -87,8 +85,6 @@ class Generate(OfShowers, Generated):
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
-        if self.model is None and self.detector is None:
-            raise ValueError("say which model, or the detector whose model is taken")
         if (self.energy is None) == (not self.conditions):
             raise ValueError('give either energy, like "1-50GeV", or conditions, files of showers')
         return self

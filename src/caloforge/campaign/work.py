@@ -14,9 +14,10 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
+from pydantic import model_validator
 
 from caloforge.campaign.record import Cost
 from caloforge.data.hdf5_writer import HDF5Writer
@@ -101,14 +102,36 @@ class Work(Settings, ABC):
     def equal(self, one: Any, other: Any) -> bool:
         """Whether two files, or parts of them, hold the same."""
 
-    def cost_of(self, made: Product, seconds: float, memory_mib: float) -> Cost:
-        """Cost of those that were made, in so many seconds of a core."""
-        rest = sum(column.itemsize * column[0].size for column in made.extra.values())
-        return Cost(seconds / len(made), self.bytes_each(made) + rest, memory_mib, len(made))
+    @abstractmethod
+    def spent(self, made: Product) -> tuple[float, float]:
+        """Seconds of a core that it took to make these, just now, and memory, MiB."""
+
+    def probed(self, make: Callable[[Path], Product]) -> tuple[Made, Cost]:
+        """Provenance and cost of what is made into a file."""
+        with tempfile.TemporaryDirectory(prefix="caloforge-probe-") as place:
+            made = make(Path(place) / "probe.h5")
+            seconds, memory_mib = self.spent(made)
+            rest = sum(column.itemsize * column[0].size for column in made.extra.values())
+            bytes_each = self.bytes_each(made) + rest
+            return made.provenance, Cost(seconds / len(made), bytes_each, memory_mib, len(made))
 
 
 class Generated(Work):
-    """What a model makes."""
+    """What a model makes.
+
+    Attributes:
+        model: a checkpoint's folder or name; by default the model of the detector.
+        detector: name or file.
+    """
+
+    model: str | None = None
+    detector: str | None = None
+
+    @model_validator(mode="after")
+    def _one_model(self) -> Self:
+        if self.model is None and self.detector is None:
+            raise ValueError("say which model, or the detector whose model is taken")
+        return self
 
     def described_here(self, description: Mapping[str, Any], device: Any) -> dict[str, Any]:
         """`Work.decided_here` of a request, by its description, on a device of torch."""
@@ -127,13 +150,9 @@ class Generated(Work):
     def numbers(self, made: Made) -> tuple[int, int]:
         return int(made["request"]["first"]), int(made["request"]["n"])
 
-    def probed(self, make: Callable[[Path], Product]) -> tuple[Made, Cost]:
-        """Provenance and cost of what is made into a file."""
-        with tempfile.TemporaryDirectory(prefix="caloforge-probe-") as place:
-            made = make(Path(place) / "probe.h5")
-            told = made.provenance["performance"]
-            cost = self.cost_of(made, float(told["seconds"]), float(told["peak_memory_mib"]))
-            return made.provenance, cost
+    def spent(self, made: Product) -> tuple[float, float]:
+        told = made.provenance["performance"]
+        return float(told["seconds"]), float(told["peak_memory_mib"])
 
 
 class Simulated(Work):
@@ -156,13 +175,9 @@ class Simulated(Work):
         shard = Shard(1, max(1, n // wanted))
         return self.probed(lambda out: self.make(n, seed, shard, out, folder, resume=False))
 
-    def probed(self, make: Callable[[Path], Product]) -> tuple[Made, Cost]:
-        """Provenance and cost of what is made into a file."""
-        with tempfile.TemporaryDirectory(prefix="caloforge-probe-") as place:
-            made = make(Path(place) / "probe.h5")
-            kibibytes = sum(resource.getrusage(who).ru_maxrss for who in (SELF, CHILDREN))
-            seconds = float(np.sum(made.extra["geant4_cpu_seconds"]))
-            return made.provenance, self.cost_of(made, seconds, kibibytes / 2**10)
+    def spent(self, made: Product) -> tuple[float, float]:
+        kibibytes = sum(resource.getrusage(who).ru_maxrss for who in (SELF, CHILDREN))
+        return float(np.sum(made.extra["geant4_cpu_seconds"])), kibibytes / 2**10
 
 
 def place_of(name: str | None, folder: Path) -> str | None:
