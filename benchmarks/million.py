@@ -2,12 +2,12 @@
 
     python benchmarks/billion.py sizes FOLDER --model gflash:par04-siw --sizes 1000000   # makes the showers
     python benchmarks/million.py epoch FOLDER/1000000.h5 [--times 1]   # of the loader, without a network
-    python benchmarks/million.py evaluate FOLDER/1000000.h5 [-n 200000] [--classifiers quick]
+    python benchmarks/million.py evaluate FILE [FILE …] [-n 200000] [--classifiers quick]
     python benchmarks/million.py processes FILE [-n 2000] [--recipe NAME] [--processes 1 2]    # by torchrun
 
 An epoch is read from disk in the order of a training, to its end, and again from its middle on, as a training
 that was stopped there does: the batches must be the same to the last bit. ``--times`` joins the file with
-itself. ``evaluate`` judges the second n showers of the file by the first n. ``processes`` trains for three
+itself. ``evaluate`` judges the second n showers of the files, one after the other, by the first n. ``processes`` trains for three
 epochs and tells the rate of the last.
 Results go into docs/results/million.json.
 """
@@ -40,7 +40,7 @@ def epoch(given: argparse.Namespace) -> dict[str, Any]:
     from caloforge.training.loader import ShowerLoader, hold_out
 
     before, digesting = peak_mib(), 0.0
-    training, _ = hold_out(Showers.join([open_showers(given.file)] * given.times), 0.1, seed=0)
+    training, _ = hold_out(Showers.join([open_showers(f) for f in given.file] * given.times), 0.1, seed=0)
     loader = ShowerLoader(
         training,
         given.batch,
@@ -73,10 +73,10 @@ def evaluate(given: argparse.Namespace) -> dict[str, Any]:
     """Two samples of n, by everything and trained classifiers."""
     from evaluation import AnonymousMemory
 
-    from caloforge.data import open_showers
+    from caloforge.data import Showers, open_showers
     from caloforge.evaluation import evaluate as judge
 
-    showers = open_showers(given.file)
+    showers = Showers.join([open_showers(file) for file in given.file])
     samples = showers[: given.n], showers[given.n : 2 * given.n]
     aucs: dict[str, float] = {}
 
@@ -101,7 +101,7 @@ def processes(given: argparse.Namespace) -> dict[str, Any]:
 
     found = {}
     with tempfile.TemporaryDirectory() as folder:
-        write_showers(open_showers(given.file)[: given.n], Path(folder) / "showers.h5")
+        write_showers(open_showers(given.file[0])[: given.n], Path(folder) / "showers.h5")
         for number in given.processes:
             launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(number)]
             train = ["-m", "caloforge", "train", given.recipe, "showers.h5", "--out", f"{number}"]
@@ -130,7 +130,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("what", choices=WHAT)
-    parser.add_argument("file", type=Path)
+    parser.add_argument("file", type=Path, nargs="+")
     parser.add_argument("-n", type=int, help="showers of a sample, or trained on")
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--times", type=int, default=1)
