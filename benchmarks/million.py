@@ -7,8 +7,8 @@
 
 An epoch is read from disk in the order of a training, to its end, and again from its middle on, as a training
 that was stopped there does: the batches must be the same to the last bit. ``--times`` joins the file with
-itself. ``evaluate`` judges the second n showers of the files, one after the other, by the first n. ``processes`` trains for three
-epochs and tells the rate of the last.
+itself. ``evaluate`` judges the second n showers of the files, one after the other, by the first n.
+``processes`` trains for three epochs and tells the rate of the last.
 Results go into docs/results/million.json.
 """
 
