@@ -1,6 +1,6 @@
 """A model for every calorimeter: simulated showers, curves of adaptation: docs/how-to/foundation.md.
 
-    python benchmarks/foundation.py simulate DETECTOR... -n 50 -o data [--most MEV] [--seed 1]
+    python benchmarks/foundation.py simulate DETECTOR... -n 50 -o data [--least MEV] [--most MEV] [--seed 1]
     python benchmarks/foundation.py curve FOUNDATION new.h5 -o curve [--sizes 0,30,100,250] \\
         [--scratch 250] [--test 400] [--steps 250] [--longer 4]
     python benchmarks/foundation.py slices MODEL test.h5... -o slices
@@ -49,24 +49,28 @@ from caloforge.generation import generate
 from caloforge.models.base import Batch
 from caloforge.training import adapt, train
 
-KNEE, LEAST = 5000.0, 1000.0
+KNEE = 5000.0
 """Up to 5 GeV as many showers in each octave; above, as many as cost as much time."""
 
 
-def energies(n: int, most: float, random: np.random.Generator) -> np.ndarray:
+def energies(n: int, least: float, most: float, random: np.random.Generator) -> np.ndarray:
     """n energies, MeV."""
-    knee = min(KNEE, most)
-    below, above = np.log(knee / LEAST), 1 - knee / most
+    knee = min(max(KNEE, least), most)
+    below, above = np.log(knee / least), 1 - knee / most
     u = random.random(n) * (below + above)
     high = knee / np.maximum(1 - (u - below), knee / most)
-    return np.where(u < below, LEAST * np.exp(u), high)
+    return np.where(u < below, least * np.exp(u), high)
 
 
-def planned(detector: Detector, n: int, most: float, seed: int) -> list[Conditions]:
+def planned(detector: Detector, n: int, least: float, most: float, seed: int) -> list[Conditions]:
     """Electrons and photons in turn, of all directions."""
     random = np.random.default_rng([seed, zlib.crc32(detector.name.encode())])
     low, high = detector.theta_range_rad
-    energy, theta, phi = energies(n, most, random), random.uniform(low, high, n), random.uniform(0, 6.28, n)
+    energy, theta, phi = (
+        energies(n, least, most, random),
+        random.uniform(low, high, n),
+        random.uniform(0, 6.28, n),
+    )
     return [
         Conditions(energy[i : i + 1], theta[i : i + 1], phi[i : i + 1], ("e-", "gamma")[i % 2], detector.name)
         for i in range(n)
@@ -80,7 +84,7 @@ def run_simulate(given: argparse.Namespace) -> None:
         if out.exists():
             continue
         begin = time.time()
-        events = planned(detector, given.n, given.most, given.seed)
+        events = planned(detector, given.n, given.least, given.most, given.seed)
         simulate(detector, out=out, events=events, seed=given.seed, workers=1, resume=True, progress=False)
         total = sum(float(c.energy[0]) for c in events) / 1000
         print(f"{detector.name}: {given.n} showers, {total:.0f} GeV, {time.time() - begin:.1f} s", flush=True)
@@ -376,6 +380,7 @@ def main() -> None:
     one = commands.add_parser("simulate")
     one.add_argument("detectors", nargs="+")
     one.add_argument("-n", type=int, default=60)
+    one.add_argument("--least", type=float, default=1e3, help="least energy, MeV")
     one.add_argument("--most", type=float, default=1e6, help="largest energy, MeV")
     one.add_argument("--seed", type=int, default=1)
     one.add_argument("-o", "--out", type=Path, required=True)
