@@ -1,21 +1,23 @@
 """A model for every calorimeter: simulated showers, curves of adaptation: docs/how-to/foundation.md.
 
-    python benchmarks/foundation.py simulate DETECTOR... -n 50 -o data [--least MEV] [--most MEV] [--seed 1]
+    python benchmarks/foundation.py simulate DETECTOR... -n 50 -o data [--least MEV] [--most MEV] \\
+        [--across 0.2] [--seed 1]
     python benchmarks/foundation.py curve FOUNDATION new.h5 -o curve [--sizes 0,30,100,250] \\
         [--scratch 250] [--test 400] [--steps 250] [--longer 4]
     python benchmarks/foundation.py slices MODEL test.h5... -o slices
     python benchmarks/foundation.py ship FOUNDATION --tables curve/curve.md,slices/slices.md \\
         --bench bench.json --limits "what it cannot do"
 
-``simulate`` shoots electrons and photons of all energies and directions at each detector, many of few GeV and
-few of many. ``curve`` takes the last showers of new.h5 as the test; the model is adapted to the first n of
-the others, 0 for none, and trained from scratch on as many, in as many steps and in more. For each, for
-GFlash, and for the first showers of new.h5 where there are as many, the table has the exact likelihood of the
-test showers, the AUC of boosted trees and of the network ``high`` of the preset ``strong``, the sliced
-Wasserstein distance of high-level features, the response, how far the mean profiles along and across are
-off, and the largest relative deviation of the means of neighbourhoods.py. ``slices`` says how good a model is
-by particle, angle and energy; each file has showers of one detector. ``ship`` puts the model into the package
-with a card of those tables and of what ``caloforge bench`` measured. What is trained is kept. One thread.
+``simulate`` shoots electrons and photons of all energies and directions at each detector, many of few GeV
+and few of many, a share of them exactly across the layers. ``curve`` takes the last showers of new.h5 as the
+test; the model is adapted to the first n of the others, 0 for none, and trained from scratch on as many, in
+as many steps and in more. For each, for GFlash, and for the first showers of new.h5 where there are as many,
+the table has the exact likelihood of the test showers, the AUC of boosted trees and of the network ``high``
+of the preset ``strong``, the sliced Wasserstein distance of high-level features, the response, how far the
+mean profiles along and across are off, and the largest relative deviation of the means of neighbourhoods.py.
+``slices`` says how good a model is by particle, angle and energy; each file has showers of one detector.
+``ship`` puts the model into the package with a card of those tables and of what ``caloforge bench``
+measured. What is trained is kept. One thread.
 """
 
 from __future__ import annotations
@@ -62,15 +64,13 @@ def energies(n: int, least: float, most: float, random: np.random.Generator) -> 
     return np.where(u < below, least * np.exp(u), high)
 
 
-def planned(detector: Detector, n: int, least: float, most: float, seed: int) -> list[Conditions]:
-    """Electrons and photons in turn, of all directions."""
-    random = np.random.default_rng([seed, zlib.crc32(detector.name.encode())])
+def planned(detector: Detector, given: argparse.Namespace) -> list[Conditions]:
+    """Electrons and photons in turn, of all directions, and of one."""
+    n, random = given.n, np.random.default_rng([given.seed, zlib.crc32(detector.name.encode())])
     low, high = detector.theta_range_rad
-    energy, theta, phi = (
-        energies(n, least, most, random),
-        random.uniform(low, high, n),
-        random.uniform(0, 6.28, n),
-    )
+    energy, theta = energies(n, given.least, given.most, random), random.uniform(low, high, n)
+    phi = random.uniform(0, 6.28, n)
+    theta = np.where(random.random(n) < given.across, detector.normal_theta, theta)
     return [
         Conditions(energy[i : i + 1], theta[i : i + 1], phi[i : i + 1], ("e-", "gamma")[i % 2], detector.name)
         for i in range(n)
@@ -84,7 +84,7 @@ def run_simulate(given: argparse.Namespace) -> None:
         if out.exists():
             continue
         begin = time.time()
-        events = planned(detector, given.n, given.least, given.most, given.seed)
+        events = planned(detector, given)
         simulate(detector, out=out, events=events, seed=given.seed, workers=1, resume=True, progress=False)
         total = sum(float(c.energy[0]) for c in events) / 1000
         print(f"{detector.name}: {given.n} showers, {total:.0f} GeV, {time.time() - begin:.1f} s", flush=True)
@@ -382,6 +382,7 @@ def main() -> None:
     one.add_argument("-n", type=int, default=60)
     one.add_argument("--least", type=float, default=1e3, help="least energy, MeV")
     one.add_argument("--most", type=float, default=1e6, help="largest energy, MeV")
+    one.add_argument("--across", type=float, default=0.0, help="share of showers exactly across the layers")
     one.add_argument("--seed", type=int, default=1)
     one.add_argument("-o", "--out", type=Path, required=True)
     one.set_defaults(run=run_simulate)
