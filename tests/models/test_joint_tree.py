@@ -187,6 +187,48 @@ def test_what_it_cannot_make_is_said(joint: Checkpoint) -> None:
         train(one, Showers.join([showers_in(THIN), showers_in(THICK)]), out="never", progress=False)
 
 
+def with_known_responses(n: int) -> JointShowerTree:
+    """A model to which n random detectors are known that read out the more the heavier their absorber is."""
+    model = JointShowerTree(random_detector(1, 0).mesh, {**JointShowerTree.example, "slots": n + 1})
+    for number in range(n):
+        model.introduce(random_detector(1, number))
+    model.e_over_mip[:n] = heavier(model)[:n]
+    return model
+
+
+def heavier(model: JointShowerTree) -> torch.Tensor:
+    return (0.1 + 0.2 * model.incident.physics[:, NAMES.index("atomic number of the absorber")]).exp()
+
+
+def test_an_estimated_sampling_fraction_is_mended_by_what_other_detectors_gave() -> None:
+    model = with_known_responses(40)
+    said = model.introduce(random_detector(1, 40))
+    assert float(model.response[40]) == pytest.approx(float(heavier(model)[40]), rel=0.02)
+    assert float(model.response[40]) != pytest.approx(1, rel=0.05)
+    assert "sampling fraction is an estimate" in said
+    assert f"ΣE/E of {float(model.response[40]):.3g}" in said
+
+
+@pytest.mark.parametrize("wrong", [False, True])
+def test_a_measured_sampling_fraction_is_believed(wrong: bool) -> None:
+    model, detector = with_known_responses(40), random_detector(1, 40)
+    model.introduce(detector)
+    true = detector.estimated_sampling_fraction * float(heavier(model)[40])
+    model = with_known_responses(40)
+    measured = {"name": "measured", "sampling_fraction": true * (1.3 if wrong else 1)}
+    said = model.introduce(Detector.from_dict(detector.to_dict() | measured))
+    assert float(model.response[40]) == 1
+    assert "estimate" not in said
+    assert ("measure it" in said) == wrong
+
+
+def test_of_few_detectors_no_response_is_expected() -> None:
+    model = with_known_responses(10)
+    said = model.introduce(random_detector(1, 40))
+    assert float(model.response[10]) == 1
+    assert "sampling fraction" not in said
+
+
 def test_adaptation_takes_a_detector_in(joint: Checkpoint, tmp_path: Path) -> None:
     new = showers_in(BETWEEN, 40, seed=5, response=0.7)
     adapted = adapt(joint, new, out=tmp_path / "adapted", steps=2, progress=False)

@@ -51,6 +51,9 @@ EDGE_MM = 1e-3
 """Deposits at a surface count as this far before it, see `caloforge.geant4`."""
 HOMOGENEOUS_X0 = 1.0
 """Thicker layers count as this thick."""
+REACH, NOISE, FEWEST = 8.0, 1e-3, 30
+"""Of what is smooth in the detectors' physics: length, in standard deviations; variance of what is known of
+each, over that of the function; and detectors without which nothing is said."""
 
 
 class PhysicsContext(IncidentContext):
@@ -136,6 +139,28 @@ class PhysicsContext(IncidentContext):
             return math.inf, math.inf
         apart = torch.cdist(known, known).fill_diagonal_(math.inf).min(dim=1).values
         return float((known - own).norm(dim=1).min()), float(apart.quantile(0.9))
+
+    def smooth(self, slot: int, known: Tensor) -> tuple[float, float] | None:
+        """A smooth function of physics in a slot, of what it is in others, (D,), where that is finite.
+
+        The second number is its error: how far each of those is from what all others say of it (rms). By a
+        Gaussian process; None where few are known.
+        """
+        there = known.isfinite() & (self.physics[:, -1] > 0)
+        there[slot] = False
+        if int(there.sum()) < FEWEST:
+            return None
+        places, values = (self.physics / self.std[4:])[:, :-1].double(), known[there].double()
+        others = places[there]
+
+        def kernel(at: Tensor) -> Tensor:
+            return (-0.5 * (torch.cdist(at, others) / REACH).square()).exp()
+
+        inverse = torch.linalg.inv(kernel(others) + NOISE * torch.eye(len(others)).to(others))
+        weights = inverse @ (values - values.mean())
+        left_out = weights / inverse.diagonal()
+        found = values.mean() + kernel(places[slot : slot + 1]) @ weights
+        return float(found), float(left_out.square().mean().sqrt())
 
 
 def physics_of(detector: Detector, mesh: Mesh) -> Tensor:

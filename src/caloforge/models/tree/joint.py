@@ -9,6 +9,7 @@ Legend: ``n`` showers, ``D`` slots.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
@@ -32,13 +33,20 @@ from caloforge.models.tree.model import C, ShowerTree
 
 __all__ = ["JointShowerTree"]
 
+ROUNDED = 0.006
+"""A sampling fraction this near to the estimate of its materials is that, rounded."""
+SURPRISING = 4.0
+"""Standard errors of a response that is worth a word."""
+
 
 class JointShowerTree(ShowerTree):
     """One tree for detectors whose meshes have as many cells.
 
     Attributes:
         thresholds: of each detector, MeV, (D,).
-        response: mean of ΣE/E_inc of its training showers, (D,); 1 where there are none.
+        response: mean of ΣE/E_inc of its training showers, (D,); what is expected where there are none.
+        e_over_mip: what is read out of these over what energy losses of minimum ionising particles say, (D,);
+            0 where that is not known.
     """
 
     class Settings(ShowerTree.Settings):
@@ -58,11 +66,13 @@ class JointShowerTree(ShowerTree):
     incident: PhysicsContext
     thresholds: Tensor
     response: Tensor
+    e_over_mip: Tensor
 
     def __init__(self, mesh: Mesh, settings: Settings | Mapping[str, object] | None = None) -> None:
         super().__init__(mesh, settings)
         self.register_buffer("thresholds", torch.ones(self.settings.slots))
         self.register_buffer("response", torch.ones(self.settings.slots))
+        self.register_buffer("e_over_mip", torch.zeros(self.settings.slots))
 
     def _incident_context(self) -> PhysicsContext:
         return PhysicsContext(self.settings.slots, self.mesh.n_layers)
@@ -89,7 +99,11 @@ class JointShowerTree(ShowerTree):
         self._introduce_all(showers)
 
     def introduce(self, detector: Detector) -> str:
-        """As in the base class; its response is taken to be what its sampling fraction says."""
+        """As in the base class.
+
+        Its response is what its sampling fraction says, or, where that is only the estimate of its materials,
+        what those of the training say of such a detector.
+        """
         slot, mesh = len(self.detectors), detector.mesh
         self._require_slots(slot + 1, CheckpointError)
         physics_of(detector, mesh)  # an error where that cannot be known
@@ -101,6 +115,27 @@ class JointShowerTree(ShowerTree):
         return (
             f"its physics is {where} that of the detectors of the training: {far:.2g} standard deviations "
             f"from the nearest, where nine in ten of those have a neighbour within {usual:.2g}"
+            + self._expect(slot, detector)
+        )
+
+    def _expect(self, slot: int, detector: Detector) -> str:
+        """Say what to expect of a new detector's response, and take it where nothing better is known."""
+        expected = self.incident.smooth(slot, self.e_over_mip.log())
+        if expected is None:
+            return ""
+        said = detector.sampling_fraction / detector.estimated_sampling_fraction
+        ratio, error = math.exp(expected[0]) / said, expected[1]
+        if abs(said - 1) < ROUNDED:
+            self.response[slot] = ratio
+            return (
+                "; its sampling fraction is an estimate, so that a mean ΣE/E of "
+                f"{ratio:.3g}, known to {error:.0%}, is taken from those detectors"
+            )
+        if abs(math.log(ratio)) < SURPRISING * error:
+            return ""
+        return (
+            f"; its sampling fraction is believed, but those detectors let expect {ratio:.2g} times that, "
+            f"give or take {error:.0%}: measure it"
         )
 
     def _require_slots(self, n: int, error: type[CheckpointError | RecipeError]) -> None:
@@ -125,6 +160,9 @@ class JointShowerTree(ShowerTree):
             self.thresholds[slot] = self.settings.threshold_mev or told
             seen = sum(float(cells.sum(dtype="float64")) for cells, _ in own.batches(100))
             self.response[slot] = seen / float(own.conditions.energy.sum())
+            if detector is not None and self.incident.physics[slot, -1]:
+                estimate = detector.estimated_sampling_fraction
+                self.e_over_mip[slot] = self.response[slot] * detector.sampling_fraction / estimate
 
     def _fit_thresholds(self, showers: Showers) -> None:
         self.threshold.fill_(1.0)  # energies are in units of the threshold
