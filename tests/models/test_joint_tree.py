@@ -115,9 +115,49 @@ def test_splits_are_not_told_which_detector_it_is(joint: Checkpoint) -> None:
     model = with_detector(joint, twin).model()
     assert isinstance(model, JointShowerTree)
     model.response[2] = model.response[1]
+    model.resolution[2] = model.resolution[1]
     noise = model.noise(5, torch.Generator().manual_seed(0))
     ours, theirs = (model.decode(noise, at(1.3, 5, slot)) for slot in (1, 2))
     assert torch.equal(ours, theirs)
+    model.resolution[2] *= 4  # twice the width at all energies
+    ours, theirs = (
+        (made.sum(dim=(1, 2, 3)) / 1e4 / model.response[1]).log()
+        for made in (ours, model.decode(noise, at(1.3, 5, 2)))
+    )
+    torch.testing.assert_close(theirs, 2 * ours, rtol=1e-3, atol=1e-5)
+
+
+def test_the_resolution_of_detectors_is_a_smooth_function_of_their_physics() -> None:
+    model = with_known_responses(40)
+    smooth = (0.5 * model.incident.physics[:, NAMES.index("absorber of a layer in radiation lengths")]).exp()
+    model.resolution[:40] = smooth[:40]
+    assert model.resolution[40] == 0
+    model.introduce(random_detector(1, 40))
+    absorber = model.incident.physics[40, NAMES.index("absorber of a layer in radiation lengths")]
+    assert float(model.resolution[40]) == pytest.approx(float((0.5 * absorber).exp()), rel=0.1)
+
+
+def test_the_resolution_is_that_of_the_training(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    samples = []
+    for detector, width in ((THIN, 0.02), (THICK, 0.1)):
+        showers = showers_in(detector, n=400, seed=int(1000 * width))
+        energy = showers.conditions.energy
+        total = showers.energies.sum(axis=(1, 2, 3))
+        sigma = width * np.sqrt(1e4 / energy)
+        factor = 0.9 * energy / total * np.exp(sigma * rng.standard_normal(400))
+        samples.append(
+            Showers(
+                (showers.energies * factor[:, None, None, None]).astype(np.float32),
+                showers.conditions,
+                showers.mesh,
+                showers.provenance,
+            )
+        )
+    model = train(RECIPE, Showers.join(samples), out=tmp_path / "joint", progress=False).model()
+    slots = [model.detectors.index(detector.name) for detector in (THIN, THICK)]
+    found = model.resolution[slots].numpy()  # A (1/E + 1/E_0), of which E_0 is large
+    assert found == pytest.approx(np.array([4.0, 100.0]), rel=0.25)
 
 
 def test_a_detector_that_it_never_saw_is_taken_by_its_description(

@@ -22,7 +22,7 @@ from caloforge.detector.mesh import Mesh
 from caloforge.errors import DetectorError
 from caloforge.models.base import ConditionTensors
 from caloforge.models.conditions.detector import regular_edges, slots_of
-from caloforge.models.conditions.incident import IncidentContext
+from caloforge.models.conditions.incident import CONSTANT, IncidentContext
 
 __all__ = ["PhysicsContext", "physics_of"]
 
@@ -51,9 +51,9 @@ EDGE_MM = 1e-3
 """Deposits at a surface count as this far before it, see `caloforge.geant4`."""
 HOMOGENEOUS_X0 = 1.0
 """Thicker layers count as this thick."""
-REACH, NOISE, FEWEST = 8.0, 1e-3, 30
-"""Of what is smooth in the detectors' physics: length, in standard deviations; variance of what is known of
-each, over that of the function; and detectors without which nothing is said."""
+REACH, FEWEST = 8.0, 30
+"""Of what is smooth in the detectors' physics: length, in standard deviations, and detectors without which
+nothing is said."""
 
 
 class PhysicsContext(IncidentContext):
@@ -140,27 +140,27 @@ class PhysicsContext(IncidentContext):
         apart = torch.cdist(known, known).fill_diagonal_(math.inf).min(dim=1).values
         return float((known - own).norm(dim=1).min()), float(apart.quantile(0.9))
 
-    def smooth(self, slot: int, known: Tensor) -> tuple[float, float] | None:
-        """A smooth function of physics in a slot, of what it is in others, (D,), where that is finite.
+    def smooth(self, slots: Sequence[int], known: Tensor, noise: float) -> tuple[Tensor, float] | None:
+        """A smooth function of physics in some slots, of what it is known to be where (D,) is finite.
 
         The second number is its error: how far each of those is from what all others say of it (rms). By a
-        Gaussian process; None where few are known.
+        Gaussian process, to which what is known has the variance ``noise``; None where few are known.
         """
         there = known.isfinite() & (self.physics[:, -1] > 0)
-        there[slot] = False
         if int(there.sum()) < FEWEST:
             return None
-        places, values = (self.physics / self.std[4:])[:, :-1].double(), known[there].double()
+        places, values = self.physics[:, :-1].double(), known[there].double()
+        places = places / places[there].std(dim=0).clamp_min(CONSTANT)
         others = places[there]
 
         def kernel(at: Tensor) -> Tensor:
             return (-0.5 * (torch.cdist(at, others) / REACH).square()).exp()
 
-        inverse = torch.linalg.inv(kernel(others) + NOISE * torch.eye(len(others)).to(others))
+        inverse = torch.linalg.inv(kernel(others) + noise * torch.eye(len(others)).to(others))
         weights = inverse @ (values - values.mean())
         left_out = weights / inverse.diagonal()
-        found = values.mean() + kernel(places[slot : slot + 1]) @ weights
-        return float(found), float(left_out.square().mean().sqrt())
+        found = values.mean() + kernel(places[list(slots)]) @ weights
+        return found, float(left_out.square().mean().sqrt())
 
 
 def physics_of(detector: Detector, mesh: Mesh) -> Tensor:

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -37,6 +38,13 @@ ROUNDED = 0.006
 """A sampling fraction this near to the estimate of its materials is that, rounded."""
 SURPRISING = 4.0
 """Standard errors of a response that is worth a word."""
+NOISE_OF_MEANS, NOISE_OF_WIDTHS = 1e-3, 1e-2
+"""Of responses and resolutions of some sixty showers, over what they vary by from detector to detector."""
+CONSTANT_MEV = 1e5
+"""E_0: where a resolution's constant term is as large as that of sampling."""
+MEDIAN, TINY, USUAL_MEV = 0.455, 1e-3, 10.0
+"""Of squares of standard normal numbers; least of a resolution, MeV, and of a response; a resolution of which
+nothing is known."""
 
 
 class JointShowerTree(ShowerTree):
@@ -47,6 +55,8 @@ class JointShowerTree(ShowerTree):
         response: mean of ΣE/E_inc of its training showers, (D,); what is expected where there are none.
         e_over_mip: what is read out of these over what energy losses of minimum ionising particles say, (D,);
             0 where that is not known.
+        resolution: A of the variance A (1/E + 1/E_0) of log(ΣE/E_inc), MeV, (D,): a smooth function of the
+            detectors' physics that makes all energies alike to the network.
     """
 
     class Settings(ShowerTree.Settings):
@@ -67,12 +77,14 @@ class JointShowerTree(ShowerTree):
     thresholds: Tensor
     response: Tensor
     e_over_mip: Tensor
+    resolution: Tensor
 
     def __init__(self, mesh: Mesh, settings: Settings | Mapping[str, object] | None = None) -> None:
         super().__init__(mesh, settings)
         self.register_buffer("thresholds", torch.ones(self.settings.slots))
         self.register_buffer("response", torch.ones(self.settings.slots))
         self.register_buffer("e_over_mip", torch.zeros(self.settings.slots))
+        self.register_buffer("resolution", torch.zeros(self.settings.slots))
 
     def _incident_context(self) -> PhysicsContext:
         return PhysicsContext(self.settings.slots, self.mesh.n_layers)
@@ -110,6 +122,10 @@ class JointShowerTree(ShowerTree):
         self.know((*self.detectors, detector.name), self.meshes | {detector.name: mesh})
         self.incident.introduce(slot, detector.name, mesh, detector)
         self.thresholds[slot] = self.settings.threshold_mev or _threshold(detector)
+        known = self.resolution.log()
+        smooth = self.incident.smooth([slot], known, NOISE_OF_WIDTHS)
+        mean = known[known.isfinite()].mean().nan_to_num(math.log(USUAL_MEV))
+        self.resolution[slot] = (mean if smooth is None else smooth[0]).exp()
         far, usual = self.incident.distance(slot)
         where = "among" if far <= usual else "at the edge of" if far <= 2 * usual else "far from"
         return (
@@ -120,11 +136,11 @@ class JointShowerTree(ShowerTree):
 
     def _expect(self, slot: int, detector: Detector) -> str:
         """Say what to expect of a new detector's response, and take it where nothing better is known."""
-        expected = self.incident.smooth(slot, self.e_over_mip.log())
+        expected = self.incident.smooth([slot], self.e_over_mip.log(), NOISE_OF_MEANS)
         if expected is None:
             return ""
         said = detector.sampling_fraction / detector.estimated_sampling_fraction
-        ratio, error = math.exp(expected[0]) / said, expected[1]
+        ratio, error = float(expected[0].exp()) / said, expected[1]
         if abs(said - 1) < ROUNDED:
             self.response[slot] = ratio
             return (
@@ -147,7 +163,7 @@ class JointShowerTree(ShowerTree):
 
     @torch.no_grad()
     def _introduce_all(self, showers: Showers) -> None:
-        described = described_detectors(showers)
+        described, new = described_detectors(showers), list[int]()
         meshes = self.meshes or dict.fromkeys(self.detectors, self.mesh)
         for slot, name in enumerate(self.detectors):
             if self.incident.taken[slot]:
@@ -158,11 +174,25 @@ class JointShowerTree(ShowerTree):
             least = energy_range(own)[0]
             told = least if detector is None else min(_threshold(detector), least)
             self.thresholds[slot] = self.settings.threshold_mev or told
-            seen = sum(float(cells.sum(dtype="float64")) for cells, _ in own.batches(100))
-            self.response[slot] = seen / float(own.conditions.energy.sum())
+            energy = own.conditions.energy
+            seen = np.concatenate(
+                [cells.sum(axis=(1, 2, 3), dtype=np.float64) for cells, _ in own.batches(100)]
+            )
+            self.response[slot] = response = seen.sum() / energy.sum()
+            off = np.log(np.maximum(seen / energy, TINY) / response) ** 2 / (1 / energy + 1 / CONSTANT_MEV)
+            self.resolution[slot] = max(float(np.median(off)) / MEDIAN, TINY)
             if detector is not None and self.incident.physics[slot, -1]:
                 estimate = detector.estimated_sampling_fraction
-                self.e_over_mip[slot] = self.response[slot] * detector.sampling_fraction / estimate
+                self.e_over_mip[slot] = response * detector.sampling_fraction / estimate
+                new.append(slot)
+        smooth = self.incident.smooth(new, self.resolution.log(), NOISE_OF_WIDTHS)
+        if smooth is not None:
+            self.resolution[new] = smooth[0].exp().float()
+
+    def _spread(self, conditions: ConditionTensors) -> Tensor:
+        slot = slots_of(conditions.detector)
+        energy = conditions.energy * self.thresholds[slot] / self.response[slot]
+        return (self.resolution[slot] * (1 / energy + 1 / CONSTANT_MEV)).sqrt()
 
     def _fit_thresholds(self, showers: Showers) -> None:
         self.threshold.fill_(1.0)  # energies are in units of the threshold

@@ -101,7 +101,7 @@ class ShowerTree(GeneratorModel):
             HalvingModel(h, context, **sizes, places=self._told_of_places(h)) for h in halvings(mesh)
         )
         self.register_buffer("threshold", torch.tensor(s.threshold_mev or 1.0))
-        # of log(E/E_inc) and log E, E the energy of all cells
+        # of log(E/E_inc), over its `_spread`, and log E, E the energy of all cells
         self.register_buffer("mean", torch.zeros(2))
         self.register_buffer("std", torch.ones(2))
 
@@ -134,7 +134,7 @@ class ShowerTree(GeneratorModel):
             self.line.begin_fit()
         for batch in fitted_batches(showers, self.incident, detectors=self.detectors):
             own = self._in_units(batch)
-            moments.add(self._logarithms(own.energies.flatten(1).sum(dim=1), own.energy))
+            moments.add(self._logarithms(own.energies.flatten(1).sum(dim=1), own))
             if self.line is not None:
                 self.line.fit_batch(batch)
         if self.line is not None:
@@ -164,13 +164,17 @@ class ShowerTree(GeneratorModel):
         for level in levels:
             level.end_fit()
 
-    def _logarithms(self, total: Tensor, incident: Tensor) -> Tensor:
+    def _spread(self, conditions: ConditionTensors) -> Tensor | float:
+        """By what log(E/E_inc) varies, (n,), as far as that need not be learnt."""
+        return 1.0
+
+    def _logarithms(self, total: Tensor, conditions: ConditionTensors) -> Tensor:
         log = total.clamp_min(self.threshold).log()
-        return torch.stack([log - incident.log(), log], dim=1)
+        return torch.stack([(log - conditions.energy.log()) / self._spread(conditions), log], dim=1)
 
     def _context(self, incident: Tensor, conditions: ConditionTensors, total: Tensor) -> Tensor:
         """What all splits of showers (n,) know: the incident particle, its slope, and the whole."""
-        logarithms = (self._logarithms(total, conditions.energy) - self.mean) / self.std
+        logarithms = (self._logarithms(total, conditions) - self.mean) / self.std
         slope = incident[:, :0] if self.line is None else 3 * self.line.slope(conditions)
         return torch.cat([incident, slope, logarithms], dim=1)
 
@@ -190,7 +194,8 @@ class ShowerTree(GeneratorModel):
         context, grids = self._context(incident, own, total), self._grids(own.energies)
         log_p = total.new_zeros(())
         if part == "energies":
-            log_p = mixture_log_density(context[:, -2], self.total(incident)).sum()
+            width = self.std[0] * self._spread(own)
+            log_p = (mixture_log_density(context[:, -2], self.total(incident)) - width.log()).sum()
         for (whose, level), (parents, children) in zip(self._levels(), pairwise(grids), strict=True):
             if whose != part:
                 continue
@@ -228,7 +233,7 @@ class ShowerTree(GeneratorModel):
         )
         layers = own.layer_energies
         if layers is None:
-            total = self._total(noise["total"], incident, own.energy)
+            total = self._total(noise["total"], incident, own)
         else:
             total = layers.sum(dim=1)
         context = self._context(incident, own, total)
@@ -243,9 +248,10 @@ class ShowerTree(GeneratorModel):
                 grid = layers
         return grid.reshape(-1, *self.mesh.shape)
 
-    def _total(self, noise: Tensor, incident: Tensor, energy: Tensor) -> Tensor:
-        """Energies (n,) of noise (n, 2), of what is known of the particle, and of its energy."""
+    def _total(self, noise: Tensor, incident: Tensor, conditions: ConditionTensors) -> Tensor:
+        """Energies (n,) of noise (n, 2), and of what is known of the particle."""
         raw = self.total(incident)
         y = mixture_sample(raw, torch.special.ndtr(noise[:, 0]), logistic(noise[:, 1]))
-        made = energy * (y * self.std[0] + self.mean[0]).clamp(-20, 5).exp()
+        ratio = (y * self.std[0] + self.mean[0]) * self._spread(conditions)
+        made: Tensor = conditions.energy * ratio.clamp(-20, 5).exp()
         return made.maximum(self.threshold)
