@@ -185,3 +185,32 @@ def test_messages_from_anywhere_arrive() -> None:
         theirs.sendall(b'{"a": 1}\n{"bytes": 10}\n0123456789{}\n')
         theirs.shutdown(socket.SHUT_WR)
         assert list(Channel(ours, 10)) == [{"a": 1}, {"bytes": b"0123456789"}, {}]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_command_that_is_just_being_started_ends_with_us(number: int) -> None:
+    code = """
+from caloforge.runtime.processes import run_module
+from caloforge.runtime.signals import stoppable
+with stoppable():
+    print("begins", flush=True)
+    run_module("http.server", 0, "--bind", "127.0.0.1")
+"""
+    root = str(Path(sys.modules["caloforge"].__file__ or "").parents[1])
+    for delay in (0.0, 0.001, 0.002, 0.004, 0.3):
+        parent = subprocess.Popen(
+            [sys.executable, "-P", "-c", code],
+            env=os.environ | {"PYTHONPATH": root},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+        with parent:
+            assert parent.stdout is not None
+            assert parent.stdout.readline() == b"begins\n"
+            time.sleep(delay)
+            parent.send_signal(number)
+            parent.communicate(timeout=20)  # until nobody holds its output
+        assert parent.returncode
+        with pytest.raises(ProcessLookupError):
+            os.killpg(parent.pid, 0)

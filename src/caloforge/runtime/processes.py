@@ -26,7 +26,7 @@ from typing import Any, NoReturn, Self
 
 from caloforge.errors import CaloforgeError
 from caloforge.runtime.cores import wait_passively
-from caloforge.runtime.signals import signals_held_back
+from caloforge.runtime.signals import interrupts_deferred, signals_held_back
 from caloforge.runtime.structured import parse_json
 
 __all__ = ["Channel", "Child", "ChildError", "MessageError", "run_module", "serve", "serve_and_leave"]
@@ -268,9 +268,20 @@ class Child:
 
 
 def run_module(module: str, *arguments: object) -> int:
-    """Run a module of ours as a command with the same screen; returns its exit status."""
-    environment = {**os.environ, **_where_we_are()}
-    return subprocess.run(_command(module, *arguments), env=environment, check=False).returncode
+    """Run a module of ours as a command with the same screen; returns its exit status.
+
+    It does not outlive us: where we are stopped, also just as it is started, it is asked to stop.
+    """
+    environment, process = {**os.environ, **_where_we_are()}, None
+    try:
+        with interrupts_deferred():
+            process = subprocess.Popen(_command(module, *arguments), env=environment)
+        return process.wait()
+    except BaseException:
+        if process is not None:
+            process.terminate()
+            process.wait()
+        raise
 
 
 def _command(module: str, *arguments: object) -> list[str]:
