@@ -139,9 +139,19 @@ def test_a_detector_without_a_model_of_its_own_is_answered_by_that_of_all_detect
 def test_a_particle_that_the_model_of_all_detectors_does_not_know_is_gflashs(caplog):
     made = generate(detector="odd-ecal", energy="10GeV", n=3, particle="e+", progress=False)
     assert made.provenance["checkpoint"]["model"] == "parametrised.gflash:GFlash"
-    assert "the model for all detectors cannot be used: foundation was trained on particles" in caplog.text
+    assert "foundation cannot be used: foundation was trained on particles" in caplog.text
     with pytest.raises(ConditionError, match="not 'pi-'"):
         generate(detector="odd-ecal", energy="10GeV", n=3, particle="pi-", progress=False)
+
+
+def test_a_particle_that_a_detectors_own_model_does_not_know_is_that_of_the_model_of_all(caplog):
+    made = generate(detector="par04-siw", energy="10GeV", n=30, particle="gamma", progress=False)
+    assert set(made.conditions.particle) == {22}
+    assert made.energies.reshape(30, -1).sum(1).mean() / 1e4 == pytest.approx(1, abs=0.1)
+    assert made.provenance["checkpoint"]["model"] == "tree.joint:JointShowerTree"
+    own = default_model("par04-siw")
+    assert f"{own} cannot be used: {own} was trained on particle e-, not 'gamma'" in caplog.text
+    assert "these showers are those of foundation" in caplog.text
 
 
 def test_gflash_draws_impact_points_where_the_detector_has_a_spread():

@@ -16,13 +16,7 @@ from numpy.typing import ArrayLike
 from caloforge.checkpoint.before import weights_for
 from caloforge.checkpoint.checkpoint import Checkpoint
 from caloforge.checkpoint.introduced import introduces, with_detector
-from caloforge.checkpoint.pretrained import (
-    FOUNDATION,
-    default_model,
-    default_models,
-    pretrained_folder,
-    pretrained_names,
-)
+from caloforge.checkpoint.pretrained import FOUNDATION, default_model, default_models, pretrained_names
 from caloforge.checkpoint.untrained import GFLASH
 from caloforge.data.conditions import Conditions
 from caloforge.data.fingerprint import conditions_digest
@@ -57,9 +51,9 @@ def resolve_checkpoint(
 ) -> Checkpoint:
     """The checkpoint, or the one for ``detector``, a name or file, with changed settings.
 
-    That is the trained model that comes with caloforge for the detector, or else that for all detectors, or
-    else GFlash, which is logged as a warning. A model for many detectors takes in one that it was not trained
-    on, by its description.
+    That is the trained model that comes with caloforge for the detector, or else, also for a particle that
+    this one does not know, that for all detectors, or else GFlash, of which a warning tells. A model for many
+    detectors takes in one that it was not trained on, by its description.
 
     Raises:
         ConditionError: GFlash would have to be used, and is not for ``particle``.
@@ -84,30 +78,33 @@ def resolve_checkpoint(
 
 
 def _untold(detector: str, particle: str | None) -> Checkpoint:
-    """The model for a detector where none is named; GFlash only for a particle that it knows."""
-    name = default_model(detector)
-    if not name.startswith(GFLASH):
-        return Checkpoint.load(pretrained_folder(name))
-    reason = None
-    if FOUNDATION in pretrained_names():
+    """The model for a detector and particle where none is named: its own, that for all, or GFlash."""
+    reasons: list[str] = []
+    for name in (default_model(detector), FOUNDATION):
+        if name not in pretrained_names():
+            continue
         try:
-            foundation = Checkpoint.load(FOUNDATION)
+            found = Checkpoint.load(name)
             if particle is not None:
-                trained_name(foundation, "particle", particle)
-            return _introduced(foundation, detector)
+                trained_name(found, "particle", particle)
+            found = _introduced(found, detector)
         except (CheckpointError, ConditionError, DetectorError) as error:
-            reason = error
-    found = Checkpoint.load(name)
+            reasons.append(f"{name} cannot be used: {error}")
+        else:
+            for reason in reasons:
+                log.warning("%s; these showers are those of %s", reason, name)
+            return found
+    found = Checkpoint.load(f"{GFLASH}{detector}")
     trained_name(found, "particle", particle)
-    if reason is not None:
-        log.warning("the model for all detectors cannot be used: %s", reason)
+    for reason in reasons:
+        log.warning("%s", reason)
     log.warning(
         "no trained model for %s comes with caloforge: these showers are GFlash's, a parametrisation "
         "from the detector's description alone, which was fitted to no showers and agrees with "
         "Geant4 in means at best (docs/explanation/parametrised.md). Train a model for better ones: "
         "caloforge simulate %s -n 10000 -o showers.h5, caloforge train RECIPE showers.h5 -o model, "
         "caloforge generate model",
-        detector,
+        detector if particle is None else f"{particle} in {detector}",
         detector,
     )
     return found
