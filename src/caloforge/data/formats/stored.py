@@ -38,6 +38,18 @@ class _Elsewhere(NamedTuple):
     missing: str
 
 
+class _Part(NamedTuple):
+    """A source of a virtual data set, without the handles of HDF5: each file that closes goes through all.
+
+    ``highest`` are the largest indices that are mapped; None where all is.
+    """
+
+    file_name: str
+    dset_name: str
+    points: int
+    highest: tuple[int, ...] | None
+
+
 def require_own_values(file: h5py.File, ignore: Iterable[str] = (), *, allow_external: bool = False) -> None:
     """DataError where values of a file are in other files: anything readable on this machine could be there.
 
@@ -105,7 +117,7 @@ def _elsewhere(file: h5py.File, *, look: bool) -> Iterator[_Elsewhere]:
     """What is in other files; where these are to be looked at, also what of it is missing."""
     groups: list[tuple[str, h5py.Group]] = [("", file)]
     seen = {file.id}
-    parts: dict[Path, list[tuple[str, h5py.VDSmap]]] = {}  # by file, so that each is opened once
+    parts: dict[Path, list[tuple[str, _Part]]] = {}  # by file, so that each is opened once
     for prefix, group in groups:  # which grow
         for key in group:
             if isinstance(key, bytes):
@@ -121,7 +133,7 @@ def _elsewhere(file: h5py.File, *, look: bool) -> Iterator[_Elsewhere]:
                 groups.append((f"{name}/", item))
             elif isinstance(item, h5py.Dataset):
                 if look and item.is_virtual:
-                    for source in item.virtual_sources():
+                    for source in _parts(item):
                         parts.setdefault(_place(item, source), []).append((name, source))
                 told = _sources(item, look=look and not item.is_virtual)
                 yield from (_Elsewhere(name, *source) for source in told)
@@ -140,25 +152,35 @@ def _sources(stored: h5py.Dataset, *, look: bool) -> Iterator[tuple[str, str]]:
         yield f"{path} (external storage)", f"bytes up to {wanted} are missing" if there < wanted else ""
     if stored.is_virtual:
         mapped = 0
-        for source in stored.virtual_sources():
-            mapped += source.vspace.get_select_npoints()
+        for source in _parts(stored):
+            mapped += source.points
             if look or source.file_name != ".":
                 yield _by(source), _gone(_place(stored, source), [source])[0] if look else ""
         if mapped < stored.size:
             yield "no file at all", f"{stored.size - mapped} values are missing (a virtual data set)"
 
 
-def _by(source: h5py.VDSmap) -> str:
+def _parts(stored: h5py.Dataset) -> list[_Part]:
+    """The sources of a virtual data set."""
+    found = []
+    for source in stored.virtual_sources():
+        everything = source.src_space.get_select_type() == h5py.h5s.SEL_ALL
+        highest = None if everything else source.src_space.get_select_bounds()[1]
+        found.append(_Part(source.file_name, source.dset_name, source.vspace.get_select_npoints(), highest))
+    return found
+
+
+def _by(source: _Part) -> str:
     return f"{source.file_name} (a virtual data set)"
 
 
-def _place(stored: h5py.Dataset, source: h5py.VDSmap) -> Path:
+def _place(stored: h5py.Dataset, source: _Part) -> Path:
     """The file of one source of a virtual data set."""
     here = Path(stored.file.filename)
     return here if source.file_name == "." else here.parent / source.file_name
 
 
-def _gone(path: Path, sources: Sequence[h5py.VDSmap]) -> list[str]:
+def _gone(path: Path, sources: Sequence[_Part]) -> list[str]:
     """What is missing of each of the sources that are in one file."""
     if not path.is_file():
         return [f"{path} is missing"] * len(sources)
@@ -169,7 +191,7 @@ def _gone(path: Path, sources: Sequence[h5py.VDSmap]) -> list[str]:
         return [f"{path} is unreadable ({error})"] * len(sources)
 
 
-def _gone_of(other: h5py.File, source: h5py.VDSmap) -> str:
+def _gone_of(other: h5py.File, source: _Part) -> str:
     item = other.get(source.dset_name)
     if not isinstance(item, h5py.Dataset):
         return f"data set {source.dset_name!r} is missing"
@@ -179,10 +201,9 @@ def _gone_of(other: h5py.File, source: h5py.VDSmap) -> str:
     return next((missing for _, missing in _sources(item, look=True) if missing), "")
 
 
-def _fits(source: h5py.VDSmap, item: h5py.Dataset) -> bool:
+def _fits(source: _Part, item: h5py.Dataset) -> bool:
     """Whether the source has all that is mapped of it."""
-    chosen = source.src_space
-    if chosen.get_select_type() == h5py.h5s.SEL_ALL:
-        return bool(item.size == source.vspace.get_select_npoints())
-    _, highest = chosen.get_select_bounds()
-    return len(highest) == item.ndim and all(h < n for h, n in zip(highest, item.shape, strict=True))
+    if source.highest is None:
+        return bool(item.size == source.points)
+    edges = zip(source.highest, item.shape, strict=True)
+    return len(source.highest) == item.ndim and all(h < n for h, n in edges)
