@@ -295,6 +295,16 @@ def test_what_the_model_does_not_know_is_refused(asked: Asked) -> None:
     assert not campaign.folder.exists()
 
 
+def test_a_particle_that_the_detectors_own_model_does_not_know_is_made_by_that_of_all(asked: Asked) -> None:
+    campaign = asked(
+        n=4, work={"model": None, "detector": "par04-siw", "particle": "gamma", "energy": "5GeV"}
+    )
+    run(campaign)
+    made = joined(campaign)
+    assert set(made.conditions.particle) == {22}
+    assert made.provenance["checkpoint"]["model"] == "tree.joint:JointShowerTree"
+
+
 def test_merged_in_one_file_or_a_virtual_one(done: Campaign, tmp_path: Path) -> None:
     whole = joined(done)
     for virtual in (False, True):

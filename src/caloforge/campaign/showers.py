@@ -93,7 +93,7 @@ class Generate(OfShowers, Generated):
         told = self.model_dump(exclude={"model", "settings", "conditions"})
         model, detector = (place_of(name, folder) for name in (self.model, self.detector))
         told["detector"] = detector
-        told["checkpoint"] = checkpoint_of(model, detector, json_text(self.settings))
+        told["checkpoint"] = checkpoint_of(model, detector, json_text(self.settings), self.particle)
         if self.conditions:
             given = _conditions(self.conditions, folder)
             told |= {"conditions": given, "energy": None, "spectrum": "log-uniform"}

@@ -186,8 +186,8 @@ def place_of(name: str | None, folder: Path) -> str | None:
 
 
 @cache
-def checkpoint_of(model: str | None, detector: str | None, settings: str) -> Any:
+def checkpoint_of(model: str | None, detector: str | None, settings: str, particle: str | None = None) -> Any:
     """A checkpoint, read once in each process; ``settings`` are JSON."""
     from caloforge.generation.request import resolve_checkpoint
 
-    return resolve_checkpoint(model, detector, parse_json(settings))
+    return resolve_checkpoint(model, detector, parse_json(settings), particle)
