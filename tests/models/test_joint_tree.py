@@ -205,7 +205,7 @@ def test_where_the_shipped_model_cannot_be_used_the_parametrisation_answers(
 ) -> None:
     made = generate(detector="odd-ecal", energy=1e4, n=2, progress=False)
     assert made.provenance["checkpoint"]["model"] == "parametrised.gflash:GFlash"
-    assert "the model for all detectors cannot be used: odd-ecal is read out on" in caplog.text
+    assert "foundation cannot be used: odd-ecal is read out on" in caplog.text
     assert "no trained model for odd-ecal comes with caloforge" in caplog.text
 
 
