@@ -11,6 +11,7 @@ children, also where a batch system sends them to all.
 from __future__ import annotations
 
 import json
+import math
 import os
 import socket
 import subprocess
@@ -276,7 +277,7 @@ def run_module(module: str, *arguments: object) -> int:
     try:
         with interrupts_deferred():
             process = subprocess.Popen(_command(module, *arguments), env=environment)
-        return process.wait()
+        return process.wait(math.inf)  # looks again and again: a signal just before it waits is not heard
     except BaseException:
         if process is not None:
             process.terminate()
