@@ -205,12 +205,16 @@ with stoppable():
             stderr=subprocess.PIPE,
             start_new_session=True,
         )
-        with parent:
+        try:
             assert parent.stdout is not None
             assert parent.stdout.readline() == b"begins\n"
             time.sleep(delay)
             parent.send_signal(number)
             parent.communicate(timeout=20)  # until nobody holds its output
+        except BaseException:
+            os.killpg(parent.pid, signal.SIGKILL)  # a failure leaves nothing behind, and does not wait for it
+            parent.communicate()
+            raise
         assert parent.returncode
         with pytest.raises(ProcessLookupError):
             os.killpg(parent.pid, 0)
