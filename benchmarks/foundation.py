@@ -1,31 +1,23 @@
-"""A model for every calorimeter: simulated showers, curves of adaptation: docs/how-to/foundation.md.
+"""A model for every calorimeter: curves of adaptation and quality by slice: docs/how-to/foundation.md.
 
-    python benchmarks/foundation.py simulate DETECTOR... -n 50 -o data [--least MEV] [--most MEV] \\
-        [--across 0.2] [--seed 1]
     python benchmarks/foundation.py curve FOUNDATION new.h5 -o curve [--sizes 0,30,100,250] \\
         [--scratch 250] [--test 400] [--steps 250] [--longer 4]
     python benchmarks/foundation.py slices MODEL test.h5... -o slices
-    python benchmarks/foundation.py ship FOUNDATION --tables curve/curve.md,slices/slices.md \\
-        --bench bench.json --limits "what it cannot do"
 
-``simulate`` shoots electrons and photons of all energies and directions at each detector, many of few GeV
-and few of many, a share of them exactly across the layers. ``curve`` takes the last showers of new.h5 as the
-test; the model is adapted to the first n of the others, 0 for none, and trained from scratch on as many, in
-as many steps and in more. For each, for GFlash, and for the first showers of new.h5 where there are as many,
-the table has the exact likelihood of the test showers, the AUC of boosted trees and of the network ``high``
-of the preset ``strong``, the sliced Wasserstein distance of high-level features, the response, how far the
-mean profiles along and across are off, and the largest relative deviation of the means of neighbourhoods.py.
-``slices`` says how good a model is by particle, angle and energy; each file has showers of one detector.
-``ship`` puts the model into the package with a card of those tables and of what ``caloforge bench``
-measured. What is trained is kept. One thread.
+Showers are those of foundation_data.py. ``curve`` takes the last of new.h5 as the test; the model is adapted
+to the first n of the others, 0 for none, and trained from scratch on as many, in as many steps and in more.
+For each, for GFlash, and for the first showers of new.h5 where there are as many, the table has the exact
+likelihood of the test showers, the AUC of boosted trees and of the network ``high`` of the preset ``strong``,
+the sliced Wasserstein distance of high-level features, the response, how far the mean profiles along and
+across are off, and the largest relative deviation of the means of neighbourhoods.py. ``slices`` says how good
+a model is by particle, angle and energy; each file has showers of one detector. What is trained is kept. One
+thread.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import time
-import zlib
 from collections.abc import Iterator
 from itertools import pairwise, product
 from pathlib import Path
@@ -34,60 +26,18 @@ import numpy as np
 import torch
 from neighbourhoods import ROWS, observe
 from numpy.typing import NDArray
-from pretrained import changed_in
 
 from caloforge.checkpoint import Checkpoint
 from caloforge.checkpoint.introduced import with_detector
-from caloforge.checkpoint.pretrained import CARD, PRETRAINED
 from caloforge.data import Showers, open_showers
-from caloforge.data.conditions import Conditions
 from caloforge.data.described import described_detectors
 from caloforge.data.particles import pdg_name
 from caloforge.detector import Detector
 from caloforge.evaluation import PRESETS, Features, compute_features, feature_matrix, train_classifier
 from caloforge.evaluation.distances import sliced_distances
-from caloforge.geant4 import simulate
 from caloforge.generation import generate
 from caloforge.models.base import Batch
 from caloforge.training import adapt, train
-
-KNEE = 5000.0
-"""Up to 5 GeV as many showers in each octave; above, as many as cost as much time."""
-
-
-def energies(n: int, least: float, most: float, random: np.random.Generator) -> np.ndarray:
-    """n energies, MeV."""
-    knee = min(max(KNEE, least), most)
-    below, above = np.log(knee / least), 1 - knee / most
-    u = random.random(n) * (below + above)
-    high = knee / np.maximum(1 - (u - below), knee / most)
-    return np.where(u < below, least * np.exp(u), high)
-
-
-def planned(detector: Detector, given: argparse.Namespace) -> list[Conditions]:
-    """Electrons and photons in turn, of all directions, and of one."""
-    n, random = given.n, np.random.default_rng([given.seed, zlib.crc32(detector.name.encode())])
-    low, high = detector.theta_range_rad
-    energy, theta = energies(n, given.least, given.most, random), random.uniform(low, high, n)
-    phi = random.uniform(0, 6.28, n)
-    theta = np.where(random.random(n) < given.across, detector.normal_theta, theta)
-    return [
-        Conditions(energy[i : i + 1], theta[i : i + 1], phi[i : i + 1], ("e-", "gamma")[i % 2], detector.name)
-        for i in range(n)
-    ]
-
-
-def run_simulate(given: argparse.Namespace) -> None:
-    for name in given.detectors:
-        detector = Detector.load(name)
-        out = given.out / f"{detector.name}.h5"
-        if out.exists():
-            continue
-        begin = time.time()
-        events = planned(detector, given)
-        simulate(detector, out=out, events=events, seed=given.seed, workers=1, resume=True, progress=False)
-        total = sum(float(c.energy[0]) for c in events) / 1000
-        print(f"{detector.name}: {given.n} showers, {total:.0f} GeV, {time.time() - begin:.1f} s", flush=True)
 
 
 def nats(checkpoint: Checkpoint, showers: Showers) -> tuple[float, float, float]:
@@ -249,6 +199,12 @@ def moments(features: Features) -> dict[str, NDArray[np.float64]]:
     return {"depth": depth, "length": length, "radius": (shares * features.centre["r"]).sum(axis=1)}
 
 
+def latest(depth: NDArray[np.float64]) -> NDArray[np.float64]:
+    """What one in twenty exceeds of depths (n,) in layers, and the same of 100 draws of them, (101,)."""
+    drawn = np.random.default_rng(1).integers(len(depth), size=(100, len(depth)))
+    return np.append(np.quantile(depth, 0.95), np.quantile(depth[drawn], 0.95, axis=1))
+
+
 def over(made: NDArray[np.float64], true: NDArray[np.float64]) -> str:
     """Ratio of two means, and its error."""
     ratio = made.mean() / true.mean()
@@ -264,6 +220,9 @@ def sliced_row(true: Sample, made: Sample) -> list[str]:
     row = [str(n), over(*each), f"{width:.2f} ± {width / n**0.5:.2f}"]
     there, here = (moments(features) for _, features in (true, made))
     row += [over(here[name], there[name]) for name in there]
+    late = latest(here["depth"]) / latest(there["depth"])
+    row.append(f"{late[0]:.3f} ± {late[1:].std():.3f}")
+    row.append(" / ".join(f"{(features.e_layer[:, 0] == 0).mean():.1%}" for _, features in (made, true)))
     row += [f"{profile_error(made[0], true[0]):.3f}", f"{chance:.3f}"]
     return [*row, auc("boosted", true, made) if n >= FEW else ""]
 
@@ -271,7 +230,16 @@ def sliced_row(true: Sample, made: Sample) -> list[str]:
 def run_slices(given: argparse.Namespace) -> None:
     torch.set_num_threads(1)
     heads = ("detector", "particle", "angle", "energy", "n", "ΣE, made over true", "its width")
-    heads += ("depth", "length", "radius", "profiles off by", "of chance", "boosted AUC")
+    heads += (
+        "depth",
+        "length",
+        "radius",
+        "of the deepest twentieth",
+        "nothing in layer 0",
+        "profiles off by",
+        "of chance",
+        "boosted AUC",
+    )
     table, checkpoint = Table(given.out / "slices.md", heads), Checkpoint.load(given.model)
     for path in given.showers:
         test = open_showers(path).load()
@@ -284,90 +252,6 @@ def run_slices(given: argparse.Namespace) -> None:
                 table.add([detector.name, *names, *sliced_row(*pair)])
 
 
-CARD_TEXT = """# foundation
-
-One tree of energy splits for every calorimeter on cylinders of {mesh}: it is told the physics of a
-detector, not its name, and makes showers in detectors that it was not trained on.
-
-## Data
-
-{showers:,} showers of {particles} in {detectors} detectors, {training:,} of them for the
-weights and the rest for stopping: detectors drawn at random by `caloforge detectors --random` (seed 1) and
-{named}; {low:.3g} to {high:.3g} GeV, many of few GeV and few of many,
-θ = {theta[0]:.2f} to {theta[1]:.2f} rad, all φ; by real Geant4 with caloforge's reduced electromagnetic data,
-`python benchmarks/foundation.py simulate`.
-Fingerprint of the data: {data}.
-
-## Recipe and command
-
-    caloforge train foundation data/*.h5 {options} -o foundation
-
-{steps} steps of batches of {batch}, {seconds:.0f} s of one processor thread.
-caloforge {version}, torch {torch}.
-Fingerprint of the checkpoint: {fingerprint}.
-
-## Seed
-
-Seed {seed}.
-
-## Metrics
-
-{speed}
-
-By `python benchmarks/foundation.py` (docs/how-to/foundation.md); none of these showers was trained on.
-
-{tables}
-
-## Valid range
-
-Detectors on cylinders of as many cells whose materials are known, {particles}, energies and angles
-as above. What is logged says how far a detector is from those that it knows.
-
-## Limits
-
-{limits}
-"""
-
-
-def run_ship(given: argparse.Namespace) -> None:
-    checkpoint = Checkpoint.load(given.foundation)
-    recipe, valid, made = checkpoint.recipe, checkpoint.valid_range, checkpoint.provenance
-    named = [name for name in checkpoint.detectors if not name.startswith("random-")]
-    timed = json.loads(given.bench.read_text())
-    text = CARD_TEXT.format(
-        mesh=" × ".join(map(str, checkpoint.mesh.shape)),
-        showers=made["n_showers"],
-        training=made["n_training"],
-        detectors=len(checkpoint.detectors),
-        particles=" and ".join(valid["particle"]),
-        named=", ".join(named),
-        low=valid["energy"][0] / 1000,
-        high=valid["energy"][1] / 1000,
-        theta=valid["theta"],
-        data=made["fingerprints"]["data"],
-        options=" ".join(
-            [*(f"--set {c}" for c in changed_in("foundation", recipe)), f"--seed {checkpoint.seed}"]
-        ),
-        steps=checkpoint.metrics["steps"],
-        batch=recipe["training"]["batch_size"],
-        seconds=checkpoint.metrics["seconds"],
-        version=made["caloforge"],
-        torch=made["packages"]["torch"],
-        fingerprint=checkpoint.fingerprint,
-        seed=checkpoint.seed,
-        speed="\n".join(
-            f"* ms a shower in par04-siw, one thread, batch {row['batch_size']}: "
-            f"{row['processor_ms']:.3g} (Geant4 {timed['geant4']['ms']:.0f} in the same run)"
-            for row in timed["rows"]
-        ),
-        tables="\n\n".join(path.read_text().strip() for path in given.tables),
-        limits=given.limits,
-    )
-    folder = PRETRAINED / "foundation"
-    checkpoint.save(folder, overwrite=True)
-    (folder / CARD).write_text(text, encoding="utf-8")
-
-
 def numbers(text: str) -> list[int]:
     return [int(n) for n in text.split(",") if n]
 
@@ -377,15 +261,6 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(required=True)
-    one = commands.add_parser("simulate")
-    one.add_argument("detectors", nargs="+")
-    one.add_argument("-n", type=int, default=60)
-    one.add_argument("--least", type=float, default=1e3, help="least energy, MeV")
-    one.add_argument("--most", type=float, default=1e6, help="largest energy, MeV")
-    one.add_argument("--across", type=float, default=0.0, help="share of showers exactly across the layers")
-    one.add_argument("--seed", type=int, default=1)
-    one.add_argument("-o", "--out", type=Path, required=True)
-    one.set_defaults(run=run_simulate)
     one = commands.add_parser("curve")
     one.add_argument("foundation")
     one.add_argument("showers", type=Path)
@@ -401,12 +276,6 @@ def main() -> None:
     one.add_argument("showers", nargs="+", type=Path)
     one.add_argument("-o", "--out", type=Path, required=True)
     one.set_defaults(run=run_slices)
-    one = commands.add_parser("ship")
-    one.add_argument("foundation")
-    one.add_argument("--tables", type=lambda text: [Path(path) for path in text.split(",")], required=True)
-    one.add_argument("--bench", type=Path, required=True)
-    one.add_argument("--limits", required=True)
-    one.set_defaults(run=run_ship)
     given = parser.parse_args()
     given.run(given)
 

@@ -203,7 +203,8 @@ class Engine:
         """
         self.conditions, self._numbers, self._done = conditions, numbers, done
         self.begins = [0, *np.cumsum(np.ones_like(numbers) if sizes is None else sizes).tolist()]
-        self.seeds = engine_seeds(seed, numbers)
+        energy = np.add.reduceat(conditions.energy, self.begins[:-1])
+        self.seeds = engine_seeds(seed, numbers, self.detector.name, energy)
         self._run.events(len(numbers))
 
     def _at_face(self, position: Any) -> bool:

@@ -26,13 +26,26 @@ class _ReducedPhysics(g4.G4VModularPhysicsList):  # type: ignore[misc]
         self.RegisterPhysics(self.em)
 
 
-def engine_seeds(seed: int, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+def engine_seeds(
+    seed: int, numbers: NDArray[np.int64], detector: str, energy: NDArray[np.float64] | None = None
+) -> NDArray[np.int64]:
     """Seeds of Geant4's random engine for showers or events (n,): (n, 5), the last of them 0.
 
     128 bits for MixMax, Geant4's default engine, which gives every such seed a stream of its own. The binding
     reads words up to a zero, which therefore must end them and not occur among them.
+
+    Those of other detectors and of other energies are others: where a photon converts is the first that is
+    drawn, and showers of hundreds of detectors made with one seed would share it.
+
+    Args:
+        seed: of all random numbers.
+        numbers: of the events, (n,).
+        detector: name.
+        energy: of all particles of each event, MeV, (n,); to a keV.
     """
-    words = (uniforms(seed, numbers, "geant4.engine", 4) * (2.0**32 - 1)).astype(np.int64) + 1
+    words = (uniforms(seed, numbers, f"geant4.engine.{detector}", 4) * (2.0**32 - 1)).astype(np.int64) + 1
+    if energy is not None:
+        words[:, 0] = (words[:, 0] ^ (np.rint(1000 * energy).astype(np.int64) & 0xFFFFFFFF)).clip(1)
     return np.concatenate([words, np.zeros((len(words), 1), dtype=np.int64)], axis=1)
 
 

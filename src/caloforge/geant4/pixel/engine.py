@@ -123,7 +123,7 @@ class PixelEngine:
         ``done`` gets each event's number, deposits and the CPU seconds that Geant4 took.
         """
         self._rates, self._numbers, self._seed, self._done = rates, numbers, seed, done
-        self._engine_seeds = engine_seeds(seed, numbers)
+        self._engine_seeds = engine_seeds(seed, numbers, self.detector.name)
         self._run.events(len(numbers))
 
     def begin(self, i: int) -> Any:
