@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import time
+import zlib
 from collections.abc import Iterator
 from itertools import pairwise, product
 from pathlib import Path
@@ -245,7 +246,8 @@ def run_slices(given: argparse.Namespace) -> None:
         test = open_showers(path).load()
         (detector,) = described_detectors(test).values()
         model = checkpoint if detector.name in checkpoint.detectors else with_detector(checkpoint, detector)
-        made = generate(model, like=test, seed=2, threads=1, allow_extrapolation=True, progress=False)
+        seed = zlib.crc32(detector.name.encode())  # with one for all, all would share their chance
+        made = generate(model, like=test, seed=seed, threads=1, allow_extrapolation=True, progress=False)
         for names, chosen in slices(test, detector):
             if chosen.sum() > 1:
                 pair = (measured(showers[np.flatnonzero(chosen)]) for showers in (test, made))

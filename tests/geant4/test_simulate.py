@@ -146,6 +146,17 @@ def test_another_mesh(tmp_path, reference):
     assert ratio == pytest.approx(1.0, abs=0.08)  # more cells, each with the same threshold
 
 
+def test_one_seed_is_other_conversions_in_another_detector_and_at_another_energy(tmp_path):
+    first = []
+    for name, energy in (("par04-siw", "1GeV"), ("odd-ecal", "1GeV"), ("par04-siw", "1001MeV")):
+        out, shot = tmp_path / f"{name}-{energy}.h5", {"particle": "gamma", "energy": energy}
+        made = simulate(name, out=out, n=60, seed=1, **shot, workers=1, progress=False)
+        first.append((made.energies.sum(axis=(2, 3)) > 0).argmax(axis=1))  # the layer of the conversion
+    correlation = np.corrcoef(first)[np.triu_indices(3, 1)]
+    assert np.std(first, axis=1).min() > 0.5
+    assert np.abs(correlation).max() < 0.4, correlation  # three standard deviations of chance; was 0.6
+
+
 @pytest.mark.parametrize("name", Detector.names())
 def test_every_detector_makes_showers(name, tmp_path):
     detector = Detector.load(name)

@@ -71,7 +71,12 @@ class JointShowerTree(ShowerTree):
     mesh_kinds: ClassVar[tuple[str, ...]] = ("cylinder",)
     joint: ClassVar[bool] = True
     introduces: ClassVar[bool] = True
-    example: ClassVar[Mapping[str, Any]] = {**ShowerTree.example, "slots": 4}
+    example: ClassVar[Mapping[str, Any]] = {
+        **ShowerTree.example,
+        "layer_width": 16,
+        "layer_depth": 2,
+        "slots": 4,
+    }
     settings: Settings
     incident: PhysicsContext
     thresholds: Tensor

@@ -52,6 +52,8 @@ class ShowerTree(GeneratorModel):
 
         Attributes:
             width, depth: of each halving's network.
+            layer_width, layer_depth: of those that share the energy among layers, which cost little; as
+                ``width`` and ``depth`` by default.
             components: of the mixtures of logistic densities.
             splits: with energy of a shower that a training step on a CPU looks at in each halving, in the
                 mean; a shower's are so alike that many showers teach more. Elsewhere it looks at all.
@@ -62,6 +64,8 @@ class ShowerTree(GeneratorModel):
 
         width: int = Field(128, ge=1)
         depth: int = Field(2, ge=0)
+        layer_width: int | None = Field(None, ge=1)
+        layer_depth: int | None = Field(None, ge=0)
         components: int = Field(12, ge=1)
         splits: int = Field(50, ge=1)
         threshold_mev: float | None = Field(None, gt=0)
@@ -96,9 +100,21 @@ class ShowerTree(GeneratorModel):
             nn.SiLU(),
             nn.Linear(64, 3 * TOTAL_COMPONENTS),
         )
-        sizes = {"width": s.width, "depth": s.depth, "components": s.components, "chunk": s.chunk}
+        within = {"width": s.width, "depth": s.depth}
+        layers = {
+            "width": s.width if s.layer_width is None else s.layer_width,
+            "depth": s.depth if s.layer_depth is None else s.layer_depth,
+        }
         self.halvings = nn.ModuleList(
-            HalvingModel(h, context, **sizes, places=self._told_of_places(h)) for h in halvings(mesh)
+            HalvingModel(
+                halving,
+                context,
+                **within if halving.axis else layers,
+                components=s.components,
+                chunk=s.chunk,
+                places=self._told_of_places(halving),
+            )
+            for halving in halvings(mesh)
         )
         self.register_buffer("threshold", torch.tensor(s.threshold_mev or 1.0))
         # of log(E/E_inc), over its `_spread`, and log E, E the energy of all cells
