@@ -3,6 +3,8 @@
     python benchmarks/foundation.py curve FOUNDATION new.h5 -o curve [--sizes 0,30,100,250] \\
         [--scratch 250] [--test 400] [--steps 250] [--longer 4]
     python benchmarks/foundation.py slices MODEL test.h5... -o slices
+    python benchmarks/foundation.py detectors --few few/*.h5 --many many/*.h5 -n 2940 --judge new.h5... \\
+        -o detectors [--test 2500] [--steps 8000]
 
 Showers are those of foundation_data.py. ``curve`` takes the last of new.h5 as the test; the model is adapted
 to the first n of the others, 0 for none, and trained from scratch on as many, in as many steps and in more.
@@ -10,8 +12,9 @@ For each, for GFlash, and for the first showers of new.h5 where there are as man
 likelihood of the test showers, the AUC of boosted trees and of the network ``high`` of the preset ``strong``,
 the sliced Wasserstein distance of high-level features, the response, how far the mean profiles along and
 across are off, and the largest relative deviation of the means of neighbourhoods.py. ``slices`` says how good
-a model is by particle, angle and energy; each file has showers of one detector. What is trained is kept. One
-thread.
+a model is by particle, angle and energy; each file has showers of one detector. ``detectors`` trains a model
+on n showers of few detectors and one on n of many, and judges both, as they are, by the last showers of other
+detectors, those of the training's energies. What is trained is kept. One thread.
 """
 
 from __future__ import annotations
@@ -254,6 +257,36 @@ def run_slices(given: argparse.Namespace) -> None:
                 table.add([detector.name, *names, *sliced_row(*pair)])
 
 
+def run_detectors(given: argparse.Namespace) -> None:
+    torch.set_num_threads(1)
+    heads = ("detectors", "showers", "judged in", "by", "nats of layers", "of cells", "±", *Judge.heads)
+    table, trained = Table(given.out / "detectors.md", heads), list[tuple[int, Checkpoint]]()
+    for paths in (given.few, given.many):
+        showers = Showers.join([open_showers(path)[: given.n // len(paths)] for path in paths])
+        model = train(
+            "foundation",
+            showers,
+            out=given.out / f"{len(paths)}",
+            seed=1,
+            threads=1,
+            resume=True,
+            overrides={"training.steps": given.steps},
+        )
+        trained.append((len(paths), model))
+    span = trained[-1][1].valid_range["energy"]
+    for path in given.judge:
+        showers = open_showers(path)
+        test = showers[max(len(showers) - given.test, 0) :].load().filter(energy=span)
+        (detector,) = described_detectors(test).values()
+        judge = Judge(test)
+        for n, checkpoint in trained:
+            model = with_detector(checkpoint, detector)
+            made = generate(model, like=test, seed=2, threads=1, allow_extrapolation=True, progress=False)
+            likely = [f"{number:.1f}" for number in nats(model, test)]
+            row = [str(n), str(model.provenance["n_showers"]), detector.name, str(len(test))]
+            table.add([*row, *likely, *judge(made)])
+
+
 def numbers(text: str) -> list[int]:
     return [int(n) for n in text.split(",") if n]
 
@@ -278,6 +311,15 @@ def main() -> None:
     one.add_argument("showers", nargs="+", type=Path)
     one.add_argument("-o", "--out", type=Path, required=True)
     one.set_defaults(run=run_slices)
+    one = commands.add_parser("detectors")
+    one.add_argument("--few", nargs="+", type=Path, required=True)
+    one.add_argument("--many", nargs="+", type=Path, required=True)
+    one.add_argument("-n", type=int, required=True, help="showers of each training")
+    one.add_argument("--judge", nargs="+", type=Path, required=True)
+    one.add_argument("-o", "--out", type=Path, required=True)
+    one.add_argument("--steps", type=int, default=8000)
+    one.add_argument("--test", type=int, default=2500)
+    one.set_defaults(run=run_detectors)
     given = parser.parse_args()
     given.run(given)
 
