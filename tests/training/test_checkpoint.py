@@ -8,6 +8,7 @@ from toy_models import MESH, RECIPE, LayerGaussian, toy_showers
 
 from caloforge.checkpoint import Checkpoint
 from caloforge.data import Conditions, Showers
+from caloforge.data.event_list import EventList, events_digest
 from caloforge.detector import CylinderMesh, Detector
 from caloforge.errors import CheckpointError, ConditionError
 from caloforge.generation import generate
@@ -55,6 +56,18 @@ def test_what_is_not_said_of_a_particle_is_usual_where_the_detector_is_described
     assert found.particle.tolist() == [22, 22]
     with pytest.raises(ConditionError, match=r"trained on particles e-, gamma; say which is wanted"):
         generate(tmp_path / "odd-ecal", energy=1e4, n=2, progress=False)
+
+
+def test_lists_of_events_stay_with_the_data(tmp_path):
+    toys = toy_showers(60)
+    events = EventList.of(toys.conditions).to_dict()
+    told = {"parts": [{"settings": {"events": events, "seed": 3}}]}
+    showers = Showers(toys.energies, toys.conditions, MESH, told)
+    made = train(RECIPE, showers, out=tmp_path / "a", overrides={"training.epochs": 1}, progress=False)
+    (part,) = Checkpoint.load(tmp_path / "a").provenance["showers"]["parts"]
+    assert part["settings"]["seed"] == 3
+    assert part["settings"]["events"] == {"n": 60, "digest": events_digest(events)}
+    assert made.provenance["fingerprints"]["data"]
 
 
 def test_halved_it_is_smaller_and_nearly_the_same(saved, tmp_path):

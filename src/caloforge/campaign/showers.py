@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, Self
@@ -15,7 +13,7 @@ from pydantic import Field, field_validator, model_validator
 from caloforge.campaign.record import Cost
 from caloforge.campaign.work import Generated, Made, Simulated, Work, checkpoint_of, place_of
 from caloforge.data.conditions import Conditions
-from caloforge.data.event_list import EventList
+from caloforge.data.event_list import EventList, events_digest
 from caloforge.data.fingerprint import conditions_digest
 from caloforge.data.formats import open_showers
 from caloforge.data.packing import PackedEnergies
@@ -223,11 +221,11 @@ class Simulate(OfShowers, Simulated):
 
     def expected(self, n: int, seed: int, shard: Shard, folder: Path) -> str:
         events = self._events(n, folder)
-        return "" if events is None else _digest(EventList.of(events).part(*shard.span(n)).to_dict())
+        return "" if events is None else events_digest(EventList.of(events).part(*shard.span(n)).to_dict())
 
     def digest(self, made: Made) -> str:
         events = made["settings"].get("events")
-        return "" if events is None else _digest(events)
+        return "" if events is None else events_digest(events)
 
     def probe(self, n: int, seed: int, wanted: int, folder: Path) -> tuple[Made, Cost]:
         events = self._events(n, folder)
@@ -251,7 +249,3 @@ def _conditions_in(paths: tuple[str, ...]) -> Conditions:
 def _spread(n: int, wanted: int) -> NDArray[np.int64]:
     """About so many of n numbers, of all of them: files may be ordered, by energy say."""
     return np.linspace(0, n - 1, min(n, wanted)).astype(np.int64)
-
-
-def _digest(events: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json_text(events).encode()).hexdigest()[:16]

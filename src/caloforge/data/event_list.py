@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +12,9 @@ from numpy.typing import NDArray
 
 from caloforge.data.conditions import Conditions
 from caloforge.errors import ConditionError
+from caloforge.runtime.structured import json_text
 
-__all__ = ["EventList"]
+__all__ = ["EventList", "events_digest", "without_lists"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,3 +96,19 @@ class EventList:
         columns = {name: value for name, value in description.items() if name not in ("ends", "first")}
         ends = np.asarray(description["ends"], dtype=np.int64)
         return cls(Conditions(**columns), ends, description.get("first", 0))
+
+
+def events_digest(described: Mapping[str, Any]) -> str:
+    """Sixteen hexadecimal digits that differ where any event of `EventList.to_dict` does."""
+    return hashlib.sha256(json_text(described).encode()).hexdigest()[:16]
+
+
+def without_lists(provenance: Any) -> Any:
+    """The same, in which lists of events, which the data hold, are told by number and digest."""
+    if isinstance(provenance, list):
+        return [without_lists(part) for part in provenance]
+    if not isinstance(provenance, dict):
+        return provenance
+    if {"ends", "energy", "theta", "phi"} <= provenance.keys():
+        return {"n": len(provenance["ends"]), "digest": events_digest(provenance)}
+    return {name: without_lists(value) for name, value in provenance.items()}

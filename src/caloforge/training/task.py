@@ -20,6 +20,7 @@ from caloforge.checkpoint.before import ADAPTED_TO
 from caloforge.checkpoint.checkpoint import Checkpoint
 from caloforge.data.conditions import Conditions, merged_ranges
 from caloforge.data.described import described_detectors
+from caloforge.data.event_list import without_lists
 from caloforge.data.fingerprint import data_fingerprint
 from caloforge.data.operations import doubt_units
 from caloforge.data.particles import pdg_name
@@ -127,7 +128,7 @@ class TrainingTask(ABC, Generic[S]):
 
     def checkpoint(self, model: Trainable, provenance: dict[str, Any], metrics: dict[str, Any]) -> Checkpoint:
         """The checkpoint of the model as it is now."""
-        made_by = provenance | {"showers": self.sample.provenance}
+        made_by = provenance | {"showers": without_lists(self.sample.provenance)}
         for name, other in (("teacher", self.teacher), ("start", self.start)):
             if other is not None:
                 made_by[name] = {
