@@ -33,7 +33,7 @@ Fingerprint of the data: {data}.
 
 ## Recipe and command
 
-    caloforge train foundation data/*.h5 {options} -o foundation
+    caloforge train foundation data/*.h5 low/*.h5 more/*.h5 high/*.h5 {options} -o foundation
 
 {steps} steps of batches of {batch}, {seconds:.0f} s of one processor thread.
 caloforge {version}, torch {torch}.
