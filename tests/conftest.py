@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,9 @@ FIRST = (
     "test_compare_page.py",
 )
 """What takes longest begins first, not to be left to one process at the end."""
+for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(number) is signal.SIG_IGN:  # under nohup, or in the background of a script
+        signal.signal(number, usual)
 wait_passively()  # as the command does, before torch is loaded: several processes of tests share the cores
 
 
