@@ -17,7 +17,7 @@ from caloforge.checkpoint.introduced import with_detector
 from caloforge.data import Showers
 from caloforge.detector import CylinderMesh, Detector
 from caloforge.detector.randomised import random_detector, to_toml
-from caloforge.errors import CheckpointError, DetectorError, RecipeError
+from caloforge.errors import CheckpointError, ConditionError, DetectorError, RecipeError
 from caloforge.generation import generate, resolve_checkpoint
 from caloforge.models.base import ConditionTensors
 from caloforge.models.conditions.physics import NAMES, PhysicsContext, physics_of
@@ -280,3 +280,17 @@ def test_adaptation_takes_a_detector_in(joint: Checkpoint, tmp_path: Path) -> No
     for name in ("thresholds", "response", "incident.physics", "incident.pieces", "incident.edges"):
         assert torch.equal(before.get_buffer(name)[:2], after.get_buffer(name)[:2])
     assert torch.equal(before.incident.mean, after.incident.mean)
+
+
+def test_what_is_said_of_an_adapted_model_names_its_folder(
+    joint: Checkpoint, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    mine = tmp_path / "mine"
+    adapt(joint, showers_in(BETWEEN, 40, seed=5), out=mine, steps=2, progress=False)
+    with pytest.raises(ConditionError, match=r"^mine was trained on .*, between, not 'fat'"):
+        generate(mine, detector="fat", energy=1e4, n=1, progress=False)
+    file = tmp_path / "more.toml"
+    file.write_text(to_toml(small_detector("more", 2.5).to_dict()))
+    generate(mine, detector=str(file), energy=1e4, n=1, progress=False)
+    assert "mine was trained on no showers in more" in caplog.text
+    assert f"caloforge adapt {mine} --data" in caplog.text

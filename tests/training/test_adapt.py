@@ -336,7 +336,7 @@ def test_the_commands_train_jointly_and_adapt(parent, tmp_path):
     words = ["--data", files[2], "-o", child, "-n", "40", "--steps", "3", "--set", "training.clip=2"]
     made = CliRunner().invoke(app, ["adapt", model, *words])
     assert made.exit_code == 0, made.output
-    assert "checkpoint for large, small, new" in made.output
+    assert "checkpoint for new, large, small" in made.output
     loaded = Checkpoint.load(child)
     assert loaded.recipe["training"]["clip"] == 2
     assert (loaded.metrics["steps"], loaded.provenance["n_showers"]) == (3, 40)

@@ -10,11 +10,10 @@ import shutil
 from pathlib import Path
 
 from caloforge.checkpoint.checkpoint import Checkpoint
-from caloforge.checkpoint.folder import holds_checkpoint
+from caloforge.checkpoint.folder import BEFORE, holds_checkpoint
 
 __all__ = ["ADAPTED_TO", "keep_before", "weights_for"]
 
-BEFORE = "before"
 ADAPTED_TO = "adapted_to"
 """What of the provenance says to which detectors a model was adapted."""
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from caloforge.checkpoint.about import About
 from caloforge.checkpoint.bounded import UNBUILT, no_larger_than
-from caloforge.checkpoint.folder import ABOUT, read_folder, write_folder
+from caloforge.checkpoint.folder import ABOUT, BEFORE, read_folder, write_folder
 from caloforge.checkpoint.pretrained import pretrained_folder
 from caloforge.checkpoint.untrained import GFLASH, gflash, gflash_range
 from caloforge.detector.detector import Detector
@@ -102,10 +102,18 @@ class Checkpoint:
         return not self.provenance.get("untrained", False)
 
     @property
+    def home(self) -> Path | None:
+        """The folder that a user knows, which that of an adapted model is for what it was before, too."""
+        home = self.path
+        while home is not None and home.name == BEFORE:
+            home = home.parent
+        return home
+
+    @property
     def name(self) -> str:
         """What it is called: its folder, or the name of an untrained one."""
-        if self.path is not None:
-            return self.path.name
+        if self.home is not None:
+            return self.home.name
         return "the checkpoint" if self.trained else f"{GFLASH}{'+'.join(self.detectors)}"
 
     @property

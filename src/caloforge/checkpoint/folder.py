@@ -17,12 +17,22 @@ from torch import Tensor
 from caloforge.errors import CheckpointError
 from caloforge.runtime.files import read_bytes, read_json, write_bytes, write_json
 
-__all__ = ["ABOUT", "holds_checkpoint", "read_folder", "read_tensors", "write_folder", "write_tensors"]
+__all__ = [
+    "ABOUT",
+    "BEFORE",
+    "holds_checkpoint",
+    "read_folder",
+    "read_tensors",
+    "write_folder",
+    "write_tensors",
+]
 
 FORMAT = "caloforge-checkpoint"
 FORMAT_VERSION = 1
 WEIGHTS = "model.safetensors"
 ABOUT = "checkpoint.json"
+BEFORE = "before"
+"""Folder, in that of an adapted model, of what it was before."""
 
 
 def holds_checkpoint(folder: Path) -> bool:

@@ -121,7 +121,9 @@ def adapt(
     allow_code: AllowCode = None,
 ) -> None:
     """Adapt a trained generator to a new detector with few showers."""
+    from caloforge.checkpoint.before import ADAPTED_TO
     from caloforge.data import Showers, open_showers
+    from caloforge.registry import enumerated
     from caloforge.training import adapt as run
 
     adapted = run(
@@ -139,4 +141,5 @@ def adapt(
         precision=precision,
         overrides=overrides(settings),
     )
-    say_trained(adapted, f"checkpoint for {', '.join(adapted.detectors)}", out)
+    new = adapted.provenance[ADAPTED_TO]
+    say_trained(adapted, f"checkpoint for {enumerated(dict.fromkeys([*new, *adapted.detectors]))}", out)

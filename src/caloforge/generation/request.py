@@ -71,9 +71,11 @@ def resolve_checkpoint(
         checkpoint = _untold(detector, particle)
     checkpoint = Checkpoint.load(checkpoint)
     if detector is not None:
-        checkpoint = weights_for(checkpoint, Detector.name_of(detector))
-        if introduces(checkpoint):
-            checkpoint = _introduced(checkpoint, detector)
+        name, takes_in = Detector.name_of(detector), introduces(checkpoint)
+        described = detector != name or name in Detector.names()
+        if name in checkpoint.detectors or (takes_in and described):  # what it knows is said later
+            checkpoint = weights_for(checkpoint, name)
+            checkpoint = _introduced(checkpoint, detector) if takes_in else checkpoint
     return checkpoint.with_settings(settings or {})
 
 
@@ -127,7 +129,7 @@ def _introduced(checkpoint: Checkpoint, detector: str) -> Checkpoint:
             name,
             made.provenance["introduced"][name]["sure"],
             detector,
-            checkpoint.path or checkpoint.name,
+            checkpoint.home or checkpoint.name,
         )
     return made
 
