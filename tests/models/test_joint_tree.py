@@ -294,3 +294,6 @@ def test_what_is_said_of_an_adapted_model_names_its_folder(
     generate(mine, detector=str(file), energy=1e4, n=1, progress=False)
     assert "mine was trained on no showers in more" in caplog.text
     assert f"caloforge adapt {mine} --data" in caplog.text
+    assert Checkpoint.load(mine / "before").name == "mine"
+    replace(joint).save(tmp_path / "before")
+    assert Checkpoint.load(tmp_path / "before").name == "before"  # a folder that a user called so

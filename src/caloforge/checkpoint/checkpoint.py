@@ -15,7 +15,7 @@ from torch import Tensor
 
 from caloforge.checkpoint.about import About
 from caloforge.checkpoint.bounded import UNBUILT, no_larger_than
-from caloforge.checkpoint.folder import ABOUT, BEFORE, read_folder, write_folder
+from caloforge.checkpoint.folder import ABOUT, BEFORE, holds_checkpoint, read_folder, write_folder
 from caloforge.checkpoint.pretrained import pretrained_folder
 from caloforge.checkpoint.untrained import GFLASH, gflash, gflash_range
 from caloforge.detector.detector import Detector
@@ -105,7 +105,7 @@ class Checkpoint:
     def home(self) -> Path | None:
         """The folder that a user knows, which that of an adapted model is for what it was before, too."""
         home = self.path
-        while home is not None and home.name == BEFORE:
+        while home is not None and home.name == BEFORE and holds_checkpoint(home.parent):
             home = home.parent
         return home
 

@@ -71,11 +71,10 @@ def resolve_checkpoint(
         checkpoint = _untold(detector, particle)
     checkpoint = Checkpoint.load(checkpoint)
     if detector is not None:
-        name, takes_in = Detector.name_of(detector), introduces(checkpoint)
-        described = detector != name or name in Detector.names()
-        if name in checkpoint.detectors or (takes_in and described):  # what it knows is said later
+        if introduces(checkpoint):
+            checkpoint = _introduced(checkpoint, detector)
+        elif (name := Detector.name_of(detector)) in checkpoint.detectors:
             checkpoint = weights_for(checkpoint, name)
-            checkpoint = _introduced(checkpoint, detector) if takes_in else checkpoint
     return checkpoint.with_settings(settings or {})
 
 
@@ -115,9 +114,11 @@ def _untold(detector: str, particle: str | None) -> Checkpoint:
 def _introduced(checkpoint: Checkpoint, detector: str) -> Checkpoint:
     """The checkpoint with a detector that it was not trained on, given by name or file; this is told."""
     name = Detector.name_of(detector)
-    if detector == name and name in checkpoint.detectors:
+    known, named = name in checkpoint.detectors, detector == name
+    if named and not known and name not in Detector.names():  # a name of nothing; what it knows is said later
         return checkpoint
-    if detector == name and name not in Detector.names():  # a name of nothing; what it knows is said later
+    checkpoint = weights_for(checkpoint, name)
+    if named and known:
         return checkpoint
     made = with_detector(checkpoint, Detector.load(detector))
     if made is not checkpoint:
