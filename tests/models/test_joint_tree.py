@@ -290,6 +290,8 @@ def test_what_is_said_of_an_adapted_model_names_its_folder(
     with pytest.raises(ConditionError, match=r"^mine was trained on .*, between, not 'fat'"):
         generate(mine, detector="fat", energy=1e4, n=1, progress=False)
     file = tmp_path / "more.toml"
+    with pytest.raises(DetectorError, match="no detector or file"):
+        generate(mine, detector=str(file), energy=1e4, n=1, progress=False)
     file.write_text(to_toml(small_detector("more", 2.5).to_dict()))
     generate(mine, detector=str(file), energy=1e4, n=1, progress=False)
     assert "mine was trained on no showers in more" in caplog.text

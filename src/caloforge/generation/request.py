@@ -115,8 +115,8 @@ def _introduced(checkpoint: Checkpoint, detector: str) -> Checkpoint:
     """The checkpoint with a detector that it was not trained on, given by name or file; this is told."""
     name = Detector.name_of(detector)
     known, named = name in checkpoint.detectors, detector == name
-    if named and not known and name not in Detector.names():  # a name of nothing; what it knows is said later
-        return checkpoint
+    if named and not (known or name in Detector.names() or name.endswith(".toml")):
+        return checkpoint  # a name of nothing; what it knows is said later
     checkpoint = weights_for(checkpoint, name)
     if named and known:
         return checkpoint
